@@ -1,0 +1,479 @@
+"""backend.py: which library computes, and the one random stream; and the rules of the stand-in."""
+
+import copy
+import math
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import standin
+from tinygan import backend
+
+on_standin = pytest.mark.host       # once: these use the stand-in by name
+
+
+def test_each_test_finds_its_backend_in_use(backend_name):
+    assert backend.xp.__name__ == backend_name
+    assert "TINYGAN_BACKEND" not in os.environ and "TINYGAN_DATA" not in os.environ
+    assert _numbers(backend.rng.normal((5,))) == _numbers(backend.Random(0).normal((5,)))
+
+
+@pytest.mark.host
+def test_the_suite_runs_on_cupy(why_no_gpu):
+    if why_no_gpu:
+        pytest.skip("no GPU answers here: the suite ran on numpy and the stand-in, not on cupy "
+                    f"({why_no_gpu})")
+
+
+# use()
+
+@pytest.mark.host
+def test_use_of_an_unknown_name_says_which_there_are():
+    with pytest.raises(backend.UserError, match="unknown backend 'torch': choose \"numpy\""):
+        backend.use("torch")
+
+
+@pytest.mark.host
+def test_use_of_cupy_without_cupy_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)      # makes `import cupy` an ImportError
+    with pytest.raises(backend.UserError, match=r"pip install 'tinygan\[cuda12\]'") as caught:
+        backend.use("cupy")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.host
+def test_use_of_cupy_without_a_gpu_says_what_to_check(monkeypatch):
+    def zeros(shape):
+        raise RuntimeError("cudaErrorNoDevice")
+    monkeypatch.setitem(sys.modules, "cupy", types.SimpleNamespace(zeros=zeros))
+    with pytest.raises(backend.UserError, match=r"no GPU answers \(cudaErrorNoDevice\).*nvidia-smi"
+                       ) as caught:
+        backend.use("cupy")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_failed_use_leaves_the_backend_as_it_was(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    before = backend.xp
+    for name in "cupy", "torch":
+        with pytest.raises(backend.UserError):
+            backend.use(name)
+        assert backend.xp is before
+
+
+def _imported_with(monkeypatch, name, *path):
+    """What a new Python with TINYGAN_BACKEND=name says of its backend."""
+    root = Path(__file__).parent.parent
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, [root, *path])))
+    monkeypatch.setenv("TINYGAN_BACKEND", name)
+    program = "from tinygan import backend; print(backend.xp.__name__)"
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+
+@pytest.mark.host
+def test_the_environment_chooses_the_backend(monkeypatch, tmp_path):
+    (tmp_path / "cupy.py").write_text("from numpy import *\nasnumpy = asarray\n")
+    assert _imported_with(monkeypatch, "numpy", tmp_path).stdout == "numpy\n"
+    assert _imported_with(monkeypatch, "cupy", tmp_path).stdout == "cupy\n"
+
+
+@pytest.mark.host
+def test_an_unknown_backend_in_the_environment_is_named(monkeypatch):
+    result = _imported_with(monkeypatch, "torch")
+    assert result.returncode != 0
+    assert "unknown backend 'torch': choose \"numpy\"" in result.stderr
+
+
+def test_to_numpy_brings_the_numbers_to_the_host():
+    a = backend.to_numpy(backend.xp.arange(3.0))
+    assert type(a) is np.ndarray and a.tolist() == [0, 1, 2]
+
+
+def test_to_numpy_returns_host_arrays_as_they_are():
+    a = np.zeros(3)
+    assert backend.to_numpy(a) is a
+
+
+# Random
+
+DRAWS = {
+    "uniform": lambda r: r.uniform(-2, 5, (40, 3)),
+    "normal": lambda r: r.normal((40, 3)),
+    "bernoulli": lambda r: r.bernoulli(0.3, (40, 3)),
+    "integers": lambda r: r.integers(7, (40, 3)),
+    "permutation": lambda r: r.permutation(120),
+}
+
+
+def _numbers(a):
+    return backend.to_numpy(a).ravel().tolist()
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_random_arrays_live_on_the_backend(draw):
+    assert type(draw(backend.rng)) is backend.xp.ndarray
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_one_seed_gives_one_stream_on_every_backend(draw):
+    here = _numbers(draw(backend.Random(5)))
+    other = _numbers(draw(backend.Random(6)))
+    backend.use("numpy")
+    assert here == _numbers(draw(backend.Random(5)))
+    assert here != other
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+def test_a_stream_continues_from_its_saved_state(draw):
+    stream, later = backend.Random(5), backend.Random(6)
+    stream.normal((7,))
+    later.state = stream.state
+    assert _numbers(draw(stream)) == _numbers(draw(later))
+    assert _numbers(draw(stream)) == _numbers(draw(later))      # the two are independent objects
+
+
+@pytest.mark.host
+def test_the_state_is_plain_python_values():
+    def plain(value):
+        return all(map(plain, value.values())) if type(value) is dict else type(value) in (int, str)
+    assert plain(backend.rng.state)
+
+
+def test_seed_begins_the_stream_again():
+    first = _numbers(backend.rng.normal((5,)))
+    assert _numbers(backend.rng.normal((5,))) != first
+    backend.rng.seed(0)
+    assert _numbers(backend.rng.normal((5,))) == first
+
+
+def test_split_streams_differ_and_can_be_had_again():
+    def streams():
+        parent = backend.Random(5)
+        return [_numbers(r.normal((20,))) for r in (parent.split(), parent.split(), parent)]
+    one, two, parent = streams()
+    assert not set(one) & set(two) and not set(one) & set(parent) and not set(two) & set(parent)
+    assert streams() == [one, two, parent]
+
+
+def test_shapes_and_dtypes_of_random_arrays():
+    r, shape = backend.rng, (4, 3)
+    for a, dtype in ((r.uniform(-1, math.pi, shape), "float32"), (r.normal(shape), "float32"),
+                     (r.bernoulli(0.5, shape), "bool"), (r.integers(7, shape), "int64")):
+        assert a.shape == shape and a.dtype == dtype
+    assert r.permutation(5).shape == (5,) and r.permutation(5).dtype == "int64"
+
+
+N = 100_000
+
+
+def within_4_standard_errors(values, mean, variance):
+    """Whether the average of N independent values of this variance is within 4 standard errors of
+    their mean: a right generator misses that once in 16 000 seeds (and the seed here is fixed)."""
+    return abs(values.mean() - mean) < 4 * math.sqrt(variance / N)
+
+
+def test_moments_of_uniform():
+    low, high = -2, 5
+    x = backend.to_numpy(backend.rng.uniform(low, high, N)).astype(float)
+    middle, variance = (low + high) / 2, (high - low) ** 2 / 12
+    assert low <= x.min() < low + 0.01 and high - 0.01 < x.max() <= high
+    assert within_4_standard_errors(x, middle, variance)
+    # Var[(x - middle)^2] = (high - low)^4 (1/80 - 1/144)
+    assert within_4_standard_errors((x - middle) ** 2, variance, (high - low) ** 4 / 180)
+
+
+def test_moments_of_normal():
+    x = backend.to_numpy(backend.rng.normal(N)).astype(float)
+    for k, mean, variance in (1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96):
+        assert within_4_standard_errors(x ** k, mean, variance)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 1.0])
+def test_mean_of_bernoulli(p):
+    x = backend.to_numpy(backend.rng.bernoulli(p, N))
+    assert abs(x.mean() - p) <= 4 * math.sqrt(p * (1 - p) / N)
+
+
+def test_integers_are_equally_likely():
+    x = backend.to_numpy(backend.rng.integers(7, N))
+    assert x.min() == 0 and x.max() == 6
+    for k in range(7):
+        assert within_4_standard_errors(x == k, 1 / 7, 6 / 49)
+
+
+def test_permutation_is_one():
+    for n in 0, 1, 50:
+        assert sorted(_numbers(backend.rng.permutation(n))) == list(range(n))
+
+
+# The stand-in. `host` is a numpy array, `x` a device array of the same numbers.
+
+@pytest.fixture
+def host():
+    return np.arange(6, dtype=np.float32).reshape(2, 3)
+
+
+@pytest.fixture
+def x(host):
+    x = standin.asarray(host)
+    standin.transfers.reset()
+    return x
+
+
+REFUSED = {
+    "np.asarray(x)": lambda x, h: np.asarray(x),
+    "np.array([x, x])": lambda x, h: np.array([x, x]),
+    "np.exp(x)": lambda x, h: np.exp(x),
+    "np.sum(x)": lambda x, h: np.sum(x),
+    "np.concatenate([x])": lambda x, h: np.concatenate([x]),
+    "h[...] = x": lambda x, h: h.__setitem__(..., x),
+    "x + h": lambda x, h: x + h,
+    "h + x": lambda x, h: h + x,
+    "x += h": lambda x, h: x.__iadd__(h),
+    "x @ h.T": lambda x, h: x @ h.T,
+    "h < x": lambda x, h: h < x,
+    "x == h": lambda x, h: x == h,
+    "x + [1, 2, 3]": lambda x, h: x + [1, 2, 3],
+    "exp(h)": lambda x, h: standin.exp(h),
+    "exp([1])": lambda x, h: standin.exp([1]),
+    "maximum(x, h)": lambda x, h: standin.maximum(x, h),
+    "sum(h)": lambda x, h: standin.sum(h),
+    "sum([1])": lambda x, h: standin.sum([1]),
+    "where(x > 1, h, x)": lambda x, h: standin.where(x > 1, h, x),
+    "dot(x, [1, 2, 3])": lambda x, h: standin.dot(x, [1, 2, 3]),
+    "einsum of h": lambda x, h: standin.einsum("ij,ij", x, h),
+    "concatenate([x, h])": lambda x, h: standin.concatenate([x, h]),
+    "stack([1, 2])": lambda x, h: standin.stack([1, 2]),
+    "zeros_like(h)": lambda x, h: standin.zeros_like(h),
+    "full((2, 3), h)": lambda x, h: standin.full((2, 3), h),
+    "linalg.norm(h)": lambda x, h: standin.linalg.norm(h),
+    "out=h": lambda x, h: standin.exp(x, out=h),
+    "sum(out=h)": lambda x, h: x.sum(0, out=h[0]),
+    "add.at(x, 0, h)": lambda x, h: standin.add.at(x, 0, h[0]),
+    "add.reduce(h)": lambda x, h: standin.add.reduce(h),
+    "x.dot(h.T)": lambda x, h: x.dot(h.T),
+    "x.fill(h)": lambda x, h: x.fill(h[0, 0:1]),
+    "x[h]": lambda x, h: x[h > 1],
+    "x[[0, 1]]": lambda x, h: x[[0, 1]],
+    "x[x[0]:]": lambda x, h: x[standin.asarray(1):],
+    "x[0] = h": lambda x, h: x.__setitem__(0, h[0]),
+    "x[0] = [1, 2, 3]": lambda x, h: x.__setitem__(0, [1, 2, 3]),
+    "x.reshape(array)": lambda x, h: x.reshape(standin.asarray(6)),
+    "zeros((array, 2))": lambda x, h: standin.zeros((standin.asarray(6), 2)),
+    "x.sum(axis=array)": lambda x, h: x.sum(axis=standin.asarray(0)),
+    "range(array)": lambda x, h: range(standin.asarray(3)),
+    "asarray([x, h])": lambda x, h: standin.asarray([x, h]),
+    "hash(x)": lambda x, h: hash(x),
+    "ndarray(shape)": lambda x, h: standin.ndarray((2, 3)),
+    "sum(where=)": lambda x, h: standin.sum(x, where=x > 1),
+    "x.max(initial=)": lambda x, h: x.max(initial=0.0),
+    "clip(min=)": lambda x, h: standin.clip(x, min=0.0),
+}
+
+
+@on_standin
+@pytest.mark.parametrize("refused", REFUSED.values(), ids=REFUSED)
+def test_the_standin_refuses(refused, x, host):
+    with pytest.raises(TypeError):
+        refused(x, host)
+    assert x.get().tolist() == [[0, 1, 2], [3, 4, 5]]       # nothing came of it
+
+
+STAYS = {       # both of a device array and of a numpy array, with standin and with numpy as xp
+    "exp": lambda x, xp: xp.exp(x),
+    "sum": lambda x, xp: x.sum(),
+    "mean over an axis": lambda x, xp: x.mean(axis=0, keepdims=True),
+    "xp.max": lambda x, xp: xp.max(x, axis=(0, 1)),
+    "argmax": lambda x, xp: x.argmax(),
+    "element": lambda x, xp: x[1, 2],
+    "element of a row": lambda x, xp: x[1][-1],
+    "slices": lambda x, xp: x[::-1, None, 1:],
+    "ellipsis": lambda x, xp: x[..., 0],
+    "array as index": lambda x, xp: x[:, xp.arange(2)],
+    "mask": lambda x, xp: x[x > 2],
+    "number + x": lambda x, xp: 1 + x,
+    "numpy scalar * x": lambda x, xp: np.float32(2) * x,
+    "numpy scalar promotes": lambda x, xp: x * np.float64(2),
+    "number promotes not": lambda x, xp: x / math.sqrt(2.0),
+    "2 - x": lambda x, xp: 2 - x,
+    "2 ** x": lambda x, xp: 2 ** x,
+    "x ** -0.5": lambda x, xp: (x + 1) ** -0.5,
+    "-abs(x)": lambda x, xp: -abs(x),
+    "x @ x.T": lambda x, xp: x @ x.T,
+    "~(x >= 2) | (x != 1)": lambda x, xp: ~(x >= 2) | (x != 1),
+    "divmod": lambda x, xp: divmod(x, 2)[1],
+    "where": lambda x, xp: xp.where(x > 1, x, 0.0),
+    "concatenate": lambda x, xp: xp.concatenate([x, x], axis=1),
+    "stack": lambda x, xp: xp.stack((x, x)),
+    "split": lambda x, xp: xp.split(x, 3, axis=1)[2],
+    "einsum": lambda x, xp: xp.einsum("ij,kj->ik", x, x),
+    "tensordot": lambda x, xp: xp.tensordot(x, x, ((1,), (1,))),
+    "pad": lambda x, xp: xp.pad(x, ((0, 1), (2, 0))),
+    "clip": lambda x, xp: xp.clip(x, 1, 3),
+    "transpose": lambda x, xp: x.transpose(1, 0),
+    "reshape": lambda x, xp: x.reshape(3, -1),
+    "astype": lambda x, xp: x.astype(xp.float64),
+    "zeros_like": lambda x, xp: xp.zeros_like(x),
+    "full": lambda x, xp: xp.full((2, 2), xp.sum(x), dtype=x.dtype),
+    "full of a number": lambda x, xp: xp.full((2, 2), math.pi),
+    "linspace": lambda x, xp: xp.linspace(0, 1, 5),
+    "take_along_axis": lambda x, xp: xp.take_along_axis(x, x.argmin(1, keepdims=True), 1),
+    "allclose": lambda x, xp: xp.allclose(x, x),
+    "norm": lambda x, xp: xp.linalg.norm(x),
+    "svd": lambda x, xp: xp.linalg.svd(x)[1],
+    "broadcast_to": lambda x, xp: xp.broadcast_to(x, (4, 2, 3)),
+    "as_strided": lambda x, xp: xp.lib.stride_tricks.as_strided(x, (2, 2), x.strides),
+    "add.reduce": lambda x, xp: xp.add.reduce(x, 1),
+    "subtract.outer": lambda x, xp: xp.subtract.outer(x[0], x[1]),
+    "cumsum": lambda x, xp: x.cumsum(),
+    "logaddexp": lambda x, xp: xp.logaddexp(x, 0.0),
+    "asarray of arrays": lambda x, xp: xp.asarray([x[0], x[1]]),
+}
+
+
+@on_standin
+@pytest.mark.parametrize("f", STAYS.values(), ids=STAYS)
+def test_the_standin_computes_as_numpy_does_and_stays_an_array(f, x, host):
+    got, want = f(x, standin), f(host, np)
+    assert type(got) is standin.ndarray and isinstance(got, standin.ndarray)
+    assert (got.shape, got.dtype) == (np.shape(want), np.asarray(want).dtype)
+    np.testing.assert_array_equal(standin.asnumpy(got), want)
+
+
+@on_standin
+def test_several_results_are_device_arrays_each(x):
+    for results in (list(x), standin.linalg.svd(x), standin.broadcast_arrays(x, x[0]),
+                    standin.meshgrid(x[0], x[1])):
+        assert len(results) > 1 and all(type(a) is standin.ndarray for a in results)
+
+
+TO_HOST = {
+    "asnumpy": standin.asnumpy,
+    "get": lambda x: x.get(),
+    "float": lambda x: float(x[0, 0]),
+    "int": lambda x: int(x[0, 0]),
+    "bool": lambda x: bool(x[0, 0]),
+    "if": lambda x: 1 if x.sum() > 3 else 0,
+    "item": lambda x: x[0, 0].item(),
+    "tolist": lambda x: x.tolist(),
+    "repr": repr,
+    "format": lambda x: f"{x[0, 0]:.3f}",
+    "to_numpy": backend.to_numpy,
+    "x[mask]": lambda x: x[standin.ones(2, dtype=bool)],
+    "nonzero": lambda x: x.nonzero(),
+    "where(mask)": lambda x: standin.where(x > 1),
+}
+
+TO_DEVICE = {
+    "asarray(array)": lambda x: standin.asarray(np.ones(3)),
+    "array(list)": lambda x: standin.array([1.0, 2.0]),
+    "asarray(number)": lambda x: standin.asarray(1.0),
+    "set": lambda x: x.set(np.ones((2, 3), np.float32)),
+    "Random": lambda x: backend.rng.normal((3,)),
+}
+
+NO_TRANSFER = {
+    "zeros": lambda x: standin.zeros((2, 3)),
+    "ones": lambda x: standin.ones(3),
+    "empty": lambda x: standin.empty((2,)),
+    "arange": lambda x: standin.arange(5),
+    "full": lambda x: standin.full((2, 3), 0.5),
+    "asarray(device)": lambda x: standin.asarray(x),
+    "arithmetic": lambda x: standin.exp(x * 2.0 + 1).mean(axis=1),
+    "element": lambda x: x[0, 1],
+    "x[mask] = number": lambda x: x.__setitem__(x > 2, 0.0),
+    "shape": lambda x: (len(x), x.shape, x.size, x.ndim, x.dtype),
+    "copy": lambda x: copy.deepcopy(x),
+}
+
+
+@on_standin
+@pytest.mark.parametrize("f, to_host, to_device",
+                         [(f, 1, 0) for f in TO_HOST.values()]
+                         + [(f, 0, 1) for f in TO_DEVICE.values()]
+                         + [(f, 0, 0) for f in NO_TRANSFER.values()],
+                         ids=[*TO_HOST, *TO_DEVICE, *NO_TRANSFER])
+def test_the_standin_counts_transfers(f, to_host, to_device, x):
+    backend.use(standin)
+    f(x)
+    assert (standin.transfers.to_host, standin.transfers.to_device) == (to_host, to_device)
+    with standin.forbid_transfers():
+        if to_host or to_device:
+            with pytest.raises(RuntimeError, match="where none is allowed"):
+                f(x)
+        else:
+            f(x)
+    f(x)        # and allowed again
+
+
+@on_standin
+def test_host_and_device_share_no_memory(host):
+    x = standin.asarray(host)
+    host[0, 0] = 7
+    assert x[0, 0].item() == 0
+    standin.asnumpy(x)[0, 0] = 8
+    assert x[0, 0].item() == 0
+
+
+@on_standin
+@pytest.mark.parametrize("view", [lambda x: x[0], lambda x: x[0, 0], lambda x: x.T,
+                                  lambda x: x.reshape(6), lambda x: x[None], lambda x: x.ravel()])
+def test_views_share_memory(view, x):
+    y = view(x)
+    y += 10
+    assert type(y) is standin.ndarray and x[0, 0].item() == 10
+    assert standin.shares_memory(x, y)
+
+
+@on_standin
+def test_writing_in_place(x):
+    before = x
+    x *= 2
+    x -= x[0]
+    x[0, 1:] = x[1, :2]
+    x[x == 0] = -1.0
+    assert x is before
+    assert x.get().tolist() == [[-1, 6, 6], [6, 6, 6]]
+    total = standin.zeros(3, x.dtype)
+    assert standin.sum(x, axis=0, out=total) is total
+    assert standin.add(total, 1, out=total) is total
+    assert total.get().tolist() == [6, 13, 13]
+    standin.add.at(total, standin.asarray([0, 0, 2]), 1.0)
+    assert total.get().tolist() == [8, 13, 14]
+
+
+@on_standin
+def test_copies_are_copies(x):
+    for y in copy.copy(x), copy.deepcopy([x])[0], x.copy():
+        assert type(y) is standin.ndarray and not standin.shares_memory(x, y)
+        assert y.tolist() == x.tolist()
+
+
+@on_standin
+def test_the_standin_has_what_cupy_has():
+    for name in ("einsum logaddexp tensordot matmul clip sign where take_along_axis pad "
+                 "broadcast_to ascontiguousarray shares_memory unravel_index").split():
+        assert callable(getattr(standin, name))
+        assert getattr(standin, name) is getattr(standin, name)         # wrapped once
+    assert standin.float32 is np.float32 and standin.bool_ is np.bool_
+    assert standin.pi == np.pi and standin.inf == np.inf and standin.newaxis is None
+
+
+@on_standin
+@pytest.mark.parametrize("name", ["errstate", "vecdot", "block", "nothing_of_this_name", "memmap",
+                                  "save"])
+def test_the_standin_lacks_what_cupy_lacks(name):
+    assert not hasattr(standin, name)
+
+
+@on_standin
+def test_what_the_standin_lacks_in_submodules_and_ufuncs():
+    assert not hasattr(standin.linalg, "vector_norm") and hasattr(standin.linalg, "norm")
+    assert not hasattr(standin.maximum, "reduce") and hasattr(standin.maximum, "at")
+    with pytest.raises(AttributeError, match="backend.Random"):
+        standin.random

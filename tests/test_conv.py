@@ -1,0 +1,123 @@
+"""Convolution: the triple against a naive loop, by adjointness, in float32, and its refusals.
+Its derivatives are in test_gradients.py."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from tinygan import backend
+from tinygan import conv
+from tinygan.conv import conv2d, conv_transpose2d, conv_weight, pair
+
+from helpers import error_of, normal, tensor
+from test_gradients import CONVOLUTIONS
+
+
+def naive(x, w, stride, padding):
+    """The formula of conv2d, one product at a time; also T's three gradients at a random y."""
+    (n_images, c_in, h, v), (c_out, _, kh, kw) = x.shape, w.shape
+    (sh, sw), (ph, pw) = pair(stride), pair(padding)
+    oh, ow = (h + 2 * ph - kh) // sh + 1, (v + 2 * pw - kw) // sw + 1
+    y = normal(n_images, c_out, oh, ow)
+    out, dx, dw = np.zeros_like(y), np.zeros_like(x), np.zeros_like(w)
+    for i, j, a, b in itertools.product(range(oh), range(ow), range(kh), range(kw)):
+        p, q = sh * i + a - ph, sw * j + b - pw
+        if 0 <= p < h and 0 <= q < v:
+            for n, o, c in itertools.product(range(n_images), range(c_out), range(c_in)):
+                out[n, o, i, j] += x[n, c, p, q] * w[o, c, a, b]
+                dx[n, c, p, q] += y[n, o, i, j] * w[o, c, a, b]
+                dw[o, c, a, b] += y[n, o, i, j] * x[n, c, p, q]
+    return y, out, dx, dw
+
+
+def extra_rows(x, y, w, stride, padding):
+    return tuple(n - ((m - 1) * s - 2 * p + k) for n, m, k, s, p in
+                 zip(x.shape[2:], y.shape[2:], w.shape[2:], pair(stride), pair(padding)))
+
+
+@pytest.mark.parametrize("image, kernel, stride, padding", CONVOLUTIONS)
+def test_triple_equals_the_naive_loop(image, kernel, stride, padding):
+    x, w = normal(3, 2, *image), normal(4, 2, *kernel, seed=1)
+    y, out, dx, dw = naive(x, w, stride, padding)
+    extra = extra_rows(x, y, w, stride, padding)
+    x, w, y = tensor(x), tensor(w), tensor(y)
+    # sums of at most a few hundred products of numbers of size 1, in float64
+    close = dict(rtol=0, atol=1e-12)
+    np.testing.assert_allclose(conv2d(x, w, stride, padding).numpy(), out, **close)
+    np.testing.assert_allclose(conv_transpose2d(y, w, stride, padding, extra).numpy(), dx, **close)
+    np.testing.assert_allclose(
+        conv_weight(x, y, kernel, pair(stride), pair(padding)).numpy(), dw, **close)
+
+
+def test_adjointness_on_random_sizes():
+    """<conv2d(x, w), y> = <x, conv_transpose2d(y, w)> = <w, conv_weight(x, y)>."""
+    random = np.random.default_rng(0)
+    for trial in range(60):
+        kernel, stride = random.integers(1, 6, 2), random.integers(1, 4, 2)
+        padding, image = random.integers(0, 4, 2), random.integers(1, 10, 2)
+        if (image + 2 * padding < kernel).any():
+            continue
+        x, w = normal(2, 3, *image, seed=trial), normal(2, 3, *kernel, seed=trial + 1)
+        y = conv2d(tensor(x), tensor(w), stride.tolist(), padding.tolist())
+        c = normal(*y.shape, seed=trial + 2)
+        extra = extra_rows(x, c, w, stride.tolist(), padding.tolist())
+        dx = conv_transpose2d(tensor(c), tensor(w), stride.tolist(), padding.tolist(), extra)
+        dw = conv_weight(tensor(x), tensor(c), tuple(kernel), tuple(stride), tuple(padding))
+        t = (y.numpy() * c).sum()
+        assert abs((dw.numpy() * w).sum() - t) < 1e-10      # rounding of about 1e3 terms of size 1
+        assert abs((dx.numpy() * x).sum() - t) < 1e-10
+
+
+@pytest.mark.parametrize("padding, output_padding", [(0, 0), (1, 0), (1, 1), (2, (1, 2))])
+def test_transposed_size_is_the_formula(padding, output_padding):
+    y, w = tensor(normal(1, 2, 4, 5)), tensor(normal(2, 3, 5, 4))
+    height, width = pair(output_padding)
+    expected = (1, 3, 3 * 3 - 2 * padding + 5 + height, 4 * 3 - 2 * padding + 4 + width)
+    assert conv_transpose2d(y, w, 3, padding, output_padding).shape == expected
+
+
+def test_memory_order_of_the_input_does_not_matter():
+    x, w = normal(2, 3, 6, 6), tensor(normal(4, 3, 3, 3))
+    channels_last = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    a = conv2d(tensor(x), w, 2, 1).numpy()
+    b = conv2d(tensor(channels_last).transpose(0, 3, 1, 2), w, 2, 1).numpy()
+    assert (a == b).all()
+
+
+@pytest.mark.numpy_only("the pieces are only cut on the CPU")
+def test_pieces_do_not_show(monkeypatch):
+    """Windows are made for some images at a time: however many fit, the numbers are the same. The
+    weight gradient adds the pieces up in another order, so it is equal to rounding."""
+    x, w, y = normal(7, 3, 6, 6), normal(4, 3, 3, 3), normal(7, 4, 3, 3)
+    results = []
+    for cache in (1, 3000, 1 << 30):
+        monkeypatch.setattr(conv, "CACHE", cache)
+        results.append([conv2d(tensor(x), tensor(w), 2, 1).numpy(),
+                        conv_transpose2d(tensor(y), tensor(w), 2, 1).numpy(),
+                        conv_weight(tensor(x), tensor(y), (3, 3), (2, 2), (1, 1)).numpy()])
+    for other in results[:-1]:
+        for a, b in zip(other, results[-1]):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
+
+
+def test_float32_stays_float32():
+    x, w = tensor(normal(2, 3, 6, 6), "float32"), tensor(normal(4, 3, 3, 3), "float32")
+    y = conv2d(x, w, 2, 1)
+    assert y.dtype == conv_transpose2d(y, w, 2, 1).dtype == np.float32
+    assert conv_weight(x, y, (3, 3), (2, 2), (1, 1)).dtype == np.float32
+
+
+@pytest.mark.parametrize("call, words", [
+    (lambda x, w: conv2d(x, w, padding=-1), ["padding >= 0", "(-1, -1)"]),
+    (lambda x, w: conv2d(x, w, stride=0), ["stride >= 1", "(0, 0)"]),
+    (lambda x, w: conv2d(x[:, :1], w), ["(N, 2, H, W)", "(1, 1, 3, 4)"]),
+    (lambda x, w: conv2d(x[0], w), ["(N, 2, H, W)", "(2, 3, 4)"]),
+    (lambda x, w: conv2d(x, w), ["(5, 3)", "(3, 4)"]),
+    (lambda x, w: conv_transpose2d(x, w), ["(N, 3, H, W)", "(1, 2, 3, 4)"]),
+    (lambda x, w: conv_transpose2d(x, w.transpose(1, 0, 2, 3), 1, 0, 1), ["output_padding", "(1, 1)"]),
+    (lambda x, w: conv_transpose2d(x, w.transpose(1, 0, 2, 3), 1, 4), ["padding (4, 4)", "(-1, -2)"]),
+])
+def test_refusals_name_the_values(call, words):
+    message = error_of(call, tensor(normal(1, 2, 3, 4)), tensor(normal(3, 2, 5, 3)))
+    assert all(word in message for word in words), message

@@ -1,0 +1,554 @@
+"""The data: files as they should be, files as they should not, mirrors that misbehave; minibatches;
+mixtures against their own density."""
+
+import gzip
+import hashlib
+import http.server
+import io
+import math
+import pathlib
+import random
+import socket
+import struct
+import sys
+import threading
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from tinygan import backend
+from tinygan.backend import Random, UserError, to_numpy
+from tinygan.data import Minibatches, mixtures, mnist
+
+host = pytest.mark.host
+
+
+@pytest.fixture(autouse=True)
+def nobodys_home(monkeypatch, tmp_path):
+    """No test reads or writes the user's cache or data, or leaves this machine."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.delenv("TINYGAN_DATA", raising=False)
+    monkeypatch.setattr(mnist, "MIRRORS", ())
+
+
+# Small data sets of MNIST's format
+
+def idx(array):
+    """The content of an IDX file."""
+    return struct.pack(f">{1 + array.ndim}I", 0x800 + array.ndim, *array.shape) + array.tobytes()
+
+
+def small_files(n=12, n_test=5, seed=0):
+    """{official name: content} of a data set with n training images; image i has label
+    (i + seed) % 10."""
+    pixels = np.random.default_rng(seed).integers(256, size=(n + n_test, 28, 28), dtype=np.uint8)
+    labels = ((np.arange(n + n_test) + seed) % 10).astype(np.uint8)
+    return dict(zip(mnist.FILES, map(idx, (pixels[:n], labels[:n], pixels[n:], labels[n:]))))
+
+
+def write(folder, files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def refused(call, *words):
+    """The message with which `call` fails, which is one line and has `words` in it."""
+    with pytest.raises(UserError) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert str(word) in message, message
+    return message
+
+
+# A folder of the user's
+
+@host
+@pytest.mark.parametrize("rename", [
+    lambda name: name,
+    lambda name: name.replace("-idx", ".idx"),
+    lambda name: name + ".gz",
+    lambda name: name.replace("-idx", ".idx") + ".gz",
+])
+@pytest.mark.parametrize("compress", [bytes, gzip.compress])
+def test_folder(tmp_path, rename, compress):
+    files = small_files()
+    # compressed or not is read from the content: every name with either
+    folder = write(tmp_path / "data", {rename(k): compress(v) for k, v in files.items()})
+    data = mnist.load(folder)
+    for split, n in (data.train, 10), (data.valid, 2), (data.test, 5):
+        assert split.images.shape == (n, 1, 28, 28) and split.images.dtype == np.uint8
+        assert split.labels.shape == (n,) and split.labels.dtype == np.uint8
+    pixels = np.concatenate([data.train.images, data.valid.images]).tobytes()
+    assert pixels == files["train-images-idx3-ubyte"][16:]
+    assert data.test.images.tobytes() == files["t10k-images-idx3-ubyte"][16:]
+    assert list(data.train.labels) + list(data.valid.labels) == [i % 10 for i in range(12)]
+    assert str(folder) in data.source
+
+
+@host
+def test_environment_variable(tmp_path, monkeypatch):
+    monkeypatch.setenv("TINYGAN_DATA", str(write(tmp_path / "env", small_files(12))))
+    assert len(mnist.load().train.labels) == 10
+    assert len(mnist.load(write(tmp_path / "flag", small_files(24))).train.labels) == 20
+    monkeypatch.setenv("TINYGAN_DATA", str(tmp_path / "absent"))
+    refused(mnist.load, "there is no folder", tmp_path / "absent")
+    monkeypatch.setenv("TINYGAN_DATA", "")
+    assert "sample" in mnist.load().source
+
+
+@host
+@pytest.mark.parametrize("name", mnist.FILES)
+def test_folder_lacks_a_file(tmp_path, name):
+    folder = write(tmp_path, small_files())
+    (folder / name).unlink()
+    refused(lambda: mnist.load(folder),
+            f"no file {name} in {folder}", "--data", ".gz", *mnist.FILES)
+
+
+@host
+def test_folder_of_other_data(tmp_path):
+    images, labels = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+    files = small_files()
+
+    def load_with(name, content):
+        return lambda: mnist.load(write(tmp_path, files | {name: content}))
+
+    refused(load_with(images, idx(np.zeros((12, 32, 20), np.uint8))),
+            tmp_path / images, "32x20", "28x28")
+    refused(load_with(labels, idx(np.zeros(11, np.uint8))), tmp_path / images, tmp_path / labels,
+            "12 images", "11 labels")
+    refused(load_with(labels, idx(np.full(12, 10, np.uint8))), tmp_path / labels, "label 10")
+    refused(load_with(labels, files[images]), tmp_path / labels, "0x00000803", "0x00000801")
+
+
+# The IDX reader
+
+@host
+def test_read_idx_refuses(tmp_path):
+    path = tmp_path / "file"
+    good = idx(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
+
+    def read(content):
+        path.write_bytes(content)
+        return lambda: mnist.read_idx(path, 3)
+
+    assert np.array_equal(read(good)(), np.arange(24).reshape(2, 3, 4))
+    refused(read(b""), path, "holds 0 bytes", "fetch")
+    refused(read(good[:15]), path, "holds 15 bytes", "16")
+    refused(read(b"<!DOCTYPE html>\n"), path, "0x3c21444f", "0x00000803", "images")
+    refused(read(good[:-1]), path, "24 bytes", "only 23", "fetch")
+    refused(read(good + b"!"), path, "24 bytes", "holds more", "fetch")
+    refused(read(idx(np.zeros((0, 28, 28), np.uint8))), path, "0x28x28")
+    refused(read(struct.pack(">4I", 0x803, 60000, 280, 28)), path, "60000x280x28", mnist.LIMIT)
+    packed = gzip.compress(good)
+    refused(read(packed[:-9]), path, "damaged gzip", "fetch")                       # cut short
+    refused(read(packed[:-8] + b"\0\0\0\0" + packed[-4:]), path, "damaged gzip")    # its CRC
+    refused(read(packed[:10] + b"\xff" + packed[11:]), path, "damaged gzip")        # its blocks
+    refused(read(packed + b"!"), path, "damaged gzip")
+    refused(lambda: mnist.read_idx(tmp_path, 3), tmp_path, "cannot be read")
+    refused(lambda: mnist.read_idx(tmp_path / "absent", 3), tmp_path / "absent", "cannot be read")
+
+
+def peak_memory(call):
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@host
+def test_read_idx_holds_no_more_than_there_is(tmp_path):
+    """Neither a header that claims 256 MB nor 64 MB of zeros in a 64 kB file costs that memory."""
+    path = tmp_path / "file"
+    # 1 MB: some pieces of mnist.PIECE (64 kB) bytes, and gzip's buffers
+    path.write_bytes(struct.pack(">4I", 0x803, 1 << 14, 128, 128) + bytes(100))
+    assert peak_memory(lambda: refused(lambda: mnist.read_idx(path, 3), "only 100")) < 1 << 20
+    with gzip.open(path, "wb", 6) as file:
+        file.write(struct.pack(">4I", 0x803, 1, 28, 28))
+        for _ in range(64):
+            file.write(bytes(1 << 20))
+    assert peak_memory(lambda: refused(lambda: mnist.read_idx(path, 3), "more")) < 1 << 20
+
+
+@host
+def test_read_idx_fuzz(tmp_path):
+    """Whatever the bytes, the reader answers with an array as described or with a UserError."""
+    draw = random.Random(0)
+    path = tmp_path / "file"
+    good = idx(np.arange(60, dtype=np.uint8).reshape(3, 5, 4))
+    read, wrong = 0, 0
+
+    def attempt():
+        nonlocal read, wrong
+        try:
+            array = mnist.read_idx(path, 3)
+            assert array.dtype == np.uint8 and array.ndim == 3 and array.size > 0
+            read += 1
+        except UserError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+            wrong += 1
+
+    def mutate(content):
+        content = bytearray(content)
+        for _ in range(draw.randint(1, 3)):
+            at = draw.randrange(len(content))
+            match draw.randrange(4):
+                case 0: content[at] = draw.randrange(256)
+                case 1: content[at:at + draw.randint(1, 8)] = b"" if at else b"\0"
+                case 2: content[at:at] = draw.randbytes(draw.randint(1, 8))
+                case 3: content[at % 16] ^= 1 << draw.randrange(8)
+        return bytes(content)
+
+    def fuzz():
+        for i in range(300):
+            path.write_bytes([mutate(good), gzip.compress(mutate(good)),
+                              mutate(gzip.compress(good))][i % 3])
+            attempt()
+
+    assert peak_memory(fuzz) < 1 << 21      # as above, and what the test itself keeps
+    assert read >= 20 and wrong >= 150      # both ways are taken
+
+
+# The cache and the mirrors
+
+SLOW = "hangs", "stalls"
+complete = sorted(f"{name}.gz" for name in mnist.FILES)
+
+
+@pytest.fixture
+def mirrors(monkeypatch):
+    """Two mirrors on this machine: `first` and `second` say how each answers; `requests` is what
+    they were asked. The official files are now those of `small_files()`."""
+    files = small_files()
+    monkeypatch.setattr(mnist, "FILES", {
+        name: (ndim, hashlib.md5(files[name]).hexdigest())
+        for name, (ndim, _) in mnist.FILES.items()})
+    released = threading.Event()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.server.requests.append(self.path)
+            which, name = self.path.lstrip("/").split("/")
+            body = gzip.compress(files[name.removesuffix(".gz")])
+            missing = 0
+            fault = getattr(self.server, which)
+            if fault in SLOW and name != complete[2]:
+                fault = None                # one wait is enough
+            match fault:
+                case "404": return self.send_error(404)
+                case "hangs": return released.wait(10)
+                case "stalls": body, missing = body[:-20], 20
+                case "closes": return self.connection.shutdown(socket.SHUT_RDWR)
+                case "cut": body, missing = body[:-20], 20
+                case "empty": body = b""
+                case "wrong": body = gzip.compress(small_files(seed=1)[name.removesuffix(".gz")])
+                case "page": body = b"<html>Please log in to this network</html>"
+                case "endless": body = bytes(mnist.LIMIT + 1)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body) + missing))
+            self.end_headers()
+            self.wfile.write(body)
+            if fault == "stalls":
+                released.wait(10)
+
+        def log_message(self, *args):
+            pass
+
+    class Server(http.server.ThreadingHTTPServer):
+        first = second = None
+
+        def handle_error(self, request, client_address):
+            pass                            # a client that hangs up on "endless" is no error here
+
+    server = Server(("127.0.0.1", 0), Handler)
+    server.requests = []
+    root = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(mnist, "MIRRORS", (f"{root}/first/", f"{root}/second/"))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    released.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def cached(tmp_path):
+    """What lies in the cache: the names."""
+    folder = tmp_path / "cache" / "tinygan" / "mnist"
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+@host
+def test_download_then_cache(mirrors, tmp_path, capsys):
+    data = mnist.load()
+    assert [len(split.labels) for split in data[:3]] == [10, 2, 5]
+    assert data.train.images.tobytes() == small_files()["train-images-idx3-ubyte"][16:][:7840]
+    assert mirrors.requests == [f"/first/{name}.gz" for name in mnist.FILES]
+    assert cached(tmp_path) == complete
+    lines = capsys.readouterr().err.splitlines()    # not a terminal: a plain line for each
+    assert lines == [f"downloading {mnist.MIRRORS[0]}{name}.gz" for name in mnist.FILES]
+
+    again = mnist.load()
+    assert len(mirrors.requests) == 4 and capsys.readouterr().err == ""
+    assert again.train.images.tobytes() == data.train.images.tobytes()
+    assert again.source == data.source and "cache" in data.source
+
+
+@host
+def test_progress_on_a_terminal(mirrors, monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    mnist.load()
+    assert terminal.getvalue().count("100 %\n") == 4
+
+
+@host
+@pytest.mark.parametrize("fault", [
+    "404", "hangs", "stalls", "closes", "cut", "empty", "wrong", "page", "endless"])
+def test_second_mirror(mirrors, tmp_path, monkeypatch, fault):
+    monkeypatch.setattr(mnist, "TIMEOUT", 0.5 if fault in SLOW else 10)
+    monkeypatch.setattr(mnist, "LIMIT", 20000)
+    mirrors.first = fault
+    assert len(mnist.load().train.labels) == 10
+    assert len(mirrors.requests) == (5 if fault in SLOW else 8)
+    assert cached(tmp_path) == complete
+
+
+@host
+@pytest.mark.parametrize("fault, reason", [
+    ("404", "404"), ("hangs", "timed out"), ("stalls", "timed out"), ("closes", "closed connection"),
+    ("cut", "something else"), ("wrong", "something else"), ("endless", "something else")])
+def test_no_mirror(mirrors, tmp_path, monkeypatch, fault, reason):
+    monkeypatch.setattr(mnist, "TIMEOUT", 0.5 if fault in SLOW else 10)
+    monkeypatch.setattr(mnist, "LIMIT", 20000)
+    mirrors.first = mirrors.second = fault
+    # the limit that this test lowers would refuse the sample too
+    monkeypatch.setattr(mnist, "load_sample", lambda why: why)
+    why = mnist.load()
+    assert why.count(reason) >= 2 and all(mirror in why for mirror in mnist.MIRRORS)
+    assert "train-images-idx3-ubyte.gz could not be downloaded" in why and "\n" not in why
+    assert len(mirrors.requests) == 2       # gave up after the first file
+    assert cached(tmp_path) == []
+
+
+@host
+def test_no_mirror_gives_the_sample():
+    data = mnist.load()
+    assert [len(split.images) for split in data[:3]] == [8000, 1000, 1000]
+    assert "sample" in data.source and "could not be downloaded" in data.source
+    assert "--data" in data.source and "\n" not in data.source
+
+
+@host
+def test_cache_that_is_damaged(mirrors, tmp_path):
+    mnist.load()
+    folder = tmp_path / "cache" / "tinygan" / "mnist"
+    (folder / complete[0]).write_bytes(b"")
+    (folder / complete[1]).write_bytes((folder / complete[3]).read_bytes())
+    mirrors.requests.clear()
+    assert len(mnist.load().test.labels) == 5
+    assert sorted(mirrors.requests) == [f"/first/{name}" for name in complete[:2]]
+
+
+@host
+def test_cache_that_cannot_be_written(mirrors, tmp_path):
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    data = mnist.load()
+    assert len(data.train.images) == 8000
+    assert str(tmp_path / "cache") in data.source and mirrors.requests == []
+
+
+@host
+def test_interrupted_download_leaves_nothing(mirrors, tmp_path, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(mnist.os, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        mnist.load()
+    assert cached(tmp_path) == []
+
+
+@host
+def test_two_downloads_at_once(mirrors, tmp_path):
+    sizes = []
+    threads = [threading.Thread(target=lambda: sizes.append(len(mnist.load().train.labels)))
+               for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sizes == [10] * 4 and cached(tmp_path) == complete
+
+
+@host
+def test_sample():
+    data = mnist.load_sample()
+    for split, n in (data.train, 8000), (data.valid, 1000), (data.test, 1000):
+        assert split.images.shape == (n, 1, 28, 28) and split.labels.shape == (n,)
+        assert set(split.labels) == set(range(10))
+        # All of MNIST has the mean .1307. That of one image has a standard deviation of .04, and a
+        # writer's follow each other: .01 is what 60 writers of 16 images could differ by.
+        assert abs(split.images.mean() / 255 - 0.1307) < 0.01
+        assert split.images.max(axis=(1, 2, 3)).min() > 128
+    assert "\n" not in data.source and "--data" in data.source
+    folder = pathlib.Path(mnist.__file__).parent
+    assert sum(path.stat().st_size for path in folder.glob("sample-*")) < 1.8e6
+    licence = (folder / "LICENSE-MNIST.txt").read_text()
+    assert "https://creativecommons.org/licenses/by-sa/3.0/" in licence and "LeCun" in licence
+
+
+# Minibatches
+
+def numbered(n):
+    """n images of which the i-th is all i."""
+    return np.arange(n, dtype=np.uint8).reshape(n, 1, 1, 1).repeat(2, axis=2).repeat(3, axis=3)
+
+
+def numbers(x):
+    """Which of the numbered images are in the minibatch x."""
+    x = to_numpy(x)
+    assert (x == x[:, :, :1, :1]).all()
+    return [round(float(value) * 255) for value in x[:, 0, 0, 0]]
+
+
+def test_minibatch_is_float32_on_the_device_in_0_1():
+    x = next(Minibatches(np.array([[0], [51], [255]], np.uint8), 3, Random(0)))
+    assert type(x) is type(backend.xp.zeros(1)) and x.dtype == np.float32 and x.shape == (3, 1)
+    # 51/255 is not exact in float32: half a unit in the last place
+    assert np.allclose(sorted(to_numpy(x)[:, 0]), [0, 0.2, 1], rtol=1e-7, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_minibatch_of_points_is_not_scaled(dtype):
+    points = np.array([[-300, 4], [0.5, 6]], dtype)
+    x = next(Minibatches(points, 2, Random(0)))
+    assert x.dtype == np.float32
+    assert np.array_equal(to_numpy(x)[to_numpy(x)[:, 0].argsort()], points)
+
+
+def test_minibatch_from_device_data():
+    points = mixtures.ring().sample(10, Random(0))
+    assert next(Minibatches(points, 4, Random(0))).shape == (4, 2)
+
+
+@pytest.mark.parametrize("n, m", [(10, 3), (12, 4), (5, 5), (7, 1), (9, 8)])
+def test_epoch_takes_each_at_most_once(n, m):
+    batches = Minibatches(numbered(n), m, Random(0))
+    epochs = []
+    for epoch in range(4):
+        epochs.append([])
+        for _ in range(n // m):
+            assert batches.epoch == epoch
+            x = next(batches)
+            assert x.shape == (m, 1, 2, 3)
+            epochs[-1] += numbers(x)
+        assert len(set(epochs[-1])) == n // m * m and set(epochs[-1]) <= set(range(n))
+    assert batches.epoch == 4
+    assert epochs[0] != epochs[1] or m == 1     # a fresh order; 1 in 60 or less that it is the same
+    assert iter(batches) is batches
+
+
+def test_every_example_has_its_turn():
+    """The remainder is not the same one every epoch."""
+    batches = Minibatches(numbered(10), 9, Random(0))
+    left_out = [set(range(10)) - set(numbers(next(batches))) for _ in range(100)]
+    # each is never left out with probability .9^100 = 3e-5
+    assert set.union(*left_out) == set(range(10))
+
+
+def test_same_seed_same_order():
+    def order(seed):
+        batches = Minibatches(numbered(50), 7, Random(seed))
+        return [numbers(next(batches)) for _ in range(20)]
+    assert order(1) == order(1) != order(2)
+
+
+def test_order_comes_from_the_one_stream_by_default():
+    def order():
+        backend.rng.seed(3)
+        return numbers(next(Minibatches(numbered(50), 50)))
+    before = backend.rng.state
+    first = order()
+    assert first == order()
+    backend.rng.state = before
+
+
+@pytest.mark.parametrize("done", [0, 1, 3, 4, 6, 8])       # 4 make an epoch
+def test_state(done):
+    batches = Minibatches(numbered(30), 7, Random(0))
+    for _ in range(done):
+        next(batches)
+    state, stream = batches.state, batches.rng.state
+    assert type(state["order"]) is np.ndarray
+    assert type(state["position"]) is int and type(state["epoch"]) is int
+    expected = [(numbers(next(batches)), batches.epoch) for _ in range(10)]
+
+    resumed = Minibatches(numbered(30), 7, Random(99))
+    resumed.state = {name: np.array(value) for name, value in state.items()}    # as from an .npz
+    resumed.rng.state = stream
+    assert [(numbers(next(resumed)), resumed.epoch) for _ in range(10)] == expected
+
+
+def test_minibatches_refuse():
+    for m in 11, 0, -1:
+        refused(lambda: Minibatches(numbered(10), m), "10 examples", f"minibatch of {m}", "1 to 10")
+    state = Minibatches(numbered(10), 2, Random(0)).state
+    batches = Minibatches(numbered(20), 2, Random(0))
+    with pytest.raises(UserError, match="10 examples.* 20"):
+        batches.state = state
+
+
+# Mixtures
+
+@host
+def test_modes():
+    ring, grid = mixtures.ring(), mixtures.grid()
+    assert ring.modes.shape == (8, 2) and grid.modes.shape == (25, 2)
+    assert ring.std == 0.01 and grid.std == 0.05
+    # on the circle, one every 45 degrees: neighbours are 2 sin(pi/8) apart. 1e-6: float32 rounding
+    assert np.allclose(np.hypot(*ring.modes.T), 1, atol=1e-6)
+    gaps = np.hypot(*(ring.modes - np.roll(ring.modes, 1, axis=0)).T)
+    assert np.allclose(gaps, 2 * math.sin(math.pi / 8), atol=1e-6)
+    levels = {-4, -2, 0, 2, 4}
+    assert {tuple(mode) for mode in grid.modes.tolist()} == {(a, b) for a in levels for b in levels}
+    assert np.allclose(mixtures.ring(3, radius=2.0).modes[0], [2, 0])
+
+
+@pytest.mark.parametrize("mixture", [mixtures.ring(), mixtures.grid()], ids=["ring", "grid"])
+def test_sample_follows_the_density(mixture):
+    """Every statistic within 4 standard errors of its value: of about 100 numbers, one in 160 runs
+    over all seeds has one outside, and this seed is fixed."""
+    n, k = 50000, len(mixture.modes)
+    points = mixture.sample(n, Random(0))
+    assert type(points) is type(backend.xp.zeros(1))
+    assert points.dtype == np.float32 and points.shape == (n, 2)
+    points = to_numpy(points).astype(np.float64)
+    distances = np.linalg.norm(points[:, None] - mixture.modes, axis=2)
+    nearest = distances.argmin(axis=1)
+
+    # high quality: within 3 std of the nearest mode, which in the plane is 1 - exp(-9/2) = 98.89 %
+    p = 1 - math.exp(-4.5)
+    share = (distances.min(axis=1) < 3 * mixture.std).mean()
+    assert abs(share - p) < 4 * math.sqrt(p * (1 - p) / n)
+    for mode in range(k):
+        mine = points[nearest == mode]
+        assert abs(len(mine) - n / k) < 4 * math.sqrt(n / k * (1 - 1 / k))
+        error = mixture.std / math.sqrt(len(mine))
+        assert (abs(mine.mean(axis=0) - mixture.modes[mode]) < 4 * error).all()
+        assert (abs(mine.std(axis=0) - mixture.std) < 4 * error / math.sqrt(2)).all()
+
+
+def test_sample_repeats_with_its_seed():
+    first, same, other = (to_numpy(mixtures.ring().sample(9, Random(seed))) for seed in (0, 0, 1))
+    assert np.array_equal(first, same) and not np.array_equal(first, other)

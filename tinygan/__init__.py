@@ -1,0 +1,11 @@
+"""tinygan: generative adversarial networks to read, on an autograd engine of their own.
+
+The floors, each importing only from those before it: backend, tensor, ops, conv, nn, optim,
+gradcheck, games, play, data, image, run.
+"""
+
+from . import backend, games, nn, ops, optim
+from .backend import UserError, rng, to_numpy, use
+from .gradcheck import check_grads
+from .play import play
+from .tensor import Tensor, grad, no_grad, op

@@ -1,0 +1,181 @@
+"""Convolution: one trilinear form with three faces.
+
+For images x, weights w and outputs y let
+
+    T(x, w, y) = sum over n, o, i, j, c, a, b of  x[n, c, s i + a - p, s j + b - p]  w[o, c, a, b]  y[n, o, i, j]
+
+with stride s, padding p and x = 0 outside the image. Its three partial gradients are
+
+    conv2d(x, w)            = dT/dy     what a convolutional layer computes
+    conv_transpose2d(y, w)  = dT/dx     what a transposed convolution computes, and conv2d's x gradient
+    conv_weight(x, y)       = dT/dw     the weight gradient of both
+
+and T being linear in each argument, the derivatives of each are the other two: the triple is closed
+under differentiation to every order. (Goodfellow et al. 2016, Deep Learning, section 9.5.)
+
+x is (N, C, H, W), w is (O, C, kh, kw), y is (N, O, OH, OW) with OH = (H + 2p - kh) // s + 1. In
+memory, images lie channels last, as (N, H, W, C): then a row of a kernel's window is one stretch of
+kw * C numbers, and the windows become the rows of a matrix product by copying whole stretches.
+Elementwise operations keep an array's memory order, so the layout travels through a network.
+"""
+
+import math
+
+import numpy as np
+
+from . import backend
+from .ops import tensors
+from .tensor import op
+
+CACHE = 1 << 20     # bytes; what a matrix of windows may take so that the product finds it in the cache
+
+
+def conv2d(x, w, stride=1, padding=0):
+    """y[n, o, i, j] = sum_{c, a, b} x[n, c, s i + a - p, s j + b - p] w[o, c, a, b].
+
+    x (N, C, H, W); w (O, C, kh, kw); stride and padding a number or (vertical, horizontal).
+    Returns (N, O, OH, OW). Raises ValueError where channels differ or the kernel does not fit.
+    """
+    x, w = tensors(x, w)
+    stride, padding = pair(stride), pair(padding)
+    _check(x, w, 1, stride, padding, "conv2d")
+    _output_size(x.shape[2:], w.shape[2:], stride, padding)
+    return op(_conv(x.data, w.data, stride, padding),
+              (x, lambda g, y: _transposed(g, w, stride, padding, x.shape[2:])),
+              (w, lambda g, y: conv_weight(x, g, w.shape[2:], stride, padding)))
+
+
+def conv_transpose2d(y, w, stride=1, padding=0, output_padding=0):
+    """x[n, c, h, v] = sum of y[n, o, i, j] w[o, c, a, b] over all s i + a - p = h, s j + b - p = v.
+
+    y (N, O, OH, OW); w (O, C, kh, kw). Returns (N, C, H, W) with
+    H = (OH - 1) s - 2p + kh + output_padding, where 0 <= output_padding < s settles which of the sizes
+    is meant that a convolution of stride s takes to OH.
+    """
+    y, w = tensors(y, w)
+    stride, padding, extra = pair(stride), pair(padding), pair(output_padding)
+    _check(y, w, 0, stride, padding, "conv_transpose2d")
+    if any(not 0 <= e < s for e, s in zip(extra, stride)):
+        raise ValueError(f"output_padding {extra} must be at least 0 and below the stride {stride}")
+    size = tuple((n - 1) * s - 2 * p + k + e
+                 for n, s, p, k, e in zip(y.shape[2:], stride, padding, w.shape[2:], extra))
+    if min(size) < 1:
+        raise ValueError(f"conv_transpose2d of an image {y.shape[2:]} by a kernel {w.shape[2:]} with "
+                         f"stride {stride} and padding {padding} would have size {size}: use a larger "
+                         "image or kernel, or less padding")
+    return _transposed(y, w, stride, padding, size)
+
+
+def _transposed(y, w, stride, padding, size):
+    return op(_conv_transpose(y.data, w.data, stride, padding, size),
+              (y, lambda g, x: conv2d(g, w, stride, padding)),
+              (w, lambda g, x: conv_weight(g, y, w.shape[2:], stride, padding)))
+
+
+def conv_weight(x, y, kernel, stride, padding):
+    """w[o, c, a, b] = sum_{n, i, j} x[n, c, s i + a - p, s j + b - p] y[n, o, i, j], of size `kernel`."""
+    return op(_conv_weight(x.data, y.data, kernel, stride, padding),
+              (x, lambda g, w: _transposed(y, g, stride, padding, x.shape[2:])),
+              (y, lambda g, w: conv2d(x, g, stride, padding)))
+
+
+# The three on arrays. Each is a product of matrices, one row of windows per output pixel.
+
+def _conv(x, w, stride, padding):
+    o, c, kh, kw = w.shape
+    size = _output_size(x.shape[2:], (kh, kw), stride, padding)
+    frame = _framed(x, padding, [n + 2 * p for n, p in zip(x.shape[2:], padding)])
+    matrix = w.transpose(2, 3, 1, 0).reshape(kh * kw * c, o)
+    y = backend.xp.empty((len(x), *size, o), x.dtype)
+    for some, rows in _windows(frame, (kh, kw), stride, size):
+        backend.xp.matmul(rows, matrix, out=y[some].reshape(len(rows), o))
+    return y.transpose(0, 3, 1, 2)
+
+
+def _conv_weight(x, y, kernel, stride, padding):
+    c, o = x.shape[1], y.shape[1]
+    frame = _framed(x, padding, [n + 2 * p for n, p in zip(x.shape[2:], padding)])
+    y = backend.xp.ascontiguousarray(y.transpose(0, 2, 3, 1))
+    matrix = backend.xp.zeros((math.prod(kernel) * c, o), x.dtype)
+    for some, rows in _windows(frame, kernel, stride, y.shape[1:3]):
+        matrix += rows.T @ y[some].reshape(len(rows), o)
+    return matrix.reshape(*kernel, c, o).transpose(3, 2, 0, 1)
+
+
+def _conv_transpose(y, w, stride, padding, size):
+    # Along each axis this is `stride` ordinary convolutions of stride 1, interleaved: with h + p =
+    # s q + a and 0 <= a < s, only the kernel's rows a, a + s, a + 2s, ... reach pixel h of the output,
+    #     x[s q + a - p] = sum_t y[q - t] w[a + s t].
+    # So nothing is scattered, and every product is as small as it can be.
+    o, c = w.shape[:2]
+    x = backend.xp.zeros((len(y), *size, c), y.dtype)
+    for a in range(stride[0]):
+        for b in range(stride[1]):
+            taps = w[:, :, a::stride[0], b::stride[1]][:, :, ::-1, ::-1]
+            kernel = taps.shape[2:]
+            matrix = taps.transpose(2, 3, 0, 1).reshape(math.prod(kernel) * o, c)
+            first = [-(-(p - i) // s) for p, i, s in zip(padding, (a, b), stride)]      # of the q
+            top, left = (s * q + i - p for s, q, i, p in zip(stride, first, (a, b), padding))
+            part = x[:, top::stride[0], left::stride[1]]
+            n = part.shape[1:3]
+            if part.size and taps.size:
+                frame = _framed(y, [k - 1 - q for k, q in zip(kernel, first)],
+                                [m + k - 1 for m, k in zip(n, kernel)])
+                for some, rows in _windows(frame, kernel, (1, 1), n):
+                    part[some] = (rows @ matrix).reshape(-1, *n, c)
+    return x.transpose(0, 3, 1, 2)
+
+
+def _framed(x, before, size):
+    """Images x (N, C, H, W) as (N, *size, C) in memory, their first pixel at `before` (which may be
+    negative), zeros around them and what lies outside cut off."""
+    x = x.transpose(0, 2, 3, 1)
+    if tuple(size) == x.shape[1:3] and not any(before):
+        return backend.xp.ascontiguousarray(x)
+    frame = backend.xp.zeros((len(x), *size, x.shape[3]), x.dtype)
+    to, of = [slice(None)], [slice(None)]
+    for start, n, length in zip(before, size, x.shape[1:3]):
+        count = max(0, min(n, start + length) - max(0, start))
+        to.append(slice(max(0, start), max(0, start) + count))
+        of.append(slice(max(0, -start), max(0, -start) + count))
+    frame[tuple(to)] = x[tuple(of)]
+    return frame
+
+
+def _windows(frame, kernel, stride, size):
+    """Every kernel-sized window of the framed images as a row of a matrix (pixels, kh kw C), for
+    some images at a time: yields (slice of images, matrix). The windows overlap, so the matrix is
+    several times the images' size; on the CPU it is made in pieces that stay in the cache."""
+    n, _, _, c = frame.shape
+    (kh, kw), (sh, sw) = kernel, stride
+    by_image, by_row, by_column, by_channel = frame.strides
+    windows = backend.xp.lib.stride_tricks.as_strided(
+        frame, (n, *size, kh, kw * c), (by_image, sh * by_row, sw * by_column, by_row, by_channel))
+    row, pixels = kh * kw * c, math.prod(size)
+    step = max(1, CACHE // (row * pixels * frame.itemsize)) if backend.xp is np else n
+    for i in range(0, n, step):
+        some = windows[i:i + step]
+        yield slice(i, i + step), some.reshape(len(some) * pixels, row)
+
+
+# Sizes
+
+def pair(v):
+    """A number or a pair as a pair: (vertical, horizontal)."""
+    return (v, v) if isinstance(v, int) else tuple(v)
+
+
+def _output_size(image, kernel, stride, padding):
+    size = tuple((n + 2 * p - k) // s + 1 for n, k, s, p in zip(image, kernel, stride, padding))
+    if min(size) < 1:
+        raise ValueError(f"a kernel of {kernel} does not fit into an image of {tuple(image)} with "
+                         f"padding {padding}: use a smaller kernel or more padding")
+    return size
+
+
+def _check(images, w, axis, stride, padding, name):
+    if images.ndim != 4 or w.ndim != 4 or images.shape[1] != w.shape[axis]:
+        raise ValueError(f"{name} with weights {w.shape} needs images (N, {w.shape[axis]}, H, W), "
+                         f"got {images.shape}")
+    if min(stride) < 1 or min(padding) < 0:
+        raise ValueError(f"{name} needs stride >= 1 and padding >= 0, got {stride} and {padding}")

@@ -1,0 +1,62 @@
+"""Minibatches: the "sample minibatch of m examples from the data" of Algorithm 1."""
+
+import numpy as np
+
+from .. import backend
+
+
+class Minibatches:
+    """Minibatches of `m` examples without end; an epoch takes each example at most once.
+
+    images   (N, ...): uint8 pixels, which are scaled to [0, 1] (x / 255), or floats (images,
+             points), which are left as they are
+    rng      where the order comes from, a `backend.Random` (default: `backend.rng`)
+    epoch    epochs finished so far
+
+    Each is a float32 array (m, ...) on the current backend. Every epoch has its own random order
+    and N // m minibatches; the N % m examples left over are skipped, so that every minibatch is
+    full. The data moves to the device once, here.
+
+    Raises UserError if N examples do not make a minibatch of m.
+    """
+
+    def __init__(self, images, m, rng=None):
+        if not 1 <= m <= len(images):
+            raise backend.UserError(f"{len(images)} examples do not make a minibatch of {m}: "
+                            f"choose a minibatch size from 1 to {len(images)}")
+        self.m = m
+        self.rng = backend.rng if rng is None else rng
+        self.epoch = 0
+        self._images = backend.xp.asarray(images)
+        self._order = backend.xp.arange(len(images))    # replaced when the first epoch begins
+        self._position = 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self._position == 0:
+            self._order = self.rng.permutation(len(self._images))
+        x = self._images[self._order[self._position:self._position + self.m]]
+        self._position += self.m
+        if self._position + self.m > len(self._images):
+            self.epoch += 1
+            self._position = 0
+        # to float32 first: numpy divides uint8 by an int in float64
+        return x.astype(np.float32) / 255 if x.dtype == np.uint8 else x.astype(np.float32)
+
+    @property
+    def state(self):
+        """What a checkpoint needs beside rng's state, as a host array and two ints; assign it back
+        to continue from there. Raises UserError if it was saved over other data."""
+        return {"order": backend.to_numpy(self._order), "position": self._position,
+                "epoch": self.epoch}
+
+    @state.setter
+    def state(self, state):
+        if len(state["order"]) != len(self._images):
+            raise backend.UserError(
+                f"the saved order is one of {len(state['order'])} examples, but the data has "
+                f"{len(self._images)}: resume with the data that the run was started with")
+        self._order = backend.xp.asarray(state["order"])
+        self._position, self.epoch = int(state["position"]), int(state["epoch"])

@@ -1,0 +1,413 @@
+"""Layers: functions with parameters.
+
+A Module's attributes are what it is made of: a Tensor is a parameter, an array a buffer (a number
+that is kept but not learned, such as a running mean), a Module or a list of Modules a part. That is
+all the bookkeeping there is. Shapes, names and layouts are PyTorch's, so weights go back and forth.
+"""
+
+import contextlib
+import math
+
+import numpy as np
+
+from . import backend, ops
+from .backend import UserError, rng
+from .conv import conv2d, conv_transpose2d, pair
+from .tensor import Tensor, no_grad
+
+
+class Module:
+    """Something with parameters that maps Tensors to Tensors: subclasses define forward(x)."""
+
+    training = True     # dropout and batch normalisation differ between training and evaluation
+
+    def __call__(self, *inputs):
+        return self.forward(*inputs)
+
+    def parts(self):
+        """(name, Module) of each part, in the order in which they were set."""
+        for name, value in vars(self).items():
+            for i, part in enumerate(value) if isinstance(value, list) else [("", value)]:
+                if isinstance(part, Module):
+                    yield f"{name}.{i}" if isinstance(value, list) else name, part
+
+    def modules(self, prefix=""):
+        """(prefix of its names, Module) of this Module and everything inside it."""
+        yield prefix, self
+        for name, part in self.parts():
+            yield from part.modules(f"{prefix}{name}.")
+
+    def named_arrays(self, kind):
+        """{name: attribute} of all attributes of class `kind`, Tensor or xp.ndarray."""
+        return {prefix + name: value for prefix, module in self.modules()
+                for name, value in vars(module).items() if isinstance(value, kind)}
+
+    def parameters(self):
+        """The list of parameters; one that is shared by two parts comes once."""
+        return list(dict.fromkeys(self.named_arrays(Tensor).values()))
+
+    def train(self, training=True):
+        """Switch to training, or with train(False) to evaluation; returns self."""
+        for _, module in self.modules():
+            module.training = training
+        return self
+
+    def eval(self):
+        """Switch to evaluation; returns self."""
+        return self.train(False)
+
+    def state_dict(self):
+        """{name: numpy array} of all parameters and buffers, copied to the host.
+
+        In PyTorch: module.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()}).
+        """
+        return {name: backend.to_numpy(array).copy(order="C")
+                for name, array in self._arrays().items()}
+
+    def load_state_dict(self, state):
+        """Copy the arrays of `state`, anything numpy can read, into the parameters and buffers.
+
+        Raises UserError if a name is missing or unknown or a shape differs; then nothing has changed.
+        PyTorch's `num_batches_tracked`, which no computation reads, is passed over.
+        """
+        arrays = self._arrays()
+        state = {name: array for name, array in state.items()
+                 if name.rpartition(".")[2] != "num_batches_tracked"}
+        if missing := sorted(arrays.keys() - state.keys()):
+            raise UserError(f"the weights lack {', '.join(missing)}: they belong to another network")
+        if unknown := sorted(state.keys() - arrays.keys()):
+            raise UserError(f"no place for weights {', '.join(unknown)}: they belong to another network")
+        for name, array in arrays.items():
+            if tuple(state[name].shape) != array.shape:
+                raise UserError(f"weights {name} have shape {tuple(state[name].shape)}, the network's "
+                                f"have {array.shape}: they belong to another network")
+        for name, array in arrays.items():
+            array[...] = backend.xp.asarray(np.asarray(state[name]), dtype=array.dtype)
+
+    def _arrays(self):
+        parameters = {name: p.data for name, p in self.named_arrays(Tensor).items()}
+        buffers = self.named_arrays(backend.xp.ndarray)
+        return {**parameters, **buffers}
+
+    def summary(self, *shape):
+        """A table of the layers: for an input of `shape` (without the batch), each one's output shape
+        and its number of parameters."""
+        rows = []
+        with evaluating(self), no_grad():
+            y = _trace(self, Tensor(backend.xp.zeros((1, *shape), "float32")), "", rows)
+        rows += [("", "", y.shape[1:], sum(p.size for p in self.parameters()))]
+        width = max(len(f"{name} {layer}") for name, layer, _, _ in rows)
+        lines = [f"{f'{name} {layer}':{width}}  {'x'.join(map(str, out)):>12} {count:>12,}"
+                 for name, layer, out, count in rows]
+        head = f"{'layer':{width}}  {'output':>12} {'parameters':>12}"
+        return "\n".join([head, *lines])
+
+    def __repr__(self):
+        settings = [f"{name}={value}" for name, value in vars(self).items()
+                    if isinstance(value, (int, float, tuple)) and name != "training"]
+        return f"{type(self).__name__}({', '.join(settings)})"
+
+
+@contextlib.contextmanager
+def evaluating(module):
+    """Context in which `module` is in evaluation; afterwards every part is as it was."""
+    before = [(part, part.training) for _, part in module.modules()]
+    module.eval()
+    try:
+        yield module
+    finally:
+        for part, training in before:
+            part.training = training
+
+
+def _trace(module, x, name, rows):
+    if isinstance(module, Sequential):
+        for part_name, part in module.parts():
+            x = _trace(part, x, f"{name}.{part_name}".lstrip("."), rows)
+        return x
+    y = module(x)
+    rows.append((name, module, y.shape[1:], sum(p.size for p in module.parameters())))
+    return y
+
+
+class Sequential(Module):
+    """The layers one after the other. Parameter names are "0.weight", "0.bias", "1.weight", ..."""
+
+    def __init__(self, *layers):
+        self.layers = list(layers)
+
+    def parts(self):
+        return ((str(i), layer) for i, layer in enumerate(self.layers))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def __repr__(self):
+        return f"Sequential({', '.join(map(repr, self.layers))})"
+
+
+# Initialisers: init(shape, fan_in, fan_out) gives the array of initial weights, where fan_in inputs
+# reach each output and each input reaches fan_out outputs.
+
+def uniform(a):
+    """U(-a, a)."""
+    return lambda shape, fan_in, fan_out: rng.uniform(-a, a, shape)
+
+
+def normal(std):
+    """N(0, std^2)."""
+    return lambda shape, fan_in, fan_out: rng.normal(shape) * std
+
+
+def constant(value):
+    return lambda shape, fan_in, fan_out: backend.xp.full(shape, value, "float32")
+
+
+def glorot(shape, fan_in, fan_out):
+    """U(-a, a), a = sqrt(6 / (fan_in + fan_out)): keeps the variance of signals and gradients through
+    layers that are linear near 0 (Glorot and Bengio 2010, eq. 16)."""
+    return uniform(math.sqrt(6 / (fan_in + fan_out)))(shape, fan_in, fan_out)
+
+
+def he(shape, fan_in, fan_out):
+    """N(0, 2 / fan_in): the same for ReLU layers, which halve the signal (He et al. 2015, eq. 10)."""
+    return normal(math.sqrt(2 / fan_in))(shape, fan_in, fan_out)
+
+
+# Layers with weights
+
+class Dense(Module):
+    """x W^T + b. (m, n_in) -> (m, n_out); weight (n_out, n_in), bias (n_out,) or None."""
+
+    def __init__(self, n_in, n_out, bias=True, init=glorot):
+        self.n_in, self.n_out = n_in, n_out
+        self.weight = Tensor(init((n_out, n_in), n_in, n_out))
+        self.bias = _zeros(n_out) if bias else None
+
+    def forward(self, x):
+        return ops.linear(x, self.weight, self.bias)
+
+
+class Maxout(Module):
+    """max_j (x W_j^T + b_j) over j = 1 ... pieces, elementwise (Goodfellow et al. 2013, eq. 1-2).
+
+    (m, n_in) -> (m, n_out); weight (pieces * n_out, n_in), piece by piece.
+    """
+
+    def __init__(self, n_in, n_out, pieces, init=glorot):
+        self.n_in, self.n_out, self.pieces = n_in, n_out, pieces
+        self.weight = Tensor(init((pieces * n_out, n_in), n_in, n_out))
+        self.bias = _zeros(pieces * n_out)
+
+    def forward(self, x):
+        return ops.linear(x, self.weight, self.bias).reshape(-1, self.pieces, self.n_out).max(1)
+
+
+class Conv2d(Module):
+    """Convolution, see conv.conv2d. (N, c_in, H, W) -> (N, c_out, OH, OW).
+
+    `kernel`, `stride` and `padding` are numbers or (vertical, horizontal);
+    weight (c_out, c_in, kh, kw), bias (c_out,) or None.
+    """
+
+    def __init__(self, c_in, c_out, kernel, stride=1, padding=0, bias=True, init=glorot):
+        self.c_in, self.c_out, self.kernel = c_in, c_out, pair(kernel)
+        self.stride, self.padding = pair(stride), pair(padding)
+        area = math.prod(self.kernel)
+        self.weight = Tensor(init((c_out, c_in, *self.kernel), c_in * area, c_out * area))
+        self.bias = _zeros(c_out) if bias else None
+
+    def forward(self, x):
+        return _plus(conv2d(x, self.weight, self.stride, self.padding), self.bias)
+
+
+class ConvTranspose2d(Module):
+    """Transposed convolution, see conv.conv_transpose2d. (N, c_in, H, W) -> (N, c_out, H', W') with
+    H' = (H - 1) stride - 2 padding + kh + output_padding.
+
+    weight (c_in, c_out, kh, kw): a convolution's that leads the other way; bias (c_out,) or None.
+    """
+
+    def __init__(self, c_in, c_out, kernel, stride=1, padding=0, output_padding=0, bias=True,
+                 init=glorot):
+        self.c_in, self.c_out, self.kernel = c_in, c_out, pair(kernel)
+        self.stride, self.padding = pair(stride), pair(padding)
+        self.output_padding = pair(output_padding)
+        area = math.prod(self.kernel)
+        self.weight = Tensor(init((c_in, c_out, *self.kernel), c_in * area, c_out * area))
+        self.bias = _zeros(c_out) if bias else None
+
+    def forward(self, x):
+        return _plus(conv_transpose2d(x, self.weight, self.stride, self.padding,
+                                      self.output_padding), self.bias)
+
+
+def _zeros(n):
+    return Tensor(backend.xp.zeros(n, "float32"))
+
+
+def _plus(images, bias):
+    return images if bias is None else images + bias.reshape(1, -1, 1, 1)
+
+
+# Normalisation
+
+class BatchNorm(Module):
+    """(x - mean) / sqrt(var + eps) * weight + bias, for each channel (Ioffe and Szegedy 2015, Alg. 1).
+
+    In training, mean and variance are the batch's, over all axes but the channels', and the running
+    averages move towards them by the fraction `momentum` (towards the unbiased variance, as in
+    Alg. 2); in evaluation the running averages stand in, so that no image depends on its neighbours.
+    (m, n) or (N, n, H, W), shape kept. Raises ValueError in training where a channel has one value.
+    """
+
+    def __init__(self, n, eps=1e-5, momentum=0.1):
+        self.n, self.eps, self.momentum = n, eps, momentum
+        self.weight = Tensor(backend.xp.ones(n, "float32"))
+        self.bias = _zeros(n)
+        self.running_mean = backend.xp.zeros(n, "float32")
+        self.running_var = backend.xp.ones(n, "float32")
+
+    def forward(self, x):
+        if x.ndim not in (2, 4) or x.shape[1] != self.n:
+            raise ValueError(f"BatchNorm({self.n}) needs (m, {self.n}) or (N, {self.n}, H, W), "
+                             f"got {x.shape}")
+        channels = (1, self.n, 1, 1)[:x.ndim]
+        if self.training:
+            count = x.size // self.n
+            if count < 2:
+                raise ValueError(f"BatchNorm in training needs more than one value for each channel, "
+                                 f"got {x.shape}: use a larger batch, or evaluation")
+            mean, centred, var = _moments(x, (0, 2, 3)[:x.ndim - 1])
+            self._remember(self.running_mean, mean)
+            self._remember(self.running_var, var * (count / (count - 1)))
+        else:
+            centred = x - self.running_mean.reshape(channels)
+            var = Tensor(self.running_var.reshape(channels))
+        scale = self.weight.reshape(channels) / ops.sqrt(var + self.eps)
+        return centred * scale + self.bias.reshape(channels)
+
+    def _remember(self, running, new):
+        running += self.momentum * (new.data.reshape(-1) - running)
+
+
+class LayerNorm(Module):
+    """(x - mean) / sqrt(var + eps) * weight + bias, for each sample, over its last axes, of `shape`
+    (Ba et al. 2016, eq. 3). Weight and bias have that shape."""
+
+    def __init__(self, shape, eps=1e-5):
+        self.shape, self.eps = (shape,) if isinstance(shape, int) else tuple(shape), eps
+        self.weight = Tensor(backend.xp.ones(self.shape, "float32"))
+        self.bias = _zeros(self.shape)
+
+    def forward(self, x):
+        if x.shape[-len(self.shape):] != self.shape:
+            raise ValueError(f"LayerNorm({self.shape}) needs an input whose last axes are "
+                             f"{self.shape}, got {x.shape}")
+        _, centred, var = _moments(x, tuple(range(-len(self.shape), 0)))
+        return centred / ops.sqrt(var + self.eps) * self.weight + self.bias
+
+
+def _moments(x, axes):
+    """mean, x - mean, and the (biased) variance over `axes`, which stay as axes of size 1."""
+    mean = x.mean(axes, keepdims=True)
+    centred = x - mean
+    return mean, centred, (centred * centred).mean(axes, keepdims=True)
+
+
+# Dropout
+
+_masks = rng        # where masks are drawn from
+
+
+@contextlib.contextmanager
+def dropout_from(source):
+    """Context in which dropout draws its masks from `source`: a Random, or any object whose
+    bernoulli(p, shape) gives them. The same source again gives the same masks, so that a step of
+    training is a function of its inputs."""
+    global _masks
+    before, _masks = _masks, source
+    try:
+        yield
+    finally:
+        _masks = before
+
+
+class Dropout(Module):
+    """In training, sets each number to 0 with probability p and divides the rest by 1 - p; in
+    evaluation, nothing (Srivastava et al. 2014, section 10: "inverted" dropout). Any shape."""
+
+    def __init__(self, p=0.5):
+        if not 0 <= p < 1:
+            raise ValueError(f"Dropout needs a probability 0 <= p < 1 of dropping, got {p}")
+        self.p = p
+
+    def forward(self, x):
+        if not self.training or self.p == 0:
+            return x
+        keep = _masks.bernoulli(1 - self.p, x.shape)
+        return x * (keep.astype(x.dtype) * (1 / (1 - self.p)))
+
+
+# Layers without weights
+
+class ReLU(Module):
+    def forward(self, x):
+        return ops.relu(x)
+
+
+class LeakyReLU(Module):
+    def __init__(self, slope=0.2):
+        self.slope = slope
+
+    def forward(self, x):
+        return ops.leaky_relu(x, self.slope)
+
+
+class Tanh(Module):
+    def forward(self, x):
+        return ops.tanh(x)
+
+
+class Sigmoid(Module):
+    def forward(self, x):
+        return ops.sigmoid(x)
+
+
+class AvgPool2d(Module):
+    """The mean of each size x size block, see ops.avg_pool."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def forward(self, x):
+        return ops.avg_pool(x, self.size)
+
+
+class Upsample(Module):
+    """Each pixel becomes factor x factor pixels, see ops.upsample."""
+
+    def __init__(self, factor=2):
+        self.factor = factor
+
+    def forward(self, x):
+        return ops.upsample(x, self.factor)
+
+
+class Flatten(Module):
+    """(m, ...) -> (m, n)."""
+
+    def forward(self, x):
+        return x.reshape(len(x.data), -1)
+
+
+class Reshape(Module):
+    """(m, ...) -> (m, *shape)."""
+
+    def __init__(self, *shape):
+        self.shape = shape
+
+    def forward(self, x):
+        return x.reshape(len(x.data), *self.shape)

@@ -1,0 +1,193 @@
+"""The differentiable functions that Python has no operator for.
+
+Each is its forward line and, below it, one derivative rule per input, as in tensor.py. Elementwise
+unless said otherwise. Where a function has a kink, the value its rule takes there is stated.
+"""
+
+from . import backend
+from .tensor import Tensor, as_array, broadcast_to, op, restore_axes, sum_to
+
+
+# Exponentials and roots
+
+def exp(x):
+    return op(backend.xp.exp(x.data), (x, lambda g, y: g * y))
+
+
+def log(x):
+    """The natural logarithm. For log sigmoid and log softmax use the functions below."""
+    return op(backend.xp.log(x.data), (x, lambda g, y: g / x))
+
+
+def sqrt(x):
+    """The square root; its derivative is infinite at 0. For a norm use `norm`."""
+    return op(backend.xp.sqrt(x.data), (x, lambda g, y: g * 0.5 / y))
+
+
+def norm(x, axis=None, keepdims=False):
+    """|x|_2 over `axis`: sqrt(sum x^2).
+
+    The gradient x / |x| is taken as 0 at x = 0, and so are all its derivatives: a penalty on the norm
+    of a gradient stays finite where that gradient vanishes.
+    """
+    def rule(g, y):
+        g, y = restore_axes(g, x, axis), restore_axes(y, x, axis)
+        alive = y.data > 0
+        return where(alive, g / where(alive, y, 1.0), 0.0) * x
+    xp = backend.xp
+    return op(xp.sqrt((x.data * x.data).sum(axis, keepdims=keepdims)), (x, rule))
+
+
+# The logistic family: all from softplus, so that no sigmoid is ever passed to a logarithm
+
+def sigmoid(x):
+    """1 / (1 + exp(-x)), computed from exp(-|x|), which cannot overflow."""
+    xp = backend.xp
+    e = xp.exp(-abs(x.data))
+    return op(xp.where(x.data >= 0, 1.0, e) / (1.0 + e), (x, lambda g, y: g * y * (1.0 - y)))
+
+
+def softplus(x):
+    """log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|))."""
+    xp = backend.xp
+    return op(xp.maximum(x.data, 0.0) + xp.log1p(xp.exp(-abs(x.data))),
+              (x, lambda g, y: g * sigmoid(x)))
+
+
+def log_sigmoid(x):
+    """log(1 / (1 + exp(-x))) = -softplus(-x)."""
+    return -softplus(-x)
+
+
+def tanh(x):
+    return op(backend.xp.tanh(x.data), (x, lambda g, y: g * (1.0 - y * y)))
+
+
+def log_softmax(x, axis=-1):
+    """x - log sum exp x along `axis`, shifted by the maximum so that nothing overflows."""
+    xp = backend.xp
+    shifted = x.data - x.data.max(axis, keepdims=True)
+    return op(shifted - xp.log(xp.exp(shifted).sum(axis, keepdims=True)),
+              (x, lambda g, y: g - exp(y) * g.sum(axis, keepdims=True)))
+
+
+def cross_entropy(logits, labels):
+    """-1/m sum_i log softmax(logits_i)[labels_i]: the mean over a batch of m.
+
+    logits (m, classes); labels (m,) integers 0 ... classes - 1.
+    """
+    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
+        raise ValueError(f"cross_entropy needs logits (m, classes) and m integer labels, "
+                         f"got {logits.shape} and {labels.shape}")
+    one_hot = labels[:, None] == backend.xp.arange(logits.shape[1])
+    return -(log_softmax(logits) * one_hot).sum() * (1 / len(labels))
+
+
+# Piecewise linear functions
+
+def relu(x):
+    """max(x, 0), with derivative 0 at 0."""
+    return op(backend.xp.maximum(x.data, 0.0), (x, lambda g, y: g * (y.data > 0)))
+
+
+def leaky_relu(x, slope=0.2):
+    """max(x, slope x) for 0 <= slope <= 1, with derivative `slope` at 0."""
+    if not 0 <= slope <= 1:
+        raise ValueError(f"leaky_relu needs a slope in [0, 1], got {slope}")
+    xp = backend.xp
+    return op(xp.maximum(x.data * slope, x.data),
+              (x, lambda g, y: g * xp.clip(xp.sign(x.data), slope, 1.0)))
+
+
+def maximum(a, b):
+    """The larger of a and b; where they are equal, each takes half the gradient."""
+    return _extremum(backend.xp.maximum, a, b)
+
+
+def minimum(a, b):
+    """The smaller of a and b; where they are equal, each takes half the gradient."""
+    return _extremum(backend.xp.minimum, a, b)
+
+
+def _extremum(f, a, b):
+    a, b = tensors(a, b)
+
+    def share(x, y):
+        return backend.xp.where(a.data == b.data, 0.5, x.data == y.data)
+    return op(f(a.data, b.data),
+              (a, lambda g, y: sum_to(g * share(a, y), a.shape)),
+              (b, lambda g, y: sum_to(g * share(b, y), b.shape)))
+
+
+def clip(x, low, high):
+    """x limited to [low, high], with derivative 1 inside and at the bounds."""
+    return op(backend.xp.clip(x.data, low, high),
+              (x, lambda g, y: g * ((x.data >= low) & (x.data <= high))))
+
+
+def where(mask, a, b):
+    """a where the array `mask` is true, b elsewhere. Of a and b, one may be a number."""
+    a, b = tensors(a, b)
+    return op(backend.xp.where(mask, a.data, b.data),
+              (a, lambda g, y: sum_to(where(mask, g, 0.0), a.shape)),
+              (b, lambda g, y: sum_to(where(mask, 0.0, g), b.shape)))
+
+
+# Joining and enlarging
+
+def concat(xs, axis=0):
+    """The tensors xs one after the other along `axis`."""
+    ends = [0]
+    for x in xs:
+        ends.append(ends[-1] + x.shape[axis])
+
+    def part(start, end):           # the rule of one input: its stretch of the gradient
+        return lambda g, y: g[(slice(None),) * (axis % g.ndim) + (slice(start, end),)]
+    return op(backend.xp.concatenate([x.data for x in xs], axis),
+              *[(x, part(*ends[i:i + 2])) for i, x in enumerate(xs)])
+
+
+def pad(x, widths):
+    """x with zeros around it: widths[i] = (before, after) for each axis i."""
+    inside = tuple(slice(before, before + n) for (before, _), n in zip(widths, x.shape))
+    return op(backend.xp.pad(x.data, widths), (x, lambda g, y: g[inside]))
+
+
+def upsample(x, factor):
+    """Nearest neighbour: each pixel becomes factor x factor pixels. (N, C, H, W)."""
+    n, c, h, w = x.shape
+    copies = broadcast_to(x.reshape(n, c, h, 1, w, 1), (n, c, h, factor, w, factor))
+    return copies.reshape(n, c, h * factor, w * factor)
+
+
+def avg_pool(x, size):
+    """The mean of each size x size block of pixels; rows and columns left over are dropped.
+    (N, C, H, W) -> (N, C, H // size, W // size)."""
+    n, c, h, w = x.shape
+    if h < size or w < size:
+        raise ValueError(f"avg_pool of size {size} does not fit into an image of {h}x{w}")
+    h, w = h // size, w // size
+    return x[:, :, :h * size, :w * size].reshape(n, c, h, size, w, size).mean((3, 5))
+
+
+# Products
+
+def linear(x, w, b=None):
+    """x w^T + b: what a dense layer computes. x (m, n_in), w (n_out, n_in), b (n_out,).
+
+    One operation rather than three, so that each gradient is one product laid out as its parameter.
+    """
+    x, w = tensors(x, w)
+    if x.ndim != 2 or x.shape[1] != w.shape[1]:
+        raise ValueError(f"a dense layer with weights {w.shape} (n_out, n_in) needs an input "
+                         f"(m, {w.shape[1]}), got {x.shape}")
+    y = x.data @ w.data.T
+    if b is not None:
+        y += b.data
+    return op(y, (x, lambda g, y: g @ w), (w, lambda g, y: g.T @ x), (b, lambda g, y: g.sum(0)))
+
+
+def tensors(*xs):
+    """Numbers and constant arrays among xs as Tensors of the dtype of the first Tensor there."""
+    dtype = next(x.dtype for x in xs if type(x) is Tensor)
+    return [x if type(x) is Tensor else Tensor(as_array(x, dtype)) for x in xs]

@@ -1,0 +1,115 @@
+"""Optimisers: opt.step(grads) moves the parameters, in place.
+
+`lr` and SGD's `momentum` are numbers or schedules: functions of t, the number of steps taken before.
+All minimise; g is the gradient, t counts from 1 in the equations.
+"""
+
+import math
+
+from . import backend
+
+
+class Optimizer:
+    """What the optimisers share. `parameters` is a list of Tensors; `state` holds, for each of the
+    kept averages, one array for each parameter."""
+
+    averages = ()       # their names
+
+    def __init__(self, parameters, lr):
+        self.parameters = list(parameters)
+        self.lr = lr
+        self.t = 0
+        self.state = {name: [backend.xp.zeros_like(p.data) for p in self.parameters]
+                      for name in self.averages}
+
+    def step(self, grads):
+        """Move each parameter by its gradient; `grads` in the order of `parameters`.
+
+        Raises ValueError if their number or a shape differs from the parameters'.
+        """
+        grads = list(grads)
+        if [g.shape for g in grads] != [p.shape for p in self.parameters]:
+            raise ValueError(f"the optimiser moves parameters of shapes "
+                             f"{[p.shape for p in self.parameters]}, got gradients of shapes "
+                             f"{[g.shape for g in grads]}: ask grad() for opt.parameters")
+        lr = at(self.lr, self.t)
+        self.t += 1
+        for p, g, *averages in zip(self.parameters, grads, *self.state.values()):
+            self.update(p.data, g.data, lr, *averages)
+
+
+class SGD(Optimizer):
+    """v <- momentum v - lr g,  p <- p + v: stochastic gradient descent with momentum (Polyak 1964, in
+    the form of Sutskever et al. 2013, eq. 1-2)."""
+
+    averages = ("v",)
+
+    def __init__(self, parameters, lr, momentum=0.0):
+        super().__init__(parameters, lr)
+        self.momentum = momentum
+
+    def update(self, p, g, lr, v):
+        v *= at(self.momentum, self.t - 1)
+        v -= lr * g
+        p += v
+
+
+class RMSProp(Optimizer):
+    """s <- rho s + (1 - rho) g^2,  p <- p - lr g / (sqrt(s) + eps) (Tieleman and Hinton 2012,
+    lecture 6.5; eps as in PyTorch, outside the root)."""
+
+    averages = ("s",)
+
+    def __init__(self, parameters, lr=1e-3, rho=0.99, eps=1e-8):
+        super().__init__(parameters, lr)
+        self.rho, self.eps = rho, eps
+
+    def update(self, p, g, lr, s):
+        s *= self.rho
+        s += (1 - self.rho) * g * g
+        p -= lr * g / (backend.xp.sqrt(s) + self.eps)
+
+
+class Adam(Optimizer):
+    """m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2,
+    p <- p - lr m' / (sqrt(v') + eps) with m' = m / (1 - beta1^t), v' = v / (1 - beta2^t)
+    (Kingma and Ba 2015, Algorithm 1). The default beta1 = .5 is the GAN literature's, not the paper's
+    .9 (Radford et al. 2016)."""
+
+    averages = ("m", "v")
+
+    def __init__(self, parameters, lr=2e-4, betas=(0.5, 0.999), eps=1e-8):
+        super().__init__(parameters, lr)
+        self.betas, self.eps = betas, eps
+
+    def update(self, p, g, lr, m, v):
+        beta1, beta2 = self.betas
+        m *= beta1
+        m += (1 - beta1) * g
+        v *= beta2
+        v += (1 - beta2) * g * g
+        # both corrections as numbers, so that m' and v' are never written out
+        root = backend.xp.sqrt(v) * (1 / math.sqrt(1 - beta2 ** self.t)) + self.eps
+        p -= lr / (1 - beta1 ** self.t) * m / root
+
+
+# Schedules: functions of t, the number of steps taken
+
+def at(value, t):
+    """The value at step t of a number or schedule."""
+    return value(t) if callable(value) else value
+
+
+def linear(start, end, steps):
+    """From `start` to `end` in `steps` equal parts, and `end` from there on."""
+    return lambda t: start + (end - start) * min(t / steps, 1)
+
+
+def exponential(start, rate, floor=0.0):
+    """start * rate^t, but not below `floor`."""
+    return lambda t: max(start * rate ** t, floor)
+
+
+def cosine(start, steps, end=0.0):
+    """From `start` to `end` along half a cosine (Loshchilov and Hutter 2017, eq. 5)."""
+    return lambda t: end + (start - end) * (1 + math.cos(math.pi * min(t / steps, 1))) / 2

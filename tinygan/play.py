@@ -1,0 +1,67 @@
+"""Algorithm 1 of Goodfellow et al. 2014: the loop that plays any game."""
+
+from .nn import dropout_from
+from .tensor import Tensor, grad
+
+
+def play(game, data, d_opt, g_opt, m, rng, iterations, start=0, order="alternating"):
+    """Play `game` for iterations start ... iterations - 1, as a generator: after each it yields
+    (i, d_loss, g_loss), Tensors of one number.
+
+    data          an iterator whose next() is a minibatch x of m samples, an array
+    d_opt, g_opt  optimisers of game.d_parameters() and game.g_parameters()
+    m             the size of a minibatch
+    rng           a Random, from which noise and dropout masks are drawn
+    order         "alternating": the paper's algorithm box, each step on fresh x and z.
+                  "simultaneous": the published code's: one x and one z, both gradients from one
+                  forward pass, then both players move
+
+    All that is random is drawn before a step, so that d_step, g_step and both_step are functions of
+    their arguments and the players' parameters and buffers alone.
+    """
+    for i in range(start, iterations):                          # for number of training iterations do
+        if order == "simultaneous":
+            x, z, masks = draw(game, data, m, rng, i)
+            d_loss, g_loss = both_step(game, d_opt, g_opt, x, z, masks)
+        else:
+            k = game.d_steps(i) if callable(game.d_steps) else game.d_steps
+            for _ in range(k):                                  #   for k steps do
+                x, z, masks = draw(game, data, m, rng, i)       #     sample m noise, m examples
+                d_loss = d_step(game, d_opt, x, z, masks)       #     update D by its gradient
+                                                                #   end for
+            x, z, masks = draw(game, data, m, rng, i)           #   sample m noise
+            g_loss = g_step(game, g_opt, x, z, masks)           #   update G by its gradient
+        yield i, d_loss, g_loss                                 # end for
+
+
+def draw(game, data, m, rng, i):
+    """A minibatch of data, the game's noise, and a stream for the step's dropout masks."""
+    return Tensor(next(data)), game.noise(m, rng, i), rng.split()
+
+
+def d_step(game, opt, x, z, masks):
+    """One step of D down its stochastic gradient; G's parameters stay what they are."""
+    with dropout_from(masks):
+        loss = game.d_loss(x, z)
+    opt.step(grad(loss, opt.parameters))
+    game.after_d_step()
+    return loss
+
+
+def g_step(game, opt, x, z, masks):
+    """One step of G down its stochastic gradient; D's parameters stay what they are."""
+    with dropout_from(masks):
+        loss = game.g_loss(x, z)
+    opt.step(grad(loss, opt.parameters))
+    return loss
+
+
+def both_step(game, d_opt, g_opt, x, z, masks):
+    """One step of both, each down its gradient at the point where both were."""
+    with dropout_from(masks):
+        d_loss, g_loss = game.losses(x, z)
+    d_grads, g_grads = grad(d_loss, d_opt.parameters), grad(g_loss, g_opt.parameters)
+    d_opt.step(d_grads)
+    g_opt.step(g_grads)
+    game.after_d_step()
+    return d_loss, g_loss

@@ -1,0 +1,333 @@
+"""Tensor and grad(): reverse-mode differentiation in which every derivative is itself differentiable.
+
+An operation computes its output and notes, for each input, one rule: given the gradient `g` of some
+scalar L with respect to the output y, return the gradient of L with respect to that input (the
+vector-Jacobian product g^T dy/dx). `grad` walks from y back to the xs, newest tensor first, and
+applies the rules. As a rule is written in the same operations, its result can be differentiated
+again: that is all there is to double backprop.
+
+    x = Tensor([1.0, 2.0])
+    y = (x * x).sum()
+    (g,) = grad(y, [x], create_graph=True)     # 2x
+    (h,) = grad(g.sum(), [x])                  # 2
+"""
+
+import contextlib
+import itertools
+import operator
+
+import numpy as np
+
+from . import backend
+
+_clock = itertools.count()      # every Tensor gets the next number: older means computed earlier
+_recording = True
+
+
+class Tensor:
+    """An array of float32 or float64, and how it was computed.
+
+    data      the array, of the current backend
+    parents   ((input, rule), ...): what it was computed from; () for a leaf
+
+    There is no `requires_grad` and no `.grad`: what is differentiated is said where grad() is called.
+    Arithmetic works between Tensors of one dtype, with Python numbers, and with constant arrays,
+    which take the Tensor's dtype. Operations keep their inputs' arrays, not copies, so an array must
+    not be written to while gradients through it are still wanted.
+
+    Raises TypeError for data of another dtype, or for an array of another backend.
+    """
+
+    __slots__ = ("data", "parents", "age")
+    __array_ufunc__ = None      # so that array * tensor comes to Tensor.__rmul__, not to numpy
+
+    def __init__(self, data):
+        self.data = as_array(data)
+        self.parents = ()
+        self.age = next(_clock)
+
+    shape = property(lambda x: x.data.shape)
+    ndim = property(lambda x: x.data.ndim)
+    size = property(lambda x: x.data.size)
+    dtype = property(lambda x: x.data.dtype)
+
+    def numpy(self):
+        """The values as a numpy array on the host."""
+        return backend.to_numpy(self.data)
+
+    def item(self):
+        """The value of a one-element Tensor as a Python float."""
+        return self.data.item()
+
+    def __repr__(self):
+        return f"Tensor({np.array2string(self.numpy(), separator=', ', prefix='Tensor(')})"
+
+    # Arithmetic. Each operation is its forward line and, below it, one rule per input.
+
+    def __neg__(x):
+        return op(-x.data, (x, lambda g, y: -g))
+
+    def __add__(a, b):
+        return op(_apply(operator.add, a, b),
+                  (a, lambda g, y: sum_to(g, a.shape)),
+                  (b, lambda g, y: sum_to(g, b.shape)))
+
+    def __sub__(a, b):
+        return op(_apply(operator.sub, a, b),
+                  (a, lambda g, y: sum_to(g, a.shape)),
+                  (b, lambda g, y: sum_to(-g, b.shape)))
+
+    def __mul__(a, b):
+        return op(_apply(operator.mul, a, b),
+                  (a, lambda g, y: sum_to(g * b, a.shape)),
+                  (b, lambda g, y: sum_to(g * a, b.shape)))
+
+    def __truediv__(a, b):
+        return op(_apply(operator.truediv, a, b),
+                  (a, lambda g, y: sum_to(g / b, a.shape)),
+                  (b, lambda g, y: sum_to(-(g * y) / b, b.shape)))
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+    def __rsub__(b, a):         # here and below, the operand on the left is a constant
+        return op(_apply(operator.sub, a, b), (b, lambda g, y: sum_to(-g, b.shape)))
+
+    def __rtruediv__(b, a):
+        return op(_apply(operator.truediv, a, b), (b, lambda g, y: sum_to(-(g * y) / b, b.shape)))
+
+    def __pow__(x, n):
+        """x ** n, elementwise, for a number n."""
+        if not isinstance(n, (int, float)):
+            raise TypeError(f"the exponent of ** is a number, got {type(n).__name__}: "
+                            "for a Tensor exponent write exp(n * log(x))")
+        n = float(n) if isinstance(n, np.generic) else n
+        # The factor n = 0 stands alone: 0 * x ** -1 would be NaN at x = 0.
+        return op(x.data ** n, (x, lambda g, y: g * (n * x ** (n - 1)) if n else g * 0.0))
+
+    def __abs__(x):
+        return op(abs(x.data), (x, lambda g, y: g * backend.xp.sign(x.data)))
+
+    def __matmul__(a, b):
+        """Matrix product over the last two axes; the axes before them broadcast."""
+        b = b if type(b) is Tensor else Tensor(as_array(b, a.dtype))
+        return op(_apply(_matmul, a, b, need="(..., n, k) @ (..., k, m) is needed"),
+                  (a, lambda g, y: sum_to(g @ b.T, a.shape)),
+                  (b, lambda g, y: sum_to(a.T @ g, b.shape)))
+
+    def __rmatmul__(b, a):
+        return Tensor(as_array(a, b.dtype)) @ b
+
+    # Sums. `axis` is None (all), a number or a tuple of numbers.
+
+    def sum(x, axis=None, keepdims=False):
+        return op(x.data.sum(axis, keepdims=keepdims),
+                  (x, lambda g, y: broadcast_to(restore_axes(g, x, axis), x.shape)))
+
+    def mean(x, axis=None, keepdims=False):
+        total = x.sum(axis, keepdims)
+        return total * (total.size / x.size)
+
+    def max(x, axis=None, keepdims=False):
+        """The largest entry; equal maxima share the gradient equally."""
+        def rule(g, y):
+            top = (x.data == restore_axes(y, x, axis).data).astype(x.dtype)
+            return restore_axes(g, x, axis) * (top / top.sum(axis, keepdims=True))
+        return op(x.data.max(axis, keepdims=keepdims), (x, rule))
+
+    # The same numbers in another shape.
+
+    def reshape(x, *shape):
+        shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+        return op(x.data.reshape(shape), (x, lambda g, y: g.reshape(x.shape)))
+
+    def transpose(x, *axes):
+        """Axes in the order `axes`; reversed if none are given."""
+        axes = axes or tuple(reversed(range(x.ndim)))
+        back = tuple(sorted(range(x.ndim), key=lambda i: axes[i] % x.ndim))
+        return op(x.data.transpose(axes), (x, lambda g, y: g.transpose(*back)))
+
+    @property
+    def T(x):
+        """The last two axes exchanged."""
+        return x.transpose(*range(x.ndim - 2), -1, -2)
+
+    def __getitem__(x, index):
+        return op(x.data[index], (x, lambda g, y: _scatter(g, index, x.shape)))
+
+
+def op(data, *parents):
+    """The Tensor of array `data`, computed from `parents`, pairs (input, rule).
+
+    A rule is called as rule(g, y) with Tensors: g is the gradient with respect to the output y; it
+    returns the gradient with respect to its input, of the input's shape, computed by differentiable
+    operations. It is handed y rather than closing over it, so that a Tensor never refers to itself
+    and memory is freed as soon as the last reference goes. Inputs that are no Tensors are constants.
+    """
+    y = Tensor.__new__(Tensor)
+    # numpy's reductions, and arithmetic on 0-d arrays, give scalars of numpy's own
+    y.data = data if type(data) is backend.xp.ndarray else backend.xp.asarray(data)
+    y.parents = tuple([p for p in parents if type(p[0]) is Tensor]) if _recording else ()
+    y.age = next(_clock)
+    return y
+
+
+def grad(y, xs, grad_y=None, create_graph=False, unused="error"):
+    """The gradients of y with respect to each of xs, as a list of Tensors; nothing is stored.
+
+    y             the Tensor to differentiate; of one element unless grad_y is given
+    xs            Tensors that y was computed from, leaves or not
+    grad_y        the gradient that arrives at y, of y's shape (default 1): returned is grad_y^T dy/dx
+    create_graph  record the computation, so that the gradients can be differentiated again
+    unused        what to do about an x that y does not depend on: "error" or "zeros"
+
+    Only tensors on a path from the xs to y are visited: no other gradient is computed.
+    Raises ValueError for a y of several elements without grad_y, a grad_y of another shape, and an
+    unused x.
+    """
+    xs = list(xs)
+    if grad_y is None:
+        if y.size != 1:
+            raise ValueError(f"grad of a y of shape {y.shape} needs grad_y of that shape: "
+                             "sum or average y to one number, or pass grad_y")
+        grad_y = backend.xp.ones(y.shape, y.dtype)
+    grad_y = grad_y if type(grad_y) is Tensor else Tensor(as_array(grad_y, y.dtype))
+    if grad_y.shape != y.shape:
+        raise ValueError(f"grad_y has shape {grad_y.shape}, but y has shape {y.shape}")
+
+    wanted = set(xs)
+    on_path = set(xs)
+    order = _ancestors(y, oldest=min((x.age for x in xs), default=y.age))
+    for t in order:
+        if any(parent in on_path for parent, _ in t.parents):
+            on_path.add(t)
+
+    gradient = {y: grad_y} if y in on_path else {}
+    with _recorded(create_graph):
+        for t in reversed(order):
+            if t in gradient:
+                g = gradient[t] if t in wanted else gradient.pop(t)
+                for parent, rule in t.parents:
+                    if parent in on_path:
+                        term = rule(g, t)
+                        gradient[parent] = gradient[parent] + term if parent in gradient else term
+
+    for i, x in enumerate(xs):
+        if x not in gradient:
+            if unused != "zeros":
+                raise ValueError(f"y does not depend on xs[{i}] (shape {x.shape}): leave it out, "
+                                 "or pass unused=\"zeros\" for a gradient of zeros")
+            gradient[x] = Tensor(backend.xp.zeros(x.shape, x.dtype))
+    return [gradient[x] for x in xs]
+
+
+def _ancestors(y, oldest):
+    """y and all it was computed from, oldest first; nothing older than `oldest` can matter."""
+    seen, stack = {y}, [y]
+    while stack:
+        for parent, _ in stack.pop().parents:
+            if parent not in seen and parent.age >= oldest:
+                seen.add(parent)
+                stack.append(parent)
+    return sorted(seen, key=operator.attrgetter("age"))
+
+
+@contextlib.contextmanager
+def _recorded(yes):
+    global _recording
+    before, _recording = _recording, yes
+    try:
+        yield
+    finally:
+        _recording = before
+
+
+def no_grad():
+    """Context in which operations record nothing: their results are constants to grad()."""
+    return _recorded(False)
+
+
+# Broadcasting and its adjoint: numpy stretches axes of size 1 and adds axes in front; the gradient
+# of what was copied is the sum over the copies.
+
+def broadcast_to(x, shape):
+    """x stretched to `shape` as numpy broadcasts."""
+    return op(backend.xp.broadcast_to(x.data, shape), (x, lambda g, y: sum_to(g, x.shape)))
+
+
+def sum_to(x, shape):
+    """x summed over the axes in which it is larger than `shape`: the adjoint of broadcast_to."""
+    if x.shape == shape:
+        return x
+    added = x.ndim - len(shape)
+    stretched = tuple(i for i in range(added, x.ndim) if shape[i - added] == 1 != x.shape[i])
+    return x.sum(tuple(range(added)) + stretched).reshape(shape)
+
+
+def restore_axes(g, x, axis):
+    """g, a reduction of x over `axis`, with the reduced axes back as axes of size 1."""
+    axes = range(x.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    axes = [i % x.ndim for i in axes]
+    return g.reshape(tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
+
+
+def _scatter(g, index, shape):
+    """Zeros of `shape` with g added at `index`: the adjoint of x[index]."""
+    data = backend.xp.zeros(shape, g.dtype)
+    parts = index if isinstance(index, tuple) else (index,)
+    if all(isinstance(i, (int, slice, type(None), type(...))) for i in parts):
+        data[index] = g.data
+    else:                                   # an index array may name an entry more than once
+        backend.xp.add.at(data, index, g.data)
+    return op(data, (g, lambda h, y: h[index]))
+
+
+# What may enter an operation.
+
+def as_array(data, dtype=None):
+    """`data` as a float array of the current backend, of `dtype` if given; see Tensor for what it
+    may be and what is raised. Python numbers and lists become float32."""
+    xp = backend.xp
+    if type(data) is Tensor:
+        data = data.data
+    if isinstance(data, np.generic):        # a scalar of numpy's own: an array with no axes
+        data = xp.asarray(data)
+    elif isinstance(data, (int, float, list, tuple)):
+        return xp.asarray(np.asarray(data, dtype or np.float32))
+    if not isinstance(data, xp.ndarray):
+        raise TypeError(f"a {type(data).__module__}.{type(data).__name__} cannot enter a computation "
+                        f"on {xp.__name__} arrays: convert it with backend.xp.asarray first")
+    if dtype is not None:
+        return data if data.dtype == dtype else data.astype(dtype)
+    if data.dtype != np.float32 and data.dtype != np.float64:
+        raise TypeError(f"a Tensor holds float32 or float64, got {data.dtype}: convert it with "
+                        ".astype(\"float32\"), and scale images to [0, 1] first")
+    return data
+
+
+def _apply(f, a, b, need="sizes must be equal or 1, counted from the last axis"):
+    """The array f(a, b) of two operands of which one at least is a Tensor."""
+    if type(a) is not Tensor:
+        a, b = _constant(a, b.dtype), b.data
+    elif type(b) is not Tensor:
+        a, b = a.data, _constant(b, a.dtype)
+    elif a.dtype == b.dtype:
+        a, b = a.data, b.data
+    else:
+        raise TypeError(f"{a.dtype} and {b.dtype} Tensors do not mix: convert one of them")
+    try:
+        return f(a, b)
+    except ValueError:
+        shapes = " and ".join(str(getattr(c, "shape", "()")) for c in (a, b))
+        raise ValueError(f"{f.__name__.strip('_')} of shapes {shapes}: {need}") from None
+
+
+def _constant(c, dtype):
+    # A Python number takes the dtype of the array it meets; a numpy scalar would impose its own.
+    return c if type(c) is float or type(c) is int else as_array(c, dtype)
+
+
+def _matmul(a, b):
+    if a.ndim < 2 or b.ndim < 2:
+        raise ValueError
+    return a @ b
