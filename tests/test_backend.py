@@ -160,6 +160,13 @@ def test_split_streams_differ_and_can_be_had_again():
     assert streams() == [one, two, parent]
 
 
+def test_a_split_stream_goes_its_own_way():
+    parent, same = backend.Random(5), backend.Random(5)
+    parent.split().normal((20,))
+    same.split()
+    assert _numbers(parent.normal((20,))) == _numbers(same.normal((20,)))
+
+
 def test_shapes_and_dtypes_of_random_arrays():
     r, shape = backend.rng, (4, 3)
     for a, dtype in ((r.uniform(-1, math.pi, shape), "float32"), (r.normal(shape), "float32"),

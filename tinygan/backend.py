@@ -77,6 +77,7 @@ class Random:
 
     def uniform(self, low, high, shape):
         """U(low, high)."""
+        low, high = float(low), float(high)     # a numpy float64 would make the array one
         return xp.asarray(self._generator.random(shape, np.float32) * (high - low) + low)
 
     def normal(self, shape):
@@ -111,4 +112,7 @@ class Random:
 
 rng = Random(0)     # the one stream: initial weights, data order and noise all come from it
 
-use(os.environ.get("TINYGAN_BACKEND", "numpy"))
+try:
+    use(os.environ.get("TINYGAN_BACKEND") or "numpy")
+except UserError as error:      # nobody who imports this could catch it in time to say it in one line
+    raise SystemExit(f"TINYGAN_BACKEND: {error}") from None

@@ -19,19 +19,19 @@ def play(game, data, d_opt, g_opt, m, rng, iterations, start=0, order="alternati
     All that is random is drawn before a step, so that d_step, g_step and both_step are functions of
     their arguments and the players' parameters and buffers alone.
     """
-    for i in range(start, iterations):                          # for number of training iterations do
-        if order == "simultaneous":
-            x, z, masks = draw(game, data, m, rng, i)
-            d_loss, g_loss = both_step(game, d_opt, g_opt, x, z, masks)
-        else:
+    if order not in ("alternating", "simultaneous"):
+        raise ValueError(f"order is \"alternating\" or \"simultaneous\", got {order!r}")
+    for i in range(start, iterations):              # for number of training iterations do
+        if order == "alternating":
             k = game.d_steps(i) if callable(game.d_steps) else game.d_steps
-            for _ in range(k):                                  #   for k steps do
-                x, z, masks = draw(game, data, m, rng, i)       #     sample m noise, m examples
-                d_loss = d_step(game, d_opt, x, z, masks)       #     update D by its gradient
-                                                                #   end for
-            x, z, masks = draw(game, data, m, rng, i)           #   sample m noise
-            g_loss = g_step(game, g_opt, x, z, masks)           #   update G by its gradient
-        yield i, d_loss, g_loss                                 # end for
+            for _ in range(k):                      #     for k steps do
+                batch = draw(game, data, m, rng, i) #         sample m noise samples and m examples
+                d_loss = d_step(game, d_opt, *batch)#         update D by its stochastic gradient
+            batch = draw(game, data, m, rng, i)     #     sample m noise samples
+            g_loss = g_step(game, g_opt, *batch)    #     update G by its stochastic gradient
+        else:
+            d_loss, g_loss = both_step(game, d_opt, g_opt, *draw(game, data, m, rng, i))
+        yield i, d_loss, g_loss                     # end for
 
 
 def draw(game, data, m, rng, i):
@@ -40,7 +40,8 @@ def draw(game, data, m, rng, i):
 
 
 def d_step(game, opt, x, z, masks):
-    """One step of D down its stochastic gradient; G's parameters stay what they are."""
+    """Update D by descending the gradient of its loss (Algorithm 1: ascending that of V). G's
+    parameters stay what they are."""
     with dropout_from(masks):
         loss = game.d_loss(x, z)
     opt.step(grad(loss, opt.parameters))
@@ -49,7 +50,8 @@ def d_step(game, opt, x, z, masks):
 
 
 def g_step(game, opt, x, z, masks):
-    """One step of G down its stochastic gradient; D's parameters stay what they are."""
+    """Update G by descending the gradient of its loss (Algorithm 1). D's parameters stay what they
+    are."""
     with dropout_from(masks):
         loss = game.g_loss(x, z)
     opt.step(grad(loss, opt.parameters))

@@ -10,45 +10,43 @@ class GAN(Game):
 
         min_G max_D V(D, G) = E_x[log D(x)] + E_z[log(1 - D(G(z)))]
 
-    D returns the logit a of its probability D(x) = sigmoid(a) that x is real; so
+    The network D returns the logit a of the probability D(x) = sigmoid(a) that x is real; so that
     log D(x) = log_sigmoid(a) and log(1 - D(x)) = log_sigmoid(-a), neither computed in two steps.
 
-    g_loss       "saturating": the loss that Algorithm 1 prints, log(1 - D(G(z)));
-                 "non-saturating": -log D(G(z)), which section 3 recommends, as the gradient of the
-                 other vanishes while D rejects every sample
-    z ~ U(-sqrt 3, sqrt 3) in the published code and here: mean 0, variance 1.
+    G, D     Modules: G from (m, z_size) to samples, D from samples to logits (m, 1)
+    g_loss   "saturating", as Algorithm 1 prints it, or "non-saturating", as section 3 recommends:
+             where D rejects every sample the gradient of the first vanishes
 
-    The published code (goodfeli/adversarial) halves D's loss; here that is a learning rate of half the
-    size.
+    z ~ U(-sqrt 3, sqrt 3), as in the published code (goodfeli/adversarial): mean 0, variance 1. That
+    code halves D's loss; here that is half the learning rate. Raises ValueError for another g_loss.
     """
 
     def __init__(self, G, D, z_size=100, g_loss="non-saturating"):
-        super().__init__(G, D, z_size)
         if g_loss not in ("saturating", "non-saturating"):
             raise ValueError(f"g_loss is \"saturating\" or \"non-saturating\", got {g_loss!r}")
+        super().__init__(G, D, z_size)
         self.saturating = g_loss == "saturating"
 
     def noise(self, m, rng, i):
-        return Tensor(rng.uniform(-3 ** .5, 3 ** .5, (m, self.z_size)))
+        return Tensor(rng.uniform(-3 ** 0.5, 3 ** 0.5, (m, self.z_size)))
 
     def d_loss(self, x, z):
+        """-1/m sum log D(x) + log(1 - D(G(z))): what D ascends in Algorithm 1, to be descended."""
         return self._d_loss(self.D(x), self.D(self.fake(z)))
 
     def g_loss(self, x, z):
+        """1/m sum log(1 - D(G(z))), Algorithm 1; or the non-saturating -log D(G(z)) of section 3."""
         return self._g_loss(self.D(self.G(z)))
 
     def losses(self, x, z):
-        on_x, on_fake = self.D(x), self.D(self.G(z))
-        return self._d_loss(on_x, on_fake), self._g_loss(on_fake)
+        """Both from one forward pass, as the published code has it."""
+        a_real, a_fake = self.D(x), self.D(self.G(z))
+        return self._d_loss(a_real, a_fake), self._g_loss(a_fake)
 
-    def _d_loss(self, on_x, on_fake):
-        self.seen = {"D(x)": _mean_probability(on_x), "D(G(z))": _mean_probability(on_fake)}
-        return -(log_sigmoid(on_x).mean() + log_sigmoid(-on_fake).mean())
+    def _d_loss(self, a_real, a_fake):
+        with no_grad():
+            self.seen = {"D(x)": sigmoid(a_real).mean().data, "D(G(z))": sigmoid(a_fake).mean().data}
+        return -(log_sigmoid(a_real).mean() + log_sigmoid(-a_fake).mean())
 
-    def _g_loss(self, on_fake):
-        return log_sigmoid(-on_fake).mean() if self.saturating else -log_sigmoid(on_fake).mean()
-
-
-def _mean_probability(logits):
-    with no_grad():
-        return sigmoid(logits).mean().data
+    def _g_loss(self, a_fake):
+        return log_sigmoid(-a_fake).mean() if self.saturating else -log_sigmoid(a_fake).mean()

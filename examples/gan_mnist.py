@@ -1,0 +1,93 @@
+"""Algorithm 1 of Goodfellow et al. 2014 on MNIST.
+
+    python examples/gan_mnist.py            the recipe: digits in three minutes on two cores
+    python examples/gan_mnist.py --paper    the paper's networks and settings, for as long as you like
+
+Pictures go to --out: samples.png, 64 samples from noise that stays the same all along, and every now
+and then samples-STEP.png.
+"""
+
+import os
+
+import numpy as np
+
+from tinygan import nn, optim, play, rng, run
+from tinygan.data import Minibatches
+from tinygan.games import GAN
+
+STEPS = 3000
+BATCH_SIZE = 64
+
+
+def recipe():
+    """Networks and optimisers that look best after three minutes: the convolutional ones of DCGAN
+    (Radford et al. 2016), half as wide, with Adam."""
+    init = nn.normal(0.02)
+    G = nn.Sequential(
+        nn.Dense(100, 64 * 7 * 7, bias=False, init=init),                       # 100
+        nn.BatchNorm(64 * 7 * 7), nn.ReLU(), nn.Reshape(64, 7, 7),              # 64 x 7 x 7
+        nn.ConvTranspose2d(64, 32, 4, stride=2, padding=1, bias=False, init=init),
+        nn.BatchNorm(32), nn.ReLU(),                                            # 32 x 14 x 14
+        nn.ConvTranspose2d(32, 1, 4, stride=2, padding=1, init=init),
+        nn.Sigmoid())                                                           # 1 x 28 x 28
+    D = nn.Sequential(
+        nn.Conv2d(1, 32, 4, stride=2, padding=1, init=init), nn.LeakyReLU(),    # 32 x 14 x 14
+        nn.Conv2d(32, 64, 4, stride=2, padding=1, bias=False, init=init),
+        nn.BatchNorm(64), nn.LeakyReLU(),                                       # 64 x 7 x 7
+        nn.Flatten(), nn.Dense(64 * 7 * 7, 1, init=init))                       # 1 logit
+    adam = lambda player: optim.Adam(player.parameters(), lr=2e-4, betas=(0.5, 0.999))
+    return G, D, adam(D), adam(G)
+
+
+def paper(images):
+    """The networks and settings of the paper's MNIST experiment, as its code has them
+    (goodfeli/adversarial, mnist.yaml)."""
+    init = nn.uniform(0.05)
+    G = nn.Sequential(
+        nn.Dense(100, 1200, init=init), nn.ReLU(),
+        nn.Dense(1200, 1200, init=init), nn.ReLU(),
+        nn.Dense(1200, 784, init=init), nn.Sigmoid(), nn.Reshape(1, 28, 28))
+    mean = (images.mean(0) / 255).clip(1e-7, 1 - 1e-7).ravel()
+    G.layers[4].load_state_dict({"weight": G.layers[4].weight.numpy(),
+                                 "bias": np.log(mean / (1 - mean))})    # G begins at the mean image
+    init = nn.uniform(0.005)
+    D = nn.Sequential(
+        nn.Flatten(),
+        nn.Dropout(0.2), nn.Maxout(784, 240, pieces=5, init=init),
+        nn.Dropout(0.5), nn.Maxout(240, 240, pieces=5, init=init),
+        nn.Dropout(0.5), nn.Dense(240, 1, init=init))
+    epoch = len(images) // 100
+    momentum = optim.linear(0.5, 0.7, 250 * epoch)
+    sgd = lambda player, lr: optim.SGD(
+        player.parameters(), optim.exponential(lr, 1 / 1.000004, floor=1e-6), momentum)
+    return G, D, sgd(D, 0.05), sgd(G, 0.1)          # .05: the code halves D's loss
+
+
+def main():
+    flags = run.flags(__doc__, STEPS, BATCH_SIZE, out="runs/gan_mnist")
+    flags.add_argument("--k", type=run.positive, default=1, help="discriminator steps (1)")
+    flags.add_argument("--g-loss", choices=["non-saturating", "saturating"], default="non-saturating")
+    flags.add_argument("--order", choices=["alternating", "simultaneous"], default="alternating")
+    flags.add_argument("--paper", action="store_true", help="the paper's networks and settings")
+    args = flags.parse_args()
+
+    with run.started(args) as data:
+        images = data.train.images
+        G, D, d_opt, g_opt = paper(images) if args.paper else recipe()
+        game = GAN(G, D, g_loss=args.g_loss)
+        game.d_steps = args.k
+        batches = Minibatches(images, args.batch_size)
+        z = game.noise(64, rng, 0)
+        progress = run.Progress(args.steps)
+        for i, d_loss, g_loss in play(game, batches, d_opt, g_opt, args.batch_size, rng, args.steps,
+                                      order=args.order):
+            progress(i, {"D loss": d_loss.data, "G loss": g_loss.data, **game.seen})
+            if (i + 1) % (args.steps // 10 or 1) == 0:
+                run.save_samples(os.path.join(args.out, f"samples-{i + 1:06}.png"), G, z)
+        picture = os.path.join(args.out, "samples.png")
+        run.save_samples(picture, G, z)
+        print(f"samples: {picture}")
+
+
+if __name__ == "__main__":
+    run.main(main)

@@ -1,0 +1,423 @@
+"""Agreement with PyTorch where it is installed: a second opinion on every value and derivative.
+
+Both sides compute in float64 unless a test says otherwise, and so differ by rounding: 2e-16 relative to
+terms of at most some thousands, summed by the hundred. The tolerance 1e-10 leaves room for that, and
+is far below the error of a wrong formula, which is of the order of the numbers themselves.
+"""
+
+import inspect
+import math
+
+import numpy as np
+import pytest
+
+from tinygan import Tensor, backend, grad, nn, ops, optim
+from tinygan.conv import conv2d, conv_transpose2d
+from tinygan.tensor import broadcast_to, sum_to
+
+torch = pytest.importorskip(
+    "torch", reason="PyTorch is not installed: nothing was compared with it (pip install torch)")
+F = torch.nn.functional
+
+pytestmark = pytest.mark.numpy_only("PyTorch is on the host, and the backends are compared elsewhere")
+
+CLOSE = dict(rtol=1e-10, atol=1e-10)
+
+
+def both(f):
+    """An operation that is written in the same way here and there."""
+    return f, f
+
+
+def mask(x, threshold):
+    """Where x > threshold: on a Tensor the array, which is what tinygan takes for a mask."""
+    return x.data > threshold if isinstance(x, Tensor) else x > threshold
+
+
+# name: (here, there, shapes). A shape is a word with a letter for each axis; equal letters are equal
+# sizes, drawn from 1 ... 5, "1" is 1, "." no axes at all. "+" stands for positive entries.
+OPERATIONS = {
+    "neg": (*both(lambda x: -x), "ab"),
+    "add": (*both(lambda a, b: a + b), "ab ab"),
+    "add broadcast": (*both(lambda a, b: a + b), "a1c bc"),
+    "add a scalar": (*both(lambda a, b: a + b), ". ab"),
+    "add number": (*both(lambda x: 2 + x + 3.0), "ab"),
+    "sub": (*both(lambda a, b: a - b), "ab ab"),
+    "sub broadcast": (*both(lambda a, b: a - b), "1b a1"),
+    "sub number": (*both(lambda x: 2 - x - 3.0), "ab"),
+    "mul": (*both(lambda a, b: a * b), "ab ab"),
+    "mul broadcast": (*both(lambda a, b: a * b), "a1c bc"),
+    "mul number": (*both(lambda x: 2 * x * 3.0), "ab"),
+    "div": (*both(lambda a, b: a / b), "ab ab+"),
+    "div broadcast": (*both(lambda a, b: a / b), "bc a1c+"),
+    "div number": (*both(lambda x: 2 / x / 3.0), "ab+"),
+    "power 0": (*both(lambda x: x ** 0 * x), "ab"),
+    "power 1": (*both(lambda x: x ** 1), "ab"),
+    "power 3": (*both(lambda x: x ** 3), "ab"),
+    "power -1.5": (*both(lambda x: x ** -1.5), "ab+"),
+    "abs": (*both(abs), "ab"),
+    "matmul": (*both(lambda a, b: a @ b), "ab bc"),
+    "matmul batches": (*both(lambda a, b: a @ b), "a1bc dce"),
+    "sum": (*both(lambda x: x.sum()), "abc"),
+    "sum axes": (lambda x: x.sum((0, -1)), lambda x: x.sum((0, -1)), "abc"),
+    "sum keepdims": (lambda x: x.sum(1, keepdims=True), lambda x: x.sum(1, keepdim=True), "abc"),
+    "mean": (*both(lambda x: x.mean()), "abc"),
+    "mean axes": (*both(lambda x: x.mean((0, 2))), "abc"),
+    "max": (lambda x: x.max(), lambda x: x.amax(), "ab"),
+    "max axis": (lambda x: x.max(-1), lambda x: x.amax(-1), "abc"),
+    "max axes keepdims": (lambda x: x.max((0, 2), keepdims=True),
+                          lambda x: x.amax((0, 2), keepdim=True), "abc"),
+    "reshape": (*both(lambda x: x.reshape(-1, x.shape[0])), "abc"),
+    "transpose": (lambda x: x.transpose(), lambda x: x.permute(2, 1, 0), "abc"),
+    "transpose axes": (lambda x: x.transpose(1, -1, 0), lambda x: x.permute(1, -1, 0), "abc"),
+    "T": (lambda x: x.T, lambda x: x.mT, "abc"),
+    "slice": (*both(lambda x: x[:-1, ::2]), "ab"),
+    "index": (*both(lambda x: x[..., None, 0]), "abc"),
+    "index array": (*both(lambda x: x[[0, -1, 0]]), "ab"),
+    "index mask": (*both(lambda x: x[mask(x, 0.1)]), "ab"),
+    "broadcast_to": (lambda x: broadcast_to(x, (2, *x.shape[:-1], 3)),
+                     lambda x: x.broadcast_to((2, *x.shape[:-1], 3)), "ab1"),
+    "sum_to": (lambda x: sum_to(x, (x.shape[1], 1)), lambda x: x.sum_to_size(x.shape[1], 1), "abc"),
+    "exp": (ops.exp, torch.exp, "ab"),
+    "log": (ops.log, torch.log, "ab+"),
+    "sqrt": (ops.sqrt, torch.sqrt, "ab+"),
+    "norm": (ops.norm, torch.linalg.vector_norm, "ab"),
+    "norm axes": (lambda x: ops.norm(x, (1, 2)),
+                  lambda x: torch.linalg.vector_norm(x, dim=(1, 2)), "abc"),
+    "norm keepdims": (lambda x: ops.norm(x, 0, keepdims=True),
+                      lambda x: torch.linalg.vector_norm(x, dim=0, keepdim=True), "abc"),
+    "tanh": (ops.tanh, torch.tanh, "ab"),
+    "sigmoid": (ops.sigmoid, torch.sigmoid, "ab"),
+    "softplus": (ops.softplus, F.softplus, "ab"),
+    "log_sigmoid": (ops.log_sigmoid, F.logsigmoid, "ab"),
+    "log_softmax": (ops.log_softmax, lambda x: F.log_softmax(x, -1), "ab"),
+    "log_softmax axis": (lambda x: ops.log_softmax(x, 0), lambda x: F.log_softmax(x, 0), "abc"),
+    "cross_entropy": (lambda x: ops.cross_entropy(x, np.arange(len(x.data)) % x.shape[1]),
+                      lambda x: F.cross_entropy(x, torch.arange(len(x)) % x.shape[1]), "ab"),
+    "relu": (ops.relu, F.relu, "ab"),
+    "leaky_relu": (lambda x: ops.leaky_relu(x, 0.3), lambda x: F.leaky_relu(x, 0.3), "ab"),
+    "maximum": (ops.maximum, torch.maximum, "ab b"),
+    "minimum": (ops.minimum, torch.minimum, "a1 ab"),
+    "clip": (lambda x: ops.clip(x, -0.5, 0.7), lambda x: x.clamp(-0.5, 0.7), "ab"),
+    "where": (lambda a, b: ops.where(mask(a, 0), b, a), lambda a, b: torch.where(a > 0, b, a), "ab b"),
+    "concat": (lambda a, b: ops.concat([a, b, a]), lambda a, b: torch.cat([a, b, a]), "ab cb"),
+    "concat axis": (lambda a, b: ops.concat([a, b], -1), lambda a, b: torch.cat([a, b], -1), "ab ac"),
+    "pad": (lambda x: ops.pad(x, [(1, 0), (2, 3)]), lambda x: F.pad(x, (2, 3, 1, 0)), "ab"),
+    "upsample": (lambda x: ops.upsample(x, 3), lambda x: F.interpolate(x, scale_factor=3), "abcd"),
+    "avg_pool": (lambda x: ops.avg_pool(ops.pad(x, [(0, 0), (0, 0), (1, 0), (0, 1)]), 2),
+                 lambda x: F.avg_pool2d(F.pad(x, (0, 1, 1, 0)), 2), "abcd"),
+    "linear": (ops.linear, F.linear, "ab cb c"),
+    "linear without bias": (ops.linear, F.linear, "ab cb"),
+}
+
+
+def arrays_of(shapes, random):
+    sizes = {letter: int(random.integers(1, 6)) for letter in "abcde"} | {"1": 1}
+    for word in shapes.split():
+        x = random.normal(size=[sizes[letter] for letter in word.strip(".+")])
+        yield abs(x) + 0.5 if "+" in word else x
+
+
+def agree(ours, theirs, arrays, random):
+    """Values, and gradients of first and second order, each of a random contraction."""
+    y = theirs(*map(torch.from_numpy, arrays))
+    c = random.normal(size=y.shape)
+    d = [random.normal(size=x.shape) for x in arrays]
+    for name, a, b in zip(["value", "first order", "second order"],
+                          here(ours, arrays, c, d), there(theirs, arrays, c, d)):
+        assert len(a) == len(b)
+        for i, (p, q) in enumerate(zip(a, b)):
+            assert p.shape == tuple(q.shape)
+            np.testing.assert_allclose(p.numpy(), q.numpy(force=True), **CLOSE, err_msg=f"{name}, {i}")
+
+
+def here(f, arrays, c, d):
+    xs, c = [Tensor(a) for a in arrays], Tensor(c)
+    y = f(*xs)
+    gs = grad(y, xs, grad_y=c, create_graph=True)
+    contraction = sum((g * e).sum() for g, e in zip(gs, d))
+    return [y], gs, grad(contraction, [*xs, c], unused="zeros")
+
+
+def there(f, arrays, c, d):
+    xs, c = [torch.tensor(a, requires_grad=True) for a in arrays], torch.tensor(c, requires_grad=True)
+    y = f(*xs)
+    gs = torch.autograd.grad(y, xs, grad_outputs=c, create_graph=True)
+    contraction = sum((g * torch.from_numpy(e)).sum() for g, e in zip(gs, d))
+    return [y], gs, torch.autograd.grad(contraction, [*xs, c], materialize_grads=True)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operation(name):
+    ours, theirs, shapes = OPERATIONS[name]
+    random = np.random.default_rng(0)
+    for _ in range(8):
+        agree(ours, theirs, list(arrays_of(shapes, random)), random)
+
+
+def test_no_function_of_ops_is_left_out():
+    functions = {name for name, f in inspect.getmembers(ops, inspect.isfunction)
+                 if f.__module__ == ops.__name__ and not name.startswith("_")}
+    assert functions - {"tensors"} <= {name.split()[0] for name in OPERATIONS}
+
+
+@pytest.mark.parametrize("ours, theirs, arrays", [
+    (abs, abs, [np.zeros(3)]),
+    (ops.relu, F.relu, [np.zeros(3)]),
+    (lambda x: ops.leaky_relu(x, 0.3), lambda x: F.leaky_relu(x, 0.3), [np.zeros(3)]),
+    (lambda x: ops.clip(x, 0, 2), lambda x: x.clamp(0, 2), [np.array([0.0, 2.0])]),
+    (lambda x: x.max(1), lambda x: x.amax(1), [np.array([[1.0, 3, 3, 3], [2, 2, 0, 1]])]),
+    (ops.maximum, torch.maximum, [np.ones(3), np.ones(3)]),
+    (ops.minimum, torch.minimum, [np.ones(3), np.ones(3)]),
+    (ops.norm, torch.linalg.vector_norm, [np.zeros(3)]),
+], ids=["abs", "relu", "leaky_relu", "clip", "max", "maximum", "minimum", "norm"])
+def test_the_same_choice_at_kinks(ours, theirs, arrays):
+    xs, ts = [Tensor(a) for a in arrays], [torch.tensor(a, requires_grad=True) for a in arrays]
+    y, t = ours(*xs), theirs(*ts)
+    c = np.arange(1.0, 1 + y.size).reshape(y.shape)
+    for p, q in zip(grad(y, xs, grad_y=c), torch.autograd.grad(t, ts, grad_outputs=torch.from_numpy(c))):
+        np.testing.assert_allclose(p.numpy(), q.numpy(), **CLOSE)
+
+
+# Convolution
+
+@pytest.mark.parametrize("seed", range(20))
+def test_convolutions_of_random_geometry(seed):
+    """Strides, paddings, kernels and images that differ between the two axes."""
+    random = np.random.default_rng(seed)
+    kernel, stride, padding = (random.integers(low, high, 2) for low, high in ((1, 5), (1, 4), (0, 3)))
+    extra = [int(random.integers(s)) for s in stride]
+    image = random.integers(1, 8, 2) + np.maximum(kernel - 2 * padding, 0)
+    # the smallest image of which the transposed convolution leaves at least a pixel, or a larger one
+    small = random.integers(1, 4, 2) + 2 * padding // stride
+    stride, padding = tuple(stride.tolist()), tuple(padding.tolist())
+    n, c_in, c_out = random.integers(1, 4, 3)
+    agree(lambda x, w: conv2d(x, w, stride, padding),
+          lambda x, w: F.conv2d(x, w, None, stride, padding),
+          [random.normal(size=(n, c_in, *image)), random.normal(size=(c_out, c_in, *kernel))], random)
+    agree(lambda y, w: conv_transpose2d(y, w, stride, padding, extra),
+          lambda y, w: F.conv_transpose2d(y, w, None, stride, padding, extra),
+          [random.normal(size=(n, c_in, *small)), random.normal(size=(c_in, c_out, *kernel))], random)
+
+
+# Layers
+
+LAYERS = {
+    "Dense": (lambda: nn.Dense(4, 3), lambda: torch.nn.Linear(4, 3), (5, 4)),
+    "Dense without bias": (lambda: nn.Dense(4, 3, bias=False),
+                           lambda: torch.nn.Linear(4, 3, bias=False), (5, 4)),
+    "Conv2d": (lambda: nn.Conv2d(3, 2, (4, 3), (2, 1), (1, 0)),
+               lambda: torch.nn.Conv2d(3, 2, (4, 3), (2, 1), (1, 0)), (2, 3, 7, 6)),
+    "Conv2d without bias": (lambda: nn.Conv2d(3, 2, 3, 2, 1, bias=False),
+                            lambda: torch.nn.Conv2d(3, 2, 3, 2, 1, bias=False), (2, 3, 7, 6)),
+    "ConvTranspose2d": (lambda: nn.ConvTranspose2d(3, 2, (4, 3), (2, 1), (1, 0), (1, 0)),
+                        lambda: torch.nn.ConvTranspose2d(3, 2, (4, 3), (2, 1), (1, 0), (1, 0)),
+                        (2, 3, 4, 5)),
+    "ConvTranspose2d without bias": (lambda: nn.ConvTranspose2d(3, 2, 4, 2, 1, bias=False),
+                                     lambda: torch.nn.ConvTranspose2d(3, 2, 4, 2, 1, bias=False),
+                                     (2, 3, 4, 5)),
+    "BatchNorm 1-D": (lambda: nn.BatchNorm(4), lambda: torch.nn.BatchNorm1d(4), (5, 4)),
+    "BatchNorm 2-D": (lambda: nn.BatchNorm(3), lambda: torch.nn.BatchNorm2d(3), (2, 3, 4, 5)),
+    "BatchNorm settings": (lambda: nn.BatchNorm(3, eps=0.1, momentum=0.4),
+                           lambda: torch.nn.BatchNorm2d(3, eps=0.1, momentum=0.4), (2, 3, 4, 5)),
+    "LayerNorm": (lambda: nn.LayerNorm(4), lambda: torch.nn.LayerNorm(4), (5, 4)),
+    "LayerNorm of images": (lambda: nn.LayerNorm((3, 4, 5), eps=0.1),
+                            lambda: torch.nn.LayerNorm((3, 4, 5), eps=0.1), (2, 3, 4, 5)),
+    "AvgPool2d": (lambda: nn.AvgPool2d(2), lambda: torch.nn.AvgPool2d(2), (2, 3, 5, 6)),
+    "Upsample": (nn.Upsample, lambda: torch.nn.Upsample(scale_factor=2, mode="nearest"), (2, 3, 4, 5)),
+    "ReLU": (nn.ReLU, torch.nn.ReLU, (5, 4)),
+    "LeakyReLU": (nn.LeakyReLU, lambda: torch.nn.LeakyReLU(0.2), (5, 4)),
+    "Tanh": (nn.Tanh, torch.nn.Tanh, (5, 4)),
+    "Sigmoid": (nn.Sigmoid, torch.nn.Sigmoid, (5, 4)),
+    "Dropout in evaluation": (lambda: nn.Dropout().eval(), lambda: torch.nn.Dropout().eval(), (5, 4)),
+    "Flatten": (nn.Flatten, torch.nn.Flatten, (2, 3, 4, 5)),
+    "Reshape": (lambda: nn.Reshape(3, 5, 4), lambda: torch.nn.Unflatten(1, (3, 5, 4)), (2, 60)),
+}
+
+
+def in_float64(module):
+    """`module` with its parameters and buffers in float64."""
+    for _, part in module.modules():
+        for name, value in list(vars(part).items()):
+            if isinstance(value, Tensor):
+                value.data = value.data.astype("float64")
+            elif isinstance(value, np.ndarray):
+                setattr(part, name, value.astype("float64"))
+    return module
+
+
+def same_weights(ours, theirs, random):
+    """Both with the same random weights (positive where they scale or are a variance), in float64.
+    They are copied by name, so that this is also a test of the names."""
+    in_float64(ours), theirs.double()
+    with torch.no_grad():
+        for name, array in theirs.state_dict().items():
+            if array.ndim:                                      # all but num_batches_tracked
+                values = torch.from_numpy(random.normal(size=array.shape))
+                array.copy_(values.abs() + 0.5 if name.endswith("var") or array.ndim == 1 else values)
+    ours.load_state_dict(theirs.state_dict())
+    return ours, theirs
+
+
+def gradients(ours, theirs, x, create_graph=False):
+    """Output of both, and the gradients of a contraction of it by x and all parameters."""
+    parameters = ours.named_arrays(Tensor)
+    assert list(parameters) == [name for name, _ in theirs.named_parameters()]
+    a, b = Tensor(x), torch.tensor(x, requires_grad=True)
+    y, t = ours(a), theirs(b)
+    c = np.cos(np.arange(y.size)).reshape(y.shape)
+    return (y, grad(y, [a, *parameters.values()], grad_y=c),
+            t, torch.autograd.grad(t, [b, *theirs.parameters()], grad_outputs=torch.from_numpy(c)))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layer(name):
+    """Output, gradients and buffers over several batches of training, and after it in evaluation."""
+    random = np.random.default_rng(0)
+    make_ours, make_theirs, shape = LAYERS[name]
+    ours, theirs = same_weights(make_ours(), make_theirs(), random)
+    for batch in range(5):
+        if batch == 4:
+            ours.eval(), theirs.eval()
+        x = random.normal(1.0, 2.0, shape)
+        y, gs, t, ts = gradients(ours, theirs, x)
+        np.testing.assert_allclose(y.numpy(), t.detach().numpy(), **CLOSE)
+        for g, h in zip(gs, ts, strict=True):
+            np.testing.assert_allclose(g.numpy(), h.numpy(), **CLOSE)
+    there = {k: v for k, v in theirs.state_dict().items() if v.ndim}
+    assert list(ours.state_dict()) == list(there)
+    for key, value in ours.state_dict().items():
+        np.testing.assert_allclose(value, there[key].numpy(), **CLOSE)
+
+
+# Optimisers
+
+@pytest.mark.parametrize("ours, theirs", [
+    (lambda p: optim.SGD(p, 0.1), lambda p: torch.optim.SGD(p, 0.1)),
+    (lambda p: optim.SGD(p, 0.1, momentum=0.9), lambda p: torch.optim.SGD(p, 0.1, momentum=0.9)),
+    (lambda p: optim.RMSProp(p, 0.01), lambda p: torch.optim.RMSprop(p, 0.01)),
+    (lambda p: optim.RMSProp(p, 0.01, rho=0.9, eps=1e-3),
+     lambda p: torch.optim.RMSprop(p, 0.01, alpha=0.9, eps=1e-3)),
+    (lambda p: optim.Adam(p, 0.01), lambda p: torch.optim.Adam(p, 0.01, betas=(0.5, 0.999))),
+    (lambda p: optim.Adam(p, 0.01, betas=(0.9, 0.99), eps=1e-3),
+     lambda p: torch.optim.Adam(p, 0.01, betas=(0.9, 0.99), eps=1e-3)),
+], ids=["SGD", "momentum", "RMSProp", "RMSProp settings", "Adam", "Adam settings"])
+def test_optimiser_takes_the_same_path(ours, theirs):
+    """Fifty steps in float32 on the gradients of a small network at our parameters.
+
+    A step rounds each number, of size 2 at most, a few times by 6e-8 of it, and momentum 0.9 carries a
+    rounding on ten times: over fifty steps less than 2e-5. The parameters move a thousand times that.
+    """
+    net = nn.Sequential(nn.Dense(3, 8), nn.Tanh(), nn.Dense(8, 1))
+    parameters = net.parameters()
+    copies = [torch.nn.Parameter(torch.tensor(p.numpy())) for p in parameters]
+    start = [p.numpy().copy() for p in parameters]
+    opt, other = ours(parameters), theirs(copies)
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        x = Tensor(np.float32(random.normal(size=(16, 3))))
+        error = net(x) - ops.exp(x[:, :1])
+        grads = grad((error * error).mean(), parameters)
+        opt.step(grads)
+        for q, g in zip(copies, grads):
+            q.grad = torch.tensor(g.numpy())
+        other.step()
+        for p, q in zip(parameters, copies):
+            np.testing.assert_allclose(p.numpy(), q.detach().numpy(), rtol=0, atol=2e-5)
+    assert all(abs(p.numpy() - s).max() > 2e-2 for p, s in zip(parameters, start))
+
+
+# Double backprop as the gradient penalty needs it
+
+CRITICS = {
+    "dense": (lambda: nn.Sequential(nn.Dense(4, 8), nn.LeakyReLU(), nn.Dense(8, 8), nn.LeakyReLU(),
+                                    nn.Dense(8, 1)),
+              lambda: torch.nn.Sequential(
+                  torch.nn.Linear(4, 8), torch.nn.LeakyReLU(0.2), torch.nn.Linear(8, 8),
+                  torch.nn.LeakyReLU(0.2), torch.nn.Linear(8, 1)), (6, 4)),
+    "convolutional": (lambda: nn.Sequential(nn.Conv2d(1, 3, 4, 2, 1), nn.LeakyReLU(),
+                                            nn.Conv2d(3, 4, 3, 2), nn.LayerNorm((4, 1, 2)),
+                                            nn.LeakyReLU(), nn.Flatten(), nn.Dense(8, 1)),
+                      lambda: torch.nn.Sequential(
+                          torch.nn.Conv2d(1, 3, 4, 2, 1), torch.nn.LeakyReLU(0.2),
+                          torch.nn.Conv2d(3, 4, 3, 2), torch.nn.LayerNorm((4, 1, 2)),
+                          torch.nn.LeakyReLU(0.2), torch.nn.Flatten(), torch.nn.Linear(8, 1)),
+                      (5, 1, 7, 10)),
+}
+
+
+@pytest.mark.parametrize("name", CRITICS)
+def test_parameter_gradient_of_a_gradient_penalty(name):
+    """Of mean (|grad_x D(x)| - 1)^2 (Gulrajani et al. 2017, eq. 3), by every parameter of D."""
+    random = np.random.default_rng(0)
+    make_ours, make_theirs, shape = CRITICS[name]
+    ours, theirs = same_weights(make_ours(), make_theirs(), random)
+    x = random.normal(size=shape)
+    a, b = Tensor(x), torch.tensor(x, requires_grad=True)
+
+    (slope,) = grad(ours(a).sum(), [a], create_graph=True)
+    norms = ops.norm(slope, tuple(range(1, a.ndim)))
+    penalty = ((norms - 1.0) ** 2).mean()
+    gs = grad(penalty, ours.parameters(), unused="zeros")
+
+    (t_slope,) = torch.autograd.grad(theirs(b).sum(), [b], create_graph=True)
+    t_penalty = ((t_slope.flatten(1).norm(dim=1) - 1.0) ** 2).mean()
+    ts = torch.autograd.grad(t_penalty, list(theirs.parameters()), materialize_grads=True)
+
+    np.testing.assert_allclose(penalty.item(), t_penalty.item(), **CLOSE)
+    assert sum(bool(g.numpy().any()) for g in gs) >= 3      # all but biases that leave slopes alone
+    for g, t in zip(gs, ts, strict=True):
+        np.testing.assert_allclose(g.numpy(), t.numpy(), **CLOSE)
+
+
+# Weights go back and forth
+
+def pair_of_networks():
+    ours = nn.Sequential(
+        nn.Conv2d(2, 3, 4, 2, 1), nn.BatchNorm(3), nn.LeakyReLU(), nn.ConvTranspose2d(3, 2, 4, 2, 1),
+        nn.LayerNorm((2, 6, 8)), nn.Flatten(), nn.Dense(96, 5), nn.BatchNorm(5), nn.Tanh(),
+        nn.Sequential(nn.Dense(5, 2), nn.Sigmoid()))
+    theirs = torch.nn.Sequential(
+        torch.nn.Conv2d(2, 3, 4, 2, 1), torch.nn.BatchNorm2d(3), torch.nn.LeakyReLU(0.2),
+        torch.nn.ConvTranspose2d(3, 2, 4, 2, 1), torch.nn.LayerNorm((2, 6, 8)), torch.nn.Flatten(),
+        torch.nn.Linear(96, 5), torch.nn.BatchNorm1d(5), torch.nn.Tanh(),
+        torch.nn.Sequential(torch.nn.Linear(5, 2), torch.nn.Sigmoid()))
+    return ours, theirs
+
+
+def outputs_agree(ours, theirs, random):
+    """In evaluation and float32: six layers of sums of about a hundred numbers of size 1, each sum
+    rounded by some 1e-6; the last function, a sigmoid, divides that by four at least."""
+    x = np.float32(random.normal(size=(7, 2, 6, 8)))
+    with torch.no_grad():
+        expected = theirs.eval()(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(ours.eval()(Tensor(x)).numpy(), expected, rtol=0, atol=1e-5)
+    assert expected.std() > 1e-2                            # outputs far apart, so it means something
+
+
+def test_weights_trained_here_load_there():
+    random = np.random.default_rng(0)
+    ours, theirs = pair_of_networks()
+    opt = optim.Adam(ours.parameters(), lr=0.01)
+    for _ in range(10):                 # so that no weight, bias or buffer is at its initial value
+        x = Tensor(np.float32(random.normal(0.5, 2.0, (8, 2, 6, 8))))
+        opt.step(grad((ours(x)[:, 0] - ours(x)[:, 1]).sum(), opt.parameters))
+    state = ours.state_dict()
+    theirs.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()}, strict=True)
+    outputs_agree(ours, theirs, random)
+
+
+def test_weights_trained_there_load_here():
+    random = np.random.default_rng(0)
+    torch.manual_seed(0)
+    ours, theirs = pair_of_networks()
+    opt = torch.optim.Adam(theirs.parameters(), lr=0.01)
+    for _ in range(10):
+        x = torch.from_numpy(np.float32(random.normal(0.5, 2.0, (8, 2, 6, 8))))
+        opt.zero_grad()
+        (theirs(x)[:, 0] - theirs(x)[:, 1]).sum().backward()
+        opt.step()
+    ours.load_state_dict(theirs.state_dict())
+    assert "1.num_batches_tracked" in theirs.state_dict() and not hasattr(ours.layers[1],
+                                                                          "num_batches_tracked")
+    outputs_agree(ours, theirs, random)
