@@ -1,4 +1,4 @@
-"""The GAN game and the loop that plays it: the paper's formulas, its order, and its theory."""
+"""The GAN game (Goodfellow et al. 2014) and the loop that plays it: formulas, order and theory."""
 
 import math
 

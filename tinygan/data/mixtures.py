@@ -30,6 +30,11 @@ class Mixture(NamedTuple):
         centres = backend.xp.asarray(self.modes)[rng.integers(len(self.modes), (n,))]
         return centres + self.std * rng.normal((n, 2))
 
+    def minibatches(self, m, rng=None):
+        """Minibatches of m fresh points without end."""
+        while True:
+            yield self.sample(m, rng)
+
 
 def ring(modes=8, radius=1.0, std=0.01):
     """K = `modes` Gaussians on a circle: mu_k = radius (cos 2 pi k/K, sin 2 pi k/K), k = 0 ... K-1.

@@ -1,0 +1,94 @@
+"""The README is true: its map leads where it says, its code runs, its commands are those of CI."""
+
+import importlib
+import inspect
+import pathlib
+import re
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+COMMANDS = re.findall(r"^    (python3 .*)$", README, re.M)
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S)
+
+
+def rows(head):
+    """The cells of the table below the line that begins with `head`."""
+    table = README.split(f"\n{head}", 1)[1].split("\n\n", 1)[0]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+
+
+@pytest.mark.host
+def test_map_leads_to_the_code(monkeypatch):
+    """Each row's object exists and holds the phrases in quotation marks, and the paper's name or, in
+    the rows below it, the same one's."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    paper = None
+    for name, there, here in rows("| paper | there"):
+        paper = name or paper
+        path = here.strip("`")
+        source = inspect.getsource(resolve(path))
+        phrases = re.findall('"(.*?)"', there)
+        assert phrases, there
+        for phrase in phrases:
+            assert phrase in source, f"{phrase!r} does not stand in {path}"
+        module = inspect.getsource(sys.modules[resolve(path).__module__]) if "." in path and \
+            not inspect.ismodule(resolve(path)) else source
+        for word in (re.match(r"\w+", paper)[0], re.search(r"\d{4}", paper)[0]):
+            assert word in module, f"{path} does not name {paper}"
+
+
+def resolve(path):
+    """The module, class, function or method of a dotted path."""
+    parts = path.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            thing = importlib.import_module(".".join(parts[:end]))
+        except ModuleNotFoundError:
+            continue
+        for name in parts[end:]:
+            thing = getattr(thing, name)
+        return thing
+    raise AssertionError(f"{path} leads nowhere")
+
+
+@pytest.mark.host
+def test_every_file_is_in_the_reading_order():
+    listed = " ".join(cell for row in rows("| file |") for cell in row[:1])
+    for path in [*(ROOT / "tinygan").glob("**/*.py"), *(ROOT / "examples").glob("*.py")]:
+        folder = path.parent.relative_to(ROOT).as_posix() + "/"
+        assert path.name == "__init__.py" or path.name in listed or f"`{folder}`" in listed, path
+
+
+@pytest.mark.host
+def test_files_import_only_from_those_before():
+    """The order of the README is the order of the floors."""
+    order = ["backend", "tensor", "ops", "conv", "nn", "optim", "gradcheck", "games", "play", "data",
+             "image", "run"]
+    for path in (ROOT / "tinygan").glob("**/*.py"):
+        parts = path.relative_to(ROOT / "tinygan").with_suffix("").parts
+        if parts == ("__init__",):
+            continue
+        up = "." * len(parts)
+        text = path.read_text()
+        used = set(re.findall(rf"^from {re.escape(up)}(\w+) import", text, re.M))
+        for names in re.findall(rf"^from {re.escape(up)} import (.*)$", text, re.M):
+            used |= {name.strip() for name in names.split(",")}
+        assert used <= set(order), (path, used)
+        later = {name for name in used if order.index(name) >= order.index(parts[0])}
+        assert not later, f"{path} imports {later}"
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_code_runs(number, capsys):
+    exec(BLOCKS[number], {"__name__": "readme"})
+
+
+@pytest.mark.host
+def test_commands():
+    """The first trains, the second tests, and CI runs the second."""
+    train, test = COMMANDS
+    assert train.endswith("python examples/gan_mnist.py") and test.endswith("python -m pytest")
+    assert test in (ROOT / ".ci" / "run").read_text().splitlines()
