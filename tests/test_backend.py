@@ -151,19 +151,19 @@ def test_seed_begins_the_stream_again():
     assert _numbers(backend.rng.normal((5,))) == first
 
 
-def test_split_streams_differ_and_can_be_had_again():
+def test_streams_of_keys_differ_and_can_be_had_again():
     def streams():
         parent = backend.Random(5)
-        return [_numbers(r.normal((20,))) for r in (parent.split(), parent.split(), parent)]
+        return [_numbers(r.normal((20,))) for r in (backend.Random(parent.key()), backend.Random(parent.key()), parent)]
     one, two, parent = streams()
     assert not set(one) & set(two) and not set(one) & set(parent) and not set(two) & set(parent)
     assert streams() == [one, two, parent]
 
 
-def test_a_split_stream_goes_its_own_way():
+def test_the_stream_of_a_key_goes_its_own_way():
     parent, same = backend.Random(5), backend.Random(5)
-    parent.split().normal((20,))
-    same.split()
+    backend.Random(parent.key()).normal((20,))
+    same.key()
     assert _numbers(parent.normal((20,))) == _numbers(same.normal((20,)))
 
 

@@ -96,9 +96,9 @@ class Random:
         """The numbers 0 ... n - 1 in random order."""
         return xp.asarray(self._generator.permutation(n))
 
-    def split(self):
-        """A new stream that starts where a draw from this one says."""
-        return Random(int(self._generator.integers(2**63)))
+    def key(self):
+        """A number to seed another stream with: Random(key) starts at the same place each time."""
+        return int(self._generator.integers(2**63))
 
     @property
     def state(self):

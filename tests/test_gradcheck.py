@@ -1,0 +1,274 @@
+"""check_grads itself: it must find what is wrong, say where, and not complain of what is right."""
+
+import re
+
+import numpy as np
+import pytest
+
+from tinygan import Tensor, backend, check_grads, nn, op, ops, to_numpy
+from tinygan.backend import Random
+
+from helpers import normal, positive, tensor
+
+EVEN, ODD = normal(3, 4), normal(3, 4, seed=1)
+
+
+def complaint(f, *arrays, **settings):
+    """The message with which check_grads rejects f."""
+    with pytest.raises(AssertionError) as raised:
+        check_grads(f, *arrays, **settings)
+    return str(raised.value)
+
+
+def numbers(message):
+    """measured, claimed, their distance, and that relative to the gradient."""
+    found = re.search(r"is (\S+) as measured, (\S+) by its rule: off by (\S+), (\S+) of", message)
+    return [float(group) for group in found.groups()]
+
+
+def times(x, factor, claimed):
+    """factor * x, whose rule says `claimed`."""
+    return op(x.data * factor, (x, lambda g, y: g * claimed))
+
+
+# Right functions
+
+@pytest.mark.parametrize("f, arrays", [
+    (lambda x: x ** 3, [EVEN]),
+    (lambda a, b: a / b, [EVEN, positive(3, 4)]),
+    (lambda x: x * 0.0, [EVEN]),                                    # a gradient of zeros
+    (lambda x: x * 1e8, [EVEN]),
+    (lambda x: x * 1e-8, [EVEN]),
+    (lambda x: ops.exp(x * 20.0), [EVEN]),                          # entries from 1e-20 to 1e15
+    (lambda x: (x, x * x), [EVEN]),                                 # several outputs
+    (lambda a, b: a * 2.0, [EVEN, ODD]),                            # an input that is not used
+    (lambda x: x.sum(), [normal(30, 40)]),
+    (lambda x: x ** 2, [np.array(3.0)]),                            # no axes
+])
+def test_right_functions_pass(f, arrays):
+    check_grads(f, *arrays, order=3)
+
+
+def test_float32_arrays_and_tensors_are_checked_in_float64():
+    seen = []
+
+    def f(x):
+        seen.append(x.dtype)
+        return x * x
+    check_grads(f, EVEN.astype("float32"))
+    check_grads(f, tensor(EVEN, "float32"))
+    assert set(seen) == {np.dtype("float64")}
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_kinks_nearby_are_stepped_around(seed):
+    """A ReLU network at random inputs: among 8 x (16 + 16) units one is often within 1e-4 of its
+    kink, where the widest measurement sees both sides."""
+    net = nn.Sequential(nn.Dense(4, 16), nn.ReLU(), nn.Dense(16, 16), nn.ReLU(), nn.Dense(16, 1))
+    backend.rng.seed(seed)
+    check_grads(net, normal(8, 4, seed=seed), seed=seed)
+
+
+@pytest.mark.parametrize("distance", [1e-3, 3e-5, 3e-6, 3e-7])
+def test_a_kink_at_a_distance(distance):
+    check_grads(lambda x: ops.relu(x) + x, np.array([distance, -distance, 1.0]))
+
+
+# Wrong functions
+
+def test_a_wrong_factor_is_found_and_its_size_told():
+    """The message holds the measured value, the claimed one, and how far apart they are."""
+    message = complaint(lambda x: times(x, 3.0, 3.03), EVEN)
+    assert message.startswith("order 1, input 0 (shape (3, 4)):")
+    measured, claimed, off, relative = numbers(message)
+    assert claimed == pytest.approx(1.01 * measured, rel=1e-6)
+    assert off == pytest.approx(abs(claimed - measured), rel=0.05)          # printed to two digits
+    # <error, d> is at most |error| |d|, the error is 1% of the gradient, and |d|^2 = 12
+    assert 0 < relative <= 0.0101 * 12 ** 0.5
+
+
+@pytest.mark.parametrize("factor", [1 + 1e-4, 1 - 1e-4, 0.5, 2, -1, 0, np.nan, np.inf])
+def test_wrong_factors_large_and_small(factor):
+    assert "order 1, input 0" in complaint(lambda x: times(x, 1.0, float(factor)), EVEN)
+
+
+def test_a_rule_that_is_right_at_first_order_only():
+    """2x as a constant: the first derivative is right, and its derivative, 2, is missing."""
+    def square(x):
+        return op(x.data * x.data, (x, lambda g, y: g * Tensor(2 * x.data)))
+    check_grads(square, EVEN, order=1)
+    assert complaint(square, EVEN, order=2).startswith("order 2, input 0")
+
+
+def test_a_rule_that_is_right_to_second_order_only():
+    def slope(x):       # 3 x^2, with its derivative 6x as a constant
+        return op(3 * x.data ** 2, (x, lambda g, y: g * Tensor(6 * x.data)))
+
+    def cube(x):
+        return op(x.data ** 3, (x, lambda g, y: g * slope(x)))
+    check_grads(cube, EVEN, order=2)
+    assert complaint(cube, EVEN, order=3).startswith("order 3, input 0")
+
+
+def test_a_rule_that_is_wrong_in_the_cotangent():
+    """The value is right, but g enters as a constant: the rule is a function of g as well."""
+    def f(x):
+        return op(x.data * 2.0, (x, lambda g, y: Tensor(g.data * 2.0)))
+    check_grads(f, EVEN, order=1)
+    assert "order 2, the cotangent of order 1" in complaint(f, EVEN)
+
+
+def test_one_wrong_element_among_many():
+    x = normal(100, 100)
+    assert abs(x[37, 59]) > 0.1
+    error = np.ones((100, 100))
+    error[37, 59] = 1.001
+
+    def square(x):
+        return op(x.data * x.data, (x, lambda g, y: g * x * (2.0 * backend.xp.asarray(error))))
+    assert "order 1, input 0 (shape (100, 100))" in complaint(square, x)
+
+
+def test_a_dependence_that_is_not_recorded():
+    message = complaint(lambda x: op(x.data * 2.0), EVEN)
+    measured, claimed, _, relative = numbers(message)
+    assert claimed == 0 and measured != 0 and relative == pytest.approx(1)
+
+
+@pytest.mark.parametrize("wrong", range(3))
+def test_the_wrong_one_of_several_inputs_is_named(wrong):
+    claims = [2.0 if i != wrong else 2.1 for i in range(3)]
+
+    def f(*xs):
+        return sum(times(x, 2.0, claim) for x, claim in zip(xs, claims))
+    assert f"order 1, input {wrong} " in complaint(f, EVEN, ODD, normal(3, 4, seed=2))
+
+
+def test_the_wrong_one_of_several_outputs_is_found():
+    for wrong in range(2):
+        claims = [2.0 if i != wrong else 2.1 for i in range(2)]
+        assert "order 1" in complaint(lambda x: tuple(times(x, 2.0, c) for c in claims), EVEN)
+
+
+def test_a_gradient_of_another_shape_is_named():
+    def f(a, b):        # without the sum over the copies of b
+        return op(a.data + b.data, (a, lambda g, y: g), (b, lambda g, y: g))
+    message = complaint(f, EVEN, normal(4))
+    assert "input 1" in message and "(3, 4)" in message and "(4,)" in message
+
+
+class WrongDense(nn.Dense):
+    """Its weight gradient is 1% too large."""
+
+    def forward(self, x):
+        return x @ times(self.weight, 1.0, 1.01).T + self.bias
+
+
+def test_the_wrong_parameter_of_a_module_is_named():
+    message = complaint(nn.Sequential(WrongDense(4, 3), nn.Tanh(), nn.Dense(3, 2)), EVEN)
+    assert message.startswith("order 1, parameter 0.weight (shape (3, 4))")
+    message = complaint(nn.Sequential(nn.Dense(4, 3), nn.Tanh(), WrongDense(3, 2)), EVEN)
+    assert message.startswith("order 1, parameter 2.weight (shape (2, 3))")
+
+
+def test_the_gradient_of_a_shared_parameter_is_that_of_all_its_uses():
+    layer = nn.Dense(4, 4)
+    check_grads(nn.Sequential(layer, nn.Tanh(), layer), EVEN)
+
+
+def test_the_tolerance_is_the_callers():
+    check_grads(lambda x: times(x, 1.0, 1.0001), EVEN, order=1, tolerance=1e-2)
+
+
+# What cannot be measured
+
+@pytest.mark.parametrize("f, x", [(ops.relu, np.zeros(3)), (abs, np.array([1.0, 0.0])),
+                                  (lambda x: x.max(), np.ones(3)),
+                                  (lambda x: ops.clip(x, -1, 1), np.array([1.0, 0.5]))],
+                         ids=["relu", "abs", "max", "clip"])
+def test_a_kink_at_the_input_is_called_one(f, x):
+    message = complaint(f, x)
+    assert message.startswith("order 1, input 0: the function is not smooth")
+    assert "off the kink" in message
+
+
+def test_the_input_that_lies_on_a_kink_is_named():
+    assert "order 1, input 1: the function is not smooth" in complaint(
+        lambda a, b: a + ops.relu(b), EVEN, np.zeros((3, 4)))
+
+
+def test_a_function_that_differs_at_every_call_is_reported():
+    random = Random(0)
+
+    def f(x):
+        return x * random.normal(x.shape)
+    assert "the same values at every call" in complaint(f, EVEN)
+
+
+# What enters and what is left alone
+
+def test_integers_are_passed_on_as_they_are():
+    labels = backend.xp.asarray(np.array([3, 0, 1]))
+    seen = []
+
+    def f(x, labels, y):
+        seen.append(labels)
+        return ops.cross_entropy(x * y, labels)
+    check_grads(f, EVEN, labels, ODD)
+    assert all(type(l) is backend.xp.ndarray and l.dtype == labels.dtype for l in seen)
+    assert all((to_numpy(l) == to_numpy(labels)).all() for l in seen)
+    # and the float after it keeps its number
+    assert "input 2 " in complaint(lambda x, l, y: x + times(y, 1.0, 2.0), EVEN, labels, ODD)
+
+
+def test_order_1_looks_no_further():
+    """The rule's own rule, of order 2, is never called."""
+    called = []
+
+    def f(x):
+        def inner(g):
+            return op(g.data * 2.0, (g, lambda h, y: called.append("inner") or h * 2.0))
+        return op(x.data * 2.0, (x, lambda g, y: inner(g)))
+    check_grads(f, EVEN, order=1)
+    assert not called
+    check_grads(f, EVEN, order=2)
+    assert called
+
+
+def test_the_checked_module_is_left_as_it_was():
+    """Weights, buffers, modes and the stream of dropout masks: the check works on a copy."""
+    net = nn.Sequential(nn.Dense(4, 6), nn.BatchNorm(6), nn.Tanh(), nn.Dropout(0.5), nn.Dense(6, 1))
+    net(tensor(normal(8, 4), "float32"))
+    net.layers[3].eval()
+    attributes = [(part, dict(vars(part))) for _, part in net.modules()]
+    state, random = net.state_dict(), backend.rng.state
+    check_grads(net, normal(8, 4))
+    for part, before in attributes:
+        assert vars(part).keys() == before.keys()
+        assert all(vars(part)[name] is value for name, value in before.items())
+    assert all((value == state[name]).all() and value.dtype == np.float32
+               for name, value in net.state_dict().items())
+    assert backend.rng.state == random
+
+
+def test_the_arrays_that_are_checked_are_left_as_they_were():
+    x = backend.xp.asarray(EVEN)
+    check_grads(lambda x: x * x, x)
+    assert (to_numpy(x) == EVEN).all()
+
+
+def test_dropout_and_batchnorm_are_the_same_at_every_call():
+    """Masks would be drawn anew, and running averages would move: neither is a wrong derivative."""
+    net = nn.Sequential(nn.Dense(4, 6), nn.Dropout(0.5), nn.BatchNorm(6), nn.Tanh())
+    check_grads(net, normal(8, 4))
+    check_grads(net.eval(), normal(8, 4))
+
+
+def test_a_bias_of_zero_is_moved_off_the_kink():
+    """Inputs of zeros (MNIST's black pixels) with a bias of zeros put every unit on its kink."""
+    check_grads(nn.Sequential(nn.Dense(4, 6), nn.ReLU(), nn.Dense(6, 1)), np.zeros((2, 4)), order=1)
+
+
+def test_the_same_seed_repeats_the_check():
+    messages = {complaint(lambda x: times(x, 1.0, 1.01), EVEN, seed=seed) for seed in (0, 0, 1)}
+    assert len(messages) == 2

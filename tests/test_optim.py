@@ -1,0 +1,257 @@
+"""Optimisers against their equations, one number at a time; schedules; what step() refuses."""
+
+import math
+
+import numpy as np
+import pytest
+
+from tinygan import backend, grad, optim, to_numpy
+
+from helpers import error_of, normal, tensor
+
+SHAPES = [(2, 3), (4,), ()]
+
+
+# The textbook: the value of one parameter after each of the gradients gs
+
+def sgd(p, gs, lr, momentum):
+    v = 0.0
+    for g in gs:
+        v = momentum * v - lr * g
+        p = p + v
+        yield p
+
+
+def rmsprop(p, gs, lr, rho, eps):
+    s = 0.0
+    for g in gs:
+        s = rho * s + (1 - rho) * g ** 2
+        p = p - lr * g / (math.sqrt(s) + eps)
+        yield p
+
+
+def adam(p, gs, lr, beta1, beta2, eps):
+    m = v = 0.0
+    for t, g in enumerate(gs, start=1):
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g ** 2
+        m_hat, v_hat = m / (1 - beta1 ** t), v / (1 - beta2 ** t)
+        p = p - lr * m_hat / (math.sqrt(v_hat) + eps)
+        yield p
+
+
+OPTIMISERS = {
+    "SGD": (lambda p: optim.SGD(p, 0.1), lambda p, gs: sgd(p, gs, 0.1, 0.0)),
+    "momentum": (lambda p: optim.SGD(p, 0.1, momentum=0.9), lambda p, gs: sgd(p, gs, 0.1, 0.9)),
+    "RMSProp": (optim.RMSProp, lambda p, gs: rmsprop(p, gs, 1e-3, 0.99, 1e-8)),
+    "RMSProp settings": (lambda p: optim.RMSProp(p, 0.1, rho=0.5, eps=0.1),
+                         lambda p, gs: rmsprop(p, gs, 0.1, 0.5, 0.1)),
+    "Adam": (optim.Adam, lambda p, gs: adam(p, gs, 2e-4, 0.5, 0.999, 1e-8)),
+    "Adam settings": (lambda p: optim.Adam(p, 0.1, betas=(0.9, 0.8), eps=0.1),
+                      lambda p, gs: adam(p, gs, 0.1, 0.9, 0.8, 0.1)),
+}
+
+every_optimiser = pytest.mark.parametrize("name", OPTIMISERS)
+
+
+def parameters(dtype="float64"):
+    return [tensor(normal(*shape, seed=i), dtype) for i, shape in enumerate(SHAPES)]
+
+
+def gradients(step, dtype="float64"):
+    return [tensor(normal(*shape, seed=100 * step + i), dtype) for i, shape in enumerate(SHAPES)]
+
+
+@every_optimiser
+def test_each_step_is_the_textbooks(name):
+    """In float64, where the two differ by the rounding of a few operations in each of twelve steps,
+    some 1e-15 of numbers of size 1."""
+    make, textbook = OPTIMISERS[name]
+    ps = parameters()
+    start, opt = [p.numpy().copy() for p in ps], make(ps)
+    history = [gradients(step) for step in range(12)]
+    path = []
+    for grads in history:
+        opt.step(grads)
+        path.append([p.numpy().copy() for p in ps])
+    for i, shape in enumerate(SHAPES):
+        for index in np.ndindex(*shape):
+            gs = [float(grads[i].numpy()[index]) for grads in history]
+            expected = list(textbook(float(start[i][index]), gs))
+            np.testing.assert_allclose([values[i][index] for values in path], expected,
+                                       rtol=0, atol=1e-13)
+
+
+def test_sgd_without_momentum_is_gradient_descent():
+    ps = parameters()
+    start, opt = [p.numpy().copy() for p in ps], optim.SGD(ps, 0.25)
+    total = [np.zeros(shape) for shape in SHAPES]
+    for step in range(5):
+        opt.step(gradients(step))
+        total = [t + g.numpy() for t, g in zip(total, gradients(step))]
+        for p, s, t in zip(ps, start, total):
+            np.testing.assert_allclose(p.numpy(), s - 0.25 * t, rtol=0, atol=1e-14)     # rounding
+
+
+def test_adam_first_step_has_size_lr_whatever_the_gradient():
+    """p - lr g / (|g| + eps): eps / |g| is 1e-5 at most."""
+    g = np.array([1e-3, -1e-3, 1.0, -1.0, 1e3, -1e3])
+    p = tensor(np.zeros(6))
+    optim.Adam([p], lr=0.01).step([tensor(g)])
+    np.testing.assert_allclose(p.numpy(), -0.01 * np.sign(g), rtol=2e-5)
+
+
+@every_optimiser
+def test_zero_gradients_do_not_move_a_fresh_optimiser(name):
+    ps = parameters()
+    OPTIMISERS[name][0](ps).step([tensor(np.zeros(shape)) for shape in SHAPES])
+    assert all((p.numpy() == q.numpy()).all() for p, q in zip(ps, parameters()))
+
+
+@every_optimiser
+def test_arrays_stay_where_they_are(name):
+    """Parameters and averages are written in place and keep float32; gradients are only read."""
+    ps, grads = parameters("float32"), gradients(0, "float32")
+    opt = OPTIMISERS[name][0](ps)
+    arrays = [p.data for p in ps] + [a for averages in opt.state.values() for a in averages]
+    before = [p.numpy().copy() for p in ps]
+    for _ in range(2):
+        opt.step(grads)
+    after = [p.data for p in ps] + [a for averages in opt.state.values() for a in averages]
+    assert all(a is b and a.dtype == np.float32 for a, b in zip(arrays, after, strict=True))
+    assert all((p.numpy() != b).all() for p, b in zip(ps, before))
+    assert all((g.numpy() == h.numpy()).all() for g, h in zip(grads, gradients(0, "float32")))
+
+
+@every_optimiser
+def test_t_and_state_are_all_there_is_to_remember(name):
+    """A new optimiser that is given both continues exactly where the old one stopped."""
+    make, _ = OPTIMISERS[name]
+    ps, qs = parameters(), parameters()
+    opt = make(ps)
+    for step in range(3):
+        opt.step(gradients(step))
+    resumed = make(qs)
+    for p, q in zip(ps, qs):
+        q.data[...] = p.data
+    resumed.t = opt.t
+    for key, averages in opt.state.items():
+        for mine, its in zip(resumed.state[key], averages):
+            mine[...] = its
+    for step in range(3, 6):
+        opt.step(gradients(step)), resumed.step(gradients(step))
+    assert all((p.numpy() == q.numpy()).all() for p, q in zip(ps, qs))
+
+
+@pytest.mark.parametrize("make", [
+    lambda p: optim.SGD(p, optim.linear(0.1, 0.0, 300)),
+    lambda p: optim.SGD(p, optim.linear(0.1, 0.0, 300), momentum=0.8),
+    lambda p: optim.RMSProp(p, optim.linear(0.1, 0.0, 300), rho=0.9),
+    lambda p: optim.Adam(p, optim.cosine(0.1, 300)),
+], ids=["SGD", "momentum", "RMSProp", "Adam"])
+def test_each_minimises_a_quadratic(make):
+    """1/2 sum a (x - b)^2 with curvatures a from 1/2 to 5, in float32. The learning rate falls to 0
+    because RMSProp and Adam jump about the minimum by the size of it."""
+    a, b = tensor([0.5, 1.0, 2.0, 5.0], "float32"), tensor([1.0, -2.0, 0.0, 3.0], "float32")
+    x = tensor(np.zeros(4), "float32")
+    opt = make([x])
+    for _ in range(300):
+        opt.step(grad((a * (x - b) ** 2).sum() * 0.5, [x]))
+    np.testing.assert_allclose(x.numpy(), b.numpy(), atol=2e-3)
+
+
+# Schedules
+
+@pytest.mark.host
+def test_linear_schedule():
+    lr = optim.linear(0.1, 0.02, 8)
+    assert [lr(0), lr(8), lr(9), lr(1000)] == pytest.approx([0.1, 0.02, 0.02, 0.02], rel=1e-14)
+    assert np.diff([lr(t) for t in range(9)]) == pytest.approx([-0.01] * 8, rel=1e-12)
+    momentum = optim.linear(0.5, 0.7, 4)                            # upwards as well
+    assert [momentum(t) for t in (0, 2, 4, 5)] == pytest.approx([0.5, 0.6, 0.7, 0.7], rel=1e-14)
+
+
+@pytest.mark.host
+def test_exponential_schedule():
+    lr = optim.exponential(0.1, 0.9, floor=0.01)
+    assert lr(0) == 0.1 and lr(10_000) == 0.01
+    values = [lr(t) for t in range(40)]
+    above = [v for v in values if v > 0.01]
+    assert np.divide(above[1:], above[:-1]) == pytest.approx([0.9] * (len(above) - 1), rel=1e-12)
+    assert len(above) == 22 and set(values[22:]) == {0.01}          # .9^22 is the first below 1/10
+    assert optim.exponential(0.1, 0.9)(2000) == pytest.approx(0, abs=1e-90)
+
+
+@pytest.mark.host
+def test_cosine_schedule():
+    lr = optim.cosine(0.1, 10, end=0.02)
+    assert [lr(0), lr(5), lr(10)] == pytest.approx([0.1, 0.06, 0.02], rel=1e-14)
+    assert lr(10) == lr(11) == lr(99)
+    values = np.array([lr(t) for t in range(11)])
+    steps = -np.diff(values)
+    assert (steps > 0).all() and steps.argmax() in (4, 5) and steps[0] < steps[4] / 5
+    assert values + values[::-1] == pytest.approx(np.full(11, 0.12), rel=1e-12)
+    assert optim.cosine(0.1, 10)(10) == 0
+
+
+def test_schedules_are_called_with_the_number_of_steps_taken():
+    asked = {"lr": [], "momentum": []}
+
+    def schedule(name, values):
+        return lambda t: asked[name].append(t) or values[t]
+    p = tensor([0.0])
+    opt = optim.SGD([p], schedule("lr", [1.0, 10.0, 100.0]), schedule("momentum", [7.0, 0.5, 0.0]))
+    positions = []
+    for t in range(3):
+        assert opt.t == t
+        opt.step([tensor([1.0])])
+        positions.append(p.item())
+    # v = -1, then .5 * -1 - 10, then -100
+    assert positions == [-1.0, -11.5, -111.5]
+    assert asked == {"lr": [0, 1, 2], "momentum": [0, 1, 2]}
+
+
+@pytest.mark.parametrize("make", [optim.SGD, optim.RMSProp, optim.Adam])
+def test_a_schedule_is_the_same_for_all_parameters(make):
+    """Two equal parameters with equal gradients stay equal, and a schedule that is constant is that
+    number."""
+    ps, qs = parameters(), parameters()
+    falling = lambda t: 0.1 / (1 + t)
+    twice, once = make(ps + parameters(), falling), make(qs, falling)
+    for step in range(4):
+        twice.step(gradients(step) * 2), once.step(gradients(step))
+    n = len(SHAPES)
+    for p, other, q in zip(twice.parameters[:n], twice.parameters[n:], qs):
+        assert (p.numpy() == other.numpy()).all() and (p.numpy() == q.numpy()).all()
+    number, schedule = make(ps, 0.1), make(qs, lambda t: 0.1)
+    for step in range(4):
+        number.step(gradients(step)), schedule.step(gradients(step))
+    assert all((p.numpy() == q.numpy()).all() for p, q in zip(ps, qs))
+
+
+# Refusals
+
+@pytest.mark.parametrize("spoil, words", [
+    (lambda gs: gs[:-1], ["[(2, 3), (4,), ()]", "[(2, 3), (4,)]"]),
+    (lambda gs: gs + gs[:1], ["[(2, 3), (4,), ()]", "[(2, 3), (4,), (), (2, 3)]"]),
+    (lambda gs: [gs[1], gs[0], gs[2]], ["[(2, 3), (4,), ()]", "[(4,), (2, 3), ()]"]),
+    # this one would broadcast
+    (lambda gs: [gs[0].sum(0), gs[1], gs[2]], ["[(2, 3), (4,), ()]", "[(3,), (4,), ()]"]),
+    (lambda gs: [], ["[(2, 3), (4,), ()]", "[]"]),
+])
+@every_optimiser
+def test_gradients_of_other_shapes_are_refused_and_nothing_moves(name, spoil, words):
+    ps = parameters()
+    opt = OPTIMISERS[name][0](ps)
+    message = error_of(opt.step, spoil(gradients(0)))
+    assert all(word in message for word in words), message
+    assert opt.t == 0 and all((p.numpy() == q.numpy()).all() for p, q in zip(ps, parameters()))
+    assert not any(to_numpy(a).any() for averages in opt.state.values() for a in averages)
+
+
+def test_parameters_and_gradients_may_come_from_a_generator():
+    ps = parameters()
+    opt = optim.SGD((p for p in ps), 0.1)
+    opt.step(g for g in gradients(0))
+    assert opt.t == 1 and all((p.numpy() != q.numpy()).all() for p, q in zip(ps, parameters()))
+    assert all(type(a) is backend.xp.ndarray for a in opt.state["v"])
