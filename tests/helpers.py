@@ -1,4 +1,4 @@
-"""What several test files use: random numpy arrays, and Tensors of them on the backend under test."""
+"""What several test files use: random numpy arrays, and their Tensors on the backend under test."""
 
 import numpy as np
 

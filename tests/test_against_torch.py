@@ -221,8 +221,9 @@ LAYERS = {
     "ConvTranspose2d": (lambda: nn.ConvTranspose2d(3, 2, (4, 3), (2, 1), (1, 0), (1, 0)),
                         lambda: torch.nn.ConvTranspose2d(3, 2, (4, 3), (2, 1), (1, 0), (1, 0)),
                         (2, 3, 4, 5)),
-    "ConvTranspose2d of one channel": (lambda: nn.ConvTranspose2d(1, 1, 4, 2, 1),
-                                       lambda: torch.nn.ConvTranspose2d(1, 1, 4, 2, 1), (2, 1, 4, 5)),
+    "ConvTranspose2d of one channel": (
+        lambda: nn.ConvTranspose2d(1, 1, 4, 2, 1),
+        lambda: torch.nn.ConvTranspose2d(1, 1, 4, 2, 1), (2, 1, 4, 5)),
     "ConvTranspose2d without bias": (lambda: nn.ConvTranspose2d(3, 2, 4, 2, 1, bias=False),
                                      lambda: torch.nn.ConvTranspose2d(3, 2, 4, 2, 1, bias=False),
                                      (2, 3, 4, 5)),

@@ -154,7 +154,8 @@ def test_seed_begins_the_stream_again():
 def test_streams_of_keys_differ_and_can_be_had_again():
     def streams():
         parent = backend.Random(5)
-        return [_numbers(r.normal((20,))) for r in (backend.Random(parent.key()), backend.Random(parent.key()), parent)]
+        return [_numbers(r.normal((20,)))
+                for r in (backend.Random(parent.key()), backend.Random(parent.key()), parent)]
     one, two, parent = streams()
     assert not set(one) & set(two) and not set(one) & set(parent) and not set(two) & set(parent)
     assert streams() == [one, two, parent]

@@ -36,9 +36,10 @@ def extra_rows(x, y, w, stride, padding):
                  zip(x.shape[2:], y.shape[2:], w.shape[2:], pair(stride), pair(padding)))
 
 
+@pytest.mark.parametrize("c_in, c_out", [(2, 4), (1, 3), (3, 1)])
 @pytest.mark.parametrize("image, kernel, stride, padding", CONVOLUTIONS)
-def test_triple_equals_the_naive_loop(image, kernel, stride, padding):
-    x, w = normal(3, 2, *image), normal(4, 2, *kernel, seed=1)
+def test_triple_equals_the_naive_loop(image, kernel, stride, padding, c_in, c_out):
+    x, w = normal(3, c_in, *image), normal(c_out, c_in, *kernel, seed=1)
     y, out, dx, dw = naive(x, w, stride, padding)
     extra = extra_rows(x, y, w, stride, padding)
     x, w, y = tensor(x), tensor(w), tensor(y)
@@ -115,8 +116,10 @@ def test_float32_stays_float32():
     (lambda x, w: conv2d(x[0], w), ["(N, 2, H, W)", "(2, 3, 4)"]),
     (lambda x, w: conv2d(x, w), ["(5, 3)", "(3, 4)"]),
     (lambda x, w: conv_transpose2d(x, w), ["(N, 3, H, W)", "(1, 2, 3, 4)"]),
-    (lambda x, w: conv_transpose2d(x, w.transpose(1, 0, 2, 3), 1, 0, 1), ["output_padding", "(1, 1)"]),
-    (lambda x, w: conv_transpose2d(x, w.transpose(1, 0, 2, 3), 1, 4), ["padding (4, 4)", "(-1, -2)"]),
+    (lambda x, w: conv_transpose2d(x, w.transpose(1, 0, 2, 3), 1, 0, 1),
+     ["output_padding", "(1, 1)"]),
+    (lambda x, w: conv_transpose2d(x, w.transpose(1, 0, 2, 3), 1, 4),
+     ["padding (4, 4)", "(-1, -2)"]),
 ])
 def test_refusals_name_the_values(call, words):
     message = error_of(call, tensor(normal(1, 2, 3, 4)), tensor(normal(3, 2, 5, 3)))

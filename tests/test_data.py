@@ -12,6 +12,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 import tracemalloc
 
 import numpy as np
@@ -96,7 +97,7 @@ def test_folder(tmp_path, rename, compress):
 def test_environment_variable(tmp_path, monkeypatch):
     monkeypatch.setenv("TINYGAN_DATA", str(write(tmp_path / "env", small_files(12))))
     assert len(mnist.load().train.labels) == 10
-    assert len(mnist.load(write(tmp_path / "flag", small_files(24))).train.labels) == 20
+    assert len(mnist.load(write(tmp_path / "flag", small_files(60))).train.labels) == 50
     monkeypatch.setenv("TINYGAN_DATA", str(tmp_path / "absent"))
     refused(mnist.load, "there is no folder", tmp_path / "absent")
     monkeypatch.setenv("TINYGAN_DATA", "")
@@ -227,7 +228,8 @@ complete = sorted(f"{name}.gz" for name in mnist.FILES)
 @pytest.fixture
 def mirrors(monkeypatch):
     """Two mirrors on this machine: `first` and `second` say how each answers; `requests` is what
-    they were asked. The official files are now those of `small_files()`."""
+    they were asked, `sent` the faults with which they sent all that they had. The official files
+    are now those of `small_files()`."""
     files = small_files()
     monkeypatch.setattr(mnist, "FILES", {
         name: (ndim, hashlib.md5(files[name]).hexdigest())
@@ -252,11 +254,12 @@ def mirrors(monkeypatch):
                 case "empty": body = b""
                 case "wrong": body = gzip.compress(small_files(seed=1)[name.removesuffix(".gz")])
                 case "page": body = b"<html>Please log in to this network</html>"
-                case "endless": body = bytes(mnist.LIMIT + 1)
+                case "endless": body = bytes(1 << 25)
             self.send_response(200)
             self.send_header("Content-Length", str(len(body) + missing))
             self.end_headers()
             self.wfile.write(body)
+            self.server.sent.append(fault)
             if fault == "stalls":
                 released.wait(10)
 
@@ -270,7 +273,7 @@ def mirrors(monkeypatch):
             pass                            # a client that hangs up on "endless" is no error here
 
     server = Server(("127.0.0.1", 0), Handler)
-    server.requests = []
+    server.requests, server.sent = [], []
     root = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setattr(mnist, "MIRRORS", (f"{root}/first/", f"{root}/second/"))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -339,7 +342,21 @@ def test_no_mirror(mirrors, tmp_path, monkeypatch, fault, reason):
     assert why.count(reason) >= 2 and all(mirror in why for mirror in mnist.MIRRORS)
     assert "train-images-idx3-ubyte.gz could not be downloaded" in why and "\n" not in why
     assert len(mirrors.requests) == 2       # gave up after the first file
+    assert "endless" not in mirrors.sent    # nor was that one read to its end
     assert cached(tmp_path) == []
+
+
+@host
+def test_connecting_has_one_time_limit(monkeypatch):
+    """However long urlopen takes over a mirror's many addresses."""
+    connected = threading.Event()
+    monkeypatch.setattr(mnist, "TIMEOUT", 0.1)
+    monkeypatch.setattr(mnist, "MIRRORS", ("http://nowhere/",))
+    monkeypatch.setattr(mnist.urllib.request, "urlopen", lambda url, timeout: connected.wait(5))
+    start = time.monotonic()
+    assert "nowhere/: timed out" in mnist.load().source
+    assert time.monotonic() - start < 4
+    connected.set()
 
 
 @host
@@ -541,12 +558,20 @@ def test_sample_follows_the_density(mixture):
     p = 1 - math.exp(-4.5)
     share = (distances.min(axis=1) < 3 * mixture.std).mean()
     assert abs(share - p) < 4 * math.sqrt(p * (1 - p) / n)
+    offsets = points - mixture.modes[nearest]   # 2n numbers: the error of std is std/sqrt(4n)
+    assert abs(offsets.std() - mixture.std) < 4 * mixture.std / math.sqrt(4 * n)
     for mode in range(k):
         mine = points[nearest == mode]
         assert abs(len(mine) - n / k) < 4 * math.sqrt(n / k * (1 - 1 / k))
         error = mixture.std / math.sqrt(len(mine))
         assert (abs(mine.mean(axis=0) - mixture.modes[mode]) < 4 * error).all()
         assert (abs(mine.std(axis=0) - mixture.std) < 4 * error / math.sqrt(2)).all()
+
+
+def test_minibatches_of_a_mixture_are_fresh():
+    batches = mixtures.grid().minibatches(5, Random(0))
+    first, second = to_numpy(next(batches)), to_numpy(next(batches))
+    assert first.shape == second.shape == (5, 2) and not np.array_equal(first, second)
 
 
 def test_sample_repeats_with_its_seed():

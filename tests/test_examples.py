@@ -59,7 +59,8 @@ def test_gan_mnist_offline_trains_on_the_sample_and_repeats_bit_for_bit(tmp_path
     source = first.stdout.splitlines()[0]
     assert "bundled sample" in source and "because" in source and "--data DIR" in source
     last = first.stdout.splitlines()[-2]
-    assert re.search(r"step 12/12 .*/s .* left .*D loss .*G loss .*D\(x\) 0\.\d+ .*D\(G\(z\)\) 0\.\d+", last)
+    assert re.search(r"step 12/12 .*/s .* left .*D loss .*G loss "
+                     r".*D\(x\) 0\.\d+ .*D\(G\(z\)\) 0\.\d+", last)
     pictures = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert pictures == [f"samples-{i:06}.png" for i in range(1, 13)] + ["samples.png"]
     # 8x8 digits with 2 black pixels between, each pixel doubled
@@ -86,7 +87,8 @@ def test_bad_input_is_one_sentence(tmp_path):
             continue
         line = refusal("gan_mnist.py", *flags, cwd=tmp_path)
         assert all(word in line for word in words), line
-    assert "TINYGAN_BACKEND" in refusal("gan_mnist.py", "--dry-run", cwd=tmp_path, TINYGAN_BACKEND="abacus")
+    assert "TINYGAN_BACKEND" in refusal("gan_mnist.py", "--dry-run", cwd=tmp_path,
+                                        TINYGAN_BACKEND="abacus")
     assert "nowhere" in refusal("gan_mnist.py", cwd=tmp_path, TINYGAN_DATA="nowhere")
 
 

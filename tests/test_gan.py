@@ -35,13 +35,14 @@ def same(a, b):
 # The losses
 
 def test_losses_are_equation_1():
-    """With p = D(x) and q = D(G(z)): d_loss = -log p - log(1 - q); g_loss is log(1 - q) or -log q."""
+    """With p = D(x) and q = D(G(z)): d_loss = -log p - log(1 - q), g_loss log(1 - q) or -log q."""
     game = small_game(dropout=0.0)
     x, z = tensor(normal(5, 2), "float32"), game.noise(5, rng, 0)
     p = 1 / (1 + np.exp(-np.float64(game.D(x).numpy())))
     q = 1 / (1 + np.exp(-np.float64(game.D(game.G(z)).numpy())))
     rounding = dict(rel=1e-5)       # float32 sums of ten terms
-    assert game.d_loss(x, z).item() == pytest.approx(-np.log(p).mean() - np.log(1 - q).mean(), **rounding)
+    assert game.d_loss(x, z).item() == pytest.approx(-np.log(p).mean() - np.log(1 - q).mean(),
+                                                     **rounding)
     assert game.g_loss(x, z).item() == pytest.approx(-np.log(q).mean(), **rounding)
     saturating = GAN(game.G, game.D, 3, "saturating")
     assert saturating.g_loss(x, z).item() == pytest.approx(np.log(1 - q).mean(), **rounding)
@@ -51,7 +52,8 @@ def test_losses_are_equation_1():
 
 
 def test_the_saturating_gradient_vanishes_where_d_rejects_and_the_other_does_not():
-    """d/da log(1 - sigmoid(a)) = -sigmoid(a), d/da -log sigmoid(a) = -sigmoid(-a) at D's logit a."""
+    """d/da log(1 - sigmoid(a)) = -sigmoid(a), d/da -log sigmoid(a) = -sigmoid(-a) at D's
+    logit a."""
     for a in (-20.0, 0.0, 20.0):
         logit = tensor([a])
         slopes = {}
@@ -88,7 +90,8 @@ def test_each_step_moves_its_own_player_only():
     game = small_game()
     d_opt, g_opt = (optim.SGD(p, 0.1, 0.5) for p in (game.d_parameters(), game.g_parameters()))
     batches = points()
-    for step, opt, moved, still in ((d_step, d_opt, game.D, game.G), (g_step, g_opt, game.G, game.D)):
+    for step, opt, moved, still in ((d_step, d_opt, game.D, game.G),
+                                    (g_step, g_opt, game.G, game.D)):
         before = weights(moved), weights(still)
         step(game, opt, *draw(game, batches, 5, rng, 0), masks=1)
         assert not same(before[0], weights(moved)) and same(before[1], weights(still))
@@ -150,7 +153,7 @@ def test_same_seed_same_run_bit_for_bit(order):
 
 
 def test_a_step_is_a_function_of_its_arguments():
-    """Everything random was drawn before: the same step again, from the same weights, is the same."""
+    """Everything random was drawn before: the same step from the same weights is the same."""
     game = small_game()
     x, z = draw(game, points(), 5, rng, 0)
     state, results = game.state_dict(), []
@@ -163,15 +166,17 @@ def test_a_step_is_a_function_of_its_arguments():
 
 
 def test_unknown_order_is_refused():
-    message = error_of(lambda: next(play(small_game(), points(), None, None, 5, rng, 1, order="G first")))
+    message = error_of(lambda: next(play(small_game(), points(), None, None, 5, rng, 1,
+                                         order="G first")))
     assert "'G first'" in message and "simultaneous" in message
 
 
 def test_all_steps_of_an_iteration_drop_out_the_same_units():
-    """Given the same input, D gives the same output in both players' steps, and another in the next."""
+    """Given the same input, D gives the same output in both players' steps, another in the next."""
     game, probe, seen = small_game(dropout=0.5), tensor(normal(4, 2), "float32"), []
     game.d_steps = 2
-    game.d_loss = game.g_loss = lambda x, z: seen.append(game.D(probe).numpy()) or game.D(game.G(z)).mean()
+    game.d_loss = game.g_loss = lambda x, z: (seen.append(game.D(probe).numpy())
+                                              or game.D(game.G(z)).mean())
     still = [optim.SGD(p, 0.0) for p in (game.d_parameters(), game.g_parameters())]
     for _ in play(game, points(), *still, 5, rng, 2):
         pass
@@ -203,8 +208,8 @@ def quantiles(density, n=400):
 def test_optimal_discriminator_and_the_value_of_the_game(data, model):
     """Proposition 1: D* = p / (p + q); Theorem 1: V(D*) = -log 4 + 2 JSD(p, q), -log 4 if p = q.
 
-    D trains on 400 quantiles of each, which stand for the densities to about 1e-3; what is left is how
-    well a small network fits in 1000 steps. That is about .01; what must not be missed is .02.
+    D trains on 400 quantiles of each, which stand for the densities to about 1e-3; what is left is
+    how well a small network fits in 1000 steps. That is about .01; what must not be missed is .02.
     """
     D = nn.Sequential(nn.Dense(1, 32, init=nn.he), nn.LeakyReLU(),
                       nn.Dense(32, 32, init=nn.he), nn.LeakyReLU(), nn.Dense(32, 1))
@@ -250,7 +255,8 @@ class Slope(nn.Module):
 @pytest.mark.numpy_only("a matter of arithmetic: 500 steps of two numbers")
 def test_dirac_gan(g_loss, order, expected):
     """The Dirac-GAN (Mescheder et al. 2018): the saturating game does not converge, and spirals
-    outwards if both move at once; the other converges slowly. The norms are known to 2 or 3 digits."""
+    outwards if both move at once; the other converges slowly. The norms are known to 2 or 3
+    digits."""
     game = GAN(Point(1.0), Slope(-1.0), g_loss=g_loss)
     game.noise = lambda m, rng, i: None
     d_opt, g_opt = optim.SGD(game.d_parameters(), 0.2), optim.SGD(game.g_parameters(), 0.2)

@@ -1,7 +1,7 @@
 """The gradient table: every operation and layer against finite differences, to second order.
 
-check_grads measures in float64 with an error of about 1e-10; the tolerance 1e-6 is far above that, and
-far below the error of any wrong rule, which is of the order of the gradient itself.
+check_grads measures in float64 with an error of about 1e-10; the tolerance 1e-6 is far above that,
+and far below the error of any wrong rule, which is of the order of the gradient itself.
 """
 
 import numpy as np
@@ -93,7 +93,8 @@ LAYERS = {
     "Dense without bias": (lambda: nn.Dense(4, 3, bias=False), (5, 4)),
     "Maxout": (lambda: nn.Maxout(4, 3, 5), (5, 4)),
     "Conv2d": (lambda: nn.Conv2d(3, 2, (3, 2), stride=(2, 1), padding=(0, 1)), (2, 3, 5, 6)),
-    "ConvTranspose2d": (lambda: nn.ConvTranspose2d(3, 2, 4, 2, 1, output_padding=(1, 0)), (2, 3, 3, 4)),
+    "ConvTranspose2d": (lambda: nn.ConvTranspose2d(3, 2, 4, 2, 1, output_padding=(1, 0)),
+                        (2, 3, 3, 4)),
     "BatchNorm 1-D": (lambda: nn.BatchNorm(4), (5, 4)),
     "BatchNorm 2-D": (lambda: nn.BatchNorm(3), (2, 3, 5, 6)),
     "BatchNorm evaluating": (lambda: nn.BatchNorm(3).eval(), (2, 3, 5, 6)),
@@ -116,8 +117,8 @@ LAYERS = {
         nn.ConvTranspose2d(2, 1, 4, 2, 1), nn.Sigmoid()), (4, 5)),
 }
 
-BROADCASTS = [((3, 4), (4,)), ((3, 1), (1, 4)), ((), (2, 3)), ((2, 1, 4), (3, 1)), ((1, 1), (2, 3, 4)),
-              ((5,), ())]
+BROADCASTS = [((3, 4), (4,)), ((3, 1), (1, 4)), ((), (2, 3)), ((2, 1, 4), (3, 1)),
+              ((1, 1), (2, 3, 4)), ((5,), ())]
 
 # image, kernel, stride, padding: among them sizes that do not divide, and 1x1 and full-size kernels
 CONVOLUTIONS = [((5, 6), (3, 3), 1, 0), ((7, 7), (4, 4), 2, 1), ((8, 6), (4, 4), 2, 1),
@@ -145,9 +146,10 @@ def test_broadcasting(f, a, b):
     check_grads(f, normal(*a), positive(*b))
 
 
+@pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("image, kernel, stride, padding", CONVOLUTIONS)
-def test_convolution_triple_to_third_order(image, kernel, stride, padding):
-    x, w = normal(2, 2, *image), normal(3, 2, *kernel)
+def test_convolution_triple_to_third_order(image, kernel, stride, padding, channels):
+    x, w = normal(2, channels, *image), normal(3, channels, *kernel)
     y = normal(*conv2d(tensor(x), tensor(w), stride, padding).shape)
     stride, padding = pair(stride), pair(padding)
     # the output_padding that leads back to the image, where one does

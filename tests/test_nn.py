@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from tinygan import Tensor, backend, grad, nn, ops, to_numpy
+from tinygan import Tensor, backend, grad, nn, to_numpy
 from tinygan.backend import Random, UserError
 
 from helpers import error_of, normal, tensor
@@ -76,9 +76,11 @@ def test_a_shared_parameter_comes_once():
 
 def test_train_and_eval_reach_every_part_and_return_the_module():
     module = TwoHeaded()
-    assert all(part.training for _, part in module.modules())
-    assert module.eval() is module and not any(part.training for _, part in module.modules())
-    assert module.train() is module and all(part.training for _, part in module.modules())
+    deepest = module.heads[1].layers[1]
+    parts = [module, module.body, module.heads[0], module.heads[1], deepest, module.tied]
+    assert all(part.training for part in parts)
+    assert module.eval() is module and not any(part.training for part in parts)
+    assert module.train() is module and all(part.training for part in parts)
 
 
 def test_evaluating_restores_each_mode_also_after_an_exception():

@@ -17,13 +17,14 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S)
 def rows(head):
     """The cells of the table below the line that begins with `head`."""
     table = README.split(f"\n{head}", 1)[1].split("\n\n", 1)[0]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    return [[cell.strip() for cell in line.strip("|").split("|")]
+            for line in table.splitlines()[2:]]
 
 
 @pytest.mark.host
 def test_map_leads_to_the_code(monkeypatch):
-    """Each row's object exists and holds the phrases in quotation marks, and the paper's name or, in
-    the rows below it, the same one's."""
+    """Each row's object exists and holds the phrases in quotation marks, and the paper's name or,
+    in the rows below it, the same one's."""
     monkeypatch.syspath_prepend(str(ROOT))
     paper = None
     for name, there, here in rows("| paper | there"):
@@ -65,8 +66,8 @@ def test_every_file_is_in_the_reading_order():
 @pytest.mark.host
 def test_files_import_only_from_those_before():
     """The order of the README is the order of the floors."""
-    order = ["backend", "tensor", "ops", "conv", "nn", "optim", "gradcheck", "games", "play", "data",
-             "image", "run"]
+    order = ["backend", "tensor", "ops", "conv", "nn", "optim", "gradcheck", "games", "play",
+             "data", "image", "run"]
     for path in (ROOT / "tinygan").glob("**/*.py"):
         parts = path.relative_to(ROOT / "tinygan").with_suffix("").parts
         if parts == ("__init__",):

@@ -103,7 +103,8 @@ def test_what_operations_refuse():
     for message in (error_of(lambda: a + b), error_of(lambda: a * b), error_of(lambda: a @ b),
                     error_of(lambda: a @ a), error_of(lambda: ops.linear(a, tensor(normal(5, 4))))):
         assert "(2, 3)" in message, message
-    assert "float32 and float64" in error_of(lambda: tensor([1.0], "float32") * tensor([1.0], "float64"))
+    assert "float32 and float64" in error_of(
+        lambda: tensor([1.0], "float32") * tensor([1.0], "float64"))
     assert "exp(n * log(x))" in error_of(lambda: a ** a)
     assert "slope" in error_of(ops.leaky_relu, a, 1.5)
     assert "labels" in error_of(ops.cross_entropy, a, backend.xp.zeros(3, "int64"))
@@ -121,7 +122,7 @@ def test_what_a_tensor_refuses():
 
 
 def test_numbers_and_constants_take_the_tensors_dtype():
-    """The traps of numpy 2: its own scalars, and arrays of float64 or whole numbers, would promote."""
+    """The traps of numpy 2: its own scalars and float64 or whole-number arrays would promote."""
     x = tensor(positive(2, 3), "float32")
     xp = backend.xp
     for constant in (2, 2.0, np.float64(2), np.sqrt(2), xp.full(3, 2.0, "float64"),
@@ -136,8 +137,9 @@ def test_numbers_and_constants_take_the_tensors_dtype():
 @pytest.mark.parametrize("f", [
     lambda x: x.sum(), lambda x: x.mean((0, 1)), lambda x: x.max(1), lambda x: ops.norm(x),
     lambda x: ops.sigmoid(x), lambda x: ops.log_softmax(x), lambda x: ops.leaky_relu(x),
-    lambda x: ops.clip(x, -1, 1), lambda x: ops.maximum(x, 0.5), lambda x: ops.where(x.data > 0, x, 1),
-    lambda x: ops.softplus(x.sum() * 0.1), lambda x: ops.cross_entropy(x, backend.xp.arange(3))])
+    lambda x: ops.clip(x, -1, 1), lambda x: ops.maximum(x, 0.5),
+    lambda x: ops.where(x.data > 0, x, 1), lambda x: ops.softplus(x.sum() * 0.1),
+    lambda x: ops.cross_entropy(x, backend.xp.arange(3))])
 def test_float32_in_float32_out_at_both_orders(f):
     x = tensor(positive(3, 4), "float32")
     y = f(x)
@@ -156,8 +158,10 @@ def test_kinks():
     assert slope(ops.relu, zero) == [0.0]
     assert slope(lambda x: ops.leaky_relu(x, 0.3), zero) == [0.3]
     assert slope(abs, zero) == [0.0]
-    assert slope(lambda x: ops.clip(x, 0, 2), zero) == slope(lambda x: ops.clip(x, 0, 2), two) == [1.0]
-    assert slope(ops.maximum, zero, tensor([0.0])) == slope(ops.minimum, zero, tensor([0.0])) == [.5, .5]
+    assert (slope(lambda x: ops.clip(x, 0, 2), zero) == slope(lambda x: ops.clip(x, 0, 2), two)
+            == [1.0])
+    assert (slope(ops.maximum, zero, tensor([0.0])) == slope(ops.minimum, zero, tensor([0.0]))
+            == [.5, .5])
     x = tensor([[1.0, 3.0, 3.0], [2.0, 2.0, 2.0]])
     shares = grad(x.max(1).sum(), [x])[0].numpy()
     np.testing.assert_allclose(shares, [[0, .5, .5], [1 / 3] * 3], rtol=1e-15)
@@ -211,7 +215,7 @@ def critic():
 
 
 def test_no_reference_cycles_and_no_growth():
-    """With the garbage collector off, passes of first and second order leave not one object more."""
+    """With the garbage collector off, passes of first and second order leave no object more."""
     D, x = critic(), tensor(normal(3, 1, 8, 8), "float32")
     parameters = D.parameters()
 
@@ -232,7 +236,7 @@ def test_no_reference_cycles_and_no_growth():
         garbage = gc.collect()
     finally:
         gc.enable()
-    assert after - before <= 2 and garbage == 0      # a frame or list of the test's own may be among
+    assert after - before <= 2 and garbage == 0      # a frame or list of the test's own may count
 
 
 @pytest.mark.numpy_only("a time on the processor")

@@ -4,7 +4,7 @@ The floors, each importing only from those before it: backend, tensor, ops, conv
 gradcheck, games, play, data, image, run.
 """
 
-from . import backend, games, nn, ops, optim, run
+from . import backend, games, nn, ops, optim
 from .backend import UserError, rng, to_numpy, use
 from .gradcheck import check_grads
 from .play import play

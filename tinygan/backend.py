@@ -114,5 +114,5 @@ rng = Random(0)     # the one stream: initial weights, data order and noise all 
 
 try:
     use(os.environ.get("TINYGAN_BACKEND") or "numpy")
-except UserError as error:      # nobody who imports this could catch it in time to say it in one line
+except UserError as error:      # nobody importing this could catch it in time to say it in a line
     raise SystemExit(f"TINYGAN_BACKEND: {error}") from None

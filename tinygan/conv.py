@@ -2,12 +2,13 @@
 
 For images x, weights w and outputs y let
 
-    T(x, w, y) = sum over n, o, i, j, c, a, b of  x[n, c, s i + a - p, s j + b - p]  w[o, c, a, b]  y[n, o, i, j]
+    T(x, w, y) = sum over n, o, i, j, c, a, b of
+                 x[n, c, s i + a - p, s j + b - p]  w[o, c, a, b]  y[n, o, i, j]
 
 with stride s, padding p and x = 0 outside the image. Its three partial gradients are
 
     conv2d(x, w)            = dT/dy     what a convolutional layer computes
-    conv_transpose2d(y, w)  = dT/dx     what a transposed convolution computes, and conv2d's x gradient
+    conv_transpose2d(y, w)  = dT/dx     what a transposed one computes, and conv2d's x gradient
     conv_weight(x, y)       = dT/dw     the weight gradient of both
 
 and T being linear in each argument, the derivatives of each are the other two: the triple is closed
@@ -27,7 +28,7 @@ from . import backend
 from .ops import tensors
 from .tensor import op
 
-CACHE = 1 << 20     # bytes; what a matrix of windows may take so that the product finds it in the cache
+CACHE = 1 << 20     # bytes a matrix of windows may take for the product to find it in the cache
 
 
 def conv2d(x, w, stride=1, padding=0):
@@ -49,8 +50,8 @@ def conv_transpose2d(y, w, stride=1, padding=0, output_padding=0):
     """x[n, c, h, v] = sum of y[n, o, i, j] w[o, c, a, b] over all s i + a - p = h, s j + b - p = v.
 
     y (N, O, OH, OW); w (O, C, kh, kw). Returns (N, C, H, W) with
-    H = (OH - 1) s - 2p + kh + output_padding, where 0 <= output_padding < s settles which of the sizes
-    is meant that a convolution of stride s takes to OH.
+    H = (OH - 1) s - 2p + kh + output_padding, where 0 <= output_padding < s settles which of the
+    sizes is meant that a convolution of stride s takes to OH.
     """
     y, w = tensors(y, w)
     stride, padding, extra = pair(stride), pair(padding), pair(output_padding)
@@ -60,9 +61,9 @@ def conv_transpose2d(y, w, stride=1, padding=0, output_padding=0):
     size = tuple((n - 1) * s - 2 * p + k + e
                  for n, s, p, k, e in zip(y.shape[2:], stride, padding, w.shape[2:], extra))
     if min(size) < 1:
-        raise ValueError(f"conv_transpose2d of an image {y.shape[2:]} by a kernel {w.shape[2:]} with "
-                         f"stride {stride} and padding {padding} would have size {size}: use a larger "
-                         "image or kernel, or less padding")
+        raise ValueError(f"conv_transpose2d of an image {y.shape[2:]} by a kernel {w.shape[2:]} "
+                         f"with stride {stride} and padding {padding} would have size {size}: "
+                         "use a larger image or kernel, or less padding")
     return _transposed(y, w, stride, padding, size)
 
 
@@ -73,7 +74,8 @@ def _transposed(y, w, stride, padding, size):
 
 
 def conv_weight(x, y, kernel, stride, padding):
-    """w[o, c, a, b] = sum_{n, i, j} x[n, c, s i + a - p, s j + b - p] y[n, o, i, j], of size `kernel`."""
+    """w[o, c, a, b] = sum_{n, i, j} x[n, c, s i + a - p, s j + b - p] y[n, o, i, j],
+    of size `kernel`."""
     return op(_conv_weight(x.data, y.data, kernel, stride, padding),
               (x, lambda g, w: _transposed(y, g, stride, padding, x.shape[2:])),
               (y, lambda g, w: conv2d(x, g, stride, padding)))
@@ -104,7 +106,7 @@ def _conv_weight(x, y, kernel, stride, padding):
 
 def _conv_transpose(y, w, stride, padding, size):
     # Along each axis this is `stride` ordinary convolutions of stride 1, interleaved: with h + p =
-    # s q + a and 0 <= a < s, only the kernel's rows a, a + s, a + 2s, ... reach pixel h of the output,
+    # s q + a and 0 <= a < s, only the kernel's rows a, a + s, a + 2s, ... reach output pixel h,
     #     x[s q + a - p] = sum_t y[q - t] w[a + s t].
     # So nothing is scattered, and every product is as small as it can be.
     o, c = w.shape[:2]
@@ -148,9 +150,10 @@ def _windows(frame, kernel, stride, size):
     several times the images' size; on the CPU it is made in pieces that stay in the cache."""
     n, _, _, c = frame.shape
     (kh, kw), (sh, sw) = kernel, stride
-    by_image, by_row, by_column, by_channel = frame.strides
+    by_image, by_row, by_column, _ = frame.strides      # that of a single channel may be anything
     windows = backend.xp.lib.stride_tricks.as_strided(
-        frame, (n, *size, kh, kw * c), (by_image, sh * by_row, sw * by_column, by_row, by_channel))
+        frame, (n, *size, kh, kw * c),
+        (by_image, sh * by_row, sw * by_column, by_row, frame.itemsize))
     row, pixels = kh * kw * c, math.prod(size)
     step = max(1, CACHE // (row * pixels * frame.itemsize)) if backend.xp is np else n
     for i in range(0, n, step):

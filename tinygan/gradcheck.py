@@ -4,9 +4,9 @@ For y = f(x) and a random cotangent c, grad() claims to give c^T dy/dx. Along a 
 
     <c^T dy/dx, d>  =  d/dt <c, f(x + t d)>  at t = 0,
 
-and the right side is measured by evaluating f. What grad() computed is itself a function of x and of
-c, built of the same operations: checking *its* derivatives in the same way is the check of second
-order, and so on.
+and the right side is measured by evaluating f. What grad() computed is itself a function of x and
+of c, built of the same operations: checking *its* derivatives in the same way is the check of
+second order, and so on.
 """
 
 import copy
@@ -24,12 +24,12 @@ def check_grads(f, *arrays, order=2, tolerance=1e-6, seed=0):
                parameters are checked too, on a float64 copy in which they are a little off their
                values (a bias of exactly 0 likes to sit on a kink), and every call sees the same
                dropout masks and buffers
-    arrays     floats, each taken to float64 and checked; others (labels) are passed to f as they are
+    arrays     floats, each taken to float64 and checked; others (labels) go to f as they are
     order      1 checks grad() itself, 2 double backprop as well, ...
     tolerance  the largest allowed |claimed - measured|, relative to the norm of the gradient
 
     A kink between two points of measurement (a ReLU's 0) is noticed, and closer points are taken.
-    Raises AssertionError naming the input, the order and both values, or the input that lies on a kink.
+    Raises AssertionError naming the input, the order and both values, or the input on a kink.
     """
     random = Random(seed)
     arrays = [a.data if type(a) is Tensor else backend.xp.asarray(a) for a in arrays]
@@ -70,24 +70,28 @@ def _check(f, xs, names, this_order, order, tolerance, random):
             ys = f(*map(Tensor, xs[:i] + [x + t * d] + xs[i + 1:]))
             return sum(float((y.data * c).sum()) for y, c in zip(ys, cs))
         if claim.shape != x.shape:
-            raise AssertionError(f"order {this_order}, {name}: the gradient has shape {claim.shape}, "
-                                 f"the input {x.shape}")
+            raise AssertionError(f"order {this_order}, {name}: the gradient has shape "
+                                 f"{claim.shape}, the input {x.shape}")
+        if not backend.xp.isfinite(claim.data).all():
+            raise AssertionError(f"order {this_order}, {name}: the gradient is not finite")
         claimed = float((claim.data * d).sum())
         scale = float((claim.data * claim.data).sum()) ** 0.5
-        measured, accuracy = _slope(along, magnitude, tolerance * scale, f"order {this_order}, {name}")
+        measured, accuracy = _slope(along, magnitude, tolerance * scale,
+                                    f"order {this_order}, {name}")
         if not abs(claimed - measured) <= tolerance * max(scale, abs(measured)) + accuracy:
             raise AssertionError(
-                f"order {this_order}, {name} (shape {x.shape}): the derivative is {measured:.9g} as "
-                f"measured, {claimed:.9g} by its rule: off by {abs(claimed - measured):.2g}, "
-                f"{abs(claimed - measured) / (max(scale, abs(measured)) or 1):.2g} of the gradient's norm")
+                f"order {this_order}, {name} (shape {x.shape}): the derivative is {measured:.9g} "
+                f"as measured, {claimed:.9g} by its rule: off by {abs(claimed - measured):.2g}, "
+                f"{abs(claimed - measured) / (max(scale, abs(measured)) or 1):.2g} of the "
+                "gradient's norm")
     if this_order < order:
         cotangents = [f"the cotangent of order {this_order}"] * len(cs)
         _check(vjp, xs + cs, names + cotangents, this_order + 1, order, tolerance, random)
 
 
 def _slope(f, magnitude, tolerance, where):
-    """f'(0) by central differences, and the accuracy that rounding allows it, for an f that is a sum
-    of terms whose sizes add up to `magnitude`."""
+    """f'(0) by central differences, and the accuracy that rounding allows it, for an f that is a
+    sum of terms whose sizes add up to `magnitude`."""
     for h in (1e-4, 1e-5, 1e-6, 1e-7):
         accuracy = 4e-15 * magnitude / h
         left, half_left, middle, half_right, right = (f(t) for t in (-h, -h / 2, 0.0, h / 2, h))
@@ -98,13 +102,13 @@ def _slope(f, magnitude, tolerance, where):
         roughness = abs(slope - half_slope) + abs(bend - 2 * half_bend)
         if not roughness > tolerance + accuracy:
             return half_slope, accuracy
-    raise AssertionError(f"{where}: the function is not smooth at this input (the slopes on its two "
-                         f"sides are {bend:.2g} apart): move the input off the kink, or make the "
-                         "function give the same values at every call")
+    raise AssertionError(f"{where}: the function is not smooth at this input (the slopes on its "
+                         f"two sides are {bend:.2g} apart): move the input off the kink, or make "
+                         "the function give the same values at every call")
 
 
 def _as_function(module, n_inputs, random):
-    """The function (inputs..., parameters...) -> module(inputs), and {name: array} of parameters."""
+    """A function (inputs..., parameters...) -> module(inputs), and {name: array} of parameters."""
     module = copy.deepcopy(module)
     places, buffers = {}, []
     for prefix, part in module.modules():

@@ -67,20 +67,22 @@ class Module:
     def load_state_dict(self, state):
         """Copy the arrays of `state`, anything numpy can read, into the parameters and buffers.
 
-        Raises UserError if a name is missing or unknown or a shape differs; then nothing has changed.
-        PyTorch's `num_batches_tracked`, which no computation reads, is passed over.
+        Raises UserError if a name is missing or unknown or a shape differs; then nothing has
+        changed. PyTorch's `num_batches_tracked`, which no computation reads, is passed over.
         """
         arrays = self._arrays()
         state = {name: array for name, array in state.items()
                  if name.rpartition(".")[2] != "num_batches_tracked"}
         if missing := sorted(arrays.keys() - state.keys()):
-            raise UserError(f"the weights lack {', '.join(missing)}: they belong to another network")
+            raise UserError(f"the weights lack {', '.join(missing)}: "
+                            "they belong to another network")
         if unknown := sorted(state.keys() - arrays.keys()):
-            raise UserError(f"no place for weights {', '.join(unknown)}: they belong to another network")
+            raise UserError(f"no place for weights {', '.join(unknown)}: "
+                            "they belong to another network")
         for name, array in arrays.items():
             if tuple(state[name].shape) != array.shape:
-                raise UserError(f"weights {name} have shape {tuple(state[name].shape)}, the network's "
-                                f"have {array.shape}: they belong to another network")
+                raise UserError(f"weights {name} have shape {tuple(state[name].shape)}, the "
+                                f"network's have {array.shape}: they belong to another network")
         for name, array in arrays.items():
             array[...] = backend.xp.asarray(np.asarray(state[name]), dtype=array.dtype)
 
@@ -90,8 +92,8 @@ class Module:
         return {**parameters, **buffers}
 
     def summary(self, *shape):
-        """A table of the layers: for an input of `shape` (without the batch), each one's output shape
-        and its number of parameters."""
+        """A table of the layers: for an input of `shape` (without the batch), each one's output
+        shape and its number of parameters."""
         rows = []
         with evaluating(self), no_grad():
             y = _trace(self, Tensor(backend.xp.zeros((1, *shape), "float32")), "", rows)
@@ -166,13 +168,14 @@ def constant(value):
 
 
 def glorot(shape, fan_in, fan_out):
-    """U(-a, a), a = sqrt(6 / (fan_in + fan_out)): keeps the variance of signals and gradients through
-    layers that are linear near 0 (Glorot and Bengio 2010, eq. 16)."""
+    """U(-a, a), a = sqrt(6 / (fan_in + fan_out)): keeps the variance of signals and gradients
+    through layers that are linear near 0 (Glorot and Bengio 2010, eq. 16)."""
     return uniform(math.sqrt(6 / (fan_in + fan_out)))(shape, fan_in, fan_out)
 
 
 def he(shape, fan_in, fan_out):
-    """N(0, 2 / fan_in): the same for ReLU layers, which halve the signal (He et al. 2015, eq. 10)."""
+    """N(0, 2 / fan_in): the same for ReLU layers, which halve the signal (He et al. 2015,
+    eq. 10)."""
     return normal(math.sqrt(2 / fan_in))(shape, fan_in, fan_out)
 
 
@@ -255,12 +258,13 @@ def _plus(images, bias):
 # Normalisation
 
 class BatchNorm(Module):
-    """(x - mean) / sqrt(var + eps) * weight + bias, for each channel (Ioffe and Szegedy 2015, Alg. 1).
+    """(x - mean) / sqrt(var + eps) * weight + bias, per channel (Ioffe and Szegedy 2015, Alg. 1).
 
     In training, mean and variance are the batch's, over all axes but the channels', and the running
     averages move towards them by the fraction `momentum` (towards the unbiased variance, as in
-    Alg. 2); in evaluation the running averages stand in, so that no image depends on its neighbours.
-    (m, n) or (N, n, H, W), shape kept. Raises ValueError in training where a channel has one value.
+    Alg. 2); in evaluation the running averages stand in, so that no image depends on its
+    neighbours. (m, n) or (N, n, H, W), shape kept. Raises ValueError in training where a channel
+    has one value.
     """
 
     def __init__(self, n, eps=1e-5, momentum=0.1):
@@ -278,8 +282,8 @@ class BatchNorm(Module):
         if self.training:
             count = x.size // self.n
             if count < 2:
-                raise ValueError(f"BatchNorm in training needs more than one value for each channel, "
-                                 f"got {x.shape}: use a larger batch, or evaluation")
+                raise ValueError(f"BatchNorm in training needs more than one value for each "
+                                 f"channel, got {x.shape}: use a larger batch, or evaluation")
             mean, centred, var = _moments(x, (0, 2, 3)[:x.ndim - 1])
             self._remember(self.running_mean, mean)
             self._remember(self.running_var, var * (count / (count - 1)))

@@ -27,8 +27,8 @@ def sqrt(x):
 def norm(x, axis=None, keepdims=False):
     """|x|_2 over `axis`: sqrt(sum x^2).
 
-    The gradient x / |x| is taken as 0 at x = 0, and so are all its derivatives: a penalty on the norm
-    of a gradient stays finite where that gradient vanishes.
+    The gradient x / |x| is taken as 0 at x = 0, and so are all its derivatives: a penalty on the
+    norm of a gradient stays finite where that gradient vanishes.
     """
     def rule(g, y):
         g, y = restore_axes(g, x, axis), restore_axes(y, x, axis)
@@ -155,7 +155,7 @@ def pad(x, widths):
 
 def upsample(x, factor):
     """Nearest neighbour: each pixel becomes factor x factor pixels. (N, C, H, W)."""
-    n, c, h, w = x.shape
+    n, c, h, w = _image_shape(x, "upsample")
     copies = broadcast_to(x.reshape(n, c, h, 1, w, 1), (n, c, h, factor, w, factor))
     return copies.reshape(n, c, h * factor, w * factor)
 
@@ -163,11 +163,17 @@ def upsample(x, factor):
 def avg_pool(x, size):
     """The mean of each size x size block of pixels; rows and columns left over are dropped.
     (N, C, H, W) -> (N, C, H // size, W // size)."""
-    n, c, h, w = x.shape
+    n, c, h, w = _image_shape(x, "avg_pool")
     if h < size or w < size:
         raise ValueError(f"avg_pool of size {size} does not fit into an image of {h}x{w}")
     h, w = h // size, w // size
     return x[:, :, :h * size, :w * size].reshape(n, c, h, size, w, size).mean((3, 5))
+
+
+def _image_shape(x, name):
+    if x.ndim != 4:
+        raise ValueError(f"{name} needs images (N, C, H, W), got {x.shape}")
+    return x.shape
 
 
 # Products

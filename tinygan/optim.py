@@ -1,7 +1,7 @@
 """Optimisers: opt.step(grads) moves the parameters, in place.
 
-`lr` and SGD's `momentum` are numbers or schedules: functions of t, the number of steps taken before.
-All minimise; g is the gradient, t counts from 1 in the equations.
+`lr` and SGD's `momentum` are numbers or schedules: functions of t, the number of steps taken
+before. All minimise; g is the gradient, t counts from 1 in the equations.
 """
 
 import math
@@ -39,8 +39,8 @@ class Optimizer:
 
 
 class SGD(Optimizer):
-    """v <- momentum v - lr g,  p <- p + v: stochastic gradient descent with momentum (Polyak 1964, in
-    the form of Sutskever et al. 2013, eq. 1-2)."""
+    """v <- momentum v - lr g,  p <- p + v: stochastic gradient descent with momentum (Polyak 1964,
+    in the form of Sutskever et al. 2013, eq. 1-2)."""
 
     averages = ("v",)
 
@@ -73,8 +73,8 @@ class RMSProp(Optimizer):
 class Adam(Optimizer):
     """m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2,
     p <- p - lr m' / (sqrt(v') + eps) with m' = m / (1 - beta1^t), v' = v / (1 - beta2^t)
-    (Kingma and Ba 2015, Algorithm 1). The default beta1 = .5 is the GAN literature's, not the paper's
-    .9 (Radford et al. 2016)."""
+    (Kingma and Ba 2015, Algorithm 1). The default beta1 = .5 is the GAN literature's, not the
+    paper's .9 (Radford et al. 2016)."""
 
     averages = ("m", "v")
 

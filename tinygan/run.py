@@ -15,7 +15,7 @@ from .tensor import no_grad
 
 
 def flags(description, steps, batch_size, out):
-    """The parser with the flags that every example has; `steps` and so on are their defaults."""
+    """The parser with the flags that every example has, and these defaults."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
@@ -24,7 +24,8 @@ def flags(description, steps, batch_size, out):
     add("--seed", type=whole, default=0, help="of everything random (0)")
     add("--backend", default=None, metavar="NAME",
         help="numpy, or cupy for a GPU (TINYGAN_BACKEND, else numpy)")
-    add("--data", metavar="DIR", help="a folder with MNIST's four files (TINYGAN_DATA, else a download)")
+    add("--data", metavar="DIR",
+        help="a folder with MNIST's four files (TINYGAN_DATA, else a download)")
     add("--out", metavar="DIR", default=out, help=f"where the pictures go ({out})")
     add("--dry-run", action="store_true",
         help="2 iterations on the bundled sample, everything done once, nothing kept")
@@ -69,8 +70,8 @@ def started(args):
             with tempfile.TemporaryFile(dir=args.out):      # now, not after minutes of training
                 pass
         except OSError as error:
-            raise UserError(f"cannot write into {args.out} ({error.strerror}): choose another folder "
-                            "with --out") from None
+            raise UserError(f"cannot write into {args.out} ({error.strerror}): choose another "
+                            "folder with --out") from None
         sample = args.dry_run and not args.data
         data = mnist.load_sample("as this is a dry run") if sample else mnist.load(args.data)
         print(f"data: {data.source}")
@@ -78,8 +79,9 @@ def started(args):
 
 
 class Progress:
-    """One line that says how far a run is, its rate, the time left, and what the losses saw, averaged
-    since the line before: rewritten in place on a terminal, else a new one now and then."""
+    """One line that says how far a run is, its rate, the time left, and what the losses saw,
+    averaged since the line before: rewritten in place on a terminal, else a new one now and
+    then."""
 
     def __init__(self, steps, file=None):
         self.steps, self.file = steps, file or sys.stdout
@@ -98,7 +100,8 @@ class Progress:
             return
         rate = (i + 1) / (now - self.begin)
         left = int((self.steps - i - 1) / rate)
-        means = "  ".join(f"{name} {float(value) / self.count:.3f}" for name, value in self.sums.items())
+        means = "  ".join(f"{name} {float(value) / self.count:.3f}"
+                          for name, value in self.sums.items())
         line = (f"step {i + 1:>{len(str(self.steps))}}/{self.steps}  {rate:5.1f}/s  "
                 f"{left // 60}:{left % 60:02} left  {means}")
         end = "\n" if not self.live or i + 1 == self.steps else ""

@@ -1,4 +1,4 @@
-"""Tensor and grad(): reverse-mode differentiation in which every derivative is itself differentiable.
+"""Tensor and grad(): reverse-mode differentiation whose derivatives are themselves differentiable.
 
 An operation computes its output and notes, for each input, one rule: given the gradient `g` of some
 scalar L with respect to the output y, return the gradient of L with respect to that input (the
@@ -30,10 +30,10 @@ class Tensor:
     data      the array, of the current backend
     parents   ((input, rule), ...): what it was computed from; () for a leaf
 
-    There is no `requires_grad` and no `.grad`: what is differentiated is said where grad() is called.
-    Arithmetic works between Tensors of one dtype, with Python numbers, and with constant arrays,
-    which take the Tensor's dtype. Operations keep their inputs' arrays, not copies, so an array must
-    not be written to while gradients through it are still wanted.
+    There is no `requires_grad` and no `.grad`: what is differentiated is said where grad() is
+    called. Arithmetic works between Tensors of one dtype, with Python numbers, and with constant
+    arrays, which take the Tensor's dtype. Operations keep their inputs' arrays, not copies, so an
+    array must not be written to while gradients through it are still wanted.
 
     Raises TypeError for data of another dtype, or for an array of another backend.
     """
@@ -162,7 +162,8 @@ def op(data, *parents):
     A rule is called as rule(g, y) with Tensors: g is the gradient with respect to the output y; it
     returns the gradient with respect to its input, of the input's shape, computed by differentiable
     operations. It is handed y rather than closing over it, so that a Tensor never refers to itself
-    and memory is freed as soon as the last reference goes. Inputs that are no Tensors are constants.
+    and memory is freed as soon as the last reference goes. Inputs that are no Tensors are
+    constants.
     """
     y = Tensor.__new__(Tensor)
     # numpy's reductions, and arithmetic on 0-d arrays, give scalars of numpy's own
@@ -177,7 +178,7 @@ def grad(y, xs, grad_y=None, create_graph=False, unused="error"):
 
     y             the Tensor to differentiate; of one element unless grad_y is given
     xs            Tensors that y was computed from, leaves or not
-    grad_y        the gradient that arrives at y, of y's shape (default 1): returned is grad_y^T dy/dx
+    grad_y        the gradient arriving at y, of y's shape (default 1): returned is grad_y^T dy/dx
     create_graph  record the computation, so that the gradients can be differentiated again
     unused        what to do about an x that y does not depend on: "error" or "zeros"
 
@@ -295,8 +296,9 @@ def as_array(data, dtype=None):
     elif isinstance(data, (int, float, list, tuple)):
         return xp.asarray(np.asarray(data, dtype or np.float32))
     if not isinstance(data, xp.ndarray):
-        raise TypeError(f"a {type(data).__module__}.{type(data).__name__} cannot enter a computation "
-                        f"on {xp.__name__} arrays: convert it with backend.xp.asarray first")
+        raise TypeError(f"a {type(data).__module__}.{type(data).__name__} cannot enter a "
+                        f"computation on {xp.__name__} arrays: "
+                        "convert it with backend.xp.asarray first")
     if dtype is not None:
         return data if data.dtype == dtype else data.astype(dtype)
     if data.dtype != np.float32 and data.dtype != np.float64:

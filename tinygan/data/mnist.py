@@ -157,7 +157,7 @@ def read_idx(path, ndim):
                 raise UserError(f"{path} says that its shape is {_times(shape)}: give a file of at "
                                 f"least 1 and at most {LIMIT} bytes")
             data = bytearray()
-            while len(data) <= size and (piece := content.read(min(PIECE, size + 1 - len(data)))):
+            while piece := content.read(min(PIECE, size + 1 - len(data))):
                 data += piece
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"{path} is a damaged gzip file ({error}): fetch it again") from None

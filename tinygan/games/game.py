@@ -8,8 +8,9 @@ from ..tensor import Tensor, no_grad
 class Game(Module):
     """Two players, G and D, with a loss each. Subclasses define the losses; the loop is in play.py.
 
-    G maps noise to samples, D samples to one number each: both Modules. A game whose players are more
-    than one network each sets them as further attributes and overrides the two lists of parameters.
+    G maps noise to samples, D samples to one number each: both Modules. A game whose players are
+    more than one network each sets them as further attributes and overrides the two lists of
+    parameters.
 
     x is a minibatch of data and z what noise() drew; either may be a tuple.
     """

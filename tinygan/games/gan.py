@@ -17,8 +17,9 @@ class GAN(Game):
     g_loss   "saturating", as Algorithm 1 prints it, or "non-saturating", as section 3 recommends:
              where D rejects every sample the gradient of the first vanishes
 
-    z ~ U(-sqrt 3, sqrt 3), as in the published code (goodfeli/adversarial): mean 0, variance 1. That
-    code halves D's loss; here that is half the learning rate. Raises ValueError for another g_loss.
+    z ~ U(-sqrt 3, sqrt 3), as in the published code (goodfeli/adversarial): mean 0, variance 1.
+    That code halves D's loss; here that is half the learning rate. Raises ValueError for another
+    g_loss.
     """
 
     def __init__(self, G, D, z_size=100, g_loss="non-saturating"):
@@ -32,10 +33,11 @@ class GAN(Game):
 
     def d_loss(self, x, z):
         """-1/m sum log D(x) + log(1 - D(G(z))): what D ascends in Algorithm 1, to be descended."""
-        return self._d_loss(self.D(x), self.D(self.fake(z)))
+        a_fake = self.D(self.fake(z))       # first, as in g_loss: so both drop out the same units
+        return self._d_loss(self.D(x), a_fake)
 
     def g_loss(self, x, z):
-        """1/m sum log(1 - D(G(z))), Algorithm 1; or the non-saturating -log D(G(z)) of section 3."""
+        """1/m sum log(1 - D(G(z))), Algorithm 1; or the non-saturating -log D(G(z)), section 3."""
         return self._g_loss(self.D(self.G(z)))
 
     def losses(self, x, z):
@@ -45,7 +47,8 @@ class GAN(Game):
 
     def _d_loss(self, a_real, a_fake):
         with no_grad():
-            self.seen = {"D(x)": sigmoid(a_real).mean().data, "D(G(z))": sigmoid(a_fake).mean().data}
+            self.seen = {"D(x)": sigmoid(a_real).mean().data,
+                         "D(G(z))": sigmoid(a_fake).mean().data}
         return -(log_sigmoid(a_real).mean() + log_sigmoid(-a_fake).mean())
 
     def _g_loss(self, a_fake):

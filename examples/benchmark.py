@@ -1,0 +1,318 @@
+"""How fast tinygan is, beside PyTorch on the same cores and beside its own matrix products.
+
+    python examples/benchmark.py                            all four workloads, 20 rounds: ten minutes
+    python examples/benchmark.py --workload gan --rounds 5
+
+An iteration is one step of each player (wgan_gp: one step of the critic). tinygan, PyTorch (where it is
+installed) and the products alone each run in a process of their own, and the processes take turns: a
+round is a few iterations of each, one after the other, so that what else the machine does meets all
+three alike. Each figure is the median over the rounds; the ratios are taken round by round.
+"""
+
+import argparse
+import importlib.util
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+BATCH = {"gan": 100, "dcgan": 64, "sngan": 64, "wgan_gp": 64}
+LIBRARIES = ("tinygan", "torch", "products")
+
+
+# tinygan
+
+def tinygan_iteration(workload, backend):
+    """A function that plays one iteration of `workload`."""
+    import tinygan
+    from tinygan import Tensor, grad, nn, ops, optim, rng
+    from tinygan.games import GAN
+    from tinygan.play import d_step, g_step
+    if backend:
+        tinygan.use(backend)
+    m = BATCH[workload]
+    x = Tensor(rng.uniform(0, 1, (m, 1, 28, 28)))
+    if workload == "gan":
+        import gan_mnist
+        import numpy as np
+        G, D, d_opt, g_opt = gan_mnist.paper(np.random.randint(0, 256, (1000, 1, 28, 28)))
+    else:
+        convolution = SpectralConv2d if workload == "sngan" else nn.Conv2d
+        norm = [nn.BatchNorm(128)] if workload == "dcgan" else []
+        G = nn.Sequential(nn.Dense(100, 6272), nn.BatchNorm(6272), nn.ReLU(), nn.Reshape(128, 7, 7),
+                          nn.ConvTranspose2d(128, 64, 4, 2, 1), nn.BatchNorm(64), nn.ReLU(),
+                          nn.ConvTranspose2d(64, 1, 4, 2, 1), nn.Sigmoid())
+        D = nn.Sequential(convolution(1, 64, 4, 2, 1), nn.LeakyReLU(),
+                          convolution(64, 128, 4, 2, 1), *norm, nn.LeakyReLU(),
+                          nn.Flatten(), nn.Dense(6272, 1))
+        d_opt, g_opt = optim.Adam(D.parameters()), optim.Adam(G.parameters())
+    game = GAN(G, D)
+    if workload == "sngan":
+        game.d_loss = lambda x, z: ops.relu(1 - D(x)).mean() + ops.relu(1 + D(game.fake(z))).mean()
+        game.g_loss = lambda x, z: -D(G(z)).mean()
+    if workload == "wgan_gp":
+        def critic_loss(x, z):
+            x_fake = game.fake(z)
+            eps = Tensor(rng.uniform(0, 1, (m, 1, 1, 1)))
+            x_hat = eps * x + (1 - eps) * x_fake
+            (slope,) = grad(D(x_hat).sum(), [x_hat], create_graph=True)
+            penalty = ((ops.norm(slope, (1, 2, 3)) - 1) ** 2).mean()
+            return D(x_fake).mean() - D(x).mean() + 10 * penalty
+        game.d_loss = critic_loss
+
+    def iteration():
+        d_step(game, d_opt, x, game.noise(m, rng, 0), rng.key())
+        if workload != "wgan_gp":
+            g_step(game, g_opt, x, game.noise(m, rng, 0), rng.key())
+    return iteration
+
+
+def SpectralConv2d(*args):
+    """A convolution whose weight, as a matrix, has largest singular value 1 (Miyato et al. 2018)."""
+    import tinygan.nn as nn
+    from tinygan import Tensor, backend
+    from tinygan.conv import conv2d
+
+    class Layer(nn.Conv2d):
+        def forward(self, x):
+            w = self.weight.reshape(self.weight.shape[0], -1)
+            if not hasattr(self, "u"):
+                self.u = backend.rng.normal((1, w.shape[0]))
+            v = self.u @ w.data
+            v /= (v * v).sum() ** 0.5 + 1e-12
+            u = v @ w.data.T
+            u /= (u * u).sum() ** 0.5 + 1e-12
+            self.u = u
+            sigma = Tensor(u) @ w @ Tensor(v.T)
+            w = self.weight / sigma.reshape(1, 1, 1, 1)
+            return conv2d(x, w, self.stride, self.padding) + self.bias.reshape(1, -1, 1, 1)
+    return Layer(*args)
+
+
+# PyTorch
+
+def torch_iteration(workload, backend):
+    import torch
+    from torch import nn
+    from torch.nn.functional import softplus
+    from torch.nn.utils.parametrizations import spectral_norm
+    device = "cuda" if backend == "cupy" else "cpu"
+    m = BATCH[workload]
+    x = torch.rand(m, 1, 28, 28, device=device)
+
+    class Maxout(nn.Linear):
+        def __init__(self, n_in, n_out, pieces):
+            super().__init__(n_in, n_out * pieces)
+            self.shape = (-1, pieces, n_out)
+
+        def forward(self, x):
+            return super().forward(x).view(self.shape).amax(1)
+
+    if workload == "gan":
+        G = nn.Sequential(nn.Linear(100, 1200), nn.ReLU(), nn.Linear(1200, 1200), nn.ReLU(),
+                          nn.Linear(1200, 784), nn.Sigmoid(), nn.Unflatten(1, (1, 28, 28)))
+        D = nn.Sequential(nn.Flatten(), nn.Dropout(0.2), Maxout(784, 240, 5),
+                          nn.Dropout(0.5), Maxout(240, 240, 5), nn.Dropout(0.5), nn.Linear(240, 1))
+        optimizer = lambda player: torch.optim.SGD(player.parameters(), 0.1, 0.5)
+    else:
+        normalised = spectral_norm if workload == "sngan" else lambda layer: layer
+        norm = [nn.BatchNorm2d(128)] if workload == "dcgan" else []
+        G = nn.Sequential(nn.Linear(100, 6272), nn.BatchNorm1d(6272), nn.ReLU(),
+                          nn.Unflatten(1, (128, 7, 7)),
+                          nn.ConvTranspose2d(128, 64, 4, 2, 1), nn.BatchNorm2d(64), nn.ReLU(),
+                          nn.ConvTranspose2d(64, 1, 4, 2, 1), nn.Sigmoid())
+        D = nn.Sequential(normalised(nn.Conv2d(1, 64, 4, 2, 1)), nn.LeakyReLU(0.2),
+                          normalised(nn.Conv2d(64, 128, 4, 2, 1)), *norm, nn.LeakyReLU(0.2),
+                          nn.Flatten(), nn.Linear(6272, 1))
+        optimizer = lambda player: torch.optim.Adam(player.parameters(), 2e-4, (0.5, 0.999))
+    G.to(device), D.to(device)
+    d_opt, g_opt = optimizer(D), optimizer(G)
+
+    def d_loss(z):
+        with torch.no_grad():
+            x_fake = G(z)
+        if workload == "sngan":
+            return (1 - D(x)).relu().mean() + (1 + D(x_fake)).relu().mean()
+        if workload == "wgan_gp":
+            eps = torch.rand(m, 1, 1, 1, device=device)
+            x_hat = (eps * x + (1 - eps) * x_fake).requires_grad_()
+            (slope,) = torch.autograd.grad(D(x_hat).sum(), x_hat, create_graph=True)
+            penalty = ((slope.flatten(1).norm(dim=1) - 1) ** 2).mean()
+            return D(x_fake).mean() - D(x).mean() + 10 * penalty
+        return softplus(-D(x)).mean() + softplus(D(x_fake)).mean()
+
+    def g_loss(z):
+        return -D(G(z)).mean() if workload == "sngan" else softplus(-D(G(z))).mean()
+
+    def iteration():
+        d_opt.zero_grad(set_to_none=True)
+        d_loss(torch.randn(m, 100, device=device)).backward()
+        d_opt.step()
+        if workload != "wgan_gp":
+            D.requires_grad_(False)             # as good PyTorch code does: G's step needs no
+            g_opt.zero_grad(set_to_none=True)   # gradients of D's weights
+            g_loss(torch.randn(m, 100, device=device)).backward()
+            g_opt.step()
+            D.requires_grad_(True)
+        if device == "cuda":
+            torch.cuda.synchronize()
+    return iteration
+
+
+# The products alone
+
+GAN_G = [(1, 100, 1200), (1, 1200, 1200), (1, 1200, 784)]       # of each layer: rows for a sample,
+GAN_D = [(1, 784, 1200), (1, 240, 1200), (1, 240, 1)]           # terms of a sum, numbers in a row
+CONV_G = [(1, 100, 6272), (49, 1024, 128), (196, 16, 64)]       # a transposed convolution is the
+CONV_D = [(196, 16, 64), (49, 1024, 128), (1, 6272, 1)]         # convolution that leads back
+
+
+def products(workload):
+    """The (rows, terms, columns) of every matrix product that an iteration cannot do without."""
+    m = BATCH[workload]
+    G, D = (GAN_G, GAN_D) if workload == "gan" else (CONV_G, CONV_D)
+
+    def forward(layers):
+        return [(m * r, k, n) for r, k, n in layers]
+
+    def weights(layers):
+        return [(k, m * r, n) for r, k, n in layers]
+
+    def inputs(layers):
+        return [(m * r, n, k) for r, k, n in layers]
+
+    d_pass = forward(D) + weights(D) + inputs(D[1:])            # nobody asks for the gradient of x
+    if workload == "wgan_gp":
+        # at x_hat: D and its slope; then, for the weights' gradient, that slope's derivative
+        return forward(G) + 2 * d_pass + 2 * forward(D) + inputs(D) + weights(D)
+    return (forward(G) + 2 * d_pass
+            + forward(G) + forward(D) + inputs(D) + weights(G) + inputs(G[1:]))
+
+
+def products_iteration(workload, backend):
+    import tinygan
+    if backend:
+        tinygan.use(backend)
+    xp = tinygan.backend.xp
+    operands = {shape: (xp.ones(shape[:2], "float32"), xp.ones(shape[1:], "float32"))
+                for shape in products(workload)}
+
+    def iteration():
+        for shape in products(workload):
+            a, b = operands[shape]
+            a @ b
+    return iteration
+
+
+# The processes
+
+def serve(library, workload, backend):
+    """A worker: for each number n on stdin, play n iterations and print the milliseconds of one; at the
+    end, the peak memory in MB."""
+    iteration = {"tinygan": tinygan_iteration, "torch": torch_iteration,
+                 "products": products_iteration}[library](workload, backend)
+    for line in sys.stdin:
+        synchronize(backend, library)
+        start = time.perf_counter()
+        for _ in range(int(line)):
+            iteration()
+        synchronize(backend, library)
+        print(1000 * (time.perf_counter() - start) / int(line), flush=True)
+    try:
+        import resource
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
+    except ImportError:                         # no such figure on Windows
+        print("nan", flush=True)
+
+
+def synchronize(backend, library):
+    if backend == "cupy" and library != "torch":
+        import cupy
+        cupy.cuda.Device().synchronize()
+
+
+class Worker:
+    def __init__(self, library, workload, backend):
+        command = [sys.executable, __file__, "--serve", library, "--workload", workload]
+        command += ["--backend", backend] if backend else []
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def milliseconds(self, n):
+        print(n, file=self.process.stdin, flush=True)
+        return float(self._line())
+
+    def peak_memory(self):
+        self.process.stdin.close()
+        return float(self._line())
+
+    def _line(self):
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit(f"benchmark.py: the worker ended with status {self.process.wait()}")
+        return line
+
+
+def measure(workload, rounds, backend):
+    """{library: (milliseconds of each round, peak memory)}."""
+    with_torch = importlib.util.find_spec("torch") is not None
+    workers = {library: Worker(library, workload, backend)
+               for library in LIBRARIES if library != "torch" or with_torch}
+    for worker in workers.values():
+        worker.milliseconds(5)                  # warm up
+    times = {library: [] for library in workers}
+    for _ in range(rounds):
+        for library, worker in workers.items():
+            time.sleep(0.2)                     # the others' threads spin a while after their last product
+            times[library].append(worker.milliseconds(5))
+    return {library: (times[library], worker.peak_memory()) for library, worker in workers.items()}
+
+
+def middle(values):
+    """The median and the middle half, as text."""
+    low, median, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
+    return f"{median:.2f} ({low:.2f}-{high:.2f})"
+
+
+def processor():
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def main():
+    flags = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--workload", choices=BATCH, nargs="+", default=list(BATCH))
+    flags.add_argument("--rounds", type=int, default=20)
+    flags.add_argument("--backend", choices=["numpy", "cupy"], default=None)
+    flags.add_argument("--dry-run", action="store_true", help="one round of one workload")
+    flags.add_argument("--serve", choices=LIBRARIES, help=argparse.SUPPRESS)
+    args = flags.parse_args()
+    if args.serve:
+        return serve(args.serve, args.workload[0], args.backend)
+
+    import numpy
+    torch = importlib.util.find_spec("torch") and __import__("importlib.metadata").metadata.version("torch")
+    print(f"{processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, "
+          f"numpy {numpy.__version__}, PyTorch {torch or 'not installed'}; "
+          f"OPENBLAS_NUM_THREADS {os.environ.get('OPENBLAS_NUM_THREADS', 'unset')}")
+    print(f"{args.rounds} rounds; milliseconds an iteration; median (middle half)")
+    print(f"{'':8} {'tinygan':>22} {'PyTorch':>22} {'PyTorch / tinygan':>20} "
+          f"{'products':>22} {'tinygan / products':>20} {'peak MB':>8} {'PyTorch':>8}")
+    for workload in args.workload:
+        results = measure(workload, args.rounds, args.backend)
+        ours, memory = results["tinygan"]
+        torch, torch_memory = results.get("torch", (None, None))
+        alone, _ = results["products"]
+        print(f"{workload:8} {middle(ours):>22} {middle(torch) if torch else '-':>22} "
+              f"{middle([b / a for a, b in zip(ours, torch)]) if torch else '-':>20} "
+              f"{middle(alone):>22} {middle([a / b for a, b in zip(ours, alone)]):>20} "
+              f"{memory:8.0f} {torch_memory if torch else float('nan'):8.0f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
