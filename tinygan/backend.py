@@ -10,9 +10,35 @@ the CPU (numpy) and on an NVIDIA GPU (cupy, which has numpy's interface):
 Choose before anything is built: arrays do not move when the backend changes.
 """
 
+import concurrent.futures
+import contextlib
+import ctypes
+import functools
 import os
+import sys
+
+# With matrix products on one thread each, several parts of a layer run at once, their copies as well
+# as their products: see in_pieces. The libraries read this once, when numpy is imported; whoever has
+# imported it before, or has set the variable, gets the products' own threads instead.
+_first = "numpy" not in sys.modules and "OPENBLAS_NUM_THREADS" not in os.environ
+if _first:
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import numpy as np
+
+if _first:
+    del os.environ["OPENBLAS_NUM_THREADS"]      # no business of the processes that this one starts
+
+# Arrays of megabytes come and go with each operation. The C library would return each to the system
+# and have fresh, zeroed pages mapped in for the next, which costs more than the arithmetic: tell it
+# to keep up to 1 GB (where it is glibc; -3 is M_MMAP_THRESHOLD, -1 M_TRIM_THRESHOLD of malloc.h).
+with contextlib.suppress(AttributeError, OSError, TypeError):
+    for _option in (-3, -1):
+        ctypes.CDLL(None).mallopt(_option, 1 << 30)
+
+_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+THREADS = _cores if _first else 1
+CACHE = 1 << 21     # bytes of a processor's own cache that a piece of work may fill
 
 xp = np
 
@@ -60,6 +86,42 @@ def _working_cupy():
 def to_numpy(array):
     """`array` as a numpy array on the host (the same one if it is there already)."""
     return array if isinstance(array, np.ndarray) else xp.asnumpy(array)
+
+
+def in_pieces(n, size, work):
+    """[work(slice), ...] over range(n), of which each item takes `size` bytes: on the CPU in pieces
+    that stay in the cache, several at once if THREADS > 1; on a GPU in one.
+
+    The pieces do not depend on the number of threads, and so neither do the results.
+    """
+    step = max(1, CACHE // size) if xp is np else n
+    pieces = [slice(i, i + step) for i in range(0, n, step)]
+    if THREADS == 1 or len(pieces) < 2:
+        return [work(piece) for piece in pieces]
+    return list(_threads().map(work, pieces))
+
+
+def product(a, b):
+    """The matrix product of two 2-D arrays; a large one in as many parts as there are threads."""
+    (m, k), n = a.shape, b.shape[1]
+    if THREADS == 1 or xp is not np or m * k * n < 1 << 20:
+        return a @ b
+    c = np.empty((m, n), a.dtype)
+    if m > n:
+        parts = [(a[i * m // THREADS:(i + 1) * m // THREADS], b,
+                  c[i * m // THREADS:(i + 1) * m // THREADS]) for i in range(THREADS)]
+    else:
+        parts = [(a, b[:, i * n // THREADS:(i + 1) * n // THREADS],
+                  c[:, i * n // THREADS:(i + 1) * n // THREADS]) for i in range(THREADS)]
+    list(_threads().map(lambda part: np.matmul(*part[:2], out=part[2]), parts))
+    return c
+
+
+@functools.cache
+def _threads():
+    if hasattr(os, "register_at_fork"):     # a forked process has none of its parent's threads
+        os.register_at_fork(after_in_child=_threads.cache_clear)
+    return concurrent.futures.ThreadPoolExecutor(THREADS)
 
 
 class Random:

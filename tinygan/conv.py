@@ -22,13 +22,9 @@ Elementwise operations keep an array's memory order, so the layout travels throu
 
 import math
 
-import numpy as np
-
 from . import backend
 from .ops import tensors
 from .tensor import op
-
-CACHE = 1 << 20     # bytes a matrix of windows may take for the product to find it in the cache
 
 
 def conv2d(x, w, stride=1, padding=0):
@@ -81,84 +77,69 @@ def conv_weight(x, y, kernel, stride, padding):
               (y, lambda g, w: conv2d(x, g, stride, padding)))
 
 
-# The three on arrays. Each is a product of matrices, one row of windows per output pixel.
+# The three on arrays. Each is, for some images at a time, one product of matrices with a row of
+# windows per output pixel; it is made and used while it is in the cache.
 
 def _conv(x, w, stride, padding):
     o, c, kh, kw = w.shape
     size = _output_size(x.shape[2:], (kh, kw), stride, padding)
-    frame = _framed(x, padding, [n + 2 * p for n, p in zip(x.shape[2:], padding)])
     matrix = w.transpose(2, 3, 1, 0).reshape(kh * kw * c, o)
     y = backend.xp.empty((len(x), *size, o), x.dtype)
-    for some, rows in _windows(frame, (kh, kw), stride, size):
-        backend.xp.matmul(rows, matrix, out=y[some].reshape(len(rows), o))
+
+    def some(images):
+        rows = _windows(x[images], (kh, kw), stride, padding, size)
+        backend.xp.matmul(rows, matrix, out=y[images].reshape(len(rows), o))
+    _in_pieces(y, len(matrix), some)
     return y.transpose(0, 3, 1, 2)
 
 
 def _conv_weight(x, y, kernel, stride, padding):
     c, o = x.shape[1], y.shape[1]
-    frame = _framed(x, padding, [n + 2 * p for n, p in zip(x.shape[2:], padding)])
     y = backend.xp.ascontiguousarray(y.transpose(0, 2, 3, 1))
-    matrix = backend.xp.zeros((math.prod(kernel) * c, o), x.dtype)
-    for some, rows in _windows(frame, kernel, stride, y.shape[1:3]):
-        matrix += rows.T @ y[some].reshape(len(rows), o)
+
+    def some(images):
+        rows = _windows(x[images], kernel, stride, padding, y.shape[1:3])
+        return rows.T @ y[images].reshape(len(rows), o)
+    matrix = sum(_in_pieces(y, math.prod(kernel) * c, some))
     return matrix.reshape(*kernel, c, o).transpose(3, 2, 0, 1)
 
 
 def _conv_transpose(y, w, stride, padding, size):
-    # Along each axis this is `stride` ordinary convolutions of stride 1, interleaved: with h + p =
-    # s q + a and 0 <= a < s, only the kernel's rows a, a + s, a + 2s, ... reach output pixel h,
-    #     x[s q + a - p] = sum_t y[q - t] w[a + s t].
-    # So nothing is scattered, and every product is as small as it can be.
-    o, c = w.shape[:2]
-    x = backend.xp.zeros((len(y), *size, c), y.dtype)
-    for a in range(stride[0]):
-        for b in range(stride[1]):
-            taps = w[:, :, a::stride[0], b::stride[1]][:, :, ::-1, ::-1]
-            kernel = taps.shape[2:]
-            matrix = taps.transpose(2, 3, 0, 1).reshape(math.prod(kernel) * o, c)
-            first = [-(-(p - i) // s) for p, i, s in zip(padding, (a, b), stride)]      # of the q
-            top, left = (s * q + i - p for s, q, i, p in zip(stride, first, (a, b), padding))
-            part = x[:, top::stride[0], left::stride[1]]
-            n = part.shape[1:3]
-            if part.size and taps.size:
-                frame = _framed(y, [k - 1 - q for k, q in zip(kernel, first)],
-                                [m + k - 1 for m, k in zip(n, kernel)])
-                for some, rows in _windows(frame, kernel, (1, 1), n):
-                    part[some] = (rows @ matrix).reshape(-1, *n, c)
+    # what each window was made of, added up where it came from
+    (o, c, kh, kw), (sh, sw), (ph, pw), (h, v) = w.shape, stride, padding, size
+    n, _, oh, ow = y.shape
+    y = backend.xp.ascontiguousarray(y.transpose(0, 2, 3, 1))
+    matrix = w.transpose(0, 2, 3, 1).reshape(o, kh * kw * c)
+    x = backend.xp.empty((n, h, v, c), y.dtype)
+    whole = max(h + ph, (oh - 1) * sh + kh), max(v + pw, (ow - 1) * sw + kw)
+
+    def some(images):
+        windows = (y[images].reshape(-1, o) @ matrix).reshape(-1, oh, ow, kh, kw, c)
+        frame = backend.xp.zeros((len(windows), *whole, c), y.dtype)
+        for a in range(kh):
+            for b in range(kw):
+                frame[:, a:a + sh * oh:sh, b:b + sw * ow:sw] += windows[:, :, :, a, b]
+        x[images] = frame[:, ph:ph + h, pw:pw + v]
+    _in_pieces(y, matrix.shape[1], some)
     return x.transpose(0, 3, 1, 2)
 
 
-def _framed(x, before, size):
-    """Images x (N, C, H, W) as (N, *size, C) in memory, their first pixel at `before` (which may be
-    negative), zeros around them and what lies outside cut off."""
-    x = x.transpose(0, 2, 3, 1)
-    if tuple(size) == x.shape[1:3] and not any(before):
-        return backend.xp.ascontiguousarray(x)
-    frame = backend.xp.zeros((len(x), *size, x.shape[3]), x.dtype)
-    to, of = [slice(None)], [slice(None)]
-    for start, n, length in zip(before, size, x.shape[1:3]):
-        count = max(0, min(n, start + length) - max(0, start))
-        to.append(slice(max(0, start), max(0, start) + count))
-        of.append(slice(max(0, -start), max(0, -start) + count))
-    frame[tuple(to)] = x[tuple(of)]
-    return frame
-
-
-def _windows(frame, kernel, stride, size):
-    """Every kernel-sized window of the framed images as a row of a matrix (pixels, kh kw C), for
-    some images at a time: yields (slice of images, matrix). The windows overlap, so the matrix is
-    several times the images' size; on the CPU it is made in pieces that stay in the cache."""
-    n, _, _, c = frame.shape
-    (kh, kw), (sh, sw) = kernel, stride
+def _windows(x, kernel, stride, padding, size):
+    """Every kernel-sized window of images x (N, C, H, W) as a row of (pixels, kh kw C)."""
+    (n, c, h, v), (kh, kw), (sh, sw), (ph, pw) = x.shape, kernel, stride, padding
+    frame = backend.xp.zeros((n, h + 2 * ph, v + 2 * pw, c), x.dtype)
+    frame[:, ph:ph + h, pw:pw + v] = x.transpose(0, 2, 3, 1)
     by_image, by_row, by_column, _ = frame.strides      # that of a single channel may be anything
     windows = backend.xp.lib.stride_tricks.as_strided(
         frame, (n, *size, kh, kw * c),
         (by_image, sh * by_row, sw * by_column, by_row, frame.itemsize))
-    row, pixels = kh * kw * c, math.prod(size)
-    step = max(1, CACHE // (row * pixels * frame.itemsize)) if backend.xp is np else n
-    for i in range(0, n, step):
-        some = windows[i:i + step]
-        yield slice(i, i + step), some.reshape(len(some) * pixels, row)
+    return windows.reshape(-1, kh * kw * c)
+
+
+def _in_pieces(y, columns, some):
+    """[some(images), ...] for slices of the images, so many that a matrix with `columns` columns and
+    a row for each pixel of y (N, OH, OW, O) stays in the cache."""
+    return backend.in_pieces(len(y), math.prod(y.shape[1:3]) * columns * y.itemsize, some)
 
 
 # Sizes

@@ -187,7 +187,7 @@ def linear(x, w, b=None):
     if x.ndim != 2 or x.shape[1] != w.shape[1]:
         raise ValueError(f"a dense layer with weights {w.shape} (n_out, n_in) needs an input "
                          f"(m, {w.shape[1]}), got {x.shape}")
-    y = x.data @ w.data.T
+    y = backend.product(x.data, w.data.T)
     if b is not None:
         y += b.data
     return op(y, (x, lambda g, y: g @ w), (w, lambda g, y: g.T @ x), (b, lambda g, y: g.sum(0)))

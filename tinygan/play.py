@@ -17,34 +17,27 @@ def play(game, data, d_opt, g_opt, m, rng, iterations, start=0, order="alternati
                   "simultaneous": the published code's: one x and one z, both gradients from one
                   forward pass, then both players move
 
-    All steps of an iteration drop out the same units: G answers the part of D that has just
-    learned. It matters. With fresh masks in G's step the paper's MNIST networks do not learn, D(x)
-    is 1 after ten epochs; with the same masks they do in either order, on the same noise or on
-    fresh noise.
-
     All that is random is drawn before a step: d_step, g_step and both_step are functions of their
     arguments and of the players' parameters and buffers alone. Raises ValueError for another order.
     """
     if order not in ("alternating", "simultaneous"):
         raise ValueError(f"order is \"alternating\" or \"simultaneous\", got {order!r}")
     for i in range(start, iterations):                  # for number of training iterations do
-        masks = rng.key()
         if order == "alternating":
             k = game.d_steps(i) if callable(game.d_steps) else game.d_steps
             for _ in range(k):                          #   for k steps do
-                x, z = draw(game, data, m, rng, i)      #     sample m noise samples and m examples
-                d_loss = d_step(game, d_opt, x, z, masks)   # update D by its stochastic gradient
-            x, z = draw(game, data, m, rng, i)          #   sample m noise samples
-            g_loss = g_step(game, g_opt, x, z, masks)   #   update G by its stochastic gradient
+                batch = draw(game, data, m, rng, i)     #     sample m noise samples and m examples
+                d_loss = d_step(game, d_opt, *batch)    #     update D by its stochastic gradient
+            batch = draw(game, data, m, rng, i)         #   sample m noise samples
+            g_loss = g_step(game, g_opt, *batch)        #   update G by its stochastic gradient
         else:
-            x, z = draw(game, data, m, rng, i)
-            d_loss, g_loss = both_step(game, d_opt, g_opt, x, z, masks)
+            d_loss, g_loss = both_step(game, d_opt, g_opt, *draw(game, data, m, rng, i))
         yield i, d_loss, g_loss                         # end for
 
 
 def draw(game, data, m, rng, i):
-    """(x, z): a minibatch of data as a Tensor, and the game's noise."""
-    return Tensor(next(data)), game.noise(m, rng, i)
+    """All that a step draws: a minibatch x, the noise z, and the seed of its dropout masks."""
+    return Tensor(next(data)), game.noise(m, rng, i), rng.key()
 
 
 def d_step(game, opt, x, z, masks):

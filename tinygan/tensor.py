@@ -332,4 +332,4 @@ def _constant(c, dtype):
 def _matmul(a, b):
     if a.ndim < 2 or b.ndim < 2:
         raise ValueError
-    return a @ b
+    return a @ b if a.ndim > 2 or b.ndim > 2 else backend.product(a, b)

@@ -33,8 +33,7 @@ class GAN(Game):
 
     def d_loss(self, x, z):
         """-1/m sum log D(x) + log(1 - D(G(z))): what D ascends in Algorithm 1, to be descended."""
-        a_fake = self.D(self.fake(z))       # first, as in g_loss: so both drop out the same units
-        return self._d_loss(self.D(x), a_fake)
+        return self._d_loss(self.D(x), self.D(self.fake(z)))
 
     def g_loss(self, x, z):
         """1/m sum log(1 - D(G(z))), Algorithm 1; or the non-saturating -log D(G(z)), section 3."""
