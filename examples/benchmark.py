@@ -1,15 +1,16 @@
 """How fast tinygan is, beside PyTorch on the same cores and beside its own matrix products.
 
-    python examples/benchmark.py                            all four workloads, 20 rounds: ten minutes
+    python examples/benchmark.py                              four workloads, 20 rounds: two minutes
     python examples/benchmark.py --workload gan --rounds 5
 
-An iteration is one step of each player (wgan_gp: one step of the critic). tinygan, PyTorch (where it is
-installed) and the products alone each run in a process of their own, and the processes take turns: a
-round is a few iterations of each, one after the other, so that what else the machine does meets all
+An iteration is one step of each player (wgan_gp: one step of the critic). tinygan, PyTorch (where it
+is installed) and the products alone each run in a process of their own, and the processes take turns:
+a round is five iterations of each, one after the other, so that what else the machine does meets all
 three alike. Each figure is the median over the rounds; the ratios are taken round by round.
 """
 
 import argparse
+import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -70,7 +71,7 @@ def tinygan_iteration(workload, backend):
 
 
 def SpectralConv2d(*args):
-    """A convolution whose weight, as a matrix, has largest singular value 1 (Miyato et al. 2018)."""
+    """A convolution whose weight matrix has largest singular value 1 (Miyato et al. 2018)."""
     import tinygan.nn as nn
     from tinygan import Tensor, backend
     from tinygan.conv import conv2d
@@ -87,7 +88,7 @@ def SpectralConv2d(*args):
             self.u = u
             sigma = Tensor(u) @ w @ Tensor(v.T)
             w = self.weight / sigma.reshape(1, 1, 1, 1)
-            return conv2d(x, w, self.stride, self.padding) + self.bias.reshape(1, -1, 1, 1)
+            return conv2d(x, w, self.bias, self.stride, self.padding)
     return Layer(*args)
 
 
@@ -195,22 +196,20 @@ def products_iteration(workload, backend):
     import tinygan
     if backend:
         tinygan.use(backend)
-    xp = tinygan.backend.xp
-    operands = {shape: (xp.ones(shape[:2], "float32"), xp.ones(shape[1:], "float32"))
-                for shape in products(workload)}
+    ones = tinygan.backend.xp.ones
+    operands = [(ones((m, k), "float32"), ones((k, n), "float32")) for m, k, n in products(workload)]
 
     def iteration():
-        for shape in products(workload):
-            a, b = operands[shape]
-            a @ b
+        for a, b in operands:
+            tinygan.backend.product(a, b)
     return iteration
 
 
 # The processes
 
 def serve(library, workload, backend):
-    """A worker: for each number n on stdin, play n iterations and print the milliseconds of one; at the
-    end, the peak memory in MB."""
+    """A worker: for each number n on stdin, play n iterations and print the milliseconds of one; at
+    the end, the peak memory in MB."""
     iteration = {"tinygan": tinygan_iteration, "torch": torch_iteration,
                  "products": products_iteration}[library](workload, backend)
     for line in sys.stdin:
@@ -237,7 +236,8 @@ class Worker:
     def __init__(self, library, workload, backend):
         command = [sys.executable, __file__, "--serve", library, "--workload", workload]
         command += ["--backend", backend] if backend else []
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        text=True)
 
     def milliseconds(self, n):
         print(n, file=self.process.stdin, flush=True)
@@ -264,7 +264,7 @@ def measure(workload, rounds, backend):
     times = {library: [] for library in workers}
     for _ in range(rounds):
         for library, worker in workers.items():
-            time.sleep(0.2)                     # the others' threads spin a while after their last product
+            time.sleep(0.2)                     # the others' threads spin on after their last product
             times[library].append(worker.milliseconds(5))
     return {library: (times[library], worker.peak_memory()) for library, worker in workers.items()}
 
@@ -278,7 +278,8 @@ def middle(values):
 def processor():
     try:
         with open("/proc/cpuinfo") as file:
-            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
+            return next(line.split(":")[1].strip() for line in file
+                        if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 
@@ -294,9 +295,11 @@ def main():
     args = flags.parse_args()
     if args.serve:
         return serve(args.serve, args.workload[0], args.backend)
+    if args.dry_run:
+        args.workload, args.rounds = ["gan"], 1
 
     import numpy
-    torch = importlib.util.find_spec("torch") and __import__("importlib.metadata").metadata.version("torch")
+    torch = importlib.metadata.version("torch") if importlib.util.find_spec("torch") else None
     print(f"{processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, "
           f"numpy {numpy.__version__}, PyTorch {torch or 'not installed'}; "
           f"OPENBLAS_NUM_THREADS {os.environ.get('OPENBLAS_NUM_THREADS', 'unset')}")

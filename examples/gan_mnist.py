@@ -9,11 +9,11 @@ on the way samples-STEP.png.
 
 import os
 
-import numpy as np
-
-from tinygan import nn, optim, play, rng, run
+from tinygan import nn, optim, play, rng, run       # before numpy, which leaves the threads to it
 from tinygan.data import Minibatches
 from tinygan.games import GAN
+
+import numpy as np
 
 RECIPE = dict(steps=3000, batch_size=64)
 PAPER = dict(steps=10_000, batch_size=100, order="simultaneous")    # the paper's run took hundreds
@@ -21,8 +21,8 @@ PAPER = dict(steps=10_000, batch_size=100, order="simultaneous")    # the paper'
 
 def recipe(steps):
     """Networks and optimisers that look best after three minutes: InfoGAN's for MNIST (Chen et al.
-    2016, appendix C.1), a DCGAN with a dense layer more in each player, at half the width or less;
-    with its learning rates, which here end at 0."""
+    2016, appendix C.1), which are a DCGAN with a dense layer more in each player, here at half the
+    width or less; with its learning rates, which here end at 0."""
     init = nn.normal(0.02)
     G = nn.Sequential(
         nn.Dense(100, 256, bias=False), nn.BatchNorm(256), nn.ReLU(),           # 256

@@ -13,8 +13,9 @@ import pytest
 for name in ("TINYGAN_BACKEND", "TINYGAN_DATA"):    # before tinygan reads them: the developer's own
     os.environ.pop(name, None)                      # settings are no part of a test
 
+from tinygan import backend     # before numpy, which leaves the threads to it, as for users
+
 import standin
-from tinygan import backend
 
 
 def _why_no_gpu():

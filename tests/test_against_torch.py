@@ -107,6 +107,10 @@ OPERATIONS = {
     "upsample": (lambda x: ops.upsample(x, 3), lambda x: F.interpolate(x, scale_factor=3), "abcd"),
     "avg_pool": (lambda x: ops.avg_pool(ops.pad(x, [(0, 0), (0, 0), (1, 0), (0, 1)]), 2),
                  lambda x: F.avg_pool2d(F.pad(x, (0, 1, 1, 0)), 2), "abcd"),
+    "scale": (ops.scale, lambda x, w, b: x * w[:, None, None] + b[:, None, None], "abcd b b"),
+    "channel_sum": (ops.channel_sum, lambda x, y: (x * y).sum((0, 2, 3)), "abcd abcd"),
+    "standardize": (lambda x: ops.standardize(x, 0.1)[0],
+                    lambda x: F.batch_norm(x, None, None, training=True, eps=0.1), "abcd"),
     "linear": (ops.linear, F.linear, "ab cb c"),
     "linear without bias": (ops.linear, F.linear, "ab cb"),
 }
@@ -196,11 +200,11 @@ def test_convolutions_of_random_geometry(seed):
     small = random.integers(1, 4, 2) + 2 * padding // stride
     stride, padding = tuple(stride.tolist()), tuple(padding.tolist())
     n, c_in, c_out = random.integers(1, 4, 3)
-    agree(lambda x, w: conv2d(x, w, stride, padding),
+    agree(lambda x, w: conv2d(x, w, None, stride, padding),
           lambda x, w: F.conv2d(x, w, None, stride, padding),
           [random.normal(size=size) for size in ((n, c_in, *image), (c_out, c_in, *kernel))],
           random)
-    agree(lambda y, w: conv_transpose2d(y, w, stride, padding, extra),
+    agree(lambda y, w: conv_transpose2d(y, w, None, stride, padding, extra),
           lambda y, w: F.conv_transpose2d(y, w, None, stride, padding, extra),
           [random.normal(size=size) for size in ((n, c_in, *small), (c_in, c_out, *kernel))],
           random)

@@ -151,6 +151,72 @@ def test_seed_begins_the_stream_again():
     assert _numbers(backend.rng.normal((5,))) == first
 
 
+# Threads
+
+@pytest.mark.parametrize("n, size", [(1, 1), (3, 1), (7, 10 ** 6), (64, 10 ** 5), (5, 10 ** 9)])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_pieces_are_the_whole_range_in_order(n, size, threads, monkeypatch):
+    monkeypatch.setattr(backend, "THREADS", threads)
+    pieces = backend.in_pieces(n, size, lambda piece: list(range(n)[piece]))
+    assert sum(pieces, []) == list(range(n)) and all(pieces)
+
+
+@pytest.mark.numpy_only("other libraries have threads of their own")
+@pytest.mark.parametrize("m, k, n", [(3, 2, 1), (100, 200, 300), (301, 200, 99), (1, 1200, 1200)])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_product_in_parts(m, k, n, threads, monkeypatch):
+    monkeypatch.setattr(backend, "THREADS", threads)
+    random = np.random.default_rng(0)
+    a, b = random.normal(size=(m, k)), random.normal(size=(n, k)).T
+    # float64 sums of at most 1200 products of numbers of size 1
+    np.testing.assert_allclose(backend.product(a, b), np.einsum("ik,kj->ij", a, b), atol=1e-11)
+
+
+@pytest.mark.numpy_only("other libraries have threads of their own")
+def test_an_error_in_a_thread_reaches_the_caller(monkeypatch):
+    monkeypatch.setattr(backend, "THREADS", 2)
+    with pytest.raises(ZeroDivisionError):
+        backend.in_pieces(8, backend.CACHE, lambda piece: 1 / 0)
+
+
+def _prints(code, **environment):
+    environment = {**os.environ, **environment}
+    if environment.get("OPENBLAS_NUM_THREADS") is None:
+        environment.pop("OPENBLAS_NUM_THREADS", None)
+    return subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60,
+                          capture_output=True, text=True).stdout.strip()
+
+
+@pytest.mark.host
+def test_who_has_the_threads():
+    """tinygan has them if it may import numpy; else the matrix products keep theirs. What it tells
+    numpy it does not tell the processes it starts."""
+    show = "import os; print(backend.THREADS, os.environ.get('OPENBLAS_NUM_THREADS'))"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    first = _prints("from tinygan import backend; " + show, OPENBLAS_NUM_THREADS=None)
+    late = _prints("import numpy; from tinygan import backend; " + show, OPENBLAS_NUM_THREADS=None)
+    told = _prints("from tinygan import backend; " + show, OPENBLAS_NUM_THREADS="2")
+    assert (first, late, told) == (f"{cores} None", "1 None", "1 2")
+
+
+@pytest.mark.host
+def test_a_forked_process_has_threads_of_its_own():
+    assert _prints("""
+import os, sys
+from tinygan import backend
+if not hasattr(os, "fork"):
+    sys.exit(print("done"))
+backend.THREADS = 2
+a = backend.xp.ones((200, 200))
+backend.product(a, a)
+child = os.fork()
+backend.product(a, a)
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+    print("done")
+""", PYTHONWARNINGS="ignore") == "done"
+
+
 def test_streams_of_keys_differ_and_can_be_had_again():
     def streams():
         parent = backend.Random(5)

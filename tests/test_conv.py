@@ -45,8 +45,9 @@ def test_triple_equals_the_naive_loop(image, kernel, stride, padding, c_in, c_ou
     x, w, y = tensor(x), tensor(w), tensor(y)
     # sums of at most a few hundred products of numbers of size 1, in float64
     close = dict(rtol=0, atol=1e-12)
-    np.testing.assert_allclose(conv2d(x, w, stride, padding).numpy(), out, **close)
-    np.testing.assert_allclose(conv_transpose2d(y, w, stride, padding, extra).numpy(), dx, **close)
+    np.testing.assert_allclose(conv2d(x, w, None, stride, padding).numpy(), out, **close)
+    np.testing.assert_allclose(conv_transpose2d(y, w, None, stride, padding, extra).numpy(), dx,
+                               **close)
     np.testing.assert_allclose(
         conv_weight(x, y, kernel, pair(stride), pair(padding)).numpy(), dw, **close)
 
@@ -60,10 +61,11 @@ def test_adjointness_on_random_sizes():
         if (image + 2 * padding < kernel).any():
             continue
         x, w = normal(2, 3, *image, seed=trial), normal(2, 3, *kernel, seed=trial + 1)
-        y = conv2d(tensor(x), tensor(w), stride.tolist(), padding.tolist())
+        y = conv2d(tensor(x), tensor(w), None, stride.tolist(), padding.tolist())
         c = normal(*y.shape, seed=trial + 2)
         extra = extra_rows(x, c, w, stride.tolist(), padding.tolist())
-        dx = conv_transpose2d(tensor(c), tensor(w), stride.tolist(), padding.tolist(), extra)
+        dx = conv_transpose2d(tensor(c), tensor(w), None, stride.tolist(), padding.tolist(),
+                              extra)
         dw = conv_weight(tensor(x), tensor(c), tuple(kernel), tuple(stride), tuple(padding))
         t = (y.numpy() * c).sum()
         assert abs((dw.numpy() * w).sum() - t) < 1e-10      # rounding of about 1e3 terms of size 1
@@ -75,37 +77,41 @@ def test_transposed_size_is_the_formula(padding, output_padding):
     y, w = tensor(normal(1, 2, 4, 5)), tensor(normal(2, 3, 5, 4))
     height, width = pair(output_padding)
     expected = (1, 3, 3 * 3 - 2 * padding + 5 + height, 4 * 3 - 2 * padding + 4 + width)
-    assert conv_transpose2d(y, w, 3, padding, output_padding).shape == expected
+    assert conv_transpose2d(y, w, None, 3, padding, output_padding).shape == expected
 
 
 def test_memory_order_of_the_input_does_not_matter():
     x, w = normal(2, 3, 6, 6), tensor(normal(4, 3, 3, 3))
     channels_last = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
-    a = conv2d(tensor(x), w, 2, 1).numpy()
-    b = conv2d(tensor(channels_last).transpose(0, 3, 1, 2), w, 2, 1).numpy()
+    a = conv2d(tensor(x), w, None, 2, 1).numpy()
+    b = conv2d(tensor(channels_last).transpose(0, 3, 1, 2), w, None, 2, 1).numpy()
     assert (a == b).all()
 
 
-@pytest.mark.numpy_only("the pieces are only cut on the CPU")
-def test_pieces_do_not_show(monkeypatch):
-    """Windows are made for some images at a time: however many fit, the numbers are the same. The
-    weight gradient adds the pieces up in another order, so it is equal to rounding."""
+@pytest.mark.numpy_only("pieces are only cut on the CPU")
+def test_pieces_and_threads_do_not_show(monkeypatch):
+    """Some images are done at a time, several times at once: however many fit into the cache, the
+    numbers are the same up to the order in which the weight gradient adds the pieces; and on any
+    number of threads, bit for bit."""
     x, w, y = normal(7, 3, 6, 6), normal(4, 3, 3, 3), normal(7, 4, 3, 3)
-    results = []
-    for cache in (1, 3000, 1 << 30):
+
+    def results(cache, threads):
         monkeypatch.setattr(backend, "CACHE", cache)
-        results.append([conv2d(tensor(x), tensor(w), 2, 1).numpy(),
-                        conv_transpose2d(tensor(y), tensor(w), 2, 1).numpy(),
-                        conv_weight(tensor(x), tensor(y), (3, 3), (2, 2), (1, 1)).numpy()])
-    for other in results[:-1]:
-        for a, b in zip(other, results[-1]):
+        monkeypatch.setattr(backend, "THREADS", threads)
+        return [conv2d(tensor(x), tensor(w), None, 2, 1).numpy(),
+                conv_transpose2d(tensor(y), tensor(w), None, 2, 1).numpy(),
+                conv_weight(tensor(x), tensor(y), (3, 3), (2, 2), (1, 1)).numpy()]
+    for cache in (1, 3000, 1 << 30):
+        for a, b in zip(results(cache, 1), results(cache, 3)):
+            assert (a == b).all()
+        for a, b in zip(results(cache, 1), results(1 << 30, 1)):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
 
 
 def test_float32_stays_float32():
     x, w = tensor(normal(2, 3, 6, 6), "float32"), tensor(normal(4, 3, 3, 3), "float32")
-    y = conv2d(x, w, 2, 1)
-    assert y.dtype == conv_transpose2d(y, w, 2, 1).dtype == np.float32
+    y = conv2d(x, w, None, 2, 1)
+    assert y.dtype == conv_transpose2d(y, w, None, 2, 1).dtype == np.float32
     assert conv_weight(x, y, (3, 3), (2, 2), (1, 1)).dtype == np.float32
 
 
@@ -116,9 +122,9 @@ def test_float32_stays_float32():
     (lambda x, w: conv2d(x[0], w), ["(N, 2, H, W)", "(2, 3, 4)"]),
     (lambda x, w: conv2d(x, w), ["(5, 3)", "(3, 4)"]),
     (lambda x, w: conv_transpose2d(x, w), ["(N, 3, H, W)", "(1, 2, 3, 4)"]),
-    (lambda x, w: conv_transpose2d(x, w.transpose(1, 0, 2, 3), 1, 0, 1),
+    (lambda x, w: conv_transpose2d(x, w.transpose(1, 0, 2, 3), None, 1, 0, 1),
      ["output_padding", "(1, 1)"]),
-    (lambda x, w: conv_transpose2d(x, w.transpose(1, 0, 2, 3), 1, 4),
+    (lambda x, w: conv_transpose2d(x, w.transpose(1, 0, 2, 3), None, 1, 4),
      ["padding (4, 4)", "(-1, -2)"]),
 ])
 def test_refusals_name_the_values(call, words):

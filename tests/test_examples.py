@@ -13,7 +13,7 @@ from tinygan.run import Progress
 from test_image import read_png
 
 ROOT = pathlib.Path(__file__).parent.parent
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+TRAINING = sorted(path.name for path in (ROOT / "examples").glob("*_mnist.py"))
 
 pytestmark = pytest.mark.host
 
@@ -34,12 +34,20 @@ def refusal(*args, **kwargs):
     return process.stderr.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize("script", [path.name for path in EXAMPLES])
+@pytest.mark.parametrize("script", TRAINING)
 def test_dry_run_does_everything_once_and_keeps_nothing(script, tmp_path):
     process = run(script, "--dry-run", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     assert "step 2/2" in process.stdout and "bundled sample" in process.stdout
     assert not any(tmp_path.iterdir())
+
+
+def test_benchmark_dry_run(tmp_path):
+    """One round of the smallest workload: with or without PyTorch it fills its columns."""
+    process = run("benchmark.py", "--dry-run", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    name, ours, *_ = process.stdout.splitlines()[-1].split()
+    assert name == "gan" and float(ours) > 0
 
 
 @pytest.mark.parametrize("flags", [["--paper"], ["--paper", "--order", "alternating"],

@@ -84,6 +84,13 @@ OPERATIONS = {
     "pad": (lambda x: ops.pad(x, [(1, 0), (2, 3)]) ** 2, [EVEN]),
     "upsample": (lambda x: ops.upsample(x, 3) ** 2, [IMAGES]),
     "avg_pool": (lambda x: ops.avg_pool(x, 2) ** 2, [IMAGES]),
+    "scale": (ops.scale, [EVEN, normal(4), normal(4, seed=1)]),
+    "scale images": (ops.scale, [IMAGES, normal(3), normal(3, seed=1)]),
+    "channel_sum": (lambda x: ops.channel_sum(x) ** 2, [IMAGES]),
+    "channel_sum of a product": (ops.channel_sum, [IMAGES, normal(*IMAGES.shape, seed=1)]),
+    "channel_sum of rows": (lambda x: ops.channel_sum(x, x * x), [EVEN]),
+    "standardize": (lambda x: ops.standardize(x, 0.1)[0] * x, [EVEN]),
+    "standardize images": (lambda x: ops.standardize(x, 0.0)[0] * x, [IMAGES]),
     "linear": (ops.linear, [EVEN, normal(2, 4), normal(2)]),
     "linear without bias": (ops.linear, [EVEN, normal(2, 4)]),
 }
@@ -133,6 +140,11 @@ def test_operation(name):
     check_grads(f, *arrays)
 
 
+def test_standardize_to_third_order():
+    """Its gradient is an operation of its own, with rules of its own."""
+    check_grads(lambda x: ops.standardize(x, 0.1)[0], IMAGES, order=3)
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_layer(name):
     layer, shape = LAYERS[name]
@@ -150,11 +162,12 @@ def test_broadcasting(f, a, b):
 @pytest.mark.parametrize("image, kernel, stride, padding", CONVOLUTIONS)
 def test_convolution_triple_to_third_order(image, kernel, stride, padding, channels):
     x, w = normal(2, channels, *image), normal(3, channels, *kernel)
-    y = normal(*conv2d(tensor(x), tensor(w), stride, padding).shape)
+    y = normal(*conv2d(tensor(x), tensor(w), None, stride, padding).shape)
     stride, padding = pair(stride), pair(padding)
     # the output_padding that leads back to the image, where one does
     extra = [n - ((m - 1) * s - 2 * p + k)
              for n, m, s, p, k in zip(image, y.shape[2:], stride, padding, kernel)]
-    check_grads(lambda x, w: conv2d(x, w, stride, padding), x, w, order=3)
-    check_grads(lambda y, w: conv_transpose2d(y, w, stride, padding, extra), y, w, order=3)
+    check_grads(lambda x, w, b: conv2d(x, w, b, stride, padding), x, w, normal(3), order=3)
+    check_grads(lambda y, w, b: conv_transpose2d(y, w, b, stride, padding, extra),
+                y, w, normal(channels), order=3)
     check_grads(lambda x, y: conv_weight(x, y, kernel, stride, padding), x, y, order=3)

@@ -17,9 +17,9 @@ import functools
 import os
 import sys
 
-# With matrix products on one thread each, several parts of a layer run at once, their copies as well
-# as their products: see in_pieces. The libraries read this once, when numpy is imported; whoever has
-# imported it before, or has set the variable, gets the products' own threads instead.
+# With matrix products on one thread each, several parts of a layer run at once, copies as well as
+# products: see in_pieces. OpenBLAS reads this once, when numpy is imported; who has imported it
+# before, or has set the variable, gets the products' own threads instead.
 _first = "numpy" not in sys.modules and "OPENBLAS_NUM_THREADS" not in os.environ
 if _first:
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
@@ -90,31 +90,42 @@ def to_numpy(array):
 
 def in_pieces(n, size, work):
     """[work(slice), ...] over range(n), of which each item takes `size` bytes: on the CPU in pieces
-    that stay in the cache, several at once if THREADS > 1; on a GPU in one.
+    that fit into the cache, several at once if THREADS > 1; on a GPU in one.
 
     The pieces do not depend on the number of threads, and so neither do the results.
     """
-    step = max(1, CACHE // size) if xp is np else n
-    pieces = [slice(i, i + step) for i in range(0, n, step)]
+    if xp is not np:
+        return [work(slice(0, n))]
+    count = min(n, -(-n * size // CACHE // 4) * 4)      # fours, to be shared out evenly
+    pieces = [slice(i * n // count, (i + 1) * n // count) for i in range(count)]
+    return _at_once(work, pieces)
+
+
+def _at_once(work, pieces):
     if THREADS == 1 or len(pieces) < 2:
         return [work(piece) for piece in pieces]
     return list(_threads().map(work, pieces))
 
 
 def product(a, b):
-    """The matrix product of two 2-D arrays; a large one in as many parts as there are threads."""
+    """The matrix product of two 2-D arrays; a large one in two parts, for two threads."""
     (m, k), n = a.shape, b.shape[1]
     if THREADS == 1 or xp is not np or m * k * n < 1 << 20:
         return a @ b
     c = np.empty((m, n), a.dtype)
+    parts = range(THREADS)
     if m > n:
-        parts = [(a[i * m // THREADS:(i + 1) * m // THREADS], b,
-                  c[i * m // THREADS:(i + 1) * m // THREADS]) for i in range(THREADS)]
+        rows = [slice(i * m // THREADS, (i + 1) * m // THREADS) for i in parts]
+        _at_once(lambda some: np.matmul(a[some], b, out=c[some]), rows)
     else:
-        parts = [(a, b[:, i * n // THREADS:(i + 1) * n // THREADS],
-                  c[:, i * n // THREADS:(i + 1) * n // THREADS]) for i in range(THREADS)]
-    list(_threads().map(lambda part: np.matmul(*part[:2], out=part[2]), parts))
+        columns = [slice(i * n // THREADS, (i + 1) * n // THREADS) for i in parts]
+        _at_once(lambda some: np.matmul(a, b[:, some], out=c[:, some]), columns)
     return c
+
+
+def channels_last(images):
+    """The same (N, C, H, W) array, lying in memory as (N, H, W, C): see conv.py for why."""
+    return xp.ascontiguousarray(images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
 
 
 @functools.cache

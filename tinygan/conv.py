@@ -23,29 +23,32 @@ Elementwise operations keep an array's memory order, so the layout travels throu
 import math
 
 from . import backend
-from .ops import tensors
+from .ops import channel_sum, tensors
 from .tensor import op
 
 
-def conv2d(x, w, stride=1, padding=0):
-    """y[n, o, i, j] = sum_{c, a, b} x[n, c, s i + a - p, s j + b - p] w[o, c, a, b].
+def conv2d(x, w, bias=None, stride=1, padding=0):
+    """y[n, o, i, j] = bias[o] + sum_{c, a, b} x[n, c, s i + a - p, s j + b - p] w[o, c, a, b].
 
-    x (N, C, H, W); w (O, C, kh, kw); stride and padding a number or (vertical, horizontal).
-    Returns (N, O, OH, OW). Raises ValueError where channels differ or the kernel does not fit.
+    x (N, C, H, W); w (O, C, kh, kw); bias (O,); stride and padding a number or (vertical,
+    horizontal). Returns (N, O, OH, OW). Raises ValueError where channels differ or the kernel does
+    not fit.
     """
     x, w = tensors(x, w)
     stride, padding = pair(stride), pair(padding)
     _check(x, w, 1, stride, padding, "conv2d")
     _output_size(x.shape[2:], w.shape[2:], stride, padding)
-    return op(_conv(x.data, w.data, stride, padding),
-              (x, lambda g, y: _transposed(g, w, stride, padding, x.shape[2:])),
-              (w, lambda g, y: conv_weight(x, g, w.shape[2:], stride, padding)))
+    return op(_conv(x.data, w.data, bias, stride, padding),
+              (x, lambda g, y: _transposed(g, w, None, stride, padding, x.shape[2:])),
+              (w, lambda g, y: conv_weight(x, g, w.shape[2:], stride, padding)),
+              (bias, lambda g, y: channel_sum(g)))
 
 
-def conv_transpose2d(y, w, stride=1, padding=0, output_padding=0):
-    """x[n, c, h, v] = sum of y[n, o, i, j] w[o, c, a, b] over all s i + a - p = h, s j + b - p = v.
+def conv_transpose2d(y, w, bias=None, stride=1, padding=0, output_padding=0):
+    """x[n, c, h, v] = bias[c] + sum of y[n, o, i, j] w[o, c, a, b] over all i, j, a, b with
+    s i + a - p = h and s j + b - p = v.
 
-    y (N, O, OH, OW); w (O, C, kh, kw). Returns (N, C, H, W) with
+    y (N, O, OH, OW); w (O, C, kh, kw); bias (C,). Returns (N, C, H, W) with
     H = (OH - 1) s - 2p + kh + output_padding, where 0 <= output_padding < s settles which of the
     sizes is meant that a convolution of stride s takes to OH.
     """
@@ -60,27 +63,28 @@ def conv_transpose2d(y, w, stride=1, padding=0, output_padding=0):
         raise ValueError(f"conv_transpose2d of an image {y.shape[2:]} by a kernel {w.shape[2:]} "
                          f"with stride {stride} and padding {padding} would have size {size}: "
                          "use a larger image or kernel, or less padding")
-    return _transposed(y, w, stride, padding, size)
+    return _transposed(y, w, bias, stride, padding, size)
 
 
-def _transposed(y, w, stride, padding, size):
-    return op(_conv_transpose(y.data, w.data, stride, padding, size),
-              (y, lambda g, x: conv2d(g, w, stride, padding)),
-              (w, lambda g, x: conv_weight(g, y, w.shape[2:], stride, padding)))
+def _transposed(y, w, bias, stride, padding, size):
+    return op(_conv_transpose(y.data, w.data, bias, stride, padding, size),
+              (y, lambda g, x: conv2d(g, w, None, stride, padding)),
+              (w, lambda g, x: conv_weight(g, y, w.shape[2:], stride, padding)),
+              (bias, lambda g, x: channel_sum(g)))
 
 
 def conv_weight(x, y, kernel, stride, padding):
     """w[o, c, a, b] = sum_{n, i, j} x[n, c, s i + a - p, s j + b - p] y[n, o, i, j],
     of size `kernel`."""
     return op(_conv_weight(x.data, y.data, kernel, stride, padding),
-              (x, lambda g, w: _transposed(y, g, stride, padding, x.shape[2:])),
-              (y, lambda g, w: conv2d(x, g, stride, padding)))
+              (x, lambda g, w: _transposed(y, g, None, stride, padding, x.shape[2:])),
+              (y, lambda g, w: conv2d(x, g, None, stride, padding)))
 
 
 # The three on arrays. Each is, for some images at a time, one product of matrices with a row of
 # windows per output pixel; it is made and used while it is in the cache.
 
-def _conv(x, w, stride, padding):
+def _conv(x, w, bias, stride, padding):
     o, c, kh, kw = w.shape
     size = _output_size(x.shape[2:], (kh, kw), stride, padding)
     matrix = w.transpose(2, 3, 1, 0).reshape(kh * kw * c, o)
@@ -88,7 +92,9 @@ def _conv(x, w, stride, padding):
 
     def some(images):
         rows = _windows(x[images], (kh, kw), stride, padding, size)
-        backend.xp.matmul(rows, matrix, out=y[images].reshape(len(rows), o))
+        columns = backend.xp.matmul(rows, matrix, out=y[images].reshape(len(rows), o))
+        if bias is not None:
+            columns += bias.data
     _in_pieces(y, len(matrix), some)
     return y.transpose(0, 3, 1, 2)
 
@@ -104,22 +110,26 @@ def _conv_weight(x, y, kernel, stride, padding):
     return matrix.reshape(*kernel, c, o).transpose(3, 2, 0, 1)
 
 
-def _conv_transpose(y, w, stride, padding, size):
+def _conv_transpose(y, w, bias, stride, padding, size):
     # what each window was made of, added up where it came from
     (o, c, kh, kw), (sh, sw), (ph, pw), (h, v) = w.shape, stride, padding, size
     n, _, oh, ow = y.shape
     y = backend.xp.ascontiguousarray(y.transpose(0, 2, 3, 1))
     matrix = w.transpose(0, 2, 3, 1).reshape(o, kh * kw * c)
     x = backend.xp.empty((n, h, v, c), y.dtype)
-    whole = max(h + ph, (oh - 1) * sh + kh), max(v + pw, (ow - 1) * sw + kw)
+    rows = max(h + ph, (oh - 1) * sh + kh)
+    steps = max(-(-(v + pw) // sw), ow - 1 + -(-kw // sw))
 
     def some(images):
         windows = (y[images].reshape(-1, o) @ matrix).reshape(-1, oh, ow, kh, kw, c)
-        frame = backend.xp.zeros((len(windows), *whole, c), y.dtype)
+        # `stride` columns of all windows lie side by side, so that they are added in one stretch
+        frame = backend.xp.zeros((len(windows), rows, steps, sw, c), y.dtype)
         for a in range(kh):
-            for b in range(kw):
-                frame[:, a:a + sh * oh:sh, b:b + sw * ow:sw] += windows[:, :, :, a, b]
-        x[images] = frame[:, ph:ph + h, pw:pw + v]
+            for b in range(0, kw, sw):
+                columns = windows[:, :, :, a, b:b + sw]
+                frame[:, a:a + sh * oh:sh, b // sw:b // sw + ow, :columns.shape[3]] += columns
+        frame = frame.reshape(-1, rows, steps * sw, c)[:, ph:ph + h, pw:pw + v]
+        x[images] = frame if bias is None else frame + bias.data
     _in_pieces(y, matrix.shape[1], some)
     return x.transpose(0, 3, 1, 2)
 
@@ -137,8 +147,8 @@ def _windows(x, kernel, stride, padding, size):
 
 
 def _in_pieces(y, columns, some):
-    """[some(images), ...] for slices of the images, so many that a matrix with `columns` columns and
-    a row for each pixel of y (N, OH, OW, O) stays in the cache."""
+    """[some(images), ...] for slices of the images, so many that a matrix with a row for each pixel
+    of y (N, OH, OW, O), and so many columns, stays in the cache."""
     return backend.in_pieces(len(y), math.prod(y.shape[1:3]) * columns * y.itemsize, some)
 
 

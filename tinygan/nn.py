@@ -223,7 +223,7 @@ class Conv2d(Module):
         self.bias = _zeros(c_out) if bias else None
 
     def forward(self, x):
-        return _plus(conv2d(x, self.weight, self.stride, self.padding), self.bias)
+        return conv2d(x, self.weight, self.bias, self.stride, self.padding)
 
 
 class ConvTranspose2d(Module):
@@ -243,16 +243,12 @@ class ConvTranspose2d(Module):
         self.bias = _zeros(c_out) if bias else None
 
     def forward(self, x):
-        return _plus(conv_transpose2d(x, self.weight, self.stride, self.padding,
-                                      self.output_padding), self.bias)
+        return conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding,
+                                self.output_padding)
 
 
 def _zeros(n):
     return Tensor(backend.xp.zeros(n, "float32"))
-
-
-def _plus(images, bias):
-    return images if bias is None else images + bias.reshape(1, -1, 1, 1)
 
 
 # Normalisation
@@ -278,23 +274,17 @@ class BatchNorm(Module):
         if x.ndim not in (2, 4) or x.shape[1] != self.n:
             raise ValueError(f"BatchNorm({self.n}) needs (m, {self.n}) or (N, {self.n}, H, W), "
                              f"got {x.shape}")
-        channels = (1, self.n, 1, 1)[:x.ndim]
-        if self.training:
-            count = x.size // self.n
-            if count < 2:
-                raise ValueError(f"BatchNorm in training needs more than one value for each "
-                                 f"channel, got {x.shape}: use a larger batch, or evaluation")
-            mean, centred, var = _moments(x, (0, 2, 3)[:x.ndim - 1])
-            self._remember(self.running_mean, mean)
-            self._remember(self.running_var, var * (count / (count - 1)))
-        else:
-            centred = x - self.running_mean.reshape(channels)
-            var = Tensor(self.running_var.reshape(channels))
-        scale = self.weight.reshape(channels) / ops.sqrt(var + self.eps)
-        return centred * scale + self.bias.reshape(channels)
-
-    def _remember(self, running, new):
-        running += self.momentum * (new.data.reshape(-1) - running)
+        if not self.training:
+            r = (self.running_var + self.eps) ** -0.5
+            return ops.scale(x, self.weight * r, self.bias - self.weight * (self.running_mean * r))
+        count = x.size // self.n
+        if count < 2:
+            raise ValueError(f"BatchNorm in training needs more than one value for each channel, "
+                             f"got {x.shape}: use a larger batch, or evaluation")
+        y, mean, var = ops.standardize(x, self.eps)
+        self.running_mean += self.momentum * (mean - self.running_mean)
+        self.running_var += self.momentum * (var * (count / (count - 1)) - self.running_var)
+        return ops.scale(y, self.weight, self.bias)
 
 
 class LayerNorm(Module):
@@ -310,15 +300,10 @@ class LayerNorm(Module):
         if x.shape[-len(self.shape):] != self.shape:
             raise ValueError(f"LayerNorm({self.shape}) needs an input whose last axes are "
                              f"{self.shape}, got {x.shape}")
-        _, centred, var = _moments(x, tuple(range(-len(self.shape), 0)))
+        axes = tuple(range(-len(self.shape), 0))
+        centred = x - x.mean(axes, keepdims=True)
+        var = (centred * centred).mean(axes, keepdims=True)
         return centred / ops.sqrt(var + self.eps) * self.weight + self.bias
-
-
-def _moments(x, axes):
-    """mean, x - mean, and the (biased) variance over `axes`, which stay as axes of size 1."""
-    mean = x.mean(axes, keepdims=True)
-    centred = x - mean
-    return mean, centred, (centred * centred).mean(axes, keepdims=True)
 
 
 # Dropout

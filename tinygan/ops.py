@@ -96,7 +96,7 @@ def leaky_relu(x, slope=0.2):
         raise ValueError(f"leaky_relu needs a slope in [0, 1], got {slope}")
     xp = backend.xp
     return op(xp.maximum(x.data * slope, x.data),
-              (x, lambda g, y: g * xp.clip(xp.sign(x.data), slope, 1.0)))
+              (x, lambda g, y: g * xp.maximum((x.data > 0).astype(x.dtype), slope)))
 
 
 def maximum(a, b):
@@ -174,6 +174,78 @@ def _image_shape(x, name):
     if x.ndim != 4:
         raise ValueError(f"{name} needs images (N, C, H, W), got {x.shape}")
     return x.shape
+
+
+# For each channel of (m, n) or of images (N, n, H, W). Channels lie last in the images' memory (see
+# conv.py), so both are a matrix with a column for each, whose sums are products with a row of ones.
+
+def scale(x, w, b=None):
+    """x * w + b for each channel; w and b (n,)."""
+    if x.ndim not in (2, 4) or x.shape[1] != w.shape[0]:
+        n = w.shape[0]
+        raise ValueError(f"{n} channels need (m, {n}) or (N, {n}, H, W), got {x.shape}")
+    y = _columns(x.data) * w.data
+    if b is not None:
+        y += b.data
+    return op(_like(y, x), (x, lambda g, y: scale(g, w)),
+              (w, lambda g, y: channel_sum(g, x)), (b, lambda g, y: channel_sum(g)))
+
+
+def channel_sum(x, y=None):
+    """The sum of x, or of x * y, over all axes but that of the channels: (n,)."""
+    if y is None:
+        return op(_sums(_columns(x.data)), (x, lambda g, _: broadcast_to(_row(g, x), x.shape)))
+    return op(_sums(_columns(x.data), _columns(y.data)),
+              (x, lambda g, _: scale(y, g)), (y, lambda g, _: scale(x, g)))
+
+
+def standardize(x, eps):
+    """y = (x - mean) / sqrt(var + eps) for each channel; also the arrays mean and var, (n,)."""
+    a = _columns(x.data)
+    mean = _sums(a) * (1 / len(a))
+    y = a - mean
+    var = _sums(y, y) * (1 / len(a))
+    r = (var + eps) ** -0.5
+    y *= r
+
+    def rule(g, y):
+        return _project(g, y, op(r, (x, lambda h, r: scale(y, h * r * r * (-1 / len(a))))))
+    return op(_like(y, x), (x, rule)), mean, var
+
+
+def _project(g, y, r):
+    """r (g - mean(g) - y mean(g y)): standardize's gradient. In g it is its own adjoint."""
+    a, b = _columns(g.data), _columns(y.data)
+    z = b * (_sums(a, b) * (-1 / len(a)))
+    z += a
+    z -= _sums(a) * (1 / len(a))
+    z *= r.data
+    n = len(a)
+    return op(_like(z, g), (g, lambda h, z: _project(h, y, r)),
+              (y, lambda h, z: -scale(scale(h, channel_sum(g, y)) + scale(g, channel_sum(h, y)),
+                                      r * (1 / n))),
+              (r, lambda h, z: channel_sum(h, z) / r))
+
+
+def _columns(a):
+    return a if a.ndim == 2 else a.transpose(0, 2, 3, 1).reshape(-1, a.shape[1])
+
+
+def _like(columns, x):
+    if x.ndim == 2:
+        return columns
+    n, c, h, w = x.shape
+    return columns.reshape(n, h, w, c).transpose(0, 3, 1, 2)
+
+
+def _row(v, x):
+    return v.reshape(1, -1, *[1] * (x.ndim - 2))
+
+
+def _sums(a, b=None):
+    if b is None:
+        return backend.xp.ones(len(a), a.dtype) @ a
+    return backend.xp.einsum("ij,ij->j", a, b)
 
 
 # Products

@@ -139,7 +139,9 @@ class Tensor:
 
     def reshape(x, *shape):
         shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
-        return op(x.data.reshape(shape), (x, lambda g, y: g.reshape(x.shape)))
+        data = x.data.reshape(shape)
+        return op(backend.channels_last(data) if data.ndim == 4 else data,
+                  (x, lambda g, y: g.reshape(x.shape)))
 
     def transpose(x, *axes):
         """Axes in the order `axes`; reversed if none are given."""
