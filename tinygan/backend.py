@@ -94,9 +94,9 @@ def in_pieces(n, size, work):
 
     The pieces do not depend on the number of threads, and so neither do the results.
     """
-    if xp is not np:
+    if xp is not np or n * size < CACHE // 8:       # too small to be worth a thread's attention
         return [work(slice(0, n))]
-    count = min(n, -(-n * size // CACHE // 4) * 4)      # fours, to be shared out evenly
+    count = min(n, -(-n * size // CACHE // 4) * 4)  # fours, to be shared out evenly
     pieces = [slice(i * n // count, (i + 1) * n // count) for i in range(count)]
     return _at_once(work, pieces)
 

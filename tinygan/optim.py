@@ -17,6 +17,8 @@ class Optimizer:
 
     def __init__(self, parameters, lr):
         self.parameters = list(parameters)
+        for p in self.parameters:           # so that a flat view of it is a view
+            p.data = backend.xp.asarray(p.data, order="C")
         self.lr = lr
         self.t = 0
         self.state = {name: [backend.xp.zeros_like(p.data) for p in self.parameters]
@@ -35,7 +37,10 @@ class Optimizer:
         lr = at(self.lr, self.t)
         self.t += 1
         for p, g, *averages in zip(self.parameters, grads, *self.state.values()):
-            self.update(p.data, g.data, lr, *averages)
+            # an update goes over its arrays many times: in pieces, they stay in the cache
+            flat = [a.reshape(-1) for a in (p.data, g.data, *averages)]
+            backend.in_pieces(p.size, 8 * p.data.itemsize,
+                              lambda piece: self.update(lr, *[a[piece] for a in flat]))
 
 
 class SGD(Optimizer):
@@ -48,7 +53,7 @@ class SGD(Optimizer):
         super().__init__(parameters, lr)
         self.momentum = momentum
 
-    def update(self, p, g, lr, v):
+    def update(self, lr, p, g, v):
         v *= at(self.momentum, self.t - 1)
         v -= lr * g
         p += v
@@ -64,7 +69,7 @@ class RMSProp(Optimizer):
         super().__init__(parameters, lr)
         self.rho, self.eps = rho, eps
 
-    def update(self, p, g, lr, s):
+    def update(self, lr, p, g, s):
         s *= self.rho
         s += (1 - self.rho) * g * g
         p -= lr * g / (backend.xp.sqrt(s) + self.eps)
@@ -82,12 +87,10 @@ class Adam(Optimizer):
         super().__init__(parameters, lr)
         self.betas, self.eps = betas, eps
 
-    def update(self, p, g, lr, m, v):
+    def update(self, lr, p, g, m, v):
         beta1, beta2 = self.betas
-        m *= beta1
-        m += (1 - beta1) * g
-        v *= beta2
-        v += (1 - beta2) * g * g
+        m += (1 - beta1) * (g - m)
+        v += (1 - beta2) * (g * g - v)
         # both corrections as numbers, so that m' and v' are never written out
         root = backend.xp.sqrt(v) * (1 / math.sqrt(1 - beta2 ** self.t)) + self.eps
         p -= lr / (1 - beta1 ** self.t) * m / root
