@@ -3,10 +3,10 @@
     python examples/benchmark.py                              four workloads, 20 rounds: two minutes
     python examples/benchmark.py --workload gan --rounds 5
 
-An iteration is one step of each player (wgan_gp: one step of the critic). tinygan, PyTorch (where it
-is installed) and the products alone each run in a process of their own, and the processes take turns:
-a round is five iterations of each, one after the other, so that what else the machine does meets all
-three alike. Each figure is the median over the rounds; the ratios are taken round by round.
+An iteration is one step of each player (wgan_gp: one step of the critic). tinygan, PyTorch (where
+it is installed) and the products alone each run in a process of their own, and the processes take
+turns: a round is five iterations of each, one after the other, so that what else the machine does
+meets all three alike. Each figure is the median over the rounds; ratios are taken round by round.
 """
 
 import argparse
@@ -31,14 +31,13 @@ def tinygan_iteration(workload, backend):
     from tinygan import Tensor, grad, nn, ops, optim, rng
     from tinygan.games import GAN
     from tinygan.play import d_step, g_step
-    if backend:
-        tinygan.use(backend)
+    tinygan.use(backend)
     m = BATCH[workload]
     x = Tensor(rng.uniform(0, 1, (m, 1, 28, 28)))
     if workload == "gan":
         import gan_mnist
         import numpy as np
-        G, D, d_opt, g_opt = gan_mnist.paper(np.random.randint(0, 256, (1000, 1, 28, 28)))
+        G, D, d_opt, g_opt = gan_mnist.paper(np.random.randint(0, 256, (1000, 1, 28, 28)), m)
     else:
         convolution = SpectralConv2d if workload == "sngan" else nn.Conv2d
         norm = [nn.BatchNorm(128)] if workload == "dcgan" else []
@@ -72,8 +71,7 @@ def tinygan_iteration(workload, backend):
 
 def SpectralConv2d(*args):
     """A convolution whose weight matrix has largest singular value 1 (Miyato et al. 2018)."""
-    import tinygan.nn as nn
-    from tinygan import Tensor, backend
+    from tinygan import Tensor, backend, nn
     from tinygan.conv import conv2d
 
     class Layer(nn.Conv2d):
@@ -194,10 +192,10 @@ def products(workload):
 
 def products_iteration(workload, backend):
     import tinygan
-    if backend:
-        tinygan.use(backend)
+    tinygan.use(backend)
     ones = tinygan.backend.xp.ones
-    operands = [(ones((m, k), "float32"), ones((k, n), "float32")) for m, k, n in products(workload)]
+    operands = [(ones((m, k), "float32"), ones((k, n), "float32"))
+                for m, k, n in products(workload)]
 
     def iteration():
         for a, b in operands:
@@ -234,8 +232,7 @@ def synchronize(backend, library):
 
 class Worker:
     def __init__(self, library, workload, backend):
-        command = [sys.executable, __file__, "--serve", library, "--workload", workload]
-        command += ["--backend", backend] if backend else []
+        command = [sys.executable, __file__, "serve", library, workload, backend]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True)
 
@@ -264,7 +261,7 @@ def measure(workload, rounds, backend):
     times = {library: [] for library in workers}
     for _ in range(rounds):
         for library, worker in workers.items():
-            time.sleep(0.2)                     # the others' threads spin on after their last product
+            time.sleep(0.2)                     # the others' threads spin on for a while
             times[library].append(worker.milliseconds(5))
     return {library: (times[library], worker.peak_memory()) for library, worker in workers.items()}
 
@@ -285,18 +282,18 @@ def processor():
 
 
 def main():
+    import tinygan
+    from tinygan import run
     flags = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--workload", choices=BATCH, nargs="+", default=list(BATCH))
-    flags.add_argument("--rounds", type=int, default=20)
-    flags.add_argument("--backend", choices=["numpy", "cupy"], default=None)
+    flags.add_argument("--rounds", type=run.positive, default=20)
+    flags.add_argument("--backend", choices=["numpy", "cupy"], default="numpy")
     flags.add_argument("--dry-run", action="store_true", help="one round of one workload")
-    flags.add_argument("--serve", choices=LIBRARIES, help=argparse.SUPPRESS)
     args = flags.parse_args()
-    if args.serve:
-        return serve(args.serve, args.workload[0], args.backend)
     if args.dry_run:
         args.workload, args.rounds = ["gan"], 1
+    tinygan.use(args.backend)           # complains here, not in the workers
 
     import numpy
     torch = importlib.metadata.version("torch") if importlib.util.find_spec("torch") else None
@@ -318,4 +315,8 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["serve"]:      # PyTorch's worker imports nothing of tinygan
+        serve(*sys.argv[2:])
+    else:
+        from tinygan import run
+        run.main(main)

@@ -3,8 +3,8 @@
     python examples/gan_mnist.py            the recipe: digits in three minutes on two cores
     python examples/gan_mnist.py --paper    the paper's networks and settings, 20 epochs
 
-Pictures go to --out: samples.png, 64 samples from noise that stays the same all along, and ten times
-on the way samples-STEP.png.
+Pictures go to --out: samples.png, 64 samples from noise that stays the same all along, and ten
+times on the way samples-STEP.png.
 """
 
 import os
@@ -44,7 +44,7 @@ def recipe(steps):
     return G, D, d_opt, g_opt
 
 
-def paper(images):
+def paper(images, batch_size):
     """The networks and settings of the paper's MNIST experiment, as its code has them
     (goodfeli/adversarial, mnist.yaml)."""
     init = nn.uniform(0.05)
@@ -61,8 +61,7 @@ def paper(images):
         nn.Dropout(0.2), nn.Maxout(784, 240, pieces=5, init=init),
         nn.Dropout(0.5), nn.Maxout(240, 240, pieces=5, init=init),
         nn.Dropout(0.5), nn.Dense(240, 1, init=init))
-    epoch = len(images) // 100
-    momentum = optim.linear(0.5, 0.7, 250 * epoch)
+    momentum = optim.linear(0.5, 0.7, 250 * len(images) / batch_size)       # over 250 epochs
     sgd = lambda player, lr: optim.SGD(
         player.parameters(), optim.exponential(lr, 1 / 1.000004, floor=1e-6), momentum)
     return G, D, sgd(D, 0.05), sgd(G, 0.1)          # .05: the code halves D's loss
@@ -84,7 +83,7 @@ def main():
 
     with run.started(args) as data:
         images = data.train.images
-        G, D, d_opt, g_opt = paper(images) if args.paper else recipe(args.steps)
+        G, D, d_opt, g_opt = paper(images, args.batch_size) if args.paper else recipe(args.steps)
         game = GAN(G, D, g_loss=args.g_loss)
         game.d_steps = args.k
         batches = Minibatches(images, args.batch_size)
@@ -97,7 +96,7 @@ def main():
                 run.save_samples(os.path.join(args.out, f"samples-{i + 1:06}.png"), G, z)
         picture = os.path.join(args.out, "samples.png")
         run.save_samples(picture, G, z)
-        print(f"samples: {picture}")
+        print("dry run: all done once, nothing kept" if args.dry_run else f"samples: {picture}")
 
 
 if __name__ == "__main__":

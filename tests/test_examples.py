@@ -8,8 +8,13 @@ import sys
 
 import pytest
 
-from tinygan.run import Progress
+from tinygan import Tensor, nn, rng
+from tinygan.data import mnist
+from tinygan.run import Progress, save_samples
 
+import numpy as np
+
+from test_data import idx, write
 from test_image import read_png
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -22,6 +27,7 @@ def run(script, *flags, cwd, **environment):
     """The finished process; it can reach no network and no cache of the user's."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(cwd / "cache"),
                    "LOCALAPPDATA": str(cwd / "cache"), "https_proxy": "http://127.0.0.1:9",
+                   "no_proxy": "", "NO_PROXY": "",
                    "OPENBLAS_NUM_THREADS": "2", **environment}
     return subprocess.run([sys.executable, ROOT / "examples" / script, *map(str, flags)], cwd=cwd,
                           env=environment, capture_output=True, text=True, timeout=120)
@@ -50,12 +56,50 @@ def test_benchmark_dry_run(tmp_path):
     assert name == "gan" and float(ours) > 0
 
 
-@pytest.mark.parametrize("flags", [["--paper"], ["--paper", "--order", "alternating"],
-                                   ["--k", 2, "--g-loss", "saturating"],
-                                   ["--order", "simultaneous"]])
-def test_gan_mnist_settings(flags, tmp_path):
-    process = run("gan_mnist.py", "--dry-run", *flags, cwd=tmp_path)
-    assert process.returncode == 0, process.stderr
+def test_every_setting_of_gan_mnist_makes_a_difference(tmp_path):
+    """Pictures after two steps from the same seed differ between any two settings."""
+    settings = [[], ["--k", 2], ["--g-loss", "saturating"], ["--order", "simultaneous"],
+                ["--paper"], ["--paper", "--order", "alternating"]]
+    pictures = []
+    for i, flags in enumerate(settings):
+        out = tmp_path / str(i)
+        flags = [*flags, "--steps", 2] + (["--batch-size", 16] if "--paper" not in flags else [])
+        process = run("gan_mnist.py", *flags, "--out", out, cwd=tmp_path)
+        assert process.returncode == 0, process.stderr
+        pictures.append((out / "samples.png").read_bytes())
+    assert len(set(pictures)) == len(settings)
+
+
+def test_paper_has_the_papers_batch_size(tmp_path):
+    """100: with 99 training images there is no minibatch."""
+    images, labels = np.zeros((118, 28, 28), np.uint8), np.zeros(118, np.uint8)     # 19 to validate
+    folder = write(tmp_path / "data", dict(zip(mnist.FILES, map(idx, [images, labels] * 2))))
+    line = refusal("gan_mnist.py", "--paper", "--data", folder, cwd=tmp_path)
+    assert "99 examples" in line and "minibatch of 100" in line
+
+
+def test_samples_do_not_depend_on_their_neighbours(tmp_path):
+    """save_samples shows G evaluating, and leaves it as it was."""
+    G = nn.Sequential(nn.Dense(3, 4), nn.BatchNorm(4), nn.Sigmoid(), nn.Reshape(1, 2, 2))
+    G(Tensor(rng.normal((8, 3))))
+    z, before = rng.normal((2, 3)), G.state_dict()
+    save_samples(tmp_path / "both.png", G, Tensor(z))
+    save_samples(tmp_path / "first.png", G, Tensor(z[:1]))
+    both, first = read_png(tmp_path / "both.png"), read_png(tmp_path / "first.png")
+    assert (both[:, :first.shape[1]] == first).all()
+    assert all(part.training for _, part in G.modules())
+    assert all((value == before[name]).all() for name, value in G.state_dict().items())
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+def test_full_disk_and_closed_pipe_end_in_one_line(tmp_path):
+    command = [sys.executable, ROOT / "examples" / "gan_mnist.py", "--dry-run"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with open("/dev/full", "w") as full:
+        process = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True,
+                                 timeout=60, env=environment)
+    assert process.returncode != 0 and "No space left" in process.stderr
+    assert "Traceback" not in process.stderr
 
 
 def test_gan_mnist_offline_trains_on_the_sample_and_repeats_bit_for_bit(tmp_path):
@@ -87,7 +131,9 @@ def test_bad_input_is_one_sentence(tmp_path):
             (["--seed", "x"], ["--seed", "'x'"]),
             (["--k", 0], ["--k", "'0'"]),
             (["--backend", "torch"], ["'torch'", "numpy", "cupy"]),
-            (["--backend", "cupy"], ["cupy", "pip install 'tinygan[cuda12]'"]),
+            (["--backend", "cupy"], ["cupy", "pip install cupy-cuda12x"]),
+            (["--order", "simultaneous", "--k", 5, "--dry-run"], ["simultaneous", "5"]),
+            (["--batch-size", 1, "--dry-run"], ["BatchNorm", "larger batch"]),
             (["--g-loss", "hinge"], ["'hinge'", "saturating"]),
             (["--data", tmp_path / "nowhere"], ["nowhere", "train-images-idx3-ubyte"]),
             (["--out", tmp_path / "file" / "out", "--steps", 1], ["file/out", "--out"])]:

@@ -164,6 +164,29 @@ def test_a_step_is_a_function_of_its_arguments():
     assert results[0][0] == results[1][0] and same(results[0][1], results[1][1])
 
 
+def test_what_is_yielded_holds_no_graph():
+    """Or all of a step's arrays would be kept for as long as its loss is looked at."""
+    game = small_game()
+    d_opt, g_opt = optim.SGD(game.d_parameters(), 0.1), optim.SGD(game.g_parameters(), 0.1)
+    for order in ("alternating", "simultaneous"):
+        for _, d_loss, g_loss in play(game, points(), d_opt, g_opt, 5, rng, 1, order=order):
+            assert d_loss.parents == g_loss.parents == ()
+
+
+def test_minibatches_may_be_tuples_with_labels():
+    labels = backend.xp.arange(5)
+    data = iter([(x, labels) for x, _ in zip(points(), range(3))])
+    x, z, _ = draw(small_game(), data, 5, rng, 0)
+    assert type(x) is tuple and type(x[0]) is Tensor and x[1] is labels
+
+
+def test_the_number_of_steps_is_checked():
+    game = small_game()
+    game.d_steps = lambda i: 0
+    assert "d_steps is 0" in error_of(lambda: next(play(game, points(), None, None, 5, rng, 1)))
+    assert "-1" in error_of(lambda: next(play(game, points(), None, None, 5, rng, -1)))
+
+
 def test_unknown_order_is_refused():
     message = error_of(lambda: next(play(small_game(), points(), None, None, 5, rng, 1,
                                          order="G first")))

@@ -7,7 +7,7 @@ and far below the error of any wrong rule, which is of the order of the gradient
 import numpy as np
 import pytest
 
-from tinygan import check_grads, nn, ops
+from tinygan import Tensor, backend, check_grads, grad, nn, ops
 from tinygan.conv import conv2d, conv_transpose2d, conv_weight, pair
 from tinygan.tensor import broadcast_to, sum_to
 
@@ -138,6 +138,40 @@ CONVOLUTIONS = [((5, 6), (3, 3), 1, 0), ((7, 7), (4, 4), 2, 1), ((8, 6), (4, 4),
 def test_operation(name):
     f, arrays = OPERATIONS[name]
     check_grads(f, *arrays)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_shapes(seed):
+    """Elementwise functions, and sums over random axes, of random shapes, broadcast at random."""
+    random = np.random.default_rng(seed)
+    shape = tuple(random.integers(1, 5, size=seed % 5).tolist())
+    other = tuple(n if random.random() < 0.5 else 1 for n in shape)
+    other = other[random.integers(len(shape) + 1):]
+    axes = tuple(i for i in range(len(shape)) if random.random() < 0.5)
+    for f in (ops.exp, ops.sigmoid, ops.softplus, ops.leaky_relu, lambda x: (x * x).sum(axes),
+              lambda x: x.mean(axes, keepdims=True) * x, lambda x: x.transpose() ** 3):
+        check_grads(f, normal(*shape, seed=seed))
+    for f in (lambda a, b: a / b, lambda a, b: a * b + b, ops.maximum):
+        check_grads(f, normal(*shape, seed=seed), positive(*other, seed=seed))
+        check_grads(f, normal(*other, seed=seed), positive(*shape, seed=seed))
+
+
+@pytest.mark.parametrize("name", [*OPERATIONS, *LAYERS])
+def test_float32_in_float32_out_at_both_orders(name):
+    if name in OPERATIONS:
+        f, arrays = OPERATIONS[name]
+        xs = [tensor(a, "float32") if a.dtype.kind == "f" else backend.xp.asarray(a)
+              for a in arrays]
+        parameters = []
+    else:
+        layer, shape = LAYERS[name]
+        f, xs = layer(), [tensor(normal(*shape), "float32")]
+        parameters = f.parameters()
+    wanted = [x for x in xs if type(x) is Tensor] + parameters
+    y = f(*xs)
+    first = grad((y * y).sum(), wanted, create_graph=True)
+    second = grad(sum((g * g).sum() for g in first), wanted, unused="zeros")
+    assert {t.dtype.name for t in (y, *first, *second)} == {"float32"}
 
 
 def test_standardize_to_third_order():

@@ -16,11 +16,13 @@ import ctypes
 import functools
 import os
 import sys
+import threading
 
 # With matrix products on one thread each, several parts of a layer run at once, copies as well as
 # products: see in_pieces. OpenBLAS reads this once, when numpy is imported; who has imported it
 # before, or has set the variable, gets the products' own threads instead.
-_first = "numpy" not in sys.modules and "OPENBLAS_NUM_THREADS" not in os.environ
+_first = ("numpy" not in sys.modules and "OPENBLAS_NUM_THREADS" not in os.environ
+          and "OMP_NUM_THREADS" not in os.environ)
 if _first:
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
@@ -30,14 +32,16 @@ if _first:
     del os.environ["OPENBLAS_NUM_THREADS"]      # no business of the processes that this one starts
 
 # Arrays of megabytes come and go with each operation. The C library would return each to the system
-# and have fresh, zeroed pages mapped in for the next, which costs more than the arithmetic: tell it
-# to keep up to 1 GB (where it is glibc; -3 is M_MMAP_THRESHOLD, -1 M_TRIM_THRESHOLD of malloc.h).
-with contextlib.suppress(AttributeError, OSError, TypeError):
-    for _option in (-3, -1):
-        ctypes.CDLL(None).mallopt(_option, 1 << 30)
+# and have fresh, zeroed pages mapped in for the next, which costs more than the arithmetic; glibc
+# can be told to keep what is freed, up to 1 GB. (The numbers are those of malloc.h; 32 MB is the
+# most that older versions take.)
+with contextlib.suppress(AttributeError, OSError, TypeError):       # another C library
+    M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 32 << 20)
+    ctypes.CDLL(None).mallopt(M_TRIM_THRESHOLD, 1 << 30)
 
 _cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-THREADS = _cores if _first else 1
+THREADS = min(_cores, 8) if _first else 1       # layers of this size have no work for more
 CACHE = 1 << 21     # bytes of a processor's own cache that a piece of work may fill
 
 xp = np
@@ -72,8 +76,8 @@ def _working_cupy():
         import cupy
     except ImportError as error:
         raise UserError(
-            f"the cupy backend needs cupy ({error}): pip install 'tinygan[cuda12]' for CUDA 12 or "
-            "'tinygan[cuda13]' for CUDA 13, or choose the numpy backend") from None
+            f"the cupy backend needs cupy ({error}): pip install cupy-cuda12x or cupy-cuda13x, by "
+            "your CUDA version, or choose the numpy backend") from None
     try:
         cupy.zeros(1) + 1
     except Exception as error:      # no driver, no device, wrong CUDA: each its own exception class
@@ -85,7 +89,12 @@ def _working_cupy():
 
 def to_numpy(array):
     """`array` as a numpy array on the host (the same one if it is there already)."""
-    return array if isinstance(array, np.ndarray) else xp.asnumpy(array)
+    if isinstance(array, np.ndarray):
+        return array
+    if not isinstance(array, xp.ndarray):
+        raise TypeError(f"to_numpy takes an array, got a {type(array).__name__}: a Tensor has "
+                        ".numpy()")
+    return xp.asnumpy(array)
 
 
 def in_pieces(n, size, work):
@@ -102,24 +111,25 @@ def in_pieces(n, size, work):
 
 
 def _at_once(work, pieces):
-    if THREADS == 1 or len(pieces) < 2:
+    # a thread that waited for others to take its pieces could wait for ever: it does them itself
+    if THREADS == 1 or len(pieces) < 2 or threading.current_thread().name.startswith("tinygan"):
         return [work(piece) for piece in pieces]
     return list(_threads().map(work, pieces))
 
 
 def product(a, b):
-    """The matrix product of two 2-D arrays; a large one in two parts, for two threads."""
+    """The matrix product of two 2-D arrays; a large one in a part for each thread (on which its
+    rounding depends, as it does with the product's own threads)."""
     (m, k), n = a.shape, b.shape[1]
-    if THREADS == 1 or xp is not np or m * k * n < 1 << 20:
+    count = min(THREADS, m * k * n >> 20)       # fewer multiplications are not worth a thread
+    if xp is not np or count < 2:
         return a @ b
-    c = np.empty((m, n), a.dtype)
-    parts = range(THREADS)
+    c, size = np.empty((m, n), a.dtype), max(m, n)
+    parts = [slice(i * size // count, (i + 1) * size // count) for i in range(count)]
     if m > n:
-        rows = [slice(i * m // THREADS, (i + 1) * m // THREADS) for i in parts]
-        _at_once(lambda some: np.matmul(a[some], b, out=c[some]), rows)
+        _at_once(lambda rows: np.matmul(a[rows], b, out=c[rows]), parts)
     else:
-        columns = [slice(i * n // THREADS, (i + 1) * n // THREADS) for i in parts]
-        _at_once(lambda some: np.matmul(a, b[:, some], out=c[:, some]), columns)
+        _at_once(lambda columns: np.matmul(a, b[:, columns], out=c[:, columns]), parts)
     return c
 
 
@@ -132,7 +142,7 @@ def channels_last(images):
 def _threads():
     if hasattr(os, "register_at_fork"):     # a forked process has none of its parent's threads
         os.register_at_fork(after_in_child=_threads.cache_clear)
-    return concurrent.futures.ThreadPoolExecutor(THREADS)
+    return concurrent.futures.ThreadPoolExecutor(THREADS, thread_name_prefix="tinygan")
 
 
 class Random:

@@ -21,9 +21,10 @@ Elementwise operations keep an array's memory order, so the layout travels throu
 """
 
 import math
+import operator
 
 from . import backend
-from .ops import channel_sum, tensors
+from .ops import channel_sum, check_bias, tensors
 from .tensor import op
 
 
@@ -34,9 +35,10 @@ def conv2d(x, w, bias=None, stride=1, padding=0):
     horizontal). Returns (N, O, OH, OW). Raises ValueError where channels differ or the kernel does
     not fit.
     """
-    x, w = tensors(x, w)
+    x, w, bias = tensors(x, w, bias)
     stride, padding = pair(stride), pair(padding)
     _check(x, w, 1, stride, padding, "conv2d")
+    check_bias(bias, w.shape[0])
     _output_size(x.shape[2:], w.shape[2:], stride, padding)
     return op(_conv(x.data, w.data, bias, stride, padding),
               (x, lambda g, y: _transposed(g, w, None, stride, padding, x.shape[2:])),
@@ -45,16 +47,17 @@ def conv2d(x, w, bias=None, stride=1, padding=0):
 
 
 def conv_transpose2d(y, w, bias=None, stride=1, padding=0, output_padding=0):
-    """x[n, c, h, v] = bias[c] + sum of y[n, o, i, j] w[o, c, a, b] over all i, j, a, b with
-    s i + a - p = h and s j + b - p = v.
+    """x[n, c, h, v] = bias[c] + sum of y[n, o, i, j] w[o, c, a, b] over all o, i, j, a, b
+    with s i + a - p = h and s j + b - p = v.
 
     y (N, O, OH, OW); w (O, C, kh, kw); bias (C,). Returns (N, C, H, W) with
     H = (OH - 1) s - 2p + kh + output_padding, where 0 <= output_padding < s settles which of the
     sizes is meant that a convolution of stride s takes to OH.
     """
-    y, w = tensors(y, w)
+    y, w, bias = tensors(y, w, bias)
     stride, padding, extra = pair(stride), pair(padding), pair(output_padding)
     _check(y, w, 0, stride, padding, "conv_transpose2d")
+    check_bias(bias, w.shape[1])
     if any(not 0 <= e < s for e, s in zip(extra, stride)):
         raise ValueError(f"output_padding {extra} must be at least 0 and below the stride {stride}")
     size = tuple((n - 1) * s - 2 * p + k + e
@@ -155,8 +158,21 @@ def _in_pieces(y, columns, some):
 # Sizes
 
 def pair(v):
-    """A number or a pair as a pair: (vertical, horizontal)."""
-    return (v, v) if isinstance(v, int) else tuple(v)
+    """A whole number or a pair of them as a pair: (vertical, horizontal)."""
+    try:
+        a, b = v if isinstance(v, (tuple, list)) else (v, v)
+        return operator.index(a), operator.index(b)
+    except (TypeError, ValueError):
+        raise ValueError(f"a whole number or two, (vertical, horizontal), are needed, got {v!r}"
+                         ) from None
+
+
+def kernel_pair(v):
+    """The size of a kernel as a pair; at least 1 each way."""
+    kernel = pair(v)
+    if min(kernel) < 1:
+        raise ValueError(f"a kernel is at least 1x1, got {kernel}")
+    return kernel
 
 
 def _output_size(image, kernel, stride, padding):

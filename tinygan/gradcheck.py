@@ -11,6 +11,8 @@ second order, and so on.
 
 import copy
 
+import numpy as np
+
 from . import backend
 from .backend import Random
 from .nn import Module, dropout_from
@@ -32,13 +34,16 @@ def check_grads(f, *arrays, order=2, tolerance=1e-6, seed=0):
     Raises AssertionError naming the input, the order and both values, or the input on a kink.
     """
     random = Random(seed)
-    arrays = [a.data if type(a) is Tensor else backend.xp.asarray(a) for a in arrays]
+    arrays = [a.data if type(a) is Tensor else backend.xp.asarray(
+        np.asarray(a, "float64") if isinstance(a, (int, float, list)) else a) for a in arrays]
     names = [f"input {i}" for i in range(len(arrays))]
     if isinstance(f, Module):
         f, parameters = _as_function(f, len(arrays), random)
         arrays += parameters.values()
         names += parameters
     checked = [i for i, a in enumerate(arrays) if a.dtype.kind == "f"]
+    if not checked:
+        raise ValueError("check_grads needs at least one array of floats to differentiate by")
 
     def of_floats(*xs):
         inputs = list(arrays)
@@ -116,7 +121,8 @@ def _as_function(module, n_inputs, random):
             if type(value) is Tensor:
                 places.setdefault(value, []).append((part, name, prefix))
             elif isinstance(value, backend.xp.ndarray):
-                buffers.append((part, name, value.astype("float64")))
+                exact = value.dtype.kind == "f"
+                buffers.append((part, name, value.astype("float64") if exact else value))
 
     def f(*inputs):
         for parameter, owners in zip(inputs[n_inputs:], places.values()):

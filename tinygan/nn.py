@@ -12,7 +12,7 @@ import numpy as np
 
 from . import backend, ops
 from .backend import UserError, rng
-from .conv import conv2d, conv_transpose2d, pair
+from .conv import conv2d, conv_transpose2d, kernel_pair, pair
 from .tensor import Tensor, no_grad
 
 
@@ -27,9 +27,10 @@ class Module:
     def parts(self):
         """(name, Module) of each part, in the order in which they were set."""
         for name, value in vars(self).items():
-            for i, part in enumerate(value) if isinstance(value, list) else [("", value)]:
+            several = isinstance(value, (list, tuple))
+            for i, part in enumerate(value) if several else [("", value)]:
                 if isinstance(part, Module):
-                    yield f"{name}.{i}" if isinstance(value, list) else name, part
+                    yield f"{name}.{i}" if several else name, part
 
     def modules(self, prefix=""):
         """(prefix of its names, Module) of this Module and everything inside it."""
@@ -139,7 +140,8 @@ class Sequential(Module):
         self.layers = list(layers)
 
     def parts(self):
-        return ((str(i), layer) for i, layer in enumerate(self.layers))
+        for name, part in super().parts():
+            yield name.removeprefix("layers."), part
 
     def forward(self, x):
         for layer in self.layers:
@@ -160,7 +162,7 @@ def uniform(a):
 
 def normal(std):
     """N(0, std^2)."""
-    return lambda shape, fan_in, fan_out: rng.normal(shape) * std
+    return lambda shape, fan_in, fan_out: rng.normal(shape) * float(std)
 
 
 def constant(value):
@@ -200,6 +202,8 @@ class Maxout(Module):
     """
 
     def __init__(self, n_in, n_out, pieces, init=glorot):
+        if pieces < 1:
+            raise ValueError(f"Maxout is the largest of at least 1 pieces, got {pieces}")
         self.n_in, self.n_out, self.pieces = n_in, n_out, pieces
         self.weight = Tensor(init((pieces * n_out, n_in), n_in, n_out))
         self.bias = _zeros(pieces * n_out)
@@ -216,7 +220,7 @@ class Conv2d(Module):
     """
 
     def __init__(self, c_in, c_out, kernel, stride=1, padding=0, bias=True, init=glorot):
-        self.c_in, self.c_out, self.kernel = c_in, c_out, pair(kernel)
+        self.c_in, self.c_out, self.kernel = c_in, c_out, kernel_pair(kernel)
         self.stride, self.padding = pair(stride), pair(padding)
         area = math.prod(self.kernel)
         self.weight = Tensor(init((c_out, c_in, *self.kernel), c_in * area, c_out * area))
@@ -235,7 +239,7 @@ class ConvTranspose2d(Module):
 
     def __init__(self, c_in, c_out, kernel, stride=1, padding=0, output_padding=0, bias=True,
                  init=glorot):
-        self.c_in, self.c_out, self.kernel = c_in, c_out, pair(kernel)
+        self.c_in, self.c_out, self.kernel = c_in, c_out, kernel_pair(kernel)
         self.stride, self.padding = pair(stride), pair(padding)
         self.output_padding = pair(output_padding)
         area = math.prod(self.kernel)
@@ -279,7 +283,7 @@ class BatchNorm(Module):
             return ops.scale(x, self.weight * r, self.bias - self.weight * (self.running_mean * r))
         count = x.size // self.n
         if count < 2:
-            raise ValueError(f"BatchNorm in training needs more than one value for each channel, "
+            raise UserError(f"BatchNorm in training needs more than one value for each channel, "
                              f"got {x.shape}: use a larger batch, or evaluation")
         y, mean, var = ops.standardize(x, self.eps)
         self.running_mean += self.momentum * (mean - self.running_mean)
@@ -389,7 +393,7 @@ class Flatten(Module):
     """(m, ...) -> (m, n)."""
 
     def forward(self, x):
-        return x.reshape(len(x.data), -1)
+        return x.reshape(len(x.data), math.prod(x.shape[1:]))
 
 
 class Reshape(Module):

@@ -76,10 +76,14 @@ def cross_entropy(logits, labels):
 
     logits (m, classes); labels (m,) integers 0 ... classes - 1.
     """
-    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
-        raise ValueError(f"cross_entropy needs logits (m, classes) and m integer labels, "
-                         f"got {logits.shape} and {labels.shape}")
+    shape = getattr(labels, "shape", None)
+    if logits.ndim != 2 or shape != logits.shape[:1]:
+        raise ValueError(f"cross_entropy needs logits (m, classes) and an array of m labels, got "
+                         f"{logits.shape} and {type(labels).__name__} of shape {shape}")
     one_hot = labels[:, None] == backend.xp.arange(logits.shape[1])
+    if backend.xp.__name__ == "numpy" and not one_hot.any(1).all():     # a GPU would be waited for
+        raise ValueError(f"cross_entropy with {logits.shape[1]} classes needs labels from 0 to "
+                         f"{logits.shape[1] - 1}, got {labels.min()} to {labels.max()}")
     return -(log_softmax(logits) * one_hot).sum() * (1 / len(labels))
 
 
@@ -94,7 +98,7 @@ def leaky_relu(x, slope=0.2):
     """max(x, slope x) for 0 <= slope <= 1, with derivative `slope` at 0."""
     if not 0 <= slope <= 1:
         raise ValueError(f"leaky_relu needs a slope in [0, 1], got {slope}")
-    xp = backend.xp
+    xp, slope = backend.xp, float(slope)
     return op(xp.maximum(x.data * slope, x.data),
               (x, lambda g, y: g * xp.maximum((x.data > 0).astype(x.dtype), slope)))
 
@@ -121,6 +125,7 @@ def _extremum(f, a, b):
 
 def clip(x, low, high):
     """x limited to [low, high], with derivative 1 inside and at the bounds."""
+    low, high = float(low), float(high)
     return op(backend.xp.clip(x.data, low, high),
               (x, lambda g, y: g * ((x.data >= low) & (x.data <= high))))
 
@@ -137,6 +142,7 @@ def where(mask, a, b):
 
 def concat(xs, axis=0):
     """The tensors xs one after the other along `axis`."""
+    xs = tensors(*xs)
     ends = [0]
     for x in xs:
         ends.append(ends[-1] + x.shape[axis])
@@ -149,6 +155,8 @@ def concat(xs, axis=0):
 
 def pad(x, widths):
     """x with zeros around it: widths[i] = (before, after) for each axis i."""
+    if len(widths) != x.ndim:
+        raise ValueError(f"pad needs a pair of widths for each axis of {x.shape}, got {widths}")
     inside = tuple(slice(before, before + n) for (before, _), n in zip(widths, x.shape))
     return op(backend.xp.pad(x.data, widths), (x, lambda g, y: g[inside]))
 
@@ -156,6 +164,8 @@ def pad(x, widths):
 def upsample(x, factor):
     """Nearest neighbour: each pixel becomes factor x factor pixels. (N, C, H, W)."""
     n, c, h, w = _image_shape(x, "upsample")
+    if factor < 1:
+        raise ValueError(f"upsample needs a factor of at least 1, got {factor}")
     copies = broadcast_to(x.reshape(n, c, h, 1, w, 1), (n, c, h, factor, w, factor))
     return copies.reshape(n, c, h * factor, w * factor)
 
@@ -164,10 +174,15 @@ def avg_pool(x, size):
     """The mean of each size x size block of pixels; rows and columns left over are dropped.
     (N, C, H, W) -> (N, C, H // size, W // size)."""
     n, c, h, w = _image_shape(x, "avg_pool")
-    if h < size or w < size:
+    if not 1 <= size <= min(h, w):
         raise ValueError(f"avg_pool of size {size} does not fit into an image of {h}x{w}")
     h, w = h // size, w // size
     return x[:, :, :h * size, :w * size].reshape(n, c, h, size, w, size).mean((3, 5))
+
+
+def check_bias(b, n):
+    if b is not None and b.shape != (n,):
+        raise ValueError(f"the bias of {n} outputs has shape ({n},), got {b.shape}")
 
 
 def _image_shape(x, name):
@@ -181,6 +196,8 @@ def _image_shape(x, name):
 
 def scale(x, w, b=None):
     """x * w + b for each channel; w and b (n,)."""
+    x, w, b = tensors(x, w, b)
+    check_bias(b, w.shape[0])
     if x.ndim not in (2, 4) or x.shape[1] != w.shape[0]:
         n = w.shape[0]
         raise ValueError(f"{n} channels need (m, {n}) or (N, {n}, H, W), got {x.shape}")
@@ -255,7 +272,8 @@ def linear(x, w, b=None):
 
     One operation rather than three, so that each gradient is one product laid out as its parameter.
     """
-    x, w = tensors(x, w)
+    x, w, b = tensors(x, w, b)
+    check_bias(b, w.shape[0])
     if x.ndim != 2 or x.shape[1] != w.shape[1]:
         raise ValueError(f"a dense layer with weights {w.shape} (n_out, n_in) needs an input "
                          f"(m, {w.shape[1]}), got {x.shape}")
@@ -266,6 +284,11 @@ def linear(x, w, b=None):
 
 
 def tensors(*xs):
-    """Numbers and constant arrays among xs as Tensors of the dtype of the first Tensor there."""
-    dtype = next(x.dtype for x in xs if type(x) is Tensor)
-    return [x if type(x) is Tensor else Tensor(as_array(x, dtype)) for x in xs]
+    """xs, of which one at least must be a Tensor, with numbers and constant arrays among them as
+    Tensors of its dtype. None, for what is left out, stays. Raises TypeError if dtypes differ."""
+    dtypes = {x.dtype for x in xs if type(x) is Tensor}
+    if len(dtypes) != 1:
+        raise TypeError("this takes Tensors: wrap an array, Tensor(x)" if not dtypes else
+                        "float32 and float64 Tensors do not mix: convert one of them")
+    (dtype,) = dtypes
+    return [x if type(x) is Tensor or x is None else Tensor(as_array(x, dtype)) for x in xs]

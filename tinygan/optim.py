@@ -10,30 +10,32 @@ from . import backend
 
 
 class Optimizer:
-    """What the optimisers share. `parameters` is a list of Tensors; `state` holds, for each of the
-    kept averages, one array for each parameter."""
+    """What the optimisers share. `parameters` is a list of Tensors, of which one that comes twice
+    counts once; `state` holds, for each of the kept averages, one array for each parameter."""
 
     averages = ()       # their names
 
     def __init__(self, parameters, lr):
-        self.parameters = list(parameters)
-        for p in self.parameters:           # so that a flat view of it is a view
-            p.data = backend.xp.asarray(p.data, order="C")
+        self.parameters = list(dict.fromkeys(parameters))
         self.lr = lr
         self.t = 0
-        self.state = {name: [backend.xp.zeros_like(p.data) for p in self.parameters]
+        self.state = {name: [backend.xp.zeros(p.shape, p.dtype) for p in self.parameters]
                       for name in self.averages}
 
     def step(self, grads):
         """Move each parameter by its gradient; `grads` in the order of `parameters`.
 
-        Raises ValueError if their number or a shape differs from the parameters'.
+        Raises ValueError if their number or a shape differs from the parameters', or if a
+        parameter's array is not contiguous.
         """
         grads = list(grads)
         if [g.shape for g in grads] != [p.shape for p in self.parameters]:
             raise ValueError(f"the optimiser moves parameters of shapes "
                              f"{[p.shape for p in self.parameters]}, got gradients of shapes "
                              f"{[g.shape for g in grads]}: ask grad() for opt.parameters")
+        if not all(p.data.flags.c_contiguous for p in self.parameters):
+            raise ValueError("the optimiser moves contiguous arrays: make a parameter's so by "
+                             "p.data = backend.xp.ascontiguousarray(p.data)")
         lr = at(self.lr, self.t)
         self.t += 1
         for p, g, *averages in zip(self.parameters, grads, *self.state.values()):
@@ -53,8 +55,12 @@ class SGD(Optimizer):
         super().__init__(parameters, lr)
         self.momentum = momentum
 
+    def step(self, grads):
+        self._momentum = at(self.momentum, self.t)
+        super().step(grads)
+
     def update(self, lr, p, g, v):
-        v *= at(self.momentum, self.t - 1)
+        v *= self._momentum
         v -= lr * g
         p += v
 

@@ -1,6 +1,6 @@
 """Algorithm 1 of Goodfellow et al. 2014: the loop that plays any game."""
 
-from .backend import Random
+from .backend import Random, UserError
 from .nn import dropout_from
 from .tensor import Tensor, grad
 
@@ -9,7 +9,8 @@ def play(game, data, d_opt, g_opt, m, rng, iterations, start=0, order="alternati
     """Play `game` for iterations start ... iterations - 1, as a generator: after each it yields
     (i, d_loss, g_loss), Tensors of one number.
 
-    data          an iterator whose next() is a minibatch x of m samples, an array
+    data          an iterator without end whose next() is a minibatch x of m samples: an array, or a
+                  tuple of them
     d_opt, g_opt  optimisers of game.d_parameters() and game.g_parameters()
     m             the size of a minibatch
     rng           a Random, from which noise and dropout masks are drawn
@@ -18,26 +19,46 @@ def play(game, data, d_opt, g_opt, m, rng, iterations, start=0, order="alternati
                   forward pass, then both players move
 
     All that is random is drawn before a step: d_step, g_step and both_step are functions of their
-    arguments and of the players' parameters and buffers alone. Raises ValueError for another order.
+    arguments and of the players' parameters and buffers alone. Raises ValueError for another order
+    and for fewer than 0 iterations or 1 discriminator step.
     """
     if order not in ("alternating", "simultaneous"):
         raise ValueError(f"order is \"alternating\" or \"simultaneous\", got {order!r}")
+    if iterations < 0:
+        raise ValueError(f"play needs at least 0 iterations, got {iterations}")
     for i in range(start, iterations):                  # for number of training iterations do
         if order == "alternating":
-            k = game.d_steps(i) if callable(game.d_steps) else game.d_steps
+            k = steps(game, i)
             for _ in range(k):                          #   for k steps do
                 batch = draw(game, data, m, rng, i)     #     sample m noise samples and m examples
                 d_loss = d_step(game, d_opt, *batch)    #     update D by its stochastic gradient
             batch = draw(game, data, m, rng, i)         #   sample m noise samples
             g_loss = g_step(game, g_opt, *batch)        #   update G by its stochastic gradient
+        elif steps(game, i) > 1:
+            raise UserError("in simultaneous play each player moves once: play one discriminator "
+                            f"step, not {steps(game, i)}, or in alternating order")
         else:
             d_loss, g_loss = both_step(game, d_opt, g_opt, *draw(game, data, m, rng, i))
         yield i, d_loss, g_loss                         # end for
 
 
+def steps(game, i):
+    """k, the number of discriminator steps in iteration i."""
+    k = game.d_steps(i) if callable(game.d_steps) else game.d_steps
+    if k < 1:
+        raise ValueError(f"the game's d_steps is {k} in iteration {i}: give at least 1")
+    return k
+
+
 def draw(game, data, m, rng, i):
     """All that a step draws: a minibatch x, the noise z, and the seed of its dropout masks."""
-    return Tensor(next(data)), game.noise(m, rng, i), rng.key()
+    return _tensors(next(data)), game.noise(m, rng, i), rng.key()
+
+
+def _tensors(x):
+    if isinstance(x, tuple):
+        return tuple(map(_tensors, x))
+    return Tensor(x) if x.dtype.kind == "f" else x      # labels stay whole numbers
 
 
 def d_step(game, opt, x, z, masks):
@@ -47,7 +68,7 @@ def d_step(game, opt, x, z, masks):
         loss = game.d_loss(x, z)
     opt.step(grad(loss, opt.parameters))
     game.after_d_step()
-    return loss
+    return Tensor(loss.data)        # the number, without the graph that hangs on it
 
 
 def g_step(game, opt, x, z, masks):
@@ -56,7 +77,7 @@ def g_step(game, opt, x, z, masks):
     with dropout_from(Random(masks)):
         loss = game.g_loss(x, z)
     opt.step(grad(loss, opt.parameters))
-    return loss
+    return Tensor(loss.data)
 
 
 def both_step(game, d_opt, g_opt, x, z, masks):
@@ -67,4 +88,4 @@ def both_step(game, d_opt, g_opt, x, z, masks):
     d_opt.step(d_grads)
     g_opt.step(g_grads)
     game.after_d_step()
-    return d_loss, g_loss
+    return Tensor(d_loss.data), Tensor(g_loss.data)

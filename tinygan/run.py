@@ -70,7 +70,7 @@ def started(args):
             with tempfile.TemporaryFile(dir=args.out):      # now, not after minutes of training
                 pass
         except OSError as error:
-            raise UserError(f"cannot write into {args.out} ({error.strerror}): choose another "
+            raise UserError(f"cannot write into {args.out!r} ({error.strerror}): choose another "
                             "folder with --out") from None
         sample = args.dry_run and not args.data
         data = mnist.load_sample("as this is a dry run") if sample else mnist.load(args.data)
@@ -112,7 +112,12 @@ class Progress:
 def save_samples(path, G, z):
     """A grid of G(z) at `path`, G evaluating, so that no sample depends on the others."""
     with evaluating(G), no_grad():
-        image.save_grid(path, G(z).data, scale=2)
+        pixels = G(z).data
+    try:
+        image.save_grid(path, pixels, scale=2)
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror}): make room or choose another "
+                        "folder with --out") from None
 
 
 def main(script):
@@ -121,7 +126,10 @@ def main(script):
         script()
     except UserError as error:
         sys.exit(f"{os.path.basename(sys.argv[0])}: {error}")
+    except BrokenPipeError:         # who read the output has left; there is nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
-        sys.exit(f"{os.path.basename(sys.argv[0])}: {error.strerror}: {error.filename}")
+        sys.exit(f"{os.path.basename(sys.argv[0])}: {error}")
     except KeyboardInterrupt:
         sys.exit("\nstopped")

@@ -15,13 +15,20 @@ again: that is all there is to double backprop.
 import contextlib
 import itertools
 import operator
+import threading
 
 import numpy as np
 
 from . import backend
 
 _clock = itertools.count()      # every Tensor gets the next number: older means computed earlier
-_recording = True
+
+
+class _State(threading.local):
+    recording = True            # of each thread on its own
+
+
+_state = _State()
 
 
 class Tensor:
@@ -58,6 +65,9 @@ class Tensor:
     def item(self):
         """The value of a one-element Tensor as a Python float."""
         return self.data.item()
+
+    def __reduce__(self):
+        return Tensor, (self.data,)     # a copy is a leaf; its age is the copying process's
 
     def __repr__(self):
         return f"Tensor({np.array2string(self.numpy(), separator=', ', prefix='Tensor(')})"
@@ -145,6 +155,7 @@ class Tensor:
 
     def transpose(x, *axes):
         """Axes in the order `axes`; reversed if none are given."""
+        axes = axes[0] if axes and isinstance(axes[0], tuple) else axes
         axes = axes or tuple(reversed(range(x.ndim)))
         back = tuple(sorted(range(x.ndim), key=lambda i: axes[i] % x.ndim))
         return op(x.data.transpose(axes), (x, lambda g, y: g.transpose(*back)))
@@ -170,7 +181,7 @@ def op(data, *parents):
     y = Tensor.__new__(Tensor)
     # numpy's reductions, and arithmetic on 0-d arrays, give scalars of numpy's own
     y.data = data if type(data) is backend.xp.ndarray else backend.xp.asarray(data)
-    y.parents = tuple([p for p in parents if type(p[0]) is Tensor]) if _recording else ()
+    y.parents = tuple([p for p in parents if type(p[0]) is Tensor]) if _state.recording else ()
     y.age = next(_clock)
     return y
 
@@ -188,6 +199,10 @@ def grad(y, xs, grad_y=None, create_graph=False, unused="error"):
     Raises ValueError for a y of several elements without grad_y, a grad_y of another shape, and an
     unused x.
     """
+    if unused not in ("error", "zeros"):
+        raise ValueError(f"unused is \"error\" or \"zeros\", got {unused!r}")
+    if type(xs) is Tensor:
+        raise TypeError("grad takes a list of Tensors to differentiate by: grad(y, [x])")
     xs = list(xs)
     if grad_y is None:
         if y.size != 1:
@@ -237,12 +252,11 @@ def _ancestors(y, oldest):
 
 @contextlib.contextmanager
 def _recorded(yes):
-    global _recording
-    before, _recording = _recording, yes
+    before, _state.recording = _state.recording, yes
     try:
         yield
     finally:
-        _recording = before
+        _state.recording = before
 
 
 def no_grad():
