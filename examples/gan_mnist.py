@@ -15,7 +15,7 @@ from tinygan.games import GAN
 
 import numpy as np
 
-RECIPE = dict(steps=2400, batch_size=64)
+RECIPE = dict(steps=2000, batch_size=64)
 PAPER = dict(steps=10_000, batch_size=100, order="simultaneous")    # the paper's run took hundreds
                                                                     # of epochs, this is 20
 
