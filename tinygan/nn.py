@@ -81,8 +81,8 @@ class Module:
             raise UserError(f"no place for weights {', '.join(unknown)}: "
                             "they belong to another network")
         for name, array in arrays.items():
-            if tuple(state[name].shape) != array.shape:
-                raise UserError(f"weights {name} have shape {tuple(state[name].shape)}, the "
+            if np.shape(state[name]) != array.shape:
+                raise UserError(f"weights {name} have shape {np.shape(state[name])}, the "
                                 f"network's have {array.shape}: they belong to another network")
         for name, array in arrays.items():
             array[...] = backend.xp.asarray(np.asarray(state[name]), dtype=array.dtype)
