@@ -16,11 +16,12 @@ from tinygan.games import GAN
 import numpy as np
 
 RECIPE = dict(steps=2000, batch_size=64)
-PAPER = dict(steps=10_000, batch_size=100, order="simultaneous")    # the paper's run took hundreds
-                                                                    # of epochs, this is 20
+# 20 epochs; the paper's own run took hundreds
+PAPER = dict(steps=10_000, batch_size=100, order="simultaneous")
+
 
 def recipe(steps):
-    """Networks and optimisers that look best after three minutes: InfoGAN's for MNIST (Chen et al.
+    """Networks and optimisers that look best within three minutes: InfoGAN's for MNIST (Chen et al.
     2016, appendix C.1), which are a DCGAN with a dense layer more in each player, here at half the
     width or less; with its learning rates, which here end at 0."""
     init = nn.normal(0.02)

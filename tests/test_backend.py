@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import standin
-from tinygan import backend
+from tinygan import Tensor, backend
 
 on_standin = pytest.mark.host       # once: these use the stand-in by name
 
@@ -200,11 +200,21 @@ def test_who_has_the_threads():
     assert (first, late, told) == (f"{min(cores, 8)} None", "1 None", "1 2")
 
 
-@pytest.mark.numpy_only("other libraries have threads of their own")
-def test_work_within_work_does_not_wait_for_ever(monkeypatch):
-    monkeypatch.setattr(backend, "THREADS", 2)
-    a = np.ones((200, 200))
-    backend.in_pieces(8, backend.CACHE, lambda piece: backend.product(a, a))
+@pytest.mark.host
+def test_work_within_work_does_not_wait_for_ever():
+    """In a process of its own, which can be ended when it does."""
+    assert _prints("""
+from tinygan import backend
+backend.THREADS = 2
+a = backend.xp.ones((200, 200))
+backend.in_pieces(8, backend.CACHE, lambda piece: backend.product(a, a))
+print("done")
+""") == "done"
+
+
+def test_to_numpy_takes_arrays():
+    with pytest.raises(TypeError, match="Tensor has .numpy()"):
+        backend.to_numpy(Tensor([1.0]))
 
 
 @pytest.mark.host

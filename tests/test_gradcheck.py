@@ -8,7 +8,7 @@ import pytest
 from tinygan import Tensor, backend, check_grads, nn, op, ops, to_numpy
 from tinygan.backend import Random
 
-from helpers import normal, positive, tensor
+from helpers import error_of, normal, positive, tensor
 
 EVEN, ODD = normal(3, 4), normal(3, 4, seed=1)
 
@@ -273,3 +273,23 @@ def test_a_bias_of_zero_is_moved_off_the_kink():
 def test_the_same_seed_repeats_the_check():
     messages = {complaint(lambda x: times(x, 1.0, 1.01), EVEN, seed=seed) for seed in (0, 0, 1)}
     assert len(messages) == 2
+
+
+class Shuffled(nn.Module):
+    """A layer with a buffer of whole numbers."""
+
+    def __init__(self):
+        self.order = backend.xp.asarray(np.array([2, 0, 1]))
+
+    def forward(self, x):
+        return x[:, self.order] ** 2
+
+
+def test_whole_numbers_in_buffers_stay_whole():
+    check_grads(Shuffled(), normal(4, 3))
+
+
+def test_lists_are_floats_and_something_must_be():
+    check_grads(lambda x: x * x, [1, 2, 3])
+    assert "at least one array of floats" in error_of(
+        check_grads, lambda x: x, np.arange(3))

@@ -255,3 +255,18 @@ def test_parameters_and_gradients_may_come_from_a_generator():
     opt.step(g for g in gradients(0))
     assert opt.t == 1 and all((p.numpy() != q.numpy()).all() for p, q in zip(ps, parameters()))
     assert all(type(a) is backend.xp.ndarray for a in opt.state["v"])
+
+
+def test_a_parameter_given_twice_moves_once():
+    p = tensor([1.0])
+    opt = optim.SGD([p, p], 0.5)
+    opt.step([tensor([1.0])])
+    assert p.item() == 0.5
+
+
+def test_a_parameter_that_could_not_move_is_refused():
+    """The update works on a flat view, which an array that is not contiguous has not."""
+    p = tensor(normal(3, 2))
+    opt = optim.SGD([p], 0.5)
+    p.data = p.data.T
+    assert "contiguous" in error_of(opt.step, [p])

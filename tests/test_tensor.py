@@ -71,6 +71,11 @@ def test_nothing_is_stored_and_the_same_graph_serves_again():
     assert (first == second).all()
 
 
+def test_transpose_takes_a_tuple_too():
+    x = tensor(normal(2, 3, 4))
+    assert x.transpose((1, 2, 0)).shape == x.transpose(1, 2, 0).shape == (3, 4, 2)
+
+
 def test_no_grad_makes_constants():
     x = tensor([2.0])
     with no_grad():

@@ -28,7 +28,8 @@ def check_grads(f, *arrays, order=2, tolerance=1e-6, seed=0):
                dropout masks and buffers
     arrays     floats, each taken to float64 and checked; others (labels) go to f as they are
     order      1 checks grad() itself, 2 double backprop as well, ...
-    tolerance  the largest allowed |claimed - measured|, relative to the norm of the gradient
+    tolerance  the largest allowed |claimed - measured|, relative to the norm of the gradient, and
+               beyond what rounding may do to the measurement
 
     A kink between two points of measurement (a ReLU's 0) is noticed, and closer points are taken.
     Raises AssertionError naming the input, the order and both values, or the input on a kink.
@@ -102,8 +103,8 @@ def _slope(f, magnitude, tolerance, where):
         left, half_left, middle, half_right, right = (f(t) for t in (-h, -h / 2, 0.0, h / 2, h))
         slope, half_slope = (right - left) / (2 * h), (half_right - half_left) / h
         # The difference of the slopes on both sides: for a smooth f it halves with h.
-        bend, half_bend = ((right + left - 2 * middle) / h,
-                           (half_right + half_left - 2 * middle) / (h / 2))
+        bend = (right + left - 2 * middle) / h
+        half_bend = (half_right + half_left - 2 * middle) / (h / 2)
         roughness = abs(slope - half_slope) + abs(bend - 2 * half_bend)
         if not roughness > tolerance + accuracy:
             return half_slope, accuracy
@@ -121,8 +122,8 @@ def _as_function(module, n_inputs, random):
             if type(value) is Tensor:
                 places.setdefault(value, []).append((part, name, prefix))
             elif isinstance(value, backend.xp.ndarray):
-                exact = value.dtype.kind == "f"
-                buffers.append((part, name, value.astype("float64") if exact else value))
+                floats = value.dtype.kind == "f"
+                buffers.append((part, name, value.astype("float64") if floats else value))
 
     def f(*inputs):
         for parameter, owners in zip(inputs[n_inputs:], places.values()):

@@ -1,8 +1,9 @@
 """Layers: functions with parameters.
 
 A Module's attributes are what it is made of: a Tensor is a parameter, an array a buffer (a number
-that is kept but not learned, such as a running mean), a Module or a list of Modules a part. That is
-all the bookkeeping there is. Shapes, names and layouts are PyTorch's, so weights go back and forth.
+that is kept but not learned, such as a running mean), a Module, or a list or tuple of them, a part.
+That is all the bookkeeping there is. Shapes, names and layouts are PyTorch's, so that weights go
+back and forth.
 """
 
 import contextlib
@@ -196,7 +197,7 @@ class Dense(Module):
 
 
 class Maxout(Module):
-    """max_j (x W_j^T + b_j) over j = 1 ... pieces, elementwise (Goodfellow et al. 2013, eq. 1-2).
+    """max_j (x W_j^T + b_j) over j = 1 ... pieces, elementwise (Goodfellow et al. 2013, section 3).
 
     (m, n_in) -> (m, n_out); weight (pieces * n_out, n_in), piece by piece.
     """

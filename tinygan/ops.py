@@ -181,6 +181,7 @@ def avg_pool(x, size):
 
 
 def check_bias(b, n):
+    """Raise ValueError unless b is None or of shape (n,): another would broadcast, one way only."""
     if b is not None and b.shape != (n,):
         raise ValueError(f"the bias of {n} outputs has shape ({n},), got {b.shape}")
 

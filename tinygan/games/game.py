@@ -1,6 +1,5 @@
 """What all games have in common."""
 
-from ..backend import to_numpy
 from ..nn import Module
 from ..tensor import Tensor, no_grad
 
@@ -20,7 +19,7 @@ class Game(Module):
     def __init__(self, G, D, z_size=100):
         self.G, self.D = G, D
         self.z_size = z_size
-        self.seen = {}      # what the last losses saw, by name: arrays, on the device
+        self.seen = {}      # what the last losses saw, {name: array of one number}, on the device
 
     def noise(self, m, rng, i):
         """All that iteration i draws at random for m samples: here z ~ N(0, I), (m, z_size)."""
@@ -51,7 +50,3 @@ class Game(Module):
         """G(z) for D's step, in which G is a constant: nothing of it is recorded."""
         with no_grad():
             return self.G(z)
-
-    def report(self):
-        """What the last losses saw, as {name: float}. Waits for the device."""
-        return {name: float(to_numpy(value)) for name, value in self.seen.items()}

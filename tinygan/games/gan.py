@@ -32,7 +32,7 @@ class GAN(Game):
         return Tensor(rng.uniform(-3 ** 0.5, 3 ** 0.5, (m, self.z_size)))
 
     def d_loss(self, x, z):
-        """-1/m sum log D(x) + log(1 - D(G(z))): what D ascends in Algorithm 1, to be descended."""
+        """-1/m sum [log D(x) + log(1 - D(G(z)))]: Algorithm 1's, with the sign to descend it."""
         return self._d_loss(self.D(x), self.D(self.fake(z)))
 
     def g_loss(self, x, z):
