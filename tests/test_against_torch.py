@@ -109,8 +109,9 @@ OPERATIONS = {
                  lambda x: F.avg_pool2d(F.pad(x, (0, 1, 1, 0)), 2), "abcd"),
     "scale": (ops.scale, lambda x, w, b: x * w[:, None, None] + b[:, None, None], "abcd b b"),
     "channel_sum": (ops.channel_sum, lambda x, y: (x * y).sum((0, 2, 3)), "abcd abcd"),
-    "standardize": (lambda x: ops.standardize(x, 0.1)[0],
-                    lambda x: F.batch_norm(x, None, None, training=True, eps=0.1), "abcd"),
+    "channel_sum of squares": (lambda x: ops.channel_sum(x, x), lambda x: (x * x).sum((0, 2, 3)),
+                               "abcd"),
+    "centre": (lambda x: ops.centre(x)[0], lambda x: x - x.mean((0, 2, 3), keepdim=True), "abcd"),
     "linear": (ops.linear, F.linear, "ab cb c"),
     "linear without bias": (ops.linear, F.linear, "ab cb"),
 }

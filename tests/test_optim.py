@@ -1,5 +1,6 @@
 """Optimisers against their equations, one number at a time; schedules; what step() refuses."""
 
+import itertools
 import math
 
 import numpy as np
@@ -267,6 +268,23 @@ def test_a_parameter_given_twice_moves_once():
 def test_a_parameter_that_could_not_move_is_refused():
     """The update works on a flat view, which an array that is not contiguous has not."""
     p = tensor(normal(3, 2))
-    opt = optim.SGD([p], 0.5)
-    p.data = p.data.T
-    assert "contiguous" in error_of(opt.step, [p])
+    p.data = p.data[:, :1]
+    assert "contiguous" in error_of(optim.SGD([p], 0.5).step, [p])
+    q = tensor(normal(3, 2))
+    opt = optim.SGD([q], 0.5)
+    q.data = q.data.T.copy().T                  # unlike the averages, which have been made already
+    assert "contiguous" in error_of(opt.step, [q]) and opt.t == 0
+
+
+@pytest.mark.parametrize("optimiser", [optim.SGD, optim.RMSProp, optim.Adam])
+def test_the_order_in_memory_of_parameter_and_gradient_does_not_matter(optimiser):
+    start, g = normal(3, 4, 5), normal(3, 4, 5)
+    moved = []
+    for of_p, of_g in itertools.product(itertools.permutations(range(3)), repeat=2):
+        p, back = tensor(start.transpose(of_p).copy()), np.argsort(of_p)
+        p.data = p.data.transpose([int(i) for i in back])
+        gradient = tensor(g.transpose(of_g).copy()).transpose(*[int(i) for i in np.argsort(of_g)])
+        opt = optimiser([p], 0.1)
+        opt.step([gradient]), opt.step([gradient])
+        moved.append(p.numpy())
+    assert all((m == moved[0]).all() for m in moved) and (moved[0] != start).all()

@@ -17,7 +17,8 @@ under differentiation to every order. (Goodfellow et al. 2016, Deep Learning, se
 x is (N, C, H, W), w is (O, C, kh, kw), y is (N, O, OH, OW) with OH = (H + 2p - kh) // s + 1. In
 memory, images lie channels last, as (N, H, W, C): then a row of a kernel's window is one stretch of
 kw * C numbers, and the windows become the rows of a matrix product by copying whole stretches.
-Elementwise operations keep an array's memory order, so the layout travels through a network.
+Elementwise operations keep an array's memory order, so the layout travels through a network. Weights
+lie kernel first, as (kh, kw, C, O): then they are the matrix to multiply with, as they are.
 """
 
 import math
@@ -114,26 +115,27 @@ def _conv_weight(x, y, kernel, stride, padding):
 
 
 def _conv_transpose(y, w, bias, stride, padding, size):
-    # what each window was made of, added up where it came from
+    # what each window is made of, added up where it comes from
     (o, c, kh, kw), (sh, sw), (ph, pw), (h, v) = w.shape, stride, padding, size
     n, _, oh, ow = y.shape
     y = backend.xp.ascontiguousarray(y.transpose(0, 2, 3, 1))
-    matrix = w.transpose(0, 2, 3, 1).reshape(o, kh * kw * c)
+    kernel = w.transpose(2, 3, 1, 0)
     x = backend.xp.empty((n, h, v, c), y.dtype)
     rows = max(h + ph, (oh - 1) * sh + kh)
     steps = max(-(-(v + pw) // sw), ow - 1 + -(-kw // sw))
 
     def some(images):
-        windows = (y[images].reshape(-1, o) @ matrix).reshape(-1, oh, ow, kh, kw, c)
-        # `stride` columns of all windows lie side by side, so that they are added in one stretch
-        frame = backend.xp.zeros((len(windows), rows, steps, sw, c), y.dtype)
+        pixels = y[images].reshape(-1, o)
+        frame = backend.xp.zeros((len(pixels) // (oh * ow), rows, steps, sw * c), y.dtype)
         for a in range(kh):
+            # the next `stride` columns of all windows lie side by side: one stretch to add
             for b in range(0, kw, sw):
-                columns = windows[:, :, :, a, b:b + sw]
-                frame[:, a:a + sh * oh:sh, b // sw:b // sw + ow, :columns.shape[3]] += columns
+                columns = pixels @ kernel[a, b:b + sw].reshape(-1, o).T
+                part = frame[:, a:a + sh * oh:sh, b // sw:b // sw + ow, :columns.shape[1]]
+                part += columns.reshape(part.shape)
         frame = frame.reshape(-1, rows, steps * sw, c)[:, ph:ph + h, pw:pw + v]
         x[images] = frame if bias is None else frame + bias.data
-    _in_pieces(y, matrix.shape[1], some)
+    _in_pieces(y, (sh + 1) * sw * c + o, some)      # frame, columns and pixels
     return x.transpose(0, 3, 1, 2)
 
 

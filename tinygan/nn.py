@@ -224,7 +224,8 @@ class Conv2d(Module):
         self.c_in, self.c_out, self.kernel = c_in, c_out, kernel_pair(kernel)
         self.stride, self.padding = pair(stride), pair(padding)
         area = math.prod(self.kernel)
-        self.weight = Tensor(init((c_out, c_in, *self.kernel), c_in * area, c_out * area))
+        self.weight = Tensor(backend.kernel_first(
+            init((c_out, c_in, *self.kernel), c_in * area, c_out * area)))
         self.bias = _zeros(c_out) if bias else None
 
     def forward(self, x):
@@ -244,7 +245,8 @@ class ConvTranspose2d(Module):
         self.stride, self.padding = pair(stride), pair(padding)
         self.output_padding = pair(output_padding)
         area = math.prod(self.kernel)
-        self.weight = Tensor(init((c_in, c_out, *self.kernel), c_in * area, c_out * area))
+        self.weight = Tensor(backend.kernel_first(
+            init((c_in, c_out, *self.kernel), c_in * area, c_out * area)))
         self.bias = _zeros(c_out) if bias else None
 
     def forward(self, x):
@@ -286,10 +288,11 @@ class BatchNorm(Module):
         if count < 2:
             raise UserError(f"BatchNorm in training needs more than one value for each channel, "
                              f"got {x.shape}: use a larger batch, or evaluation")
-        y, mean, var = ops.standardize(x, self.eps)
+        centred, mean = ops.centre(x)
+        var = ops.channel_sum(centred, centred) * (1 / count)
         self.running_mean += self.momentum * (mean - self.running_mean)
-        self.running_var += self.momentum * (var * (count / (count - 1)) - self.running_var)
-        return ops.scale(y, self.weight, self.bias)
+        self.running_var += self.momentum * (var.data * (count / (count - 1)) - self.running_var)
+        return ops.scale(centred, self.weight * (var + self.eps) ** -0.5, self.bias)
 
 
 class LayerNorm(Module):

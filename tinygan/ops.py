@@ -4,6 +4,8 @@ Each is its forward line and, below it, one derivative rule per input, as in ten
 unless said otherwise. Where a function has a kink, the value its rule takes there is stated.
 """
 
+import math
+
 from . import backend
 from .tensor import Tensor, as_array, broadcast_to, op, restore_axes, sum_to
 
@@ -91,7 +93,7 @@ def cross_entropy(logits, labels):
 
 def relu(x):
     """max(x, 0), with derivative 0 at 0."""
-    return op(backend.xp.maximum(x.data, 0.0), (x, lambda g, y: g * (y.data > 0)))
+    return op(backend.xp.clip(x.data, 0.0, math.inf), (x, lambda g, y: _sloped(g, y, 0.0)))
 
 
 def leaky_relu(x, slope=0.2):
@@ -99,8 +101,18 @@ def leaky_relu(x, slope=0.2):
     if not 0 <= slope <= 1:
         raise ValueError(f"leaky_relu needs a slope in [0, 1], got {slope}")
     xp, slope = backend.xp, float(slope)
-    return op(xp.maximum(x.data * slope, x.data),
-              (x, lambda g, y: g * xp.maximum((x.data > 0).astype(x.dtype), slope)))
+    y = xp.multiply(x.data, slope, out=xp.empty_like(x.data))
+    return op(xp.maximum(y, x.data, out=y), (x, lambda g, y: _sloped(g, x, slope)))
+
+
+def _sloped(g, x, slope):
+    """g where x > 0, slope * g elsewhere: in g its own adjoint. (where() takes ten times as long.)"""
+    xp = backend.xp
+    mask = xp.greater(x.data, 0.0, out=xp.empty_like(g.data), casting="unsafe")
+    if slope:
+        xp.clip(mask, slope, 1.0, out=mask)
+    mask *= g.data
+    return op(mask, (g, lambda h, y: _sloped(h, x, slope)))
 
 
 def maximum(a, b):
@@ -213,36 +225,17 @@ def channel_sum(x, y=None):
     """The sum of x, or of x * y, over all axes but that of the channels: (n,)."""
     if y is None:
         return op(_sums(_columns(x.data)), (x, lambda g, _: broadcast_to(_row(g, x), x.shape)))
+    if y is x:
+        return op(_sums(_columns(x.data), _columns(x.data)), (x, lambda g, _: scale(x, g * 2.0)))
     return op(_sums(_columns(x.data), _columns(y.data)),
               (x, lambda g, _: scale(y, g)), (y, lambda g, _: scale(x, g)))
 
 
-def standardize(x, eps):
-    """y = (x - mean) / sqrt(var + eps) for each channel; also the arrays mean and var, (n,)."""
+def centre(x):
+    """x - mean for each channel: (the Tensor, the array mean). Its own adjoint."""
     a = _columns(x.data)
     mean = _sums(a) * (1 / len(a))
-    y = a - mean
-    var = _sums(y, y) * (1 / len(a))
-    r = (var + eps) ** -0.5
-    y *= r
-
-    def rule(g, y):
-        return _project(g, y, op(r, (x, lambda h, r: scale(y, h * r * r * (-1 / len(a))))))
-    return op(_like(y, x), (x, rule)), mean, var
-
-
-def _project(g, y, r):
-    """r (g - mean(g) - y mean(g y)): standardize's gradient. In g it is its own adjoint."""
-    a, b = _columns(g.data), _columns(y.data)
-    z = b * (_sums(a, b) * (-1 / len(a)))
-    z += a
-    z -= _sums(a) * (1 / len(a))
-    z *= r.data
-    n = len(a)
-    return op(_like(z, g), (g, lambda h, z: _project(h, y, r)),
-              (y, lambda h, z: -scale(scale(h, channel_sum(g, y)) + scale(g, channel_sum(h, y)),
-                                      r * (1 / n))),
-              (r, lambda h, z: channel_sum(h, z) / r))
+    return op(_like(a - mean, x), (x, lambda g, y: centre(g)[0])), mean
 
 
 def _columns(a):

@@ -19,7 +19,7 @@ class Optimizer:
         self.parameters = list(dict.fromkeys(parameters))
         self.lr = lr
         self.t = 0
-        self.state = {name: [backend.xp.zeros(p.shape, p.dtype) for p in self.parameters]
+        self.state = {name: [backend.xp.zeros_like(p.data) for p in self.parameters]
                       for name in self.averages}
 
     def step(self, grads):
@@ -33,16 +33,25 @@ class Optimizer:
             raise ValueError(f"the optimiser moves parameters of shapes "
                              f"{[p.shape for p in self.parameters]}, got gradients of shapes "
                              f"{[g.shape for g in grads]}: ask grad() for opt.parameters")
-        if not all(p.data.flags.c_contiguous for p in self.parameters):
-            raise ValueError("the optimiser moves contiguous arrays: make a parameter's so by "
-                             "p.data = backend.xp.ascontiguousarray(p.data)")
+        moved = [_flat(p.data, *arrays) for p, *arrays
+                 in zip(self.parameters, *self.state.values(), [g.data for g in grads])]
         lr = at(self.lr, self.t)
         self.t += 1
-        for p, g, *averages in zip(self.parameters, grads, *self.state.values()):
+        for p, *averages, g in moved:
             # an update goes over its arrays many times: in pieces, they stay in the cache
-            flat = [a.reshape(-1) for a in (p.data, g.data, *averages)]
-            backend.in_pieces(p.size, 8 * p.data.itemsize,
-                              lambda piece: self.update(lr, *[a[piece] for a in flat]))
+            backend.in_pieces(len(p), 8 * p.itemsize, lambda piece: self.update(
+                lr, p[piece], g[piece], *[a[piece] for a in averages]))
+
+
+def _flat(*arrays):
+    """The arrays as rows of numbers, in the order in which the first lies in memory: views, but for
+    the last (a gradient), which is copied where it lies in another order."""
+    axes = sorted(range(arrays[0].ndim), key=lambda i: -arrays[0].strides[i])
+    arrays = [a.transpose(axes) for a in arrays]
+    if not all(a.flags.c_contiguous for a in arrays[:-1]):
+        raise ValueError("the optimiser moves contiguous arrays: make a parameter's so, before the "
+                         "optimiser is built, by p.data = backend.xp.ascontiguousarray(p.data)")
+    return [a.reshape(-1) for a in arrays]
 
 
 class SGD(Optimizer):
