@@ -43,10 +43,10 @@ def norm(x, axis=None, keepdims=False):
 # The logistic family: all from softplus, so that no sigmoid is ever passed to a logarithm
 
 def sigmoid(x):
-    """1 / (1 + exp(-x)), computed from exp(-|x|), which cannot overflow."""
+    """1 / (1 + exp(-x)), as exp(min(x, 0)) / (1 + exp(-|x|)), which cannot overflow."""
     xp = backend.xp
-    e = xp.exp(-abs(x.data))
-    return op(xp.where(x.data >= 0, 1.0, e) / (1.0 + e), (x, lambda g, y: g * y * (1.0 - y)))
+    return op(xp.exp(xp.minimum(x.data, 0.0)) / (1.0 + xp.exp(-abs(x.data))),
+              (x, lambda g, y: g * y * (1.0 - y)))
 
 
 def softplus(x):
