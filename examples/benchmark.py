@@ -205,9 +205,10 @@ def products_iteration(workload, backend):
 
 # The processes
 
-def serve(library, workload, backend):
+def serve(library, workload, backend, batch):
     """A worker: for each number n on stdin, play n iterations and print the milliseconds of one; at
     the end, the peak memory in MB."""
+    BATCH[workload] = int(batch)
     iteration = {"tinygan": tinygan_iteration, "torch": torch_iteration,
                  "products": products_iteration}[library](workload, backend)
     for line in sys.stdin:
@@ -232,7 +233,8 @@ def synchronize(backend, library):
 
 class Worker:
     def __init__(self, library, workload, backend):
-        command = [sys.executable, __file__, "serve", library, workload, backend]
+        command = [sys.executable, __file__, "serve", library, workload, backend,
+                   str(BATCH[workload])]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True)
 
@@ -288,12 +290,15 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--workload", choices=BATCH, nargs="+", default=list(BATCH))
     flags.add_argument("--rounds", type=run.positive, default=20)
+    flags.add_argument("--batch", type=run.positive, help="another batch size than the workload's")
     flags.add_argument("--backend", choices=["numpy", "cupy"], default="numpy")
     flags.add_argument("--dry-run", action="store_true", help="one round of one workload")
     args = flags.parse_args()
     if args.dry_run:
         args.workload, args.rounds = ["gan"], 1
     tinygan.use(args.backend)           # complains here, not in the workers
+    if args.batch:
+        BATCH.update(dict.fromkeys(BATCH, args.batch))
 
     import numpy
     torch = importlib.metadata.version("torch") if importlib.util.find_spec("torch") else None

@@ -5,6 +5,8 @@ import math
 import os
 import subprocess
 import sys
+import threading
+import time
 import types
 from pathlib import Path
 
@@ -177,6 +179,13 @@ def test_an_error_in_a_thread_reaches_the_caller(monkeypatch):
     monkeypatch.setattr(backend, "THREADS", 2)
     with pytest.raises(ZeroDivisionError):
         backend.in_pieces(8, backend.CACHE, lambda piece: 1 / 0)
+
+    def fails_elsewhere(piece):
+        if threading.current_thread() is not threading.main_thread():
+            raise ZeroDivisionError
+        time.sleep(0.1)         # until another thread has taken a piece
+    with pytest.raises(ZeroDivisionError):
+        backend.in_pieces(8, backend.CACHE, fails_elsewhere)
 
 
 def _prints(code, **environment):
