@@ -88,7 +88,7 @@ def main():
         game = GAN(G, D, g_loss=args.g_loss)
         game.d_steps = args.k
         batches = Minibatches(images, args.batch_size)
-        z = game.noise(64, rng, 0)
+        z = game.latent(64, rng)
         progress = run.Progress(args.steps)
         for i, d_loss, g_loss in play(game, batches, d_opt, g_opt, args.batch_size, rng, args.steps,
                                       order=args.order):

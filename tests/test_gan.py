@@ -122,7 +122,7 @@ def test_simultaneous_play_moves_both_from_where_both_were():
         rng.seed(3)
         game = small_game()
         x, z, masks = draw(game, points(), 5, rng, 0)
-        with nn.dropout_from(Random(masks)):
+        with nn.drawing_from(Random(masks)):
             d_loss, g_loss = game.losses(x, z)
         return game, grad(d_loss, game.d_parameters()), grad(g_loss, game.g_parameters())
     game, d_grads, g_grads = gradients()

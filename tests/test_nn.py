@@ -356,7 +356,7 @@ def test_given_masks_are_used_exactly():
             asked.append((p, shape))
             return backend.xp.asarray(masks[len(asked) - 1])
     net, x = nn.Sequential(nn.Dropout(0.5), nn.Dropout(0.2)), images(5, 4)
-    with nn.dropout_from(Given()):
+    with nn.drawing_from(Given()):
         y = net(x).numpy()
     assert asked == [(0.5, (5, 4)), (0.8, (5, 4))]
     expected = x.numpy() * masks[0] / 0.5 * masks[1] / 0.8
@@ -367,16 +367,16 @@ def test_the_same_source_gives_the_same_masks():
     net, x = nn.Sequential(nn.Dropout(), nn.Dropout()), images(5, 4)
 
     def masked(seed):
-        with nn.dropout_from(Random(seed)):
+        with nn.drawing_from(Random(seed)):
             return net(x).numpy()
     assert (masked(1) == masked(1)).all() and (masked(1) != masked(2)).any()
 
 
-def test_dropout_from_hands_back_the_stream_also_after_an_exception():
+def test_drawing_from_hands_back_the_stream_also_after_an_exception():
     x = images(5, 4)
     expected = nn.Dropout()(x).numpy()
     backend.rng.seed(0)
-    with pytest.raises(KeyError), nn.dropout_from(Random(1)):
+    with pytest.raises(KeyError), nn.drawing_from(Random(1)):
         raise KeyError
     assert (nn.Dropout()(x).numpy() == expected).all()
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from . import backend
 from .backend import Random
-from .nn import Module, dropout_from
+from .nn import Module, drawing_from
 from .tensor import Tensor, grad
 
 
@@ -131,7 +131,7 @@ def _as_function(module, n_inputs, random):
                 setattr(part, name, parameter)
         for part, name, value in buffers:
             setattr(part, name, value.copy())
-        with dropout_from(Random(0)):
+        with drawing_from(Random(0)):
             return module(*inputs[:n_inputs])
     return f, {f"parameter {owners[0][2]}{owners[0][1]}": p.data + 0.01 * random.normal(p.shape)
                for p, owners in places.items()}

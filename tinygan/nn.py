@@ -193,7 +193,7 @@ class Dense(Module):
         self.bias = _zeros(n_out) if bias else None
 
     def forward(self, x):
-        return ops.linear(x, self.weight, self.bias)
+        return ops.linear(x, _weight(self), self.bias)
 
 
 class Maxout(Module):
@@ -229,7 +229,7 @@ class Conv2d(Module):
         self.bias = _zeros(c_out) if bias else None
 
     def forward(self, x):
-        return conv2d(x, self.weight, self.bias, self.stride, self.padding)
+        return conv2d(x, _weight(self), self.bias, self.stride, self.padding)
 
 
 class ConvTranspose2d(Module):
@@ -250,7 +250,7 @@ class ConvTranspose2d(Module):
         self.bias = _zeros(c_out) if bias else None
 
     def forward(self, x):
-        return conv_transpose2d(x, self.weight, self.bias, self.stride, self.padding,
+        return conv_transpose2d(x, _weight(self), self.bias, self.stride, self.padding,
                                 self.output_padding)
 
 
@@ -259,6 +259,70 @@ def _zeros(n):
 
 
 # Normalisation
+
+def spectral_norm(layer):
+    """Have a Dense, Conv2d or ConvTranspose2d layer compute with W / sigma(W) (Miyato et al. 2018,
+    eq. 8), and return it. Raises TypeError for another layer.
+
+    sigma(W), the largest singular value, is that of the matrix with a row for each output (for a
+    convolution (c_out, c_in kh kw), the kernel opened out), estimated by one power iteration in
+    each forward pass in training, none in evaluation (Algorithm 1):
+
+        v <- W^T u / |W^T u|,   u <- W v / |W v|,   sigma = u^T W v
+
+    from the u of the pass before. u and v are the buffers weight_u and weight_v, and constants to
+    the derivative: d sigma / dW = u v^T. A Dense layer then has the Lipschitz constant 1. A
+    convolution need not: its windows overlap, each pixel lies in up to n = ceil(kh / stride)
+    ceil(kw / stride) of them, and its constant is at most sqrt(n); a transposed one's, whose every
+    pixel goes out through the whole kernel, sqrt(kh kw).
+    """
+    if not isinstance(layer, (Dense, Conv2d, ConvTranspose2d)):
+        raise TypeError("spectral_norm takes a Dense, Conv2d or ConvTranspose2d layer, "
+                        f"got {type(layer).__name__}")
+    w = _matrix(layer)
+    layer.weight_u = _unit(rng.normal((len(w),)))
+    layer.weight_v = _unit(layer.weight_u @ w)
+    for _ in range(15):         # PyTorch's number: evaluation may come before any training
+        _power_iteration(layer)
+    return layer
+
+
+def _weight(layer):
+    """What a layer computes with: its weight, normalised if spectral_norm has been asked for."""
+    if not hasattr(layer, "weight_u"):
+        return layer.weight
+    if layer.training:
+        _power_iteration(layer)
+    w, axes = _matrix(layer), _outputs_first(layer)
+    # u v^T, laid out as the weight: constants that nothing overwrites
+    uv = backend.xp.multiply(layer.weight_u[:, None], layer.weight_v, out=backend.xp.empty_like(w))
+    shape = [layer.weight.shape[i] for i in axes]
+    uv = uv.reshape(shape).transpose(sorted(range(len(axes)), key=lambda i: axes[i]))
+    return layer.weight / (layer.weight * uv).sum()
+
+
+def _power_iteration(layer):
+    w = _matrix(layer)
+    layer.weight_v[...] = _unit(layer.weight_u @ w)
+    layer.weight_u[...] = _unit(w @ layer.weight_v)
+
+
+def _unit(v):
+    return v / (backend.xp.sqrt((v * v).sum()) + 1e-12)
+
+
+def _matrix(layer):
+    """The array of a layer's weight as a matrix with a row for each output."""
+    w = layer.weight.data.transpose(_outputs_first(layer))
+    return w.reshape(len(w), -1)
+
+
+def _outputs_first(layer):
+    """The axes of its weight: that of the outputs, then the others as they lie in memory."""
+    if isinstance(layer, ConvTranspose2d):
+        return 1, 2, 3, 0
+    return (0, 2, 3, 1) if isinstance(layer, Conv2d) else (0, 1)
+
 
 class BatchNorm(Module):
     """(x - mean) / sqrt(var + eps) * weight + bias, per channel (Ioffe and Szegedy 2015, Alg. 1).
@@ -314,22 +378,22 @@ class LayerNorm(Module):
         return centred / ops.sqrt(var + self.eps) * self.weight + self.bias
 
 
-# Dropout
+# Layers with noise
 
-_masks = rng        # where masks are drawn from
+_source = rng       # where it is drawn from
 
 
 @contextlib.contextmanager
-def dropout_from(source):
-    """Context in which dropout draws its masks from `source`: a Random, or any object whose
-    bernoulli(p, shape) gives them. The same source again gives the same masks, so that a step of
-    training is a function of its inputs."""
-    global _masks
-    before, _masks = _masks, source
+def drawing_from(source):
+    """Context in which layers draw from `source`: a Random, or any object whose bernoulli(p, shape)
+    gives dropout's masks and normal(shape) noise. The same source again gives the same numbers, so
+    that a step of training is a function of its inputs."""
+    global _source
+    before, _source = _source, source
     try:
         yield
     finally:
-        _masks = before
+        _source = before
 
 
 class Dropout(Module):
@@ -344,8 +408,22 @@ class Dropout(Module):
     def forward(self, x):
         if not self.training or self.p == 0:
             return x
-        keep = _masks.bernoulli(1 - self.p, x.shape)
+        keep = _source.bernoulli(1 - self.p, x.shape)
         return x * (keep.astype(x.dtype) * (1 / (1 - self.p)))
+
+
+class GaussianNoise(Module):
+    """In training, adds N(0, sigma^2) to each number; in evaluation, nothing. Any shape."""
+
+    def __init__(self, sigma):
+        if sigma < 0:
+            raise ValueError(f"GaussianNoise needs a standard deviation of at least 0, got {sigma}")
+        self.sigma = sigma
+
+    def forward(self, x):
+        if not self.training or self.sigma == 0:
+            return x
+        return x + _source.normal(x.shape) * float(self.sigma)
 
 
 # Layers without weights

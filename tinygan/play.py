@@ -1,7 +1,7 @@
 """Algorithm 1 of Goodfellow et al. 2014: the loop that plays any game."""
 
 from .backend import Random, UserError
-from .nn import dropout_from
+from .nn import drawing_from
 from .tensor import Tensor, grad
 
 
@@ -64,7 +64,7 @@ def _tensors(x):
 def d_step(game, opt, x, z, masks):
     """Update D by descending the gradient of its loss (Algorithm 1: ascending that of V). G's
     parameters stay what they are. `masks` is the seed of the dropout masks."""
-    with dropout_from(Random(masks)):
+    with drawing_from(Random(masks)):
         loss = game.d_loss(x, z)
     opt.step(grad(loss, opt.parameters))
     game.after_d_step()
@@ -74,18 +74,20 @@ def d_step(game, opt, x, z, masks):
 def g_step(game, opt, x, z, masks):
     """Update G by descending the gradient of its loss (Algorithm 1). D's parameters stay what they
     are. `masks` is the seed of the dropout masks."""
-    with dropout_from(Random(masks)):
+    with drawing_from(Random(masks)):
         loss = game.g_loss(x, z)
     opt.step(grad(loss, opt.parameters))
+    game.after_g_step()
     return Tensor(loss.data)
 
 
 def both_step(game, d_opt, g_opt, x, z, masks):
     """One step of both, each down its gradient at the point where both were."""
-    with dropout_from(Random(masks)):
+    with drawing_from(Random(masks)):
         d_loss, g_loss = game.losses(x, z)
     d_grads, g_grads = grad(d_loss, d_opt.parameters), grad(g_loss, g_opt.parameters)
     d_opt.step(d_grads)
     g_opt.step(g_grads)
     game.after_d_step()
+    game.after_g_step()
     return Tensor(d_loss.data), Tensor(g_loss.data)

@@ -1,29 +1,44 @@
 """What all games have in common."""
 
-from ..nn import Module
+import copy
+
+from ..backend import UserError
+from ..nn import Module, Sequential, Sigmoid
 from ..tensor import Tensor, no_grad
 
 
 class Game(Module):
     """Two players, G and D, with a loss each. Subclasses define the losses; the loop is in play.py.
 
-    G maps noise to samples, D samples to one number each: both Modules. A game whose players are
-    more than one network each sets them as further attributes and overrides the two lists of
-    parameters.
+    G maps noise to samples, D samples to one number each, a score or a logit: both Modules. A game
+    whose players are more than one network each sets them as further attributes and overrides the
+    two lists of parameters.
 
-    x is a minibatch of data and z what noise() drew; either may be a tuple.
+    x is a minibatch of data and z what noise() drew; either may be a tuple. Raises UserError for a
+    D that ends in a sigmoid.
     """
 
     d_steps = 1         # discriminator steps per iteration, k; may be a function of the iteration
+    G_average = None    # see keep_average
 
     def __init__(self, G, D, z_size=100):
+        last = D
+        while isinstance(last, Sequential) and last.layers:
+            last = last.layers[-1]
+        if isinstance(last, Sigmoid):
+            raise UserError("D ends in a sigmoid, but gives a logit or a score, of any size: leave "
+                            "the sigmoid out; where a loss needs one, it is in the loss")
         self.G, self.D = G, D
         self.z_size = z_size
         self.seen = {}      # what the last losses saw, {name: array of one number}, on the device
 
-    def noise(self, m, rng, i):
-        """All that iteration i draws at random for m samples: here z ~ N(0, I), (m, z_size)."""
+    def latent(self, m, rng):
+        """What G maps to m samples: z ~ N(0, I), (m, z_size)."""
         return Tensor(rng.normal((m, self.z_size)))
+
+    def noise(self, m, rng, i):
+        """All that a step of iteration i draws at random for m samples: here z."""
+        return self.latent(m, rng)
 
     def d_loss(self, x, z):
         """What D's parameters minimise: a Tensor of one number."""
@@ -40,6 +55,19 @@ class Game(Module):
     def after_d_step(self):
         """A constraint on D's parameters, restored after each of its steps."""
 
+    def after_g_step(self):
+        """The average of G's weights, if one is kept, follows each of G's steps."""
+        if self.G_average is not None:
+            average(self.G_average, self.G, self.decay)
+
+    def keep_average(self, decay=0.999):
+        """Keep from now on, as G_average, a copy of G whose parameters are an exponential moving
+        average of G's: p_average <- decay p_average + (1 - decay) p after each of G's steps
+        (Yazici et al. 2019). It samples more steadily than G; it does not play."""
+        if not 0 <= decay < 1:
+            raise ValueError(f"an average needs a decay from 0 to below 1, got {decay}")
+        self.G_average, self.decay = copy.deepcopy(self.G), decay
+
     def d_parameters(self):
         return self.D.parameters()
 
@@ -50,3 +78,32 @@ class Game(Module):
         """G(z) for D's step, in which G is a constant: nothing of it is recorded."""
         with no_grad():
             return self.G(z)
+
+    def scores(self, x, z):
+        """D(x) and D(G(z)) for D's step, (m, 1) each."""
+        real, fake = self.D(x), self.D(self.fake(z))
+        self.saw(real, fake)
+        return real, fake
+
+    def saw(self, real, fake):
+        """Note the mean scores of real and generated samples in `seen`."""
+        with no_grad():
+            self.seen = {"D(x)": real.mean().data, "D(G(z))": fake.mean().data}
+
+
+def average(kept, G, decay):
+    """Move the parameters of `kept` towards those of G; its buffers are G's."""
+    arrays, followed = kept._arrays(), G._arrays()
+    parameters = kept.named_arrays(Tensor)
+    for name, array in arrays.items():
+        if name in parameters:
+            array += (1 - decay) * (followed[name] - array)
+        else:
+            array[...] = followed[name]
+
+
+def refuse(player, layer, why):
+    """Raise UserError if a part of `player` is of the class `layer`."""
+    for name, part in player.modules():
+        if isinstance(part, layer):
+            raise UserError(f"layer {name.rstrip('.')} of D is a {type(part).__name__}: {why}")

@@ -28,12 +28,12 @@ class GAN(Game):
         super().__init__(G, D, z_size)
         self.saturating = g_loss == "saturating"
 
-    def noise(self, m, rng, i):
+    def latent(self, m, rng):
         return Tensor(rng.uniform(-3 ** 0.5, 3 ** 0.5, (m, self.z_size)))
 
     def d_loss(self, x, z):
         """-1/m sum [log D(x) + log(1 - D(G(z)))]: Algorithm 1's, with the sign to descend it."""
-        return self._d_loss(self.D(x), self.D(self.fake(z)))
+        return self._d_loss(*self.scores(x, z))
 
     def g_loss(self, x, z):
         """1/m sum log(1 - D(G(z))), Algorithm 1; or the non-saturating -log D(G(z)), section 3."""
@@ -42,12 +42,15 @@ class GAN(Game):
     def losses(self, x, z):
         """Both from one forward pass, as the published code has it."""
         a_real, a_fake = self.D(x), self.D(self.G(z))
+        self.saw(a_real, a_fake)
         return self._d_loss(a_real, a_fake), self._g_loss(a_fake)
 
-    def _d_loss(self, a_real, a_fake):
+    def saw(self, a_real, a_fake):
+        """Note the mean probabilities D(x) and D(G(z))."""
         with no_grad():
-            self.seen = {"D(x)": sigmoid(a_real).mean().data,
-                         "D(G(z))": sigmoid(a_fake).mean().data}
+            super().saw(sigmoid(a_real), sigmoid(a_fake))
+
+    def _d_loss(self, a_real, a_fake):
         return -(log_sigmoid(a_real).mean() + log_sigmoid(-a_fake).mean())
 
     def _g_loss(self, a_fake):

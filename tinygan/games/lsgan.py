@@ -1,0 +1,21 @@
+"""Least squares generative adversarial networks (Mao et al. 2017)."""
+
+from .game import Game
+
+
+class LSGAN(Game):
+    """D regresses on 1 for real samples and 0 for generated ones, G wants its samples at 1 (eq. 2
+    with a = 0, b = c = 1: eq. 9).
+
+    A sample on the right side of D but far from the data still has a gradient. The paper's factors
+    1/2 are left out, as in all games here.
+    """
+
+    def d_loss(self, x, z):
+        """E (D(x) - 1)^2 + E D(G(z))^2."""
+        real, fake = self.scores(x, z)
+        return ((real - 1) ** 2).mean() + (fake ** 2).mean()
+
+    def g_loss(self, x, z):
+        """E (D(G(z)) - 1)^2."""
+        return ((self.D(self.G(z)) - 1) ** 2).mean()
