@@ -7,9 +7,7 @@ Pictures go to --out: samples.png, 64 samples from noise that stays the same all
 times on the way samples-STEP.png.
 """
 
-import os
-
-from tinygan import nn, optim, play, rng, run       # before numpy, which leaves the threads to it
+from tinygan import nn, optim, run      # before numpy, which leaves the threads to it
 from tinygan.data import Minibatches
 from tinygan.games import GAN
 
@@ -88,16 +86,7 @@ def main():
         game = GAN(G, D, g_loss=args.g_loss)
         game.d_steps = args.k
         batches = Minibatches(images, args.batch_size)
-        z = game.latent(64, rng)
-        progress = run.Progress(args.steps)
-        for i, d_loss, g_loss in play(game, batches, d_opt, g_opt, args.batch_size, rng, args.steps,
-                                      order=args.order):
-            progress(i, {"D loss": d_loss.data, "G loss": g_loss.data, **game.seen})
-            if (i + 1) % (args.steps // 10 or 1) == 0:
-                run.save_samples(os.path.join(args.out, f"samples-{i + 1:06}.png"), G, z)
-        picture = os.path.join(args.out, "samples.png")
-        run.save_samples(picture, G, z)
-        print("dry run: all done once, nothing kept" if args.dry_run else f"samples: {picture}")
+        run.train(args, game, batches, d_opt, g_opt, args.order)
 
 
 if __name__ == "__main__":

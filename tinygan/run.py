@@ -11,6 +11,7 @@ from . import backend, image
 from .backend import UserError
 from .data import mnist
 from .nn import evaluating
+from .play import play
 from .tensor import no_grad
 
 
@@ -27,6 +28,8 @@ def flags(description, steps, batch_size, out):
     add("--data", metavar="DIR",
         help="a folder with MNIST's four files (TINYGAN_DATA, else a download)")
     add("--out", metavar="DIR", default=out, help=f"where the pictures go ({out})")
+    add("--average", type=fraction, metavar="DECAY",
+        help="sample from an average of G's weights that keeps DECAY of itself at each step (.999)")
     add("--dry-run", action="store_true",
         help="2 iterations on the bundled sample, everything done once, nothing kept")
     return parser
@@ -42,6 +45,17 @@ def positive(text):
     return _at_least(1, text)
 
 
+def fraction(text):
+    """argparse type: a number from 0 to below 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1")
+    return number
+
+
 def _at_least(low, text):
     try:
         number = int(text)
@@ -53,17 +67,14 @@ def _at_least(low, text):
 
 
 @contextlib.contextmanager
-def started(args):
-    """Context of a run with these flags, on its backend and from its seed: gives the data.
-
-    args.out is made, or in a dry run replaced by a folder that vanishes afterwards.
-    """
+def output(args):
+    """Context of a script with the flags --backend, --out and --dry-run: computes on that backend,
+    and writes into args.out, which is made, or in a dry run replaced by a folder that vanishes
+    afterwards."""
     with contextlib.ExitStack() as stack:
         if args.backend:
             backend.use(args.backend)
-        backend.rng.seed(args.seed)
         if args.dry_run:
-            args.steps = 2
             args.out = stack.enter_context(tempfile.TemporaryDirectory())
         try:
             os.makedirs(args.out, exist_ok=True)
@@ -72,6 +83,16 @@ def started(args):
         except OSError as error:
             raise UserError(f"cannot write into {args.out!r} ({error.strerror}): choose another "
                             "folder with --out") from None
+        yield
+
+
+@contextlib.contextmanager
+def started(args):
+    """Context of a run with these flags, from its seed: gives the data; see also output()."""
+    with output(args):
+        backend.rng.seed(args.seed)
+        if args.dry_run:
+            args.steps = 2
         sample = args.dry_run and not args.data
         data = mnist.load_sample("as this is a dry run") if sample else mnist.load(args.data)
         print(f"data: {data.source}")
@@ -109,15 +130,39 @@ class Progress:
         self.last, self.count, self.sums = now, 0, {}
 
 
+def train(args, game, batches, d_opt, g_opt, order="alternating"):
+    """Play `game` for args.steps iterations; show how it goes, ten times save 64 samples from the
+    same noise into args.out as samples-STEP.png, and at the end as samples.png: of the average of
+    G's weights, where the game keeps one."""
+    if args.average is not None:
+        game.keep_average(args.average)
+    z = game.latent(64, backend.rng)
+    G = game.G if game.G_average is None else game.G_average
+    progress = Progress(args.steps)
+    for i, d_loss, g_loss in play(game, batches, d_opt, g_opt, args.batch_size, backend.rng,
+                                  args.steps, order=order):
+        progress(i, {"D loss": d_loss.data, "G loss": g_loss.data, **game.seen})
+        if (i + 1) % (args.steps // 10 or 1) == 0:
+            save_samples(os.path.join(args.out, f"samples-{i + 1:06}.png"), G, z)
+    picture = os.path.join(args.out, "samples.png")
+    save_samples(picture, G, z)
+    print("dry run: all done once, nothing kept" if args.dry_run else f"samples: {picture}")
+
+
 def save_samples(path, G, z):
     """A grid of G(z) at `path`, G evaluating, so that no sample depends on the others."""
     with evaluating(G), no_grad():
         pixels = G(z).data
+    save(image.save_grid, path, pixels, scale=2)
+
+
+def save(function, path, *args, **kwargs):
+    """function(path, ...), which writes a file, with a sentence for the user if it cannot."""
     try:
-        image.save_grid(path, pixels, scale=2)
+        function(path, *args, **kwargs)
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}): make room or choose another "
-                        "folder with --out") from None
+                        "place with --out") from None
 
 
 def main(script):

@@ -1,0 +1,47 @@
+"""SNGAN on MNIST (Miyato et al. 2018): the hinge game with a spectrally normalised discriminator.
+
+    python examples/sngan_mnist.py
+
+Pictures go to --out: samples.png, 64 samples from noise that stays the same all along, and ten
+times on the way samples-STEP.png.
+"""
+
+from tinygan import nn, optim, run
+from tinygan.data import Minibatches
+from tinygan.games import SNGAN, dcgan
+from tinygan.nn import spectral_norm
+
+
+def discriminator(channels, shape):
+    """The paper's for 32 x 32 (table 3b: pairs of a 3x3 convolution of stride 1 and a 4x4 one of
+    stride 2, leaky ReLU of slope .1), up to 7 x 7; no batch normalisation."""
+    colours, height, width = shape
+    c, layers = channels, []
+    for c_in, c_out, kernel, stride in [(colours, c, 3, 1), (c, 2 * c, 4, 2),   # H/2 x W/2
+                                        (2 * c, 2 * c, 3, 1), (2 * c, 4 * c, 4, 2)]:
+        layers += [spectral_norm(nn.Conv2d(c_in, c_out, kernel, stride, padding=1)),
+                   nn.LeakyReLU(0.1)]
+    return nn.Sequential(*layers, nn.Flatten(),                                 # H/4 x W/4
+                         spectral_norm(nn.Dense(4 * c * (height // 4) * (width // 4), 1)))
+
+
+def main():
+    flags = run.flags(__doc__, steps=20_000, batch_size=64, out="runs/sngan_mnist")
+    add = flags.add_argument
+    add("--lr", type=float, default=2e-4, help="Adam's learning rate (2e-4)")
+    add("--n-dis", type=run.positive, default=5, help="discriminator steps for one of G (5)")
+    add("--channels", type=run.positive, default=64,
+        help="of D's first layer; the others have 2 and 4 times as many (64)")
+    args = flags.parse_args()
+
+    with run.started(args) as data:
+        shape = data.train.images.shape[1:]
+        G, D = dcgan.generator(128, args.channels, shape), discriminator(args.channels, shape)
+        game = SNGAN(G, D, 128, args.n_dis)
+        d_opt, g_opt = (optim.Adam(player.parameters(), args.lr, betas=(0.0, 0.9))
+                        for player in (D, G))
+        run.train(args, game, Minibatches(data.train.images, args.batch_size), d_opt, g_opt)
+
+
+if __name__ == "__main__":
+    run.main(main)

@@ -1,0 +1,64 @@
+"""WGAN with gradient penalty on MNIST (Gulrajani et al. 2017), with the networks and settings of
+the published code (igul222/improved_wgan_training, gan_mnist.py).
+
+    python examples/wgan_gp_mnist.py
+
+W in its output is the critic's estimate of the Wasserstein distance between digits and samples, for
+the Euclidean distance between images. Pictures go to --out: samples.png, 64 samples from noise that
+stays the same all along, and ten times on the way samples-STEP.png.
+"""
+
+from tinygan import nn, optim, run
+from tinygan.data import Minibatches
+from tinygan.games import WGANGP
+
+
+class Crop(nn.Module):
+    """The upper left size x size pixels: 8 x 8 is twice 4 x 4, but 28 x 28 is 4 times 7 x 7."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def forward(self, x):
+        return x[:, :, :self.size, :self.size]
+
+
+def generator(z_size, channels, colours):
+    return nn.Sequential(
+        nn.Dense(z_size, 4 * channels * 16, init=nn.he), nn.ReLU(), nn.Reshape(4 * channels, 4, 4),
+        nn.ConvTranspose2d(4 * channels, 2 * channels, 5, 2, 2, 1), nn.ReLU(), Crop(7),
+        nn.ConvTranspose2d(2 * channels, channels, 5, 2, 2, 1), nn.ReLU(),      # 14 x 14
+        nn.ConvTranspose2d(channels, colours, 5, 2, 2, 1), nn.Sigmoid())        # 28 x 28
+
+
+def critic(channels, colours):
+    """No batch normalisation: the penalty is on each sample's own slope."""
+    return nn.Sequential(
+        nn.Conv2d(colours, channels, 5, 2, 2), nn.LeakyReLU(0.2),               # 14 x 14
+        nn.Conv2d(channels, 2 * channels, 5, 2, 2), nn.LeakyReLU(0.2),          # 7 x 7
+        nn.Conv2d(2 * channels, 4 * channels, 5, 2, 2), nn.LeakyReLU(0.2),      # 4 x 4
+        nn.Flatten(), nn.Dense(4 * channels * 16, 1))
+
+
+def main():
+    flags = run.flags(__doc__, steps=20_000, batch_size=50, out="runs/wgan_gp_mnist")
+    add = flags.add_argument
+    add("--lr", type=float, default=1e-4, help="Adam's learning rate (1e-4)")
+    add("--beta1", type=float, default=0.5, help="Adam's (.5; the paper's Algorithm 1 has 0)")
+    add("--lam", type=float, default=10.0, help="weight of the penalty (10)")
+    add("--n-critic", type=run.positive, default=5, help="critic steps for one of G (5)")
+    add("--channels", type=run.positive, default=64,
+        help="DIM in the code, of the critic's first layer; the others have 2 and 4 times (64)")
+    args = flags.parse_args()
+
+    with run.started(args) as data:
+        colours = data.train.images.shape[1]
+        G, D = generator(128, args.channels, colours), critic(args.channels, colours)
+        game = WGANGP(G, D, 128, args.lam, args.n_critic)
+        d_opt, g_opt = (optim.Adam(player.parameters(), args.lr, betas=(args.beta1, 0.9))
+                        for player in (D, G))
+        run.train(args, game, Minibatches(data.train.images, args.batch_size), d_opt, g_opt)
+
+
+if __name__ == "__main__":
+    run.main(main)

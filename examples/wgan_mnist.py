@@ -1,0 +1,36 @@
+"""Wasserstein GAN on MNIST (Arjovsky et al. 2017), with DCGAN's networks.
+
+    python examples/wgan_mnist.py
+
+W in its output is the critic's estimate of the Wasserstein distance between digits and samples, in
+units that the clipping sets: what counts is that it falls. Pictures go to --out: samples.png, 64
+samples from noise that stays the same all along, and ten times on the way samples-STEP.png.
+"""
+
+from tinygan import optim, run
+from tinygan.data import Minibatches
+from tinygan.games import WGAN, dcgan, warm_up
+
+
+def main():
+    flags = run.flags(__doc__, steps=20_000, batch_size=64, out="runs/wgan_mnist")
+    add = flags.add_argument
+    add("--lr", type=float, default=5e-5, help="RMSProp's learning rate (5e-5)")
+    add("--c", type=float, default=0.01, help="the critic's weights stay in [-c, c] (.01)")
+    add("--n-critic", type=run.positive, default=5, help="critic steps for one of G (5)")
+    add("--warm-up", action="store_true",
+        help="the published code's: 100 critic steps in iterations 0-24 and in every 500th, else 5")
+    add("--channels", type=run.positive, default=64,
+        help="of D's first layer; the next has twice as many (64)")
+    args = flags.parse_args()
+
+    with run.started(args) as data:
+        shape = data.train.images.shape[1:]
+        G, D = dcgan.generator(100, args.channels, shape), dcgan.discriminator(args.channels, shape)
+        game = WGAN(G, D, c=args.c, n_critic=warm_up if args.warm_up else args.n_critic)
+        d_opt, g_opt = (optim.RMSProp(player.parameters(), args.lr) for player in (D, G))
+        run.train(args, game, Minibatches(data.train.images, args.batch_size), d_opt, g_opt)
+
+
+if __name__ == "__main__":
+    run.main(main)

@@ -1,0 +1,56 @@
+"""Deep convolutional GANs (Radford et al. 2016): the game is the GAN, what is new are networks that
+train.
+
+Their guidelines (section 3): strides instead of pooling, batch normalisation in both players, no
+dense hidden layers, ReLU in G, leaky ReLU in D; and, against collapse, no batch normalisation at
+G's output and D's input. All weights begin as N(0, .02^2) (section 4), the gains of batch
+normalisation as N(1, .02^2) (published code).
+"""
+
+from .. import nn
+from ..backend import UserError, rng
+
+
+def generator(z_size=100, channels=64, shape=(1, 28, 28)):
+    """Noise (m, z_size) to images of `shape` (C, H, W) in [0, 1]: H/4 x W/4 with 2 `channels`, then
+    two transposed convolutions that double it. The paper's tanh and data in [-1, 1] are here a
+    sigmoid and data in [0, 1], which is the same up to a factor of 2 before it.
+
+    Raises UserError if H and W are no multiples of 4.
+    """
+    colours, height, width = _check(shape)
+    return _begun(nn.Sequential(
+        nn.Dense(z_size, 2 * channels * height * width // 16, bias=False, init=nn.normal(0.02)),
+        nn.Reshape(2 * channels, height // 4, width // 4),
+        nn.BatchNorm(2 * channels), nn.ReLU(),                                  # H/4 x W/4
+        nn.ConvTranspose2d(2 * channels, channels, 4, 2, 1, bias=False, init=nn.normal(0.02)),
+        nn.BatchNorm(channels), nn.ReLU(),                                      # H/2 x W/2
+        nn.ConvTranspose2d(channels, colours, 4, 2, 1, init=nn.normal(0.02)),
+        nn.Sigmoid()))                                                          # H x W
+
+
+def discriminator(channels=64, shape=(1, 28, 28)):
+    """Images of `shape` (C, H, W) to one logit or score, (m, 1), by two convolutions that halve
+    them. Raises UserError if H and W are no multiples of 4."""
+    colours, height, width = _check(shape)
+    return _begun(nn.Sequential(
+        nn.Conv2d(colours, channels, 4, 2, 1, init=nn.normal(0.02)),
+        nn.LeakyReLU(0.2),                                                      # H/2 x W/2
+        nn.Conv2d(channels, 2 * channels, 4, 2, 1, bias=False, init=nn.normal(0.02)),
+        nn.BatchNorm(2 * channels), nn.LeakyReLU(0.2),                          # H/4 x W/4
+        nn.Flatten(),
+        nn.Dense(2 * channels * height * width // 16, 1, init=nn.normal(0.02))))
+
+
+def _check(shape):
+    if len(shape) != 3 or shape[1] % 4 or shape[2] % 4:
+        raise UserError(f"these networks make and judge images (C, H, W) with H and W multiples of "
+                        f"4, not {tuple(shape)}: pad or crop the images")
+    return shape
+
+
+def _begun(network):
+    for _, part in network.modules():
+        if isinstance(part, nn.BatchNorm):
+            part.weight.data += 0.02 * rng.normal((part.n,))
+    return network

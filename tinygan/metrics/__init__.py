@@ -1,0 +1,3 @@
+"""How good are the samples."""
+
+from .coverage import coverage
