@@ -28,8 +28,8 @@ LIBRARIES = ("tinygan", "torch", "products")
 def tinygan_iteration(workload, backend):
     """A function that plays one iteration of `workload`."""
     import tinygan
-    from tinygan import Tensor, grad, nn, ops, optim, rng
-    from tinygan.games import GAN
+    from tinygan import Tensor, nn, optim, rng
+    from tinygan.games import GAN, WGANGP, Hinge
     from tinygan.play import d_step, g_step
     tinygan.use(backend)
     m = BATCH[workload]
@@ -39,55 +39,22 @@ def tinygan_iteration(workload, backend):
         import numpy as np
         G, D, d_opt, g_opt = gan_mnist.paper(np.random.randint(0, 256, (1000, 1, 28, 28)), m)
     else:
-        convolution = SpectralConv2d if workload == "sngan" else nn.Conv2d
+        normalised = nn.spectral_norm if workload == "sngan" else lambda layer: layer
         norm = [nn.BatchNorm(128)] if workload == "dcgan" else []
         G = nn.Sequential(nn.Dense(100, 6272), nn.BatchNorm(6272), nn.ReLU(), nn.Reshape(128, 7, 7),
                           nn.ConvTranspose2d(128, 64, 4, 2, 1), nn.BatchNorm(64), nn.ReLU(),
                           nn.ConvTranspose2d(64, 1, 4, 2, 1), nn.Sigmoid())
-        D = nn.Sequential(convolution(1, 64, 4, 2, 1), nn.LeakyReLU(),
-                          convolution(64, 128, 4, 2, 1), *norm, nn.LeakyReLU(),
+        D = nn.Sequential(normalised(nn.Conv2d(1, 64, 4, 2, 1)), nn.LeakyReLU(),
+                          normalised(nn.Conv2d(64, 128, 4, 2, 1)), *norm, nn.LeakyReLU(),
                           nn.Flatten(), nn.Dense(6272, 1))
         d_opt, g_opt = optim.Adam(D.parameters()), optim.Adam(G.parameters())
-    game = GAN(G, D)
-    if workload == "sngan":
-        game.d_loss = lambda x, z: ops.relu(1 - D(x)).mean() + ops.relu(1 + D(game.fake(z))).mean()
-        game.g_loss = lambda x, z: -D(G(z)).mean()
-    if workload == "wgan_gp":
-        def critic_loss(x, z):
-            x_fake = game.fake(z)
-            eps = Tensor(rng.uniform(0, 1, (m, 1, 1, 1)))
-            x_hat = eps * x + (1 - eps) * x_fake
-            (slope,) = grad(D(x_hat).sum(), [x_hat], create_graph=True)
-            penalty = ((ops.norm(slope, (1, 2, 3)) - 1) ** 2).mean()
-            return D(x_fake).mean() - D(x).mean() + 10 * penalty
-        game.d_loss = critic_loss
+    game = {"gan": GAN, "dcgan": GAN, "sngan": Hinge, "wgan_gp": WGANGP}[workload](G, D, 100)
 
     def iteration():
         d_step(game, d_opt, x, game.noise(m, rng, 0), rng.key())
         if workload != "wgan_gp":
             g_step(game, g_opt, x, game.noise(m, rng, 0), rng.key())
     return iteration
-
-
-def SpectralConv2d(*args):
-    """A convolution whose weight matrix has largest singular value 1 (Miyato et al. 2018)."""
-    from tinygan import Tensor, backend, nn
-    from tinygan.conv import conv2d
-
-    class Layer(nn.Conv2d):
-        def forward(self, x):
-            w = self.weight.reshape(self.weight.shape[0], -1)
-            if not hasattr(self, "u"):
-                self.u = backend.rng.normal((1, w.shape[0]))
-            v = self.u @ w.data
-            v /= (v * v).sum() ** 0.5 + 1e-12
-            u = v @ w.data.T
-            u /= (u * u).sum() ** 0.5 + 1e-12
-            self.u = u
-            sigma = Tensor(u) @ w @ Tensor(v.T)
-            w = self.weight / sigma.reshape(1, 1, 1, 1)
-            return conv2d(x, w, self.bias, self.stride, self.padding)
-    return Layer(*args)
 
 
 # PyTorch

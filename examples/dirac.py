@@ -90,7 +90,7 @@ def plane(points, size=160, reach=2.0):
     picture = np.full((size, size, 3), 255, np.uint8)
     picture[size // 2], picture[:, size // 2] = 200, 200
     n = len(points)
-    between = np.linspace(0, n - 1, 40 * n)                     # the lines between the points
+    between = np.linspace(0, n - 1, 40 * (n - 1) + 1)           # the lines between the points
     x, y = (np.interp(between, np.arange(n), points[:, axis]) for axis in (0, 1))
     column = ((x + reach) / (2 * reach) * size).astype(int)
     row = ((reach - y) / (2 * reach) * size).astype(int)

@@ -24,17 +24,17 @@ from tinygan.metrics import coverage
 import numpy as np
 
 Z = 2
-GAMES = {       # the settings that no paper gives for these data were found on other seeds
-    "saturating": lambda G, D: GAN(G, D, Z, "saturating"),
-    "gan": lambda G, D: GAN(G, D, Z),
-    "lsgan": lambda G, D: LSGAN(G, D, Z),
-    "hinge": lambda G, D: Hinge(G, D, Z),
-    "rsgan": lambda G, D: RSGAN(G, D, Z),
-    "ragan": lambda G, D: RaGAN(G, D, Z),
-    "wgan": lambda G, D: WGAN(G, D, Z, c=0.1),
-    "wgan_gp": lambda G, D: WGANGP(G, D, Z, lam=0.1),           # gan_toy.py's
-    "sngan": lambda G, D: SNGAN(G, D, Z, n_dis=1),
-    "r1": lambda G, D: R1(G, D, Z, gamma=0.02),
+GAMES = {       # for modes of standard deviation std
+    "saturating": lambda G, D, std: GAN(G, D, Z, "saturating"),
+    "gan": lambda G, D, std: GAN(G, D, Z),
+    "lsgan": lambda G, D, std: LSGAN(G, D, Z),
+    "hinge": lambda G, D, std: Hinge(G, D, Z),
+    "rsgan": lambda G, D, std: RSGAN(G, D, Z),
+    "ragan": lambda G, D, std: RaGAN(G, D, Z),
+    "wgan": lambda G, D, std: WGAN(G, D, Z, c=0.1),
+    "wgan_gp": lambda G, D, std: WGANGP(G, D, Z, lam=0.1),      # gan_toy.py's
+    "sngan": lambda G, D, std: SNGAN(G, D, Z, n_dis=1),
+    "r1": lambda G, D, std: R1(G, D, Z, gamma=8 * std ** 2),    # D's slopes go as 1 / std
 }
 MIXTURES = {"ring": (mixtures.ring, 1.0), "grid": (mixtures.grid, 2.828)}   # and their scales
 
@@ -63,7 +63,7 @@ def trained(name, mixture, scale, seed, args):
     G = nn.Sequential(mlp(Z, 2, args.width, nn.ReLU), Scale(scale))
     wrap = nn.spectral_norm if name == "sngan" else lambda layer: layer
     D = nn.Sequential(Scale(1 / scale), mlp(2, 1, args.width, nn.LeakyReLU, wrap))
-    game = GAMES[name](G, D)
+    game = GAMES[name](G, D, mixture.std)
     steps = max(args.steps // game.d_steps, 1)
     game.keep_average(0.999)
     if args.sigma:

@@ -12,6 +12,7 @@ import pytest
 
 from tinygan import Tensor, grad, nn, ops, optim
 from tinygan.conv import conv2d, conv_transpose2d
+from tinygan.games import R1, gradient_penalty
 from tinygan.tensor import broadcast_to, sum_to
 
 torch = pytest.importorskip(
@@ -306,6 +307,59 @@ def test_layer(name):
         np.testing.assert_allclose(value, there[key].numpy(), **CLOSE)
 
 
+# Spectral normalisation
+
+SPECTRAL = {    # here, there, input, and the axes of a weight in the orders of v here and there
+    "Dense": (lambda: nn.Dense(4, 3), lambda: torch.nn.Linear(4, 3), (5, 4), (0, 1), (0, 1)),
+    "Conv2d": (lambda: nn.Conv2d(3, 2, (4, 3), 2, 1), lambda: torch.nn.Conv2d(3, 2, (4, 3), 2, 1),
+               (2, 3, 7, 6), (0, 2, 3, 1), (0, 1, 2, 3)),
+    "ConvTranspose2d": (lambda: nn.ConvTranspose2d(3, 2, (4, 3), 2, 1),
+                        lambda: torch.nn.ConvTranspose2d(3, 2, (4, 3), 2, 1), (2, 3, 4, 5),
+                        (1, 2, 3, 0), (1, 0, 2, 3)),
+}
+
+
+@pytest.mark.parametrize("name", SPECTRAL)
+@pytest.mark.parametrize("training", [False, True])
+def test_spectral_norm(name, training):
+    """Output and gradients with the same weight, u and v, and in training also the next u and v.
+    PyTorch's new function, which is compared in evaluation, does the two halves of the power
+    iteration in the other order; its old one in the paper's, as here."""
+    random = np.random.default_rng(0)
+    make_ours, make_theirs, shape, order, there = SPECTRAL[name]
+    ours = in_float64(nn.spectral_norm(make_ours()))
+    theirs = make_theirs().double()
+    ours.load_state_dict({**theirs.state_dict(), "weight_u": ours.weight_u,
+                          "weight_v": ours.weight_v + 0.1})      # which fits no u and no weight
+
+    def v_as_there():
+        sizes = [ours.weight.shape[i] for i in order]
+        v = ours.weight_v.reshape(sizes[1:]).transpose([order[1:].index(i) for i in there[1:]])
+        return torch.from_numpy(v.ravel().copy())
+    if training:
+        theirs = torch.nn.utils.spectral_norm(theirs)
+        u, v, weight = theirs.weight_u, theirs.weight_v, theirs.weight_orig
+    else:
+        theirs = torch.nn.utils.parametrizations.spectral_norm(theirs)
+        parametrization = theirs.parametrizations.weight
+        u, v, weight = parametrization[0]._u, parametrization[0]._v, parametrization.original
+    ours.train(training), theirs.train(training)
+    with torch.no_grad():
+        u.copy_(torch.from_numpy(ours.weight_u)), v.copy_(v_as_there())
+    for _ in range(3):
+        x = random.normal(size=shape)
+        a, b = Tensor(x), torch.tensor(x, requires_grad=True)
+        y, t = ours(a), theirs(b)
+        np.testing.assert_allclose(y.numpy(), t.detach().numpy(), **CLOSE)
+        c = random.normal(size=y.shape)
+        gs = grad(y, [a, ours.weight, ours.bias], grad_y=c)
+        ts = torch.autograd.grad(t, [b, weight, theirs.bias], grad_outputs=torch.from_numpy(c))
+        for g, h in zip(gs, ts, strict=True):
+            np.testing.assert_allclose(g.numpy(), h.numpy(), **CLOSE)
+        np.testing.assert_allclose(ours.weight_u, u.numpy(), **CLOSE)
+        np.testing.assert_allclose(v_as_there().numpy(), v.numpy(), **CLOSE)
+
+
 # Optimisers
 
 @pytest.mark.parametrize("ours, theirs", [
@@ -384,6 +438,57 @@ def test_parameter_gradient_of_a_gradient_penalty(name):
     assert sum(bool(g.numpy().any()) for g in gs) >= 3      # all but biases that leave slopes alone
     for g, t in zip(gs, ts, strict=True):
         np.testing.assert_allclose(g.numpy(), t.numpy(), **CLOSE)
+
+
+def mnist_critics():
+    return (nn.Sequential(nn.Conv2d(1, 64, 4, 2, 1), nn.LeakyReLU(), nn.Conv2d(64, 128, 4, 2, 1),
+                          nn.LeakyReLU(), nn.Flatten(), nn.Dense(128 * 7 * 7, 1)),
+            torch.nn.Sequential(torch.nn.Conv2d(1, 64, 4, 2, 1), torch.nn.LeakyReLU(0.2),
+                                torch.nn.Conv2d(64, 128, 4, 2, 1), torch.nn.LeakyReLU(0.2),
+                                torch.nn.Flatten(), torch.nn.Linear(128 * 7 * 7, 1)))
+
+
+def of_relative_size(gs, ts):
+    """Sums of thousands of terms: rounding is relative to the largest of a parameter's numbers."""
+    for g, t in zip(gs, ts, strict=True):
+        g, t = g.numpy(), t.numpy()
+        np.testing.assert_allclose(g, t, rtol=0, atol=1e-12 * abs(t).max())
+
+
+def test_gradient_penalty_of_the_mnist_critic():
+    """gradient_penalty itself: its value, and its gradients by all the critic's parameters."""
+    random = np.random.default_rng(0)
+    ours, theirs = mnist_critics()
+    theirs.double(), in_float64(ours).load_state_dict(theirs.state_dict())
+    x, fake = random.uniform(size=(3, 1, 28, 28)), random.normal(size=(3, 1, 28, 28))
+    eps = random.uniform(size=3)
+    penalty = gradient_penalty(ours, Tensor(x), Tensor(fake), Tensor(eps))
+    eps = eps[:, None, None, None]
+    between = torch.tensor(eps * x + (1 - eps) * fake, requires_grad=True)
+    (slope,) = torch.autograd.grad(theirs(between).sum(), [between], create_graph=True)
+    t_penalty = ((slope.flatten(1).norm(dim=1) - 1) ** 2).mean()
+    assert penalty.item() == pytest.approx(t_penalty.item(), rel=1e-12)
+    gs = grad(penalty, ours.parameters(), unused="zeros")
+    of_relative_size(gs, torch.autograd.grad(t_penalty, list(theirs.parameters()),
+                                             materialize_grads=True))
+    assert [bool(g.numpy().any()) for g in gs] == [True, False] * 3     # weights, not biases
+
+
+def test_r1_of_the_mnist_discriminator():
+    """D's whole loss, and its gradients by all of D's parameters."""
+    random = np.random.default_rng(0)
+    ours, theirs = mnist_critics()
+    theirs.double(), in_float64(ours).load_state_dict(theirs.state_dict())
+    x, z = random.uniform(size=(3, 1, 28, 28)), random.normal(size=(3, 1, 28, 28))
+    loss = R1(nn.Sequential(), ours, gamma=5.0).d_loss(Tensor(x), Tensor(z))    # G returns z
+    real = torch.tensor(x, requires_grad=True)
+    scores = theirs(real)
+    (slope,) = torch.autograd.grad(scores.sum(), [real], create_graph=True)
+    t_loss = (F.softplus(-scores).mean() + F.softplus(theirs(torch.from_numpy(z))).mean()
+              + 5.0 / 2 * (slope ** 2).sum((1, 2, 3)).mean())
+    assert loss.item() == pytest.approx(t_loss.item(), rel=1e-12)
+    of_relative_size(grad(loss, ours.parameters()),
+                     torch.autograd.grad(t_loss, list(theirs.parameters())))
 
 
 # Weights go back and forth

@@ -61,6 +61,38 @@ def test_benchmark_dry_run(tmp_path):
     assert milliseconds[1] < milliseconds[0]
 
 
+@pytest.mark.parametrize("script", ["dirac.py", "mixtures.py"])
+def test_dry_run_in_the_plane(script, tmp_path):
+    process = run(script, "--dry-run", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "nothing kept" in process.stdout and not any(tmp_path.iterdir())
+
+
+def test_dirac_prints_the_table_and_draws_it(tmp_path):
+    """What the numbers are is test_dirac.py's concern."""
+    process = run("dirac.py", "--steps", 20, "--out", "d", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert len(process.stdout.splitlines()) == 2 + 10 + 1 and "WGAN-GP, lam .35" in process.stdout
+    picture = read_png(tmp_path / "d" / "trajectories.png")         # two rows of ten planes
+    assert picture.shape == (2 * 160 + 4, 10 * 160 + 9 * 4, 3)
+
+
+def test_mixtures_plays_every_game_from_paired_seeds(tmp_path):
+    """A line for each run in the summary, a picture for each and a sheet; the same seed again gives
+    the same."""
+    flags = ["--game", "all", "--seeds", 0, 1, "--steps", 10, "--batch-size", 16]
+    first, again = (run("mixtures.py", *flags, "--out", out, cwd=tmp_path) for out in "ab")
+    assert first.returncode == 0, first.stderr
+    runs = re.findall(r"^(\w+) +seed (\d)  modes \d+  HQ \d.* %  reverse KL ", first.stdout, re.M)
+    assert len(runs) == len(set(runs)) == 20
+    names = {path.name for path in (tmp_path / "a").iterdir()}
+    assert names == {f"grid-{game}-{seed}.png" for game, seed in runs} | {"grid.png"}
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert read_png(tmp_path / "a" / "grid-gan-0.png").shape == (240, 240, 3)
+    assert read_png(tmp_path / "a" / "grid.png").shape == (2 * 242 - 2, 10 * 242 - 2, 3)
+
+
 def test_every_setting_of_gan_mnist_makes_a_difference(tmp_path):
     """Pictures after two steps from the same seed differ between any two settings."""
     settings = [[], ["--k", 2], ["--g-loss", "saturating"], ["--order", "simultaneous"],
@@ -134,6 +166,7 @@ def test_bad_input_is_one_sentence(tmp_path):
             (["--batch-size", 0], ["--batch-size", "'0'"]),
             (["--batch-size", 9000, "--dry-run"], ["8000", "9000"]),
             (["--seed", "x"], ["--seed", "'x'"]),
+            (["--average", 1], ["--average", "'1'", "below 1"]),
             (["--k", 0], ["--k", "'0'"]),
             (["--backend", "torch"], ["'torch'", "numpy", "cupy"]),
             (["--backend", "cupy"], ["cupy", "pip install cupy-cuda12x"]),

@@ -108,7 +108,13 @@ LAYERS = {
     "BatchNorm evaluating": (lambda: nn.BatchNorm(3).eval(), (2, 3, 5, 6)),
     "LayerNorm": (lambda: nn.LayerNorm(4), (5, 4)),
     "LayerNorm of images": (lambda: nn.LayerNorm((3, 2, 2)), (2, 3, 2, 2)),
+    "spectral norm Dense": (lambda: nn.spectral_norm(nn.Dense(4, 3)).eval(), (5, 4)),
+    "spectral norm Conv2d": (lambda: nn.spectral_norm(nn.Conv2d(3, 2, (3, 2), 2)).eval(),
+                             (2, 3, 5, 6)),
+    "spectral norm ConvTranspose2d": (
+        lambda: nn.spectral_norm(nn.ConvTranspose2d(3, 2, (3, 2), 2)).eval(), (2, 3, 3, 4)),
     "Dropout": (lambda: nn.Dropout(0.5), (5, 4)),
+    "GaussianNoise": (lambda: nn.GaussianNoise(0.5), (5, 4)),
     "ReLU": (nn.ReLU, (5, 4)),
     "LeakyReLU": (lambda: nn.LeakyReLU(0.1), (5, 4)),
     "Tanh": (nn.Tanh, (5, 4)),

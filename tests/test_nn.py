@@ -1,6 +1,7 @@
 """Layers: bookkeeping, weights that come and go, initial weights, and what each layer computes.
 Their gradients are in test_gradients.py, their agreement with PyTorch in test_against_torch.py."""
 
+import copy
 import itertools
 import math
 
@@ -381,6 +382,254 @@ def test_drawing_from_hands_back_the_stream_also_after_an_exception():
     assert (nn.Dropout()(x).numpy() == expected).all()
 
 
+# Gaussian noise
+
+def test_gaussian_noise_has_mean_0_and_variance_sigma_squared():
+    x = tensor(np.full((100, 400), 3.0), "float32")
+    noise = nn.GaussianNoise(0.5)(x).numpy().astype("float64") - 3
+    n = noise.size
+    # four standard errors: of the mean, the variance and the fourth moment, a normal's
+    assert abs(noise.mean()) < 4 * 0.5 / math.sqrt(n)
+    assert abs((noise ** 2).mean() / 0.25 - 1) < 4 * math.sqrt(2 / n)
+    assert abs((noise ** 4).mean() / 0.0625 - 3) < 4 * math.sqrt(96 / n)
+    assert len(np.unique(noise)) > n / 2            # each number its own
+
+
+def test_gaussian_noise_does_nothing_in_evaluation_or_at_sigma_0():
+    x = images(5, 4)
+    state = backend.rng.state
+    assert nn.GaussianNoise(0.9).eval()(x) is x and nn.GaussianNoise(0)(x) is x
+    assert backend.rng.state == state
+    assert "-0.1" in error_of(nn.GaussianNoise, -0.1)
+
+
+def test_given_noise_is_used_exactly():
+    asked = []
+
+    class Given:
+        def normal(self, shape):
+            asked.append(shape)
+            return tensor(normal(*shape, seed=len(asked)), "float32").data
+    net, x = nn.Sequential(nn.GaussianNoise(0.5), nn.GaussianNoise(2)), images(5, 4)
+    with nn.drawing_from(Given()):
+        y = net(x).numpy()
+    assert asked == [(5, 4), (5, 4)]
+    expected = x.numpy() + 0.5 * normal(5, 4, seed=1) + 2 * normal(5, 4, seed=2)
+    np.testing.assert_allclose(y, expected, atol=1e-6)             # float32
+
+
+# Spectral normalisation
+
+SPECTRAL = {    # layer and shape of its input; no biases, so that all of an output scales
+    "Dense": (lambda: nn.Dense(6, 4, bias=False), (5, 6)),
+    "Conv2d": (lambda: nn.Conv2d(3, 5, (3, 2), (2, 1), (1, 0), bias=False), (2, 3, 7, 6)),
+    "ConvTranspose2d": (lambda: nn.ConvTranspose2d(3, 5, (3, 2), (2, 1), bias=False), (2, 3, 4, 5)),
+}
+# the axes of a weight: outputs, then the others in the order of v
+AXES = {"Dense": (0, 1), "Conv2d": (0, 2, 3, 1), "ConvTranspose2d": (1, 2, 3, 0)}
+
+
+def opened_out(layer):
+    """The weight as a matrix with a row for each output."""
+    w = layer.weight.numpy().transpose(AXES[type(layer).__name__])
+    return w.reshape(len(w), -1)
+
+
+def folded(matrix, layer):
+    """The matrix laid out as the weight."""
+    axes = AXES[type(layer).__name__]
+    shape = [layer.weight.shape[i] for i in axes]
+    return matrix.reshape(shape).transpose(np.argsort(axes))
+
+
+def uv(layer):
+    return to_numpy(layer.weight_u).copy(), to_numpy(layer.weight_v).copy()
+
+
+def doubled(layer):
+    """The layer in float64, its weight moved a little, so that u and v no longer fit it."""
+    layer.weight.data = tensor(layer.weight.numpy() + 0.1 * normal(*layer.weight.shape)).data
+    layer.weight_u = tensor(to_numpy(layer.weight_u), "float64").data
+    layer.weight_v = tensor(to_numpy(layer.weight_v), "float64").data
+    return layer
+
+
+@pytest.mark.parametrize("name", SPECTRAL)
+def test_spectral_norm_divides_by_the_largest_singular_value(name):
+    """Within 1 %; also in evaluation before any training, as PyTorch's 15 iterations come first."""
+    make, shape = SPECTRAL[name]
+    plain, x = make(), images(*shape)
+    layer = copy.deepcopy(plain)
+    assert nn.spectral_norm(layer) is layer
+    sigma = np.linalg.svd(opened_out(plain), compute_uv=False)[0]
+    in_axis_order = plain.weight.numpy().reshape(len(plain.weight.data), -1)
+    of_inputs_first = np.linalg.svd(in_axis_order, compute_uv=False)[0]
+    assert (abs(of_inputs_first / sigma - 1) > 0.1) == (name == "ConvTranspose2d")
+    for mode in ("before", "in", "after"):
+        layer.train(mode == "in")
+        for _ in range(100 if mode == "in" else 1):
+            y = layer(x)
+        np.testing.assert_allclose(y.numpy() * sigma, plain(x).numpy(), rtol=0.01, atol=1e-6)
+    assert (layer.weight.numpy() == plain.weight.numpy()).all()
+
+
+@pytest.mark.parametrize("name", SPECTRAL)
+def test_spectral_norm_takes_one_power_iteration_for_each_pass_in_training(name):
+    make, shape = SPECTRAL[name]
+    layer, x = doubled(nn.spectral_norm(make())), images(*shape, dtype="float64")
+    plain, w = copy.deepcopy(layer), opened_out(layer)
+    del plain.weight_u
+    close = dict(rtol=0, atol=2e-11)        # the layer adds 1e-12 to the norms it divides by
+    arrays = layer.weight_u, layer.weight_v
+    for _ in range(3):
+        u, _ = uv(layer)
+        v = w.T @ u / np.linalg.norm(w.T @ u)
+        u = w @ v / np.linalg.norm(w @ v)
+        y = layer(x).numpy()
+        for found, expected in zip(uv(layer), (u, v)):
+            np.testing.assert_allclose(found, expected, **close)
+        np.testing.assert_allclose(y * (u @ w @ v), plain(x).numpy(), **close)
+        layer.eval()
+        assert (layer(x).numpy() == y).all()
+        assert all((a == b).all() for a, b in zip(uv(layer), uv(layer.train())))
+    # in place: who holds them sees the new ones
+    assert layer.weight_u is arrays[0] and layer.weight_v is arrays[1]
+
+
+@pytest.mark.parametrize("name", SPECTRAL)
+def test_evaluation_leaves_u_and_v_alone(name):
+    make, shape = SPECTRAL[name]
+    layer = nn.spectral_norm(make())
+    layer.weight.data *= 3.0            # so that an iteration would move them
+    layer.weight.data[0, 0] += 1.0
+    before = uv(layer)
+    layer.eval()(images(*shape))
+    assert all((a == b).all() for a, b in zip(uv(layer), before))
+    layer.train()(images(*shape))
+    assert all((a != b).any() for a, b in zip(uv(layer), before))
+
+
+def test_u_and_v_are_buffers_and_come_and_go_with_the_weights():
+    def network():
+        return nn.Sequential(nn.spectral_norm(nn.Conv2d(1, 2, 3)), nn.Flatten(),
+                             nn.spectral_norm(nn.Dense(8, 1)))
+    source, target, x = network(), network(), images(3, 1, 4, 4)
+    assert set(source.named_arrays(Tensor)) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+    state = source.state_dict()
+    assert set(state) == set(source.named_arrays(Tensor)) | {
+        "0.weight_u", "0.weight_v", "2.weight_u", "2.weight_v"}
+    assert (source.eval()(x).numpy() != target.eval()(x).numpy()).any()
+    target.load_state_dict(state)
+    assert (source(x).numpy() == target(x).numpy()).all()
+    for _ in range(2):                  # and take the same way from there
+        assert (source.train()(x).numpy() == target.train()(x).numpy()).all()
+
+
+def gradient_by_hand(layer, x, c, u, v):
+    """d/dW <c, layer(x)> with W / sigma for W, sigma = u^T W v and u, v constants:
+    (G - <G, W / sigma> u v^T) / sigma, where G is the gradient by W / sigma."""
+    w = opened_out(layer)
+    sigma = u @ w @ v
+    plain = copy.deepcopy(layer)
+    del plain.weight_u
+    plain.weight = tensor(folded(w / sigma, layer))
+    g = grad((plain(x) * c).sum(), [plain.weight])[0].numpy()
+    return (g - (g * plain.weight.numpy()).sum() * folded(np.outer(u, v), layer)) / sigma
+
+
+@pytest.mark.parametrize("name", SPECTRAL)
+def test_u_and_v_are_constants_to_the_gradient(name):
+    """And each pass keeps its own: a loss of two passes in training has the gradients of both,
+    although the second has moved the buffers on."""
+    make, shape = SPECTRAL[name]
+    layer = doubled(nn.spectral_norm(make()))
+    loss, expected, before = 0.0, 0.0, uv(layer)
+    for seed in (1, 2):
+        x = images(*shape, seed=seed, dtype="float64")
+        y = layer(x)
+        c = tensor(normal(*y.shape, seed=3 + seed))
+        loss = (y * c).sum() + loss
+        expected = gradient_by_hand(layer, x, c, *uv(layer)) + expected
+        moved, before = [abs(a - b).max() for a, b in zip(uv(layer), before)], uv(layer)
+        assert min(moved) > 1e-4        # far beyond rounding: it matters whose u and v they are
+    np.testing.assert_allclose(grad(loss, [layer.weight])[0].numpy(), expected, **ROUNDING)
+
+
+def test_a_spectrally_normalised_network_has_slope_1():
+    """Dense layers and what lies between them change distances by a factor of 1 at most, to the
+    1 % to which sigma is known; of a single layer there are points that it keeps apart."""
+    layers = [nn.Dense(5, 16), nn.ReLU(), nn.Dense(16, 16), nn.LeakyReLU(), nn.Dense(16, 2)]
+    for layer in layers[::2]:
+        layer.weight.data *= 4.0
+    net, x = nn.Sequential(*layers), images(200, 5)
+    far, near = images(200, 5, seed=1), x + 0.1 * images(200, 5, seed=2)
+
+    def slopes(net, others):
+        moved = np.linalg.norm(net(x).numpy() - net(others).numpy(), axis=1)
+        return moved / np.linalg.norm(x.numpy() - others.numpy(), axis=1)
+    assert min(slopes(net, far).max(), slopes(net, near).max()) > 2
+    for layer in layers[::2]:
+        nn.spectral_norm(layer)
+    for _ in range(100):
+        net(x)
+    net.eval()
+    assert max(slopes(net, far).max(), slopes(net, near).max()) <= 1.01
+    along = Tensor(layers[0].weight_v[None, :])
+    assert slopes(layers[0], x + along).min() == pytest.approx(1, abs=0.01)
+
+
+def operator_norm(layer, *image):
+    """The largest factor by which the layer stretches an image: of its matrix, that has a row for
+    each pixel of `image` and what becomes of it."""
+    n = math.prod(image)
+    pixels = tensor(np.eye(n).reshape(n, *image), "float32")
+    return np.linalg.norm(layer.eval()(pixels).numpy().reshape(n, -1), 2)
+
+
+GEOMETRIES = [(3, 1, 1), (3, 1, 2), (4, 2, 1), (3, 2, 2), ((4, 2), (2, 3), (1, 0)), (2, 2, 0),
+              (2, 3, 1), (1, 1, 0)]
+
+
+@pytest.mark.parametrize("kernel, stride, padding", GEOMETRIES)
+def test_how_far_a_normalised_convolution_may_stretch(kernel, stride, padding):
+    """By sqrt(ceil(kh / stride) ceil(kw / stride)), a transposed one by sqrt(kh kw): with random
+    weights by no more (sigma is known to 1 %), and with one output for each pixel of the window by
+    just that, where an image has a pixel that lies in so many windows."""
+    def pair(v):
+        return v if isinstance(v, tuple) else (v, v)
+    area = math.prod(pair(kernel))
+    overlap = math.sqrt(math.prod(-(-k // s) for k, s in zip(pair(kernel), pair(stride))))
+
+    def normalised(layer):
+        nn.spectral_norm(layer)
+        for _ in range(50):
+            layer(images(1, layer.c_in, 5, 6))
+        return layer
+    for seed in range(3):
+        backend.rng.seed(seed)
+        layer = normalised(nn.Conv2d(2, 3, kernel, stride, padding, bias=False))
+        assert operator_norm(layer, 2, 5, 6) <= 1.01 * overlap
+        layer = normalised(nn.ConvTranspose2d(2, 3, kernel, stride, padding, bias=False))
+        assert operator_norm(layer, 2, 5, 6) <= 1.01 * math.sqrt(area)
+
+    def one_output_each(shape, fan_in, fan_out):
+        return tensor(np.eye(area).reshape(shape), "float32").data
+    layer = nn.Conv2d(1, area, kernel, stride, padding, bias=False, init=one_output_each)
+    assert operator_norm(nn.spectral_norm(layer), 1, 5, 6) == pytest.approx(overlap, rel=1e-5)
+    layer = nn.ConvTranspose2d(1, area, kernel, stride, padding, bias=False, init=one_output_each)
+    assert operator_norm(nn.spectral_norm(layer), 1, 5, 6) == pytest.approx(math.sqrt(area),
+                                                                            rel=1e-5)
+
+
+@pytest.mark.parametrize("make", [lambda: nn.Maxout(2, 3, 2), lambda: nn.BatchNorm(3), nn.ReLU,
+                                  lambda: nn.Sequential(nn.Dense(2, 3))])
+def test_spectral_norm_of_another_layer_is_refused(make):
+    message = error_of(nn.spectral_norm, make())
+    assert type(make()).__name__ in message and "Conv2d" in message
+    with pytest.raises(TypeError):
+        nn.spectral_norm(make())
+
+
 # Shrinking and enlarging
 
 def test_avg_pool_and_upsample_against_the_loop():
@@ -419,7 +668,11 @@ LAYERS = [
     (lambda: nn.BatchNorm(3), (2, 3, 4, 6), (2, 3, 4, 6)),
     (lambda: nn.BatchNorm(3).eval(), (2, 3), (2, 3)),
     (lambda: nn.LayerNorm((4, 6)), (2, 3, 4, 6), (2, 3, 4, 6)),
+    (lambda: nn.spectral_norm(nn.Dense(4, 3)), (5, 4), (5, 3)),
+    (lambda: nn.spectral_norm(nn.Conv2d(3, 2, 3)), (2, 3, 4, 6), (2, 2, 2, 4)),
+    (lambda: nn.spectral_norm(nn.ConvTranspose2d(3, 2, 4, 2, 1)), (2, 3, 4, 6), (2, 2, 8, 12)),
     (lambda: nn.Dropout(0.3), (5, 4), (5, 4)),
+    (lambda: nn.GaussianNoise(0.3), (5, 4), (5, 4)),
     (nn.ReLU, (5, 4), (5, 4)),
     (nn.LeakyReLU, (5, 4), (5, 4)),
     (nn.Tanh, (5, 4), (5, 4)),

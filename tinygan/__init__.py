@@ -1,7 +1,7 @@
 """tinygan: generative adversarial networks to read, on an autograd engine of their own.
 
 The floors, each importing only from those before it: backend, tensor, ops, conv, nn, optim,
-gradcheck, games, play, data, image, run.
+gradcheck, games, play, data, metrics, image, run.
 """
 
 from . import backend, games, nn, ops, optim

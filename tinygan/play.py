@@ -15,8 +15,8 @@ def play(game, data, d_opt, g_opt, m, rng, iterations, start=0, order="alternati
     m             the size of a minibatch
     rng           a Random, from which noise and dropout masks are drawn
     order         "alternating": the paper's algorithm box, each step on fresh x and z.
-                  "simultaneous": the published code's: one x and one z, both gradients from one
-                  forward pass, then both players move
+                  "simultaneous": the published code's: one x and one z, both gradients where both
+                  players were (game.losses; the GAN's from one forward pass), then both move
 
     All that is random is drawn before a step: d_step, g_step and both_step are functions of their
     arguments and of the players' parameters and buffers alone. Raises ValueError for another order

@@ -2,8 +2,9 @@
 
 import copy
 
+from .. import backend
 from ..backend import UserError
-from ..nn import Module, Sequential, Sigmoid
+from ..nn import BatchNorm, Module, Sequential, Sigmoid
 from ..tensor import Tensor, no_grad
 
 
@@ -58,7 +59,7 @@ class Game(Module):
     def after_g_step(self):
         """The average of G's weights, if one is kept, follows each of G's steps."""
         if self.G_average is not None:
-            average(self.G_average, self.G, self.decay)
+            follow(self.G_average, self.G, self.decay)
 
     def keep_average(self, decay=0.999):
         """Keep from now on, as G_average, a copy of G whose parameters are an exponential moving
@@ -91,19 +92,23 @@ class Game(Module):
             self.seen = {"D(x)": real.mean().data, "D(G(z))": fake.mean().data}
 
 
-def average(kept, G, decay):
+def follow(kept, G, decay):
     """Move the parameters of `kept` towards those of G; its buffers are G's."""
-    arrays, followed = kept._arrays(), G._arrays()
-    parameters = kept.named_arrays(Tensor)
-    for name, array in arrays.items():
-        if name in parameters:
-            array += (1 - decay) * (followed[name] - array)
-        else:
-            array[...] = followed[name]
+    for average, p in zip(kept.parameters(), G.parameters()):
+        average.data += (1 - decay) * (p.data - average.data)
+    buffers = G.named_arrays(backend.xp.ndarray)
+    for name, buffer in kept.named_arrays(backend.xp.ndarray).items():
+        buffer[...] = buffers[name]
 
 
-def refuse(player, layer, why):
-    """Raise UserError if a part of `player` is of the class `layer`."""
-    for name, part in player.modules():
-        if isinstance(part, layer):
-            raise UserError(f"layer {name.rstrip('.')} of D is a {type(part).__name__}: {why}")
+def refuse(D, wrong, why):
+    """Raise UserError with the reason `why` if wrong(layer) for a layer of D."""
+    for name, layer in D.modules():
+        if wrong(layer):
+            place = f"layer {name.rstrip('.')} of D" if name else "D"
+            raise UserError(f"{place} is a {type(layer).__name__}: {why}")
+
+
+def normalises_the_batch(layer):
+    """Whether a sample's output depends on the other samples."""
+    return isinstance(layer, BatchNorm)

@@ -25,9 +25,19 @@ class InstanceNoise(Module):
             raise AttributeError(name)
         return getattr(self.game, name)
 
+    def __setattr__(self, name, value):
+        if name in ("game", "sigma", "layer"):
+            super().__setattr__(name, value)
+        else:
+            setattr(self.game, name, value)
+
     def noise(self, m, rng, i):
-        """(what the game draws, sigma in iteration i)."""
-        return self.game.noise(m, rng, i), float(at(self.sigma, i))
+        """(what the game draws, sigma in iteration i). Raises ValueError for a negative sigma."""
+        sigma = float(at(self.sigma, i))
+        if sigma < 0:
+            raise ValueError(f"instance noise has a standard deviation of at least 0, got {sigma} "
+                             f"in iteration {i}")
+        return self.game.noise(m, rng, i), sigma
 
     def d_loss(self, x, z):
         z, self.layer.sigma = z

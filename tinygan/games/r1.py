@@ -1,8 +1,7 @@
 """Which training methods for GANs do actually converge? (Mescheder et al. 2018)"""
 
-from ..nn import BatchNorm
 from ..tensor import grad
-from .game import refuse
+from .game import normalises_the_batch, refuse
 from .gan import GAN
 
 
@@ -19,7 +18,7 @@ class R1(GAN):
 
     def __init__(self, G, D, z_size=100, g_loss="non-saturating", gamma=10.0):
         super().__init__(G, D, z_size, g_loss)
-        refuse(D, BatchNorm, "a gradient penalty is one sample's and rules out normalisation over "
+        refuse(D, normalises_the_batch, "a gradient penalty is one sample's and rules out normalisation over "
                "the batch: leave it out, or use nn.LayerNorm")
         self.gamma = gamma
 

@@ -1,7 +1,7 @@
 """Spectral normalization for generative adversarial networks (Miyato et al. 2018)."""
 
-from ..backend import UserError
-from ..nn import Conv2d, ConvTranspose2d, Dense
+from ..nn import Conv2d, ConvTranspose2d, Dense, Maxout
+from .game import refuse
 from .hinge import Hinge
 
 
@@ -19,7 +19,6 @@ class SNGAN(Hinge):
     def __init__(self, G, D, z_size=128, n_dis=5):
         super().__init__(G, D, z_size)
         self.d_steps = n_dis
-        for name, layer in D.modules():
-            if isinstance(layer, (Dense, Conv2d, ConvTranspose2d)) and not hasattr(layer, "weight_u"):
-                raise UserError(f"layer {name.rstrip('.')} of D, a {type(layer).__name__}, is not "
-                                "normalised: wrap it as nn.spectral_norm(layer), or play Hinge")
+        refuse(D, lambda layer: (isinstance(layer, (Dense, Maxout, Conv2d, ConvTranspose2d))
+                                 and not hasattr(layer, "weight_u")),
+               "its weight is not normalised: wrap it as nn.spectral_norm(layer), or play Hinge")

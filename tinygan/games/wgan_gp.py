@@ -1,9 +1,8 @@
 """Improved training of Wasserstein GANs (Gulrajani et al. 2017)."""
 
-from ..nn import BatchNorm
 from ..ops import norm
 from ..tensor import Tensor, grad
-from .game import refuse
+from .game import normalises_the_batch, refuse
 from .wgan import WGAN
 
 
@@ -20,7 +19,7 @@ class WGANGP(WGAN):
 
     def __init__(self, G, D, z_size=128, lam=10.0, n_critic=5):
         super().__init__(G, D, z_size, n_critic=n_critic)
-        refuse(D, BatchNorm, "a gradient penalty is one sample's and rules out normalisation over "
+        refuse(D, normalises_the_batch, "a gradient penalty is one sample's and rules out normalisation over "
                "the batch (Gulrajani et al. 2017, section 4): leave it out, or use nn.LayerNorm")
         self.lam = lam
 

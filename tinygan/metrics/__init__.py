@@ -1,3 +1,3 @@
 """How good are the samples."""
 
-from .coverage import coverage
+from .modes import coverage

@@ -1,0 +1,58 @@
+"""DCGAN's networks: their shapes, the paper's guidelines, how they begin."""
+
+import math
+
+import pytest
+
+from tinygan import Tensor, nn, rng
+from tinygan.games import dcgan
+
+from helpers import error_of
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (2, 8, 12)])
+def test_shapes(shape):
+    """Any number of colours; G's output lies in [0, 1] and D's is one number a sample."""
+    G, D = dcgan.generator(5, 4, shape), dcgan.discriminator(4, shape)
+    x = G(Tensor(rng.normal((3, 5))))
+    assert x.shape == (3, *shape) and D(x).shape == (3, 1)
+    assert 0 <= float(x.numpy().min()) and float(x.numpy().max()) <= 1
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 30), (1, 27, 28), (28, 28)])
+def test_other_sizes_are_refused(shape):
+    for make in (lambda: dcgan.generator(5, 4, shape), lambda: dcgan.discriminator(4, shape)):
+        assert "multiples of 4" in error_of(make)
+
+
+def test_guidelines():
+    """No pooling; batch normalisation after each layer with weights but G's last and D's first and
+    last, and where it follows no bias, which it would take out again; ReLU in G, leaky in D; one
+    dense layer each, at noise and score."""
+    kinds = lambda network: [type(layer) for layer in network.layers]
+    block = [nn.BatchNorm, nn.ReLU]
+    assert kinds(dcgan.generator()) == [nn.Dense, nn.Reshape, *block, nn.ConvTranspose2d, *block,
+                                        nn.ConvTranspose2d, nn.Sigmoid]
+    assert kinds(dcgan.discriminator()) == [nn.Conv2d, nn.LeakyReLU, nn.Conv2d, nn.BatchNorm,
+                                            nn.LeakyReLU, nn.Flatten, nn.Dense]
+    for network in (dcgan.generator(), dcgan.discriminator()):
+        layers = network.layers
+        for layer, after in zip(layers, layers[1:]):
+            if hasattr(layer, "bias") and not isinstance(layer, nn.BatchNorm):
+                normalised = isinstance(after, (nn.BatchNorm, nn.Reshape))
+                assert (layer.bias is None) == normalised
+
+
+def test_weights_begin_small():
+    """N(0, .02^2), gains N(1, .02^2), biases 0: the standard deviation of n numbers is known to
+    .02 / sqrt(2n), the mean to .02 / sqrt(n)."""
+    for network in (dcgan.generator(), dcgan.discriminator()):
+        for name, p in network.named_arrays(Tensor).items():
+            values, n = p.numpy().astype("float64"), p.size
+            layer = network.layers[int(name.split(".")[0])]
+            if name.endswith("bias"):
+                assert (values == 0).all(), name
+            else:
+                mean = 1.0 if isinstance(layer, nn.BatchNorm) else 0.0
+                assert abs(values.mean() - mean) < 4 * 0.02 / math.sqrt(n), name
+                assert abs(values.std() - 0.02) < 4 * 0.02 / math.sqrt(2 * n), name
