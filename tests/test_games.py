@@ -690,7 +690,7 @@ def test_what_is_set_on_the_noisy_game_is_set_on_the_game():
     game = InstanceNoise(InstanceNoise(plain, 3.0), 4.0)
     game.c = 0.3
     assert plain.c == 0.3 and plain.D is game.D and game.D.layers[1].layers[1] is D
-    x, source = tensor(normal(2000, 2)), Random(0)
+    x, source = tensor(normal(2000, 2), "float32"), Random(0)
     with nn.drawing_from(source):
         game.d_loss(x, ((plain.latent(2000, rng), 3.0), 4.0))
     noisy = []

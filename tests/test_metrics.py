@@ -52,7 +52,8 @@ def test_coverage_of_true_samples(mixture, floor):
 @pytest.mark.numpy_only("the points are counted on the host")
 def test_coverage_at_its_ends():
     mixture = mixtures.grid()
-    assert coverage(np.tile(mixture.modes, (4, 1)), mixture) == (25, 1.0, pytest.approx(0, abs=1e-12))
+    everywhere = np.tile(mixture.modes, (4, 1))
+    assert coverage(everywhere, mixture) == (25, 1.0, pytest.approx(0, abs=1e-12))
     assert coverage(mixture.modes[[7] * 9], mixture) == (1, 1.0, pytest.approx(math.log(25)))
     nowhere = coverage(np.full((5, 2), 99.0), mixture)
     assert nowhere == (0, 0.0, math.inf)

@@ -18,8 +18,8 @@ class R1(GAN):
 
     def __init__(self, G, D, z_size=100, g_loss="non-saturating", gamma=10.0):
         super().__init__(G, D, z_size, g_loss)
-        refuse(D, normalises_the_batch, "a gradient penalty is one sample's and rules out normalisation over "
-               "the batch: leave it out, or use nn.LayerNorm")
+        refuse(D, normalises_the_batch, "a gradient penalty is one sample's and rules out "
+               "normalisation over the batch: leave it out, or use nn.LayerNorm")
         self.gamma = gamma
 
     def d_loss(self, x, z):

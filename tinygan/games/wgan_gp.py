@@ -19,8 +19,9 @@ class WGANGP(WGAN):
 
     def __init__(self, G, D, z_size=128, lam=10.0, n_critic=5):
         super().__init__(G, D, z_size, n_critic=n_critic)
-        refuse(D, normalises_the_batch, "a gradient penalty is one sample's and rules out normalisation over "
-               "the batch (Gulrajani et al. 2017, section 4): leave it out, or use nn.LayerNorm")
+        refuse(D, normalises_the_batch, "a gradient penalty is one sample's and rules out "
+               "normalisation over the batch (Gulrajani et al. 2017, section 4): leave it out, or "
+               "use nn.LayerNorm")
         self.lam = lam
 
     def noise(self, m, rng, i):
