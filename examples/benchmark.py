@@ -29,7 +29,7 @@ def tinygan_iteration(workload, backend):
     """A function that plays one iteration of `workload`."""
     import tinygan
     from tinygan import Tensor, nn, optim, rng
-    from tinygan.games import GAN, WGANGP, Hinge
+    from tinygan.games import GAN, SNGAN, WGANGP
     from tinygan.play import d_step, g_step
     tinygan.use(backend)
     m = BATCH[workload]
@@ -46,9 +46,9 @@ def tinygan_iteration(workload, backend):
                           nn.ConvTranspose2d(64, 1, 4, 2, 1), nn.Sigmoid())
         D = nn.Sequential(normalised(nn.Conv2d(1, 64, 4, 2, 1)), nn.LeakyReLU(),
                           normalised(nn.Conv2d(64, 128, 4, 2, 1)), *norm, nn.LeakyReLU(),
-                          nn.Flatten(), nn.Dense(6272, 1))
+                          nn.Flatten(), normalised(nn.Dense(6272, 1)))
         d_opt, g_opt = optim.Adam(D.parameters()), optim.Adam(G.parameters())
-    game = {"gan": GAN, "dcgan": GAN, "sngan": Hinge, "wgan_gp": WGANGP}[workload](G, D, 100)
+    game = {"gan": GAN, "dcgan": GAN, "sngan": SNGAN, "wgan_gp": WGANGP}[workload](G, D, 100)
 
     def iteration():
         d_step(game, d_opt, x, game.noise(m, rng, 0), rng.key())
@@ -91,7 +91,7 @@ def torch_iteration(workload, backend):
                           nn.ConvTranspose2d(64, 1, 4, 2, 1), nn.Sigmoid())
         D = nn.Sequential(normalised(nn.Conv2d(1, 64, 4, 2, 1)), nn.LeakyReLU(0.2),
                           normalised(nn.Conv2d(64, 128, 4, 2, 1)), *norm, nn.LeakyReLU(0.2),
-                          nn.Flatten(), nn.Linear(6272, 1))
+                          nn.Flatten(), normalised(nn.Linear(6272, 1)))
         optimizer = lambda player: torch.optim.Adam(player.parameters(), 2e-4, (0.5, 0.999))
     G.to(device), D.to(device)
     d_opt, g_opt = optimizer(D), optimizer(G)

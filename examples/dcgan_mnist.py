@@ -14,7 +14,7 @@ from tinygan.games import GAN, dcgan
 
 def main():
     flags = run.flags(__doc__, steps=3900, batch_size=128, out="runs/dcgan_mnist")
-    flags.add_argument("--lr", type=float, default=2e-4, help="Adam's learning rate (2e-4)")
+    flags.add_argument("--lr", type=run.above_0, default=2e-4, help="Adam's learning rate (2e-4)")
     flags.add_argument("--channels", type=run.positive, default=64,
                        help="of D's first layer; the next has twice as many (64)")
     args = flags.parse_args()

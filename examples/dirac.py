@@ -3,20 +3,20 @@
     python examples/dirac.py
 
 All data lies at 0, all that G makes at theta, and D(x) = psi x. The equilibrium is (0, 0); whether
-a game comes to it, stays on a circle around it or leaves can be seen from two numbers. Each game of
-the library is played by the library's loop, simultaneously and alternating, D first, as in
-Algorithm 1. Printed is the distance |(theta, psi)| at the end and, in brackets, by which factor a
-step changes it: measured over the second half, and the spectral radius of the step's Jacobian at
-the equilibrium, which holds as far as the game comes near it. The picture in --out has a column for
-each game in turn, above simultaneous and below alternating: theta to the right, psi upwards, from
--2 to 2, and the trajectory from its start (yellow) to its end (blue).
+a game comes to it, stays on a circle around it or leaves can be seen from two numbers. The
+library's games are played by its loop, simultaneously and alternating, D first, as in Algorithm 1.
+Printed is the distance |(theta, psi)| at the end and, for the saturating GAN and R1, in brackets by
+which factor a step changes it: measured over the second half, and the spectral radius of the step's
+Jacobian at the equilibrium, which holds as far as the game comes near it. The picture in --out has
+a column for each game in turn, above simultaneous and below alternating: theta to the right, psi
+upwards, from -2 to 2, and the trajectory from its start (yellow) to its end (blue).
 """
 
 import argparse
 import math
 import os
 
-from tinygan import Tensor, backend, image, nn, optim, play, rng, run
+from tinygan import Tensor, UserError, backend, image, nn, optim, play, rng, run
 from tinygan.games import GAN, LSGAN, R1, RSGAN, WGAN, WGANGP, Hinge, RaGAN
 
 import numpy as np
@@ -81,7 +81,7 @@ def spectral_radius(slope, gamma, order, lr=0.2):
 def rate(points):
     """The factor by which |(theta, psi)| changes in a step, over the second half of them."""
     norms = np.hypot(*points.T)
-    half = len(norms) // 2
+    half = (len(norms) - 1) // 2
     return (norms[-1] / norms[half]) ** (1 / (len(norms) - 1 - half))
 
 
@@ -104,7 +104,7 @@ def main():
     flags = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--steps", type=run.positive, default=500, help="to play (500)")
-    flags.add_argument("--lr", type=float, default=0.2, help="of both players (.2)")
+    flags.add_argument("--lr", type=run.above_0, default=0.2, help="of both players (.2)")
     flags.add_argument("--backend", default=None, metavar="NAME", help="numpy, or cupy for a GPU")
     flags.add_argument("--out", metavar="DIR", default="runs/dirac",
                        help="for the picture (runs/dirac)")
@@ -112,6 +112,8 @@ def main():
     args = flags.parse_args()
     if args.dry_run:
         args.steps = 10
+    if args.lr > 10:
+        raise UserError(f"steps of {args.lr} leave the plane at once: choose an --lr up to 10")
 
     with run.output(args):
         print(f"|(theta, psi)| after {args.steps} steps of {args.lr}, from {math.sqrt(2):.3f}\n"

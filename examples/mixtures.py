@@ -4,19 +4,20 @@
     python examples/mixtures.py --mixture ring --game gan wgan_gp --seeds 0 1
     python examples/mixtures.py --game all --steps 8000             each game, a minute or less each
 
-The same small networks for all games, and for a seed the same initial ones and the same data. While
-it trains it prints, for 2500 samples of an average of G's weights, the modes that they cover, the
-share of high-quality ones (within 3 standard deviations of a mode; of true samples 98.9 %) and the
-reverse KL of their shares to the uniform distribution (0 is best). Pictures go to --out, one for
-each run and one sheet of all, a row for each seed: real points grey, samples blue, and the ground
-the lighter the more real D takes it to be.
+The same small networks for all games, for a seed with the same initial weights; and the same data,
+as far as a game draws no more numbers than the GAN does. While it trains it prints, for 2500
+samples of an average of G's weights, the modes that they cover, the share of high-quality ones
+(within 3 standard deviations of a mode; of true samples 98.9 %) and the reverse KL of their shares
+to the uniform distribution (0 is best). Pictures go to --out, one for each run and one sheet of
+all, a row for each seed: real points grey, samples blue, and the ground the lighter the more real D
+takes it to be.
 """
 
 import argparse
 import os
 import time
 
-from tinygan import Tensor, UserError, backend, image, nn, no_grad, optim, play, rng, run
+from tinygan import Tensor, backend, image, nn, no_grad, optim, play, rng, run
 from tinygan.data import mixtures
 from tinygan.games import (GAN, LSGAN, R1, RSGAN, SNGAN, WGAN, WGANGP, Hinge, InstanceNoise, RaGAN)
 from tinygan.metrics import coverage
@@ -31,9 +32,9 @@ GAMES = {       # for modes of standard deviation std
     "hinge": lambda G, D, std: Hinge(G, D, Z),
     "rsgan": lambda G, D, std: RSGAN(G, D, Z),
     "ragan": lambda G, D, std: RaGAN(G, D, Z),
-    "wgan": lambda G, D, std: WGAN(G, D, Z, c=0.1),
-    "wgan_gp": lambda G, D, std: WGANGP(G, D, Z, lam=0.1),      # gan_toy.py's
-    "sngan": lambda G, D, std: SNGAN(G, D, Z, n_dis=1),
+    "wgan": lambda G, D, std: WGAN(G, D, Z, c=0.1),             # .01 is too flat for narrow modes
+    "wgan_gp": lambda G, D, std: WGANGP(G, D, Z, lam=0.1),      # lam as in gan_toy.py
+    "sngan": lambda G, D, std: SNGAN(G, normalised(D), Z, n_dis=1),
     "r1": lambda G, D, std: R1(G, D, Z, gamma=8 * std ** 2),    # D's slopes go as 1 / std
 }
 MIXTURES = {"ring": (mixtures.ring, 1.0), "grid": (mixtures.grid, 2.828)}   # and their scales
@@ -49,23 +50,30 @@ class Scale(nn.Module):
         return x * self.factor
 
 
-def mlp(n_in, n_out, width, activation, wrap=lambda layer: layer):
+def mlp(n_in, n_out, width, activation):
     """Three hidden layers of `width`."""
     layers = []
     for a, b in [(n_in, width), (width, width), (width, width)]:
-        layers += [wrap(nn.Dense(a, b, init=nn.he)), activation()]
-    return nn.Sequential(*layers, wrap(nn.Dense(width, n_out)))
+        layers += [nn.Dense(a, b, init=nn.he), activation()]
+    return nn.Sequential(*layers, nn.Dense(width, n_out))
+
+
+def normalised(D):
+    """D with the spectral norm on each of its layers."""
+    for _, layer in D.modules():
+        if isinstance(layer, nn.Dense):
+            nn.spectral_norm(layer)
+    return D
 
 
 def trained(name, mixture, scale, seed, args):
     """Play game `name`; returns it and its Coverage at the end."""
     rng.seed(seed)
     G = nn.Sequential(mlp(Z, 2, args.width, nn.ReLU), Scale(scale))
-    wrap = nn.spectral_norm if name == "sngan" else lambda layer: layer
-    D = nn.Sequential(Scale(1 / scale), mlp(2, 1, args.width, nn.LeakyReLU, wrap))
+    D = nn.Sequential(Scale(1 / scale), mlp(2, 1, args.width, nn.LeakyReLU))
     game = GAMES[name](G, D, mixture.std)
     steps = max(args.steps // game.d_steps, 1)
-    game.keep_average(0.999)
+    game.keep_average(max(0.0, min(0.999, 1 - 10 / steps)))     # over a tenth of the run or less
     if args.sigma:
         game = InstanceNoise(game, optim.linear(args.sigma, 0.0, 0.8 * steps))
     lr = optim.cosine(args.lr, steps)
@@ -79,7 +87,7 @@ def trained(name, mixture, scale, seed, args):
                         rng, steps):
         if (i + 1) % -(-steps // 10) == 0 or i + 1 == steps:
             covered = coverage(samples(game, 2500), mixture)
-            print(f"{name} seed {seed}  step {(i + 1) * game.d_steps}/{args.steps}  "
+            print(f"{name} seed {seed}  step {(i + 1) * game.d_steps}/{steps * game.d_steps}  "
                   f"{time.monotonic() - begin:.0f} s  {covered}", flush=True)
     return game, covered
 
@@ -120,8 +128,8 @@ def main():
     add("--steps", type=run.positive, default=24_000, help="discriminator steps (24000)")
     add("--batch-size", type=run.positive, default=256, help="(256)")
     add("--width", type=run.positive, default=128, help="of the networks' three layers (128)")
-    add("--lr", type=float, default=1e-3, help="at the start; falls to 0 along a cosine (1e-3)")
-    add("--sigma", type=float, default=0.0,
+    add("--lr", type=run.above_0, default=1e-3, help="at the start; falls to 0 (1e-3)")
+    add("--sigma", type=run.from_0, default=0.0,
         help="instance noise: its standard deviation at the start, 0 after four fifths (0: none)")
     add("--backend", default=None, metavar="NAME", help="numpy, or cupy for a GPU")
     add("--out", metavar="DIR", default="runs/mixtures", help="for the pictures (runs/mixtures)")
@@ -130,11 +138,11 @@ def main():
     if args.dry_run:
         args.steps = 20
     with run.output(args):
-        names = list(GAMES) if "all" in args.game else args.game
+        names = list(GAMES) if "all" in args.game else list(dict.fromkeys(args.game))
         make, scale = MIXTURES[args.mixture]
         mixture, rows, pictures = make(), [], []
         reach = 1.25 * abs(mixture.modes).max()
-        for seed in args.seeds:
+        for seed in dict.fromkeys(args.seeds):
             for name in names:
                 game, covered = trained(name, mixture, scale, seed, args)
                 rows.append(f"{name:10} seed {seed}  {covered}")

@@ -2,6 +2,10 @@
 
     python examples/sngan_mnist.py
 
+The loss, Adam's settings and n_dis are those of the paper's residual networks, the discriminator is
+its plain one made smaller, the generator DCGAN's; both players see minibatches of 64 (in the paper
+G's are twice as large).
+
 Pictures go to --out: samples.png, 64 samples from noise that stays the same all along, and ten
 times on the way samples-STEP.png.
 """
@@ -13,8 +17,8 @@ from tinygan.nn import spectral_norm
 
 
 def discriminator(channels, shape):
-    """The paper's for 32 x 32 (table 3b: pairs of a 3x3 convolution of stride 1 and a 4x4 one of
-    stride 2, leaky ReLU of slope .1), up to 7 x 7; no batch normalisation."""
+    """After the paper's for 32 x 32 (pairs of a 3x3 convolution of stride 1 and a 4x4 one of stride
+    2, leaky ReLU of slope .1, no batch normalisation), which goes on for one more pair."""
     colours, height, width = shape
     c, layers = channels, []
     for c_in, c_out, kernel, stride in [(colours, c, 3, 1), (c, 2 * c, 4, 2),   # H/2 x W/2
@@ -28,7 +32,7 @@ def discriminator(channels, shape):
 def main():
     flags = run.flags(__doc__, steps=20_000, batch_size=64, out="runs/sngan_mnist")
     add = flags.add_argument
-    add("--lr", type=float, default=2e-4, help="Adam's learning rate (2e-4)")
+    add("--lr", type=run.above_0, default=2e-4, help="Adam's learning rate (2e-4)")
     add("--n-dis", type=run.positive, default=5, help="discriminator steps for one of G (5)")
     add("--channels", type=run.positive, default=64,
         help="of D's first layer; the others have 2 and 4 times as many (64)")

@@ -1,6 +1,6 @@
 """Wasserstein GAN on MNIST (Arjovsky et al. 2017), with DCGAN's networks.
 
-    python examples/wgan_mnist.py
+    python examples/wgan_mnist.py       the paper's settings, for 20,000 iterations
 
 W in its output is the critic's estimate of the Wasserstein distance between digits and samples, in
 units that the clipping sets: what counts is that it falls. Pictures go to --out: samples.png, 64
@@ -15,13 +15,14 @@ from tinygan.games import WGAN, dcgan, warm_up
 def main():
     flags = run.flags(__doc__, steps=20_000, batch_size=64, out="runs/wgan_mnist")
     add = flags.add_argument
-    add("--lr", type=float, default=5e-5, help="RMSProp's learning rate (5e-5)")
-    add("--c", type=float, default=0.01, help="the critic's weights stay in [-c, c] (.01)")
+    add("--lr", type=run.above_0, default=5e-5, help="RMSProp's learning rate (5e-5)")
+    add("--c", type=run.above_0, default=0.01, help="the critic's weights stay in [-c, c] (.01)")
+    add = flags.add_mutually_exclusive_group().add_argument
     add("--n-critic", type=run.positive, default=5, help="critic steps for one of G (5)")
     add("--warm-up", action="store_true",
         help="the published code's: 100 critic steps in iterations 0-24 and in every 500th, else 5")
-    add("--channels", type=run.positive, default=64,
-        help="of D's first layer; the next has twice as many (64)")
+    flags.add_argument("--channels", type=run.positive, default=64,
+                       help="of D's first layer; the next has twice as many (64)")
     args = flags.parse_args()
 
     with run.started(args) as data:

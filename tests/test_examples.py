@@ -5,6 +5,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -91,6 +92,57 @@ def test_mixtures_plays_every_game_from_paired_seeds(tmp_path):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert read_png(tmp_path / "a" / "grid-gan-0.png").shape == (240, 240, 3)
     assert read_png(tmp_path / "a" / "grid.png").shape == (2 * 242 - 2, 10 * 242 - 2, 3)
+
+
+def test_mixtures_begin_from_the_same_weights():
+    """Whatever the game, a seed gives G and D the same initial weights."""
+    sys.path.append(str(ROOT / "examples"))
+    import mixtures
+    args = types.SimpleNamespace(width=5, steps=1, sigma=0.0, lr=1e-9, batch_size=4)
+    mixture, networks = mixtures.mixtures.ring(), []
+    for name in mixtures.GAMES:
+        game, _ = mixtures.trained(name, mixture, 1.0, 3, args)
+        networks.append([p.numpy() for p in (*game.G.parameters(), *game.D.parameters())])
+    # steps of 1e-9; but the critic's weights are clipped to .1, after which G's are compared only
+    for name, arrays in zip(mixtures.GAMES, networks):
+        pairs = zip(arrays[:8] if name == "wgan" else arrays, networks[0])
+        assert all(np.allclose(a, b, atol=1e-6) for a, b in pairs), name
+
+
+def test_every_flag_of_the_paper_examples_makes_a_difference(tmp_path):
+    """Pictures after two steps from the same seed differ between any two settings of a script."""
+    small = ["--channels", 2, "--steps", 2, "--batch-size", 8]
+    for script, settings in {
+            "dcgan_mnist.py": [["--lr", 1e-2], ["--channels", 3], ["--average", 0.5]],
+            "wgan_mnist.py": [["--lr", 1e-2], ["--c", 0.1], ["--n-critic", 1], ["--warm-up"]],
+            "wgan_gp_mnist.py": [["--lr", 1e-2], ["--beta1", 0.0], ["--lam", 0.0],
+                                 ["--n-critic", 1]],
+            "sngan_mnist.py": [["--lr", 1e-2], ["--n-dis", 1]]}.items():
+        pictures = set()
+        for i, flags in enumerate([[], *settings]):
+            out = tmp_path / script / str(i)
+            # a learning rate of its own, at which two steps can be seen in 8-bit pixels
+            lr = [] if "--lr" in flags else ["--lr", 3e-2]
+            process = run(script, *small, *lr, *flags, "--out", out, cwd=tmp_path)
+            assert process.returncode == 0, process.stderr
+            pictures.add((out / "samples.png").read_bytes())
+        assert len(pictures) == 1 + len(settings), script
+
+
+@pytest.mark.parametrize("script, flags, words", [
+    ("dcgan_mnist.py", ["--lr", -1], ["'-1'", "above 0"]),
+    ("dcgan_mnist.py", ["--lr", 1e30, "--dry-run"], ["nan", "learning rate"]),
+    ("wgan_mnist.py", ["--c", 0], ["--c", "above 0"]),
+    ("wgan_mnist.py", ["--warm-up", "--n-critic", 3], ["--n-critic", "--warm-up"]),
+    ("wgan_gp_mnist.py", ["--beta1", 1], ["'1'", "below 1"]),
+    ("wgan_gp_mnist.py", ["--lam", "nan"], ["'nan'", "at least 0"]),
+    ("sngan_mnist.py", ["--n-dis", 0], ["'0'", "at least 1"]),
+    ("mixtures.py", ["--sigma", -1], ["'-1'", "at least 0"]),
+    ("mixtures.py", ["--game", "gans"], ["'gans'", "ragan"]),
+    ("dirac.py", ["--lr", 1e300], ["--lr up to 10"])])
+def test_bad_input_to_the_others_is_one_sentence(script, flags, words, tmp_path):
+    line = refusal(script, *flags, cwd=tmp_path)
+    assert all(word in line for word in words), line
 
 
 def test_every_setting_of_gan_mnist_makes_a_difference(tmp_path):

@@ -701,6 +701,17 @@ def test_what_is_set_on_the_noisy_game_is_set_on_the_game():
     assert (noisy[0] - x.numpy()).std() == pytest.approx(5.0, rel=4 / 8000 ** 0.5)
 
 
+@pytest.mark.parametrize("wrong", [-1.0, math.nan])
+def test_settings_that_mean_nothing_are_refused(wrong):
+    for make in (lambda: WGAN(generator(), discriminator(), c=wrong),
+                 lambda: WGAN(generator(), discriminator(), c=0.0),
+                 lambda: WGANGP(generator(), discriminator(), lam=wrong),
+                 lambda: R1(generator(), discriminator(), gamma=wrong),
+                 lambda: InstanceNoise(LSGAN(generator(), discriminator()), wrong),
+                 lambda: nn.GaussianNoise(wrong)):
+        assert "got" in error_of(make)
+
+
 def test_a_d_that_is_itself_the_layer_is_refused_by_name():
     with pytest.raises(UserError, match="^D is a Dense: "):
         SNGAN(generator(), nn.Dense(2, 1), 3)

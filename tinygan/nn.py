@@ -3,7 +3,7 @@
 A Module's attributes are what it is made of: a Tensor is a parameter, an array a buffer (a number
 that is kept but not learned, such as a running mean), a Module, or a list or tuple of them, a part.
 That is all the bookkeeping there is. Shapes, names and layouts are PyTorch's, so that weights go
-back and forth.
+back and forth (but for those under spectral_norm, which PyTorch keeps in another way).
 """
 
 import contextlib
@@ -266,15 +266,19 @@ def spectral_norm(layer):
 
     sigma(W), the largest singular value, is that of the matrix with a row for each output (for a
     convolution (c_out, c_in kh kw), the kernel opened out), estimated by one power iteration in
-    each forward pass in training, none in evaluation (Algorithm 1):
+    each forward pass in training, none in evaluation (Algorithm 1 has one for each update; for each
+    pass is PyTorch's way):
 
         v <- W^T u / |W^T u|,   u <- W v / |W v|,   sigma = u^T W v
 
-    from the u of the pass before. u and v are the buffers weight_u and weight_v, and constants to
-    the derivative: d sigma / dW = u v^T. A Dense layer then has the Lipschitz constant 1. A
-    convolution need not: its windows overlap, each pixel lies in up to n = ceil(kh / stride)
-    ceil(kw / stride) of them, and its constant is at most sqrt(n); a transposed one's, whose every
-    pixel goes out through the whole kernel, sqrt(kh kw).
+    from the u of the pass before. u and v are the buffers weight_u (c_out,) and weight_v, a
+    convolution's in the order (kh, kw, c_in), and constants to the derivative:
+    d sigma / dW = u v^T.
+
+    A Dense layer then has the Lipschitz constant 1. A convolution need not: its windows overlap,
+    each pixel lies in up to n = ceil(kh / stride) ceil(kw / stride) of them, and its constant is at
+    most sqrt(n); a transposed one's, whose every pixel goes out through the whole kernel,
+    sqrt(kh kw).
     """
     if not isinstance(layer, (Dense, Conv2d, ConvTranspose2d)):
         raise TypeError("spectral_norm takes a Dense, Conv2d or ConvTranspose2d layer, "
@@ -416,7 +420,7 @@ class GaussianNoise(Module):
     """In training, adds N(0, sigma^2) to each number; in evaluation, nothing. Any shape."""
 
     def __init__(self, sigma):
-        if sigma < 0:
+        if not sigma >= 0:
             raise ValueError(f"GaussianNoise needs a standard deviation of at least 0, got {sigma}")
         self.sigma = sigma
 

@@ -19,8 +19,10 @@ def play(game, data, d_opt, g_opt, m, rng, iterations, start=0, order="alternati
                   players were (game.losses; the GAN's from one forward pass), then both move
 
     All that is random is drawn before a step: d_step, g_step and both_step are functions of their
-    arguments and of the players' parameters and buffers alone. Raises ValueError for another order
-    and for fewer than 0 iterations or 1 discriminator step.
+    arguments and of the players' parameters and buffers alone. (G's step has a minibatch of its own
+    too, for the games that compare with it.) As a generator it raises when first asked: ValueError
+    for another order and for fewer than 0 iterations or 1 discriminator step; UserError for
+    simultaneous play with more than one.
     """
     if order not in ("alternating", "simultaneous"):
         raise ValueError(f"order is \"alternating\" or \"simultaneous\", got {order!r}")

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import math
 import os
 import sys
 import tempfile
@@ -29,7 +30,7 @@ def flags(description, steps, batch_size, out):
         help="a folder with MNIST's four files (TINYGAN_DATA, else a download)")
     add("--out", metavar="DIR", default=out, help=f"where the pictures go ({out})")
     add("--average", type=fraction, metavar="DECAY",
-        help="sample from an average of G's weights that keeps DECAY of itself at each step (.999)")
+        help="sample from an average of G's weights that keeps DECAY, such as .999, at each step")
     add("--dry-run", action="store_true",
         help="2 iterations on the bundled sample, everything done once, nothing kept")
     return parser
@@ -53,6 +54,28 @@ def fraction(text):
         number = -1.0
     if not 0 <= number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1")
+    return number
+
+
+def above_0(text):
+    """argparse type: a finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
+def from_0(text):
+    """argparse type: a finite number of at least 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
     return number
 
 
@@ -121,8 +144,12 @@ class Progress:
             return
         rate = (i + 1) / (now - self.begin)
         left = int((self.steps - i - 1) / rate)
-        means = "  ".join(f"{name} {float(value) / self.count:.3f}"
-                          for name, value in self.sums.items())
+        means = {name: float(value) / self.count for name, value in self.sums.items()}
+        for name, mean in means.items():
+            if not math.isfinite(mean):
+                raise UserError(f"{name} has become {mean} by step {i + 1}: a smaller learning "
+                                "rate may keep it finite")
+        means = "  ".join(f"{name} {mean:.3f}" for name, mean in means.items())
         line = (f"step {i + 1:>{len(str(self.steps))}}/{self.steps}  {rate:5.1f}/s  "
                 f"{left // 60}:{left % 60:02} left  {means}")
         end = "\n" if not self.live or i + 1 == self.steps else ""

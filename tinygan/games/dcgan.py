@@ -13,8 +13,8 @@ from ..backend import UserError, rng
 
 def generator(z_size=100, channels=64, shape=(1, 28, 28)):
     """Noise (m, z_size) to images of `shape` (C, H, W) in [0, 1]: H/4 x W/4 with 2 `channels`, then
-    two transposed convolutions that double it. The paper's tanh and data in [-1, 1] are here a
-    sigmoid and data in [0, 1], which is the same up to a factor of 2 before it.
+    two transposed convolutions that double it (the paper has four, to 64 x 64). The paper's tanh
+    and data in [-1, 1] are here a sigmoid and data in [0, 1], so that D sees black as 0.
 
     Raises UserError if H and W are no multiples of 4.
     """

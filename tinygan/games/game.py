@@ -15,8 +15,8 @@ class Game(Module):
     whose players are more than one network each sets them as further attributes and overrides the
     two lists of parameters.
 
-    x is a minibatch of data and z what noise() drew; either may be a tuple. Raises UserError for a
-    D that ends in a sigmoid.
+    x is a minibatch of data, (m, ...), and z what noise() drew; either may be a tuple, where the
+    game says so. Raises UserError for a D that ends in a sigmoid.
     """
 
     d_steps = 1         # discriminator steps per iteration, k; may be a function of the iteration
@@ -64,7 +64,8 @@ class Game(Module):
     def keep_average(self, decay=0.999):
         """Keep from now on, as G_average, a copy of G whose parameters are an exponential moving
         average of G's: p_average <- decay p_average + (1 - decay) p after each of G's steps
-        (Yazici et al. 2019). It samples more steadily than G; it does not play."""
+        (Yazici et al. 2019; the default is the decay of Karras et al. 2018). It samples more
+        steadily than G; it does not play. Raises ValueError for a decay not in [0, 1)."""
         if not 0 <= decay < 1:
             raise ValueError(f"an average needs a decay from 0 to below 1, got {decay}")
         self.G_average, self.decay = copy.deepcopy(self.G), decay
@@ -109,6 +110,8 @@ def refuse(D, wrong, why):
             raise UserError(f"{place} is a {type(layer).__name__}: {why}")
 
 
-def normalises_the_batch(layer):
-    """Whether a sample's output depends on the other samples."""
-    return isinstance(layer, BatchNorm)
+def refuse_batch_norm(D):
+    """Raise UserError if D normalises over the batch: a penalty on the gradient by one sample needs
+    a D(x) that depends on no other (Gulrajani et al. 2017, section 4)."""
+    refuse(D, lambda layer: isinstance(layer, BatchNorm), "a gradient penalty is one sample's and "
+           "rules out normalisation over the batch: leave it out, or use nn.LayerNorm")

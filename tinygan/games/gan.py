@@ -33,7 +33,7 @@ class GAN(Game):
 
     def d_loss(self, x, z):
         """-1/m sum [log D(x) + log(1 - D(G(z)))]: Algorithm 1's, with the sign to descend it."""
-        return self._d_loss(*self.scores(x, z))
+        return self._d_loss(x, *self.scores(x, z))
 
     def g_loss(self, x, z):
         """1/m sum log(1 - D(G(z))), Algorithm 1; or the non-saturating -log D(G(z)), section 3."""
@@ -43,14 +43,14 @@ class GAN(Game):
         """Both from one forward pass, as the published code has it."""
         a_real, a_fake = self.D(x), self.D(self.G(z))
         self.saw(a_real, a_fake)
-        return self._d_loss(a_real, a_fake), self._g_loss(a_fake)
+        return self._d_loss(x, a_real, a_fake), self._g_loss(a_fake)
 
     def saw(self, a_real, a_fake):
         """Note the mean probabilities D(x) and D(G(z))."""
         with no_grad():
             super().saw(sigmoid(a_real), sigmoid(a_fake))
 
-    def _d_loss(self, a_real, a_fake):
+    def _d_loss(self, x, a_real, a_fake):
         return -(log_sigmoid(a_real).mean() + log_sigmoid(-a_fake).mean())
 
     def _g_loss(self, a_fake):

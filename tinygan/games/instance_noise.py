@@ -1,4 +1,4 @@
-"""Instance noise (Sønderby et al. 2017, section 3; Arjovsky and Bottou 2017, section 3)."""
+"""Instance noise (Sønderby et al. 2017; Arjovsky and Bottou 2017)."""
 
 from ..nn import GaussianNoise, Module, Sequential
 from ..optim import at
@@ -12,7 +12,8 @@ class InstanceNoise(Module):
     samples get better: sigma is a number or a schedule, a function of the iteration, such as
     optim.linear(0.1, 0.0, steps).
 
-    All else is that game's: `InstanceNoise(LSGAN(G, D), sigma)` has its G, D, losses and so on.
+    All else is that game's: `InstanceNoise(LSGAN(G, D), sigma)` has its G, losses and so on. Its D
+    is from now on the noise and D, so that a penalty's x_hat has noise as well.
     """
 
     def __init__(self, game, sigma):
@@ -34,7 +35,7 @@ class InstanceNoise(Module):
     def noise(self, m, rng, i):
         """(what the game draws, sigma in iteration i). Raises ValueError for a negative sigma."""
         sigma = float(at(self.sigma, i))
-        if sigma < 0:
+        if not sigma >= 0:
             raise ValueError(f"instance noise has a standard deviation of at least 0, got {sigma} "
                              f"in iteration {i}")
         return self.game.noise(m, rng, i), sigma

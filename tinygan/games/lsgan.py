@@ -8,7 +8,7 @@ class LSGAN(Game):
     with a = 0, b = c = 1: eq. 9).
 
     A sample on the right side of D but far from the data still has a gradient. The paper's factors
-    1/2 are left out, as in all games here.
+    1/2 are left out.
     """
 
     def d_loss(self, x, z):

@@ -19,10 +19,13 @@ class WGAN(Game):
 
     D returns scores, which have no zero point and no scale: only their difference says anything. It
     is reported as W, the critic's estimate of the distance, in units that the clipping sets.
+    Raises ValueError for a c that is not above 0.
     """
 
     def __init__(self, G, D, z_size=100, c=0.01, n_critic=5):
         super().__init__(G, D, z_size)
+        if not c > 0:
+            raise ValueError(f"weights are clipped to [-c, c] with c above 0, got {c}")
         self.c, self.d_steps = c, n_critic
 
     def d_loss(self, x, z):

@@ -2,7 +2,7 @@
 
 from ..ops import norm
 from ..tensor import Tensor, grad
-from .game import normalises_the_batch, refuse
+from .game import refuse_batch_norm
 from .wgan import WGAN
 
 
@@ -11,17 +11,20 @@ class WGANGP(WGAN):
 
         L = E D(G(z)) - E D(x) + lam E (|dD/dx_hat|_2 - 1)^2,  x_hat = eps x + (1 - eps) G(z)
 
-    with eps ~ U(0, 1), one for each sample, and the norm over all of a sample's dimensions.
+    with eps ~ U(0, 1), one for each sample, and the norm over all of a sample's dimensions. W, the
+    critic's estimate, is then in the data's own units, but may exceed the distance: between two
+    points theta apart it is theta + theta^2 / (2 lam).
 
-    Raises UserError if the critic has batch normalisation: the penalty is one sample's, and with it
-    D(x_hat) would depend on the other samples (section 4, "No critic batch normalization").
+    Raises ValueError for a negative lam, and UserError if the critic has batch normalisation: the
+    penalty is one sample's, and with it D(x_hat) would depend on the other samples (section 4, "No
+    critic batch normalization").
     """
 
     def __init__(self, G, D, z_size=128, lam=10.0, n_critic=5):
         super().__init__(G, D, z_size, n_critic=n_critic)
-        refuse(D, normalises_the_batch, "a gradient penalty is one sample's and rules out "
-               "normalisation over the batch (Gulrajani et al. 2017, section 4): leave it out, or "
-               "use nn.LayerNorm")
+        refuse_batch_norm(D)
+        if not lam >= 0:
+            raise ValueError(f"the penalty's weight lam is at least 0, got {lam}")
         self.lam = lam
 
     def noise(self, m, rng, i):
@@ -48,7 +51,7 @@ def gradient_penalty(critic, x, x_fake, eps, slope=1.0):
     and 7), to be differentiated: double backprop.
 
     critic      maps samples to scores, each of its own sample alone
-    x, x_fake   (m, ...), real and generated samples
+    x, x_fake   (m, ...), real and generated samples, constants both (see Game.fake)
     eps         (m,), where between them each x_hat lies
 
     |.|_2 is over all of a sample's dimensions; where the gradient is 0 so is the derivative of its

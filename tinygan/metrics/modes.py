@@ -1,4 +1,5 @@
-"""Which modes of a mixture the samples reach (VEEGAN, Srivastava et al. 2017, section 4.1)."""
+"""Which modes of a mixture the samples reach (VEEGAN, Srivastava et al. 2017, section 4.1), and how
+evenly (PacGAN, Lin et al. 2018)."""
 
 import math
 from typing import NamedTuple
@@ -28,9 +29,12 @@ def coverage(points, mixture):
     """The Coverage of `mixture` (data.mixtures.Mixture) by samples `points` (n, 2).
 
     True samples are of high quality with probability 1 - exp(-9/2) = 98.89 %, and their reverse KL
-    is about (K - 1) / 2n: a higher share than that is a generator which is too narrow.
+    is about (K - 1) / 2n: a higher share than that is a generator which is too narrow. Raises
+    ValueError if there are no points.
     """
     points = backend.to_numpy(points)
+    if len(points) == 0:
+        raise ValueError("the modes that samples cover need at least one sample")
     distances = np.linalg.norm(points[:, None] - mixture.modes, axis=2)         # (n, K)
     good = distances.argmin(1)[distances.min(1) <= 3 * mixture.std]
     p = np.bincount(good, minlength=len(mixture.modes)) / max(len(good), 1)
