@@ -1,7 +1,7 @@
 """DCGAN on MNIST (Radford et al. 2016).
 
-    python examples/dcgan_mnist.py                              the paper's settings, ten epochs
-    python examples/dcgan_mnist.py --batch-size 64 --steps 3000 digits in six minutes on two cores
+    python examples/dcgan_mnist.py                              the paper's settings, 8 epochs
+    python examples/dcgan_mnist.py --batch-size 64 --steps 2500 digits in five minutes on two cores
 
 Pictures go to --out: samples.png, 64 samples from noise that stays the same all along, and ten
 times on the way samples-STEP.png.
