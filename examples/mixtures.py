@@ -76,12 +76,10 @@ def trained(name, mixture, scale, seed, args):
     game.keep_average(max(0.0, min(0.999, 1 - 10 / steps)))     # over a tenth of the run or less
     if args.sigma:
         game = InstanceNoise(game, optim.linear(args.sigma, 0.0, 0.8 * steps))
-    lr = optim.cosine(args.lr, steps)
-    if name == "wgan":
-        d_opt, g_opt = (optim.RMSProp(player.parameters(), lr) for player in (game.D, G))
-    else:
-        d_opt, g_opt = (optim.Adam(player.parameters(), lr, betas=(0.5, 0.999))
-                        for player in (game.D, G))
+    optimiser = optim.RMSProp if name == "wgan" else optim.Adam
+    # a schedule counts its own player's steps, and both are to end together
+    d_opt = optimiser(game.d_parameters(), optim.cosine(args.lr, steps * game.d_steps))
+    g_opt = optimiser(game.g_parameters(), optim.cosine(args.lr, steps))
     begin = time.monotonic()
     for i, _, _ in play(game, mixture.minibatches(args.batch_size), d_opt, g_opt, args.batch_size,
                         rng, steps):

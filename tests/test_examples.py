@@ -9,7 +9,7 @@ import types
 
 import pytest
 
-from tinygan import Tensor, nn, rng
+from tinygan import Tensor, nn, optim, rng
 from tinygan.data import mnist
 from tinygan.run import Progress, save_samples
 
@@ -107,6 +107,24 @@ def test_mixtures_begin_from_the_same_weights():
     for name, arrays in zip(mixtures.GAMES, networks):
         pairs = zip(arrays[:8] if name == "wgan" else arrays, networks[0])
         assert all(np.allclose(a, b, atol=1e-6) for a, b in pairs), name
+
+
+@pytest.mark.parametrize("name", ["gan", "wgan", "wgan_gp"])
+def test_the_learning_rates_of_both_players_end_together(name, monkeypatch):
+    """At 0 with the last step, and not before, however many steps D takes for one of G."""
+    sys.path.append(str(ROOT / "examples"))
+    import mixtures
+    built = []
+    for kind in ("Adam", "RMSProp"):
+        def remembered(*args, make=getattr(optim, kind)):
+            built.append(make(*args))
+            return built[-1]
+        monkeypatch.setattr(optim, kind, remembered)
+    args = types.SimpleNamespace(width=5, steps=10, sigma=0.0, lr=0.1, batch_size=4)
+    mixtures.trained(name, mixtures.mixtures.ring(), 1.0, 0, args)
+    assert len(built) == 2
+    for opt in built:
+        assert opt.lr(opt.t) == pytest.approx(0.0, abs=1e-12) and opt.lr(opt.t - 1) > 1e-3
 
 
 def test_every_flag_of_the_paper_examples_makes_a_difference(tmp_path):
