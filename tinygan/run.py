@@ -36,57 +36,24 @@ def flags(description, steps, batch_size, out):
     return parser
 
 
-def whole(text):
-    """argparse type: an integer >= 0."""
-    return _at_least(0, text)
+def _number(kind, fits, wanted):
+    """An argparse type: text to a number of this kind, int or float, that fits."""
+    def convert(text):
+        try:
+            number = kind(text)
+        except ValueError:
+            number = math.nan       # which fits nothing
+        if not fits(number):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+        return number
+    return convert
 
 
-def positive(text):
-    """argparse type: an integer >= 1."""
-    return _at_least(1, text)
-
-
-def fraction(text):
-    """argparse type: a number from 0 to below 1."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1")
-    return number
-
-
-def above_0(text):
-    """argparse type: a finite number above 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return number
-
-
-def from_0(text):
-    """argparse type: a finite number of at least 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
-    return number
-
-
-def _at_least(low, text):
-    try:
-        number = int(text)
-    except ValueError:
-        number = low - 1
-    if number < low:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {low}")
-    return number
+whole = _number(int, lambda n: n >= 0, "a whole number of at least 0")
+positive = _number(int, lambda n: n >= 1, "a whole number of at least 1")
+fraction = _number(float, lambda n: 0 <= n < 1, "a number from 0 to below 1")
+above_0 = _number(float, lambda n: 0 < n < math.inf, "a number above 0")
+from_0 = _number(float, lambda n: 0 <= n < math.inf, "a number of at least 0")
 
 
 @contextlib.contextmanager
