@@ -16,7 +16,6 @@ import ctypes
 import functools
 import os
 import sys
-import threading
 
 # With matrix products on one thread each, several parts of a layer run at once, copies as well as
 # products: see in_pieces. OpenBLAS reads this once, when numpy is imported; who has imported it
@@ -158,7 +157,7 @@ def kernel_first(weights):
 def _threads():
     if hasattr(os, "register_at_fork"):     # a forked process has none of its parent's threads
         os.register_at_fork(after_in_child=_threads.cache_clear)
-    return concurrent.futures.ThreadPoolExecutor(THREADS, thread_name_prefix="tinygan")
+    return concurrent.futures.ThreadPoolExecutor(THREADS)
 
 
 class Random:
