@@ -32,8 +32,8 @@ GAMES = {       # for modes of standard deviation std
     "hinge": lambda G, D, std: Hinge(G, D, Z),
     "rsgan": lambda G, D, std: RSGAN(G, D, Z),
     "ragan": lambda G, D, std: RaGAN(G, D, Z),
-    "wgan": lambda G, D, std: WGAN(G, D, Z, c=0.1),             # .01 is too flat for narrow modes
-    "wgan_gp": lambda G, D, std: WGANGP(G, D, Z, lam=0.1),      # lam as in gan_toy.py
+    "wgan": lambda G, D, std: WGAN(G, D, Z, c=0.1),             # not tuned
+    "wgan_gp": lambda G, D, std: WGANGP(G, D, Z, lam=0.1),      # gan_toy.py's, not tuned
     "sngan": lambda G, D, std: SNGAN(G, normalised(D), Z, n_dis=1),
     "r1": lambda G, D, std: R1(G, D, Z, gamma=8 * std ** 2),    # D's slopes go as 1 / std
 }

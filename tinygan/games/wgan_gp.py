@@ -16,8 +16,8 @@ class WGANGP(WGAN):
     points theta apart it is theta + theta^2 / (2 lam).
 
     Raises ValueError for a negative lam, and UserError if the critic has batch normalisation: the
-    penalty is one sample's, and with it D(x_hat) would depend on the other samples (section 4, "No
-    critic batch normalization").
+    penalty is one sample's, and with it D(x_hat) would depend on the other samples (section 4,
+    "No critic batch normalization").
     """
 
     def __init__(self, G, D, z_size=128, lam=10.0, n_critic=5):
