@@ -3,8 +3,7 @@
     python examples/dcgan_mnist.py                              the paper's settings, 8 epochs
     python examples/dcgan_mnist.py --batch-size 64 --steps 2500 digits in five minutes on two cores
 
-Pictures go to --out: samples.png, 64 samples from noise that stays the same all along, and ten
-times on the way samples-STEP.png.
+Pictures, curves and checkpoints go to --out; --explain says what the numbers mean.
 """
 
 from tinygan import optim, run
@@ -17,7 +16,7 @@ def main():
     flags.add_argument("--lr", type=run.above_0, default=2e-4, help="Adam's learning rate (2e-4)")
     flags.add_argument("--channels", type=run.positive, default=64,
                        help="of D's first layer; the next has twice as many (64)")
-    args = flags.parse_args()
+    args = run.parse(flags)
 
     with run.started(args) as data:
         shape = data.train.images.shape[1:]

@@ -3,13 +3,14 @@
     python examples/gan_mnist.py            the recipe: digits in three minutes on two cores
     python examples/gan_mnist.py --paper    the paper's networks and settings, 20 epochs
 
-Pictures go to --out: samples.png, 64 samples from noise that stays the same all along, and ten
-times on the way samples-STEP.png.
+Pictures, curves and checkpoints go to --out; --explain says what the numbers mean.
 """
+
+import math
 
 from tinygan import nn, optim, run      # before numpy, which leaves the threads to it
 from tinygan.data import Minibatches
-from tinygan.games import GAN
+from tinygan.games import GAN, dcgan
 
 import numpy as np
 
@@ -18,24 +19,26 @@ RECIPE = dict(steps=2000, batch_size=64)
 PAPER = dict(steps=10_000, batch_size=100, order="simultaneous")
 
 
-def recipe(steps):
+def recipe(steps, shape):
     """Networks and optimisers that look best within three minutes: InfoGAN's for MNIST (Chen et al.
     2016, appendix C.1), which are a DCGAN with a dense layer more in each player, here at half the
-    width or less; with its learning rates, which here end at 0."""
-    init = nn.normal(0.02)
+    width or less; with its learning rates, which here end at 0. For images of `shape` (C, H, W);
+    raises UserError if H and W are no multiples of 4."""
+    colours, height, width = dcgan.check(shape)
+    h, w, init = height // 4, width // 4, nn.normal(0.02)
     G = nn.Sequential(
         nn.Dense(100, 256, bias=False), nn.BatchNorm(256), nn.ReLU(),           # 256
-        nn.Dense(256, 64 * 7 * 7, bias=False), nn.BatchNorm(64 * 7 * 7), nn.ReLU(),
-        nn.Reshape(64, 7, 7),                                                   # 64 x 7 x 7
+        nn.Dense(256, 64 * h * w, bias=False), nn.BatchNorm(64 * h * w), nn.ReLU(),
+        nn.Reshape(64, h, w),                                                   # 64 x 7 x 7
         nn.ConvTranspose2d(64, 32, 4, stride=2, padding=1, bias=False, init=init),
         nn.BatchNorm(32), nn.ReLU(),                                            # 32 x 14 x 14
-        nn.ConvTranspose2d(32, 1, 4, stride=2, padding=1, init=init),
+        nn.ConvTranspose2d(32, colours, 4, stride=2, padding=1, init=init),
         nn.Sigmoid())                                                           # 1 x 28 x 28
     D = nn.Sequential(
-        nn.Conv2d(1, 32, 4, stride=2, padding=1, init=init), nn.LeakyReLU(),    # 32 x 14 x 14
+        nn.Conv2d(colours, 32, 4, 2, padding=1, init=init), nn.LeakyReLU(),     # 32 x 14 x 14
         nn.Conv2d(32, 64, 4, stride=2, padding=1, bias=False, init=init),
         nn.BatchNorm(64), nn.LeakyReLU(), nn.Flatten(),                         # 64 x 7 x 7
-        nn.Dense(64 * 7 * 7, 256, bias=False, init=init),
+        nn.Dense(64 * h * w, 256, bias=False, init=init),
         nn.BatchNorm(256), nn.LeakyReLU(),                                      # 256
         nn.Dense(256, 1, init=init))                                            # 1 logit
     d_opt = optim.Adam(D.parameters(), optim.cosine(2e-4, steps), betas=(0.5, 0.999))
@@ -46,18 +49,19 @@ def recipe(steps):
 def paper(images, batch_size):
     """The networks and settings of the paper's MNIST experiment, as its code has them
     (goodfeli/adversarial, mnist.yaml)."""
-    init = nn.uniform(0.05)
+    shape, init = images.shape[1:], nn.uniform(0.05)
+    pixels = math.prod(shape)
     G = nn.Sequential(
         nn.Dense(100, 1200, init=init), nn.ReLU(),
         nn.Dense(1200, 1200, init=init), nn.ReLU(),
-        nn.Dense(1200, 784, init=init), nn.Sigmoid(), nn.Reshape(1, 28, 28))
-    mean = (images.mean(0) / 255).clip(1e-7, 1 - 1e-7).ravel()
+        nn.Dense(1200, pixels, init=init), nn.Sigmoid(), nn.Reshape(*shape))
+    mean = (images.mean(0) / (255 if images.dtype == np.uint8 else 1)).clip(1e-7, 1 - 1e-7).ravel()
     G.layers[4].load_state_dict({"weight": G.layers[4].weight.numpy(),
                                  "bias": np.log(mean / (1 - mean))})    # G begins at the mean image
     init = nn.uniform(0.005)
     D = nn.Sequential(
         nn.Flatten(),
-        nn.Dropout(0.2), nn.Maxout(784, 240, pieces=5, init=init),
+        nn.Dropout(0.2), nn.Maxout(pixels, 240, pieces=5, init=init),
         nn.Dropout(0.5), nn.Maxout(240, 240, pieces=5, init=init),
         nn.Dropout(0.5), nn.Dense(240, 1, init=init))
     momentum = optim.linear(0.5, 0.7, 250 * len(images) / batch_size)       # over 250 epochs
@@ -78,11 +82,12 @@ def main():
                        .format(**PAPER))
     if flags.parse_args().paper:
         flags.set_defaults(**PAPER)
-    args = flags.parse_args()
+    args = run.parse(flags)
 
     with run.started(args) as data:
         images = data.train.images
-        G, D, d_opt, g_opt = paper(images, args.batch_size) if args.paper else recipe(args.steps)
+        G, D, d_opt, g_opt = (paper(images, args.batch_size) if args.paper else
+                              recipe(args.steps, images.shape[1:]))
         game = GAN(G, D, g_loss=args.g_loss)
         game.d_steps = args.k
         batches = Minibatches(images, args.batch_size)

@@ -92,8 +92,7 @@ def trained(name, mixture, scale, seed, args):
 
 def samples(game, n):
     """n samples of the averaged G, from noise that is always the same."""
-    with no_grad():
-        return game.G_average(game.latent(n, backend.Random(2**32))).data
+    return game.sample(game.latent(n, backend.Random(2**32)))
 
 
 def picture(game, mixture, reach, size=240):

@@ -6,8 +6,7 @@ The loss, Adam's settings and n_dis are those of the paper's residual networks, 
 its plain one made smaller, the generator DCGAN's; both players see minibatches of 64 (in the paper
 G's are twice as large).
 
-Pictures go to --out: samples.png, 64 samples from noise that stays the same all along, and ten
-times on the way samples-STEP.png.
+Pictures, curves and checkpoints go to --out; --explain says what the numbers mean.
 """
 
 from tinygan import nn, optim, run
@@ -36,7 +35,7 @@ def main():
     add("--n-dis", type=run.positive, default=5, help="discriminator steps for one of G (5)")
     add("--channels", type=run.positive, default=64,
         help="of D's first layer; the others have 2 and 4 times as many (64)")
-    args = flags.parse_args()
+    args = run.parse(flags)
 
     with run.started(args) as data:
         shape = data.train.images.shape[1:]

@@ -3,8 +3,9 @@
     python examples/wgan_mnist.py       the paper's settings, for 20,000 iterations
 
 W in its output is the critic's estimate of the Wasserstein distance between digits and samples, in
-units that the clipping sets: what counts is that it falls. Pictures go to --out: samples.png, 64
-samples from noise that stays the same all along, and ten times on the way samples-STEP.png.
+units that the clipping sets: what counts is that it falls.
+
+Pictures, curves and checkpoints go to --out; --explain says what the numbers mean.
 """
 
 from tinygan import optim, run
@@ -23,7 +24,7 @@ def main():
         help="the published code's: 100 critic steps in iterations 0-24 and in every 500th, else 5")
     flags.add_argument("--channels", type=run.positive, default=64,
                        help="of D's first layer; the next has twice as many (64)")
-    args = flags.parse_args()
+    args = run.parse(flags)
 
     with run.started(args) as data:
         shape = data.train.images.shape[1:]

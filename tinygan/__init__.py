@@ -1,11 +1,12 @@
 """tinygan: generative adversarial networks to read, on an autograd engine of their own.
 
 The floors, each importing only from those before it: backend, tensor, ops, conv, nn, optim,
-gradcheck, games, play, data, metrics, image, run.
+gradcheck, games, play, files, data, metrics, image, plot, checkpoint, run.
 """
 
 from . import backend, games, nn, ops, optim
 from .backend import UserError, rng, to_numpy, use
+from .checkpoint import VERSION as __version__, load
 from .gradcheck import check_grads
 from .play import play
 from .tensor import Tensor, grad, no_grad, op

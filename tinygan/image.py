@@ -1,8 +1,6 @@
-"""Arrays to pictures: a grid of images as one array, and that as a PNG file."""
+"""Arrays to pictures: a grid of images as one array, that as a PNG file, and several that move."""
 
-import contextlib
 import math
-import os
 import struct
 import zlib
 
@@ -10,6 +8,9 @@ import numpy as np
 
 from . import backend
 from .backend import UserError
+from .files import replaced
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def save_grid(path, images, columns=None, gap=2, scale=1):
@@ -75,17 +76,47 @@ def save_png(path, pixels):
     header = struct.pack(">IIBBBBB", width, height, 8, 2 if rgb else 0, 0, 0, 0)
     # each row begins with the number of its filter: 0, none
     rows = np.pad(pixels.reshape(height, -1), ((0, 0), (1, 0)))
-    png = (b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header)
+    png = (SIGNATURE + _chunk(b"IHDR", header)
            + _chunk(b"IDAT", zlib.compress(rows.tobytes(), 9)) + _chunk(b"IEND", b""))
+    with replaced(path) as file:
+        file.write(png)
 
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "wb") as file:
-            file.write(png)
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(temporary)
+
+def save_animation(path, pictures, seconds=0.1, rest=2.0):
+    """Save the PNG files `pictures`, paths of files by save_png in the order in which to show them,
+    as one animated PNG (APNG), which begins anew without end: each is shown for `seconds`, the last
+    for `rest`. Those of another size or kind than the last are left out.
+
+    Browsers play it; what knows only PNG shows the first. Raises OSError if a file cannot be read
+    or written.
+    """
+    frames = []
+    for picture in pictures:
+        with open(picture, "rb") as file:
+            frames.append(_content(file.read()))
+    header = frames[-1][b"IHDR"]
+    frames = [frame for frame in frames if frame.get(b"IHDR") == header and b"IDAT" in frame]
+    parts = [_chunk(b"IHDR", header), _chunk(b"acTL", struct.pack(">II", len(frames), 0))]
+    for i, frame in enumerate(frames):
+        delay = round(1000 * (seconds if i + 1 < len(frames) else rest))        # in 1/1000 s
+        # a sequence number; width and height, at (0, 0); neither disposal nor blending
+        control = header[:8] + struct.pack(">IIHHBB", 0, 0, delay, 1000, 0, 0)
+        parts.append(_chunk(b"fcTL", struct.pack(">I", max(2 * i - 1, 0)) + control))
+        # the first frame is the picture itself; those after it are data that only APNG knows
+        parts.append(_chunk(b"fdAT", struct.pack(">I", 2 * i) + frame[b"IDAT"]) if i else
+                     _chunk(b"IDAT", frame[b"IDAT"]))
+    with replaced(path) as file:
+        file.write(SIGNATURE + b"".join(parts) + _chunk(b"IEND", b""))
+
+
+def _content(png):
+    """{kind: content} of a PNG file's chunks."""
+    chunks, at = {}, len(SIGNATURE)
+    while at + 8 <= len(png):
+        size, kind = struct.unpack(">I4s", png[at:at + 8])
+        chunks[kind] = png[at + 8:at + 8 + size]
+        at += 12 + size
+    return chunks
 
 
 def _chunk(kind, content):

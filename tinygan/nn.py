@@ -3,7 +3,7 @@
 A Module's attributes are what it is made of: a Tensor is a parameter, an array a buffer (a number
 that is kept but not learned, such as a running mean), a Module, or a list or tuple of them, a part.
 That is all the bookkeeping there is. Shapes, names and layouts are PyTorch's, so that weights go
-back and forth (but for those under spectral_norm, which PyTorch keeps in another way).
+back and forth.
 """
 
 import contextlib
@@ -64,7 +64,7 @@ class Module:
         In PyTorch: module.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()}).
         """
         return {name: backend.to_numpy(array).copy(order="C")
-                for name, array in self._arrays().items()}
+                for name, array in self.arrays().items()}
 
     def load_state_dict(self, state):
         """Copy the arrays of `state`, anything numpy can read, into the parameters and buffers.
@@ -72,7 +72,7 @@ class Module:
         Raises UserError if a name is missing or unknown or a shape differs; then nothing has
         changed. PyTorch's `num_batches_tracked`, which no computation reads, is passed over.
         """
-        arrays = self._arrays()
+        arrays = self.arrays()
         state = {name: array for name, array in state.items()
                  if name.rpartition(".")[2] != "num_batches_tracked"}
         if missing := sorted(arrays.keys() - state.keys()):
@@ -88,7 +88,8 @@ class Module:
         for name, array in arrays.items():
             array[...] = backend.xp.asarray(np.asarray(state[name]), dtype=array.dtype)
 
-    def _arrays(self):
+    def arrays(self):
+        """{name: array} of all parameters and buffers, themselves."""
         parameters = {name: p.data for name, p in self.named_arrays(Tensor).items()}
         buffers = self.named_arrays(backend.xp.ndarray)
         return {**parameters, **buffers}
@@ -271,9 +272,9 @@ def spectral_norm(layer):
 
         v <- W^T u / |W^T u|,   u <- W v / |W v|,   sigma = u^T W v
 
-    from the u of the pass before. u and v are the buffers weight_u (c_out,) and weight_v, a
-    convolution's in the order (kh, kw, c_in), and constants to the derivative:
-    d sigma / dW = u v^T.
+    from the u of the pass before. u and v are constants to the derivative: d sigma / dW = u v^T. W
+    becomes the parameter weight_orig; u and v are the buffers weight_u (c_out,) and weight_v
+    (n_in,) or (c_in kh kw,), as torch.nn.utils.spectral_norm has them.
 
     A Dense layer then has the Lipschitz constant 1. A convolution need not: its windows overlap,
     each pixel lies in up to n = ceil(kh / stride) ceil(kw / stride) of them, and its constant is at
@@ -283,9 +284,12 @@ def spectral_norm(layer):
     if not isinstance(layer, (Dense, Conv2d, ConvTranspose2d)):
         raise TypeError("spectral_norm takes a Dense, Conv2d or ConvTranspose2d layer, "
                         f"got {type(layer).__name__}")
+    if hasattr(layer, "weight_u"):
+        return layer                # once is enough
+    layer.weight_orig = vars(layer).pop("weight")
     w = _matrix(layer)
     layer.weight_u = _unit(rng.normal((len(w),)))
-    layer.weight_v = _unit(layer.weight_u @ w)
+    layer.weight_v = backend.xp.zeros(w.shape[1], "float32")
     for _ in range(15):         # PyTorch's number: evaluation may come before any training
         _power_iteration(layer)
     return layer
@@ -299,16 +303,17 @@ def _weight(layer):
         _power_iteration(layer)
     w, axes = _matrix(layer), _outputs_first(layer)
     # u v^T, laid out as the weight: constants that nothing overwrites
-    uv = backend.xp.multiply(layer.weight_u[:, None], layer.weight_v, out=backend.xp.empty_like(w))
-    shape = [layer.weight.shape[i] for i in axes]
+    v = _as_in_memory(layer).reshape(-1)
+    uv = backend.xp.multiply(layer.weight_u[:, None], v, out=backend.xp.empty_like(w))
+    shape = [layer.weight_orig.shape[i] for i in axes]
     uv = uv.reshape(shape).transpose(sorted(range(len(axes)), key=lambda i: axes[i]))
-    return layer.weight / (layer.weight * uv).sum()
+    return layer.weight_orig / (layer.weight_orig * uv).sum()
 
 
 def _power_iteration(layer):
-    w = _matrix(layer)
-    layer.weight_v[...] = _unit(layer.weight_u @ w)
-    layer.weight_u[...] = _unit(w @ layer.weight_v)
+    w, v = _matrix(layer), _as_in_memory(layer)
+    v[...] = _unit(layer.weight_u @ w).reshape(v.shape)
+    layer.weight_u[...] = _unit(w @ v.reshape(-1))
 
 
 def _unit(v):
@@ -317,7 +322,7 @@ def _unit(v):
 
 def _matrix(layer):
     """The array of a layer's weight as a matrix with a row for each output."""
-    w = layer.weight.data.transpose(_outputs_first(layer))
+    w = layer.weight_orig.data.transpose(_outputs_first(layer))
     return w.reshape(len(w), -1)
 
 
@@ -326,6 +331,13 @@ def _outputs_first(layer):
     if isinstance(layer, ConvTranspose2d):
         return 1, 2, 3, 0
     return (0, 2, 3, 1) if isinstance(layer, Conv2d) else (0, 1)
+
+
+def _as_in_memory(layer):
+    """A view of weight_v, with its axes as those of the weight lie in memory."""
+    if isinstance(layer, Dense):
+        return layer.weight_v
+    return layer.weight_v.reshape(layer.c_in, *layer.kernel).transpose(1, 2, 0)
 
 
 class BatchNorm(Module):
@@ -417,17 +429,16 @@ class Dropout(Module):
 
 
 class GaussianNoise(Module):
-    """In training, adds N(0, sigma^2) to each number; in evaluation, nothing. Any shape."""
+    """In training, adds N(0, sigma^2) to each number; in evaluation, nothing. Any shape. sigma is a
+    buffer, so that it may change from step to step."""
 
     def __init__(self, sigma):
         if not sigma >= 0:
             raise ValueError(f"GaussianNoise needs a standard deviation of at least 0, got {sigma}")
-        self.sigma = sigma
+        self.sigma = backend.xp.full((), sigma, "float32")
 
     def forward(self, x):
-        if not self.training or self.sigma == 0:
-            return x
-        return x + _source.normal(x.shape) * float(self.sigma)
+        return x + _source.normal(x.shape) * self.sigma if self.training else x
 
 
 # Layers without weights

@@ -5,6 +5,7 @@ before. All minimise; g is the gradient, t counts from 1 in the equations.
 """
 
 import math
+from dataclasses import dataclass
 
 from . import backend
 
@@ -111,23 +112,42 @@ class Adam(Optimizer):
         p -= lr / (1 - beta1 ** self.t) * m / root
 
 
-# Schedules: functions of t, the number of steps taken
+# Schedules: functions of t, the number of steps taken, that can be saved with a run
 
 def at(value, t):
     """The value at step t of a number or schedule."""
     return value(t) if callable(value) else value
 
 
-def linear(start, end, steps):
+@dataclass(frozen=True)
+class linear:
     """From `start` to `end` in `steps` equal parts, and `end` from there on."""
-    return lambda t: start + (end - start) * min(t / steps, 1)
+    start: float
+    end: float
+    steps: float
+
+    def __call__(self, t):
+        return self.start + (self.end - self.start) * min(t / self.steps, 1)
 
 
-def exponential(start, rate, floor=0.0):
+@dataclass(frozen=True)
+class exponential:
     """start * rate^t, but not below `floor`."""
-    return lambda t: max(start * rate ** t, floor)
+    start: float
+    rate: float
+    floor: float = 0.0
+
+    def __call__(self, t):
+        return max(self.start * self.rate ** t, self.floor)
 
 
-def cosine(start, steps, end=0.0):
+@dataclass(frozen=True)
+class cosine:
     """From `start` to `end` along half a cosine (Loshchilov and Hutter 2017, eq. 5)."""
-    return lambda t: end + (start - end) * (1 + math.cos(math.pi * min(t / steps, 1))) / 2
+    start: float
+    steps: float
+    end: float = 0.0
+
+    def __call__(self, t):
+        fraction = (1 + math.cos(math.pi * min(t / self.steps, 1))) / 2
+        return self.end + (self.start - self.end) * fraction

@@ -46,8 +46,8 @@ FILES = {                   # name: number of dimensions, md5 of the content (de
 
 
 class Split(NamedTuple):
-    images: np.ndarray      # uint8 (N, 1, 28, 28)
-    labels: np.ndarray      # uint8 (N,)
+    images: np.ndarray      # uint8, or float32 in [0, 1]: (N, C, H, W), here (N, 1, 28, 28)
+    labels: np.ndarray      # whole numbers (N,); None where the data has none
 
 
 class MNIST(NamedTuple):
@@ -73,6 +73,10 @@ def load(folder=None):
         folder = pathlib.Path(os.path.expanduser(folder))
         paths = [_find(folder, name) for name in FILES]
         train, test = _read(*paths[:2]), _read(*paths[2:])
+        if train.images.shape[1:] != test.images.shape[1:]:
+            raise UserError(f"{paths[0]} holds images of {_times(train.images.shape[2:])} pixels, "
+                            f"{paths[2]} of {_times(test.images.shape[2:])}: give files that belong "
+                            "together")
     else:
         folder = _cache()
         try:
@@ -117,15 +121,9 @@ def _find(folder, name):
 
 def _read(images_path, labels_path):
     images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
-    if images.shape[1:] != (28, 28):
-        raise UserError(f"{images_path} holds images of {_times(images.shape[1:])} pixels: give "
-                        "data of MNIST's size, 28x28")
     if len(images) != len(labels):
         raise UserError(f"{images_path} holds {len(images)} images but {labels_path} holds "
                         f"{len(labels)} labels: give two files that belong together")
-    if labels.max() > 9:
-        raise UserError(f"{labels_path} holds the label {labels.max()}: give data with the ten "
-                        "classes 0 to 9, such as MNIST, Fashion-MNIST or KMNIST")
     return _digits(images, labels)
 
 

@@ -18,7 +18,7 @@ def generator(z_size=100, channels=64, shape=(1, 28, 28)):
 
     Raises UserError if H and W are no multiples of 4.
     """
-    colours, height, width = _check(shape)
+    colours, height, width = check(shape)
     return _begun(nn.Sequential(
         nn.Dense(z_size, 2 * channels * height * width // 16, bias=False, init=nn.normal(0.02)),
         nn.Reshape(2 * channels, height // 4, width // 4),
@@ -32,7 +32,7 @@ def generator(z_size=100, channels=64, shape=(1, 28, 28)):
 def discriminator(channels=64, shape=(1, 28, 28)):
     """Images of `shape` (C, H, W) to one logit or score, (m, 1), by two convolutions that halve
     them. Raises UserError if H and W are no multiples of 4."""
-    colours, height, width = _check(shape)
+    colours, height, width = check(shape)
     return _begun(nn.Sequential(
         nn.Conv2d(colours, channels, 4, 2, 1, init=nn.normal(0.02)),
         nn.LeakyReLU(0.2),                                                      # H/2 x W/2
@@ -42,10 +42,12 @@ def discriminator(channels=64, shape=(1, 28, 28)):
         nn.Dense(2 * channels * height * width // 16, 1, init=nn.normal(0.02))))
 
 
-def _check(shape):
-    if len(shape) != 3 or shape[1] % 4 or shape[2] % 4:
-        raise UserError(f"these networks make and judge images (C, H, W) with H and W multiples of "
-                        f"4, not {tuple(shape)}: pad or crop the images")
+def check(shape):
+    """`shape`, (C, H, W); raises UserError if H and W are no multiples of 4."""
+    if len(shape) != 3 or shape[1] % 4 or shape[2] % 4 or not (shape[1] and shape[2]):
+        raise UserError("these networks make images whose height and width are multiples of 4, "
+                        f"such as 28x28 or 32x32, not {'x'.join(map(str, shape[1:]))}: pad or crop "
+                        "the images")
     return shape
 
 

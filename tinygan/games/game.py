@@ -4,7 +4,7 @@ import copy
 
 from .. import backend
 from ..backend import UserError
-from ..nn import BatchNorm, Module, Sequential, Sigmoid
+from ..nn import BatchNorm, Module, Sequential, Sigmoid, evaluating
 from ..tensor import Tensor, no_grad
 
 
@@ -21,6 +21,7 @@ class Game(Module):
 
     d_steps = 1         # discriminator steps per iteration, k; may be a function of the iteration
     G_average = None    # see keep_average
+    seen = {}           # what the last losses saw, {name: array of one number}, on the device
 
     def __init__(self, G, D, z_size=100):
         last = D
@@ -31,7 +32,6 @@ class Game(Module):
                             "the sigmoid out; where a loss needs one, it is in the loss")
         self.G, self.D = G, D
         self.z_size = z_size
-        self.seen = {}      # what the last losses saw, {name: array of one number}, on the device
 
     def latent(self, m, rng):
         """What G maps to m samples: z ~ N(0, I), (m, z_size)."""
@@ -40,6 +40,13 @@ class Game(Module):
     def noise(self, m, rng, i):
         """All that a step of iteration i draws at random for m samples: here z."""
         return self.latent(m, rng)
+
+    def sample(self, z):
+        """G(z), an array (m, ...), for z as latent() gives it: of the average of G's weights, where
+        one is kept; and evaluating, so that no sample depends on the others."""
+        G = self.G if self.G_average is None else self.G_average
+        with evaluating(G), no_grad():
+            return G(z).data
 
     def d_loss(self, x, z):
         """What D's parameters minimise: a Tensor of one number."""

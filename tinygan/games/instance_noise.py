@@ -41,13 +41,13 @@ class InstanceNoise(Module):
         return self.game.noise(m, rng, i), sigma
 
     def d_loss(self, x, z):
-        z, self.layer.sigma = z
+        z, self.layer.sigma[...] = z
         return self.game.d_loss(x, z)
 
     def g_loss(self, x, z):
-        z, self.layer.sigma = z
+        z, self.layer.sigma[...] = z
         return self.game.g_loss(x, z)
 
     def losses(self, x, z):
-        z, self.layer.sigma = z
+        z, self.layer.sigma[...] = z
         return self.game.losses(x, z)

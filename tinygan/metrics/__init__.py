@@ -1,3 +1,4 @@
-"""How good are the samples."""
+"""What samples are worth."""
 
-from .modes import coverage
+from .modes import Coverage, coverage
+from .nearest import nearest

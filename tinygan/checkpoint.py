@@ -1,0 +1,189 @@
+"""A run in one file: the two players, their optimisers, the random stream, and how far it is.
+
+A checkpoint is an .npz of plain arrays, nothing that could be executed:
+
+    game.G.0.weight ...     the game's parameters and buffers
+    d_opt.m.0 ...           the averages that the optimisers keep, one for each of their parameters
+    order                   the order of the data in this epoch
+    about                   all else, a JSON text: which layers, games and settings these arrays
+                            belong to, the step, the state of the random stream
+
+It is all that a run needs to go on; whoever adds arrays and entries of their own finds them again.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import types
+
+import numpy as np
+
+from . import backend, games, nn, optim
+from .backend import UserError
+from .files import read_arrays, replaced
+from .tensor import Tensor
+
+VERSION = "0.1.0"       # tinygan's
+NAME = "checkpoint.npz"
+
+
+def save(path, game, d_opt, g_opt, batches, about, arrays):
+    """Save the state of a run between two iterations, with further entries `about` and `arrays`.
+
+    Raises UserError if a weight or an average is NaN or infinite: a file from which nobody can go
+    on must not replace one from which they can. Raises OSError if it cannot be written.
+    """
+    about = {**about, "game": describe(game), "rng": backend.rng.state, "batches": {},
+             "d_opt": describe(d_opt), "d_t": d_opt.t, "g_opt": describe(g_opt), "g_t": g_opt.t}
+    state = {name: backend.to_numpy(a) for name, a in _arrays(game, d_opt, g_opt).items()}
+    for name, array in state.items():
+        if not np.isfinite(array).all():
+            raise UserError(f"{name} is no longer finite")
+    for name, value in getattr(batches, "state", {}).items():
+        (state if isinstance(value, np.ndarray) else about["batches"])[name] = value
+    text = np.frombuffer(json.dumps(about).encode(), np.uint8)
+    with replaced(path) as file:
+        np.savez(file, about=text, **state, **arrays)
+
+
+def read(path):
+    """(about, arrays) of the checkpoint at `path`. Raises UserError if it is none, or damaged."""
+    arrays = read_arrays(path)
+    try:
+        about = json.loads(bytes(arrays.pop("about")))
+        if not isinstance(about["game"], dict):
+            raise ValueError
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise UserError(f"{path} is no checkpoint of tinygan's: give a folder with a run") from None
+    return about, arrays
+
+
+def restore(path, game, d_opt, g_opt, batches):
+    """Bring all of them and the random stream to where the checkpoint at `path` was saved; returns
+    its (about, arrays).
+
+    Raises UserError if it is damaged, or was saved with other networks, losses or optimisers.
+    """
+    about, arrays = read(path)
+    here = {"game": describe(game), "d_opt": describe(d_opt), "g_opt": describe(g_opt)}
+    for name, description in here.items():
+        if found := _difference(about.get(name), json.loads(json.dumps(description)), name):
+            raise UserError(f"{path} is of other networks or settings: there {found}; resume with "
+                            "those, or begin another run")
+    try:
+        for name, array in _arrays(game, d_opt, g_opt).items():
+            if arrays[name].shape != array.shape:
+                raise ValueError
+            array[...] = backend.xp.asarray(arrays[name].astype(array.dtype, copy=False))
+        if hasattr(batches, "state"):
+            batches.state = {**about["batches"], "order": arrays["order"]}
+        d_opt.t, g_opt.t = int(about["d_t"]), int(about["g_t"])
+        backend.rng.state = about["rng"]
+    except UserError:
+        raise
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
+        raise UserError(f"{path} is damaged: its parts do not fit together") from None
+    return about, arrays
+
+
+def load(run, *known):
+    """The game of the run in the folder `run` as its last checkpoint has it, evaluating:
+
+        game = tinygan.load("runs/gan_mnist")
+        images = game.sample(game.latent(64, tinygan.rng))
+
+    `known` are classes and functions that it was played with and that are not tinygan's. Raises
+    UserError if one of those is missing, or there is no checkpoint, or a damaged one.
+    """
+    path = os.path.join(run, NAME)
+    if not os.path.exists(path):
+        raise UserError(f"there is no {NAME} in {run}: give the folder of a run (--out)")
+    about, arrays = read(path)
+    names = {thing.__name__: thing for thing in
+             [*vars(nn).values(), *vars(optim).values(), *vars(games).values(), *known]
+             if isinstance(thing, (type, types.FunctionType))}
+    try:
+        game = _build(about["game"], names, [sum(array.size for array in arrays.values())])
+        game.load_state_dict({name.removeprefix("game."): array for name, array in arrays.items()
+                              if name.startswith("game.")})
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except Exception:       # whatever a made-up description leads to
+        raise UserError(f"{path} is damaged: it describes no game") from None
+    return game.eval()
+
+
+def describe(thing):
+    """What a Module, optimiser or schedule is made of, without its numbers, as JSON has it."""
+    if isinstance(thing, Tensor):
+        return {"parameter": list(thing.shape), "dtype": str(thing.dtype)}
+    if isinstance(thing, backend.xp.ndarray):
+        return {"buffer": list(thing.shape), "dtype": str(thing.dtype)}
+    if isinstance(thing, (list, tuple)):
+        return [describe(part) for part in thing]
+    if isinstance(thing, types.FunctionType):
+        return {"function": thing.__name__}
+    if isinstance(thing, (nn.Module, optim.Optimizer)) or dataclasses.is_dataclass(thing):
+        # beside its settings an optimiser has what it works on, a game what it last saw
+        work = ("parameters", "state", "t", "seen", "training")
+        return {"class": type(thing).__name__, **{
+            name: describe(part) for name, part in vars(thing).items()
+            if name not in work and not name.startswith("_")}}
+    if isinstance(thing, (str, int, float)) or thing is None:
+        return thing
+    raise TypeError(f"a checkpoint cannot describe a {type(thing).__name__}: set Tensors, arrays, "
+                    "numbers, texts, Modules, functions, or lists of them as attributes")
+
+
+def _build(part, names, numbers):
+    """The thing that describe() told of, its arrays 0; `numbers` is a list of how many numbers they
+    may have together."""
+    if isinstance(part, list):
+        parts = [_build(p, names, numbers) for p in part]
+        return parts if any(isinstance(p, nn.Module) for p in parts) else tuple(parts)
+    if not isinstance(part, dict):
+        return part
+    name = part.get("class") or part.get("function")
+    if name is None:
+        shape = part.get("parameter", part.get("buffer"))
+        numbers[0] -= math.prod(shape)
+        if numbers[0] < 0:
+            raise ValueError("more numbers than the file holds")
+        array = backend.xp.zeros(shape, part["dtype"])
+        if len(shape) == 4:
+            array = backend.kernel_first(array)         # a convolution's weights
+        return Tensor(array) if "parameter" in part else array
+    if name not in names:
+        raise UserError(f"this run was played with {name}, which is not tinygan's: give it to "
+                        f"load, as in load(run, {name})")
+    if "class" not in part:
+        return names[name]
+    thing = object.__new__(names[name])
+    vars(thing).update({key: _build(p, names, numbers) for key, p in part.items()
+                        if key != "class"})
+    return thing
+
+
+def _arrays(game, d_opt, g_opt):
+    """{name: array} of all that a run changes, themselves."""
+    arrays = {f"game.{name}": array for name, array in game.arrays().items()}
+    for player, opt in (("d_opt", d_opt), ("g_opt", g_opt)):
+        for average, each in opt.state.items():
+            arrays |= {f"{player}.{average}.{i}": array for i, array in enumerate(each)}
+    return arrays
+
+
+def _difference(there, here, name):
+    """Where two descriptions differ first, in words; None if nowhere."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        pairs = [(key, there.get(key), here.get(key)) for key in {**there, **here}]
+    elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        pairs = zip(range(len(here)), there, here)
+    else:
+        return None if there == here else f"{name} is {_short(there)}, here {_short(here)}"
+    return next(filter(None, (_difference(a, b, f"{name}.{key}") for key, a, b in pairs)), None)
+
+
+def _short(part):
+    return part["class"] if isinstance(part, dict) and "class" in part else json.dumps(part)[:60]
