@@ -104,7 +104,7 @@ def load(run, *known):
              [*vars(nn).values(), *vars(optim).values(), *vars(games).values(), *known]
              if isinstance(thing, (type, types.FunctionType))}
     try:
-        game = _build(about["game"], names, [sum(array.size for array in arrays.values())])
+        game = _build(about["game"], names, [sum(array.size for array in arrays.values())], [])
         game.load_state_dict({name.removeprefix("game."): array for name, array in arrays.items()
                               if name.startswith("game.")})
     except UserError as error:
@@ -114,21 +114,27 @@ def load(run, *known):
     return game.eval()
 
 
-def describe(thing):
-    """What a Module, optimiser or schedule is made of, without its numbers, as JSON has it."""
+def describe(thing, before=None):
+    """What a Module, optimiser or schedule is made of, without its numbers, as JSON has it; what
+    is in two places comes once, and then as the number of that time."""
+    before = {} if before is None else before
+    if isinstance(thing, (nn.Module, Tensor, backend.xp.ndarray)):
+        if id(thing) in before:
+            return {"again": before[id(thing)]}
+        before[id(thing)] = len(before)
     if isinstance(thing, Tensor):
         return {"parameter": list(thing.shape), "dtype": str(thing.dtype)}
     if isinstance(thing, backend.xp.ndarray):
         return {"buffer": list(thing.shape), "dtype": str(thing.dtype)}
     if isinstance(thing, (list, tuple)):
-        return [describe(part) for part in thing]
+        return [describe(part, before) for part in thing]
     if isinstance(thing, types.FunctionType):
         return {"function": thing.__name__}
     if isinstance(thing, (nn.Module, optim.Optimizer)) or dataclasses.is_dataclass(thing):
         # beside its settings an optimiser has what it works on, a game what it last saw
         work = ("parameters", "state", "t", "seen", "training")
         return {"class": type(thing).__name__, **{
-            name: describe(part) for name, part in vars(thing).items()
+            name: describe(part, before) for name, part in vars(thing).items()
             if name not in work and not name.startswith("_")}}
     if isinstance(thing, (str, int, float)) or thing is None:
         return thing
@@ -136,14 +142,16 @@ def describe(thing):
                     "numbers, texts, Modules, functions, or lists of them as attributes")
 
 
-def _build(part, names, numbers):
+def _build(part, names, numbers, before):
     """The thing that describe() told of, its arrays 0; `numbers` is a list of how many numbers they
-    may have together."""
+    may have together, `before` one of what has been built."""
     if isinstance(part, list):
-        parts = [_build(p, names, numbers) for p in part]
+        parts = [_build(p, names, numbers, before) for p in part]
         return parts if any(isinstance(p, nn.Module) for p in parts) else tuple(parts)
     if not isinstance(part, dict):
         return part
+    if "again" in part:
+        return before[part["again"]]
     name = part.get("class") or part.get("function")
     if name is None:
         shape = part.get("parameter", part.get("buffer"))
@@ -153,14 +161,17 @@ def _build(part, names, numbers):
         array = backend.xp.zeros(shape, part["dtype"])
         if len(shape) == 4:
             array = backend.kernel_first(array)         # a convolution's weights
-        return Tensor(array) if "parameter" in part else array
+        before.append(Tensor(array) if "parameter" in part else array)
+        return before[-1]
     if name not in names:
         raise UserError(f"this run was played with {name}, which is not tinygan's: give it to "
                         f"load, as in load(run, {name})")
     if "class" not in part:
         return names[name]
     thing = object.__new__(names[name])
-    vars(thing).update({key: _build(p, names, numbers) for key, p in part.items()
+    if isinstance(thing, nn.Module):
+        before.append(thing)
+    vars(thing).update({key: _build(p, names, numbers, before) for key, p in part.items()
                         if key != "class"})
     return thing
 

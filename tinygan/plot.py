@@ -52,8 +52,8 @@ def _panel(x, curves, i, label):
     for t in ticks(x_low, x_high):
         yield (f'<text x="{column(t):.1f}" y="{top + HEIGHT - 8}" text-anchor="middle">{t:g}'
                "</text>")
-    yield (f'<text x="{WIDTH - RIGHT}" y="{top + HEIGHT + 8}" text-anchor="end">{html.escape(label)}'
-           f'</text><clipPath id="panel{i}"><rect x="{LEFT}" y="{top + TOP}" '
+    yield (f'<text x="{WIDTH - RIGHT}" y="{top + HEIGHT + 8}" text-anchor="end">'
+           f'{html.escape(label)}</text><clipPath id="panel{i}"><rect x="{LEFT}" y="{top + TOP}" '
            f'width="{WIDTH - LEFT - RIGHT}" height="{HEIGHT - TOP - BOTTOM}"/></clipPath>')
     for j, (name, y) in enumerate(curves.items()):
         points = " ".join(f"{column(a):.1f},{row(b):.1f}" for a, b in zip(x, y) if math.isfinite(b))

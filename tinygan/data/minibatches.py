@@ -58,5 +58,9 @@ class Minibatches:
             raise backend.UserError(
                 f"the saved order is one of {len(state['order'])} examples, but the data has "
                 f"{len(self._images)}: resume with the data that the run was started with")
-        self._order = backend.xp.asarray(state["order"])
-        self._position, self.epoch = int(state["position"]), int(state["epoch"])
+        order, position = np.asarray(state["order"]), int(state["position"])
+        if not (np.sort(order) == np.arange(len(order))).all() or not (
+                0 <= position <= len(order) - self.m):
+            raise backend.UserError("the saved order is damaged: it has not each example once")
+        self._order = backend.xp.asarray(order)
+        self._position, self.epoch = position, int(state["epoch"])

@@ -75,8 +75,8 @@ def load(folder=None):
         train, test = _read(*paths[:2]), _read(*paths[2:])
         if train.images.shape[1:] != test.images.shape[1:]:
             raise UserError(f"{paths[0]} holds images of {_times(train.images.shape[2:])} pixels, "
-                            f"{paths[2]} of {_times(test.images.shape[2:])}: give files that belong "
-                            "together")
+                            f"{paths[2]} of {_times(test.images.shape[2:])}: give files that "
+                            "belong together")
     else:
         folder = _cache()
         try:

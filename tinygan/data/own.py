@@ -39,8 +39,8 @@ def load_arrays(path):
     if images.ndim == 3:
         images = images[:, None]
     if images.shape[1] not in (1, 3) or images.size == 0:
-        raise UserError(f"{path} holds images of shape {images.shape}: give (N, C, H, W) with C = 1 "
-                        "or 3; channels that come last go there by images.transpose(0, 3, 1, 2)")
+        raise UserError(f"{path} holds images of shape {images.shape}: give (N, C, H, W) with C = "
+                        "1 or 3; channels that come last go there by images.transpose(0, 3, 1, 2)")
     if images.dtype != np.uint8:
         if images.dtype.kind != "f":
             raise UserError(f"{path} holds images of dtype {images.dtype}: give bytes (uint8, 0 to "

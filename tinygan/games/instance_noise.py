@@ -27,7 +27,7 @@ class InstanceNoise(Module):
         return getattr(self.game, name)
 
     def __setattr__(self, name, value):
-        if name in ("game", "sigma", "layer"):
+        if name in ("game", "sigma", "layer", "training"):
             super().__setattr__(name, value)
         else:
             setattr(self.game, name, value)

@@ -1,0 +1,403 @@
+"""Runs as users make them: what is kept, and what becomes of it when they are stopped, killed,
+resumed, refused, or run out of disk; with real processes."""
+
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+
+import tinygan
+from tinygan import checkpoint
+from tinygan.run import Means, Progress
+
+from any_game import GAMES
+from test_image import read_png
+
+ROOT = pathlib.Path(__file__).parent.parent
+ANY = ROOT / "tests" / "any_game.py"
+LEFT = {"settings.json", "samples", "samples.png", "training.png", "log.csv", "losses.svg",
+        "checkpoint.npz"}
+
+pytestmark = pytest.mark.host
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A file of sixty pictures of 4x4 pixels."""
+    path = tmp_path_factory.mktemp("data") / "digits.npy"
+    np.save(path, np.random.default_rng(0).integers(256, size=(60, 4, 4), dtype=np.uint8))
+    return path
+
+
+def begin(cwd, script, *flags):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, script, *map(str, flags)], cwd=cwd, env=environment,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def end(process):
+    """(exit status, what it printed, its errors)."""
+    out, err = process.communicate(timeout=120)
+    assert "Traceback" not in err, err
+    return process.returncode, out, err
+
+
+def finished(cwd, script, *flags):
+    """What a process prints that ends well."""
+    status, out, err = end(begin(cwd, script, *flags))
+    assert status == 0, err
+    return out
+
+
+def refused(cwd, script, *flags):
+    """The one line on stderr of a process that must fail."""
+    status, _, err = end(begin(cwd, script, *flags))
+    assert status not in (0, -signal.SIGKILL) and err.strip()
+    return err.strip().splitlines()[-1]
+
+
+def contents(folder):
+    """{path: content} of all files in a run's folder."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in folder.glob("**/*") if path.is_file()}
+
+
+def same(a, b):
+    a, b = contents(a), contents(b)
+    assert a.keys() == b.keys()
+    assert not [path for path in a if a[path] != b[path]]
+    return True
+
+
+def killed(cwd, script, flags, out, delay):
+    """Begin the run, kill it without warning after `delay` seconds, and then run it to its end."""
+    process = begin(cwd, script, *flags, "--out", out)
+    time.sleep(delay)
+    process.kill()
+    process.communicate()
+    began = (out / "checkpoint.npz").exists()
+    return finished(cwd, script, *(["--resume", "--save-every", 0] if began else flags),
+                    "--out", out)
+
+
+# Killed and resumed
+
+@pytest.mark.parametrize("name", GAMES)
+def test_a_killed_run_goes_on_bit_for_bit(name, digits, tmp_path):
+    """Every file of the run is, byte for byte, that of a run which nobody has killed; for each
+    game, here with instance noise and an average of G's weights, dropout, batch norm, and schedules."""
+    flags = ["--data", digits, "--game", name, "--noise", 0.3, "--average", 0.9, "--save-every", 0,
+             "--steps", 40]
+    start = time.monotonic()
+    finished(tmp_path, ANY, *flags, "--out", tmp_path / "whole")
+    whole = time.monotonic() - start
+    delay = random.Random(name).uniform(0.2, 0.9) * whole
+    killed(tmp_path, ANY, flags, tmp_path / "killed", delay)
+    assert same(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.mark.parametrize("order", ["alternating", "simultaneous"])
+def test_half_and_half_is_the_whole(order, digits, tmp_path):
+    """The plain game, stopped at every possible place by its number of steps: ten and twenty more
+    are thirty. (SGD's schedules count on; nothing here knows how long it is to be.)"""
+    flags = ["--data", digits, "--order", order]
+    finished(tmp_path, ANY, *flags, "--steps", 30, "--out", "whole")
+    finished(tmp_path, ANY, *flags, "--steps", 10, "--out", "half")
+    assert "resumed after step 10" in finished(tmp_path, ANY, "--resume", "--steps", 30,
+                                               "--out", "half")
+    assert same(tmp_path / "whole", tmp_path / "half")
+
+
+def test_an_example_killed_at_three_moments(tmp_path):
+    """The same for a real example, killed, resumed and killed again."""
+    images = np.random.default_rng(0).integers(256, size=(80, 28, 28), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    script = ROOT / "examples" / "dcgan_mnist.py"
+    flags = ["--data", "images.npy", "--channels", 2, "--batch-size", 8, "--steps", 20,
+             "--save-every", 0]
+    start = time.monotonic()
+    finished(tmp_path, script, *flags, "--out", "whole")
+    whole, chance = time.monotonic() - start, random.Random(1)
+    for _ in range(3):
+        process = begin(tmp_path, script, *flags, "--out", "killed")
+        time.sleep(chance.uniform(0.3, 0.6) * whole)
+        process.kill()
+        process.communicate()
+        if (tmp_path / "killed" / "checkpoint.npz").exists():
+            flags = ["--resume", "--save-every", 0]
+    finished(tmp_path, script, *flags, "--out", "killed")
+    assert same(tmp_path / "whole", tmp_path / "killed")
+
+
+def wait_for(path):
+    """Until there is a file at `path`: that long a run needs to begin."""
+    limit = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_saves_and_says_how_to_go_on(number, digits, tmp_path):
+    """The command that it prints finishes the run, as if nothing had happened."""
+    flags = ["--data", digits, "--steps", 1000, "--width", 3]
+    process = begin(tmp_path, ANY, *flags, "--out", "a run")
+    wait_for(tmp_path / "a run" / "settings.json")
+    time.sleep(0.3)
+    process.send_signal(number)
+    status, _, err = end(process)
+    assert status == 128 + number
+    step, command = re.search(r"stopped after step (\d+) of 1000, and saved; go on with\n(.*)\n",
+                              err).groups()
+    assert 0 < int(step) < 1000
+    about, _ = checkpoint.read(tmp_path / "a run" / "checkpoint.npz")
+    assert about["step"] == int(step)
+    command = command.replace("python ", f"{sys.executable} ", 1)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    again = subprocess.run(command, shell=True, cwd=tmp_path, env=environment, capture_output=True,
+                           text=True, timeout=120)
+    assert again.returncode == 0 and f"resumed after step {step}" in again.stdout
+    finished(tmp_path, ANY, *flags, "--out", "whole")
+    assert same(tmp_path / "whole", tmp_path / "a run")
+
+
+# What is kept
+
+def test_what_a_run_keeps(digits, tmp_path):
+    finished(tmp_path, ANY, "--data", digits, "--steps", 110, "--seed", 7, "--out", "run")
+    folder = tmp_path / "run"
+    assert {path.name for path in folder.iterdir()} == LEFT
+    # fifty times, rounded: every other step, and before the first
+    assert sorted(int(path.stem) for path in (folder / "samples").iterdir()) == [
+        *range(0, 111, 2)]
+    assert (folder / "samples.png").read_bytes() == (folder / "samples/000110.png").read_bytes()
+    assert read_png(folder / "samples.png").shape == (2 * (8 * 6 - 2),) * 2
+    settings = json.loads((folder / "settings.json").read_text())
+    assert settings["script"] == "any_game.py" and settings["flags"]["seed"] == 7
+    assert settings["versions"]["numpy"] == np.__version__
+    assert settings["data"]["shape"] == [48, 1, 4, 4] and len(settings["data"]["sha256"]) == 16
+    head, *lines = (folder / "log.csv").read_text().splitlines()
+    assert head == "step,D loss,G loss,D(x),D(G(z))"
+    rows = np.array([line.split(",") for line in lines], float)
+    assert (rows[:, 0] == range(1, 111)).all() and np.isfinite(rows).all()
+    assert ((rows[:, 3:] > 0) & (rows[:, 3:] < 1)).all()        # probabilities
+    svg = ElementTree.parse(folder / "losses.svg").getroot()
+    texts = {text.text for text in svg.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"D loss", "G loss", "D(x)", "D(G(z))", "step"} <= texts
+
+
+def test_the_log_has_the_means_of_its_stretches(digits, tmp_path):
+    """A run of 1000 steps, whose log has every other: means of what one step each would show. And
+    progress does not disturb it."""
+    flags = ["--data", digits, "--steps"]
+    finished(tmp_path, ANY, *flags, 1000, "--out", "long")
+    finished(tmp_path, ANY, *flags, 499, "--out", "short")
+    long, short = (np.loadtxt(tmp_path / name / "log.csv", delimiter=",", skiprows=1)
+                   for name in ("long", "short"))
+    assert (long[:, 0] == range(2, 1001, 2)).all()
+    pairs = (short[0:498:2, 1:] + short[1:498:2, 1:]) / 2
+    np.testing.assert_allclose(long[:249, 1:], pairs, rtol=1e-5)        # six digits are written
+
+
+# Folders
+
+def test_a_folder_with_a_run_is_refused_resumed_or_replaced(digits, tmp_path):
+    flags = ["--data", digits, "--steps", 6, "--out", "run"]
+    line = refused(tmp_path, ANY, "--resume", "--out", "run")
+    assert "no run in run" in line and "--out" in line
+    finished(tmp_path, ANY, *flags)
+    before = contents(tmp_path / "run")
+    line = refused(tmp_path, ANY, *flags)
+    assert "run holds a run" in line and "--resume" in line and "--overwrite" in line
+    assert contents(tmp_path / "run") == before
+    assert "resumed after step 6" in finished(tmp_path, ANY, "--resume", "--out", "run")
+    assert contents(tmp_path / "run") == before             # it was at its end
+    assert "not allowed with" in refused(tmp_path, ANY, *flags, "--resume", "--overwrite")
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    (tmp_path / "run" / "samples" / "best.png").write_text("mine")
+    finished(tmp_path, ANY, *flags, "--steps", 3, "--seed", 1, "--overwrite")
+    after = contents(tmp_path / "run")
+    assert after.pop("notes.txt") == after.pop("samples/best.png") == b"mine"
+    finished(tmp_path, ANY, *flags, "--steps", 3, "--seed", 1, "--out", "new")
+    assert after == contents(tmp_path / "new")
+    # what cannot begin replaces nothing
+    before = contents(tmp_path / "run")
+    assert "minibatch of 100" in refused(tmp_path, ANY, *flags, "--batch-size", 100, "--overwrite")
+    assert contents(tmp_path / "run") == before
+
+
+def test_two_processes_do_not_write_one_run(digits, tmp_path):
+    process = begin(tmp_path, ANY, "--data", digits, "--steps", 10**6, "--out", "run")
+    try:
+        wait_for(tmp_path / "run" / "checkpoint.npz")
+        for flag in ("--resume", "--overwrite"):
+            line = refused(tmp_path, ANY, "--data", digits, "--out", "run", flag)
+            assert "another process" in line
+    finally:
+        process.kill()
+        process.communicate()
+    assert "resumed" in finished(tmp_path, ANY, "--resume", "--steps", 1, "--out", "run")
+
+
+def test_a_resume_of_something_else_is_one_sentence_and_loses_nothing(digits, tmp_path):
+    finished(tmp_path, ANY, "--data", digits, "--steps", 4, "--noise", 0.5, "--out", "run")
+    before = contents(tmp_path / "run")
+    np.save(tmp_path / "others.npy", np.zeros((60, 4, 4), np.uint8))
+    np.save(tmp_path / "fewer.npy", np.load(digits)[:50])
+    other = tmp_path / "other_game.py"      # the same script with other networks
+    other.write_text(ANY.read_text().replace("nn.LeakyReLU()", "nn.LeakyReLU(0.3)"))
+    wider = tmp_path / "wider" / "any_game.py"
+    wider.parent.mkdir()
+    wider.write_text(ANY.read_text().replace("nn.LeakyReLU()", "nn.LeakyReLU(0.3)"))
+    faster = tmp_path / "faster" / "any_game.py"
+    faster.parent.mkdir()
+    faster.write_text(ANY.read_text().replace("0.05, 0.99", "0.05, 0.999"))
+    for script, flags, words in [
+            (ANY, ["--game", "R1"], ["--game GAN", "R1"]),
+            (ANY, ["--batch-size", 4], ["--batch-size 8", "not 4"]),
+            (ANY, ["--seed", 1], ["--seed 0", "not 1"]),
+            (ANY, ["--average", 0.9], ["--average None", "not 0.9"]),
+            (ANY, ["--data", "others.npy"], ["other data", "digits.npy"]),
+            (ANY, ["--data", "fewer.npy"], ["48 examples", "40"]),
+            (ANY, ["--data", "nowhere.npy"], ["nowhere.npy"]),
+            (other, [], ["any_game.py"]),
+            (wider, [], ["slope is 0.2", "here 0.3"]),
+            (faster, [], ["d_opt.lr.rate is 0.99", "here 0.999"])]:
+        line = refused(tmp_path, script, "--resume", "--out", "run", *flags)
+        assert all(word in line for word in words), line
+        assert contents(tmp_path / "run") == before
+    # where the data is may change, if it is the same
+    shutil.copy(digits, tmp_path / "moved.npy")
+    finished(tmp_path, ANY, "--resume", "--data", "moved.npy", "--out", "run")
+
+
+def test_a_damaged_checkpoint_is_one_sentence(digits, tmp_path):
+    finished(tmp_path, ANY, "--data", digits, "--steps", 2, "--out", "run")
+    path = tmp_path / "run" / "checkpoint.npz"
+    good = path.read_bytes()
+    foreign = tmp_path / "foreign.npz"
+    np.savez(foreign, weights=np.zeros(3))
+    middle = len(good) // 2
+    for content in (b"", good[:middle], good[:middle] + b"x" + good[middle + 1:], b"hello",
+                    foreign.read_bytes()):
+        path.write_bytes(content)
+        for command in ([ANY, "--resume", "--out", "run"],
+                        [ROOT / "examples" / "sample.py", "run"]):
+            line = refused(tmp_path, *command)
+            assert "checkpoint.npz" in line and path.read_bytes() == content, line
+
+
+# Failures
+
+def test_a_loss_that_is_no_longer_finite_ends_the_run(tmp_path):
+    """With the quantity, the step and the last checkpoint, from which the weights can be had."""
+    script = ROOT / "examples" / "dcgan_mnist.py"
+    images = np.random.default_rng(0).integers(256, size=(80, 28, 28), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    line = refused(tmp_path, script, "--data", "images.npy", "--channels", 2, "--batch-size", 8,
+                   "--lr", 1e30, "--steps", 9, "--save-every", 0, "--out", "run")
+    found = re.search(r"(\S.*) (?:has become nan|is no longer finite) by step (\d+): .*; the last "
+                      r"checkpoint, (\S+), is of step (\d+)", line)
+    assert found, line
+    _, step, path, saved = found.groups()
+    assert int(step) > int(saved)
+    about, arrays = checkpoint.read(tmp_path / path)
+    assert about["step"] == int(saved)
+    assert all(np.isfinite(array).all() for array in arrays.values())
+    tinygan.load(tmp_path / "run")
+
+
+def small_disk(tmp_path, size, commands):
+    """Run `commands` of a shell in a folder that is a file system of its own, of `size` bytes;
+    skips the test where the system lets nobody have one."""
+    (tmp_path / "disk").mkdir()
+    shell = f"mount -t tmpfs -o size={size} none disk && {commands}"
+    try:
+        probe = subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "disk"],
+                               cwd=tmp_path, capture_output=True)
+        works = probe.returncode == 0
+    except FileNotFoundError:
+        works = False
+    if not works:
+        pytest.skip("this system lets no user mount a small file system (unshare -rm)")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.run(["unshare", "-rm", "sh", "-c", shell], cwd=tmp_path, env=environment,
+                          capture_output=True, text=True, timeout=120)
+
+
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(digits, tmp_path):
+    """On a file system that becomes full while it runs: the checkpoint is whole, nothing half
+    written is left, and with more room the run goes on."""
+    run = f"{sys.executable} {ANY} --out disk/run"
+    process = small_disk(
+        tmp_path, "300k", f"{run} --data {digits} --steps 400 --save-every 0; echo status $?; "
+        f"find disk -name '*.tmp'; mount -o remount,size=20m disk; {run} --resume; echo status $?; "
+        "find disk -name '*.tmp'; cp -r disk/run kept")
+    lines = [line for line in process.stdout.splitlines() if line.startswith(("status", "resumed"))
+             or line.endswith(".tmp")]
+    assert lines[0] == "status 1" and lines[2:] == ["status 0"], (process.stdout, process.stderr)
+    assert lines[1].startswith("resumed after step ") and int(lines[1].split()[-1]) > 0
+    (line,) = process.stderr.strip().splitlines()
+    assert "cannot write disk/run/" in line and "No space left" in line and "--out" in line
+    finished(tmp_path, ANY, "--data", digits, "--steps", 400, "--out", "whole")
+    assert same(tmp_path / "whole", tmp_path / "kept")
+
+
+def test_a_read_only_folder_is_one_sentence(digits, tmp_path):
+    run = f"{sys.executable} {ANY} --data {digits} --steps 2 --out disk/run"
+    process = small_disk(tmp_path, "20m", f"{run} && mount -o remount,ro disk; {run} --resume; "
+                         f"{run}/new")
+    assert process.returncode == 1
+    first, second = process.stderr.strip().splitlines()
+    assert all("cannot write into" in line and "Read-only" in line and "--out" in line
+               for line in (first, second))
+
+
+# Telling
+
+def test_explain_tells_in_two_paragraphs(tmp_path):
+    paragraphs = finished(tmp_path, ROOT / "examples" / "gan_mnist.py", "--explain").split("\n\n")
+    assert len(paragraphs) == 2 and not any(tmp_path.iterdir())
+    assert "D(x)" in paragraphs[0] and "collapsed" in paragraphs[1]
+
+
+class Terminal:
+    def __init__(self, live):
+        self.live, self.text = live, ""
+
+    def isatty(self):
+        return self.live
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        pass
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_progress_shows_averages_since_the_last_line(live):
+    """One line that is rewritten on a terminal, whole lines in a file; the end is always told."""
+    terminal = Terminal(live)
+    progress = Progress(4, terminal)
+    progress.every = 1e9
+    progress(0, {"loss": 1.0})
+    progress.every = 0.0
+    progress(1, {"loss": 2.0})
+    progress(2, {"loss": 7.0})
+    progress.every = 1e9
+    progress(3, {"loss": 4.0})
+    lines = terminal.text.replace("\x1b[K", "").replace("\r", "\n" if live else "\r").split("\n")
+    losses = [line.split("loss ")[1] for line in lines if line]
+    assert losses == ["1.500", "7.000", "4.000"]
+    assert terminal.text.count("\n") == (1 if live else 3) and terminal.text.endswith("\n")
