@@ -15,6 +15,8 @@ from tinygan.conv import conv2d, conv_transpose2d
 from tinygan.games import R1, gradient_penalty
 from tinygan.tensor import broadcast_to, sum_to
 
+from test_readme import BLOCKS
+
 torch = pytest.importorskip(
     "torch", reason="PyTorch is not installed: nothing was compared with it (pip install torch)")
 F = torch.nn.functional
@@ -540,3 +542,15 @@ def test_weights_trained_there_load_here():
     assert state["1.num_batches_tracked"] == 10     # which no computation reads, here or there
     ours.load_state_dict(state)
     outputs_agree(ours, theirs, random)
+
+
+def test_the_readmes_lines_take_weights_there():
+    """The block that makes a D, then the one that loads its weights: both give the same scores."""
+    here, there = BLOCKS[0], next(block for block in BLOCKS if "import torch" in block)
+    assert len([line for line in there.splitlines() if line]) <= 6
+    names = {}
+    exec(here, names)
+    exec(there, names)
+    x = names["x"].numpy()
+    np.testing.assert_allclose(names["there"](torch.from_numpy(x)).detach().numpy(),
+                               names["D"](names["x"]).numpy(), atol=1e-5)   # float32, 3136 terms

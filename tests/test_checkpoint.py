@@ -164,7 +164,8 @@ def test_parts_that_do_not_fit_together_are_refused(tmp_path):
     for wrong_about, wrong_arrays in [
             (about, lacks), (about, {**arrays, name: arrays[name][:1]}),
             ({**about, "rng": 3}, arrays),
-            ({**about, "rng": {**about["rng"], "state": {}}}, arrays), ({**about, "d_t": "x"}, arrays), ({**about, "batches": {}}, arrays),
+            ({**about, "rng": {**about["rng"], "state": {}}}, arrays),
+            ({**about, "d_t": "x"}, arrays), ({**about, "batches": {}}, arrays),
             (about, {**arrays, "order": arrays["order"] * 0}),
             ({**about, "batches": {"position": 31, "epoch": 0}}, arrays)]:
         with pytest.raises(UserError):

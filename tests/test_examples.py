@@ -9,8 +9,11 @@ import types
 
 import pytest
 
-from tinygan import Tensor, optim
+from tinygan import Tensor, nn, optim
+from tinygan.backend import Random
 from tinygan.data import mnist
+from tinygan.data.own import load_arrays
+from tinygan.games import Hinge
 
 import numpy as np
 
@@ -18,6 +21,7 @@ from test_data import idx, write
 from test_image import read_png
 
 ROOT = pathlib.Path(__file__).parent.parent
+sys.path.append(str(ROOT / "examples"))
 TRAINING = sorted(path.name for path in (ROOT / "examples").glob("*_mnist.py"))
 
 pytestmark = pytest.mark.host
@@ -95,7 +99,6 @@ def test_mixtures_plays_every_game_from_paired_seeds(tmp_path):
 
 def test_mixtures_begin_from_the_same_weights():
     """Whatever the game, a seed gives G and D the same initial weights."""
-    sys.path.append(str(ROOT / "examples"))
     import mixtures
     args = types.SimpleNamespace(width=5, steps=1, sigma=0.0, lr=1e-9, batch_size=4)
     mixture, networks = mixtures.mixtures.ring(), []
@@ -113,7 +116,6 @@ def test_mixtures_begin_from_the_same_weights():
 @pytest.mark.parametrize("name", ["gan", "wgan", "wgan_gp"])
 def test_the_learning_rates_of_both_players_end_together(name, monkeypatch):
     """At 0 with the last step, and not before, however many steps D takes for one of G."""
-    sys.path.append(str(ROOT / "examples"))
     import mixtures
     built = []
     for kind in ("Adam", "RMSProp"):
@@ -220,6 +222,123 @@ def test_gan_mnist_offline_trains_on_the_sample_and_repeats_bit_for_bit(tmp_path
         assert path.read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     last = pathlib.Path("samples", pictures[-1])
     assert (tmp_path / "a" / last).read_bytes() != (tmp_path / "c" / last).read_bytes()
+
+
+# Images of one's own
+
+@pytest.mark.parametrize("script, flags, shape", [
+    ("gan_mnist.py", [], (12, 3, 8, 12)), ("gan_mnist.py", ["--paper"], (12, 5, 7)),
+    ("dcgan_mnist.py", [], (12, 8, 12)), ("wgan_mnist.py", [], (12, 3, 12, 8)),
+    ("wgan_gp_mnist.py", [], (12, 3, 13, 6)), ("wgan_gp_mnist.py", [], (12, 1, 1)),
+    ("sngan_mnist.py", [], (12, 3, 8, 12))])
+def test_networks_are_made_for_the_images(script, flags, shape, tmp_path):
+    """Grey and coloured ones, of all sizes that a network can make: the samples have that size."""
+    images = np.random.default_rng(0).uniform(size=shape).astype(np.float32)
+    np.savez(tmp_path / "images.npz", images=images, labels=np.arange(12))
+    channels = ["--channels", 2] if script != "gan_mnist.py" else []
+    process = run(script, *flags, *channels, "--batch-size", 3, "--steps", 1, "--data",
+                  "images.npz", "--out", "out", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "12 images of images.npz" in process.stdout
+    height, width = shape[-2:]
+    size = 2 * (8 * (height + 2) - 2), 2 * (8 * (width + 2) - 2)
+    assert read_png(tmp_path / "out" / "samples.png").shape == size + (3,) * (len(shape) == 4)
+
+
+@pytest.mark.parametrize("script", ["gan_mnist.py", "dcgan_mnist.py", "wgan_mnist.py",
+                                    "sngan_mnist.py"])
+def test_a_size_that_a_network_cannot_make_is_said_with_those_it_can(script, tmp_path):
+    np.save(tmp_path / "images.npy", np.zeros((20, 30, 28), np.uint8))
+    line = refusal(script, "--batch-size", 2, "--data", "images.npy", cwd=tmp_path)
+    assert "multiples of 4" in line and "28x28" in line and "30x28" in line
+
+
+# Pictures from a run
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory):
+    """A run of two steps on images of 8x8 pixels, whose samples are no longer noise alone."""
+    folder = tmp_path_factory.mktemp("finished")
+    np.save(folder / "images.npy", np.random.default_rng(0).integers(
+        256, size=(40, 8, 8), dtype=np.uint8))
+    process = run("dcgan_mnist.py", "--channels", 2, "--batch-size", 8, "--steps", 2, "--lr", 0.1,
+                  "--data", "images.npy", "--out", "run", cwd=folder)
+    assert process.returncode == 0, process.stderr
+    return folder
+
+
+def cells(path, rows, columns, scale=2):
+    """The images of a grid, (rows, columns, 8, 8), one of each scale x scale pixels."""
+    picture = np.pad(read_png(path)[::scale, ::scale], ((0, 2), (0, 2)))
+    return picture.reshape(rows, 10, columns, 10).transpose(0, 2, 1, 3)[:, :, :8, :8]
+
+
+def test_sample_draws_what_it_says(finished_run, tmp_path):
+    """The ways begin and end at the same two samples and lie apart between; beside each sample
+    is the training image that the slow obvious search finds."""
+    process = run("sample.py", "run", "-n", 20, "--columns", 5, "--out", tmp_path, cwd=finished_run)
+    assert process.returncode == 0 and "nearest training image" in process.stdout, process.stderr
+    samples = cells(tmp_path / "samples.png", 4, 5).reshape(20, 8, 8)
+    straight, spherical = (cells(tmp_path / f"{way}.png", 8, 5)
+                           for way in ("straight", "spherical"))
+    for ends in (0, -1):
+        assert abs(straight[:, ends] - 1.0 * spherical[:, ends]).max() <= 1     # a rounding
+    assert (straight[:, 2] != spherical[:, 2]).any()
+    pairs = cells(tmp_path / "nearest.png", 3, 16).reshape(-1, 2, 8, 8)[:20]
+    assert (pairs[:, 0] == samples).all()
+    data = load_arrays(finished_run / "images.npy").train.images[:, 0]
+    for sample, found in pairs.astype(float):
+        distances = [((sample - image) ** 2).sum() for image in data]
+        assert ((sample - found) ** 2).sum() <= min(distances) + 8 * 8 * 255    # samples of 8 bits
+
+
+def test_samples_depend_on_the_seed_and_on_no_neighbour(finished_run, tmp_path):
+    def samples(out, n, *flags):
+        process = run("sample.py", "run", "-n", n, "--out", tmp_path / out, *flags,
+                      cwd=finished_run)
+        assert process.returncode == 0, process.stderr
+        return cells(tmp_path / out / "samples.png", 1, n) if n < 3 else None
+    one, two = samples("one", 1), samples("two", 2)
+    assert abs(one[0, 0] - 1.0 * two[0, 0]).max() <= 1      # products of other sizes round otherwise
+    assert (two[0, 0] != two[0, 1]).any()
+    assert (samples("again", 2) == two).all() and (samples("other", 2, "--seed", 1) != two).any()
+    assert (samples("truncated", 2, "--truncation", 0.1) != two).any()
+    assert not (finished_run / "run" / "pictures").exists()
+
+
+def test_truncated_noise_is_within_the_limit_and_else_as_it_was():
+    import sample
+    game = Hinge(nn.Dense(50, 1), nn.Dense(1, 1), 50)
+    free, limited = (sample.truncated(game, 200, limit, Random(0)) for limit in (None, 0.7))
+    assert abs(limited).max() <= 0.7 and abs(free).max() > 2
+    inside = abs(free) <= 0.7
+    assert (limited[inside] == free[inside]).all()
+    # of a normal within +-.7 the variance is 1 - 2 a phi(a) / (2 Phi(a) - 1) = .153, to a tenth: 5
+    # standard errors
+    assert limited.var() == pytest.approx(0.153, abs=0.01)
+
+
+def test_ways_between_two_points():
+    """By their definitions: equal steps on a line; equal angles at a length that stays."""
+    import sample
+    z0, z1 = np.array([[3.0, 0, 0], [0, 2, 0]]), np.array([[0, 3.0, 0], [0, 2, 0]])
+    np.testing.assert_allclose(sample.straight(z0, z1, 0.25), [[2.25, 0.75, 0], [0, 2, 0]])
+    third = sample.spherical(z0, z1, 1 / 3)
+    np.testing.assert_allclose(third[0], [3 * np.cos(np.pi / 6), 1.5, 0], atol=1e-12)
+    np.testing.assert_allclose(third[1], [0, 2, 0], atol=1e-12)     # the same point: stays
+
+
+def test_sample_refuses_in_one_sentence(finished_run, tmp_path):
+    np.save(tmp_path / "others.npy", np.zeros((40, 8, 8), np.uint8))
+    for flags, words in [
+            ([tmp_path / "nowhere"], ["nowhere", "checkpoint.npz"]),
+            (["run", "-n", 0], ["'0'", "at least 1"]),
+            (["run", "--truncation", 0.001], ["--truncation", ".01"]),
+            (["run", "--data", tmp_path / "others.npy"], ["other data", "--data"]),
+            (["run", "--out", finished_run / "images.npy"], ["images.npy", "--out"])]:
+        line = refusal("sample.py", *flags, cwd=finished_run)
+        assert all(word in line for word in words), line
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_bad_input_is_one_sentence(tmp_path):

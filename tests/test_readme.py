@@ -2,11 +2,15 @@
 
 import importlib
 import inspect
+import os
 import pathlib
 import re
 import sys
 
 import pytest
+
+from tinygan import checkpoint, nn, optim
+from tinygan.games import GAN
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -82,9 +86,28 @@ def test_files_import_only_from_those_before():
         assert not later, f"{path} imports {later}"
 
 
-@pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_code_runs(number, capsys):
+@pytest.fixture
+def a_run(tmp_path, monkeypatch):
+    """The folder that the README's first command leaves, with a small game."""
+    monkeypatch.chdir(tmp_path)
+    os.makedirs("runs/gan_mnist")
+    game = GAN(nn.Sequential(nn.Dense(4, 784), nn.Sigmoid(), nn.Reshape(1, 28, 28)),
+               nn.Sequential(nn.Flatten(), nn.Dense(784, 1)), 4)
+    opts = [optim.Adam(p) for p in (game.d_parameters(), game.g_parameters())]
+    checkpoint.save("runs/gan_mnist/checkpoint.npz", game, *opts, iter([]), {}, {})
+
+
+# test_against_torch.py runs the one that needs PyTorch
+@pytest.mark.parametrize("number", [i for i, block in enumerate(BLOCKS)
+                                    if "import torch" not in block])
+def test_code_runs(number, a_run):
     exec(BLOCKS[number], {"__name__": "readme"})
+
+
+@pytest.mark.host
+def test_the_second_block_samples_from_a_run(a_run):
+    exec(BLOCKS[1], {"__name__": "readme"})
+    assert "tinygan.load" in BLOCKS[1] and os.path.getsize("grid.png") > 0
 
 
 @pytest.mark.host

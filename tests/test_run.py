@@ -95,7 +95,7 @@ def killed(cwd, script, flags, out, delay):
 @pytest.mark.parametrize("name", GAMES)
 def test_a_killed_run_goes_on_bit_for_bit(name, digits, tmp_path):
     """Every file of the run is, byte for byte, that of a run which nobody has killed; for each
-    game, here with instance noise and an average of G's weights, dropout, batch norm, and schedules."""
+    game, here with instance noise and an average of G's weights, dropout, batch norm, schedules."""
     flags = ["--data", digits, "--game", name, "--noise", 0.3, "--average", 0.9, "--save-every", 0,
              "--steps", 40]
     start = time.monotonic()
