@@ -17,7 +17,7 @@ import argparse
 import os
 import time
 
-from tinygan import Tensor, backend, image, nn, no_grad, optim, play, rng, run
+from tinygan import Tensor, backend, image, nn, no_grad, optim, play, record, rng, run
 from tinygan.data import mixtures
 from tinygan.games import (GAN, LSGAN, R1, RSGAN, SNGAN, WGAN, WGANGP, Hinge, InstanceNoise, RaGAN)
 from tinygan.metrics import coverage
@@ -145,11 +145,11 @@ def main():
                 rows.append(f"{name:10} seed {seed}  {covered}")
                 pictures.append(picture(game, mixture, reach))
                 path = os.path.join(args.out, f"{args.mixture}-{name}-{seed}.png")
-                run.save(image.save_grid, path, pictures[-1][None])
+                record.save(image.save_grid, path, pictures[-1][None])
         if len(rows) > 1:
             print("\n".join(["", *rows]))
             path = os.path.join(args.out, f"{args.mixture}.png")
-            run.save(image.save_grid, path, np.stack(pictures), len(names))
+            record.save(image.save_grid, path, np.stack(pictures), len(names))
         print("dry run: all done once, nothing kept" if args.dry_run else f"picture: {path}")
 
 

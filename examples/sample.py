@@ -18,7 +18,7 @@ import argparse
 import os
 
 import tinygan
-from tinygan import backend, image, run
+from tinygan import backend, image, record, run
 from tinygan.metrics import nearest
 
 import numpy as np
@@ -79,7 +79,7 @@ def main():
             return backend.to_numpy(game.sample(tinygan.Tensor(backend.xp.asarray(z, "float32"))))
 
         def write(name, images, columns=None):
-            run.save(image.save_grid, os.path.join(args.out, name), images, columns, scale=2)
+            record.save(image.save_grid, os.path.join(args.out, name), images, columns, scale=2)
 
         rng = backend.Random(args.seed)
         images = samples(truncated(game, args.n, args.truncation, rng))

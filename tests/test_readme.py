@@ -60,6 +60,13 @@ def resolve(path):
 
 
 @pytest.mark.host
+def test_pictures_are_there_and_small():
+    """Whoever opens the page loads them."""
+    pictures = [ROOT / path for path in re.findall(r"!\[.*?\]\((.*?)\)", README)]
+    assert len(pictures) == 3 and sum(path.stat().st_size for path in pictures) < 300_000
+
+
+@pytest.mark.host
 def test_every_file_is_in_the_reading_order():
     listed = " ".join(cell for row in rows("| file |") for cell in row[:1])
     for path in [*(ROOT / "tinygan").glob("**/*.py"), *(ROOT / "examples").glob("*.py")]:

@@ -18,7 +18,7 @@ import pytest
 
 import tinygan
 from tinygan import checkpoint
-from tinygan.run import Means, Progress
+from tinygan.record import Progress
 
 from any_game import GAMES
 from test_image import read_png

@@ -1,7 +1,7 @@
 """tinygan: generative adversarial networks to read, on an autograd engine of their own.
 
 The floors, each importing only from those before it: backend, tensor, ops, conv, nn, optim,
-gradcheck, games, play, files, data, metrics, image, plot, checkpoint, run.
+gradcheck, games, play, files, data, metrics, image, plot, checkpoint, record, run.
 """
 
 from . import backend, games, nn, ops, optim

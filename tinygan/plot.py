@@ -7,9 +7,10 @@ import numpy as np
 
 from .files import replaced
 
-COLOURS = "#3b82f6", "#f97316", "#22a06b", "#b35cc4"    # each readable on white and on black
+# each readable on white and on black
+COLOURS, GREY = ("#3b82f6", "#f97316", "#22a06b", "#b35cc4"), "#7d8590"
 WIDTH, HEIGHT = 720, 220        # of a panel, in pixels
-LEFT, RIGHT, TOP, BOTTOM = 64, 12, 30, 26               # its margins
+LEFT, RIGHT, TOP, BOTTOM = 64, 24, 30, 26               # its margins
 
 
 def save_curves(path, x, panels, label="step"):
@@ -22,9 +23,8 @@ def save_curves(path, x, panels, label="step"):
     """
     height = len(panels) * HEIGHT + 14
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
-             f'width="{WIDTH}" height="{height}" font-family="sans-serif" font-size="12">',
-             "<style>text { fill: #444 } @media (prefers-color-scheme: dark) "
-             "{ text { fill: #bbb } }</style>"]
+             f'width="{WIDTH}" height="{height}" font-family="sans-serif" font-size="12" '
+             f'fill="{GREY}">']
     for i, curves in enumerate(panels):
         parts += _panel(np.asarray(x, float), curves, i, label if i + 1 == len(panels) else "")
     with replaced(path) as file:
