@@ -458,6 +458,15 @@ def test_minibatch_from_device_data():
     assert next(Minibatches(points, 4, Random(0))).shape == (4, 2)
 
 
+def test_labels_come_with_their_images():
+    batches = Minibatches(numbered(10), 3, Random(0), labels=np.arange(10) + 50)
+    for _ in range(7):
+        x, labels = next(batches)
+        assert [n + 50 for n in numbers(x)] == to_numpy(labels).tolist()
+    with pytest.raises(ValueError, match="10 images need as many labels, got 9"):
+        Minibatches(numbered(10), 3, labels=np.arange(9))
+
+
 @pytest.mark.parametrize("n, m", [(10, 3), (12, 4), (5, 5), (7, 1), (9, 8)])
 def test_epoch_takes_each_at_most_once(n, m):
     batches = Minibatches(numbered(n), m, Random(0))

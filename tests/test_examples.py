@@ -1,5 +1,6 @@
 """The examples, run as a user runs them: what they print, write and refuse."""
 
+import json
 import os
 import pathlib
 import re
@@ -22,7 +23,7 @@ from test_image import read_png
 
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.append(str(ROOT / "examples"))
-TRAINING = sorted(path.name for path in (ROOT / "examples").glob("*_mnist.py"))
+TRAINING = sorted(path.name for path in (ROOT / "examples").glob("*gan*_mnist.py"))
 
 pytestmark = pytest.mark.host
 
@@ -299,7 +300,7 @@ def test_samples_depend_on_the_seed_and_on_no_neighbour(finished_run, tmp_path):
         assert process.returncode == 0, process.stderr
         return cells(tmp_path / out / "samples.png", 1, n) if n < 3 else None
     one, two = samples("one", 1), samples("two", 2)
-    assert abs(one[0, 0] - 1.0 * two[0, 0]).max() <= 1      # products of other sizes round otherwise
+    assert abs(one[0, 0] - 1.0 * two[0, 0]).max() <= 1      # products of other sizes
     assert (two[0, 0] != two[0, 1]).any()
     assert (samples("again", 2) == two).all() and (samples("other", 2, "--seed", 1) != two).any()
     assert (samples("truncated", 2, "--truncation", 0.1) != two).any()
@@ -339,6 +340,71 @@ def test_sample_refuses_in_one_sentence(finished_run, tmp_path):
         line = refusal("sample.py", *flags, cwd=finished_run)
         assert all(word in line for word in words), line
     assert not (tmp_path / "nowhere").exists()
+
+
+# Figures from a run
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory):
+    """A run of two steps on a few hundred of the bundled digits."""
+    folder = tmp_path_factory.mktemp("digits")
+    sample = mnist.load_sample()
+    np.savez(folder / "images.npz", images=sample.train.images[:400],
+             labels=sample.train.labels[:400])
+    process = run("dcgan_mnist.py", "--channels", 2, "--batch-size", 8, "--steps", 2, "--data",
+                  "images.npz", "--out", "run", cwd=folder)
+    assert process.returncode == 0, process.stderr
+    return folder
+
+
+def test_evaluate_prints_a_table_and_keeps_it(digits_run):
+    """Every measure for samples, which after two steps are noise, and for training images, which
+    are better by each of them (as precise: of 40 images, the odd ones' neighbours are far)."""
+    process = run("evaluate.py", "run", "--centroids", cwd=digits_run)
+    assert process.returncode == 0, process.stderr
+    table = json.loads((digits_run / "run" / "evaluation.json").read_text())
+    noise, real = table["samples"], table["floor"]
+    assert table["n"] == 40 and "images.npz" in table["data"]
+    for name in ("Frechet", "KID", "two-sample", "nearest"):
+        assert real[name] < noise[name], name
+    for name in ("recall", "score", "Parzen"):
+        assert real[name] > noise[name], name
+    assert real["precision"] >= noise["precision"]
+    assert real.pop("Parzen of centroids") > real["Parzen"] and real.keys() == noise.keys()
+    for name, value in noise.items():
+        assert re.search(rf"^{name} +{re.escape(f'{value:.4g}')} ", process.stdout, re.M), name
+    again = run("evaluate.py", "run", "--out", "again.json", cwd=digits_run)
+    assert again.returncode == 0
+    assert json.loads((digits_run / "again.json").read_text())["samples"] == noise
+
+
+def test_evaluate_refuses_data_that_was_trained_on(digits_run, tmp_path):
+    """A test image that is among the training images, here since the file has all of them twice."""
+    images = np.load(digits_run / "images.npz")["images"]
+    np.save(tmp_path / "twice.npy", np.concatenate([images, images]))
+    process = run("dcgan_mnist.py", "--channels", 2, "--batch-size", 8, "--steps", 1, "--data",
+                  "twice.npy", "--out", "run", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "trained on" in refusal("evaluate.py", "run", cwd=tmp_path)
+    assert "no checkpoint.npz" in refusal("evaluate.py", "nowhere", cwd=tmp_path)
+
+
+def test_evaluate_without_features(finished_run):
+    """Images that the classifier does not know have the other measures."""
+    np.save(finished_run / "more.npy", np.random.default_rng(0).uniform(
+        size=(120, 3, 8, 8)).astype(np.float32))
+    process = run("wgan_gp_mnist.py", "--channels", 2, "--batch-size", 8, "--steps", 1, "--data",
+                  "more.npy", "--out", "colours", cwd=finished_run)
+    assert process.returncode == 0, process.stderr
+    process = run("evaluate.py", "colours", cwd=finished_run)
+    assert process.returncode == 0 and "no features" in process.stdout, process.stderr
+    assert "Parzen" in process.stdout and "Frechet" not in process.stdout
+
+
+def test_classifier_dry_run(tmp_path):
+    process = run("classifier_mnist.py", "--dry-run", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "test: " in process.stdout and not any(tmp_path.iterdir())
 
 
 def test_bad_input_is_one_sentence(tmp_path):

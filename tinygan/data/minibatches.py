@@ -11,23 +11,28 @@ class Minibatches:
     images   (N, ...): uint8 pixels, which are scaled to [0, 1] (x / 255), or floats (images,
              points), which are left as they are
     rng      where the order comes from, a `backend.Random` (default: `backend.rng`)
+    labels   (N,) whole numbers, one for each image: minibatches are then pairs (x, labels)
     epoch    epochs finished so far
 
     Each is a float32 array (m, ...) on the current backend. Every epoch has its own random order
     and N // m minibatches; the N % m examples left over are skipped, so that every minibatch is
     full. The data moves to the device once, here.
 
-    Raises UserError if N examples do not make a minibatch of m.
+    Raises UserError if N examples do not make a minibatch of m, ValueError for another number of
+    labels.
     """
 
-    def __init__(self, images, m, rng=None):
+    def __init__(self, images, m, rng=None, labels=None):
         if not 1 <= m <= len(images):
             raise backend.UserError(f"{len(images)} examples do not make a minibatch of {m}: "
                             f"choose a minibatch size from 1 to {len(images)}")
         self.m = m
         self.rng = backend.rng if rng is None else rng
         self.epoch = 0
+        if labels is not None and len(labels) != len(images):
+            raise ValueError(f"{len(images)} images need as many labels, got {len(labels)}")
         self._images = backend.xp.asarray(images)
+        self._labels = None if labels is None else backend.xp.asarray(labels)
         self._order = backend.xp.arange(len(images))    # replaced when the first epoch begins
         self._position = 0
 
@@ -37,13 +42,15 @@ class Minibatches:
     def __next__(self):
         if self._position == 0:
             self._order = self.rng.permutation(len(self._images))
-        x = self._images[self._order[self._position:self._position + self.m]]
+        chosen = self._order[self._position:self._position + self.m]
+        x = self._images[chosen]
         self._position += self.m
         if self._position + self.m > len(self._images):
             self.epoch += 1
             self._position = 0
         # to float32 first: numpy divides uint8 by an int in float64
-        return x.astype(np.float32) / 255 if x.dtype == np.uint8 else x.astype(np.float32)
+        x = x.astype(np.float32) / 255 if x.dtype == np.uint8 else x.astype(np.float32)
+        return x if self._labels is None else (x, self._labels[chosen])
 
     @property
     def state(self):

@@ -1,0 +1,136 @@
+"""How good are the samples of a finished run?
+
+    python examples/evaluate.py runs/gan_mnist
+
+measures as many samples as there are test images against those, and beside each figure prints the
+floor: the same figure for as many training images, which is what a perfect G would have. Test
+images that the run was trained on are an error. The features are those of this project's own
+classifier: distances between them compare only with others by the same weights.
+
+    Frechet      distance between Gaussians of the features (Heusel et al. 2017), and how many times
+                 the floor it is
+    KID          unbiased MMD of the features with a cubic kernel (Binkowski et al. 2018)
+    precision    the share of samples that look real, and
+    recall       of real images that G could have made (Kynkaanniemi et al. 2019)
+    score        of the classifier, 1 to 10 (Salimans et al. 2016)
+    rarest       the share of samples in the class that has fewest; a tenth is even
+    two-sample   accuracy of a classifier that is to tell samples from test images by their features
+                 (Lopez-Paz and Oquab 2017); 1/2 is as it should be
+    Parzen       log-likelihood of the test images in nats (Breuleux et al. 2009)
+    nearest      the median distance of a sample to the training image nearest to it, pixel by
+                 pixel; the floor is a test image's: much less means that G copies
+
+The table goes to evaluation.json in the run's folder, too.
+"""
+
+import argparse
+import json
+import os
+
+import tinygan
+from tinygan import UserError, backend, record, run
+from tinygan.files import replaced
+from tinygan.metrics import (class_shares, classifier, classifier_score, frechet, kid, nearest,
+                             parzen, precision_recall, two_sample)
+from tinygan.metrics.parzen import centroids
+
+import numpy as np
+
+
+def unseen(data):
+    """Raises UserError if a test image is among the training images."""
+    seen = {image.tobytes() for image in data.train.images}
+    if count := sum(image.tobytes() in seen for image in data.test.images):
+        raise UserError(f"{count} of the test images are among those that the run was trained on: "
+                        "measure it on data that it has not seen")
+
+
+def floats(images):
+    return images.astype(np.float32) / (255 if images.dtype == np.uint8 else 1)
+
+
+def samples_of(game, n, seed, piece=500):
+    """n samples (n, C, H, W), on the host."""
+    rng = backend.Random(seed)
+    return np.concatenate([
+        backend.to_numpy(game.sample(game.latent(min(piece, n - start), rng)))
+        for start in range(0, n, piece)])
+
+
+def of_features(seen, test, seed):
+    """{measure: value} of what the classifier sees in samples, against what in test images."""
+    precision, recall = precision_recall(test.features, seen.features)
+    mean, _ = kid(seen.features, test.features, backend.Random(seed))
+    return {"Frechet": frechet(seen.features, test.features), "KID": mean,
+            "precision": precision, "recall": recall, "score": classifier_score(seen.p),
+            "rarest": class_shares(seen.p).min(),
+            "two-sample": two_sample(seen.features, test.features, backend.Random(seed)).accuracy}
+
+
+def measures(images, data, net, seed):
+    """{measure: value} for images (n, C, H, W), of a game or real."""
+    found = {}
+    if net is not None:
+        found = of_features(*(classifier.see(net, a) for a in (images, data.test.images)), seed)
+    found["Parzen"] = parzen(images, floats(data.valid.images[:1000]),
+                             floats(data.test.images)).mean
+    return found
+
+
+def main():
+    flags = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = flags.add_argument
+    add("run", metavar="RUN", help="the folder of a run, such as runs/gan_mnist")
+    add("--seed", type=run.whole, default=0, help="of the samples (0)")
+    add("--centroids", action="store_true",
+        help="the Parzen figure of k-means centroids as well, which takes minutes")
+    add("--data", metavar="PATH", help="the data of the run, if it has moved since")
+    add("--backend", default=None, metavar="NAME", help="numpy, or cupy for a GPU")
+    add("--out", metavar="FILE", help="where the table goes (RUN/evaluation.json)")
+    args = flags.parse_args()
+    out = args.out or os.path.join(args.run, "evaluation.json")
+
+    if args.backend:
+        backend.use(args.backend)
+    game = tinygan.load(args.run)
+    data = run.data_of(args.run, args.data)
+    unseen(data)
+    n = len(data.test.images)
+    if n < 10:
+        raise UserError(f"there are {n} test images, too few to measure with: give more data")
+    print(f"data: {data.source}")
+    net = classifier.trained() if data.test.images.shape[1:] == (1, 28, 28) else None
+    if net is None:
+        print("no features: the classifier knows grey images of 28x28 pixels alone")
+    images = samples_of(game, n, args.seed)
+    order = backend.to_numpy(backend.Random(args.seed).permutation(len(data.train.images)))
+    chosen = floats(data.train.images[order[:n]])
+    ours, floor = (measures(x, data, net, args.seed) for x in (images, chosen))
+    for name, x, of in (("nearest", ours, images), ("nearest", floor, floats(data.test.images))):
+        x[name] = float(np.median(nearest(of, data.train.images)[1]))
+
+    print(f"{n} samples against {n} test images; floor: {len(chosen)} training images")
+    print(f"{'':12}{'samples':>10}{'floor':>10}")
+    for name in ours:
+        times = f"   {ours[name] / floor[name]:.1f} times" if name == "Frechet" else ""
+        print(f"{name:12}{ours[name]:10.4g}{floor[name]:10.4g}{times}")
+    if args.centroids:
+        k = min(n, len(data.train.images))
+        centres = centroids(floats(data.train.images), k, backend.Random(args.seed))
+        value = parzen(centres, floats(data.valid.images[:1000]), floats(data.test.images)).mean
+        floor["Parzen of centroids"] = value
+        print(f"Parzen of {k} k-means centroids: {value:.4g}: the score does not rank above real "
+              "images")
+    table = {"run": args.run, "data": data.source, "n": n, "seed": args.seed,
+             "samples": ours, "floor": floor}
+
+    def write(path):
+        with replaced(path) as file:
+            file.write((json.dumps(table, indent=2, default=float) + "\n").encode())
+    record.save(write, out)
+    print(f"table: {out}")
+
+
+if __name__ == "__main__":
+    run.main(main)

@@ -1,0 +1,44 @@
+"""The Frechet distance between two sets of features (Heusel et al. 2017)."""
+
+import math
+
+import numpy as np
+
+from .. import backend
+
+
+def frechet(x, y):
+    """The squared Frechet (2-Wasserstein) distance between the Gaussians with the means and the
+    covariances of features x (n, d) and y (m, d) (Heusel et al. 2017, eq. 6); at least two each.
+
+    It is biased: of two samples of one distribution it is above 0, the more so the smaller they
+    are, so compare it with that of two sets of real images.
+    """
+    moments = []
+    for features in (x, y):
+        features = np.asarray(backend.to_numpy(features), np.float64)
+        mean = features.mean(0)
+        # with X = Q R, the covariance X^T X / (n - 1) is R^T R / (n - 1)
+        r = np.linalg.qr(features - mean, mode="r")
+        moments += [mean, r.T / math.sqrt(len(features) - 1)]
+    return _distance(*moments)
+
+
+def frechet_gaussians(mean_1, cov_1, mean_2, cov_2):
+    """The same between N(mu_1, C_1) and N(mu_2, C_2), whose covariances may be singular:
+
+        |mu_1 - mu_2|^2 + tr(C_1 + C_2 - 2 (C_1 C_2)^(1/2))        (Dowson and Landau 1982)
+    """
+    roots = []
+    for cov in (cov_1, cov_2):
+        values, vectors = np.linalg.eigh(np.atleast_2d(cov))
+        roots.append(vectors * np.sqrt(values.clip(0)))
+    return _distance(mean_1, roots[0], mean_2, roots[1])
+
+
+def _distance(mean_1, a, mean_2, b):
+    """For C_1 = A A^T and C_2 = B B^T: the trace of (C_1 C_2)^(1/2) is the sum of the singular
+    values of A^T B. No root of a product whose eigenvalues rounding has made negative."""
+    cross = np.linalg.svd(a.T @ b, compute_uv=False).sum()
+    difference = np.subtract(mean_1, mean_2)
+    return float((difference ** 2).sum() + (a * a).sum() + (b * b).sum() - 2 * cross)

@@ -1,0 +1,59 @@
+"""The classifier two-sample test (Lopez-Paz and Oquab 2017)."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from .. import backend, nn, ops, optim
+from ..tensor import Tensor, grad, no_grad
+
+
+class TwoSample(NamedTuple):
+    """accuracy   of the classifier on the half it has not seen
+    low, high  its 95 % confidence interval, accuracy +- 1.96 sqrt(a (1 - a) / n)
+    p          the probability of such an accuracy or a higher one if both sets are of one
+               distribution, where it is N(1/2, 1/(4n)) (Lopez-Paz and Oquab 2017, section 3)
+    """
+
+    accuracy: float
+    low: float
+    high: float
+    p: float
+
+    def __str__(self):
+        return f"{self.accuracy:.3f} ({self.low:.3f} to {self.high:.3f}), p = {self.p:.2g}"
+
+
+def two_sample(x, y, rng, hidden=32, steps=200, batch=64, lr=1e-2):
+    """Can a classifier tell features x (n, d) from y (n, d)? As many of both are taken, scaled to
+    mean 0 and variance 1, half of each for training: a network with one layer of `hidden` ReLUs, or
+    none for hidden = 0, by Adam. Returns the TwoSample of the other half. `rng`, a backend.Random,
+    splits, begins the weights and draws minibatches.
+    """
+    n = min(len(x), len(y)) // 2 * 2
+    if n < 4:
+        raise ValueError(f"a two-sample test needs at least 4 of each, got {len(x)} and {len(y)}")
+    x, y = (np.asarray(backend.to_numpy(a), np.float32) for a in (x, y))
+    x, y = (a[backend.to_numpy(rng.permutation(len(a)))[:n]] for a in (x, y))
+    both = np.concatenate([x, y])
+    x, y = ((a - both.mean(0)) / (both.std(0) + 1e-6) for a in (x, y))
+    half = n // 2
+    z = backend.xp.asarray(np.concatenate([x[:half], y[:half]]))
+    labels = backend.xp.asarray(np.repeat([0, 1], half))
+    init = lambda shape, fan_in, _: rng.normal(shape) * (2 / fan_in) ** 0.5     # He's
+    layers = [nn.Dense(z.shape[1], hidden, init=init), nn.ReLU()] if hidden else []
+    net = nn.Sequential(*layers, nn.Dense(hidden or z.shape[1], 2, init=init))
+    opt = optim.Adam(net.parameters(), optim.cosine(lr, steps), betas=(0.9, 0.999))
+    for _ in range(steps):
+        i = rng.integers(len(labels), (batch,))
+        loss = ops.cross_entropy(net(Tensor(z[i])), labels[i])
+        opt.step(grad(loss, opt.parameters))
+    with no_grad():
+        right = [(backend.to_numpy(net(Tensor(backend.xp.asarray(a[half:]))).data).argmax(1) == k)
+                 for k, a in enumerate((x, y))]
+    accuracy = float(np.mean(right))
+    count = 2 * (n - half)
+    spread = 1.96 * math.sqrt(accuracy * (1 - accuracy) / count)
+    p = 0.5 * math.erfc((accuracy - 0.5) * math.sqrt(4 * count) / math.sqrt(2))
+    return TwoSample(accuracy, accuracy - spread, accuracy + spread, p)
