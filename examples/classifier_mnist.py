@@ -75,7 +75,7 @@ def main():
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         with replaced(path) as file:
             np.savez(file, **weights)
-    record.save(write, args.out)
+    record.try_to_write(args.out, write)
     print(f"weights: {args.out}")
 
 

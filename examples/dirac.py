@@ -132,7 +132,7 @@ def main():
             print(f"{name:20} {cells[0]:>28} {cells[1]:>28}", flush=True)
         pictures = np.stack(pictures[::2] + pictures[1::2]).transpose(0, 3, 1, 2)
         path = os.path.join(args.out, "trajectories.png")
-        record.save(image.save_grid, path, pictures, len(GAMES), gap=4)
+        record.try_to_write(path, image.save_grid, pictures, len(GAMES), gap=4)
         print("dry run: all done once, nothing kept" if args.dry_run else f"picture: {path}")
 
 

@@ -17,8 +17,8 @@ classifier: distances between them compare only with others by the same weights.
     two-sample   accuracy of a classifier that is to tell samples from test images by their features
                  (Lopez-Paz and Oquab 2017); 1/2 is as it should be
     Parzen       log-likelihood of the test images in nats (Breuleux et al. 2009)
-    nearest      the median distance of a sample to the training image nearest to it, pixel by
-                 pixel; the floor is a test image's: much less means that G copies
+    nearest      the median distance of a sample (of a thousand) to the training image nearest to
+                 it, pixel by pixel; the floor is a test image's: much less means that G copies
 
 The table goes to evaluation.json in the run's folder, too.
 """
@@ -107,8 +107,8 @@ def main():
     order = backend.to_numpy(backend.Random(args.seed).permutation(len(data.train.images)))
     chosen = floats(data.train.images[order[:n]])
     ours, floor = (measures(x, data, net, args.seed) for x in (images, chosen))
-    for name, x, of in (("nearest", ours, images), ("nearest", floor, floats(data.test.images))):
-        x[name] = float(np.median(nearest(of, data.train.images)[1]))
+    for table, of in ((ours, images), (floor, floats(data.test.images))):
+        table["nearest"] = float(np.median(nearest(of[:1000], data.train.images)[1]))
 
     print(f"{n} samples against {n} test images; floor: {len(chosen)} training images")
     print(f"{'':12}{'samples':>10}{'floor':>10}")
@@ -128,7 +128,7 @@ def main():
     def write(path):
         with replaced(path) as file:
             file.write((json.dumps(table, indent=2, default=float) + "\n").encode())
-    record.save(write, out)
+    record.try_to_write(out, write)
     print(f"table: {out}")
 
 

@@ -145,11 +145,11 @@ def main():
                 rows.append(f"{name:10} seed {seed}  {covered}")
                 pictures.append(picture(game, mixture, reach))
                 path = os.path.join(args.out, f"{args.mixture}-{name}-{seed}.png")
-                record.save(image.save_grid, path, pictures[-1][None])
+                record.try_to_write(path, image.save_grid, pictures[-1][None])
         if len(rows) > 1:
             print("\n".join(["", *rows]))
             path = os.path.join(args.out, f"{args.mixture}.png")
-            record.save(image.save_grid, path, np.stack(pictures), len(names))
+            record.try_to_write(path, image.save_grid, np.stack(pictures), len(names))
         print("dry run: all done once, nothing kept" if args.dry_run else f"picture: {path}")
 
 

@@ -24,13 +24,18 @@ from tinygan.metrics import nearest
 import numpy as np
 
 
-def truncated(game, n, limit, rng):
-    """Noise for n samples, each of its numbers drawn anew until it is at most `limit` from 0 (Brock
-    et al. 2019, section 3.1): less varied samples, each more typical. None for no limit."""
-    z = game.latent(n, rng).numpy()
-    while limit is not None and (beyond := abs(z) > limit).any():
-        z[beyond] = game.latent(n, rng).numpy()[beyond]
-    return z
+def noise(game, n, limit, rng):
+    """Noise for n samples, each from a stream of its own, so that it is the same for any n. Of its
+    numbers those beyond -limit to limit are drawn anew until none is (Brock et al. 2019, section
+    3.1): less varied samples, each more typical. A limit of None is none."""
+    rows = []
+    for _ in range(n):
+        own = backend.Random(rng.key())
+        z = game.latent(1, own).numpy()
+        while limit is not None and (beyond := abs(z) > limit).any():
+            z[beyond] = game.latent(1, own).numpy()[beyond]
+        rows.append(z)
+    return np.concatenate(rows)
 
 
 def straight(z0, z1, a):
@@ -60,42 +65,44 @@ def main():
     add("--columns", type=run.positive, default=10, help="of the ways between two samples (10)")
     add("--seed", type=run.whole, default=0, help="of the noise (0)")
     add("--truncation", type=run.above_0, metavar="LIMIT",
-        help="draw noise beyond -LIMIT to LIMIT anew; at least .01 (no limit)")
+        help="draw noise beyond -LIMIT to LIMIT anew, LIMIT at least .01 (none is)")
     add("--data", metavar="PATH", help="the data of the run, if it has moved since")
     add("--backend", default=None, metavar="NAME", help="numpy, or cupy for a GPU")
     add("--out", metavar="DIR", help="where the pictures go (RUN/pictures)")
-    add("--dry-run", action="store_true", help="write nothing")
     args = flags.parse_args()
     if args.truncation is not None and args.truncation < 0.01:
         flags.error("argument --truncation: noise hardly ever lies so near to 0: give .01 or more")
     args.out = args.out or os.path.join(args.run, "pictures")
+    args.dry_run = False
+    if os.path.realpath(args.out) == os.path.realpath(args.run):
+        flags.error("argument --out: the run's own samples.png is there: give another folder")
 
     if args.backend:
         backend.use(args.backend)
     game = tinygan.load(args.run)
-    data = run.data_of(args.run, args.data)
     with run.output(args):
         def samples(z):
             return backend.to_numpy(game.sample(tinygan.Tensor(backend.xp.asarray(z, "float32"))))
 
         def write(name, images, columns=None):
-            record.save(image.save_grid, os.path.join(args.out, name), images, columns, scale=2)
+            record.try_to_write(os.path.join(args.out, name), image.save_grid, images, columns,
+                                scale=2)
 
         rng = backend.Random(args.seed)
-        images = samples(truncated(game, args.n, args.truncation, rng))
-        write("samples.png", images)
-        z0, z1 = (truncated(game, 8, args.truncation, rng) for _ in range(2))
+        z0, z1 = (noise(game, 8, args.truncation, rng) for _ in range(2))
         for way in (straight, spherical):
             z = [way(z0, z1, a) for a in np.linspace(0, 1, args.columns)]
             write(f"{way.__name__}.png", samples(np.stack(z, 1).reshape(-1, z0.shape[1])),
                   args.columns)
+        images = samples(noise(game, args.n, args.truncation, rng))
+        write("samples.png", images)
+        print(f"samples.png, straight.png, spherical.png in {args.out}")
+        data = run.data_of(args.run, args.data)         # only what comes now needs it
         index, distance = nearest(images, data.train.images)
         found = data.train.images[index] / (255 if data.train.images.dtype == np.uint8 else 1)
         write("nearest.png", np.stack([images, found], 1).reshape(-1, *images.shape[1:]), 16)
-        print(f"distance to the nearest training image: {distance.min():.2f} to "
+        print(f"nearest.png: the distance to the nearest training image is {distance.min():.2f} to "
               f"{distance.max():.2f}, median {np.median(distance):.2f}")
-        print("dry run: all done once, nothing kept" if args.dry_run else
-              f"samples.png, straight.png, spherical.png, nearest.png in {args.out}")
 
 
 if __name__ == "__main__":

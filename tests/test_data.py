@@ -99,7 +99,7 @@ def test_environment_variable(tmp_path, monkeypatch):
     assert len(mnist.load().train.labels) == 10
     assert len(mnist.load(write(tmp_path / "flag", small_files(60))).train.labels) == 50
     monkeypatch.setenv("TINYGAN_DATA", str(tmp_path / "absent"))
-    refused(mnist.load, "there is no folder", tmp_path / "absent")
+    refused(mnist.load, "there is no file or folder", tmp_path / "absent")
     monkeypatch.setenv("TINYGAN_DATA", "")
     assert "sample" in mnist.load().source
 
@@ -527,7 +527,8 @@ def test_state(done):
 
 def test_minibatches_refuse():
     for m in 11, 0, -1:
-        refused(lambda: Minibatches(numbered(10), m), "10 examples", f"minibatch of {m}", "1 to 10")
+        refused(lambda: Minibatches(numbered(10), m), "10 training examples", f"minibatch of {m}",
+                "1 to 10")
     state = Minibatches(numbered(10), 2, Random(0)).state
     batches = Minibatches(numbered(20), 2, Random(0))
     with pytest.raises(UserError, match="10 examples.* 20"):

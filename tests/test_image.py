@@ -1,20 +1,21 @@
-"""Pictures: grids against their definition, PNG files against a reader written here."""
+"""Pictures: grids against their definition, PNG and APNG files against readers written here."""
 
 import struct
 import zlib
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
 from tinygan import backend
 from tinygan.backend import UserError
-from tinygan.image import grid, save_grid, save_png
+from tinygan.image import grid, save_animation, save_grid, save_png
 
 rng = np.random.default_rng(0)
 
 
-def read_png(path):
-    """The pixels of an 8-bit PNG with unfiltered rows; asserts what RFC 2083 demands."""
+def chunks_of(path):
+    """[(kind, content)] of the chunks of a PNG file; asserts their checksums."""
     data = path.read_bytes()
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     chunks, at = [], 8
@@ -24,12 +25,23 @@ def read_png(path):
         assert data[at + 8 + size:at + 12 + size] == struct.pack(">I", zlib.crc32(kind + content))
         chunks.append((kind, content))
         at += 12 + size
-    assert [kind for kind, _ in chunks] == [b"IHDR", b"IDAT", b"IEND"]
-    width, height, depth, colour, *methods = struct.unpack(">IIBBBBB", chunks[0][1])
-    assert depth == 8 and colour in (0, 2) and methods == [0, 0, 0] and chunks[2][1] == b""
-    rows = np.frombuffer(zlib.decompress(chunks[1][1]), np.uint8).reshape(height, -1)
+    return chunks
+
+
+def decoded(header, content):
+    """The pixels of an 8-bit picture with unfiltered rows, from its IHDR and its data."""
+    width, height, depth, colour, *methods = struct.unpack(">IIBBBBB", header)
+    assert depth == 8 and colour in (0, 2) and methods == [0, 0, 0]
+    rows = np.frombuffer(zlib.decompress(content), np.uint8).reshape(height, -1)
     assert (rows[:, 0] == 0).all()
     return rows[:, 1:].reshape((height, width, 3) if colour == 2 else (height, width))
+
+
+def read_png(path):
+    """The pixels of an 8-bit PNG with unfiltered rows; asserts what RFC 2083 demands."""
+    chunks = chunks_of(path)
+    assert [kind for kind, _ in chunks] == [b"IHDR", b"IDAT", b"IEND"] and chunks[2][1] == b""
+    return decoded(chunks[0][1], chunks[1][1])
 
 
 @pytest.mark.host
@@ -130,3 +142,159 @@ def test_save_grid(tmp_path):
     images = backend.xp.asarray(rng.random((7, 3, 4, 4), np.float32))
     save_grid(tmp_path / "a.png", images, columns=2, gap=1, scale=2)
     assert np.array_equal(read_png(tmp_path / "a.png"), grid(images, 2, 1, 2))
+
+
+# Animations
+
+def read_apng(path):
+    """(frames, delays in seconds, how often it plays, where 0 is for ever) of an APNG, and what a
+    reader of plain PNG shows; asserts what https://wiki.mozilla.org/APNG_Specification demands."""
+    chunks = chunks_of(path)
+    kinds = [kind for kind, _ in chunks]
+    assert kinds[0] == b"IHDR" and kinds[-1] == b"IEND" and chunks[-1][1] == b""
+    assert kinds.count(b"IHDR") == kinds.count(b"IEND") == kinds.count(b"acTL") == 1
+    assert set(kinds) == {b"IHDR", b"acTL", b"fcTL", b"IDAT", b"IEND"} | (
+        {b"fdAT"} if kinds.count(b"fcTL") > 1 else set())
+    assert kinds.index(b"acTL") < kinds.index(b"IDAT")
+    header = chunks[0][1]
+    width, height = struct.unpack(">II", header[:8])
+    count, plays = struct.unpack(">II", dict(chunks)[b"acTL"])
+
+    data, controls, sequence = [], [], 0
+    for kind, content in chunks:
+        if kind in (b"fcTL", b"fdAT"):      # one count for both kinds, without gaps
+            assert struct.unpack(">I", content[:4]) == (sequence,)
+            sequence += 1
+        if kind == b"fcTL":
+            controls.append(struct.unpack(">IIIIHHBB", content[4:]))
+            data.append([])
+        elif kind == b"IDAT":               # after the first fcTL: it is the first frame
+            assert len(controls) == 1
+            data[-1].append(content)
+        elif kind == b"fdAT":
+            assert len(controls) > 1
+            data[-1].append(content[4:])
+    assert len(controls) == count >= 1 and all(data)
+    frames, delays, canvas = [], [], None
+    for (w, h, x, y, delay, per, disposal, blending), content in zip(controls, data):
+        assert x + w <= width and y + h <= height and min(w, h) > 0
+        assert canvas is not None or (w, h, x, y) == (width, height, 0, 0)
+        assert disposal == 0 and blending in (0, 1)     # there is no alpha: blending replaces
+        pixels = decoded(struct.pack(">II", w, h) + header[8:], b"".join(content))
+        if canvas is None:
+            canvas = np.zeros_like(pixels)
+        canvas[y:y + h, x:x + w] = pixels
+        frames.append(canvas.copy())
+        delays.append(Fraction(delay, per or 100))
+    # A reader of plain PNG passes over the kinds that begin with a small letter.
+    plain = [(kind, content) for kind, content in chunks if kind[:1].isupper()]
+    assert [kind for kind, _ in plain] == [b"IHDR", b"IDAT", b"IEND"]
+    return frames, delays, plays, decoded(header, plain[1][1])
+
+
+def saved(folder, *pictures):
+    """The paths of files with these pixels."""
+    paths = [folder / f"{i}.png" for i in range(len(pictures))]
+    for path, pixels in zip(paths, pictures):
+        save_png(path, pixels)
+    return paths
+
+
+def random_pictures(n, shape):
+    return [rng.integers(256, size=shape, dtype=np.uint8) for _ in range(n)]
+
+
+def equal(frames, pictures):
+    return len(frames) == len(pictures) and all(map(np.array_equal, frames, pictures))
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("n", [1, 2, 3, 30])
+@pytest.mark.parametrize("shape", [(5, 7), (4, 9, 3), (1, 1)])
+def test_animation_reads_back(tmp_path, n, shape):
+    pictures = random_pictures(n, shape)
+    paths = saved(tmp_path, *pictures)
+    save_animation(tmp_path / "all.png", paths)
+    frames, delays, plays, still = read_apng(tmp_path / "all.png")
+    assert equal(frames, pictures) and np.array_equal(still, pictures[0]) and plays == 0
+    assert delays == [Fraction(1, 10)] * (n - 1) + [2]
+    assert all(equal([read_png(path)], [pixels]) for path, pixels in zip(paths, pictures))
+    save_animation(str(tmp_path / "all.png"), [str(path) for path in paths[::-1]])
+    assert equal(read_apng(tmp_path / "all.png")[0], pictures[::-1])
+    assert len(list(tmp_path.iterdir())) == n + 1
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("seconds, rest", [
+    (0.5, 3), (1 / 3, 0.04), (2 / 3, 0.0126), (0, 0), (1, 60)])
+def test_animation_delays(tmp_path, seconds, rest):
+    paths = saved(tmp_path, *random_pictures(4, (2, 2)))
+    save_animation(tmp_path / "all.png", paths, seconds, rest)
+    *others, last = read_apng(tmp_path / "all.png")[1]
+    # a viewer counts 1/1000 s: half of one
+    assert len(others) == 3 and all(abs(delay - seconds) <= 0.0005 for delay in others)
+    assert abs(last - rest) <= 0.0005
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("other", [(5, 8), (6, 7), (7, 5), (5, 7, 3)])
+def test_animation_leaves_out_what_is_unlike_the_last(tmp_path, other):
+    a, b, c = random_pictures(3, (5, 7))
+    x, y = random_pictures(2, other)
+    a, b, c, x, y = saved(tmp_path, a, b, c, x, y)
+    for pictures, like in [([x, a, y, b, x, c], [a, b, c]), ([a, x, b, y], [x, y]), ([a, x], [x])]:
+        save_animation(tmp_path / "all.png", pictures)
+        frames, delays, _, still = read_apng(tmp_path / "all.png")
+        assert equal(frames, [read_png(path) for path in like])
+        assert np.array_equal(still, read_png(like[0]))
+        assert len(delays) == len(like) and delays[-1] == 2     # of those that are left, the last
+
+
+def broken(content, kind, at, value):
+    """A PNG file's content with a byte of its first chunk of this kind changed."""
+    at += content.index(kind) + 4
+    return content[:at] + bytes([value]) + content[at + 1:]
+
+
+DAMAGE = {
+    "empty": lambda content: b"",
+    "a text": lambda content: b"a text that is longer than the header of a PNG file",
+    "no picture": lambda content: content[:8],
+    "half a header": lambda content: content[:20],
+    "no data": lambda content: content[:33],
+    "half its data": lambda content: content[:60],
+    "a wrong byte": lambda content: broken(content, b"IDAT", 30, 99),
+    "a wrong header": lambda content: broken(content, b"IHDR", 8, 16),
+}
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_animation_leaves_out_what_is_damaged(tmp_path, damage, place):
+    pictures = random_pictures(3, (9, 9))
+    paths = saved(tmp_path, *pictures)
+    paths[place].write_bytes(DAMAGE[damage](paths[place].read_bytes()))
+    save_animation(tmp_path / "all.png", paths)
+    del pictures[place]
+    frames, _, _, still = read_apng(tmp_path / "all.png")
+    assert equal(frames, pictures) and np.array_equal(still, pictures[0])
+
+
+@pytest.mark.host
+def test_failed_animation_leaves_the_old_one(tmp_path, monkeypatch):
+    paths = saved(tmp_path, *random_pictures(2, (3, 3)))
+    save_animation(tmp_path / "all.png", paths)
+    old = (tmp_path / "all.png").read_bytes()
+    with pytest.raises(FileNotFoundError):
+        save_animation(tmp_path / "all.png", [*paths, tmp_path / "absent.png"])
+    assert (tmp_path / "all.png").read_bytes() == old and len(list(tmp_path.iterdir())) == 3
+    with pytest.raises(FileNotFoundError):
+        save_animation(tmp_path / "absent" / "all.png", paths)
+
+    def fail(*args):
+        raise OSError("no space left")
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="no space"):
+        save_animation(tmp_path / "all.png", paths[::-1])
+    assert (tmp_path / "all.png").read_bytes() == old and len(list(tmp_path.iterdir())) == 3

@@ -39,8 +39,9 @@ def digits(tmp_path_factory):
     return path
 
 
-def begin(cwd, script, *flags):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+def begin(cwd, script, *flags, **environment):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1",
+                   **environment}
     return subprocess.Popen([sys.executable, script, *map(str, flags)], cwd=cwd, env=environment,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -160,9 +161,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(number, digits, tmp_path):
     step, command = re.search(r"stopped after step (\d+) of 1000, and saved; go on with\n(.*)\n",
                               err).groups()
     assert 0 < int(step) < 1000
-    about, _ = checkpoint.read(tmp_path / "a run" / "checkpoint.npz")
+    about = checkpoint.read(tmp_path / "a run" / "checkpoint.npz").about
     assert about["step"] == int(step)
-    command = command.replace("python ", f"{sys.executable} ", 1)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     again = subprocess.run(command, shell=True, cwd=tmp_path, env=environment, capture_output=True,
                            text=True, timeout=120)
@@ -230,10 +230,31 @@ def test_a_folder_with_a_run_is_refused_resumed_or_replaced(digits, tmp_path):
     assert after.pop("notes.txt") == after.pop("samples/best.png") == b"mine"
     finished(tmp_path, ANY, *flags, "--steps", 3, "--seed", 1, "--out", "new")
     assert after == contents(tmp_path / "new")
-    # what cannot begin replaces nothing
+
+
+@pytest.mark.parametrize("flags, words", [
+    (["--batch-size", 100], "minibatch of 100"), (["--batch-size", 1], "larger batch"),
+    (["--game", "SNGAN", "--order", "simultaneous"], "simultaneous")])
+def test_what_cannot_take_a_step_replaces_nothing(flags, words, digits, tmp_path):
+    """However far it comes: neither the run that was there, nor by making a folder a run's."""
+    finished(tmp_path, ANY, "--data", digits, "--steps", 3, "--out", "run")
     before = contents(tmp_path / "run")
-    assert "minibatch of 100" in refused(tmp_path, ANY, *flags, "--batch-size", 100, "--overwrite")
+    assert words in refused(tmp_path, ANY, "--data", digits, "--out", "run", "--overwrite", *flags)
     assert contents(tmp_path / "run") == before
+    assert words in refused(tmp_path, ANY, "--data", digits, "--out", "new", *flags)
+    assert contents(tmp_path / "new") == {}
+
+
+def test_files_that_are_no_runs_are_not_replaced(digits, tmp_path):
+    for name, content in (("settings.json", b"mine"), ("samples/2024.png", b"mine"),
+                          ("checkpoint.npz", b"mine")):
+        path = tmp_path / "folder" / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+        for flag in ([], ["--overwrite"]):
+            line = refused(tmp_path, ANY, "--data", digits, "--out", "folder", *flag)
+            assert "folder" in line and contents(tmp_path / "folder") == {name: content}
+        shutil.rmtree(tmp_path / "folder")
 
 
 def test_two_processes_do_not_write_one_run(digits, tmp_path):
@@ -263,22 +284,65 @@ def test_a_resume_of_something_else_is_one_sentence_and_loses_nothing(digits, tm
     faster.parent.mkdir()
     faster.write_text(ANY.read_text().replace("0.05, 0.99", "0.05, 0.999"))
     for script, flags, words in [
-            (ANY, ["--game", "R1"], ["--game GAN", "R1"]),
-            (ANY, ["--batch-size", 4], ["--batch-size 8", "not 4"]),
-            (ANY, ["--seed", 1], ["--seed 0", "not 1"]),
-            (ANY, ["--average", 0.9], ["--average None", "not 0.9"]),
-            (ANY, ["--data", "others.npy"], ["other data", "digits.npy"]),
-            (ANY, ["--data", "fewer.npy"], ["48 examples", "40"]),
+            (ANY, ["--game", "R1"], ["has --game GAN"]),
+            (ANY, ["--batch-size", 4], ["has --batch-size 8"]),
+            (ANY, ["--seed", 1], ["has --seed 0"]),
+            (ANY, ["--average", 0.9], ["has no --average"]),
+            (ANY, ["--steps", 3], ["at step 4 already"]),
+            (ANY, ["--data", "others.npy"], ["other data", "others.npy", "digits.npy"]),
+            (ANY, ["--data", "fewer.npy"], ["other data", "fewer.npy"]),
             (ANY, ["--data", "nowhere.npy"], ["nowhere.npy"]),
             (other, [], ["any_game.py"]),
-            (wider, [], ["slope is 0.2", "here 0.3"]),
-            (faster, [], ["d_opt.lr.rate is 0.99", "here 0.999"])]:
+            (wider, [], ["slope was 0.2, now 0.3"]),
+            (faster, [], ["d_opt.lr.rate was 0.99, now 0.999"])]:
         line = refused(tmp_path, script, "--resume", "--out", "run", *flags)
         assert all(word in line for word in words), line
         assert contents(tmp_path / "run") == before
     # where the data is may change, if it is the same
     shutil.copy(digits, tmp_path / "moved.npy")
     finished(tmp_path, ANY, "--resume", "--data", "moved.npy", "--out", "run")
+
+
+def test_a_run_knows_where_its_data_is(digits, tmp_path):
+    """From another folder, without the environment that it was begun in; and the bundled sample,
+    which a run without a network falls back to, whatever the network has by then."""
+    shutil.copy(digits, tmp_path / "mine.npy")
+    (tmp_path / "elsewhere").mkdir()
+    for flags in (["--data", "mine.npy"], []):
+        process = begin(tmp_path, ANY, *flags, "--steps", 2, "--out", "run", "--overwrite",
+                        TINYGAN_DATA="" if flags else "mine.npy")
+        assert end(process)[0] == 0
+        assert "resumed" in finished(tmp_path / "elsewhere", ANY, "--resume", "--out", "../run")
+    finished(tmp_path, ANY, "--data", digits, "--resume", "--out", "run")
+    sample = ROOT / "examples" / "dcgan_mnist.py"
+    finished(tmp_path, sample, "--data", "sample", "--channels", 1, "--batch-size", 4, "--steps", 1,
+             "--out", "digits")
+    assert "bundled sample" in finished(tmp_path, sample, "--resume", "--steps", 2, "--out",
+                                        "digits")
+
+
+def test_what_nobody_wrote_is_one_sentence(digits, tmp_path):
+    """A checkpoint whose checksums are right and whose settings and log are not."""
+    finished(tmp_path, ANY, "--data", digits, "--steps", 3, "--out", "run")
+    path = tmp_path / "run" / "checkpoint.npz"
+    _, about, arrays = checkpoint.read(path)
+    settings = about["settings"]
+    flags = settings["flags"]
+    for wrong in ({"settings": {**settings, "flags": {**flags, "batch_size": "x"}}},
+                  {"settings": {**settings, "flags": {**flags, "game": []}}},
+                  {"settings": {**settings, "flags": {**flags, "save_every": -1}}},
+                  {"settings": {**settings, "data": 5}}, {"settings": None},
+                  {"step": -5}, {"step": 10 ** 30}, {"step": "x"}, {"columns": [1, 2]},
+                  {"count": 3}, {"columns": None}):
+        np.savez(path, about=np.frombuffer(json.dumps({**about, **wrong}).encode(), np.uint8),
+                 **arrays)
+        refused(tmp_path, ANY, "--resume", "--out", "run")
+    about["settings"]["flags"]["out"] = "elsewhere"             # leads nowhere else
+    for name, array in (("log", np.zeros(2)), ("z", np.zeros(3)), ("sums.x", np.zeros(3))):
+        np.savez(path, about=np.frombuffer(json.dumps(about).encode(), np.uint8),
+                 **{**arrays, name: array})
+        refused(tmp_path, ANY, "--resume", "--out", "run")
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_damaged_checkpoint_is_one_sentence(digits, tmp_path):
@@ -304,14 +368,18 @@ def test_a_loss_that_is_no_longer_finite_ends_the_run(tmp_path):
     script = ROOT / "examples" / "dcgan_mnist.py"
     images = np.random.default_rng(0).integers(256, size=(80, 28, 28), dtype=np.uint8)
     np.save(tmp_path / "images.npy", images)
-    line = refused(tmp_path, script, "--data", "images.npy", "--channels", 2, "--batch-size", 8,
-                   "--lr", 1e30, "--steps", 9, "--save-every", 0, "--out", "run")
-    found = re.search(r"(\S.*) (?:has become nan|is no longer finite) by step (\d+): .*; the last "
-                      r"checkpoint, (\S+), is of step (\d+)", line)
+    status, _, err = end(begin(tmp_path, script, "--data", "images.npy", "--channels", 2,
+                               "--batch-size", 8, "--lr", 1e8, "--steps", 99, "--save-every", 0,
+                               "--out", "run"))
+    (line,) = err.strip().splitlines()          # and no warning
+    assert status == 1
+    found = re.fullmatch(r"dcgan_mnist.py: (\S.*) (?:has become nan|is no longer finite) by step "
+                         r"(\d+): begin another run with .*; the last checkpoint, (\S+), is of "
+                         r"step (\d+)", line)
     assert found, line
     _, step, path, saved = found.groups()
     assert int(step) > int(saved)
-    about, arrays = checkpoint.read(tmp_path / path)
+    _, about, arrays = checkpoint.read(tmp_path / path)
     assert about["step"] == int(saved)
     assert all(np.isfinite(array).all() for array in arrays.values())
     tinygan.load(tmp_path / "run")
@@ -348,9 +416,23 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(digits, tmp_path)
     assert lines[0] == "status 1" and lines[2:] == ["status 0"], (process.stdout, process.stderr)
     assert lines[1].startswith("resumed after step ") and int(lines[1].split()[-1]) > 0
     (line,) = process.stderr.strip().splitlines()
-    assert "cannot write disk/run/" in line and "No space left" in line and "--out" in line
-    finished(tmp_path, ANY, "--data", digits, "--steps", 400, "--out", "whole")
+    assert re.fullmatch(r"any_game.py: cannot write disk/run/\S+ \(No space left on device\): make "
+                        r"room or choose another place with --out; --resume then goes on from step "
+                        rf"{lines[1].split()[-1]}", line), line
+    finished(tmp_path, ANY, "--data", digits, "--steps", 400, "--save-every", 0, "--out", "whole")
     assert same(tmp_path / "whole", tmp_path / "kept")
+
+
+def test_a_disk_that_is_full_from_the_start(digits, tmp_path):
+    """At the first checkpoint there is nothing yet to go on from; at the first after a resume
+    there is."""
+    run = f"{sys.executable} {ANY} --out disk/run"
+    process = small_disk(tmp_path, "8k", f"{run} --data {digits} --steps 9; mount -o "
+                         f"remount,size=20m disk; {run} --data {digits} --steps 9; dd if=/dev/zero "
+                         f"of=disk/fill bs=1k 2> /dev/null; {run} --resume --steps 12")
+    first, second = process.stderr.strip().splitlines()
+    assert "No space left" in first and first.endswith("with --out")
+    assert "No space left" in second and second.endswith("--out; --resume then goes on from step 9")
 
 
 def test_a_read_only_folder_is_one_sentence(digits, tmp_path):

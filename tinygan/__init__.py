@@ -5,8 +5,8 @@ gradcheck, games, play, files, data, metrics, image, plot, checkpoint, record, r
 """
 
 from . import backend, games, nn, ops, optim
-from .backend import UserError, rng, to_numpy, use
-from .checkpoint import VERSION as __version__, load
+from .backend import VERSION as __version__, UserError, rng, to_numpy, use
+from .checkpoint import load
 from .gradcheck import check_grads
 from .play import play
 from .tensor import Tensor, grad, no_grad, op

@@ -27,6 +27,8 @@ if _first:
 
 import numpy as np
 
+VERSION = "0.1.0"       # of tinygan
+
 if _first:
     del os.environ["OPENBLAS_NUM_THREADS"]      # no business of the processes that this one starts
 

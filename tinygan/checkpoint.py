@@ -8,7 +8,8 @@ A checkpoint is an .npz of plain arrays, nothing that could be executed:
     about                   all else, a JSON text: which layers, games and settings these arrays
                             belong to, the step, the state of the random stream
 
-It is all that a run needs to go on; whoever adds arrays and entries of their own finds them again.
+It is all that a run needs to go on. Whoever saves one may add arrays and entries of their own, as
+record.py does for the log.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ import json
 import math
 import os
 import types
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,22 +26,31 @@ from .backend import UserError
 from .files import read_arrays, replaced
 from .tensor import Tensor
 
-VERSION = "0.1.0"       # tinygan's
+FORMAT = 1              # of what is written below
 NAME = "checkpoint.npz"
+
+
+class Saved(NamedTuple):
+    """A checkpoint as it is in the file at `path`."""
+
+    path: str
+    about: dict
+    arrays: dict
 
 
 def save(path, game, d_opt, g_opt, batches, about, arrays):
     """Save the state of a run between two iterations, with further entries `about` and `arrays`.
 
-    Raises UserError if a weight or an average is NaN or infinite: a file from which nobody can go
-    on must not replace one from which they can. Raises OSError if it cannot be written.
+    Raises FloatingPointError if a weight or an average is NaN or infinite: a file from which nobody
+    can go on must not replace one from which they can. Raises OSError if it cannot be written.
     """
-    about = {**about, "game": describe(game), "rng": backend.rng.state, "batches": {},
-             "d_opt": describe(d_opt), "d_t": d_opt.t, "g_opt": describe(g_opt), "g_t": g_opt.t}
+    about = {**about, "format": FORMAT, "game": describe(game), "rng": backend.rng.state,
+             "batches": {}, "d_opt": describe(d_opt), "d_t": d_opt.t, "g_opt": describe(g_opt),
+             "g_t": g_opt.t}
     state = {name: backend.to_numpy(a) for name, a in _arrays(game, d_opt, g_opt).items()}
     for name, array in state.items():
         if not np.isfinite(array).all():
-            raise UserError(f"{name} is no longer finite")
+            raise FloatingPointError(f"{name} is no longer finite")
     for name, value in getattr(batches, "state", {}).items():
         (state if isinstance(value, np.ndarray) else about["batches"])[name] = value
     text = np.frombuffer(json.dumps(about).encode(), np.uint8)
@@ -48,43 +59,51 @@ def save(path, game, d_opt, g_opt, batches, about, arrays):
 
 
 def read(path):
-    """(about, arrays) of the checkpoint at `path`. Raises UserError if it is none, or damaged."""
+    """The checkpoint at `path`. Raises UserError if it is none, damaged, or of another format."""
     arrays = read_arrays(path)
     try:
-        about = json.loads(bytes(arrays.pop("about")))
-        if not isinstance(about["game"], dict):
+        text = arrays.pop("about")
+        if text.dtype != np.uint8 or not all(name.isprintable() for name in arrays):
+            raise ValueError
+        about = json.loads(text.tobytes())
+        game, version = about["game"], about["format"]
+        if not isinstance(game, dict) or not isinstance(version, int):
             raise ValueError
     except (KeyError, TypeError, ValueError, RecursionError):
-        raise UserError(f"{path} is no checkpoint of tinygan's: give a folder with a run") from None
-    return about, arrays
+        raise UserError(f"{path} is no checkpoint of tinygan's: give that of a run") from None
+    if version != FORMAT:
+        raise UserError(f"{path} has format {version}, and this version of tinygan reads format "
+                        f"{FORMAT}: use the version that wrote it")
+    return Saved(path, about, arrays)
 
 
-def restore(path, game, d_opt, g_opt, batches):
-    """Bring all of them and the random stream to where the checkpoint at `path` was saved; returns
-    its (about, arrays).
+def restore(saved, game, d_opt, g_opt, batches):
+    """Bring all of them and the random stream to where they were `saved`.
 
-    Raises UserError if it is damaged, or was saved with other networks, losses or optimisers.
+    Raises UserError if they are other networks, losses or optimisers than then, or the file is
+    damaged.
     """
-    about, arrays = read(path)
-    here = {"game": describe(game), "d_opt": describe(d_opt), "g_opt": describe(g_opt)}
-    for name, description in here.items():
-        if found := _difference(about.get(name), json.loads(json.dumps(description)), name):
-            raise UserError(f"{path} is of other networks or settings: there {found}; resume with "
-                            "those, or begin another run")
+    path, about, arrays = saved
     try:
+        for name, thing in (("game", game), ("d_opt", d_opt), ("g_opt", g_opt)):
+            here = json.loads(json.dumps(describe(thing)))
+            if found := _difference(about[name], here, name):
+                raise UserError(f"{path} was saved with other networks or settings ({found}): "
+                                "resume with the same ones, or begin another run")
         for name, array in _arrays(game, d_opt, g_opt).items():
-            if arrays[name].shape != array.shape:
+            with np.errstate(over="ignore"):
+                value = arrays[name].astype(array.dtype, copy=False)
+            if value.shape != array.shape or not np.isfinite(value).all():
                 raise ValueError
-            array[...] = backend.xp.asarray(arrays[name].astype(array.dtype, copy=False))
+            array[...] = backend.xp.asarray(value)
         if hasattr(batches, "state"):
             batches.state = {**about["batches"], "order": arrays["order"]}
         d_opt.t, g_opt.t = int(about["d_t"]), int(about["g_t"])
         backend.rng.state = about["rng"]
     except UserError:
         raise
-    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
+    except Exception:       # whatever a made-up file leads to
         raise UserError(f"{path} is damaged: its parts do not fit together") from None
-    return about, arrays
 
 
 def load(run, *known):
@@ -98,20 +117,22 @@ def load(run, *known):
     """
     path = os.path.join(run, NAME)
     if not os.path.exists(path):
-        raise UserError(f"there is no {NAME} in {run}: give the folder of a run (--out)")
-    about, arrays = read(path)
+        raise UserError(f"there is no {NAME} in {run}: give the folder of a run")
+    _, about, arrays = read(path)
     names = {thing.__name__: thing for thing in
              [*vars(nn).values(), *vars(optim).values(), *vars(games).values(), *known]
              if isinstance(thing, (type, types.FunctionType))}
     try:
         game = _build(about["game"], names, [sum(array.size for array in arrays.values())], [])
+        if not isinstance(game, (games.Game, games.InstanceNoise)):
+            raise ValueError
         game.load_state_dict({name.removeprefix("game."): array for name, array in arrays.items()
                               if name.startswith("game.")})
+        return game.eval()
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except Exception:       # whatever a made-up description leads to
         raise UserError(f"{path} is damaged: it describes no game") from None
-    return game.eval()
 
 
 def describe(thing, before=None):
@@ -128,7 +149,7 @@ def describe(thing, before=None):
         return {"buffer": list(thing.shape), "dtype": str(thing.dtype)}
     if isinstance(thing, (list, tuple)):
         return [describe(part, before) for part in thing]
-    if isinstance(thing, types.FunctionType):
+    if isinstance(thing, types.FunctionType) and thing.__name__.isidentifier():
         return {"function": thing.__name__}
     if isinstance(thing, (nn.Module, optim.Optimizer)) or dataclasses.is_dataclass(thing):
         # beside its settings an optimiser has what it works on, a game what it last saw
@@ -139,7 +160,7 @@ def describe(thing, before=None):
     if isinstance(thing, (str, int, float)) or thing is None:
         return thing
     raise TypeError(f"a checkpoint cannot describe a {type(thing).__name__}: set Tensors, arrays, "
-                    "numbers, texts, Modules, functions, or lists of them as attributes")
+                    "numbers, texts, Modules, named functions, or lists of them as attributes")
 
 
 def _build(part, names, numbers, before):
@@ -154,16 +175,17 @@ def _build(part, names, numbers, before):
         return before[part["again"]]
     name = part.get("class") or part.get("function")
     if name is None:
-        shape = part.get("parameter", part.get("buffer"))
+        shape, dtype = part.get("parameter", part.get("buffer")), np.dtype(part["dtype"])
         numbers[0] -= math.prod(shape)
-        if numbers[0] < 0:
-            raise ValueError("more numbers than the file holds")
-        array = backend.xp.zeros(shape, part["dtype"])
+        if numbers[0] < 0 or dtype.kind not in "biuf":
+            raise ValueError("more than the file holds")
+        array = backend.xp.zeros(shape, dtype)
         if len(shape) == 4:
             array = backend.kernel_first(array)         # a convolution's weights
         before.append(Tensor(array) if "parameter" in part else array)
         return before[-1]
     if name not in names:
+        name = _word(name)
         raise UserError(f"this run was played with {name}, which is not tinygan's: give it to "
                         f"load, as in load(run, {name})")
     if "class" not in part:
@@ -192,9 +214,15 @@ def _difference(there, here, name):
     elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
         pairs = zip(range(len(here)), there, here)
     else:
-        return None if there == here else f"{name} is {_short(there)}, here {_short(here)}"
-    return next(filter(None, (_difference(a, b, f"{name}.{key}") for key, a, b in pairs)), None)
+        return None if there == here else f"{name} was {_short(there)}, now {_short(here)}"
+    return next(filter(None, (_difference(a, b, f"{name}.{_word(key)}")
+                              for key, a, b in pairs)), None)
 
 
 def _short(part):
-    return part["class"] if isinstance(part, dict) and "class" in part else json.dumps(part)[:60]
+    return json.dumps(part.get("class", part) if isinstance(part, dict) else part)[:60]
+
+
+def _word(name):
+    """A name from a file, on one line."""
+    return json.dumps(name).strip('"')

@@ -10,7 +10,7 @@ import numpy as np
 
 from .backend import UserError
 
-LIMIT = 1 << 31     # bytes: no file's claim makes us hold more
+LIMIT = 1 << 31     # bytes that what is compressed may unpack to
 
 
 @contextlib.contextmanager
@@ -18,6 +18,7 @@ def replaced(path):
     """Context that gives a binary file to write. Where it ends well that becomes the file at
     `path`; else, and if the process is killed at any moment, the old one is left as it was. (Then
     `path`.tmp may be left too, which the next attempt replaces.)"""
+    path = os.path.realpath(path)       # what a link leads to, not the link
     temporary = f"{path}.tmp"
     try:
         with open(temporary, "wb") as file:
@@ -36,25 +37,34 @@ def read_arrays(path):
     its content tells, not its name.
 
     Raises UserError if it is neither, or damaged, or holds anything but numbers: nothing of it is
-    executed, and no more is read than there is and LIMIT allows.
+    executed, and no more is read than there is, and of what is compressed than LIMIT.
     """
     import zipfile      # here, as it takes 8 ms: more than the rest of this file
 
     try:
         with open(path, "rb") as file:
-            if file.read(4) != b"PK\x03\x04":
+            size = os.path.getsize(path)
+            if file.read(2) != b"PK":
                 file.seek(0)
-                return {"": _array(file, os.path.getsize(path), LIMIT)}
-            arrays, left = {}, LIMIT
+                return {"": _array(file, size)}
+            arrays, left = {}, max(size, LIMIT)
             with zipfile.ZipFile(file) as archive:
                 for member in archive.infolist():
                     name = member.filename.removesuffix(".npy")
                     if name in arrays:
-                        raise ValueError(f"{name} comes twice")
-                    with archive.open(member) as content:
-                        arrays[name] = _array(content, member.file_size, left)
+                        raise ValueError(f"{name!r} comes twice")
+                    # others unpack without a limit
+                    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                        raise ValueError(f"{name!r} is compressed in another way than numpy's")
                     left -= member.file_size
+                    if left < 0:
+                        raise UserError(f"{path} unpacks to more than {LIMIT} bytes: save it "
+                                        "uncompressed, by np.savez or np.save")
+                    with archive.open(member) as content:
+                        arrays[name] = _array(content, member.file_size)
             return arrays
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror or error}): check that it is a file "
                         "that you may read") from None
@@ -64,10 +74,8 @@ def read_arrays(path):
                         ) from None
 
 
-def _array(file, size, limit):
+def _array(file, size):
     """The array in an .npy file that is said to have `size` bytes."""
-    if size > limit:
-        raise ValueError(f"more than {LIMIT} bytes")
     content = bytearray()
     while piece := file.read(min(1 << 20, size + 1 - len(content))):    # one more shows a lie
         content += piece

@@ -85,22 +85,26 @@ def save_png(path, pixels):
 def save_animation(path, pictures, seconds=0.1, rest=2.0):
     """Save the PNG files `pictures`, paths of files by save_png in the order in which to show them,
     as one animated PNG (APNG), which begins anew without end: each is shown for `seconds`, the last
-    for `rest`. Those of another size or kind than the last are left out.
+    for `rest`.
 
-    Browsers play it; what knows only PNG shows the first. Raises OSError if a file cannot be read
-    or written.
+    Pictures that are damaged, or of another size or kind than the last good one, are left out.
+    Browsers play it; what knows only PNG shows the first. A time is at most 65 s. Raises ValueError
+    if there is no picture, OSError if a file cannot be read or written.
     """
     frames = []
     for picture in pictures:
         with open(picture, "rb") as file:
-            frames.append(_content(file.read()))
+            if frame := _content(file.read()):
+                frames.append(frame)
+    if not frames:
+        raise ValueError("an animation needs at least one picture that is whole")
     header = frames[-1][b"IHDR"]
-    frames = [frame for frame in frames if frame.get(b"IHDR") == header and b"IDAT" in frame]
+    frames = [frame for frame in frames if frame[b"IHDR"] == header]
     parts = [_chunk(b"IHDR", header), _chunk(b"acTL", struct.pack(">II", len(frames), 0))]
     for i, frame in enumerate(frames):
         delay = round(1000 * (seconds if i + 1 < len(frames) else rest))        # in 1/1000 s
         # a sequence number; width and height, at (0, 0); neither disposal nor blending
-        control = header[:8] + struct.pack(">IIHHBB", 0, 0, delay, 1000, 0, 0)
+        control = header[:8] + struct.pack(">IIHHBB", 0, 0, min(delay, 65535), 1000, 0, 0)
         parts.append(_chunk(b"fcTL", struct.pack(">I", max(2 * i - 1, 0)) + control))
         # the first frame is the picture itself; those after it are data that only APNG knows
         parts.append(_chunk(b"fdAT", struct.pack(">I", 2 * i) + frame[b"IDAT"]) if i else
@@ -110,13 +114,17 @@ def save_animation(path, pictures, seconds=0.1, rest=2.0):
 
 
 def _content(png):
-    """{kind: content} of a PNG file's chunks."""
+    """{kind: content} of a PNG file's chunks, the same kind's joined; None if it is damaged."""
     chunks, at = {}, len(SIGNATURE)
-    while at + 8 <= len(png):
+    while at + 12 <= len(png):
         size, kind = struct.unpack(">I4s", png[at:at + 8])
-        chunks[kind] = png[at + 8:at + 8 + size]
+        content = png[at + 8:at + 8 + size]
+        if png[at:at + 12 + size] != _chunk(kind, content):
+            return None
+        chunks[kind] = chunks.get(kind, b"") + content
         at += 12 + size
-    return chunks
+    whole = png.startswith(SIGNATURE) and {b"IHDR", b"IDAT", b"IEND"} <= chunks.keys()
+    return chunks if whole else None
 
 
 def _chunk(kind, content):

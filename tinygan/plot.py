@@ -37,7 +37,7 @@ def _panel(x, curves, i, label):
     values = np.concatenate([np.asarray(y, float) for y in curves.values()])
     values = values[np.isfinite(values)]
     y_low, y_high = np.percentile(values, [1, 99]) if len(values) else (0, 1)
-    margin = 0.08 * (y_high - y_low) or 0.5
+    margin = 0.08 * (y_high - y_low) or 0.1 * abs(y_high) or 0.5
     y_low, y_high = y_low - margin, y_high + margin
 
     def column(x):
@@ -48,9 +48,9 @@ def _panel(x, curves, i, label):
 
     for y in ticks(y_low, y_high):
         yield (f'<path d="M{LEFT} {row(y):.1f}H{WIDTH - RIGHT}" stroke="#888" stroke-opacity=".3"/>'
-               f'<text x="{LEFT - 8}" y="{row(y) + 4:.1f}" text-anchor="end">{y:g}</text>')
+               f'<text x="{LEFT - 8}" y="{row(y) + 4:.1f}" text-anchor="end">{y:.10g}</text>')
     for t in ticks(x_low, x_high):
-        yield (f'<text x="{column(t):.1f}" y="{top + HEIGHT - 8}" text-anchor="middle">{t:g}'
+        yield (f'<text x="{column(t):.1f}" y="{top + HEIGHT - 8}" text-anchor="middle">{t:.10g}'
                "</text>")
     yield (f'<text x="{WIDTH - RIGHT}" y="{top + HEIGHT + 8}" text-anchor="end">'
            f'{html.escape(label)}</text><clipPath id="panel{i}"><rect x="{LEFT}" y="{top + TOP}" '
@@ -67,9 +67,10 @@ def _panel(x, curves, i, label):
 def ticks(low, high, about=5):
     """Round numbers from `low` to `high`: multiples of 1, 2 or 5 times a power of ten, of which
     about as many as asked for lie there."""
-    if not high > low:
+    if not 0 < high - low < math.inf:
         return [low]
     power = 10.0 ** math.floor(math.log10((high - low) / about))
     step = next(s * power for s in (1, 2, 5, 10) if (high - low) / (s * power) <= about)
-    return [float(f"{k * step:.12g}")       # .1 + .2 is not .3
-            for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    rounded = [float(f"{k * step:.12g}")        # .1 + .2 is not .3
+               for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    return list(dict.fromkeys(rounded))

@@ -14,10 +14,9 @@ import tempfile
 import numpy as np
 
 from . import backend, checkpoint, data
-from .backend import UserError
-from .data import mnist
+from .backend import VERSION, UserError
 from .play import play
-from .record import Progress, Record, same_data
+from .record import NAMES, Progress, Record
 
 try:
     import fcntl
@@ -50,8 +49,8 @@ def flags(description, steps, batch_size, out):
     add("--seed", type=whole, default=0, help="of everything random (0)")
     add("--backend", default=None, metavar="NAME",
         help="numpy, or cupy for a GPU (TINYGAN_BACKEND, else numpy)")
-    add("--data", metavar="PATH", help="a folder with MNIST's four files, or an .npz or .npy file "
-        "of images (TINYGAN_DATA, else a download)")
+    add("--data", metavar="PATH", help="a folder with MNIST's four files, an .npz or .npy file of "
+        "images, or sample: the bundled digits (TINYGAN_DATA, else a download)")
     add("--out", metavar="DIR", default=out, help=f"the run's folder ({out})")
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--resume", action="store_true",
@@ -76,44 +75,57 @@ class _Explain(argparse.Action):
         parser.exit()
 
 
-# Flags that do not change what a run computes; of --steps, how long
-FREE = {"steps", "backend", "data", "out", "resume", "overwrite", "save_every", "dry_run",
-        "explain"}
+# Flags of which a resumed run may have others, and those of them that are not even kept
+FREE = {"steps", "data", "backend", "save_every"}
+PASSING = {"out", "resume", "overwrite", "dry_run", "explain"}
 
 
 def parse(parser):
-    """The command line's flags; with --resume, those that are not given are the run's. Raises
-    UserError if there is no run to resume, or one with other flags."""
+    """The command line's flags; with --resume, those that are not given are the run's, and its
+    checkpoint is `saved`. Raises UserError if there is no run to resume, or one with other
+    flags."""
     args = parser.parse_args()
-    if args.resume and not args.dry_run:
-        if not os.path.exists(os.path.join(args.out, checkpoint.NAME)):
-            raise UserError(f"there is no run in {args.out} to go on with: check --out, or leave "
-                            "--resume out to begin one")
-        settings = settings_of(args.out)
-        there = settings["flags"]
-        if settings["script"] != _script():
-            raise UserError(f"the run in {args.out} was begun by {settings['script']}: resume it "
-                            "with that, or choose another --out")
-        parser.set_defaults(**there)
-        args = parser.parse_args()
-        for name, value in there.items():
-            if name not in FREE and getattr(args, name) != value:
-                raise UserError(f"the run in {args.out} has --{name.replace('_', '-')} {value}, "
-                                f"not {getattr(args, name)}: leave the flag out, or choose another "
-                                "--out")
+    if not args.resume or args.dry_run:
+        return args
+    if not os.path.exists(os.path.join(args.out, checkpoint.NAME)):
+        raise UserError(f"there is no run in {args.out} to go on with: check --out, or leave "
+                        "--resume out to begin one")
+    saved = read(args.out)
+    settings = saved.about["settings"]
+    if settings["script"] != _script():
+        raise UserError(f"the run in {args.out} was begun by {settings['script']}: resume it with "
+                        "that, or choose another --out")
+    there = {name: value for name, value in settings["flags"].items()
+             if name in vars(args) and name not in PASSING}
+    # as if they stood on the command line, before what does; so each is checked as there
+    kept = [f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
+            for name, value in there.items() if value != parser.get_default(name)]
+    args = parser.parse_args([*kept, *sys.argv[1:]])
+    for name, value in there.items():
+        if name not in FREE and getattr(args, name) != value:
+            flag = f"--{name.replace('_', '-')}"
+            has = f"no {flag}" if value is None or value is False else f"{flag} {value}"
+            raise UserError(f"the run in {args.out} has {has}: resume it with that, or choose "
+                            "another --out")
+    args.saved = saved
     return args
 
 
-def settings_of(folder):
-    """The settings of the run in `folder`, as its settings.json has them. Raises UserError if there
-    is none, or one that no script here has begun."""
-    path = os.path.join(folder, checkpoint.NAME)
-    settings = checkpoint.read(path)[0].get("settings")
-    form = {"script": str, "flags": dict, "data": dict}
-    if not isinstance(settings, dict) or not all(isinstance(settings.get(name), kind)
-                                                 for name, kind in form.items()):
-        raise UserError(f"{path} is not from a script with these flags: go on as it was begun")
-    return settings
+def read(folder):
+    """The checkpoint.Saved of the run in `folder`. Raises UserError if there is none, or one that
+    no script here has begun."""
+    saved = checkpoint.read(os.path.join(folder, checkpoint.NAME))
+    settings = saved.about.get("settings")
+    try:
+        kinds = [(settings["script"], str), (settings["flags"], dict),
+                 (settings["data"]["place"], str), (settings["data"]["sha256"], str)]
+        whole = all(isinstance(thing, kind) for thing, kind in kinds)
+    except (KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise UserError(f"{saved.path} is of a run that no script here has begun: go on with it as "
+                        "it was begun")
+    return saved
 
 
 def _script():
@@ -164,43 +176,64 @@ def output(args):
 def started(args):
     """Context of a run with these flags, from its seed: gives the data; see also output(). Raises
     UserError if --out holds a run that is neither to be resumed nor to be replaced, one that is
-    being written, or one on other data."""
-    path = os.path.join(args.out, checkpoint.NAME)
-    if not (args.resume or args.overwrite or args.dry_run) and os.path.exists(path):
-        raise UserError(f"{args.out} holds a run: go on with it by --resume, replace it by "
-                        "--overwrite, or choose another folder by --out")
+    being written, or files that are no run's; or if the data is not that of the run to resume."""
+    if not args.dry_run:
+        _check_folder(args)
     with output(args), _alone(args.out):
         if args.dry_run:
             args.steps, args.resume = 2, False
         backend.rng.seed(args.seed)
-        sample = args.dry_run and not args.data
-        loaded = mnist.load_sample("as this is a dry run") if sample else data.load(args.data)
+        loaded = data.load(args.data or ("sample" if args.dry_run else None))
         print(f"data: {loaded.source}")
-        # vars(args) as they are now: the script may have changed some of them
+        if args.resume:
+            same_data(args.out, args.saved, loaded)
+        args.data, args.backend = loaded.place, backend.xp.__name__
         args.settings = {
             "script": _script(),
             "flags": {name: value for name, value in vars(args).items()
-                      if name not in FREE or name in ("steps", "data")},
-            "data": {"source": loaded.source, "shape": list(loaded.train.images.shape),
+                      if name not in PASSING | {"saved"}},
+            "data": {"place": loaded.place, "shape": list(loaded.train.images.shape),
                      "sha256": _digest(loaded)},
-            "versions": {"tinygan": checkpoint.VERSION, "python": platform.python_version(),
+            "versions": {"tinygan": VERSION, "python": platform.python_version(),
                          "numpy": np.__version__, **({} if backend.xp is np else {
                              backend.xp.__name__: getattr(backend.xp, "__version__", "")})},
         }
         yield loaded
 
 
+def _check_folder(args):
+    """Raises UserError if the run would replace what it is not asked to."""
+    if os.path.exists(os.path.join(args.out, checkpoint.NAME)):
+        if not (args.resume or args.overwrite):
+            raise UserError(f"{args.out} holds a run: go on with it by --resume, replace it by "
+                            "--overwrite, or choose another folder by --out")
+        read(args.out)      # a file of that name that is something else is not replaced
+    elif there := [name for name in NAMES if os.path.exists(os.path.join(args.out, name))]:
+        raise UserError(f"{args.out} holds {', '.join(there)}, but no run to which that belongs: "
+                        "choose another folder by --out")
+
+
 def _digest(loaded):
-    return hashlib.sha256(np.ascontiguousarray(loaded.train.images)).hexdigest()[:16]
+    images = loaded.train.images
+    form = f"{images.dtype} {images.shape}".encode()
+    return hashlib.sha256(form + np.ascontiguousarray(images).tobytes()).hexdigest()[:16]
 
 
 def data_of(folder, path=None):
     """The data that the run in `folder` was trained on; `path`: where it is now. Raises UserError
-    if it is no longer the same."""
-    settings = settings_of(folder)
-    loaded = data.load(path or settings["flags"].get("data"))
-    same_data(folder, settings, _digest(loaded))
+    if it is no longer there or not the same."""
+    saved = read(folder)
+    loaded = data.load(path or saved.about["settings"]["data"]["place"])
+    same_data(folder, saved, loaded)
     return loaded
+
+
+def same_data(folder, saved, loaded):
+    """Raises UserError if the run in `folder` was not trained on the loaded images."""
+    then = saved.about["settings"]["data"]
+    if then["sha256"] != _digest(loaded):
+        raise UserError(f"the run in {folder} was begun on other data than {loaded.place} now "
+                        f"holds: give by --data what {then['place']} was then")
 
 
 @contextlib.contextmanager
@@ -224,24 +257,41 @@ def _alone(folder):
 
 def train(args, game, batches, d_opt, g_opt, order="alternating"):
     """Play `game` for args.steps iterations, or those that are left of them, show how it goes and
-    keep a Record of it in args.out. Ctrl-C ends it after the iteration, with a checkpoint."""
+    keep a Record of it in args.out. Ctrl-C, or whoever reads the output leaving, ends it after the
+    iteration, with a checkpoint. Raises UserError if a loss or a weight is no longer finite, or a
+    file cannot be written."""
     if args.average is not None:
         game.keep_average(args.average)
     record = Record(args, game, batches, d_opt, g_opt)
     progress = Progress(args.steps, start=record.step)
-    with _stopped_by_signals() as stopped:
-        for i, d_loss, g_loss in play(game, batches, d_opt, g_opt, args.batch_size, backend.rng,
-                                      args.steps, record.step, order):
-            values = {"D loss": d_loss.data, "G loss": g_loss.data, **game.seen}
-            record.add(values)
-            progress(i, values)
-            if stopped:
-                break
-        record.save()
+    with _stopped_by_signals() as stopped, np.errstate(all="ignore"):
+        try:
+            for i, d_loss, g_loss in play(game, batches, d_opt, g_opt, args.batch_size,
+                                          backend.rng, args.steps, record.step, order):
+                values = {"D loss": d_loss.data, "G loss": g_loss.data, **game.seen}
+                record.add(values)
+                try:
+                    progress(i, values)
+                except BrokenPipeError:
+                    stopped.append(0)
+                if stopped:
+                    break
+            record.save()
+        except FloatingPointError as error:
+            last = "nothing has been saved" if record.saved is None else (
+                f"the last checkpoint, {os.path.join(args.out, checkpoint.NAME)}, is of step "
+                f"{record.saved}")
+            raise UserError(f"{error} by step {record.step}: begin another run with other "
+                            f"settings, such as a smaller learning rate; {last}") from None
+        finally:
+            if 0 not in stopped:
+                progress.close()
     if record.step < args.steps:
-        again = shlex.join(["python", sys.argv[0], "--out", args.out, "--resume"])
-        print("\n" * progress.live + f"stopped after step {record.step} of {args.steps}, and "
-              f"saved; go on with\n{again}", file=sys.stderr)
+        again = shlex.join([sys.executable, sys.argv[0], "--out", args.out, "--resume"])
+        print(f"stopped after step {record.step} of {args.steps}, and saved; go on with\n{again}",
+              file=sys.stderr)
+        if 0 in stopped:
+            raise BrokenPipeError
         sys.exit(128 + stopped[0])
     print("dry run: all done once, nothing kept" if args.dry_run else
           f"samples.png, training.png, losses.svg and more in {args.out}")
@@ -249,17 +299,20 @@ def train(args, game, batches, d_opt, g_opt, order="alternating"):
 
 @contextlib.contextmanager
 def _stopped_by_signals():
-    """Context that gives a list, to which a first SIGINT (Ctrl-C) or SIGTERM adds itself; a second
-    one stops the process as ever."""
+    """Context that gives a list, to which a first SIGINT (Ctrl-C), SIGTERM or SIGHUP adds itself; a
+    second one stops the process as ever."""
     stopped, before = [], {}
 
     def stop(number, frame):
         stopped.append(number)
         signal.signal(number, before[number])
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.getsignal(number)
-        if before[number] is not signal.SIG_IGN:
-            signal.signal(number, stop)
+        if number == signal.SIGINT:
+            print("\nstopping after this iteration; Ctrl-C again stops at once", file=sys.stderr,
+                  flush=True)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)            # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            before[number] = signal.signal(number, stop)
     try:
         yield stopped
     finally:
@@ -278,5 +331,8 @@ def main(script):
         sys.exit(1)
     except OSError as error:
         sys.exit(f"{os.path.basename(sys.argv[0])}: {error}")
+    except MemoryError as error:
+        sys.exit(f"{os.path.basename(sys.argv[0])}: out of memory ({error}): take smaller networks "
+                 "or minibatches")
     except KeyboardInterrupt:
         sys.exit("\nstopped")

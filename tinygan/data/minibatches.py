@@ -24,8 +24,8 @@ class Minibatches:
 
     def __init__(self, images, m, rng=None, labels=None):
         if not 1 <= m <= len(images):
-            raise backend.UserError(f"{len(images)} examples do not make a minibatch of {m}: "
-                            f"choose a minibatch size from 1 to {len(images)}")
+            raise backend.UserError(f"{len(images)} training examples do not make a minibatch of "
+                                    f"{m}: choose a --batch-size from 1 to {len(images)}")
         self.m = m
         self.rng = backend.rng if rng is None else rng
         self.epoch = 0

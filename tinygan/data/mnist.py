@@ -54,7 +54,8 @@ class MNIST(NamedTuple):
     train: Split
     valid: Split
     test: Split
-    source: str
+    source: str             # a sentence for the user: where it came from
+    place: str              # what to give as --data to have the same again
 
 
 def load(folder=None):
@@ -85,7 +86,8 @@ def load(folder=None):
             return load_sample(" ".join(f"because {error}".split()))
         train, test = _digits(*arrays[:2]), _digits(*arrays[2:])
     n = len(train.labels) - len(train.labels) // 6
-    return MNIST(_part(train, 0, n), _part(train, n), test, f"the four files in {folder}")
+    return MNIST(_part(train, 0, n), _part(train, n), test, f"the four files in {folder}",
+                 os.path.abspath(folder))
 
 
 def load_sample(why="as asked"):
@@ -95,7 +97,7 @@ def load_sample(why="as asked"):
     whole = _read(here / "sample-images-idx3-ubyte.gz", here / "sample-labels-idx1-ubyte.gz")
     return MNIST(_part(whole, 0, 8000), _part(whole, 8000, 9000), _part(whole, 9000),
                  f"the bundled sample, 10,000 of MNIST's 70,000 images, {why}; "
-                 "for the full set give --data DIR, a folder with its four files")
+                 "for the full set give --data DIR, a folder with its four files", "sample")
 
 
 def _digits(images, labels):
@@ -114,9 +116,10 @@ def _find(folder, name):
         for path in (folder / base, folder / f"{base}.gz"):
             if os.path.isfile(path):
                 return path
-    what = f"there is no file {name} in" if os.path.isdir(folder) else "there is no folder"
-    raise UserError(f"{what} {folder}: --data (or TINYGAN_DATA) wants a folder with the four files "
-                    f"{', '.join(FILES)}, each as it is or as .gz")
+    what = f"no file {name} in {folder}" if os.path.isdir(folder) else f"no file or folder {folder}"
+    raise UserError(f"there is {what}: --data (or TINYGAN_DATA) wants a folder with the four files "
+                    f"{', '.join(FILES)}, each as it is or as .gz; or an .npz or .npy file of "
+                    "images")
 
 
 def _read(images_path, labels_path):

@@ -47,7 +47,7 @@ def check(shape):
     if len(shape) != 3 or shape[1] % 4 or shape[2] % 4 or not (shape[1] and shape[2]):
         raise UserError("these networks make images whose height and width are multiples of 4, "
                         f"such as 28x28 or 32x32, not {'x'.join(map(str, shape[1:]))}: pad or crop "
-                        "the images")
+                        "the images, or train networks for all sizes, as wgan_gp_mnist.py has")
     return shape
 
 

@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from .. import backend
 
 
@@ -11,14 +13,16 @@ def nearest(samples, images, piece=4096):
 
         argmin_j |s_i - x_j|,  by |s - x|^2 = |s|^2 - 2 s.x + |x|^2
 
-    Both float, in the same units, or uint8 pixels, which are scaled to [0, 1]; returns two host
-    arrays (n,). Of equals the first. Raises ValueError if there is no image or the shapes differ.
+    in float64, so that a copy is found among images which differ from it by a grey level. Both
+    float, in the same units, or uint8 pixels, which are scaled to [0, 1]; returns two host arrays
+    (n,).
+    Raises ValueError if there is no sample or no image, or the shapes differ.
     """
-    if len(images) == 0 or samples.shape[1:] != images.shape[1:]:
+    if not len(samples) or not len(images) or samples.shape[1:] != images.shape[1:]:
         raise ValueError(f"samples of shape {samples.shape} have no neighbours among images of "
                          f"shape {images.shape}: give images of the same size, one at least")
     xp, s = backend.xp, _flat(samples)
-    best = xp.full(len(s), math.inf, "float32")
+    best = xp.full(len(s), math.inf)
     index = xp.zeros(len(s), "int64")
     for start in range(0, len(images), piece):
         x = _flat(images[start:start + piece])
@@ -27,11 +31,12 @@ def nearest(samples, images, piece=4096):
         square = squares[xp.arange(len(s)), j]
         index = xp.where(square < best, start + j, index)
         best = xp.minimum(square, best)
-    index = backend.to_numpy(index)
-    difference = s - _flat(images[index])       # exactly now, where the squares had cancelled
-    return index, backend.to_numpy(xp.sqrt((difference * difference).sum(1)))
+    host = backend.to_numpy(index)
+    # exactly now, where the squares had cancelled
+    difference = s - _flat(images[host if isinstance(images, np.ndarray) else index])
+    return host, backend.to_numpy(xp.sqrt((difference * difference).sum(1)))
 
 
 def _flat(images):
     x = backend.xp.asarray(images).reshape(len(images), -1)
-    return x.astype("float32") / 255 if x.dtype == "uint8" else x.astype("float32")
+    return x.astype("float64") / 255 if x.dtype == "uint8" else x.astype("float64")

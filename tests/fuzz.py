@@ -1,0 +1,372 @@
+"""Damaged and made-up files for whatever reads files: a search that is run by hand.
+
+    python tests/fuzz.py --cases 30000 --seed 0
+    python tests/fuzz.py --cases 1 --seed 4711 --reader load        one case again
+
+Three kinds of file: IDX, plain and gzipped, for mnist.read_idx; .npy and .npz, plain and
+compressed, for files.read_arrays; a checkpoint of a small game for checkpoint.read,
+checkpoint.restore and tinygan.load. Some are mutated in their bytes. Others are well-formed, with
+the right checksums, and wrong: .npy headers that describe something else, and checkpoints whose
+arrays, or whose entry "about", were changed at random places.
+
+Each case has a seed of its own: the first --seed, and so on upwards. What is counted is how many
+were read and how many refused. A case fails, and at the end the script, on an exception that is no
+UserError (a warning counts as one), a message of more or less than one line, more than 1 second of
+the processor's time, or more than 64 MB of memory.
+"""
+
+import argparse
+import collections
+import copy
+import functools
+import gzip
+import io
+import json
+import math
+import pathlib
+import random
+import struct
+import sys
+import tempfile
+import time
+import tracemalloc
+import warnings
+import zipfile
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+
+import tinygan
+from tinygan import checkpoint, files, nn, optim
+from tinygan.backend import UserError
+from tinygan.data import Minibatches, mnist
+from tinygan.games import GAN
+
+import numpy as np
+
+SECONDS, MEMORY = 1.0, 64 << 20     # what a case may take
+
+
+class Wrong(Exception):
+    """What a reader must not do."""
+
+
+def attempt(call, most=MEMORY):
+    """"read" or "refused"; raises Wrong if `call` does anything else, or takes too long or more
+    than `most` bytes for it."""
+    message = "a line"
+    tracemalloc.start()
+    start = time.process_time()
+    try:
+        call()
+        outcome = "read"
+    except UserError as error:
+        outcome, message = "refused", str(error)
+    except Exception as error:
+        raise Wrong(f"{type(error).__name__}: {error}"[:200]) from error
+    finally:
+        seconds, memory = time.process_time() - start, tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    if len(message.splitlines()) != 1:
+        raise Wrong(f"a message of {len(message.splitlines())} lines: {message[-120:]!r}")
+    if seconds > SECONDS or memory > most:
+        raise Wrong(f"{outcome} after {seconds:.1f} s with {memory >> 20} MB")
+    return outcome
+
+
+# Bytes
+
+FIELDS = [0, 1, 2, 8, 12, 0x7f, 0x80, 0xff, 0x7fff, 0xffff, 1 << 16, 1 << 20, 1 << 27, 1 << 30,
+          (1 << 31) - 1, 1 << 31, (1 << 32) - 1]
+
+
+def mutated(draw, content, other=b""):
+    """`content` with one to eight places changed: a bit flipped, a byte or a 4-byte field
+    overwritten, a piece cut out, the end cut off, or a piece of it or of `other` spliced in."""
+    content = bytearray(content)
+    for _ in range(draw.choice([1, 1, 1, 2, 3, 8])):
+        n = len(content)
+        # half of the time near one of the ends, where formats keep what they say of themselves
+        at = draw.choice([draw.randrange(n + 1), draw.randrange(n + 1),
+                          min(draw.randrange(130), n), max(n - 1 - draw.randrange(130), 0)])
+        match draw.randrange(8):
+            case 0 | 1: content[at:at + 1] = bytes(b ^ 1 << draw.randrange(8)
+                                                   for b in content[at:at + 1])
+            case 2: content[at:at + 1] = draw.randbytes(1)
+            case 3 | 4:
+                value = draw.choice(FIELDS + [draw.getrandbits(32)])
+                content[at:at + 4] = struct.pack(draw.choice(["<I", ">I"]), value)
+            case 5: del content[at:at + draw.choice([1, 2, 4, 8, 64])]
+            case 6:
+                source = draw.choice([content, other or content])
+                start = draw.randrange(len(source) + 1)
+                piece = source[start:start + draw.choice([1, 4, 16, 64, 1000])]
+                content[at:at + draw.choice([0, len(piece)])] = piece
+            case 7:
+                if draw.randrange(3) == 0:
+                    del content[at:]
+    return bytes(content)
+
+
+def idx(array):
+    return struct.pack(f">{1 + array.ndim}I", 0x800 + array.ndim, *array.shape) + array.tobytes()
+
+
+def idx_case(draw):
+    good = idx(np.arange(60, dtype=np.uint8).reshape(3, 5, 4))
+    packed = gzip.compress(good, mtime=0)
+    return draw.choice([lambda: mutated(draw, good, packed),
+                        lambda: mutated(draw, packed, good),
+                        lambda: gzip.compress(mutated(draw, good, packed), mtime=0)])()
+
+
+# Files of arrays
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def npy_of(header, content=bytes(24), version=1):
+    """An .npy file whose header is this text."""
+    header = header.encode("latin1", "replace") + b"\n"
+    size = struct.pack("<H" if version == 1 else "<I", len(header))
+    return b"\x93NUMPY" + bytes([version, 0]) + size + header + content
+
+
+def npz(members, compression=zipfile.ZIP_STORED):
+    """An .npz file of {name: content of an .npy file}."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), content, compression)
+    return file.getvalue()
+
+
+@functools.cache
+def good_arrays():
+    arrays = {"a": np.arange(12, dtype="f4").reshape(3, 4), "b": np.arange(9, dtype=">i2"),
+              "c": np.asfortranarray(np.eye(4, dtype=bool)), "d": np.array(2.5)}
+    return {name: npy(array) for name, array in arrays.items()}
+
+
+SHAPES = ["()", "(3,)", "(0, 3)", "(3, 0)", "(-1,)", "(-3, -1)", "(1.0,)", "(True,)", "3", "None",
+          "(10**15,)", f"({10**15},)", f"({10**30}, 0)", "(" + "1," * 70 + ")", "[3]", "('3',)",
+          "(1 << 40,)", "(" * 300, "(3,)" * 3, "{}", "(65536, 65536, 65536, 65536)", "(2,) + (3,)"]
+TYPES = ["'<f8'", "'>i2'", "'|b1'", "'|O'", "'|O8'", "'<U6'", "'|S3'", "'|V8'", "'<M8[s]'", "'<c8'",
+         "'<f16'", "'<f3'", "'f'", "''", "None", "3", "[('x', '<f8')]", "('<f8', (3,))",
+         "'<f8,<f8'",
+         "{'names': ['x'], 'formats': ['<f8']}", "'(1000000,1000000)f8'", "'|S1000000000'", "'\\q'",
+         "[('x', '|O', (2,))]", "[('', '|V8')] * 3", "'3f8'"]
+
+
+def npy_case(draw):
+    """A good one, a mutated one, or one with a made-up header."""
+    match draw.randrange(4):
+        case 0: return draw.choice(list(good_arrays().values()))
+        case 1: return mutated(draw, draw.choice(list(good_arrays().values())))
+    parts = [f"'descr': {draw.choice(TYPES)}",
+             f"'fortran_order': {draw.choice(['True', 'False', 'False', '0', 'None'])}",
+             f"'shape': {draw.choice(SHAPES)}"]
+    if draw.randrange(8) == 0:
+        parts[draw.randrange(3)] = draw.choice(["", "'x': 1", "**{}", "3", "'descr': '<f8'"])
+    content = bytes(draw.choice([0, 8, 24, 24, 1000]))
+    return npy_of("{" + ", ".join(parts) + "}", content, draw.choice([1, 1, 2, 3]))
+
+
+@functools.cache
+def bomb(compression):
+    """Much in little: 80 MB, or, in order to be short without compression, 8 kB."""
+    return npz({"a": npy(np.zeros(80 << 20 if compression else 1000, np.uint8))}, compression)
+
+
+def arrays_case(draw):
+    """A single array, several, or several in one mutated file; compressed in any way."""
+    compression = draw.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_DEFLATED,
+                               zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+    match draw.randrange(4):
+        case 0: return npy_case(draw)
+        case 1: return npz({name: npy_case(draw) for name in "ab"}, compression)
+        case 2:
+            content = bytearray(bomb(compression))
+            if draw.randrange(2):       # the directory says another size
+                at = content.rfind(b"PK\1\2") + 24
+                content[at:at + 4] = struct.pack("<I", draw.choice(FIELDS))
+            return draw.choice([bytes(content), mutated(draw, content)])
+    return mutated(draw, npz(good_arrays(), compression), good_arrays()["a"])
+
+
+# Checkpoints
+
+def players():
+    """A small game, its optimisers and data."""
+    G = nn.Sequential(nn.Dense(3, 4), nn.BatchNorm(4), nn.ReLU(), nn.Reshape(1, 2, 2),
+                      nn.ConvTranspose2d(1, 1, 3, 1, 1), nn.Sigmoid())
+    D = nn.Sequential(nn.spectral_norm(nn.Conv2d(1, 2, 2)), nn.LeakyReLU(), nn.Dropout(0.2),
+                      nn.Flatten(), nn.Maxout(2, 2, 2), nn.Dense(2, 1))
+    game = GAN(G, D, 3)
+    game.keep_average()
+    d_opt = optim.SGD(D.parameters(), optim.exponential(0.1, 0.9), optim.linear(0.5, 0.7, 30))
+    return (game, d_opt, optim.Adam(G.parameters(), 1e-3),
+            Minibatches(np.zeros((10, 1, 2, 2), np.float32), 3))
+
+
+@functools.cache
+def good_checkpoint():
+    """The content of its file, its entry "about", and its arrays."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, checkpoint.NAME)
+        checkpoint.save(path, *players(), {"step": 7, "settings": {"lr": 0.1}},
+                        {"log": np.zeros((2, 3))})
+        arrays = files.read_arrays(path)
+        return path.read_bytes(), bytes(arrays.pop("about")).decode(), arrays
+
+
+DEEP = "a place for deep nesting"
+VALUES = [
+    None, True, -1, 0, 1.5, 7, 1 << 31, 1 << 63, 10**18, 10**400, -(10**18), 1e308, math.inf,
+    math.nan, "", "x", "a\nb", "a\rb\x85c", "\x1b[2J", "\0", "\ud800", "name" * 3000, "float64",
+    "O", "S200000000", "U100000000", "f4,f4", "(9999,9999)f8", "M8[s]",
+    [], {}, [[]], [-1], [-1, -5],
+    [1 << 31, 1 << 31], [0, 1 << 62], [10**30], [0, 10**400], [1] * 70, [1.5], ["3"], [None], DEEP,
+    {"class": "Dense"}, {"class": "GAN"}, {"class": "Module"}, {"class": "Sequential"},
+    {"class": "Tensor"}, {"class": "UserError"}, {"class": "linear"}, {"class": "no\nsuch"},
+    {"class": 3}, {"class": ["a"]}, {"class": "os"}, {"class": "relu"}, {"function": "pair"},
+    {"function": "glorot"}, {"function": "system"}, {"class": "Dense", "function": "pair"},
+    {"parameter": [100_000_000], "dtype": "float32"}, {"parameter": [1], "dtype": "U90000000"},
+    {"parameter": [0] * 9, "dtype": "float32"}, {"buffer": [-5, 2], "dtype": "float32"},
+    {"parameter": [2, 2]}, {"buffer": None, "dtype": None}, {"parameter": "ab", "dtype": "f4"}]
+KEYS = ["eval", "train", "training", "modules", "parts", "arrays", "load_state_dict", "G", "D",
+        "forward", "class", "function", "parameter", "buffer", "dtype", "__class__", "a\nb", "",
+        "weight", "game", "order", "about", "layers", "state"]
+
+
+def places(part):
+    """(container, key) of everything inside a JSON value."""
+    for key in part if isinstance(part, dict) else range(len(part)):
+        yield part, key
+        if isinstance(part[key], (dict, list)):
+            yield from places(part[key])
+
+
+def about_case(draw, text):
+    """The JSON `text` with one to three values replaced, removed, renamed or added."""
+    about = json.loads(text)
+    for _ in range(draw.choice([1, 1, 2, 3])):
+        root = draw.choice([about, *(about.get(key) for key in ("game", "game", "rng", "d_opt"))])
+        found = list(places(root if isinstance(root, dict) else about))
+        if draw.randrange(4) == 0:      # not far down, where a thing's own attributes are
+            found = found[:1]
+        if not found:
+            break
+        container, key = draw.choice(found)
+        value = container[key]
+        match draw.randrange(6):
+            case 0 | 1: container[key] = copy.deepcopy(draw.choice(VALUES))
+            case 2: del container[key]
+            case 3:
+                if isinstance(value, (int, float)):
+                    container[key] = draw.choice([-value, value + 1, value * 10**6, str(value)])
+                elif isinstance(value, list):
+                    container[key] = draw.choice([value * 2, value[:-1], value[::-1], [value]])
+                else:
+                    container[key] = [value]
+            case 4:
+                other, where = draw.choice(found)
+                container[key] = copy.deepcopy(other[where])    # never a loop
+            case 5:
+                if isinstance(container, dict):
+                    container[draw.choice(KEYS)] = copy.deepcopy(
+                        draw.choice([value, draw.choice(VALUES)]))
+    n = draw.choice([10, 100, 300, 900, 1000, 3000, 100_000])
+    deep = draw.choice(["[" * n + "]" * n, '{"a":' * n + "1" + "}" * n])
+    return json.dumps(about).replace(json.dumps(DEEP), deep)
+
+
+ARRAYS = [lambda: np.array(3), lambda: np.array(300_000_000), lambda: np.array(10**15),
+          lambda: np.zeros(0), lambda: np.zeros((0, 5)), lambda: np.full((2, 2), np.nan),
+          lambda: np.full(4, 1e300), lambda: np.ones((3, 4), bool), lambda: np.zeros((1,) * 32),
+          lambda: np.arange(10)[::-1], lambda: np.zeros(3, np.longdouble)]
+
+
+def checkpoint_case(draw):
+    """A checkpoint with mutated bytes, or with another entry "about", other arrays, or both."""
+    content, text, arrays = good_checkpoint()
+    if draw.randrange(4) == 0:
+        return mutated(draw, content)
+    arrays = dict(arrays)
+    if draw.randrange(3):
+        text = about_case(draw, text)
+    arrays["about"] = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
+    if draw.randrange(3) == 0:
+        name = draw.choice([*arrays, *["about"] * 9])
+        match draw.randrange(6):
+            case 0: arrays[name] = draw.choice(ARRAYS)()
+            case 1: arrays[name] = arrays[name].T[..., None]
+            case 2: arrays[name] = arrays[name].astype(draw.choice(["f2", ">f8", "i1", "?", "u8"]))
+            case 3: del arrays[name]
+            case 4: arrays[draw.choice(["x", "a\nb", "game.a\nb", "game.", "file"])] = arrays[name]
+            case 5: arrays[name] = arrays[name].reshape(-1)[:-1]
+    return npz({name: npy(array) for name, array in arrays.items()})
+
+
+def restore(path):
+    checkpoint.restore(checkpoint.read(path), *_players())
+
+
+_players = functools.cache(players)
+
+READERS = {     # name: (what makes a file, what reads it)
+    "idx": (idx_case, lambda path: mnist.read_idx(path, 3)),
+    "arrays": (arrays_case, files.read_arrays),
+    "read": (checkpoint_case, checkpoint.read),
+    "load": (checkpoint_case, lambda path: tinygan.load(path.parent)),
+    "restore": (checkpoint_case, restore),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=int, default=3000, help="for each reader (3000)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first case (0)")
+    parser.add_argument("--reader", choices=READERS, help="this one alone")
+    args = parser.parse_args()
+    try:
+        import resource     # a reader that asks for all there is, is refused, not the machine
+        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    except ImportError:     # Windows has no such limit
+        pass
+    warnings.simplefilter("error")
+    files.LIMIT = 16 << 20      # a file that holds more is refused, not read
+    failures = collections.defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, checkpoint.NAME)
+        for name in [args.reader] if args.reader else READERS:
+            make, read = READERS[name]
+            path.write_bytes(good_checkpoint()[0])
+            try:
+                read(path)      # once before it counts: imports and caches take memory and time
+            except UserError:
+                pass
+            counts = collections.Counter()
+            for seed in range(args.seed, args.seed + args.cases):
+                path.write_bytes(make(random.Random(seed)))
+                try:
+                    counts[attempt(lambda: read(path))] += 1
+                except Wrong as wrong:
+                    counts["wrong"] += 1
+                    failures[name].append((seed, wrong))
+            print(f"{name:10}", *(f"{outcome} {counts[outcome]}" for outcome in
+                                  ("read", "refused", "wrong")), flush=True)
+    for name, wrongs in failures.items():
+        for seed, wrong in wrongs[:20]:
+            print(f"{name}, seed {seed}: {wrong}")
+        if len(wrongs) > 20:
+            print(f"{name}: {len(wrongs) - 20} more")
+    sys.exit(bool(failures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,276 @@
+"""Images of the user's own: what numpy saves is found again, or refused in a sentence."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from tinygan import backend
+from tinygan.data import own
+
+from test_data import nobodys_home, refused, small_files, write     # the first: for every test
+
+host = pytest.mark.host
+
+
+def numbered(n, *shape, dtype=np.uint8):
+    """n images of which the i-th is all i, or i / n where they are floats."""
+    images = np.empty((n, *shape), dtype)
+    images[...] = (np.arange(n) / (1 if dtype == np.uint8 else n)).reshape(-1, *[1] * len(shape))
+    return images
+
+
+def saved(path, images, labels=None, save=np.savez):
+    """The path of a file with these arrays."""
+    arrays = {"images": images} | ({} if labels is None else {"labels": labels})
+    if save is np.save:
+        np.save(path, images)
+    else:
+        save(path, **arrays)
+    return path
+
+
+def parts(data):
+    return data.train, data.valid, data.test
+
+
+@pytest.mark.parametrize("save, name", [(np.save, "a.npy"), (np.savez, "a.npz"),
+                                        (np.savez_compressed, "a.npz")])
+@pytest.mark.parametrize("shape, expected", [
+    ((4, 5), (1, 4, 5)), ((1, 4, 5), (1, 4, 5)), ((3, 4, 5), (3, 4, 5)), ((3, 1, 1), (3, 1, 1))])
+def test_every_image_is_there_once(tmp_path, save, name, shape, expected):
+    path = saved(tmp_path / name, numbered(57, *shape), save=save)
+    data = own.load(path)
+    assert [len(part.images) for part in parts(data)] == [47, 5, 5]
+    assert all(part.labels is None for part in parts(data))
+    images = np.concatenate([part.images for part in parts(data)])
+    assert type(images) is np.ndarray and images.shape == (57, *expected)
+    assert images.dtype == np.uint8
+    assert (images == images[:, :1, :1, :1]).all()
+    assert sorted(images[:, 0, 0, 0]) == list(range(57))
+    assert str(path) in data.source and "\n" not in data.source
+    assert "57" in data.source.replace(str(path), "")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64, ">f4", ">f8"])
+def test_values_are_kept(tmp_path, dtype):
+    draw = np.random.default_rng(0)
+    images = draw.integers(256, size=(30, 3, 4, 4), dtype=np.uint8)
+    if dtype != np.uint8:
+        images = (images / 255).astype(dtype)
+    images[0], images[1] = 0, 1         # the ends
+    ids = np.arange(30)
+    data = own.load_arrays(saved(tmp_path / "a.npz", images, ids))
+    for part in parts(data):
+        assert part.images.dtype == (np.uint8 if dtype == np.uint8 else np.float32)
+        assert np.array_equal(part.images, images[part.labels].astype(part.images.dtype))
+
+
+@host
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, ">i4", np.uint16])
+@pytest.mark.parametrize("n", [1, 2, 9, 10, 11, 19, 20, 100, 250])
+def test_labels_stay_with_their_images(tmp_path, n, dtype):
+    labels = (np.arange(n) * 7 % 251).astype(dtype)     # every one another
+    data = own.load_arrays(saved(tmp_path / "a.npz", numbered(n, 2, 2), labels))
+    tenth = n // 10
+    assert [len(part.images) for part in parts(data)] == [n - 2 * tenth, tenth, tenth]
+    found = []
+    for part in parts(data):
+        assert part.images.shape[1:] == (1, 2, 2) and part.labels.shape == (len(part.images),)
+        assert part.labels.dtype == labels.dtype
+        assert part.labels.tolist() == labels[part.images[:, 0, 0, 0]].tolist()
+        found += part.labels.tolist()
+    assert sorted(found) == sorted(labels.tolist())
+
+
+def test_always_the_same_order(tmp_path):
+    """Of files of one length, whatever was drawn before; and it is a random one."""
+    def order(*args):
+        data = own.load_arrays(saved(tmp_path / "a.npz", *args))
+        return [part.images[:, 0, 0, 0].tolist() for part in parts(data)]
+
+    first = order(numbered(100, 3, 3))
+    before = backend.rng.state
+    backend.rng.normal((5,))
+    drawn = backend.rng.state
+    assert order(numbered(100, 3, 3)) == first
+    assert order(numbered(100, 1, 7, 2), np.arange(100)) == first
+    assert backend.rng.state == drawn != before         # nor does it draw from the one stream
+    # a tenth of the first hundred numbers in a random order has the mean 49.5, and a standard
+    # deviation of about 8.7; sorted, it would have 94.5. Random are also the neighbours
+    assert all(abs(np.mean(part) - 49.5) < 30 for part in first[1:])
+    steps = np.diff(first[0])
+    assert 0.3 < (steps > 0).mean() < 0.7 and (steps == 1).sum() < 10
+
+
+@host
+@pytest.mark.parametrize("n, sizes", [(1, [1, 0, 0]), (5, [5, 0, 0]), (10, [8, 1, 1])])
+def test_few_images(tmp_path, n, sizes):
+    data = own.load(saved(tmp_path / "a.npz", numbered(n, 4, 6, dtype=np.float32)))
+    assert [part.images.shape for part in parts(data)] == [(size, 1, 4, 6) for size in sizes]
+    assert all(part.images.dtype == np.float32 for part in parts(data))
+
+
+@host
+def test_names_do_not_matter(tmp_path):
+    arrays = {"y": np.arange(20), "x": numbered(20, 4, 4)}
+    for path in tmp_path / "a.npz", tmp_path / "b.dat":
+        with open(path, "wb") as file:
+            np.savez(file, **arrays)
+        data = own.load(path)
+        assert np.array_equal(data.train.images[:, 0, 0, 0], data.train.labels)
+
+
+# Where it is
+
+@host
+def test_environment_variable(tmp_path, monkeypatch):
+    monkeypatch.setenv("TINYGAN_DATA", str(saved(tmp_path / "env.npz", numbered(20, 4, 4))))
+    assert len(own.load().train.images) == 16
+    other = saved(tmp_path / "flag.npz", numbered(30, 4, 4))
+    for path in other, str(other):
+        assert len(own.load(path).train.images) == 24
+    folder = write(tmp_path / "folder", small_files(60))
+    assert len(own.load(folder).train.images) == 50
+    monkeypatch.setenv("TINYGAN_DATA", str(folder))
+    assert len(own.load().train.images) == 50
+    monkeypatch.setenv("TINYGAN_DATA", "")
+    assert "sample" in own.load().source
+
+
+@host
+def test_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    saved(tmp_path / "a.npz", numbered(20, 4, 4))
+    assert len(own.load("~/a.npz").train.images) == 16
+    assert len(own.load(pathlib.Path("~", "a.npz")).train.images) == 16
+
+
+@host
+def test_a_folder_is_mnists(tmp_path):
+    data = own.load(write(tmp_path, small_files(12)))
+    assert [len(part.images) for part in parts(data)] == [10, 2, 5]
+    assert data.train.labels.tolist() == list(range(10))
+
+
+@host
+def test_nothing_there(tmp_path):
+    refused(lambda: own.load(tmp_path / "absent.npz"), tmp_path / "absent.npz")
+    refused(lambda: own.load_arrays(tmp_path / "absent.npz"), tmp_path / "absent.npz")
+    refused(lambda: own.load(tmp_path), tmp_path)
+
+
+# Refusals
+
+def refuses(path, *words):
+    """Both ways of asking for it end in the same sentence, which names the file and has `words`."""
+    message = refused(lambda: own.load(path), path)
+    assert refused(lambda: own.load_arrays(path)) == message
+    for word in words:
+        assert word in message.replace(str(path), ""), message      # not in the path's own words
+
+
+@host
+@pytest.mark.parametrize("content", [b"", b"a text", b"\x93NUMPY\1\0", b"PK\3\4 and no more"])
+def test_damaged(tmp_path, content):
+    (tmp_path / "a.npz").write_bytes(content)
+    refuses(tmp_path / "a.npz", "damaged")
+
+
+@host
+@pytest.mark.parametrize("arrays", [
+    {"x": np.zeros(4)}, {"x": np.zeros((4, 4))}, {"x": np.array(3)},
+    {"x": np.zeros((1, 2, 1, 4, 4))}, {"labels": np.arange(4)},
+    {"train": np.zeros((4, 4, 4)), "test": np.zeros((2, 1, 4, 4))},
+    {"x": np.zeros((4, 4, 4)), "y": np.arange(4), "z": np.arange(4)}])
+def test_not_one_array_of_images(tmp_path, arrays):
+    np.savez(tmp_path / "a.npz", **arrays)
+    refuses(tmp_path / "a.npz", "one array of images", "labels",
+            *(f"{name} {array.shape}" for name, array in arrays.items()))
+    if len(arrays) == 1:
+        np.save(tmp_path / "a.npy", *arrays.values())
+        refuses(tmp_path / "a.npy", f"holds {[*arrays.values()][0].shape} ")
+
+
+@host
+def test_no_arrays(tmp_path):
+    np.savez(tmp_path / "a.npz")
+    refuses(tmp_path / "a.npz")
+
+
+@host
+@pytest.mark.parametrize("shape", [
+    (6, 4, 5, 3), (6, 4, 5, 1), (6, 2, 4, 5), (6, 4, 4, 5), (0, 4, 5), (0, 1, 4, 5), (6, 0, 4, 5),
+    (6, 1, 0, 5), (6, 4, 0)])
+def test_shapes(tmp_path, shape):
+    """Channels that come last are told from those that come first, and how to move them."""
+    refuses(saved(tmp_path / "a.npz", np.zeros(shape, np.uint8)), "transpose(0, 3, 1, 2)",
+            str(shape) if len(shape) == 4 else str((shape[0], 1, *shape[1:])))
+
+
+@host
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.int64, np.uint16, ">u4"])
+def test_dtypes(tmp_path, dtype):
+    refuses(saved(tmp_path / "a.npz", np.zeros((6, 4, 4), dtype)), str(np.dtype(dtype)), "uint8",
+            "floats")
+
+
+@host
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("value, told", [
+    (-0.25, "-0.25"), (1.5, "1.5"), (255, "255"), (np.nan, "nan"), (np.inf, "inf"),
+    (-np.inf, "-inf")])
+def test_floats_beyond_0_and_1(tmp_path, dtype, value, told):
+    images = np.full((6, 4, 4), 0.5, dtype)
+    images[2, 1, 3] = value
+    refuses(saved(tmp_path / "a.npz", images), told, "0 (black) to 1 (white)")
+
+
+@host
+@pytest.mark.parametrize("count", [0, 1, 5, 7, 12])
+def test_labels_of_another_number(tmp_path, count):
+    refuses(saved(tmp_path / "a.npz", np.zeros((6, 4, 4), np.uint8), np.zeros(count, int)),
+            "6 images", f"{count} labels")
+
+
+@host
+@pytest.mark.parametrize("labels", [np.zeros(6), np.zeros((6, 1), int), np.zeros(6, bool)])
+def test_labels_of_another_kind(tmp_path, labels):
+    refuses(saved(tmp_path / "a.npz", np.zeros((6, 4, 4), np.uint8), labels))
+
+
+@host
+def test_names_of_several_lines(tmp_path):
+    np.savez(tmp_path / "a.npz", **{"a\nb": np.zeros(3)})
+    refuses(tmp_path / "a.npz")
+
+
+@host
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_split_of_ones_own(tmp_path, labelled):
+    """By the names of the arrays, as Keras's mnist.npz has them: train and test stay apart, and in
+    their order."""
+    images = np.arange(20, dtype=np.uint8).reshape(20, 1, 1).repeat(4, 1).repeat(4, 2)
+    arrays = {"x_train": images[:14], "x_test": images[14:]}
+    if labelled:
+        arrays |= {"y_train": np.arange(14), "y_test": np.arange(14, 20)}
+    np.savez(tmp_path / "mnist.npz", **arrays)
+    data = own.load(tmp_path / "mnist.npz")
+    for split, numbers in zip(data, (range(12), range(12, 14), range(14, 20))):
+        assert split.images.shape == (len(numbers), 1, 4, 4)
+        assert list(split.images[:, 0, 0, 0]) == list(numbers)
+        assert split.labels is None if not labelled else list(split.labels) == list(numbers)
+    np.savez(tmp_path / "mnist.npz", **{**arrays, "x_test": images[14:, :3]})
+    refuses(tmp_path / "mnist.npz", "(14, 1, 4, 4) to train", "one size")
+
+
+@host
+def test_data_says_how_to_have_it_again(tmp_path, monkeypatch):
+    """Its `place` is the same data from any folder; also the bundled sample's."""
+    np.save(tmp_path / "a.npy", np.zeros((10, 4, 4), np.uint8))
+    monkeypatch.chdir(tmp_path)
+    place = own.load("a.npy").place
+    (tmp_path / "b").mkdir()
+    monkeypatch.chdir(tmp_path / "b")
+    assert own.load(place).place == place and own.load("sample").place == "sample"
