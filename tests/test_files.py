@@ -374,3 +374,15 @@ def test_fuzz(tmp_path, which):
         path.write_bytes(content(random.Random(seed)))
         outcomes.append(attempt(read, FEW))
     assert min(outcomes.count("read"), outcomes.count("refused")) > 15      # both ways are taken
+
+
+def test_a_link_stays_a_link(tmp_path):
+    """What it leads to is replaced."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "file")
+    with replaced(tmp_path / "link") as file:
+        file.write(b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "elsewhere" / "file").read_bytes() == b"new"
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["file"]

@@ -209,6 +209,38 @@ def test_the_log_has_the_means_of_its_stretches(digits, tmp_path):
     np.testing.assert_allclose(long[:249, 1:], pairs, rtol=1e-5)        # six digits are written
 
 
+def test_the_noise_of_the_pictures_is_the_runs_own(digits, tmp_path):
+    """A later version of the script that draws other initial weights does not change it."""
+    finished(tmp_path, ANY, "--data", digits, "--steps", 2, "--out", "run")
+    path = tmp_path / "run" / "checkpoint.npz"
+    _, about, arrays = checkpoint.read(path)
+    z = arrays["z"][::-1].copy()
+    np.savez(path, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **{**arrays, "z": z})
+    finished(tmp_path, ANY, "--resume", "--steps", 3, "--out", "run")
+    assert (checkpoint.read(path).arrays["z"] == z).all()
+
+
+def test_the_last_picture_is_of_the_last_step(digits, tmp_path):
+    finished(tmp_path, ANY, "--data", digits, "--steps", 103, "--out", "run")
+    folder = tmp_path / "run"
+    assert sorted(int(path.stem) for path in (folder / "samples").iterdir()) == [
+        *range(0, 103, 2), 103]
+    assert (folder / "samples.png").read_bytes() == (folder / "samples/000103.png").read_bytes()
+    assert (folder / "log.csv").read_text().splitlines()[-1].startswith("103,")
+
+
+def test_a_reader_who_leaves_stops_the_run_with_a_checkpoint(digits, tmp_path):
+    """As `| head -1` does."""
+    process = begin(tmp_path, ANY, "--data", digits, "--steps", 10 ** 6, "--out", "run")
+    assert process.stdout.readline().startswith("data:")
+    process.stdout.close()
+    with process.stderr:
+        err = process.stderr.read()
+    assert process.wait(60) == 1 and "Traceback" not in err
+    step = int(re.match(r"stopped after step (\d+) of 1000000, and saved; go on", err)[1])
+    assert checkpoint.read(tmp_path / "run" / "checkpoint.npz").about["step"] == step > 0
+
+
 # Folders
 
 def test_a_folder_with_a_run_is_refused_resumed_or_replaced(digits, tmp_path):
@@ -483,3 +515,13 @@ def test_progress_shows_averages_since_the_last_line(live):
     losses = [line.split("loss ")[1] for line in lines if line]
     assert losses == ["1.500", "7.000", "4.000"]
     assert terminal.text.count("\n") == (1 if live else 3) and terminal.text.endswith("\n")
+
+
+def test_a_live_line_is_no_longer_than_the_terminal_is_wide(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    terminal = Terminal(True)
+    progress = Progress(2, terminal)
+    progress.every = 0.0
+    progress(0, {"a quantity with a long name": 1.0})
+    line = terminal.text.removeprefix("\r").removesuffix("\x1b[K")
+    assert len(line) == 39 and line.startswith("step 1/2")

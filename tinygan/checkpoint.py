@@ -190,6 +190,8 @@ def _build(part, names, numbers, before):
                         f"load, as in load(run, {name})")
     if "class" not in part:
         return names[name]
+    if not all(map(str.isidentifier, part)):
+        raise ValueError("attributes have names")
     thing = object.__new__(names[name])
     if isinstance(thing, nn.Module):
         before.append(thing)
