@@ -85,7 +85,7 @@ def test_dirac_prints_the_table_and_draws_it(tmp_path):
 def test_mixtures_plays_every_game_from_paired_seeds(tmp_path):
     """A line for each run in the summary, a picture for each and a sheet; the same seed again gives
     the same."""
-    flags = ["--game", "all", "--seeds", 0, 1, "--steps", 10, "--batch-size", 16]
+    flags = ["--game", "all", "--seeds", 0, 1, "--steps", 5, "--batch-size", 16, "--width", 16]
     first, again = (run("mixtures.py", *flags, "--out", out, cwd=tmp_path) for out in "ab")
     assert first.returncode == 0, first.stderr
     runs = re.findall(r"^(\w+) +seed (\d)  modes \d+  HQ \d.* %  reverse KL ", first.stdout, re.M)

@@ -440,7 +440,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(digits, tmp_path)
     written is left, and with more room the run goes on."""
     run = f"{sys.executable} {ANY} --out disk/run"
     process = small_disk(
-        tmp_path, "300k", f"{run} --data {digits} --steps 400 --save-every 0; echo status $?; "
+        tmp_path, "120k", f"{run} --data {digits} --steps 120 --save-every 0; echo status $?; "
         f"find disk -name '*.tmp'; mount -o remount,size=20m disk; {run} --resume; echo status $?; "
         "find disk -name '*.tmp'; cp -r disk/run kept")
     lines = [line for line in process.stdout.splitlines() if line.startswith(("status", "resumed"))
@@ -451,7 +451,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(digits, tmp_path)
     assert re.fullmatch(r"any_game.py: cannot write disk/run/\S+ \(No space left on device\): make "
                         r"room or choose another place with --out; --resume then goes on from step "
                         rf"{lines[1].split()[-1]}", line), line
-    finished(tmp_path, ANY, "--data", digits, "--steps", 400, "--save-every", 0, "--out", "whole")
+    finished(tmp_path, ANY, "--data", digits, "--steps", 120, "--save-every", 0, "--out", "whole")
     assert same(tmp_path / "whole", tmp_path / "kept")
 
 

@@ -50,7 +50,8 @@ class Progress:
         self.steps, self.start, self.file = steps, start, file or sys.stdout
         self.live = self.file.isatty()
         self.every = 0.5 if self.live else 10.0         # seconds
-        self.begin = self.last = time.monotonic()
+        self.begin = time.monotonic()
+        self.last = self.begin - self.every + min(self.every, 1.0)      # the first comes soon
         self.means, self.open = Means(), False
 
     def __call__(self, i, values):
