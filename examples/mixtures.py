@@ -17,7 +17,8 @@ import argparse
 import os
 import time
 
-from tinygan import Tensor, backend, image, nn, no_grad, optim, play, record, rng, run
+from tinygan import (Tensor, backend, checkpoint, image, nn, no_grad, optim, play, record, rng,
+                     run)
 from tinygan.data import mixtures
 from tinygan.games import (GAN, LSGAN, R1, RSGAN, SNGAN, WGAN, WGANGP, Hinge, InstanceNoise, RaGAN)
 from tinygan.metrics import coverage
@@ -66,8 +67,9 @@ def normalised(D):
     return D
 
 
-def trained(name, mixture, scale, seed, args):
-    """Play game `name`; returns it and its Coverage at the end."""
+def trained(name, mixture, scale, seed, args, path=None):
+    """Play game `name`; returns it and its Coverage at the end. Ten times on the way it is saved to
+    a checkpoint at `path`, if that is given, and goes on from there if there is one."""
     rng.seed(seed)
     G = nn.Sequential(mlp(Z, 2, args.width, nn.ReLU), Scale(scale))
     D = nn.Sequential(Scale(1 / scale), mlp(2, 1, args.width, nn.LeakyReLU))
@@ -80,14 +82,20 @@ def trained(name, mixture, scale, seed, args):
     # a schedule counts its own player's steps, and both are to end together
     d_opt = optimiser(game.d_parameters(), optim.cosine(args.lr, steps * game.d_steps))
     g_opt = optimiser(game.g_parameters(), optim.cosine(args.lr, steps))
-    begin = time.monotonic()
-    for i, _, _ in play(game, mixture.minibatches(args.batch_size), d_opt, g_opt, args.batch_size,
-                        rng, steps):
+    begin, done, batches = time.monotonic(), 0, mixture.minibatches(args.batch_size)
+    if path and os.path.exists(path):
+        saved = checkpoint.read(path)
+        checkpoint.restore(saved, game, d_opt, g_opt, batches)
+        done = saved.about["step"]
+    for i, _, _ in play(game, batches, d_opt, g_opt, args.batch_size, rng, steps, done):
         if (i + 1) % -(-steps // 10) == 0 or i + 1 == steps:
-            covered = coverage(samples(game, 2500), mixture)
+            if path:
+                record.try_to_write(path, checkpoint.save, game, d_opt, g_opt, batches,
+                                    {"step": i + 1}, {})
             print(f"{name} seed {seed}  step {(i + 1) * game.d_steps}/{steps * game.d_steps}  "
-                  f"{time.monotonic() - begin:.0f} s  {covered}", flush=True)
-    return game, covered
+                  f"{time.monotonic() - begin:.0f} s  {coverage(samples(game, 2500), mixture)}",
+                  flush=True)
+    return game, coverage(samples(game, 2500), mixture)
 
 
 def samples(game, n):
@@ -130,6 +138,7 @@ def main():
         help="instance noise: its standard deviation at the start, 0 after four fifths (0: none)")
     add("--backend", default=None, metavar="NAME", help="numpy, or cupy for a GPU")
     add("--out", metavar="DIR", default="runs/mixtures", help="for the pictures (runs/mixtures)")
+    add("--resume", action="store_true", help="go on with the runs in --out that were cut off")
     add("--dry-run", action="store_true", help="20 steps")
     args = flags.parse_args()
     if args.dry_run:
@@ -141,13 +150,16 @@ def main():
         reach = 1.25 * abs(mixture.modes).max()
         for seed in dict.fromkeys(args.seeds):
             for name in names:
-                game, covered = trained(name, mixture, scale, seed, args)
+                path = os.path.join(args.out, f"{args.mixture}-{name}-{seed}")
+                if not args.resume and os.path.exists(f"{path}.npz"):
+                    os.remove(f"{path}.npz")
+                game, covered = trained(name, mixture, scale, seed, args, f"{path}.npz")
                 rows.append(f"{name:10} seed {seed}  {covered}")
                 pictures.append(picture(game, mixture, reach))
-                path = os.path.join(args.out, f"{args.mixture}-{name}-{seed}.png")
+                path = f"{path}.png"
                 record.try_to_write(path, image.save_grid, pictures[-1][None])
+        print("\n".join(["", *rows]))
         if len(rows) > 1:
-            print("\n".join(["", *rows]))
             path = os.path.join(args.out, f"{args.mixture}.png")
             record.try_to_write(path, image.save_grid, np.stack(pictures), len(names))
         print("dry run: all done once, nothing kept" if args.dry_run else f"picture: {path}")

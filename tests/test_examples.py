@@ -10,7 +10,7 @@ import types
 
 import pytest
 
-from tinygan import Tensor, nn, optim
+from tinygan import Tensor, checkpoint, nn, optim, record
 from tinygan.backend import Random
 from tinygan.data import mnist
 from tinygan.data.own import load_arrays
@@ -91,11 +91,37 @@ def test_mixtures_plays_every_game_from_paired_seeds(tmp_path):
     runs = re.findall(r"^(\w+) +seed (\d)  modes \d+  HQ \d.* %  reverse KL ", first.stdout, re.M)
     assert len(runs) == len(set(runs)) == 20
     names = {path.name for path in (tmp_path / "a").iterdir()}
-    assert names == {f"grid-{game}-{seed}.png" for game, seed in runs} | {"grid.png"}
+    assert names == {f"grid-{game}-{seed}.{kind}" for game, seed in runs
+                     for kind in ("png", "npz")} | {"grid.png"}
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert read_png(tmp_path / "a" / "grid-gan-0.png").shape == (240, 240, 3)
     assert read_png(tmp_path / "a" / "grid.png").shape == (2 * 242 - 2, 10 * 242 - 2, 3)
+
+
+def test_mixtures_go_on_where_they_were(tmp_path):
+    """Cut off after four tenths, a run ends as one that was not; others' settings are refused."""
+    flags = ["--game", "wgan_gp", "--width", 8, "--batch-size", 16, "--sigma", 0.1]
+    whole = run("mixtures.py", *flags, "--steps", 50, "--out", "whole", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    import mixtures
+    args = types.SimpleNamespace(width=8, steps=50, sigma=0.1, lr=1e-3, batch_size=16)
+    (tmp_path / "part").mkdir()
+    path = tmp_path / "part" / "grid-wgan_gp-0.npz"
+
+    def cut_off(*args, write=record.try_to_write):
+        write(*args)
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(record, "try_to_write", cut_off)
+        mixtures.trained("wgan_gp", mixtures.mixtures.grid(), 2.828, 0, args, path)
+    assert checkpoint.read(path).about["step"] == 1
+    rest = run("mixtures.py", *flags, "--steps", 50, "--resume", "--out", "part", cwd=tmp_path)
+    assert rest.returncode == 0, rest.stderr
+    for name in ("grid-wgan_gp-0.npz", "grid-wgan_gp-0.png"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "part" / name).read_bytes()
+    line = refusal("mixtures.py", *flags, "--steps", 60, "--resume", "--out", "part", cwd=tmp_path)
+    assert "other networks or settings" in line
 
 
 def test_mixtures_begin_from_the_same_weights():
@@ -401,6 +427,46 @@ def test_evaluate_without_features(finished_run):
     process = run("evaluate.py", "colours", cwd=finished_run)
     assert process.returncode == 0 and "no features" in process.stdout, process.stderr
     assert "Parzen" in process.stdout and "Frechet" not in process.stdout
+
+
+def test_reproduce_goes_on_with_what_is_missing(tmp_path):
+    """--quick runs every line of a table; of a table that was cut off only the missing ones are run
+    again, and the results of all of them stay."""
+    process = run("reproduce.py", "mixtures", "--quick", "--jobs", 2, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "16 runs, 0 done before" in process.stdout and not any(tmp_path.iterdir())
+    rows = re.findall(r"^\| (\w+ \w+) \| \S+ \| \S+ \| \S+ \| \d+ \|$", process.stdout, re.M)
+    assert len(set(rows)) == 16                         # ring and grid, eight games
+    import reproduce
+    assert len(reproduce.mixtures("out", [], False)) == 5 * 16
+    commands = {key[:1] + (seed,): command for key, command in
+                reproduce.mixtures("out", [], True).items() for seed in (1, 2, 3)}
+    args = types.SimpleNamespace(table="mixtures", out=str(tmp_path / "out"), data=None, quick=True,
+                                 jobs=1, results=str(tmp_path / "results.jsonl"))
+    few = dict(list(commands.items())[:3])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(reproduce.TABLES, "mixtures",
+                      (lambda *args: few, lambda outputs, _: {"x": 1}))
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.chdir(tmp_path)
+        for count in (3, 0):
+            reproduce.play(args)
+            before = reproduce.read_results(args.results)
+            assert len(before) == 3 and all(line["x"] == 1 for line in before)
+        kept = [line for line in before if line["seed"] != 2]
+        (tmp_path / "results.jsonl").write_text("".join(json.dumps(k) + "\n" for k in kept))
+        reproduce.play(args)
+        after = reproduce.read_results(args.results)
+        assert after[:2] == kept and after[2]["seed"] == 2
+    (tmp_path / "results.jsonl").write_text("{")
+    line = refusal("reproduce.py", "mixtures", "--show", "--results", "results.jsonl", cwd=tmp_path)
+    assert "results.jsonl is no file of results" in line
+
+
+def test_reproduce_parzen_quick(tmp_path):
+    process = run("reproduce.py", "parzen", "--quick", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert re.search(r"^\| Algorithm 1 \| -?\d", process.stdout, re.M)
 
 
 def test_classifier_dry_run(tmp_path):
