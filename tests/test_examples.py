@@ -73,6 +73,13 @@ def test_dry_run_in_the_plane(script, tmp_path):
     assert "nothing kept" in process.stdout and not any(tmp_path.iterdir())
 
 
+def test_theory_prints_its_table(tmp_path):
+    """What the numbers are is the concern of the tests that call the same functions."""
+    process = run("theory.py", "--dry-run", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert len(re.findall(r"^\|.*\| -?[.\d]+ \| -?[.\d]+ \|$", process.stdout, re.M)) == 9
+
+
 def test_dirac_prints_the_table_and_draws_it(tmp_path):
     """What the numbers are is test_dirac.py's concern."""
     process = run("dirac.py", "--steps", 20, "--out", "d", cwd=tmp_path)

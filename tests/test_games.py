@@ -3,6 +3,8 @@ clipping, penalties on D's slope, spectral norms, noise, an average of G's weigh
 
 import copy
 import math
+import pathlib
+import sys
 
 import numpy as np
 import pytest
@@ -16,6 +18,9 @@ from tinygan.play import both_step, d_step, draw, g_step, steps
 
 import standin
 from helpers import error_of, normal, tensor
+
+sys.path.append(str(pathlib.Path(__file__).parent.parent / "examples"))
+import theory
 
 EXACT = dict(rel=1e-12, abs=1e-12)      # float64: sums of some tens of terms of size 1
 ORDERS = ["alternating", "simultaneous"]
@@ -498,24 +503,12 @@ def test_gradient_penalties_refuse_batch_norm(name):
     d_step(game, optimisers(game)[0], *draw(game, points(), 5, rng, 0))
 
 
-@pytest.mark.parametrize("theta", [2.0, -1.5])
+@pytest.mark.parametrize("theta", theory.THETAS)
 @pytest.mark.numpy_only("a matter of arithmetic: hundreds of steps of 49 numbers")
 def test_two_points_are_as_far_apart_as_the_penalty_lets_them(theta):
-    """All data at 0, all samples at theta. With s the critic's slope from theta towards 0, its loss
-    is the mean over the way of -|theta| s + lam (|s| - 1)^2; least at s = 1 + |theta| / (2 lam), so
-    that D(x) - D(G(z)) = |theta| + theta^2 / (2 lam), more than the distance. (With |theta| < 2 lam
-    there is another minimum, at s = |theta| / (2 lam) - 1, for critics that begin with s < 0.) To
-    1 %: 32 places between the two stand for all, and the critic learns for 300 steps."""
-    lam, m = 0.5, 32
-    D = nn.Sequential(nn.Dense(1, 16), nn.Tanh(), nn.Dense(16, 1))
-    game = WGANGP(nn.Sequential(), D, lam=lam)      # a generator that returns its noise
-    opt = optim.Adam(D.parameters(), optim.cosine(2e-2, 300), betas=(0.9, 0.99))
-    x, z = tensor(np.zeros((m, 1)), "float32"), tensor(np.full((m, 1), theta), "float32")
-    eps = tensor((np.arange(m) + 0.5) / m, "float32")
-    for _ in range(300):
-        d_step(game, opt, x, (z, eps), masks=0)
-    gap = (D(x) - D(z)).mean().item()
-    assert gap == pytest.approx(abs(theta) + theta ** 2 / (2 * lam), rel=0.01)
+    """To 1 %: 32 places between the two stand for all, and the critic learns for 300 steps."""
+    gap, expected = theory.two_points(theta)
+    assert gap == pytest.approx(expected, rel=0.01) and expected > abs(theta)
 
 
 # R1

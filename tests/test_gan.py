@@ -1,6 +1,8 @@
 """The GAN game (Goodfellow et al. 2014) and the loop that plays it: formulas, order and theory."""
 
 import math
+import pathlib
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +14,9 @@ from tinygan.games import GAN
 from tinygan.play import d_step, draw, g_step
 
 from helpers import error_of, normal, tensor
+
+sys.path.append(str(pathlib.Path(__file__).parent.parent / "examples"))
+import theory
 
 
 def small_game(g_loss="non-saturating", dropout=0.3):
@@ -211,42 +216,13 @@ def test_each_step_drops_out_its_own_units():
 
 # The theory
 
-DENSITIES = {               # on [-1, 1], where none becomes so small that D sees nothing of it
-    "uniform": lambda t: 0.5 + 0 * t,
-    "hill": lambda t: 0.65 - 0.45 * t ** 2,
-    "ramp": lambda t: 0.5 + 0.4 * t,
-}
-
-
-def quantiles(density, n=400):
-    """n points that stand for the density: the middles of n stretches of equal probability."""
-    t = np.linspace(-1, 1, 10_001)
-    pieces = (density(t[1:]) + density(t[:-1])) / 2 * (t[1] - t[0])
-    cdf = np.concatenate([[0], np.cumsum(pieces)])
-    return tensor(np.interp((np.arange(n) + 0.5) / n, cdf, t)[:, None], "float32")
-
-
-@pytest.mark.parametrize("data, model", [("hill", "uniform"), ("ramp", "hill"),
-                                         ("uniform", "uniform")])
+@pytest.mark.parametrize("data, model", theory.PAIRS)
 def test_optimal_discriminator_and_the_value_of_the_game(data, model):
-    """Proposition 1: D* = p / (p + q); Theorem 1: V(D*) = -log 4 + 2 JSD(p, q), -log 4 if p = q.
-
-    D trains on 400 quantiles of each, which stand for the densities to about 1e-3; what is left is
-    how well a small network fits in 1000 steps. That is about .01; what must not be missed is .02.
-    """
-    D = nn.Sequential(nn.Dense(1, 32, init=nn.he), nn.LeakyReLU(),
-                      nn.Dense(32, 32, init=nn.he), nn.LeakyReLU(), nn.Dense(32, 1))
-    game = GAN(nn.Sequential(), D)          # a generator that returns its noise
-    steps = 1000
-    opt = optim.Adam(D.parameters(), optim.cosine(2e-2, steps), betas=(0.9, 0.99))
-    x, z = quantiles(DENSITIES[data]), quantiles(DENSITIES[model])
-    for _ in range(steps):
-        value = -d_step(game, opt, x, z, masks=0).item()
-
-    t = (np.arange(1000) + 0.5) / 500 - 1
-    p, q = DENSITIES[data](t), DENSITIES[model](t)
-    best = p / (p + q)
-    found = 1 / (1 + np.exp(-D(tensor(t[:, None], "float32")).numpy().ravel()))
-    assert abs(found - best)[np.maximum(p, q) > 1e-3].max() <= 0.02
-    twice_jsd = 2 * (p * np.log(2 * best) + q * np.log(2 * (1 - best))).mean()     # over [-1, 1]
-    assert abs(value - (-math.log(4) + twice_jsd)) <= 0.005
+    """What the network and the quantiles miss is about .01 and 1e-3; they must not miss .02 and
+    .005."""
+    error, value, expected = theory.optimal_discriminator(data, model)
+    assert error <= 0.02 and abs(value - expected) <= 0.005
+    if data == model:
+        assert expected == pytest.approx(-math.log(4), abs=1e-12)
+    else:
+        assert expected > -math.log(4) + 0.01

@@ -1,6 +1,8 @@
 """The measures of samples against slow obvious versions, closed forms, and what they promise."""
 
 import math
+import pathlib
+import sys
 
 import numpy as np
 import pytest
@@ -14,6 +16,9 @@ from tinygan.metrics.mmd import cubic, mmd2
 from tinygan.metrics.parzen import SIGMAS, centroids, log_likelihood
 
 from helpers import error_of, normal
+
+sys.path.append(str(pathlib.Path(__file__).parent.parent / "examples"))
+import theory
 
 
 def device(array):
@@ -212,8 +217,7 @@ def test_two_sample_test_has_its_nominal_level():
     """Of 500 pairs of samples of one distribution it rejects a twentieth at p <= .05: the number
     that do is binomial, 25 +- 4.9, and lies within three of those; the accuracy, of n = 100 held
     out, has mean 1/2 and variance 1 / 4n, each to four standard errors."""
-    results = [two_sample(normal(100, 2, seed=2 * i), normal(100, 2, seed=2 * i + 1),
-                                     Random(i), hidden=0, steps=15) for i in range(500)]
+    results = theory.two_sample_results(500)
     rejected = sum(result.p <= 0.05 for result in results)
     assert abs(rejected - 25) <= 3 * 4.9
     accuracies = np.array([result.accuracy for result in results])
