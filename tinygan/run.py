@@ -32,11 +32,11 @@ which only the difference says something: W = D(x) - D(G(z)) estimates the dista
 distributions and is to fall. The losses are what each player minimises against the other, so that
 neither has to fall while the pictures get better.
 
-A GAN has collapsed when its samples look alike, or turn from one few shapes to another few while
-the losses swing: open training.png, which shows the same noise at all times. It has failed when the
-losses leave for a constant, D(x) = 1 and D(G(z)) = 0 say, and the pictures stay as they are. Either
-way: a smaller learning rate or another seed, more steps of D, or a game that holds D's slope, such
-as WGAN-GP, SNGAN or R1."""
+A GAN has collapsed when its samples look alike, or all turn together from a few shapes to a few
+others while the losses swing: open training.png, which shows the same noise at all times. It has
+failed when the losses settle at a constant, as with D(x) = 1 and D(G(z)) = 0, and the pictures stay
+as they are. In either case try a smaller learning rate or another seed, or a game that holds D's
+slope, such as WGAN-GP, SNGAN or R1."""
 
 
 def flags(description, steps, batch_size, out):
@@ -75,9 +75,8 @@ class _Explain(argparse.Action):
         parser.exit()
 
 
-# Flags of which a resumed run may have others, and those of them that are not even kept
-FREE = {"steps", "data", "backend", "save_every"}
-PASSING = {"out", "resume", "overwrite", "dry_run", "explain"}
+FREE = {"steps", "data", "backend", "save_every"}       # flags that may change in a resumed run
+PASSING = {"out", "resume", "overwrite", "dry_run", "explain"}      # this process's, not the run's
 
 
 def parse(parser):
@@ -207,7 +206,8 @@ def _check_folder(args):
         if not (args.resume or args.overwrite):
             raise UserError(f"{args.out} holds a run: go on with it by --resume, replace it by "
                             "--overwrite, or choose another folder by --out")
-        read(args.out)      # a file of that name that is something else is not replaced
+        if args.overwrite:
+            read(args.out)      # a file of that name that is something else is not replaced
     elif there := [name for name in NAMES if os.path.exists(os.path.join(args.out, name))]:
         raise UserError(f"{args.out} holds {', '.join(there)}, but no run to which that belongs: "
                         "choose another folder by --out")
@@ -273,7 +273,7 @@ def train(args, game, batches, d_opt, g_opt, order="alternating"):
                 try:
                     progress(i, values)
                 except BrokenPipeError:
-                    stopped.append(0)
+                    stopped.append(0)           # no signal's number
                 if stopped:
                     break
             record.save()
