@@ -88,6 +88,7 @@ def main():
     add("--data", metavar="PATH", help="the data of the run, if it has moved since")
     add("--backend", default=None, metavar="NAME", help="numpy, or cupy for a GPU")
     add("--out", metavar="FILE", help="where the table goes (RUN/evaluation.json)")
+    add("--dry-run", action="store_true", help="with 50 samples at most, nothing kept")
     args = flags.parse_args()
     out = args.out or os.path.join(args.run, "evaluation.json")
 
@@ -96,6 +97,8 @@ def main():
     game = tinygan.load(args.run)
     data = run.data_of(args.run, args.data)
     unseen(data)
+    if args.dry_run:
+        data = data._replace(test=data.test._replace(images=data.test.images[:50]))
     n = len(data.test.images)
     if n < 10:
         raise UserError(f"there are {n} test images, too few to measure with: give more data")
@@ -122,6 +125,9 @@ def main():
         floor["Parzen of centroids"] = value
         print(f"Parzen of {k} k-means centroids: {value:.4g}: the score does not rank above real "
               "images")
+    if args.dry_run:
+        print("dry run: all done once, nothing kept")
+        return
     table = {"run": args.run, "data": data.source, "n": n, "seed": args.seed,
              "samples": ours, "floor": floor}
 

@@ -69,11 +69,11 @@ def main():
     add("--data", metavar="PATH", help="the data of the run, if it has moved since")
     add("--backend", default=None, metavar="NAME", help="numpy, or cupy for a GPU")
     add("--out", metavar="DIR", help="where the pictures go (RUN/pictures)")
+    add("--dry-run", action="store_true", help="all done once, nothing kept")
     args = flags.parse_args()
     if args.truncation is not None and args.truncation < 0.01:
         flags.error("argument --truncation: noise hardly ever lies so near to 0: give .01 or more")
     args.out = args.out or os.path.join(args.run, "pictures")
-    args.dry_run = False
     if os.path.realpath(args.out) == os.path.realpath(args.run):
         flags.error("argument --out: the run's own samples.png is there: give another folder")
 
@@ -103,6 +103,8 @@ def main():
         write("nearest.png", np.stack([images, found], 1).reshape(-1, *images.shape[1:]), 16)
         print(f"nearest.png: the distance to the nearest training image is {distance.min():.2f} to "
               f"{distance.max():.2f}, median {np.median(distance):.2f}")
+        if args.dry_run:
+            print("dry run: all done once, nothing kept")
 
 
 if __name__ == "__main__":

@@ -326,6 +326,15 @@ def test_sample_draws_what_it_says(finished_run, tmp_path):
         assert ((sample - found) ** 2).sum() <= min(distances) + 8 * 8 * 255    # samples of 8 bits
 
 
+@pytest.mark.parametrize("script", ["sample.py", "evaluate.py"])
+def test_dry_run_on_a_run(script, digits_run):
+    before = {path: path.read_bytes() for path in digits_run.glob("**/*") if path.is_file()}
+    process = run(script, "run", "--dry-run", cwd=digits_run)
+    assert process.returncode == 0 and "nothing kept" in process.stdout, process.stderr
+    assert before == {path: path.read_bytes() for path in digits_run.glob("**/*")
+                      if path.is_file()}
+
+
 def test_samples_depend_on_the_seed_and_on_no_neighbour(finished_run, tmp_path):
     def samples(out, n, *flags):
         process = run("sample.py", "run", "-n", n, "--out", tmp_path / out, *flags,
