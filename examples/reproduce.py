@@ -1,6 +1,7 @@
 """The project's tables, each from one command, with every seed.
 
     python examples/reproduce.py mixtures --jobs 2      ring and grid, eight games: two hours
+    python examples/reproduce.py mnist --jobs 2         six games on digits: an hour and a half
     python examples/reproduce.py parzen                 Algorithm 1 as published: two hours
     python examples/reproduce.py mixtures --show        the table of what has been run so far
     python examples/reproduce.py mixtures --quick       one seed of all, in seconds, nothing kept
@@ -25,13 +26,23 @@ import tempfile
 import time
 
 from tinygan import UserError, run
+from tinygan.data.mnist import load_sample
 from tinygan.files import replaced
 
 import numpy as np
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # fixed before any of them was run
-SEEDS = {"mixtures": (1, 2, 3, 4, 5), "parzen": (1,)}
+SEEDS = {"mixtures": (1, 2, 3, 4, 5), "mnist": (1, 2, 3), "parzen": (1,)}
+# as many steps as one core takes in nine minutes
+MNIST = {
+    "GAN": "gan_mnist.py --steps 5500",
+    "DCGAN": "dcgan_mnist.py --batch-size 64 --steps 2700",
+    "RaGAN": "dcgan_mnist.py --game ragan --batch-size 64 --steps 2400",
+    "WGAN": "wgan_mnist.py --channels 32 --lr 2e-4 --steps 2200",
+    "WGAN-GP": "wgan_gp_mnist.py --channels 16 --lr 5e-4 --steps 2000",
+    "SNGAN": "sngan_mnist.py --channels 16 --n-dis 1 --lr 1e-3 --steps 3600",
+}
 GAMES = "saturating", "gan", "lsgan", "wgan", "wgan_gp", "sngan", "ragan", "r1"
 
 
@@ -41,7 +52,7 @@ def mixtures(out, data, quick):
     return {(f"{mixture} {game}", seed): [
         ["mixtures.py", "--mixture", mixture, "--game", game, "--seeds", str(seed), *steps,
          "--resume", "--out", os.path.join(out, "mixtures")]]
-        for mixture in ("ring", "grid") for game in GAMES for seed in SEEDS["mixtures"][:1 if quick else None]}
+        for mixture in ("ring", "grid") for game in GAMES for seed in _seeds("mixtures", quick)}
 
 
 def coverage(outputs, _):
@@ -50,29 +61,55 @@ def coverage(outputs, _):
     return {"modes": int(modes), "HQ %": float(quality), "reverse KL": float(kl)}
 
 
+def mnist(out, data, quick):
+    """Six games, each with the average of G's weights, at an equal budget of time."""
+    quickly = ["--steps", "1", "--batch-size", "8"] if quick else []
+    return {(row, seed): _run_and_measure(
+        [*command.split(), "--average", "0.99", *quickly, "--seed", str(seed), *data],
+        os.path.join(out, f"{row}-{seed}"))
+        for row, command in MNIST.items() for seed in _seeds("mnist", quick)}
+
+
+def quality(_, commands):
+    """{figure: value} of a run that evaluate.py has measured."""
+    samples, floor = _evaluation(commands)
+    return {"Frechet": samples["Frechet"], "times the floor": samples["Frechet"] / floor["Frechet"],
+            **{name: samples[name] for name in ("KID", "precision", "recall", "score", "rarest")}}
+
+
 def parzen(out, data, quick):
     """The paper's networks and settings for 300 epochs, and the original protocol."""
     length = ["--steps", "2", "--batch-size", "10"] if quick else ["--steps", "150000"]
-    runs = {}
-    for seed in SEEDS["parzen"]:
-        folder = os.path.join(out, f"parzen-{seed}")
-        begun = ["--resume"] if os.path.exists(os.path.join(folder, "checkpoint.npz")) else []
-        runs["Algorithm 1", seed] = [
-            ["gan_mnist.py", "--paper", "--seed", str(seed), *length, *data, *begun,
-             "--out", folder],
-            ["evaluate.py", folder] + ([] if quick else ["--centroids"])]
-    return runs
+    return {("Algorithm 1", seed): _run_and_measure(
+        ["gan_mnist.py", "--paper", *length, "--seed", str(seed), *data],
+        os.path.join(out, f"parzen-{seed}"), *([] if quick else ["--centroids"]))
+        for seed in _seeds("parzen", quick)}
 
 
-def evaluation(outputs, commands):
-    """{figure: value} of a run that evaluate.py has measured."""
+def likelihood(_, commands):
+    """The same, for the figure of that paper and what it should be held against."""
+    samples, floor = _evaluation(commands)
+    return {"Parzen": samples["Parzen"], "of training images": floor["Parzen"],
+            **{"of centroids": value for name, value in floor.items() if "centroids" in name}}
+
+
+def _seeds(table, quick):
+    return SEEDS[table][:1] if quick else SEEDS[table]
+
+
+def _run_and_measure(command, folder, *flags):
+    begun = ["--resume"] if os.path.exists(os.path.join(folder, "checkpoint.npz")) else []
+    return [[*command, *begun, "--out", folder], ["evaluate.py", folder, *flags]]
+
+
+def _evaluation(commands):
     with open(os.path.join(commands[-1][1], "evaluation.json")) as file:
         table = json.load(file)
-    return {"Parzen": table["samples"]["Parzen"], **{
-        f"{name} of images": value for name, value in table["floor"].items() if "Parzen" in name}}
+    return table["samples"], table["floor"]
 
 
-TABLES = {"mixtures": (mixtures, coverage), "parzen": (parzen, evaluation)}
+TABLES = {"mixtures": (mixtures, coverage), "mnist": (mnist, quality),
+          "parzen": (parzen, likelihood)}
 
 
 def one(table, row, seed, commands, figures):
@@ -140,13 +177,15 @@ def main():
     args = flags.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         if args.quick:
-            args.out, args.results, args.data = scratch, os.path.join(scratch, "r"), "sample"
+            args.out, args.results = scratch, os.path.join(scratch, "results.jsonl")
+            args.data = os.path.join(scratch, "images.npy")
+            np.save(args.data, load_sample().train.images[:300])
         if not args.show:
-            play(args)
+            complete(args)
         show(args.table, read_results(args.results))
 
 
-def play(args):
+def complete(args):
     """All runs of the table that have no result yet."""
     make, figures = TABLES[args.table]
     data = ["--data", args.data] if args.data else []

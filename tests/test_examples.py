@@ -168,7 +168,8 @@ def test_every_flag_of_the_paper_examples_makes_a_difference(tmp_path):
     """Pictures after two steps from the same seed differ between any two settings of a script."""
     small = ["--channels", 2, "--steps", 2, "--batch-size", 8]
     for script, settings in {
-            "dcgan_mnist.py": [["--lr", 1e-2], ["--channels", 3], ["--average", 0.5]],
+            "dcgan_mnist.py": [["--lr", 1e-2], ["--channels", 3], ["--average", 0.5],
+                               ["--game", "ragan"], ["--game", "hinge"]],
             "wgan_mnist.py": [["--lr", 1e-2], ["--c", 0.1], ["--n-critic", 1], ["--warm-up"]],
             "wgan_gp_mnist.py": [["--lr", 1e-2], ["--beta1", 0.0], ["--lam", 0.0],
                                  ["--n-critic", 1]],
@@ -466,12 +467,12 @@ def test_reproduce_goes_on_with_what_is_missing(tmp_path):
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.chdir(tmp_path)
         for count in (3, 0):
-            reproduce.play(args)
+            reproduce.complete(args)
             before = reproduce.read_results(args.results)
             assert len(before) == 3 and all(line["x"] == 1 for line in before)
         kept = [line for line in before if line["seed"] != 2]
         (tmp_path / "results.jsonl").write_text("".join(json.dumps(k) + "\n" for k in kept))
-        reproduce.play(args)
+        reproduce.complete(args)
         after = reproduce.read_results(args.results)
         assert after[:2] == kept and after[2]["seed"] == 2
     (tmp_path / "results.jsonl").write_text("{")
@@ -479,10 +480,12 @@ def test_reproduce_goes_on_with_what_is_missing(tmp_path):
     assert "results.jsonl is no file of results" in line
 
 
-def test_reproduce_parzen_quick(tmp_path):
-    process = run("reproduce.py", "parzen", "--quick", cwd=tmp_path)
+@pytest.mark.parametrize("table, count", [("parzen", 1), ("mnist", 6)])
+def test_reproduce_quick(table, count, tmp_path):
+    process = run("reproduce.py", table, "--quick", "--jobs", 2, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
-    assert re.search(r"^\| Algorithm 1 \| -?\d", process.stdout, re.M)
+    rows = re.findall(r"^\| [\w -]+(?: \| -?\d\S*)+ \|$", process.stdout, re.M)
+    assert len(rows) == count and not any(tmp_path.iterdir())
 
 
 def test_classifier_dry_run(tmp_path):
