@@ -9,9 +9,9 @@ classifier: distances between them compare only with others by the same weights.
 
     Frechet      distance between Gaussians of the features (Heusel et al. 2017), and how many times
                  the floor it is
-    KID          unbiased MMD of the features with a cubic kernel (Binkowski et al. 2018)
+    KID          unbiased MMD of the features with a cubic kernel (Bińkowski et al. 2018)
     precision    the share of samples that look real, and
-    recall       of real images that G could have made (Kynkaanniemi et al. 2019)
+    recall       of real images that G could have made (Kynkäänniemi et al. 2019)
     score        of the classifier, 1 to 10 (Salimans et al. 2016)
     rarest       the share of samples in the class that has fewest; a tenth is even
     two-sample   accuracy of a classifier that is to tell samples from test images by their features
@@ -29,6 +29,7 @@ import os
 
 import tinygan
 from tinygan import UserError, backend, record, run
+from tinygan.data import as_floats
 from tinygan.files import replaced
 from tinygan.metrics import (class_shares, classifier, classifier_score, frechet, kid, nearest,
                              parzen, precision_recall, two_sample)
@@ -43,10 +44,6 @@ def unseen(data):
     if count := sum(image.tobytes() in seen for image in data.test.images):
         raise UserError(f"{count} of the test images are among those that the run was trained on: "
                         "measure it on data that it has not seen")
-
-
-def floats(images):
-    return images.astype(np.float32) / (255 if images.dtype == np.uint8 else 1)
 
 
 def samples_of(game, n, seed, piece=500):
@@ -67,14 +64,17 @@ def of_features(seen, test, seed):
             "two-sample": two_sample(seen.features, test.features, backend.Random(seed)).accuracy}
 
 
+def likelihood(images, data):
+    """Of the test images, the width fitted to the first 1,000 validation images: the protocol."""
+    return parzen(images, as_floats(data.valid.images[:1000]), as_floats(data.test.images)).mean
+
+
 def measures(images, data, net, seed):
     """{measure: value} for images (n, C, H, W), of a game or real."""
     found = {}
     if net is not None:
         found = of_features(*(classifier.see(net, a) for a in (images, data.test.images)), seed)
-    found["Parzen"] = parzen(images, floats(data.valid.images[:1000]),
-                             floats(data.test.images)).mean
-    return found
+    return {**found, "Parzen": likelihood(images, data)}
 
 
 def main():
@@ -108,9 +108,9 @@ def main():
         print("no features: the classifier knows grey images of 28x28 pixels alone")
     images = samples_of(game, n, args.seed)
     order = backend.to_numpy(backend.Random(args.seed).permutation(len(data.train.images)))
-    chosen = floats(data.train.images[order[:n]])
+    chosen = as_floats(data.train.images[order[:n]])
     ours, floor = (measures(x, data, net, args.seed) for x in (images, chosen))
-    for table, of in ((ours, images), (floor, floats(data.test.images))):
+    for table, of in ((ours, images), (floor, data.test.images)):
         table["nearest"] = float(np.median(nearest(of[:1000], data.train.images)[1]))
 
     print(f"{n} samples against {n} test images; floor: {len(chosen)} training images")
@@ -120,8 +120,8 @@ def main():
         print(f"{name:12}{ours[name]:10.4g}{floor[name]:10.4g}{times}")
     if args.centroids:
         k = min(n, len(data.train.images))
-        centres = centroids(floats(data.train.images), k, backend.Random(args.seed))
-        value = parzen(centres, floats(data.valid.images[:1000]), floats(data.test.images)).mean
+        centres = centroids(as_floats(data.train.images), k, backend.Random(args.seed))
+        value = likelihood(centres, data)
         floor["Parzen of centroids"] = value
         print(f"Parzen of {k} k-means centroids: {value:.4g}: the score does not rank above real "
               "images")

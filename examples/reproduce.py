@@ -9,8 +9,8 @@
 A table is a list of runs, each a command of another example, on one thread, whose figures become a
 line of --results: with the command, the time it took, machine and date. Whoever starts the same
 command again goes on where it was cut off, with the runs that have no line yet, and the one that
-had begun from its last checkpoint (its time is then that of the last part). The times are those of
-one core of an AMD EPYC, 2026-11-22.
+had begun from its last checkpoint (its time is then that of the last part). The times above are
+estimates from the first runs, on an AMD EPYC.
 """
 
 import argparse

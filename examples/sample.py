@@ -19,6 +19,7 @@ import os
 
 import tinygan
 from tinygan import backend, image, record, run
+from tinygan.data import as_floats
 from tinygan.metrics import nearest
 
 import numpy as np
@@ -99,7 +100,7 @@ def main():
         print(f"samples.png, straight.png, spherical.png in {args.out}")
         data = run.data_of(args.run, args.data)         # only what comes now needs it
         index, distance = nearest(images, data.train.images)
-        found = data.train.images[index] / (255 if data.train.images.dtype == np.uint8 else 1)
+        found = as_floats(data.train.images[index])
         write("nearest.png", np.stack([images, found], 1).reshape(-1, *images.shape[1:]), 16)
         print(f"nearest.png: the distance to the nearest training image is {distance.min():.2f} to "
               f"{distance.max():.2f}, median {np.median(distance):.2f}")

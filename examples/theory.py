@@ -1,4 +1,4 @@
-"""What theory says of these games, and what they do: a table, in half a minute.
+"""What theory says of these games, and what they do: a table, in seconds.
 
     python examples/theory.py
 

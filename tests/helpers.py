@@ -1,4 +1,6 @@
-"""What several test files use: random numpy arrays, and their Tensors on the backend under test."""
+"""What several test files use: random arrays, Tensors on the backend under test, errors, memory."""
+
+import tracemalloc
 
 import numpy as np
 
@@ -24,3 +26,13 @@ def error_of(f, *args, **kwargs):
     except (ValueError, TypeError) as error:
         return str(error)
     raise AssertionError("nothing was raised")
+
+
+def peak_memory(call):
+    """The most bytes that Python and numpy held at a time during call()."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

@@ -13,7 +13,6 @@ import struct
 import sys
 import threading
 import time
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -21,6 +20,8 @@ import pytest
 from tinygan import backend
 from tinygan.backend import Random, UserError, to_numpy
 from tinygan.data import Minibatches, mixtures, mnist
+
+from helpers import peak_memory
 
 host = pytest.mark.host
 
@@ -154,15 +155,6 @@ def test_read_idx_refuses(tmp_path):
     refused(read(packed + b"!"), path, "damaged gzip")
     refused(lambda: mnist.read_idx(tmp_path, 3), tmp_path, "cannot be read")
     refused(lambda: mnist.read_idx(tmp_path / "absent", 3), tmp_path / "absent", "cannot be read")
-
-
-def peak_memory(call):
-    tracemalloc.start()
-    try:
-        call()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 @host

@@ -5,7 +5,6 @@ import os
 import pathlib
 import random
 import struct
-import tracemalloc
 import zipfile
 
 import numpy as np
@@ -15,6 +14,7 @@ from tinygan import files
 from tinygan.backend import UserError
 from tinygan.files import read_arrays, replaced
 
+from helpers import peak_memory
 from fuzz import attempt, mutated, npy, npy_of, npz
 
 pytestmark = pytest.mark.host
@@ -32,15 +32,6 @@ def refused(path, *words):
     assert len(message.splitlines()) == 1 and message.count(str(path)) == 1
     for word in words:
         assert word in message.replace(str(path), ""), message      # not in the path's own words
-
-
-def peak_memory(call):
-    tracemalloc.start()
-    try:
-        call()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 # Writing

@@ -5,8 +5,9 @@
     own           images in an .npz or .npy file
     mixtures      the ring and the grid of Gaussians, where every lost mode can be counted
     Minibatches   an endless supply of minibatches from either
+    as_floats     pixels as they are in minibatches
 """
 
 from . import mixtures, mnist, own
-from .minibatches import Minibatches
+from .minibatches import Minibatches, as_floats
 from .own import load

@@ -5,6 +5,13 @@ import numpy as np
 from .. import backend
 
 
+def as_floats(images):
+    """The array as float32 in its units: bytes (uint8, pixels) over 255, floats as they are."""
+    # to float32 first: numpy divides uint8 by an int in float64
+    floats = images.astype(np.float32)
+    return floats / 255 if images.dtype == np.uint8 else floats
+
+
 class Minibatches:
     """Minibatches of `m` examples without end; an epoch takes each example at most once.
 
@@ -48,9 +55,7 @@ class Minibatches:
         if self._position + self.m > len(self._images):
             self.epoch += 1
             self._position = 0
-        # to float32 first: numpy divides uint8 by an int in float64
-        x = x.astype(np.float32) / 255 if x.dtype == np.uint8 else x.astype(np.float32)
-        return x if self._labels is None else (x, self._labels[chosen])
+        return as_floats(x) if self._labels is None else (as_floats(x), self._labels[chosen])
 
     @property
     def state(self):

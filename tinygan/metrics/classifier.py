@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import backend, nn
 from ..backend import UserError
+from ..data import as_floats
 from ..files import read_arrays
 from ..tensor import Tensor, no_grad
 
@@ -48,8 +49,7 @@ def see(net, images, piece=500):
                         f"{images.shape[1:]}: train another for those")
     features, p = [], []
     for start in range(0, len(images), piece):
-        x = backend.xp.asarray(images[start:start + piece])
-        x = x.astype("float32") / 255 if x.dtype == "uint8" else x.astype("float32")
+        x = as_floats(backend.xp.asarray(images[start:start + piece]))
         with no_grad():
             y = nn.Sequential(*net.layers[:-2])(Tensor(x))
             logits = backend.to_numpy(net.layers[-1](y).data)

@@ -1,4 +1,4 @@
-"""The Frechet distance between two sets of features (Heusel et al. 2017)."""
+"""The Fréchet distance between two sets of features (Heusel et al. 2017)."""
 
 import math
 
@@ -8,7 +8,7 @@ from .. import backend
 
 
 def frechet(x, y):
-    """The squared Frechet (2-Wasserstein) distance between the Gaussians with the means and the
+    """The squared Fréchet (2-Wasserstein) distance between the Gaussians with the means and the
     covariances of features x (n, d) and y (m, d) (Heusel et al. 2017, eq. 6); at least two each.
 
     It is biased: of two samples of one distribution it is above 0, the more so the smaller they

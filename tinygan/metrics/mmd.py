@@ -1,4 +1,4 @@
-"""Maximum mean discrepancy (Gretton et al. 2012), and with it KID (Binkowski et al. 2018)."""
+"""Maximum mean discrepancy (Gretton et al. 2012), and with it KID (Bińkowski et al. 2018)."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from .. import backend
 
 
 def cubic(x, y):
-    """k(x, y) = (x.y / d + 1)^3 for all pairs of x (n, d) and y (m, d): KID's kernel (Binkowski et
+    """k(x, y) = (x.y / d + 1)^3 for all pairs of x (n, d) and y (m, d): KID's kernel (Bińkowski et
     al. 2018, section 3)."""
     return (x @ y.T / x.shape[1] + 1) ** 3
 

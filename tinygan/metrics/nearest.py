@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from .. import backend
+from ..data import as_floats
 
 
 def nearest(samples, images, piece=4096):
@@ -15,17 +16,17 @@ def nearest(samples, images, piece=4096):
 
     in float64, so that a copy is found among images which differ from it by a grey level. Both
     float, in the same units, or uint8 pixels, which are scaled to [0, 1]; returns two host arrays
-    (n,).
-    Raises ValueError if there is no sample or no image, or the shapes differ.
+    (n,). Raises ValueError if there is no sample or no image, or the shapes
+    differ.
     """
     if not len(samples) or not len(images) or samples.shape[1:] != images.shape[1:]:
         raise ValueError(f"samples of shape {samples.shape} have no neighbours among images of "
                          f"shape {images.shape}: give images of the same size, one at least")
-    xp, s = backend.xp, _flat(samples)
+    xp, s = backend.xp, flat(samples)
     best = xp.full(len(s), math.inf)
     index = xp.zeros(len(s), "int64")
     for start in range(0, len(images), piece):
-        x = _flat(images[start:start + piece])
+        x = flat(images[start:start + piece])
         squares = (x * x).sum(1) - 2 * backend.product(s, x.T)     # without |s|^2, which all share
         j = squares.argmin(1)
         square = squares[xp.arange(len(s)), j]
@@ -33,10 +34,11 @@ def nearest(samples, images, piece=4096):
         best = xp.minimum(square, best)
     host = backend.to_numpy(index)
     # exactly now, where the squares had cancelled
-    difference = s - _flat(images[host if isinstance(images, np.ndarray) else index])
+    difference = s - flat(images[host if isinstance(images, np.ndarray) else index])
     return host, backend.to_numpy(xp.sqrt((difference * difference).sum(1)))
 
 
-def _flat(images):
-    x = backend.xp.asarray(images).reshape(len(images), -1)
-    return x.astype("float64") / 255 if x.dtype == "uint8" else x.astype("float64")
+def flat(images):
+    """The images as rows of float64, pixels scaled to [0, 1]."""
+    x = backend.xp.asarray(images)
+    return (as_floats(x) if x.dtype == "uint8" else x).reshape(len(x), -1).astype("float64")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import backend
-from .nearest import nearest
+from .nearest import flat, nearest
 
 SIGMAS = np.logspace(-1, 0, 10)
 
@@ -21,9 +21,6 @@ class Parzen(NamedTuple):
     mean: float
     error: float
     sigma: float
-
-    def __str__(self):
-        return f"{self.mean:.1f} +- {self.error:.1f} (sigma {self.sigma:.3f})"
 
 
 def parzen(samples, valid, test, sigmas=SIGMAS):
@@ -49,21 +46,16 @@ def log_likelihood(points, centres, sigma, piece=500):
     in float64, a host array (n,). The largest exponent is taken out of the sum, which would else
     underflow.
     """
-    xp, s = backend.xp, _flat(centres)
+    xp, s = backend.xp, flat(centres)
     d, squares, parts = s.shape[1], (s * s).sum(1), []
     for start in range(0, len(points), piece):
-        x = _flat(points[start:start + piece])
+        x = flat(points[start:start + piece])
         # |x - s|^2 = |x|^2 + |s|^2 - 2 x.s, one product for all pairs
         a = (x * x).sum(1)[:, None] + squares - 2 * backend.product(x, s.T)
         a *= -1 / (2 * sigma ** 2)
         top = a.max(1)
         parts.append(top + xp.log(xp.exp(a - top[:, None]).mean(1)))
     return backend.to_numpy(xp.concatenate(parts)) - d * math.log(sigma * math.sqrt(2 * math.pi))
-
-
-def _flat(x):
-    x = backend.xp.asarray(x)
-    return x.reshape(len(x), -1).astype("float64")
 
 
 def centroids(images, k, rng, iterations=5):

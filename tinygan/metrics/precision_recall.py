@@ -1,4 +1,4 @@
-"""Precision and recall of samples (Kynkaanniemi et al. 2019)."""
+"""Precision and recall of samples (Kynkäänniemi et al. 2019)."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from .. import backend
 
 
 def precision_recall(real, fake, k=3):
-    """(precision, recall) of features real (n, d) and fake (m, d), more than k each (Kynkaanniemi
+    """(precision, recall) of features real (n, d) and fake (m, d), more than k each (Kynkäänniemi
     et al. 2019, eq. 1-2): the share of generated samples that look real, and of real ones that G
     could have made. A point belongs to a set if it is no farther from one of its members than that
     member's k-th nearest neighbour in the set.

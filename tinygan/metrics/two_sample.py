@@ -21,9 +21,6 @@ class TwoSample(NamedTuple):
     high: float
     p: float
 
-    def __str__(self):
-        return f"{self.accuracy:.3f} ({self.low:.3f} to {self.high:.3f}), p = {self.p:.2g}"
-
 
 def two_sample(x, y, rng, hidden=32, steps=200, batch=64, lr=1e-2):
     """Can a classifier tell features x (n, d) from y (n, d)? As many of both are taken, scaled to
