@@ -241,15 +241,6 @@ def middle(values):
     return f"{median:.2f} ({low:.2f}-{high:.2f})"
 
 
-def processor():
-    try:
-        with open("/proc/cpuinfo") as file:
-            return next(line.split(":")[1].strip() for line in file
-                        if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 def main():
     import tinygan
     from tinygan import run
@@ -269,7 +260,7 @@ def main():
 
     import numpy
     torch = importlib.metadata.version("torch") if importlib.util.find_spec("torch") else None
-    print(f"{processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, "
+    print(f"{run.processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, "
           f"numpy {numpy.__version__}, PyTorch {torch or 'not installed'}; "
           f"OPENBLAS_NUM_THREADS {os.environ.get('OPENBLAS_NUM_THREADS', 'unset')}")
     print(f"{args.rounds} rounds; milliseconds an iteration; median (middle half)")

@@ -4,8 +4,9 @@
 
 measures as many samples as there are test images against those, and beside each figure prints the
 floor: the same figure for as many training images, which is what a perfect G would have. Test
-images that the run was trained on are an error. The features are those of this project's own
-classifier: distances between them compare only with others by the same weights.
+images that the run was trained on are an error, and figures of the bundled sample say that they are
+its. The features are those of this project's own classifier: distances between them compare only
+with others by the same weights.
 
     Frechet      distance between Gaussians of the features (Heusel et al. 2017), and how many times
                  the floor it is
@@ -13,10 +14,12 @@ classifier: distances between them compare only with others by the same weights.
     precision    the share of samples that look real, and
     recall       of real images that G could have made (Kynkäänniemi et al. 2019)
     score        of the classifier, 1 to 10 (Salimans et al. 2016)
-    rarest       the share of samples in the class that has fewest; a tenth is even
+    classes      how many of the ten have a hundredth of the samples or more, and
+    rarest       the share in the class that has fewest; a tenth is even
     two-sample   accuracy of a classifier that is to tell samples from test images by their features
                  (Lopez-Paz and Oquab 2017); 1/2 is as it should be
-    Parzen       log-likelihood of the test images in nats (Breuleux et al. 2009)
+    Parzen       log-likelihood of the test images in nats (Breuleux et al. 2009) and its standard
+                 error over them
     nearest      the median distance of a sample (of a thousand) to the training image nearest to
                  it, pixel by pixel; the floor is a test image's: much less means that G copies
 
@@ -58,15 +61,18 @@ def of_features(seen, test, seed):
     """{measure: value} of what the classifier sees in samples, against what in test images."""
     precision, recall = precision_recall(test.features, seen.features)
     mean, _ = kid(seen.features, test.features, backend.Random(seed))
+    shares = class_shares(seen.p)
     return {"Frechet": frechet(seen.features, test.features), "KID": mean,
             "precision": precision, "recall": recall, "score": classifier_score(seen.p),
-            "rarest": class_shares(seen.p).min(),
+            "classes": int((shares >= 0.01).sum()), "rarest": shares.min(),
             "two-sample": two_sample(seen.features, test.features, backend.Random(seed)).accuracy}
 
 
 def likelihood(images, data):
     """Of the test images, the width fitted to the first 1,000 validation images: the protocol."""
-    return parzen(images, as_floats(data.valid.images[:1000]), as_floats(data.test.images)).mean
+    mean, error, _ = parzen(images, as_floats(data.valid.images[:1000]),
+                            as_floats(data.test.images))
+    return {"Parzen": mean, "Parzen error": error}
 
 
 def measures(images, data, net, seed):
@@ -74,7 +80,7 @@ def measures(images, data, net, seed):
     found = {}
     if net is not None:
         found = of_features(*(classifier.see(net, a) for a in (images, data.test.images)), seed)
-    return {**found, "Parzen": likelihood(images, data)}
+    return {**found, **likelihood(images, data)}
 
 
 def main():
@@ -113,23 +119,24 @@ def main():
     for table, of in ((ours, images), (floor, data.test.images)):
         table["nearest"] = float(np.median(nearest(of[:1000], data.train.images)[1]))
 
+    sample = "   on the bundled sample" if data.place == "sample" else ""
     print(f"{n} samples against {n} test images; floor: {len(chosen)} training images")
     print(f"{'':12}{'samples':>10}{'floor':>10}")
     for name in ours:
         times = f"   {ours[name] / floor[name]:.1f} times" if name == "Frechet" else ""
-        print(f"{name:12}{ours[name]:10.4g}{floor[name]:10.4g}{times}")
+        print(f"{name:12}{ours[name]:10.4g}{floor[name]:10.4g}{times}{sample}")
+    found = {"samples": ours, "training images": floor}
     if args.centroids:
         k = min(n, len(data.train.images))
         centres = centroids(as_floats(data.train.images), k, backend.Random(args.seed))
-        value = likelihood(centres, data)
-        floor["Parzen of centroids"] = value
-        print(f"Parzen of {k} k-means centroids: {value:.4g}: the score does not rank above real "
-              "images")
+        found["k-means centroids"] = likelihood(centres, data)
+        print(f"Parzen of {k} k-means centroids: {found['k-means centroids']['Parzen']:.4g}: the "
+              f"score does not rank above real images{sample}")
     if args.dry_run:
         print("dry run: all done once, nothing kept")
         return
     table = {"run": args.run, "data": data.source, "n": n, "seed": args.seed,
-             "samples": ours, "floor": floor}
+             "measures": found}
 
     def write(path):
         with replaced(path) as file:

@@ -1,16 +1,16 @@
 """The project's tables, each from one command, with every seed.
 
+    python examples/reproduce.py theory                 what can be calculated: seconds
     python examples/reproduce.py mixtures --jobs 2      ring and grid, eight games: two hours
     python examples/reproduce.py mnist --jobs 2         six games on digits: an hour and a half
     python examples/reproduce.py parzen                 Algorithm 1 as published: two hours
     python examples/reproduce.py mixtures --show        the table of what has been run so far
     python examples/reproduce.py mixtures --quick       one seed of all, in seconds, nothing kept
 
-A table is a list of runs, each a command of another example, on one thread, whose figures become a
-line of --results: with the command, the time it took, machine and date. Whoever starts the same
-command again goes on where it was cut off, with the runs that have no line yet, and the one that
-had begun from its last checkpoint (its time is then that of the last part). The times above are
-estimates from the first runs, on an AMD EPYC.
+A table is a list of runs, each some commands of other examples, on one thread, whose figures become
+lines of --results: with the commands, the time on a core that they took, machine and date. Whoever
+starts the same command again goes on where it was cut off, with the runs that have no lines yet,
+and the one that had begun from its last checkpoint. README.md has the tables as --show prints them.
 """
 
 import argparse
@@ -18,7 +18,6 @@ import concurrent.futures
 import datetime
 import json
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -44,37 +43,70 @@ MNIST = {
     "SNGAN": "sngan_mnist.py --channels 16 --n-dis 1 --lr 1e-3 --steps 3600",
 }
 GAMES = "saturating", "gan", "lsgan", "wgan", "wgan_gp", "sngan", "ragan", "r1"
+PUBLISHED = {       # {table: {row: {figure: value}}}
+    "mixtures": {
+        "ring, GAN in Lin et al. 2018": {"modes": 6.3, "HQ %": 98.2, "reverse KL": 0.45},
+        "ring, PacGAN4, there": {"modes": 7.8, "HQ %": 95.9, "reverse KL": 0.07},
+        "ring, VEEGAN (Srivastava et al. 2017)": {"modes": 8, "HQ %": 52.9},
+        "grid, GAN in Lin et al. 2018": {"modes": 17.3, "HQ %": 94.8, "reverse KL": 0.70},
+        "grid, PacGAN4, there": {"modes": 24.8, "HQ %": 93.6, "reverse KL": 0.04},
+        "grid, VEEGAN (Srivastava et al. 2017)": {"modes": 24.6, "HQ %": 40},
+    },
+    "parzen": {"Goodfellow et al. 2014, table 1": {"nats": "225 +- 2"}},
+}
+
+
+def theory(out, data, quick):
+    """{(run, seed): commands}: what these two print."""
+    quickly = ["--dry-run"] if quick else []
+    return {("densities", 0): [["theory.py", *quickly]],
+            ("Dirac-GAN", 0): [["dirac.py", "--out", os.path.join(out, "dirac"), *quickly]]}
+
+
+def found(name, commands, outputs):
+    """{row: {figure: text}} of both: the rows of the one's table, and the rates in the other's."""
+    rows = {row: {"found": value, "theory": expected} for row, value, expected in
+            re.findall(r"^\| (\w.+) \| (\S+) \| (\S+) \|$", outputs[0], re.M)}
+    for game, *rates in re.findall(
+            r"^(.*?)  .*\((\S+), (\S+)\).*\((\S+), (\S+)\)$", outputs[0], re.M):
+        for order, i in (("simultaneous", 0), ("alternating", 2)):
+            rows[f"{game}: factor of a step, {order}"] = {
+                "found": rates[i], "theory": rates[i + 1]}
+    return rows
 
 
 def mixtures(out, data, quick):
-    """{(row, seed): commands}: equal numbers of discriminator steps, 3 minutes a run or less."""
+    """{(run, seed): commands}: equal numbers of discriminator steps, 3 minutes a run or less."""
     steps = ["--steps", "10", "--width", "8"] if quick else ["--steps", "24000"]
-    return {(f"{mixture} {game}", seed): [
+    return {(f"{mixture}, {game}", seed): [
         ["mixtures.py", "--mixture", mixture, "--game", game, "--seeds", str(seed), *steps,
          "--resume", "--out", os.path.join(out, "mixtures")]]
         for mixture in ("ring", "grid") for game in GAMES for seed in _seeds("mixtures", quick)}
 
 
-def coverage(outputs, _):
-    """{figure: value} of a run of mixtures.py."""
+def coverage(name, commands, outputs):
+    """{row: {figure: value}} of a run of mixtures.py."""
     modes, quality, kl = re.findall(r"modes (\d+)  HQ (\S+) %  reverse KL (\S+)", outputs[-1])[-1]
-    return {"modes": int(modes), "HQ %": float(quality), "reverse KL": float(kl)}
+    return {name: {"modes": int(modes), "HQ %": float(quality), "reverse KL": float(kl)}}
 
 
 def mnist(out, data, quick):
     """Six games, each with the average of G's weights, at an equal budget of time."""
     quickly = ["--steps", "1", "--batch-size", "8"] if quick else []
-    return {(row, seed): _run_and_measure(
+    return {(run, seed): _run_and_measure(
         [*command.split(), "--average", "0.99", *quickly, "--seed", str(seed), *data],
-        os.path.join(out, f"{row}-{seed}"))
-        for row, command in MNIST.items() for seed in _seeds("mnist", quick)}
+        os.path.join(out, f"{run}-{seed}"))
+        for run, command in MNIST.items() for seed in _seeds("mnist", quick)}
 
 
-def quality(_, commands):
-    """{figure: value} of a run that evaluate.py has measured."""
-    samples, floor = _evaluation(commands)
-    return {"Frechet": samples["Frechet"], "times the floor": samples["Frechet"] / floor["Frechet"],
-            **{name: samples[name] for name in ("KID", "precision", "recall", "score", "rarest")}}
+def quality(name, commands, outputs):
+    """{row: {figure: value}} of a run that evaluate.py has measured, and of training images."""
+    rows = _evaluation(name, commands)
+    _, floor = rows.values()
+    return {row: {"Frechet": table["Frechet"],
+                  "times the floor": table["Frechet"] / floor["Frechet"],
+                  **{key: table[key] for key in ("KID", "precision", "recall", "classes")}}
+            for row, table in rows.items()}
 
 
 def parzen(out, data, quick):
@@ -86,11 +118,10 @@ def parzen(out, data, quick):
         for seed in _seeds("parzen", quick)}
 
 
-def likelihood(_, commands):
-    """The same, for the figure of that paper and what it should be held against."""
-    samples, floor = _evaluation(commands)
-    return {"Parzen": samples["Parzen"], "of training images": floor["Parzen"],
-            **{"of centroids": value for name, value in floor.items() if "centroids" in name}}
+def likelihood(name, commands, outputs):
+    """{row: {figure: text}} of the same, also of k-means centroids."""
+    return {row: {"nats": f"{table['Parzen']:.1f} +- {table['Parzen error']:.1f}"}
+            for row, table in _evaluation(name, commands).items()}
 
 
 def _seeds(table, quick):
@@ -98,35 +129,60 @@ def _seeds(table, quick):
 
 
 def _run_and_measure(command, folder, *flags):
-    begun = ["--resume"] if os.path.exists(os.path.join(folder, "checkpoint.npz")) else []
-    return [[*command, *begun, "--out", folder], ["evaluate.py", folder, *flags]]
+    return [[*command, "--out", folder], ["evaluate.py", folder, *flags]]
 
 
-def _evaluation(commands):
+def _evaluation(name, commands):
+    """{row: measures} that evaluate.py has left: of the run's samples, and of real images."""
     with open(os.path.join(commands[-1][1], "evaluation.json")) as file:
         table = json.load(file)
-    return table["samples"], table["floor"]
+    where = ", of the bundled sample" if table["data"].startswith("the bundled sample") else ""
+    return {(name if row == "samples" else row) + where: measures
+            for row, measures in table["measures"].items()}
 
 
-TABLES = {"mixtures": (mixtures, coverage), "mnist": (mnist, quality),
+TABLES = {"theory": (theory, found), "mixtures": (mixtures, coverage), "mnist": (mnist, quality),
           "parzen": (parzen, likelihood)}
 
 
-def one(table, row, seed, commands, figures):
-    """Run the commands of a line of a table; returns the line."""
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    start, outputs = time.monotonic(), []
+def measured(commands, clock):
+    """Run the commands; returns what each printed, and the seconds on a core that the first took,
+    together with those that the file `clock` holds of earlier parts of it."""
+    environment, outputs, seconds = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}, [], 0.0
+    if os.path.exists(clock):
+        with open(clock) as file:
+            seconds = float(file.read())
     for script, *flags in commands:
-        process = subprocess.run([sys.executable, os.path.join(HERE, script), *flags],
-                                 env=environment, stdout=subprocess.PIPE, text=True)
+        if "--out" in flags and os.path.exists(os.path.join(flags[-1], "checkpoint.npz")):
+            flags.append("--resume")
+        process = subprocess.Popen([sys.executable, os.path.join(HERE, script), *flags],
+                                   env=environment, stdout=subprocess.PIPE, text=True)
+        with process.stdout:
+            outputs.append(process.stdout.read())
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if len(outputs) == 1:
+            seconds += usage.ru_utime + usage.ru_stime
+            with replaced(clock) as file:
+                file.write(f"{seconds}\n".encode())
         if process.returncode != 0:
             raise UserError(f"{' '.join([script, *flags])} has ended with {process.returncode}: "
                             "see above; what is finished is kept")
-        outputs.append(process.stdout)
-    return {"table": table, "row": row, "seed": seed, **figures(outputs, commands),
-            "seconds": round(time.monotonic() - start), "command": [" ".join(c) for c in commands],
-            "date": datetime.date.today().isoformat(), "machine": platform.machine(),
-            "numpy": np.__version__}
+    return outputs, seconds
+
+
+def lines_of(args, key, commands):
+    """The lines of --results that a run gives: one for each row of the table that it knows."""
+    make, figures = TABLES[args.table]
+    name, seed = key
+    outputs, seconds = measured(
+        commands, os.path.join(args.out, f"{args.table}-{name}-{seed}.seconds"))
+    told = make("runs/reproduce", [], args.quick).get(key, commands)    # nobody else's folders
+    return [{"table": args.table, "run": name, "row": row, "seed": seed, **values,
+             "seconds": round(seconds), "command": [" ".join(command) for command in told],
+             "date": datetime.date.today().isoformat(), "machine": run.processor(),
+             "numpy": np.__version__}
+            for row, values in figures(name, commands, outputs).items()]
 
 
 def read_results(path):
@@ -136,30 +192,43 @@ def read_results(path):
     try:
         with open(path) as file:
             lines = [json.loads(line) for line in file]
-        if not all({"table", "row", "seed"} <= line.keys() for line in lines):
+        if not all({"table", "run", "row", "seed"} <= line.keys() for line in lines):
             raise ValueError
     except (ValueError, AttributeError):
         raise UserError(f"{path} is no file of results: give another by --results") from None
     return lines
 
 
-def show(table, lines):
-    """Print the table as README.md has it: a row for each row, mean and every seed."""
+KNOWN = "table", "run", "row", "seed", "seconds", "command", "date", "machine", "numpy"
+
+
+def shown(table, lines):
+    """The table as README.md has it: for each row the mean and every seed, or what they share."""
     lines = [line for line in lines if line["table"] == table]
     if not lines:
-        print("nothing has been run yet")
-        return
-    known = ("table", "row", "seed", "seconds", "command", "date", "machine", "numpy")
-    figures = [name for name in lines[0] if name not in known]
-    print(f"| | {' | '.join(figures)} | seconds |\n{'|---' * (len(figures) + 2)}|")
+        return "nothing has been run yet"
+    order = [run for run, _ in TABLES[table][0]("", [], False)]
+    lines.sort(key=lambda line: (order.index(line["run"]), line["seed"]))
+    figures = [name for name in lines[0] if name not in KNOWN]
+    text = [f"| | {' | '.join(figures)} | seeds | seconds |", f"{'|---' * (len(figures) + 3)}|"]
+    text += [f"| {row} | {' | '.join(_cell([of[name]] if name in of else []) for name in figures)} "
+             "| published | |" for row, of in PUBLISHED.get(table, {}).items()]
     for row in dict.fromkeys(line["row"] for line in lines):
-        mine = sorted((line for line in lines if line["row"] == row), key=lambda l: l["seed"])
-        cells = []
-        for name in figures:
-            values = [line[name] for line in mine]
-            every = f" ({', '.join(f'{v:.4g}' for v in values)})" if len(values) > 1 else ""
-            cells.append(f"{np.mean(values):.4g}{every}")
-        print(f"| {row} | {' | '.join(cells)} | {max(line['seconds'] for line in mine)} |")
+        mine = list({line["seed"]: line for line in lines if line["row"] == row}.values())
+        cells = [_cell([line[name] for line in mine]) for name in figures]
+        cells += [", ".join(str(line["seed"]) for line in mine),
+                  str(max(line["seconds"] for line in mine)) if row == mine[0]["run"] else ""]
+        text.append(f"| {row} | {' | '.join(cells)} |")
+    of = lambda name: ", ".join(sorted({line[name] for line in lines}))
+    return "\n".join([*text, "", f"`python examples/reproduce.py {table}`; seconds on one core of "
+                      f"an {of('machine')}, at most; numpy {of('numpy')}, {of('date')}."])
+
+
+def _cell(values):
+    """One value, or the mean and each."""
+    text = [value if isinstance(value, str) else f"{value:.3g}" for value in values]
+    return text[0] if len(set(text)) == 1 else (
+        f"{np.mean(values):.3g} ({', '.join(text)})" if text else "")
 
 
 def main():
@@ -182,32 +251,30 @@ def main():
             np.save(args.data, load_sample().train.images[:300])
         if not args.show:
             complete(args)
-        show(args.table, read_results(args.results))
+        print(shown(args.table, read_results(args.results)))
 
 
 def complete(args):
-    """All runs of the table that have no result yet."""
-    make, figures = TABLES[args.table]
+    """All runs of the table that have no results yet."""
     data = ["--data", args.data] if args.data else []
-    done = {(line["row"], line["seed"]) for line in read_results(args.results)
+    done = {(line["run"], line["seed"]) for line in read_results(args.results)
             if line["table"] == args.table}
-    runs = {key: commands for key, commands in make(args.out, data, args.quick).items()
-            if key not in done}
+    runs = {key: commands for key, commands in
+            TABLES[args.table][0](args.out, data, args.quick).items() if key not in done}
     print(f"{len(runs)} runs, {len(done)} done before", flush=True)
+    os.makedirs(args.out, exist_ok=True)
     begin, count = time.monotonic(), 0
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        futures = [pool.submit(one, args.table, *key, commands, figures)
-                   for key, commands in runs.items()]
+        futures = [pool.submit(lines_of, args, *item) for item in runs.items()]
         try:
             for future in concurrent.futures.as_completed(futures):
-                line = future.result()
-                lines = [*read_results(args.results), line]
+                lines = [*read_results(args.results), *future.result()]
                 with replaced(args.results) as file:
-                    file.write("".join(json.dumps(each) + "\n" for each in lines).encode())
+                    file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
                 count += 1
                 left = (time.monotonic() - begin) / count * (len(runs) - count)
-                print(f"{count}/{len(runs)}  {left / 60:.0f} min left  "
-                      f"{line['row']} seed {line['seed']}  {line['seconds']} s", flush=True)
+                print(f"{count}/{len(runs)}  {left / 60:.0f} min left  {lines[-1]['run']} "
+                      f"seed {lines[-1]['seed']}  {lines[-1]['seconds']} s", flush=True)
         finally:
             for future in futures:
                 future.cancel()

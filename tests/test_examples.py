@@ -11,7 +11,7 @@ import types
 
 import pytest
 
-from tinygan import Tensor, checkpoint, nn, optim, record
+from tinygan import Tensor, UserError, checkpoint, nn, optim, record
 from tinygan.backend import Random
 from tinygan.data import mnist
 from tinygan.data.own import load_arrays
@@ -414,19 +414,20 @@ def test_evaluate_prints_a_table_and_keeps_it(digits_run):
     process = run("evaluate.py", "run", "--centroids", cwd=digits_run)
     assert process.returncode == 0, process.stderr
     table = json.loads((digits_run / "run" / "evaluation.json").read_text())
-    noise, real = table["samples"], table["floor"]
+    noise, real, centroids = table["measures"].values()
     assert table["n"] == 40 and "images.npz" in table["data"]
     for name in ("Frechet", "KID", "two-sample", "nearest"):
         assert real[name] < noise[name], name
     for name in ("recall", "score", "Parzen"):
         assert real[name] > noise[name], name
     assert real["precision"] >= noise["precision"]
-    assert real.pop("Parzen of centroids") > real["Parzen"] and real.keys() == noise.keys()
+    assert centroids["Parzen"] > real["Parzen"] and real.keys() == noise.keys()
+    assert real["classes"] == 10 and real["Parzen error"] > 0
     for name, value in noise.items():
         assert re.search(rf"^{name} +{re.escape(f'{value:.4g}')} ", process.stdout, re.M), name
     again = run("evaluate.py", "run", "--out", "again.json", cwd=digits_run)
     assert again.returncode == 0
-    assert json.loads((digits_run / "again.json").read_text())["samples"] == noise
+    assert json.loads((digits_run / "again.json").read_text())["measures"]["samples"] == noise
 
 
 def test_evaluate_refuses_data_that_was_trained_on(digits_run, tmp_path):
@@ -458,40 +459,73 @@ def test_reproduce_goes_on_with_what_is_missing(tmp_path):
     process = run("reproduce.py", "mixtures", "--quick", "--jobs", 2, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     assert "16 runs, 0 done before" in process.stdout and not any(tmp_path.iterdir())
-    rows = re.findall(r"^\| (\w+ \w+) \| \S+ \| \S+ \| \S+ \| \d+ \|$", process.stdout, re.M)
+    rows = re.findall(r"^\| (\w+, \w+) (?:\| \S+ ){4}\| \d+ \|$", process.stdout, re.M)
     assert len(set(rows)) == 16                         # ring and grid, eight games
     import reproduce
     assert len(reproduce.mixtures("out", [], False)) == 5 * 16
-    commands = {key[:1] + (seed,): command for key, command in
-                reproduce.mixtures("out", [], True).items() for seed in (1, 2, 3)}
+    commands = reproduce.mixtures(str(tmp_path / "out"), [], True)
     args = types.SimpleNamespace(table="mixtures", out=str(tmp_path / "out"), data=None, quick=True,
                                  jobs=1, results=str(tmp_path / "results.jsonl"))
     few = dict(list(commands.items())[:3])
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(reproduce.TABLES, "mixtures",
-                      (lambda *args: few, lambda outputs, _: {"x": 1}))
+                      (lambda *args: few, lambda name, *_: {name: {"x": 1}}))
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.chdir(tmp_path)
         for count in (3, 0):
             reproduce.complete(args)
             before = reproduce.read_results(args.results)
             assert len(before) == 3 and all(line["x"] == 1 for line in before)
-        kept = [line for line in before if line["seed"] != 2]
+        kept = [line for line in before if line["run"] != "ring, gan"]
         (tmp_path / "results.jsonl").write_text("".join(json.dumps(k) + "\n" for k in kept))
         reproduce.complete(args)
         after = reproduce.read_results(args.results)
-        assert after[:2] == kept and after[2]["seed"] == 2
+        assert after[:2] == kept and after[2]["run"] == "ring, gan"
     (tmp_path / "results.jsonl").write_text("{")
     line = refusal("reproduce.py", "mixtures", "--show", "--results", "results.jsonl", cwd=tmp_path)
     assert "results.jsonl is no file of results" in line
 
 
-@pytest.mark.parametrize("table, count", [("parzen", 1), ("mnist", 6)])
-def test_reproduce_quick(table, count, tmp_path):
+def test_reproduce_adds_the_parts_of_a_run_that_was_cut_off(tmp_path, monkeypatch):
+    """A command that fails leaves its seconds behind, and what follows it is not counted."""
+    import reproduce
+    monkeypatch.setattr(reproduce, "HERE", str(tmp_path))
+    (tmp_path / "work.py").write_text("import sys, time\nwhile time.process_time() < 0.3: pass\n"
+                                      "print('done')\nsys.exit(int(sys.argv[1]))\n")
+    clock = str(tmp_path / "clock")
+    with pytest.raises(UserError, match="work.py 3 has ended with 3"):
+        reproduce.measured([["work.py", "3"]], clock)
+    outputs, seconds = reproduce.measured([["work.py", "0"], ["work.py", "0"]], clock)
+    assert outputs == ["done\n"] * 2
+    # two parts of .3 s, each a little more for Python's start; three would be .9
+    assert 0.6 <= seconds < 0.85
+
+
+def test_reproduce_shows_mean_and_every_seed():
+    import reproduce
+    line = {"table": "mixtures", "run": "grid, r1", "row": "grid, r1", "machine": "a PC",
+            "numpy": "2.0", "date": "2026-01-01", "command": []}
+    lines = [{**line, "seed": 2, "modes": 24, "HQ %": 90.0, "seconds": 70},
+             {**line, "seed": 1, "modes": 25, "HQ %": 90.0, "seconds": 60},
+             {**line, "run": "ring, gan", "row": "ring, gan", "seed": 1, "modes": 8, "HQ %": 90.0,
+              "seconds": 50}]
+    head, _, *rows = reproduce.shown("mixtures", lines).splitlines()
+    assert head == "| | modes | HQ % | seeds | seconds |"
+    assert rows[0] == "| ring, GAN in Lin et al. 2018 | 6.3 | 98.2 | published | |"
+    assert rows[-4:-2] == ["| ring, gan | 8 | 90 | 1 | 50 |",
+                           "| grid, r1 | 24.5 (25, 24) | 90 | 1, 2 | 70 |"]
+    assert "a PC" in rows[-1] and "2026-01-01" in rows[-1]
+
+
+@pytest.mark.parametrize("table, count, rows", [("parzen", 1, 2), ("mnist", 6, 7),
+                                                ("theory", 2, 15)])
+def test_reproduce_quick(table, count, rows, tmp_path):
+    """mnist and parzen have a row for training images; theory one for each thing it says."""
     process = run("reproduce.py", table, "--quick", "--jobs", 2, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
-    rows = re.findall(r"^\| [\w -]+(?: \| -?\d\S*)+ \|$", process.stdout, re.M)
-    assert len(rows) == count and not any(tmp_path.iterdir())
+    assert f"{count} runs, 0 done before" in process.stdout and not any(tmp_path.iterdir())
+    found = re.findall(r"^\| (\w.*?) \| -?[\d.]+.* \| [01] \| \d* \|$", process.stdout, re.M)
+    assert len(set(found)) == len(found) == rows, process.stdout
 
 
 def test_classifier_dry_run(tmp_path):

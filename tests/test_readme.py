@@ -67,6 +67,16 @@ def test_pictures_are_there_and_small():
 
 
 @pytest.mark.host
+def test_tables_are_those_of_the_results_file(monkeypatch):
+    """Whoever runs `reproduce.py TABLE --show` sees what the README says."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    import reproduce
+    lines = reproduce.read_results(ROOT / "examples" / "results.jsonl")
+    for table in {line["table"] for line in lines}:
+        assert reproduce.shown(table, lines) in README, f"{table} is another"
+
+
+@pytest.mark.host
 def test_every_file_is_in_the_reading_order():
     listed = " ".join(cell for row in rows("| file |") for cell in row[:1])
     for path in [*(ROOT / "tinygan").glob("**/*.py"), *(ROOT / "examples").glob("*.py")]:

@@ -320,6 +320,16 @@ def _stopped_by_signals():
             signal.signal(number, handler)
 
 
+def processor():
+    """The name of this machine's processor."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            return next(line.split(":")[1].strip() for line in file
+                        if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
 def main(script):
     """Run `script()`; what the user can mend is told in one line on stderr, with exit status 1."""
     try:
