@@ -177,9 +177,10 @@ def lines_of(args, key, commands):
     name, seed = key
     outputs, seconds = measured(
         commands, os.path.join(args.out, f"{args.table}-{name}-{seed}.seconds"))
-    told = make("runs/reproduce", [], args.quick).get(key, commands)    # nobody else's folders
+    told = make("runs/reproduce", [], args.quick)[key]      # as anyone would type them
     return [{"table": args.table, "run": name, "row": row, "seed": seed, **values,
-             "seconds": round(seconds), "command": [" ".join(command) for command in told],
+             **({"seconds": round(seconds)} if row.startswith(name) else {}),
+             "command": [" ".join(command) for command in told],
              "date": datetime.date.today().isoformat(), "machine": run.processor(),
              "numpy": np.__version__}
             for row, values in figures(name, commands, outputs).items()]
@@ -207,21 +208,25 @@ def shown(table, lines):
     lines = [line for line in lines if line["table"] == table]
     if not lines:
         return "nothing has been run yet"
-    order = [run for run, _ in TABLES[table][0]("", [], False)]
+    order = [name for name, _ in TABLES[table][0]("", [], False)]
     lines.sort(key=lambda line: (order.index(line["run"]), line["seed"]))
-    figures = [name for name in lines[0] if name not in KNOWN]
-    text = [f"| | {' | '.join(figures)} | seeds | seconds |", f"{'|---' * (len(figures) + 3)}|"]
-    text += [f"| {row} | {' | '.join(_cell([of[name]] if name in of else []) for name in figures)} "
-             "| published | |" for row, of in PUBLISHED.get(table, {}).items()]
-    for row in dict.fromkeys(line["row"] for line in lines):
-        mine = list({line["seed"]: line for line in lines if line["row"] == row}.values())
-        cells = [_cell([line[name] for line in mine]) for name in figures]
-        cells += [", ".join(str(line["seed"]) for line in mine),
-                  str(max(line["seconds"] for line in mine)) if row == mine[0]["run"] else ""]
-        text.append(f"| {row} | {' | '.join(cells)} |")
-    of = lambda name: ", ".join(sorted({line[name] for line in lines}))
-    return "\n".join([*text, "", f"`python examples/reproduce.py {table}`; seconds on one core of "
-                      f"an {of('machine')}, at most; numpy {of('numpy')}, {of('date')}."])
+    rows = {row: {figure: [value] for figure, value in figures.items()}
+            for row, figures in PUBLISHED.get(table, {}).items()}
+    for line in lines:
+        row = rows.setdefault(line["row"], {})
+        if line["seed"] in row.get("seed", []):     # training images come with each run
+            continue
+        for figure, value in line.items():
+            row.setdefault(figure, []).append(value)
+    figures = [figure for figure in lines[0] if figure not in KNOWN]
+    if any("seconds" in row for row in rows.values()):
+        figures.append("seconds")
+    text = [f"| | {' | '.join(figures)} |", f"{'|---' * (len(figures) + 1)}|"]
+    text += [f"| {name} | {' | '.join(_cell(row.get(figure, [])) for figure in figures)} |"
+             for name, row in rows.items()]
+    of = lambda name: ", ".join(sorted({str(line[name]) for line in lines}))
+    return "\n".join([*text, "", f"`python examples/reproduce.py {table}`: seeds {of('seed')}; one "
+                      f"core of an {of('machine')}, numpy {of('numpy')}, {of('date')}."])
 
 
 def _cell(values):
@@ -274,7 +279,7 @@ def complete(args):
                 count += 1
                 left = (time.monotonic() - begin) / count * (len(runs) - count)
                 print(f"{count}/{len(runs)}  {left / 60:.0f} min left  {lines[-1]['run']} "
-                      f"seed {lines[-1]['seed']}  {lines[-1]['seconds']} s", flush=True)
+                      f"seed {lines[-1]['seed']}", flush=True)
         finally:
             for future in futures:
                 future.cancel()
