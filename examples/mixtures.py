@@ -33,9 +33,10 @@ GAMES = {       # for modes of standard deviation std
     "hinge": lambda G, D, std: Hinge(G, D, Z),
     "rsgan": lambda G, D, std: RSGAN(G, D, Z),
     "ragan": lambda G, D, std: RaGAN(G, D, Z),
-    "wgan": lambda G, D, std: WGAN(G, D, Z, c=0.1),             # not tuned
-    "wgan_gp": lambda G, D, std: WGANGP(G, D, Z, lam=0.1),      # gan_toy.py's, not tuned
-    "sngan": lambda G, D, std: SNGAN(G, normalised(D), Z, n_dis=1),
+    "wgan": lambda G, D, std: WGAN(G, D, Z, c=0.1),             # of .03, .1 and .3
+    "wgan_gp": lambda G, D, std: WGANGP(G, D, Z, lam=0.1),      # as gan_toy.py has it
+    # with D's slopes up to 1 it covers far fewer modes of the grid
+    "sngan": lambda G, D, std: SNGAN(G, nn.Sequential(*normalised(D).layers, Scale(5.0)), Z),
     "r1": lambda G, D, std: R1(G, D, Z, gamma=8 * std ** 2),    # D's slopes go as 1 / std
 }
 MIXTURES = {"ring": (mixtures.ring, 1.0), "grid": (mixtures.grid, 2.828)}   # and their scales

@@ -81,7 +81,7 @@ def mixtures(out, data, quick):
     return {(f"{mixture}, {game}", seed): [
         ["mixtures.py", "--mixture", mixture, "--game", game, "--seeds", str(seed), *steps,
          "--resume", "--out", os.path.join(out, "mixtures")]]
-        for mixture in ("ring", "grid") for game in GAMES for seed in _seeds("mixtures", quick)}
+        for seed in _seeds("mixtures", quick) for mixture in ("ring", "grid") for game in GAMES}
 
 
 def coverage(name, commands, outputs):
@@ -96,7 +96,7 @@ def mnist(out, data, quick):
     return {(run, seed): _run_and_measure(
         [*command.split(), "--average", "0.99", *quickly, "--seed", str(seed), *data],
         os.path.join(out, f"{run}-{seed}"))
-        for run, command in MNIST.items() for seed in _seeds("mnist", quick)}
+        for seed in _seeds("mnist", quick) for run, command in MNIST.items()}
 
 
 def quality(name, commands, outputs):
@@ -208,7 +208,7 @@ def shown(table, lines):
     lines = [line for line in lines if line["table"] == table]
     if not lines:
         return "nothing has been run yet"
-    order = [name for name, _ in TABLES[table][0]("", [], False)]
+    order = [name for name, _ in TABLES[table][0]("", [], quick=False)]
     lines.sort(key=lambda line: (order.index(line["run"]), line["seed"]))
     rows = {row: {figure: [value] for figure, value in figures.items()}
             for row, figures in PUBLISHED.get(table, {}).items()}
