@@ -1,16 +1,30 @@
-"""Metrics against slow obvious versions and closed forms."""
+"""The metrics against slow obvious versions, closed forms, and what they promise."""
 
+import itertools
 import math
+import pathlib
+import sys
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 
 from tinygan import backend
+from tinygan.backend import Random, UserError
 from tinygan.data import mixtures
-from tinygan.metrics import coverage, nearest
+from tinygan.metrics import (class_shares, classifier, classifier_score, coverage, frechet, kid,
+                             nearest, parzen, precision_recall, two_sample)
+from tinygan.metrics.frechet import frechet_gaussians
+from tinygan.metrics.mmd import cubic, mmd2
+from tinygan.metrics.parzen import SIGMAS, centroids, log_likelihood
 
-from helpers import error_of
+from helpers import error_of, normal
 
+sys.path.append(str(pathlib.Path(__file__).parent.parent / "examples"))
+import theory
+
+
+# Mode coverage
 
 def slowly(points, mixture):
     """Modes, share and reverse KL, point by point."""
@@ -154,3 +168,276 @@ def test_nearest_refuses():
     for shape in (0, 1, 4, 4), (5, 1, 4, 5), (5, 4, 4), (5, 3, 4, 4):
         message = error_of(nearest, samples, backend.xp.zeros(shape, "float32"))
         assert str(shape) in message and "(3, 1, 4, 4)" in message
+
+
+def device(array):
+    return backend.xp.asarray(np.float32(array))
+
+
+# Parzen windows
+
+def test_log_likelihood_is_its_definition():
+    """The sum of N densities, point by point and centre by centre; float32 inputs are exact in
+    float64, where the expanded square loses a few of sixteen digits."""
+    x, s, sigmas = np.float32(normal(7, 2, 3)), np.float32(normal(5, 2, 3, seed=1)), (0.6, 1.1)
+    expected = np.empty((2, 7))
+    for (i, sigma), (j, point) in itertools.product(enumerate(sigmas), enumerate(x.astype(float))):
+        densities = [math.exp(-((point - centre) ** 2).sum() / (2 * sigma ** 2))
+                     / (sigma * math.sqrt(2 * math.pi)) ** 6 for centre in s.astype(float)]
+        expected[i, j] = math.log(sum(densities) / 5)
+    for piece in (3, 500):
+        found = log_likelihood(device(x), device(s), sigmas, piece)
+        np.testing.assert_allclose(found, expected, rtol=1e-11)
+
+
+@pytest.mark.numpy_only("arithmetic of the host")
+def test_log_likelihood_neither_underflows_nor_overflows():
+    """Far away it is the centre's: -|x - s|^2 / 2 sigma^2 - d log(sigma sqrt(2 pi))."""
+    (far,) = log_likelihood(np.full((1, 784), 1.0), np.zeros((2, 784)), [0.1])
+    expected = -784 / 0.02 - 784 * math.log(0.1 * math.sqrt(2 * math.pi))
+    assert far[0] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.numpy_only("arithmetic of the host")
+def test_parzen_of_a_gaussian_has_its_entropy():
+    """Of 2-D points of N(0, I), windows on 20,000 of them: the mean log-likelihood is that of
+    N(0, (1 + sigma^2) I), -log(2 pi s) - 1 / s with s = 1 + sigma^2, but for the centres being a
+    sample (.02: it is below by half the effective number of parameters over 20,000)."""
+    points = normal(22_000, 2)
+    found = parzen(points[:20_000], points[20_000:21_000], points[21_000:], sigmas=[0.2, 0.02, 3.0])
+    assert found.sigma == 0.2
+    s = 1 + 0.2 ** 2
+    # its own error, that of 1,000 points, four times
+    assert abs(found.mean - (-math.log(2 * math.pi * s) - 1 / s)) < 4 * found.error + 0.02
+    (ll,) = log_likelihood(points[21_000:], points[:20_000], [0.2])
+    assert found.error == pytest.approx(ll.std() / math.sqrt(1000))
+
+
+def test_the_original_widths():
+    np.testing.assert_allclose(SIGMAS, [10 ** (-1 + i / 9) for i in range(10)], rtol=1e-12)
+
+
+# Frechet distance
+
+@pytest.mark.numpy_only("arithmetic of the host")
+def test_frechet_of_gaussians_that_are_known():
+    """Closed forms: covariances that commute give sum (sqrt l_i - sqrt m_i)^2; in one dimension
+    (mu - nu)^2 + (s - t)^2; and a rotation of everything changes nothing, but for the square root
+    of the rounding of an eigenvalue that is 0."""
+    a, b = np.array([4.0, 1.0, 0.25]), np.array([1.0, 9.0, 0.0])
+    mu, nu = np.array([1.0, 2.0, 3.0]), np.array([1.0, 0.0, 3.0])
+    expected = 4 + ((np.sqrt(a) - np.sqrt(b)) ** 2).sum()
+    assert frechet_gaussians(mu, np.diag(a), nu, np.diag(b)) == pytest.approx(expected)
+    q, _ = np.linalg.qr(normal(3, 3))
+    turned = frechet_gaussians(q @ mu, q * a @ q.T, q @ nu, q * b @ q.T)
+    assert turned == pytest.approx(expected, rel=1e-7)
+    assert frechet_gaussians([1.0], [[4.0]], [3.0], [[9.0]]) == pytest.approx(5.0)
+
+
+@pytest.mark.numpy_only("arithmetic of the host")
+def test_frechet_against_the_square_root_of_the_product():
+    """(C_1 C_2)^(1/2) by the eigenvalues of the product, which a full rank allows."""
+    c, d = (w @ w.T for w in (normal(6, 9), normal(6, 9, seed=1)))
+    root = np.sqrt(np.linalg.eigvals(c @ d).real).sum()
+    expected = np.trace(c) + np.trace(d) - 2 * root
+    assert frechet_gaussians(np.zeros(6), c, np.zeros(6), d) == pytest.approx(expected)
+
+
+@pytest.mark.numpy_only("arithmetic of the host")
+def test_frechet_of_singular_covariances_is_exact():
+    """Of rank 2 in 60 dimensions, and of one with itself: 0 to the rounding of the traces."""
+    w = normal(60, 2)
+    c = w @ w.T
+    assert abs(frechet_gaussians(np.zeros(60), c, np.zeros(60), c)) < 1e-12 * np.trace(c)
+    # twice as wide: (2 - 1)^2 of each singular value
+    assert frechet_gaussians(np.zeros(60), c, np.zeros(60), 4 * c) == pytest.approx(
+        np.trace(c), rel=1e-12)
+    zero = np.zeros((60, 60))
+    assert frechet_gaussians(np.zeros(60), c, np.zeros(60), zero) == pytest.approx(
+        np.trace(c), rel=1e-12)
+
+
+def test_frechet_of_features_takes_their_means_and_covariances():
+    """numpy's cov, over n - 1: features that are moved and stretched by 2 are as far away as they
+    were moved, and tr C. To rounding also if they lie in a plane, or there are few of them."""
+    x = np.float32(normal(50, 4))
+    found = frechet(device(x), device(2 * x + 3 - x.mean(0)))
+    c = np.cov(x.astype(float), rowvar=False)
+    mean = x.mean(0)
+    expected = ((2 * mean + 3 - mean - mean) ** 2).sum() + np.trace(c)
+    assert found == pytest.approx(expected, rel=1e-5)       # float32 features
+    for few in (normal(50, 2) @ normal(2, 30, seed=1), normal(3, 30)):
+        assert frechet(few, few + 1) == pytest.approx(30, rel=1e-12)
+        assert frechet(few, few[::-1]) == pytest.approx(0, abs=1e-12 * (few ** 2).sum())
+
+
+# MMD and KID
+
+@pytest.mark.numpy_only("arithmetic of the host")
+def test_mmd_is_its_definition():
+    x, y = normal(5, 3), normal(4, 3, seed=1)
+
+    def k(a, b):
+        return (a @ b / 3 + 1) ** 3
+    expected = (np.mean([k(x[i], x[j]) for i in range(5) for j in range(5) if i != j])
+                + np.mean([k(y[i], y[j]) for i in range(4) for j in range(4) if i != j])
+                - 2 * np.mean([k(a, b) for a in x for b in y]))
+    assert mmd2(x, y) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.numpy_only("arithmetic of the host")
+def test_mmd_is_unbiased():
+    """Its mean over 2,000 pairs of samples: 0 for one distribution, and for the linear kernel
+    |mu - nu|^2; both within four standard errors."""
+    random = np.random.default_rng(0)
+
+    def mean_of(shift, kernel):
+        values = [mmd2(random.normal(size=(6, 2)), random.normal(size=(5, 2)) + shift, kernel)
+                  for _ in range(2000)]
+        return np.mean(values), np.std(values) / math.sqrt(2000)
+    mean, error = mean_of(0.0, cubic)
+    assert abs(mean) < 4 * error
+    mean, error = mean_of(1.5, lambda x, y: x @ y.T)
+    assert abs(mean - 2 * 1.5 ** 2) < 4 * error
+
+
+def test_kid_draws_subsets():
+    """Of features fewer than a subset it is mmd2 of all, without spread; else it varies around."""
+    x, y = device(normal(40, 3)), device(normal(40, 3, seed=1) + 0.5)
+    whole = mmd2(x, y)
+    assert kid(x, y, Random(0), subsets=3) == pytest.approx((whole, 0.0), abs=1e-9)
+    mean, spread = kid(x, y, Random(0), subsets=200, size=20)
+    # far beyond the rounding by which all features in another order differ
+    assert spread > 1e-3 * abs(whole) and abs(mean - whole) < 4 * spread / math.sqrt(200) + 1e-9
+    assert kid(x, y, Random(0), subsets=5, size=20) == kid(x, y, Random(0), 5, 20)
+
+
+# Precision and recall
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_precision_and_recall_are_their_definition(k):
+    """Point by point; in float64, where a point at the very edge is not to be expected."""
+    real, fake = np.float32(normal(30, 2)), np.float32(0.7 * normal(20, 2, seed=1) + 0.4)
+
+    def share(points, members):
+        inside = 0
+        for p in points.astype(float):
+            for m in members.astype(float):
+                radius = sorted(np.linalg.norm(members - m, axis=1))[k]
+                if np.linalg.norm(p - m) <= radius:
+                    inside += 1
+                    break
+        return inside / len(points)
+    assert precision_recall(device(real), device(fake), k) == (
+        share(fake, real), share(real, fake))
+    assert 0.3 < share(fake, real) < 1 and 0.3 < share(real, fake) < 1
+
+
+def test_precision_and_recall_tell_collapse_from_noise():
+    """A tight cluster within the data is precise and recalls little; noise around it the reverse;
+    far away both are 0, and of the same points both 1."""
+    real = normal(300, 2)
+    precision, recall = precision_recall(device(real), device(0.05 * normal(300, 2)))
+    assert precision > 0.95 and recall < 0.1
+    precision, recall = precision_recall(device(real), device(6 * normal(300, 2)))
+    assert precision < 0.3 and recall > 0.9
+    assert precision_recall(device(real), device(real + 100)) == (0, 0)
+    assert precision_recall(device(real), device(real)) == (1, 1)
+
+
+# Two-sample test
+
+def test_two_samples_of_one_distribution_and_of_two():
+    x, y = normal(400, 3), normal(400, 3, seed=1)
+    same, other = (two_sample(device(x), device(y + shift), Random(0), steps=60)
+                   for shift in (0.0, [2.0, 0, 0]))
+    assert same.p > 0.01 and other.p < 1e-10
+    # the best accuracy there is: Phi(|mu - nu| / 2) = Phi(1) = .841, to four standard errors
+    assert other.accuracy == pytest.approx(0.841, abs=4 * math.sqrt(0.841 * 0.159 / 400))
+    assert other.low < other.accuracy < other.high
+    assert other.high - other.low == pytest.approx(
+        2 * 1.96 * math.sqrt(other.accuracy * (1 - other.accuracy) / 400))
+    for result in (same, other):        # of 400 held out the accuracy has standard deviation 1/40
+        assert result.p == pytest.approx(1 - NormalDist(0.5, 1 / 40).cdf(result.accuracy), abs=1e-9)
+    again = two_sample(device(x), device(y), Random(0), steps=60)
+    assert again == same
+
+
+def test_two_sample_test_does_not_count_what_it_has_learnt_by_heart():
+    """Of 40 points in 20 dimensions such a network knows each by its label in the end; of those
+    held out it knows nothing. Three standard deviations, of 40, about 1/2."""
+    x, y = normal(40, 20), normal(40, 20, seed=1)
+    found = two_sample(device(x), device(y), Random(0), hidden=64, steps=300)
+    assert abs(found.accuracy - 0.5) < 3 / math.sqrt(4 * 40)
+
+
+@pytest.mark.numpy_only("500 runs that would show the same")
+def test_two_sample_test_has_its_nominal_level():
+    """Of 500 pairs of samples of one distribution it rejects a twentieth at p <= .05: the number
+    that do is binomial, 25 +- 4.9, and lies within three of those; the accuracy, of n = 100 held
+    out, has mean 1/2 and variance 1 / 4n, each to four standard errors."""
+    results = theory.two_sample_results(500)
+    rejected = sum(result.p <= 0.05 for result in results)
+    assert abs(rejected - 25) <= 3 * 4.9
+    accuracies = np.array([result.accuracy for result in results])
+    assert abs(accuracies.mean() - 0.5) < 4 * 0.05 / math.sqrt(500)
+    assert abs(accuracies.var() / (0.25 / 100) - 1) < 4 * math.sqrt(2 / 500)
+
+
+def test_two_sample_test_needs_some():
+    assert "at least 4" in error_of(two_sample, normal(3, 2), normal(9, 2), Random(0))
+
+
+# The classifier and its score
+
+@pytest.mark.numpy_only("arithmetic of the host")
+def test_classifier_score_in_the_cases_that_are_known():
+    """1 where the classes do not depend on the sample, the number of classes where each is certain
+    and all are as frequent, and exp of the entropy of their frequencies where each is certain."""
+    assert classifier_score(np.full((9, 10), 0.1)) == pytest.approx(1)
+    assert classifier_score(np.tile(np.eye(10), (3, 1))) == pytest.approx(10)
+    p = np.eye(3)[[0, 0, 0, 1]]
+    assert classifier_score(p) == pytest.approx(
+        math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25)))
+    assert list(class_shares(p)) == [0.75, 0.25, 0]
+
+
+def test_see_gives_features_and_probabilities():
+    """In pieces as in one, bytes as floats; the last layer of the features gives the logits."""
+    net = classifier.network().eval()
+    images = np.random.default_rng(0).integers(256, size=(7, 1, 28, 28), dtype=np.uint8)
+    seen = classifier.see(net, images)
+    assert seen.features.shape == (7, 128) and (seen.features >= 0).all()
+    np.testing.assert_allclose(seen.p.sum(1), 1, rtol=1e-5)
+    w, b = net.layers[-1].weight.numpy(), net.layers[-1].bias.numpy()
+    logits = seen.features @ w.T + b
+    np.testing.assert_allclose(np.log(seen.p), logits - np.log(np.exp(logits).sum(1))[:, None],
+                               atol=1e-4)           # float32, sums of 128
+    for other in (classifier.see(net, images, piece=3),
+                  classifier.see(net, device(images / 255.0))):
+        np.testing.assert_allclose(other.features, seen.features, atol=1e-4)
+    with pytest.raises(UserError, match="28x28"):
+        classifier.see(net, images[:, :, :27])
+
+
+def test_the_weights_that_come_with_tinygan_know_digits():
+    """Of the bundled images, most of which they were trained on, nearly all."""
+    from tinygan.data import mnist
+    valid = mnist.load_sample().valid
+    net = classifier.trained()
+    right = (classifier.see(net, valid.images).p.argmax(1) == valid.labels).mean()
+    assert right >= 0.99
+    assert classifier.WEIGHTS.stat().st_size < 1_000_000
+
+
+@pytest.mark.numpy_only("arithmetic of the host")
+def test_centroids_are_the_means_of_their_clusters():
+    """Clusters that lie apart, found from any start that has one point in each; and a fixed point
+    of the algorithm: each centre is the mean of the points nearest to it."""
+    points = np.concatenate([0.1 * normal(40, 2, 1, seed=i) + 10 * i for i in range(4)])
+    found = centroids(points, 12, Random(0), iterations=50)
+    nearest_to = ((points[:, None] - found) ** 2).sum((2, 3)).argmin(1)
+    for j in set(nearest_to):
+        mean = points[nearest_to == j].mean(0)
+        np.testing.assert_allclose(found[j], mean, atol=1e-5)       # float32, numbers up to 30
+    assert found.shape == (12, 2, 1)

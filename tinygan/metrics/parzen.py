@@ -32,18 +32,18 @@ def parzen(samples, valid, test, sigmas=SIGMAS):
     of k-means clusters score above the training images themselves (Theis et al. 2016), as do
     samples that are smooth averages.
     """
-    widths = [log_likelihood(valid, samples, sigma).mean() for sigma in sigmas]
-    sigma = sigmas[int(np.argmax(widths))]
-    ll = log_likelihood(test, samples, sigma)
+    sigma = sigmas[log_likelihood(valid, samples, sigmas).mean(1).argmax()]
+    (ll,) = log_likelihood(test, samples, [sigma])
     return Parzen(float(ll.mean()), float(ll.std() / math.sqrt(len(ll))), float(sigma))
 
 
-def log_likelihood(points, centres, sigma, piece=500):
-    """log p of each point x (n, ...) for p = 1/N sum_i N(s_i, sigma^2 I) with centres s_i (N, ...):
+def log_likelihood(points, centres, sigmas, piece=500):
+    """log p of each point x (n, ...) for p = 1/N sum_i N(s_i, sigma^2 I) with centres s_i (N, ...),
+    for each of `sigmas` (k,):
 
         log 1/N sum_i exp(-|x - s_i|^2 / 2 sigma^2) - d log(sigma sqrt(2 pi))
 
-    in float64, a host array (n,). The largest exponent is taken out of the sum, which would else
+    in float64, a host array (k, n). The largest exponent is taken out of the sum, which would else
     underflow.
     """
     xp, s = backend.xp, flat(centres)
@@ -51,11 +51,14 @@ def log_likelihood(points, centres, sigma, piece=500):
     for start in range(0, len(points), piece):
         x = flat(points[start:start + piece])
         # |x - s|^2 = |x|^2 + |s|^2 - 2 x.s, one product for all pairs
-        a = (x * x).sum(1)[:, None] + squares - 2 * backend.product(x, s.T)
-        a *= -1 / (2 * sigma ** 2)
-        top = a.max(1)
-        parts.append(top + xp.log(xp.exp(a - top[:, None]).mean(1)))
-    return backend.to_numpy(xp.concatenate(parts)) - d * math.log(sigma * math.sqrt(2 * math.pi))
+        distances = (x * x).sum(1)[:, None] + squares - 2 * backend.product(x, s.T)
+        least = distances.min(1)
+        distances -= least[:, None]
+        parts.append(xp.stack([
+            xp.log(xp.exp(distances * (-0.5 / sigma ** 2)).mean(1)) - least * (0.5 / sigma ** 2)
+            for sigma in sigmas]))
+    scale = [d * math.log(sigma * math.sqrt(2 * math.pi)) for sigma in sigmas]
+    return backend.to_numpy(xp.concatenate(parts, 1)) - np.array(scale)[:, None]
 
 
 def centroids(images, k, rng, iterations=5):
