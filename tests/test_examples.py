@@ -430,6 +430,17 @@ def test_evaluate_prints_a_table_and_keeps_it(digits_run):
     assert json.loads((digits_run / "again.json").read_text())["measures"]["samples"] == noise
 
 
+def test_evaluate_says_that_figures_are_the_samples(tmp_path):
+    process = run("dcgan_mnist.py", "--channels", 2, "--batch-size", 8, "--steps", 1, "--data",
+                  "sample", "--out", "run", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    process = run("evaluate.py", "run", "--dry-run", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    rows = re.findall(r"^(?:Frechet|KID|precision|Parzen|nearest) .*$", process.stdout, re.M)
+    assert len(rows) == 6 and all(row.endswith("on the bundled sample") for row in rows)
+    assert not (tmp_path / "run" / "evaluation.json").exists()
+
+
 def test_evaluate_refuses_data_that_was_trained_on(digits_run, tmp_path):
     """A test image that is among the training images, here since the file has all of them twice."""
     images = np.load(digits_run / "images.npz")["images"]
@@ -515,6 +526,15 @@ def test_reproduce_shows_mean_and_every_seed():
     assert rows[-4:-2] == ["| ring, gan | 8 | 90 | 50 |",
                            "| grid, r1 | 24.5 (25, 24) | 90 | 65 (60, 70) |"]
     assert "a PC" in rows[-1] and "2026-01-01" in rows[-1]
+
+
+def test_reproduce_says_that_figures_are_the_samples(tmp_path):
+    import reproduce
+    table = {"data": mnist.load_sample().source,
+             "measures": {"samples": {"Parzen": 1.0, "Parzen error": 0.5}}}
+    (tmp_path / "evaluation.json").write_text(json.dumps(table))
+    assert reproduce.likelihood("Algorithm 1", [["evaluate.py", str(tmp_path)]], []) == {
+        "Algorithm 1, of the bundled sample": {"nats": "1.0 +- 0.5"}}
 
 
 @pytest.mark.parametrize("table, count, rows", [("parzen", 1, 2), ("mnist", 6, 7),
