@@ -3,7 +3,7 @@
     python examples/reproduce.py theory                 what can be calculated: seconds
     python examples/reproduce.py mixtures --jobs 2      ring and grid, eight games: two hours
     python examples/reproduce.py mnist --jobs 2         six games on digits: an hour and a half
-    python examples/reproduce.py parzen                 Algorithm 1 as published: two hours
+    python examples/reproduce.py parzen                 Algorithm 1 as published: seven hours
     python examples/reproduce.py mixtures --show        the table of what has been run so far
     python examples/reproduce.py mixtures --quick       one seed of all, in seconds, nothing kept
 
@@ -110,8 +110,8 @@ def quality(name, commands, outputs):
 
 
 def parzen(out, data, quick):
-    """The paper's networks and settings for 300 epochs, and the original protocol."""
-    length = ["--steps", "2", "--batch-size", "10"] if quick else ["--steps", "150000"]
+    """The paper's networks and settings for 1000 epochs, and the original protocol."""
+    length = ["--steps", "2", "--batch-size", "10"] if quick else ["--steps", "500000"]
     return {("Algorithm 1", seed): _run_and_measure(
         ["gan_mnist.py", "--paper", *length, "--seed", str(seed), *data],
         os.path.join(out, f"parzen-{seed}"), *([] if quick else ["--centroids"]))
