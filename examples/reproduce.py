@@ -186,6 +186,10 @@ def lines_of(args, key, commands):
             for row, values in figures(name, commands, outputs).items()]
 
 
+# what a line of results has beside its figures; the seconds are the run's own row's
+KNOWN = "table", "run", "row", "seed", "seconds", "command", "date", "machine", "numpy"
+
+
 def read_results(path):
     """The lines of the results file; none if there is none."""
     if not os.path.exists(path):
@@ -193,22 +197,19 @@ def read_results(path):
     try:
         with open(path) as file:
             lines = [json.loads(line) for line in file]
-        if not all({"table", "run", "row", "seed"} <= line.keys() for line in lines):
+        if not all(set(KNOWN) - {"seconds"} <= line.keys() for line in lines):
             raise ValueError
     except (ValueError, AttributeError):
         raise UserError(f"{path} is no file of results: give another by --results") from None
     return lines
 
 
-KNOWN = "table", "run", "row", "seed", "seconds", "command", "date", "machine", "numpy"
-
-
 def shown(table, lines):
     """The table as README.md has it: for each row the mean and every seed, or what they share."""
-    lines = [line for line in lines if line["table"] == table]
+    order = [name for name, _ in TABLES[table][0]("", [], quick=False)]
+    lines = [line for line in lines if line["table"] == table and line["run"] in order]
     if not lines:
         return "nothing has been run yet"
-    order = [name for name, _ in TABLES[table][0]("", [], quick=False)]
     lines.sort(key=lambda line: (order.index(line["run"]), line["seed"]))
     rows = {row: {figure: [value] for figure, value in figures.items()}
             for row, figures in PUBLISHED.get(table, {}).items()}
