@@ -214,11 +214,8 @@ def shown(table, lines):
     rows = {row: {figure: [value] for figure, value in figures.items()}
             for row, figures in PUBLISHED.get(table, {}).items()}
     for line in lines:
-        row = rows.setdefault(line["row"], {})
-        if line["seed"] in row.get("seed", []):     # training images come with each run
-            continue
         for figure, value in line.items():
-            row.setdefault(figure, []).append(value)
+            rows.setdefault(line["row"], {}).setdefault(figure, []).append(value)
     figures = [figure for figure in lines[0] if figure not in KNOWN]
     if any("seconds" in row for row in rows.values()):
         figures.append("seconds")
