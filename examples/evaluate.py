@@ -130,8 +130,8 @@ def main():
         k = min(n, len(data.train.images))
         centres = centroids(as_floats(data.train.images), k, backend.Random(args.seed))
         found["k-means centroids"] = likelihood(centres, data)
-        print(f"Parzen of {k} k-means centroids: {found['k-means centroids']['Parzen']:.4g}: the "
-              f"score does not rank above real images{sample}")
+        print(f"Parzen of {k} k-means centroids: {found['k-means centroids']['Parzen']:.4g}; so a "
+              f"score above that of real images means nothing{sample}")
     if args.dry_run:
         print("dry run: all done once, nothing kept")
         return

@@ -2,21 +2,23 @@
 
     python examples/reproduce.py theory                 what can be calculated: seconds
     python examples/reproduce.py mixtures --jobs 2      ring and grid, eight games: two hours
-    python examples/reproduce.py mnist --jobs 2         six games on digits: an hour and a half
-    python examples/reproduce.py parzen                 Algorithm 1 as published: seven hours
+    python examples/reproduce.py mnist --jobs 2         six examples on digits: an hour and a half
+    python examples/reproduce.py parzen                 the paper's networks: seven hours
     python examples/reproduce.py mixtures --show        the table of what has been run so far
     python examples/reproduce.py mixtures --quick       one seed of all, in seconds, nothing kept
 
 A table is a list of runs, each some commands of other examples, on one thread, whose figures become
 lines of --results: with the commands, the time on a core that they took, machine and date. Whoever
 starts the same command again goes on where it was cut off, with the runs that have no lines yet,
-and the one that had begun from its last checkpoint. README.md has the tables as --show prints them.
+and the one that had begun from its last checkpoint. Lines of commands that have changed since do
+not count. README.md has the tables that have been run, as --show prints them.
 """
 
 import argparse
 import concurrent.futures
 import datetime
 import json
+import math
 import os
 import re
 import subprocess
@@ -24,7 +26,7 @@ import sys
 import tempfile
 import time
 
-from tinygan import UserError, run
+from tinygan import UserError, data, run
 from tinygan.data.mnist import load_sample
 from tinygan.files import replaced
 
@@ -43,24 +45,25 @@ MNIST = {
     "SNGAN": "sngan_mnist.py --channels 16 --n-dis 1 --lr 1e-3 --steps 3600",
 }
 GAMES = "saturating", "gan", "lsgan", "wgan", "wgan_gp", "sngan", "ragan", "r1"
+DIGEST = "7881f167fae3a2c7"      # of MNIST's training images
 PUBLISHED = {       # {table: {row: {figure: value}}}
     "mixtures": {
-        "ring, GAN in Lin et al. 2018": {"modes": 6.3, "HQ %": 98.2, "reverse KL": 0.45},
-        "ring, PacGAN4, there": {"modes": 7.8, "HQ %": 95.9, "reverse KL": 0.07},
+        "ring, GAN (Lin et al. 2018)": {"modes": 6.3, "HQ %": 98.2, "reverse KL": 0.45},
+        "ring, PacGAN4 (Lin et al. 2018)": {"modes": 7.8, "HQ %": 95.9, "reverse KL": 0.07},
         "ring, VEEGAN (Srivastava et al. 2017)": {"modes": 8, "HQ %": 52.9},
-        "grid, GAN in Lin et al. 2018": {"modes": 17.3, "HQ %": 94.8, "reverse KL": 0.70},
-        "grid, PacGAN4, there": {"modes": 24.8, "HQ %": 93.6, "reverse KL": 0.04},
+        "grid, GAN (Lin et al. 2018)": {"modes": 17.3, "HQ %": 94.8, "reverse KL": 0.70},
+        "grid, PacGAN4 (Lin et al. 2018)": {"modes": 24.8, "HQ %": 93.6, "reverse KL": 0.04},
         "grid, VEEGAN (Srivastava et al. 2017)": {"modes": 24.6, "HQ %": 40},
     },
     "parzen": {"Goodfellow et al. 2014, table 1": {"nats": "225 +- 2"}},
 }
 
 
-def theory(out, data, quick):
+def theory(out, source, quick):
     """{(run, seed): commands}: what these two print."""
     quickly = ["--dry-run"] if quick else []
     return {("densities", 0): [["theory.py", *quickly]],
-            ("Dirac-GAN", 0): [["dirac.py", "--out", os.path.join(out, "dirac"), *quickly]]}
+            ("Dirac-GAN", 0): [["dirac.py", *quickly, "--out", os.path.join(out, "dirac")]]}
 
 
 def found(name, commands, outputs):
@@ -75,8 +78,8 @@ def found(name, commands, outputs):
     return rows
 
 
-def mixtures(out, data, quick):
-    """{(run, seed): commands}: equal numbers of discriminator steps, 3 minutes a run or less."""
+def mixtures(out, source, quick):
+    """{(run, seed): commands}: equal numbers of discriminator steps, about 3 minutes a run."""
     steps = ["--steps", "10", "--width", "8"] if quick else ["--steps", "24000"]
     return {(f"{mixture}, {game}", seed): [
         ["mixtures.py", "--mixture", mixture, "--game", game, "--seeds", str(seed), *steps,
@@ -90,11 +93,11 @@ def coverage(name, commands, outputs):
     return {name: {"modes": int(modes), "HQ %": float(quality), "reverse KL": float(kl)}}
 
 
-def mnist(out, data, quick):
-    """Six games, each with the average of G's weights, at an equal budget of time."""
+def mnist(out, source, quick):
+    """Six of the examples, with the average of G's weights, at an equal budget of time."""
     quickly = ["--steps", "1", "--batch-size", "8"] if quick else []
     return {(run, seed): _run_and_measure(
-        [*command.split(), "--average", "0.99", *quickly, "--seed", str(seed), *data],
+        [*command.split(), "--average", "0.99", *quickly, "--seed", str(seed), *source],
         os.path.join(out, f"{run}-{seed}"))
         for seed in _seeds("mnist", quick) for run, command in MNIST.items()}
 
@@ -109,11 +112,12 @@ def quality(name, commands, outputs):
             for row, table in rows.items()}
 
 
-def parzen(out, data, quick):
-    """The paper's networks and settings for 1000 epochs, and the original protocol."""
+def parzen(out, source, quick):
+    """The paper's networks and settings, as its code plays them, for 1000 epochs; and the original
+    protocol."""
     length = ["--steps", "2", "--batch-size", "10"] if quick else ["--steps", "500000"]
-    return {("Algorithm 1", seed): _run_and_measure(
-        ["gan_mnist.py", "--paper", *length, "--seed", str(seed), *data],
+    return {("Algorithm 1, simultaneous steps", seed): _run_and_measure(
+        ["gan_mnist.py", "--paper", *length, "--seed", str(seed), *source],
         os.path.join(out, f"parzen-{seed}"), *([] if quick else ["--centroids"]))
         for seed in _seeds("parzen", quick)}
 
@@ -136,8 +140,7 @@ def _evaluation(name, commands):
     """{row: measures} that evaluate.py has left: of the run's samples, and of real images."""
     with open(os.path.join(commands[-1][1], "evaluation.json")) as file:
         table = json.load(file)
-    where = ", of the bundled sample" if table["data"].startswith("the bundled sample") else ""
-    return {(name if row == "samples" else row) + where: measures
+    return {name if row == "samples" else row: measures
             for row, measures in table["measures"].items()}
 
 
@@ -147,7 +150,8 @@ TABLES = {"theory": (theory, found), "mixtures": (mixtures, coverage), "mnist": 
 
 def measured(commands, clock):
     """Run the commands; returns what each printed, and the seconds on a core that the first took,
-    together with those that the file `clock` holds of earlier parts of it."""
+    together with those that the file `clock` holds of earlier parts of it; nan if a part was killed
+    before it could say."""
     environment, outputs, seconds = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}, [], 0.0
     if os.path.exists(clock):
         with open(clock) as file:
@@ -155,39 +159,59 @@ def measured(commands, clock):
     for script, *flags in commands:
         if "--out" in flags and os.path.exists(os.path.join(flags[-1], "checkpoint.npz")):
             flags.append("--resume")
+        if not outputs:
+            _keep(clock, math.nan)
         process = subprocess.Popen([sys.executable, os.path.join(HERE, script), *flags],
                                    env=environment, stdout=subprocess.PIPE, text=True)
         with process.stdout:
             outputs.append(process.stdout.read())
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        code, took = _ended(process)
         if len(outputs) == 1:
-            seconds += usage.ru_utime + usage.ru_stime
-            with replaced(clock) as file:
-                file.write(f"{seconds}\n".encode())
-        if process.returncode != 0:
-            raise UserError(f"{' '.join([script, *flags])} has ended with {process.returncode}: "
-                            "see above; what is finished is kept")
+            seconds += took
+            _keep(clock, seconds)
+        if code != 0:
+            raise UserError(f"{' '.join([script, *flags])} has ended with {code}: see above")
     return outputs, seconds
 
 
-def lines_of(args, key, commands):
-    """The lines of --results that a run gives: one for each row of the table that it knows."""
-    make, figures = TABLES[args.table]
+def _keep(clock, seconds):
+    os.makedirs(os.path.dirname(clock), exist_ok=True)
+    with replaced(clock) as file:
+        file.write(f"{seconds}\n".encode())
+
+
+def _ended(process):
+    """(exit status, seconds on a core) of a process that is waited for."""
+    if not hasattr(os, "wait4"):        # Windows does not tell the time of one process
+        return process.wait(), math.nan
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, usage.ru_utime + usage.ru_stime
+
+
+def commands_now(table, quick):
+    """{(run, seed): the commands as anyone would type them}."""
+    return {key: [" ".join(command) for command in commands]
+            for key, commands in TABLES[table][0]("runs/reproduce", [], quick).items()}
+
+
+def lines_of(args, key, commands, of):
+    """The lines of --results that a run on data named `of` gives: one for each row of the table
+    that it knows something of."""
     name, seed = key
-    outputs, seconds = measured(
-        commands, os.path.join(args.out, f"{args.table}-{name}-{seed}.seconds"))
-    told = make("runs/reproduce", [], args.quick)[key]      # as anyone would type them
-    return [{"table": args.table, "run": name, "row": row, "seed": seed, **values,
-             **({"seconds": round(seconds)} if row.startswith(name) else {}),
-             "command": [" ".join(command) for command in told],
+    folder = commands[0][-1] if "--out" in commands[0] else args.out
+    outputs, seconds = measured(commands, os.path.join(folder, f"{name}-{seed}.seconds"))
+    where = "" if of in ("", "MNIST") else f", of {of}"
+    return [{"table": args.table, "run": name, "row": f"{row}{where}", "seed": seed, **values,
+             **({"seconds": round(seconds)} if row == name and seconds == seconds else {}),
+             "data": of, "command": commands_now(args.table, args.quick)[key],
              "date": datetime.date.today().isoformat(), "machine": run.processor(),
              "numpy": np.__version__}
-            for row, values in figures(name, commands, outputs).items()]
+            for row, values in TABLES[args.table][1](name, commands, outputs).items()]
 
 
 # what a line of results has beside its figures; the seconds are the run's own row's
-KNOWN = "table", "run", "row", "seed", "seconds", "command", "date", "machine", "numpy"
+KNOWN = ("table", "run", "row", "seed", "seconds", "data", "command", "date", "machine", "numpy")
 
 
 def read_results(path):
@@ -197,19 +221,22 @@ def read_results(path):
     try:
         with open(path) as file:
             lines = [json.loads(line) for line in file]
-        if not all(set(KNOWN) - {"seconds"} <= line.keys() for line in lines):
+        if not all(set(KNOWN) - {"seconds"} <= line.keys() and type(line["seed"]) is int
+                   for line in lines):
             raise ValueError
     except (ValueError, AttributeError):
         raise UserError(f"{path} is no file of results: give another by --results") from None
     return lines
 
 
-def shown(table, lines):
+def shown(table, lines, quick=False):
     """The table as README.md has it: for each row the mean and every seed, or what they share."""
-    order = [name for name, _ in TABLES[table][0]("", [], quick=False)]
-    lines = [line for line in lines if line["table"] == table and line["run"] in order]
+    now = commands_now(table, quick)
+    lines = [line for line in lines if line["table"] == table
+             and now.get((line["run"], line["seed"])) == line["command"]]
     if not lines:
         return "nothing has been run yet"
+    order = list(dict.fromkeys(name for name, _ in now))
     lines.sort(key=lambda line: (order.index(line["run"]), line["seed"]))
     rows = {row: {figure: [value] for figure, value in figures.items()}
             for row, figures in PUBLISHED.get(table, {}).items()}
@@ -223,15 +250,22 @@ def shown(table, lines):
     text += [f"| {name} | {' | '.join(_cell(row.get(figure, [])) for figure in figures)} |"
              for name, row in rows.items()]
     of = lambda name: ", ".join(sorted({str(line[name]) for line in lines}))
-    return "\n".join([*text, "", f"`python examples/reproduce.py {table}`: seeds {of('seed')}; one "
-                      f"core of an {of('machine')}, numpy {of('numpy')}, {of('date')}."])
+    done = len({(line["run"], line["seed"]) for line in lines})
+    runs = f"{done} of {len(now)} runs so far, " if done < len(now) else ""
+    return "\n".join([*text, "", f"`python examples/reproduce.py {table}`: {runs}seed "
+                      f"{of('seed')}, one core of an {of('machine')}, numpy {of('numpy')}, "
+                      f"{of('date')}."])
 
 
 def _cell(values):
     """One value, or the mean and each."""
-    text = [value if isinstance(value, str) else f"{value:.3g}" for value in values]
-    return text[0] if len(set(text)) == 1 else (
-        f"{np.mean(values):.3g} ({', '.join(text)})" if text else "")
+    text = [value if isinstance(value, str) else f"{value:.0f}" if abs(value) >= 100 else
+            f"{value:.3g}" for value in values]
+    if len(set(text)) < 2:
+        return "".join(text[:1])
+    every = ", ".join(text)
+    return every if any(isinstance(value, str) for value in values) else (
+        f"{np.mean(values):.3g} ({every})")
 
 
 def main():
@@ -254,33 +288,59 @@ def main():
             np.save(args.data, load_sample().train.images[:300])
         if not args.show:
             complete(args)
-        print(shown(args.table, read_results(args.results)))
+        print(shown(args.table, read_results(args.results), args.quick))
+
+
+def named(source):
+    """What the data is, for a row of a table; raises UserError if nothing here can measure it."""
+    loaded = data.load(source)
+    print(f"data: {loaded.source}")
+    if loaded.train.images.shape[1:] != (1, 28, 28):
+        raise UserError("the features that are compared are of grey images of 28x28 pixels: give "
+                        "MNIST by --data")
+    if loaded.place == "sample":
+        return "the bundled sample"
+    return "MNIST" if run.digest(loaded) == DIGEST else "other data"
 
 
 def complete(args):
     """All runs of the table that have no results yet."""
-    data = ["--data", args.data] if args.data else []
+    with open(args.results, "a"):       # now, not after hours
+        pass
+    of = named(args.data) if args.table in ("mnist", "parzen") else ""
+    now = commands_now(args.table, args.quick)
     done = {(line["run"], line["seed"]) for line in read_results(args.results)
-            if line["table"] == args.table}
+            if line["table"] == args.table and line["data"] == of
+            and now.get((line["run"], line["seed"])) == line["command"]}
+    source = ["--data", args.data] if args.data else []
     runs = {key: commands for key, commands in
-            TABLES[args.table][0](args.out, data, args.quick).items() if key not in done}
+            TABLES[args.table][0](args.out, source, args.quick).items() if key not in done}
     print(f"{len(runs)} runs, {len(done)} done before", flush=True)
-    os.makedirs(args.out, exist_ok=True)
-    begin, count = time.monotonic(), 0
+    begin, count, failed = time.monotonic(), 0, []
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        futures = [pool.submit(lines_of, args, *item) for item in runs.items()]
+        futures = {pool.submit(lines_of, args, *item, of): item[0] for item in runs.items()}
         try:
             for future in concurrent.futures.as_completed(futures):
-                lines = [*read_results(args.results), *future.result()]
-                with replaced(args.results) as file:
+                name, seed = futures[future]
+                try:
+                    lines = future.result()
+                except UserError as error:
+                    print(error, file=sys.stderr)
+                    failed.append(f"{name} seed {seed}")
+                    continue
+                # in one piece at the end, as another table may be written at the same time
+                with open(args.results, "ab", buffering=0) as file:
                     file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
                 count += 1
                 left = (time.monotonic() - begin) / count * (len(runs) - count)
-                print(f"{count}/{len(runs)}  {left / 60:.0f} min left  {lines[-1]['run']} "
-                      f"seed {lines[-1]['seed']}", flush=True)
+                print(f"{count}/{len(runs)}  {left / 60:.0f} min left  {name} seed {seed}",
+                      flush=True)
         finally:
             for future in futures:
                 future.cancel()
+    if failed:
+        raise UserError(f"{len(failed)} of {len(runs)} runs have failed ({', '.join(failed)}): see "
+                        "above; the figures of the others are kept")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import math
 import os
 import pathlib
 import re
@@ -464,7 +465,7 @@ def test_evaluate_without_features(finished_run):
     assert "Parzen" in process.stdout and "Frechet" not in process.stdout
 
 
-def test_reproduce_goes_on_with_what_is_missing(tmp_path):
+def test_reproduce_goes_on_with_what_is_missing(tmp_path, capsys):
     """--quick runs every line of a table; of a table that was cut off only the missing ones are run
     again, and the results of all of them stay."""
     process = run("reproduce.py", "mixtures", "--quick", "--jobs", 2, cwd=tmp_path)
@@ -484,6 +485,7 @@ def test_reproduce_goes_on_with_what_is_missing(tmp_path):
         patch.chdir(tmp_path)
         for count in (3, 0):
             reproduce.complete(args)
+            assert f"{count} runs, {3 - count} done before" in capsys.readouterr().out
             before = reproduce.read_results(args.results)
             assert len(before) == 3 and all(line["x"] == 1 for line in before)
         assert str(tmp_path) not in str(before)         # commands that anybody can type
@@ -501,40 +503,70 @@ def test_reproduce_adds_the_parts_of_a_run_that_was_cut_off(tmp_path, monkeypatc
     """A command that fails leaves its seconds behind, and what follows it is not counted."""
     import reproduce
     monkeypatch.setattr(reproduce, "HERE", str(tmp_path))
-    (tmp_path / "work.py").write_text("import sys, time\nwhile time.process_time() < 0.3: pass\n"
-                                      "print('done')\nsys.exit(int(sys.argv[1]))\n")
-    clock = str(tmp_path / "clock")
+    (tmp_path / "work.py").write_text(
+        "import sys, time\nwhile time.process_time() < 0.3: pass\nprint(time.process_time())\n"
+        "sys.exit(int(sys.argv[1]))\n")
+    clock = str(tmp_path / "folder" / "clock")
     with pytest.raises(UserError, match="work.py 3 has ended with 3"):
         reproduce.measured([["work.py", "3"]], clock)
     outputs, seconds = reproduce.measured([["work.py", "0"], ["work.py", "0"]], clock)
-    assert outputs == ["done\n"] * 2
-    # two parts of .3 s, each a little more for Python's start; three would be .9
-    assert 0.6 <= seconds < 0.85
+    # two parts of at least .3 s, and what a process uses after its last line
+    assert 0.6 <= seconds < 2 * float(outputs[0]) + 0.2
+    (tmp_path / "folder" / "clock").write_text("nan\n")         # as a part leaves it that is killed
+    assert math.isnan(reproduce.measured([["work.py", "0"]], clock)[1])
+
+
+def test_reproduce_keeps_what_is_finished(tmp_path, monkeypatch, capsys):
+    """A run that fails does not take others with it; lines of other commands or data do not count,
+    and nothing is begun whose results could not be written."""
+    import reproduce
+    monkeypatch.setattr(reproduce, "HERE", str(tmp_path))
+    (tmp_path / "work.py").write_text("import sys\nsys.exit(int(sys.argv[1]))\n")
+    table = {"a": "3", "b": "0", "c": "0"}
+    monkeypatch.setitem(reproduce.TABLES, "mixtures", (
+        lambda *_: {(name, 1): [["work.py", code]] for name, code in table.items()},
+        lambda name, *_: {name: {"x": 1}}))
+    args = types.SimpleNamespace(table="mixtures", out=str(tmp_path / "an out"), data=None,
+                                 quick=False, jobs=2, results=str(tmp_path / "results.jsonl"))
+    with pytest.raises(UserError, match="1 of 3 runs have failed .a seed 1."):
+        reproduce.complete(args)
+    assert {line["run"] for line in reproduce.read_results(args.results)} == {"b", "c"}
+    assert "2 of 3 runs so far" in reproduce.shown("mixtures", reproduce.read_results(args.results))
+    table.update(a="0", b="00")
+    reproduce.complete(args)
+    assert "2 runs, 1 done before" in capsys.readouterr().out
+    with pytest.raises(OSError):
+        args.results = str(tmp_path / "nowhere" / "results.jsonl")
+        reproduce.complete(args)
 
 
 def test_reproduce_shows_mean_and_every_seed():
     import reproduce
     line = {"table": "mixtures", "run": "grid, r1", "row": "grid, r1", "machine": "a PC",
-            "numpy": "2.0", "date": "2026-01-01", "command": []}
-    lines = [{**line, "seed": 2, "modes": 24, "HQ %": 90.0, "seconds": 70},
-             {**line, "seed": 1, "modes": 25, "HQ %": 90.0, "seconds": 60},
-             {**line, "run": "ring, gan", "row": "ring, gan", "seed": 1, "modes": 8, "HQ %": 90.0,
-              "seconds": 50}]
+            "numpy": "2.0", "date": "2026-01-01", "data": "", "HQ %": 90.0}
+    now = reproduce.commands_now("mixtures", False)
+    lines = [{**line, "seed": 2, "modes": 24, "seconds": 70},
+             {**line, "seed": 1, "modes": 25, "seconds": 1060},
+             {**line, "run": "ring, gan", "row": "ring, gan", "seed": 1, "modes": 8, "seconds": 50}]
+    lines = [{**line, "command": now[line["run"], line["seed"]]} for line in lines]
+    lines.append({**lines[0], "command": ["another.py"], "modes": 3})       # does not count
     head, _, *rows = reproduce.shown("mixtures", lines).splitlines()
-    assert head == "| | modes | HQ % | seconds |"
-    assert rows[0] == "| ring, GAN in Lin et al. 2018 | 6.3 | 98.2 |  |"
-    assert rows[-4:-2] == ["| ring, gan | 8 | 90 | 50 |",
-                           "| grid, r1 | 24.5 (25, 24) | 90 | 65 (60, 70) |"]
+    assert head == "| | HQ % | modes | seconds |"
+    assert rows[0] == "| ring, GAN (Lin et al. 2018) | 98.2 | 6.3 |  |"
+    assert rows[-4:-2] == ["| ring, gan | 90 | 8 | 50 |",
+                           "| grid, r1 | 90 | 24.5 (25, 24) | 565 (1060, 70) |"]
     assert "a PC" in rows[-1] and "2026-01-01" in rows[-1]
 
 
-def test_reproduce_says_that_figures_are_the_samples(tmp_path):
+def test_reproduce_knows_what_data_it_measures(tmp_path):
+    """The bundled sample and others' images are named in their rows, MNIST is not."""
     import reproduce
-    table = {"data": mnist.load_sample().source,
-             "measures": {"samples": {"Parzen": 1.0, "Parzen error": 0.5}}}
-    (tmp_path / "evaluation.json").write_text(json.dumps(table))
-    assert reproduce.likelihood("Algorithm 1", [["evaluate.py", str(tmp_path)]], []) == {
-        "Algorithm 1, of the bundled sample": {"nats": "1.0 +- 0.5"}}
+    assert reproduce.named("sample") == "the bundled sample"
+    np.save(tmp_path / "other.npy", np.zeros((60, 28, 28), np.uint8))
+    assert reproduce.named(str(tmp_path / "other.npy")) == "other data"
+    np.save(tmp_path / "large.npy", np.zeros((60, 32, 32), np.uint8))
+    with pytest.raises(UserError, match="28x28 pixels"):
+        reproduce.named(str(tmp_path / "large.npy"))
 
 
 @pytest.mark.parametrize("table, count, rows", [("parzen", 1, 2), ("mnist", 6, 7),
@@ -547,6 +579,7 @@ def test_reproduce_quick(table, count, rows, tmp_path):
     found = re.findall(r"^\| (\w.*?) \| -?[\d.]+.* \|$", process.stdout, re.M)
     found = [row for row in found if "et al." not in row]       # not the published ones
     assert len(set(found)) == len(found) == rows, process.stdout
+    assert table == "theory" or all(row.endswith(", of other data") for row in found)
 
 
 def test_classifier_dry_run(tmp_path):

@@ -72,6 +72,7 @@ def test_tables_are_those_of_the_results_file(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     import reproduce
     lines = reproduce.read_results(ROOT / "examples" / "results.jsonl")
+    assert lines
     for table in {line["table"] for line in lines}:
         assert reproduce.shown(table, lines) in README, f"{table} is another"
 

@@ -192,7 +192,7 @@ def started(args):
             "flags": {name: value for name, value in vars(args).items()
                       if name not in PASSING | {"saved"}},
             "data": {"place": loaded.place, "shape": list(loaded.train.images.shape),
-                     "sha256": _digest(loaded)},
+                     "sha256": digest(loaded)},
             "versions": {"tinygan": VERSION, "python": platform.python_version(),
                          "numpy": np.__version__, **({} if backend.xp is np else {
                              backend.xp.__name__: getattr(backend.xp, "__version__", "")})},
@@ -213,7 +213,8 @@ def _check_folder(args):
                         "choose another folder by --out")
 
 
-def _digest(loaded):
+def digest(loaded):
+    """A number that tells whether training images are the same ones."""
     images = loaded.train.images
     form = f"{images.dtype} {images.shape}".encode()
     return hashlib.sha256(form + np.ascontiguousarray(images).tobytes()).hexdigest()[:16]
@@ -231,7 +232,7 @@ def data_of(folder, path=None):
 def same_data(folder, saved, loaded):
     """Raises UserError if the run in `folder` was not trained on the loaded images."""
     then = saved.about["settings"]["data"]
-    if then["sha256"] != _digest(loaded):
+    if then["sha256"] != digest(loaded):
         raise UserError(f"the run in {folder} was begun on other data than {loaded.place} now "
                         f"holds: give by --data what {then['place']} was then")
 

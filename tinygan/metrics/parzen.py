@@ -28,9 +28,9 @@ def parzen(samples, valid, test, sigmas=SIGMAS):
     width the one of `sigmas` that gives the `valid` points the largest mean log-likelihood.
 
     The original protocol (goodfeli/adversarial, parzen_ll.py) has N = 10,000 samples, the first
-    1,000 validation images, all 10,000 test images, pixels in [0, 1]. What it cannot tell: centres
-    of k-means clusters score above the training images themselves (Theis et al. 2016), as do
-    samples that are smooth averages.
+    1,000 validation images, all 10,000 test images, pixels in [0, 1]. It does not tell how real
+    samples look: centres of k-means clusters score above the training images (Theis et al. 2016),
+    as do other smooth averages.
     """
     sigma = sigmas[log_likelihood(valid, samples, sigmas).mean(1).argmax()]
     (ll,) = log_likelihood(test, samples, [sigma])
