@@ -24,6 +24,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 
 from tinygan import UserError, data, run
@@ -252,9 +253,9 @@ def shown(table, lines, quick=False):
     of = lambda name: ", ".join(sorted({str(line[name]) for line in lines}))
     done = len({(line["run"], line["seed"]) for line in lines})
     runs = f"{done} of {len(now)} runs so far, " if done < len(now) else ""
-    return "\n".join([*text, "", f"`python examples/reproduce.py {table}`: {runs}seed "
-                      f"{of('seed')}, one core of an {of('machine')}, numpy {of('numpy')}, "
-                      f"{of('date')}."])
+    return "\n".join([*text, "", *textwrap.wrap(
+        f"`python examples/reproduce.py {table}`: {runs}seed {of('seed')}, one core of an "
+        f"{of('machine')}, numpy {of('numpy')}, {of('date')}.", 100)])
 
 
 def _cell(values):

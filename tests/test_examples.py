@@ -550,12 +550,13 @@ def test_reproduce_shows_mean_and_every_seed():
              {**line, "run": "ring, gan", "row": "ring, gan", "seed": 1, "modes": 8, "seconds": 50}]
     lines = [{**line, "command": now[line["run"], line["seed"]]} for line in lines]
     lines.append({**lines[0], "command": ["another.py"], "modes": 3})       # does not count
-    head, _, *rows = reproduce.shown("mixtures", lines).splitlines()
+    table, caption = reproduce.shown("mixtures", lines).split("\n\n")
+    head, _, *rows = table.splitlines()
     assert head == "| | HQ % | modes | seconds |"
     assert rows[0] == "| ring, GAN (Lin et al. 2018) | 98.2 | 6.3 |  |"
-    assert rows[-4:-2] == ["| ring, gan | 90 | 8 | 50 |",
-                           "| grid, r1 | 90 | 24.5 (25, 24) | 565 (1060, 70) |"]
-    assert "a PC" in rows[-1] and "2026-01-01" in rows[-1]
+    assert rows[-2:] == ["| ring, gan | 90 | 8 | 50 |",
+                         "| grid, r1 | 90 | 24.5 (25, 24) | 565 (1060, 70) |"]
+    assert "3 of 80 runs" in caption and "a PC" in caption and "2026-01-01" in caption
 
 
 def test_reproduce_knows_what_data_it_measures(tmp_path):
