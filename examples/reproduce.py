@@ -11,7 +11,8 @@ A table is a list of runs, each some commands of other examples, on one thread, 
 lines of --results: with the commands, the time on a core that they took, machine and date. Whoever
 starts the same command again goes on where it was cut off, with the runs that have no lines yet,
 and the one that had begun from its last checkpoint. Lines of commands that have changed since do
-not count. README.md has the tables that have been run, as --show prints them.
+not count. README.md has the tables that have been run, as --show prints them; the times above are
+estimates where it has none.
 """
 
 import argparse
@@ -36,7 +37,7 @@ import numpy as np
 HERE = os.path.dirname(os.path.abspath(__file__))
 # fixed before any of them was run
 SEEDS = {"mixtures": (1, 2, 3, 4, 5), "mnist": (1, 2, 3), "parzen": (1,)}
-# as many steps as one core takes in nine minutes
+# as many steps as one core takes in nine minutes, by its rate at the start (GAN: 531 s)
 MNIST = {
     "GAN": "gan_mnist.py --steps 14000",
     "DCGAN": "dcgan_mnist.py --batch-size 64 --steps 2700",
@@ -97,10 +98,10 @@ def coverage(name, commands, outputs):
 def mnist(out, source, quick):
     """Six of the examples, with the average of G's weights, at an equal budget of time."""
     quickly = ["--steps", "1", "--batch-size", "8"] if quick else []
-    return {(run, seed): _run_and_measure(
+    return {(name, seed): _run_and_measure(
         [*command.split(), "--average", "0.99", *quickly, "--seed", str(seed), *source],
-        os.path.join(out, f"{run}-{seed}"))
-        for seed in _seeds("mnist", quick) for run, command in MNIST.items()}
+        os.path.join(out, f"{name}-{seed}"))
+        for seed in _seeds("mnist", quick) for name, command in MNIST.items()}
 
 
 def quality(name, commands, outputs):
@@ -145,6 +146,7 @@ def _evaluation(name, commands):
             for row, measures in table["measures"].items()}
 
 
+# what makes a table's runs, and what reads their figures; a command that has an --out ends with it
 TABLES = {"theory": (theory, found), "mixtures": (mixtures, coverage), "mnist": (mnist, quality),
           "parzen": (parzen, likelihood)}
 
@@ -230,11 +232,16 @@ def read_results(path):
     return lines
 
 
+def counting(table, lines, now):
+    """Those lines of the table whose commands are still the same."""
+    return [line for line in lines if line["table"] == table
+            and now.get((line["run"], line["seed"])) == line["command"]]
+
+
 def shown(table, lines, quick=False):
     """The table as README.md has it: for each row the mean and every seed, or what they share."""
     now = commands_now(table, quick)
-    lines = [line for line in lines if line["table"] == table
-             and now.get((line["run"], line["seed"])) == line["command"]]
+    lines = counting(table, lines, now)
     if not lines:
         return "nothing has been run yet"
     order = list(dict.fromkeys(name for name, _ in now))
@@ -306,13 +313,15 @@ def named(source):
 
 def complete(args):
     """All runs of the table that have no results yet."""
-    with open(args.results, "a"):       # now, not after hours
-        pass
     of = named(args.data) if args.table in ("mnist", "parzen") else ""
-    now = commands_now(args.table, args.quick)
-    done = {(line["run"], line["seed"]) for line in read_results(args.results)
-            if line["table"] == args.table and line["data"] == of
-            and now.get((line["run"], line["seed"])) == line["command"]}
+    try:
+        with open(args.results, "a"):       # now, not after hours
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write {args.results!r} ({error.strerror}): choose another file by "
+                        "--results") from None
+    lines = counting(args.table, read_results(args.results), commands_now(args.table, args.quick))
+    done = {(line["run"], line["seed"]) for line in lines if line["data"] == of}
     source = ["--data", args.data] if args.data else []
     runs = {key: commands for key, commands in
             TABLES[args.table][0](args.out, source, args.quick).items() if key not in done}

@@ -512,7 +512,10 @@ def test_reproduce_adds_the_parts_of_a_run_that_was_cut_off(tmp_path, monkeypatc
     outputs, seconds = reproduce.measured([["work.py", "0"], ["work.py", "0"]], clock)
     # two parts of at least .3 s, and what a process uses after its last line
     assert 0.6 <= seconds < 2 * float(outputs[0]) + 0.2
-    (tmp_path / "folder" / "clock").write_text("nan\n")         # as a part leaves it that is killed
+    # while it runs, and so if it is killed, the clock says that nobody knows
+    (tmp_path / "look.py").write_text("import sys\nprint(open(sys.argv[1]).read())\n")
+    assert reproduce.measured([["look.py", clock]], clock)[0][0].strip() == "nan"
+    (tmp_path / "folder" / "clock").write_text("nan\n")
     assert math.isnan(reproduce.measured([["work.py", "0"]], clock)[1])
 
 
@@ -535,7 +538,7 @@ def test_reproduce_keeps_what_is_finished(tmp_path, monkeypatch, capsys):
     table.update(a="0", b="00")
     reproduce.complete(args)
     assert "2 runs, 1 done before" in capsys.readouterr().out
-    with pytest.raises(OSError):
+    with pytest.raises(UserError, match="cannot write .* by --results"):
         args.results = str(tmp_path / "nowhere" / "results.jsonl")
         reproduce.complete(args)
 

@@ -16,8 +16,7 @@ def nearest(samples, images, piece=4096):
 
     in float64, so that a copy is found among images which differ from it by a grey level. Both
     float, in the same units, or uint8 pixels, which are scaled to [0, 1]; returns two host arrays
-    (n,). Raises ValueError if there is no sample or no image, or the shapes
-    differ.
+    (n,). Raises ValueError if there is no sample or no image, or the shapes differ.
     """
     if not len(samples) or not len(images) or samples.shape[1:] != images.shape[1:]:
         raise ValueError(f"samples of shape {samples.shape} have no neighbours among images of "
