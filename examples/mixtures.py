@@ -33,7 +33,7 @@ GAMES = {       # for modes of standard deviation std
     "hinge": lambda G, D, std: Hinge(G, D, Z),
     "rsgan": lambda G, D, std: RSGAN(G, D, Z),
     "ragan": lambda G, D, std: RaGAN(G, D, Z),
-    "wgan": lambda G, D, std: WGAN(G, D, Z, c=0.1),             # the best of .03, .1, .3
+    "wgan": lambda G, D, std: WGAN(G, D, Z, c=0.1),             # least KL of .03, .1, .3
     "wgan_gp": lambda G, D, std: WGANGP(G, D, Z, lam=0.1),      # as gan_toy.py has it
     # with D's slopes up to 1 it covers far fewer modes of the grid
     "sngan": lambda G, D, std: SNGAN(G, nn.Sequential(*normalised(D).layers, Scale(5.0)), Z),
