@@ -23,24 +23,23 @@ def recipe(steps, shape):
     """Networks and optimisers that look best within three minutes: InfoGAN's for MNIST (Chen et al.
     2016, appendix C.1), which are a DCGAN with a dense layer more in each player, here at a quarter
     of the width or less, so that there is time for more steps; with larger learning rates, which
-    end at 0. For images of `shape` (C, H, W); raises UserError if H and W are no multiples of 4."""
-    colours, height, width = dcgan.check(shape)
-    h, w, init = height // 4, width // 4, nn.normal(0.02)
+    end at 0. For images of `shape` (C, H, W); raises UserError if H or W is below 4."""
+    colours, height, width = dcgan.check(shape, 4)
+    h, w = height // 4, width // 4
     G = nn.Sequential(
         nn.Dense(100, 128, bias=False), nn.BatchNorm(128), nn.ReLU(),           # 128
         nn.Dense(128, 32 * h * w, bias=False), nn.BatchNorm(32 * h * w), nn.ReLU(),
         nn.Reshape(32, h, w),                                                   # 32 x 7 x 7
-        nn.ConvTranspose2d(32, 16, 4, stride=2, padding=1, bias=False, init=init),
+        dcgan.doubled(32, 16, (height // 2, width // 2), bias=False),
         nn.BatchNorm(16), nn.ReLU(),                                            # 16 x 14 x 14
-        nn.ConvTranspose2d(16, colours, 4, stride=2, padding=1, init=init),
-        nn.Sigmoid())                                                           # 1 x 28 x 28
+        dcgan.doubled(16, colours, (height, width)), nn.Sigmoid())              # 1 x 28 x 28
     D = nn.Sequential(
-        nn.Conv2d(colours, 16, 4, 2, padding=1, init=init), nn.LeakyReLU(),     # 16 x 14 x 14
-        nn.Conv2d(16, 32, 4, stride=2, padding=1, bias=False, init=init),
+        dcgan.halved(colours, 16), nn.LeakyReLU(),                              # 16 x 14 x 14
+        dcgan.halved(16, 32, bias=False),
         nn.BatchNorm(32), nn.LeakyReLU(), nn.Flatten(),                         # 32 x 7 x 7
-        nn.Dense(32 * h * w, 128, bias=False, init=init),
+        nn.Dense(32 * h * w, 128, bias=False, init=nn.normal(0.02)),
         nn.BatchNorm(128), nn.LeakyReLU(),                                      # 128
-        nn.Dense(128, 1, init=init))                                            # 1 logit
+        nn.Dense(128, 1, init=nn.normal(0.02)))                                 # 1 logit
     d_opt = optim.Adam(D.parameters(), optim.cosine(3e-3, steps), betas=(0.5, 0.999))
     g_opt = optim.Adam(G.parameters(), optim.cosine(4e-3, steps), betas=(0.5, 0.999))
     return G, D, d_opt, g_opt
