@@ -21,9 +21,10 @@ PAPER = dict(steps=10_000, batch_size=100, order="simultaneous")
 
 def recipe(steps, shape):
     """Networks and optimisers that look best within three minutes: InfoGAN's for MNIST (Chen et al.
-    2016, appendix C.1), which are a DCGAN with a dense layer more in each player, here at a quarter
-    of the width or less, so that there is time for more steps; with larger learning rates, which
-    end at 0. For images of `shape` (C, H, W); raises UserError if H or W is below 4."""
+    2016, appendix C.1), with two dense layers and two convolutions in each player, here at a
+    quarter of the width or less, so that there is time for more steps; and with larger learning
+    rates, which end at 0. For images of `shape` (C, H, W); raises UserError if H or W is below 4.
+    """
     colours, height, width = dcgan.check(shape, 4)
     h, w = height // 4, width // 4
     G = nn.Sequential(
