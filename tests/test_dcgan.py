@@ -44,16 +44,19 @@ def test_guidelines():
                 assert (layer.bias is None) == normalised
 
 
-def test_weights_begin_small():
-    """N(0, .02^2), gains N(1, .02^2), biases 0: the standard deviation of n numbers is known to
-    .02 / sqrt(2n), the mean to .02 / sqrt(n)."""
-    for network in (dcgan.generator(), dcgan.discriminator()):
-        for name, p in network.named_arrays(Tensor).items():
-            values, n = p.numpy().astype("float64"), p.size
-            layer = network.layers[int(name.split(".")[0])]
-            if name.endswith("bias"):
-                assert (values == 0).all(), name
-            else:
-                mean = 1.0 if isinstance(layer, nn.BatchNorm) else 0.0
-                assert abs(values.mean() - mean) < 4 * 0.02 / math.sqrt(n), name
-                assert abs(values.std() - 0.02) < 4 * 0.02 / math.sqrt(2 * n), name
+@pytest.mark.parametrize("make, std", [
+    (dcgan.generator, 0.02), (dcgan.discriminator, 0.02),
+    (lambda: dcgan.generator(init=nn.normal(0.06)), 0.06)])
+def test_weights_begin_small(make, std):
+    """N(0, .02^2) or as they are asked for, gains N(1, .02^2), biases 0: the standard deviation of
+    n numbers is known to std / sqrt(2n), the mean to std / sqrt(n)."""
+    network = make()
+    for name, p in network.named_arrays(Tensor).items():
+        values, n = p.numpy().astype("float64"), p.size
+        gain = isinstance(network.layers[int(name.split(".")[0])], nn.BatchNorm)
+        mean, scale = (1.0, 0.02) if gain else (0.0, std)
+        if name.endswith("bias"):
+            assert (values == 0).all(), name
+        else:
+            assert abs(values.mean() - mean) < 4 * scale / math.sqrt(n), name
+            assert abs(values.std() - scale) < 4 * scale / math.sqrt(2 * n), name
