@@ -91,6 +91,8 @@ def main():
     add("--seed", type=run.whole, default=0, help="of the samples (0)")
     add("--centroids", action="store_true",
         help="the Parzen figure of k-means centroids as well, which takes minutes")
+    add("--last", action="store_true",
+        help="the Parzen figure of G's last weights as well, where samples are of their average")
     add("--data", metavar="PATH", help="the data of the run, if it has moved since")
     add("--backend", default=None, metavar="NAME", help="numpy, or cupy for a GPU")
     add("--out", metavar="FILE", help="where the table goes (RUN/evaluation.json)")
@@ -101,6 +103,9 @@ def main():
     if args.backend:
         backend.use(args.backend)
     game = tinygan.load(args.run)
+    if args.last and game.G_average is None:
+        raise UserError(f"{args.run} keeps no average of G's weights, so all samples are of the "
+                        "last: leave --last out")
     data = run.data_of(args.run, args.data)
     unseen(data)
     if args.dry_run:
@@ -132,6 +137,10 @@ def main():
         found["k-means centroids"] = likelihood(centres, data)
         print(f"Parzen of {k} k-means centroids: {found['k-means centroids']['Parzen']:.4g}; so a "
               f"score above that of real images means nothing{sample}")
+    if args.last:
+        game.G_average = None
+        found["last weights"] = likelihood(samples_of(game, n, args.seed), data)
+        print(f"Parzen of G's last weights: {found['last weights']['Parzen']:.4g}{sample}")
     if args.dry_run:
         print("dry run: all done once, nothing kept")
         return

@@ -14,8 +14,8 @@ from ..backend import UserError, rng
 def generator(z_size=100, channels=64, shape=(1, 28, 28), init=nn.normal(0.02)):
     """Noise (m, z_size) to images of `shape` (C, H, W) in [0, 1]: H/8 x W/8, rounded down, with
     4 `channels`, then three transposed convolutions that double it (the paper has four, from 4 x 4
-    to 64 x 64). The paper's tanh and data in [-1, 1] are here a sigmoid and data in [0, 1], so that
-    D sees black as 0.
+    to 64 x 64), all with weights of `init`. The paper's tanh and data in [-1, 1] are here a sigmoid
+    and data in [0, 1], so that D sees black as 0.
 
     Raises UserError if H or W is below 8.
     """
