@@ -45,8 +45,8 @@ def unseen(data):
     """Raises UserError if a test image is among the training images."""
     seen = {image.tobytes() for image in data.train.images}
     if count := sum(image.tobytes() in seen for image in data.test.images):
-        raise UserError(f"{count} of the test images are among those that the run was trained on: "
-                        "measure it on data that it has not seen")
+        raise UserError(f"the run was trained on {count} of the test images: leave images that are "
+                        "there twice out of the data, and train it again")
 
 
 def samples_of(game, n, seed, piece=500):
@@ -100,6 +100,8 @@ def main():
     args = flags.parse_args()
     out = args.out or os.path.join(args.run, "evaluation.json")
 
+    if args.out and not os.path.isdir(os.path.dirname(out) or "."):
+        raise UserError(f"cannot write {out}, as there is no such folder: choose another --out")
     if args.backend:
         backend.use(args.backend)
     game = tinygan.load(args.run)
@@ -111,12 +113,13 @@ def main():
     if args.dry_run:
         data = data._replace(test=data.test._replace(images=data.test.images[:50]))
     n = len(data.test.images)
-    if n < 10:
-        raise UserError(f"there are {n} test images, too few to measure with: give more data")
+    if n < 10 or len(data.valid.images) == 0:
+        raise UserError(f"there are {n} test and {len(data.valid.images)} validation images, too "
+                        "few to measure with: give more data")
     print(f"data: {data.source}")
     net = classifier.trained() if data.test.images.shape[1:] == (1, 28, 28) else None
-    if net is None:
-        print("no features: the classifier knows grey images of 28x28 pixels alone")
+    print("no features: the classifier knows grey images of 28x28 pixels alone" if net is None else
+          "features and classes: as a classifier of MNIST's digits sees them")
     images = samples_of(game, n, args.seed)
     order = backend.to_numpy(backend.Random(args.seed).permutation(len(data.train.images)))
     chosen = as_floats(data.train.images[order[:n]])

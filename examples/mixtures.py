@@ -17,8 +17,8 @@ import argparse
 import os
 import time
 
-from tinygan import (Tensor, backend, checkpoint, image, nn, no_grad, optim, play, record, rng,
-                     run)
+from tinygan import (Tensor, UserError, backend, checkpoint, image, nn, no_grad, optim, play,
+                     record, rng, run)
 from tinygan.data import mixtures
 from tinygan.games import (GAN, LSGAN, R1, RSGAN, SNGAN, WGAN, WGANGP, Hinge, InstanceNoise, RaGAN)
 from tinygan.metrics import coverage
@@ -70,7 +70,8 @@ def normalised(D):
 
 def trained(name, mixture, scale, seed, args, path=None):
     """Play game `name`; returns it and its Coverage at the end. Ten times on the way it is saved to
-    a checkpoint at `path`, if that is given, and goes on from there if there is one."""
+    a checkpoint at `path`, if that is given, and goes on from there if there is one. Raises
+    UserError if that is of other settings, or if a weight is no longer finite."""
     rng.seed(seed)
     G = nn.Sequential(mlp(Z, 2, args.width, nn.ReLU), Scale(scale))
     D = nn.Sequential(Scale(1 / scale), mlp(2, 1, args.width, nn.LeakyReLU))
@@ -86,17 +87,30 @@ def trained(name, mixture, scale, seed, args, path=None):
     begin, done, batches = time.monotonic(), 0, mixture.minibatches(args.batch_size)
     if path and os.path.exists(path):
         saved = checkpoint.read(path)
+        if saved.about.get("batch_size") != args.batch_size:
+            raise UserError(f"the run in {path} has another --batch-size: resume it with that, or "
+                            "choose another --out")
         checkpoint.restore(saved, game, d_opt, g_opt, batches)
         done = saved.about["step"]
-    for i, _, _ in play(game, batches, d_opt, g_opt, args.batch_size, rng, steps, done):
-        if (i + 1) % -(-steps // 10) == 0 or i + 1 == steps:
-            if path:
-                record.try_to_write(path, checkpoint.save, game, d_opt, g_opt, batches,
-                                    {"step": i + 1}, {})
-            print(f"{name} seed {seed}  step {(i + 1) * game.d_steps}/{steps * game.d_steps}  "
-                  f"{time.monotonic() - begin:.0f} s  {coverage(samples(game, 2500), mixture)}",
-                  flush=True)
+    with np.errstate(all="ignore"):         # of a run that diverges, its checkpoint tells
+        for i, _, _ in play(game, batches, d_opt, g_opt, args.batch_size, rng, steps, done):
+            if (i + 1) % -(-steps // 10) == 0 or i + 1 == steps:
+                if path:
+                    save(path, game, d_opt, g_opt, batches,
+                         {"step": i + 1, "batch_size": args.batch_size})
+                print(f"{name} seed {seed}  step {(i + 1) * game.d_steps}/{steps * game.d_steps}  "
+                      f"{time.monotonic() - begin:.0f} s  {coverage(samples(game, 2500), mixture)}",
+                      flush=True)
     return game, coverage(samples(game, 2500), mixture)
+
+
+def save(path, game, d_opt, g_opt, batches, about):
+    """Write the checkpoint, or raise UserError."""
+    try:
+        record.try_to_write(path, checkpoint.save, game, d_opt, g_opt, batches, about, {})
+    except FloatingPointError as error:
+        raise UserError(f"{error} by step {about['step']} of {path}: take a smaller --lr, or leave "
+                        "this game out") from None
 
 
 def samples(game, n):
@@ -124,6 +138,17 @@ def picture(game, mixture, reach, size=240):
     return pixels.astype(np.uint8).transpose(2, 0, 1)
 
 
+def begin_anew(paths, args):
+    """Remove checkpoints of earlier runs; raises UserError if nobody has said what is to become of
+    them."""
+    there = [] if args.resume else [path for path in paths if os.path.exists(path)]
+    if there and not args.overwrite:
+        raise UserError(f"{there[0]} is of an earlier run: go on with it by --resume, replace it "
+                        "by --overwrite, or choose another folder by --out")
+    for path in there:
+        os.remove(path)
+
+
 def main():
     flags = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -139,7 +164,10 @@ def main():
         help="instance noise: its standard deviation at the start, 0 after four fifths (0: none)")
     add("--backend", default=None, metavar="NAME", help="numpy, or cupy for a GPU")
     add("--out", metavar="DIR", default="runs/mixtures", help="for the pictures (runs/mixtures)")
-    add("--resume", action="store_true", help="go on with the runs in --out that were cut off")
+    either = flags.add_mutually_exclusive_group()
+    either.add_argument("--resume", action="store_true",
+                        help="go on with the runs in --out that were cut off")
+    either.add_argument("--overwrite", action="store_true", help="replace them")
     add("--dry-run", action="store_true", help="20 steps")
     args = flags.parse_args()
     if args.dry_run:
@@ -149,16 +177,15 @@ def main():
         make, scale = MIXTURES[args.mixture]
         mixture, rows, pictures = make(), [], []
         reach = 1.25 * abs(mixture.modes).max()
-        for seed in dict.fromkeys(args.seeds):
-            for name in names:
-                path = os.path.join(args.out, f"{args.mixture}-{name}-{seed}")
-                if not args.resume and os.path.exists(f"{path}.npz"):
-                    os.remove(f"{path}.npz")
-                game, covered = trained(name, mixture, scale, seed, args, f"{path}.npz")
-                rows.append(f"{name:10} seed {seed}  {covered}")
-                pictures.append(picture(game, mixture, reach))
-                path = f"{path}.png"
-                record.try_to_write(path, image.save_grid, pictures[-1][None])
+        runs = {(seed, name): os.path.join(args.out, f"{args.mixture}-{name}-{seed}")
+                for seed in args.seeds for name in names}
+        begin_anew([f"{path}.npz" for path in runs.values()], args)
+        for (seed, name), path in runs.items():
+            game, covered = trained(name, mixture, scale, seed, args, f"{path}.npz")
+            rows.append(f"{name:10} seed {seed}  {covered}")
+            pictures.append(picture(game, mixture, reach))
+            path = f"{path}.png"
+            record.try_to_write(path, image.save_grid, pictures[-1][None])
         print("\n".join(["", *rows]))
         if len(rows) > 1:
             path = os.path.join(args.out, f"{args.mixture}.png")

@@ -12,11 +12,12 @@ import types
 
 import pytest
 
-from tinygan import Tensor, UserError, checkpoint, nn, optim, record
+from tinygan import Tensor, UserError, backend, checkpoint, nn, optim, record
 from tinygan.backend import Random
-from tinygan.data import mnist
+from tinygan.data import as_floats, mnist
 from tinygan.data.own import load_arrays
 from tinygan.games import Hinge
+from tinygan.metrics import parzen
 
 import numpy as np
 
@@ -138,6 +139,33 @@ def test_mixtures_go_on_where_they_were(tmp_path):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "part" / name).read_bytes()
     line = refusal("mixtures.py", *flags, "--steps", 60, "--resume", "--out", "part", cwd=tmp_path)
     assert "other networks or settings" in line
+    for flags, words in [
+            (["--game", "gan", "wgan_gp"], "grid-wgan_gp-0.npz is of an earlier run: go on with"),
+            (["--game", "wgan_gp", "--batch-size", 8, "--resume"], "has another --batch-size")]:
+        line = refusal("mixtures.py", *flags, "--width", 8, "--steps", 50, "--sigma", 0.1, "--out",
+                       "part", cwd=tmp_path)
+        assert words in line
+    assert not (tmp_path / "part" / "grid-gan-0.npz").exists()      # nothing has been begun
+    assert path.read_bytes() == (tmp_path / "whole" / "grid-wgan_gp-0.npz").read_bytes()
+    again = run("mixtures.py", "--game", "wgan_gp", "--width", 8, "--steps", 20, "--overwrite",
+                "--out", "part", cwd=tmp_path)
+    assert again.returncode == 0 and checkpoint.read(path).about["step"] == 4   # 20 of the critic
+
+
+def test_the_picture_of_the_plane_is_the_right_way_up():
+    """x to the right, y upwards, D's ground and the points alike."""
+    import mixtures
+    one = mixtures.mixtures.Mixture(np.array([[-0.5, 0.75]]), 0.01)
+    D = nn.Sequential(nn.Dense(2, 1))
+    D.load_state_dict({"0.weight": [[1.0, 2.0]], "0.bias": [0.0]})
+    game = mixtures.GAN(mixtures.Scale(0.0), D, 2)      # all samples at 0
+    pixels = mixtures.picture(game, one, 1.0, 80).astype(int)
+    bright = pixels.sum(0)
+    assert bright[0, -1] > bright[0, 0] > bright[-1, -1] > bright[-1, 0]    # 3, 1, -1, -3
+    rows, columns = np.nonzero((pixels == 110).all(0))
+    assert abs(rows.mean() - 10) < 1 and abs(columns.mean() - 20) < 1       # (-.5, .75)
+    rows, columns = np.nonzero((pixels.T == (0, 50, 220)).all(2).T)
+    assert (rows, columns) == (40, 40)
 
 
 def test_mixtures_begin_from_the_same_weights():
@@ -203,6 +231,7 @@ def test_every_flag_of_the_paper_examples_makes_a_difference(tmp_path):
     ("sngan_mnist.py", ["--n-dis", 0], ["'0'", "at least 1"]),
     ("mixtures.py", ["--sigma", -1], ["'-1'", "at least 0"]),
     ("mixtures.py", ["--game", "gans"], ["'gans'", "ragan"]),
+    ("mixtures.py", ["--lr", 1e9, "--steps", 40, "--width", 8], ["no longer finite", "--lr"]),
     ("dirac.py", ["--lr", 1e300], ["--lr up to 10"])])
 def test_bad_input_to_the_others_is_one_sentence(script, flags, words, tmp_path):
     line = refusal(script, *flags, cwd=tmp_path)
@@ -219,6 +248,33 @@ def test_every_setting_of_gan_mnist_makes_a_difference(tmp_path):
                           "--out", out, tmp_path) for out, flags in zip(outs, settings)]):
         assert process.returncode == 0, process.stderr
     assert len({(out / "samples.png").read_bytes() for out in outs}) == len(settings)
+
+
+def test_paper_has_the_papers_networks_and_settings():
+    """Each figure of the published mnist.yaml; of images that are grey but for a black pixel."""
+    import gan_mnist
+    images = np.full((100, 1, 28, 28), 51, np.uint8)
+    images[:, 0, 0, 0] = 0
+    G, D, d_opt, g_opt = gan_mnist.paper(images, 10)        # an epoch is 10 steps
+    dense = [layer for layer in G.layers if isinstance(layer, nn.Dense)]
+    assert [layer.weight.shape for layer in dense] == [(1200, 100), (1200, 1200), (784, 1200)]
+    dropped, maxouts = [[layer for layer in D.layers if isinstance(layer, kind)]
+                      for kind in (nn.Dropout, nn.Maxout)]
+    assert [layer.p for layer in dropped] == [0.2, 0.5, 0.5]
+    assert [layer.pieces for layer in maxouts] == [5, 5]
+    assert [layer.weight.shape for layer in maxouts] == [(5 * 240, 784), (5 * 240, 240)]
+    for layers, bound in ((dense, 0.05), ([*maxouts, D.layers[-1]], 0.005)):
+        for layer in layers:        # the largest of n falls short of it by about bound / n
+            largest = abs(layer.weight.numpy()).max()
+            assert bound * (1 - 20 / layer.weight.data.size) <= largest <= bound * (1 + 1e-6)
+    pixels = 1 / (1 + np.exp(-dense[-1].bias.numpy()))      # where G begins: the mean image
+    assert abs(pixels[1:] - 0.2).max() < 1e-6 and pixels[0] < 1e-6
+    for opt, lr in ((d_opt, 0.05), (g_opt, 0.1)):
+        assert isinstance(opt, optim.SGD) and opt.lr(0) == lr
+        assert math.isclose(opt.lr(1000), lr / 1.000004 ** 1000)
+        assert opt.lr(10**7) == 1e-6
+        assert [opt.momentum(t) for t in (0, 1250, 2500, 9999)] == pytest.approx(
+            [0.5, 0.6, 0.7, 0.7])       # from .5 to .7 over 250 epochs
 
 
 def test_paper_has_the_papers_batch_size(tmp_path):
@@ -420,7 +476,13 @@ def test_evaluate_prints_a_table_and_keeps_it(digits_run):
         assert real[name] < noise[name], name
     for name in ("recall", "score", "Parzen"):
         assert real[name] > noise[name], name
-    assert real["precision"] >= noise["precision"]
+    assert real["precision"] >= noise["precision"] and real["nearest"] > 0
+    # the protocol: the widths fitted to the validation images, the likelihood of the test images
+    data = load_arrays(str(digits_run / "images.npz"))
+    chosen = backend.Random(0).permutation(len(data.train.images))[:40]
+    mean, error, _ = parzen(*(as_floats(images) for images in (
+        data.train.images[backend.to_numpy(chosen)], data.valid.images, data.test.images)))
+    assert real["Parzen"] == pytest.approx(mean) and real["Parzen error"] == pytest.approx(error)
     assert centroids["Parzen"] > real["Parzen"] and real.keys() == noise.keys()
     assert real["classes"] == 10 > noise["classes"] and real["Parzen error"] > 0
     for name, value in noise.items():
@@ -468,7 +530,11 @@ def test_evaluate_refuses_data_that_was_trained_on(digits_run, tmp_path):
     process = run("dcgan_mnist.py", "--channels", 2, "--batch-size", 8, "--steps", 1, "--data",
                   "twice.npy", "--out", "run", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
-    assert "trained on" in refusal("evaluate.py", "run", cwd=tmp_path)
+    line = refusal("evaluate.py", "run", cwd=tmp_path)
+    assert re.search(r"was trained on \d+ of the test images: leave images that are there twice",
+                     line)
+    line = refusal("evaluate.py", "run", "--out", "there/e.json", cwd=tmp_path)
+    assert "cannot write there/e.json" in line
     assert "no checkpoint.npz" in refusal("evaluate.py", "nowhere", cwd=tmp_path)
 
 
@@ -590,6 +656,28 @@ def test_reproduce_knows_what_data_it_measures(tmp_path):
     np.save(tmp_path / "large.npy", np.zeros((60, 32, 32), np.uint8))
     with pytest.raises(UserError, match="28x28 pixels"):
         reproduce.named(str(tmp_path / "large.npy"))
+
+
+def test_reproduce_reads_what_the_examples_print(tmp_path):
+    """The last line of mixtures.py, not those on the way; which column is theory's, and which the
+    order; distances over the floor."""
+    import reproduce
+    lines = ("modes 3  HQ 11.1 %  reverse KL 0.5\n"
+             "\nr1  seed 1  modes 8  HQ 98.4 %  reverse KL 0.0040\n")
+    assert reproduce.coverage("ring, r1", [], [lines]) == {
+        "ring, r1": {"modes": 8, "HQ %": 98.4, "reverse KL": 0.004}}
+    table = "| | found | theory |\n|---|---|---|\n| a gap | 3.7 | 3.75 |\n"
+    rates = "GAN, saturating   3.10  (1.0006, 1.0050)   1.41  (1.0001, 1.0000)\nWGAN  1  2\n"
+    assert reproduce.found("theory", [], [table + rates, ""]) == {
+        "a gap": {"found": "3.7", "theory": "3.75"},
+        "GAN, saturating: factor of a step, simultaneous": {"found": "1.0006", "theory": "1.0050"},
+        "GAN, saturating: factor of a step, alternating": {"found": "1.0001", "theory": "1.0000"}}
+    measures = {row: {"Frechet": value, "KID": 0.1, "precision": 0.7, "recall": 0.8, "classes": 10}
+                for row, value in (("samples", 6.0), ("training images", 0.5))}
+    (tmp_path / "evaluation.json").write_text(json.dumps({"measures": measures}))
+    rows = reproduce.quality("GAN", [["evaluate.py", str(tmp_path)]], [])
+    assert rows["GAN"]["times the floor"] == 12 and rows["training images"]["times the floor"] == 1
+    assert rows["GAN"]["precision"] == 0.7 and rows["GAN"]["recall"] == 0.8
 
 
 def test_reproduce_reads_the_likelihoods(tmp_path):

@@ -1,5 +1,6 @@
 """The metrics against slow obvious versions, closed forms, and what they promise."""
 
+import inspect
 import itertools
 import math
 import pathlib
@@ -211,6 +212,13 @@ def test_parzen_of_a_gaussian_has_its_entropy():
     assert abs(found.mean - (-math.log(2 * math.pi * s) - 1 / s)) < 4 * found.error + 0.02
     (ll,) = log_likelihood(points[21_000:], points[:20_000], [0.2])
     assert found.error == pytest.approx(ll.std() / math.sqrt(1000))
+
+
+def test_the_published_settings():
+    """The figures of the README are of these, and of the widths below."""
+    default = lambda f, name: inspect.signature(f).parameters[name].default
+    assert default(precision_recall, "k") == 3
+    assert default(kid, "subsets") == 100 and default(kid, "size") == 1000
 
 
 def test_the_original_widths():

@@ -27,10 +27,10 @@ EXPLANATION = """\
 A discriminator's D(x) and D(G(z)) are the mean probabilities that it gives to real and to generated
 images of being real; both near 0.5: it cannot tell them apart, where theory says that training
 ends. D(x) near 1 and D(G(z)) near 0 mean that D wins: a little of that is as it should be, but at
-.99 and .01 G learns next to nothing. A critic (WGAN and its kin, hinge, LSGAN) gives scores, of
-which only the difference says something: W = D(x) - D(G(z)) estimates the distance between the two
-distributions and is to fall. The losses are what each player minimises against the other, so that
-neither has to fall while the pictures get better.
+.99 and .01 G learns next to nothing. A critic (WGAN and its kin, hinge, LSGAN, the relativistic
+games) gives scores, of which only the difference says something; WGAN's and WGAN-GP's, W = D(x) -
+D(G(z)), estimates the distance between the two distributions and is to fall. The losses are what
+each player minimises against the other, so that neither has to fall while the pictures get better.
 
 A GAN has collapsed when its samples look alike, or all turn together from a few shapes to a few
 others while the losses swing: open training.png, which shows the same noise at all times. It has

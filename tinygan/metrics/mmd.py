@@ -1,4 +1,5 @@
-"""Maximum mean discrepancy (Gretton et al. 2012), and with it KID (Bińkowski et al. 2018)."""
+"""Maximum mean discrepancy (Gretton et al. 2012), and with it KID, the Kernel Inception Distance
+(Bińkowski et al. 2018)."""
 
 import numpy as np
 
@@ -6,8 +7,7 @@ from .. import backend
 
 
 def cubic(x, y):
-    """k(x, y) = (x.y / d + 1)^3 for all pairs of x (n, d) and y (m, d): KID's kernel (Bińkowski et
-    al. 2018, section 3)."""
+    """k(x, y) = (x.y / d + 1)^3 for all pairs of x (n, d) and y (m, d), as KID has it."""
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 

@@ -22,7 +22,7 @@ class Coverage(NamedTuple):
     kl: float
 
     def __str__(self):
-        return f"modes {self.modes}  HQ {100 * self.quality:.1f} %  reverse KL {self.kl:.3f}"
+        return f"modes {self.modes}  HQ {100 * self.quality:.1f} %  reverse KL {self.kl:.4f}"
 
 
 def coverage(points, mixture):
