@@ -1,6 +1,6 @@
 """DCGAN on MNIST (Radford et al. 2016).
 
-    python examples/dcgan_mnist.py                              the paper's settings, 8 epochs
+    python examples/dcgan_mnist.py                              the paper's settings, 10 epochs
     python examples/dcgan_mnist.py --channels 16 --lr 1e-3 --batch-size 64 --average .998
                                                                 digits in three minutes
 
@@ -20,7 +20,7 @@ def main():
     flags.add_argument("--game", choices=GAMES, default="gan",
                        help="what is played on these networks (gan, as in the paper)")
     flags.add_argument("--channels", type=run.positive, default=64,
-                       help="of D's first layer; the next has twice as many (64)")
+                       help="of D's first layer; the others have 2 and 4 times as many (64)")
     args = run.parse(flags)
 
     with run.started(args) as data:

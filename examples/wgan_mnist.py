@@ -23,7 +23,7 @@ def main():
     add("--warm-up", action="store_true",
         help="the published code's: 100 critic steps in iterations 0-24 and in every 500th, else 5")
     flags.add_argument("--channels", type=run.positive, default=64,
-                       help="of D's first layer; the next has twice as many (64)")
+                       help="of D's first layer; the others have 2 and 4 times as many (64)")
     args = run.parse(flags)
 
     with run.started(args) as data:

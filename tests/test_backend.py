@@ -43,7 +43,7 @@ def test_use_of_an_unknown_name_says_which_there_are():
 @pytest.mark.host
 def test_use_of_cupy_without_cupy_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)      # makes `import cupy` an ImportError
-    with pytest.raises(backend.UserError, match="pip install cupy-cuda12x") as caught:
+    with pytest.raises(backend.UserError, match="pip install .cupy-cuda12x.ctk") as caught:
         backend.use("cupy")
     assert "\n" not in str(caught.value)
 

@@ -1,6 +1,8 @@
 """The examples, run as a user runs them: what they print, write and refuse."""
 
 import concurrent.futures
+import contextlib
+import importlib
 import json
 import math
 import os
@@ -248,6 +250,38 @@ def test_every_setting_of_gan_mnist_makes_a_difference(tmp_path):
                           "--out", out, tmp_path) for out, flags in zip(outs, settings)]):
         assert process.returncode == 0, process.stderr
     assert len({(out / "samples.png").read_bytes() for out in outs}) == len(settings)
+
+
+ADAM = dict(kind=optim.Adam, eps=1e-8)
+PAPERS = {      # of each: what the two optimisers have, batch size, D's leaky slope, the game's own
+    "dcgan_mnist": (dict(ADAM, lr=2e-4, betas=(0.5, 0.999)), 128, 0.2, dict(d_steps=1)),
+    "wgan_mnist": (dict(kind=optim.RMSProp, lr=5e-5), 64, 0.2, dict(d_steps=5, c=0.01)),
+    "wgan_gp_mnist": (dict(ADAM, lr=1e-4, betas=(0.5, 0.9)), 50, 0.2,
+                      dict(d_steps=5, lam=10.0, z_size=128)),
+    "sngan_mnist": (dict(ADAM, lr=2e-4, betas=(0.0, 0.9)), 64, 0.1, dict(d_steps=5, z_size=128)),
+}
+
+
+@pytest.mark.parametrize("script", PAPERS)
+def test_without_flags_the_settings_are_the_papers(script, monkeypatch):
+    """What each script would play, with its 64 channels, where nothing else is asked for."""
+    module, seen = importlib.import_module(script), []
+    monkeypatch.setattr(sys, "argv", [f"{script}.py"])
+    monkeypatch.setattr(module.run, "started", lambda args: contextlib.nullcontext(
+        mnist.load_sample()))
+    monkeypatch.setattr(module.run, "train", lambda *args: seen.append(args))
+    module.main()
+    ((args, game, batches, d_opt, g_opt),) = seen
+    settings, batch_size, slope, own = PAPERS[script]
+    for opt, parameters in ((d_opt, game.d_parameters()), (g_opt, game.g_parameters())):
+        assert {"kind": type(opt), **{name: getattr(opt, name) for name in settings
+                                      if name != "kind"}} == settings
+        assert opt.parameters == parameters
+    assert args.batch_size == batch_size and len(next(batches)) == batch_size
+    assert {layer.slope for layer in game.D.layers if isinstance(layer, nn.LeakyReLU)} == {slope}
+    assert {name: getattr(game, name) for name in own} == own
+    first = next(layer for layer in game.D.layers if isinstance(layer, nn.Conv2d))
+    assert first.c_out == 64
 
 
 def test_paper_has_the_papers_networks_and_settings():
@@ -713,6 +747,20 @@ def test_classifier_dry_run(tmp_path):
     assert "test: " in process.stdout and not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("flags, words", [
+    (["--lr", 1e30, "--dry-run"], ["loss has become nan", "smaller --lr"]),
+    (["--data", "sample", "--out", "images.npz"], ["images.npz", "another folder"]),
+    (["--data", "images.npz"], ["labels from 0 to 9", "images.npz", "--data"]),
+    (["--data", "letters.npz"], ["labels from 0 to 9", "letters.npz", "--data"])])
+def test_classifier_refuses_in_a_sentence(flags, words, tmp_path):
+    """Before it has trained for minutes."""
+    images = np.zeros((60, 28, 28), np.uint8)
+    np.savez(tmp_path / "images.npz", images=images)
+    np.savez(tmp_path / "letters.npz", images=images, labels=np.arange(60) % 26)
+    line = refusal("classifier_mnist.py", *flags, cwd=tmp_path)
+    assert all(word in line for word in words), line
+
+
 def test_bad_input_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     for flags, words in [
@@ -723,7 +771,7 @@ def test_bad_input_is_one_sentence(tmp_path):
             (["--average", 1], ["--average", "'1'", "below 1"]),
             (["--k", 0], ["--k", "'0'"]),
             (["--backend", "torch"], ["'torch'", "numpy", "cupy"]),
-            (["--backend", "cupy"], ["cupy", "pip install cupy-cuda12x"]),
+            (["--backend", "cupy"], ["cupy", "pip install 'cupy-cuda12x[ctk]'"]),
             (["--order", "simultaneous", "--k", 5, "--dry-run"], ["simultaneous", "5"]),
             (["--batch-size", 1, "--dry-run"], ["BatchNorm", "larger batch"]),
             (["--g-loss", "hinge"], ["'hinge'", "saturating"]),

@@ -49,6 +49,24 @@ def test_what_was_written_is_the_file(tmp_path, old, kind):
     assert path.read_bytes() == b"one\ntwo\r\n\0" and names(tmp_path) == ["file"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes with names, and other rights")
+def test_what_is_no_plain_file_stays_what_it_is(tmp_path):
+    """A pipe and a device are written to, not replaced; and a file keeps its permissions."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with replaced(pipe) as file:
+        file.write(b"through")
+    assert os.read(reader, 100) == b"through" and pipe.is_fifo() and names(tmp_path) == ["pipe"]
+    os.close(reader)
+    (tmp_path / "mine").write_bytes(b"old")
+    (tmp_path / "mine").chmod(0o600)
+    with replaced(tmp_path / "mine") as file:
+        file.write(b"new")
+    assert (tmp_path / "mine").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "mine").read_bytes() == b"new"
+
+
 @pytest.mark.parametrize("error", [
     ValueError("x"), OSError(errno.ENOSPC, "no space left"), KeyboardInterrupt(), SystemExit(1),
     MemoryError()])

@@ -67,6 +67,18 @@ def test_attributes_and_lists_are_parts():
         "count", "heads.1.1.running_mean", "heads.1.1.running_var"}
 
 
+@pytest.mark.parametrize("hidden", [
+    lambda: [Tensor(1.0)], lambda: (backend.xp.zeros(2),), lambda: [[nn.Dense(2, 1)]]])
+def test_what_nobody_would_find_is_refused(hidden):
+    """Not left out in silence of what is trained and saved; lists of numbers are settings."""
+    module = nn.Sequential(nn.Dense(2, 2), nn.ReLU())
+    module.layers[1].sizes, module.layers[1].pairs = [1, 2], [(1, 2), [3, 4]]
+    assert len(module.parameters()) == 2
+    module.layers[1].things = hidden()
+    for use in (module.parameters, module.state_dict, module.eval):
+        assert "ReLU.things[0] holds a " in error_of(use)
+
+
 def test_a_shared_parameter_comes_once():
     module = TwoHeaded()
     parameters = module.parameters()

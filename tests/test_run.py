@@ -286,7 +286,23 @@ def test_files_that_are_no_runs_are_not_replaced(digits, tmp_path):
         for flag in ([], ["--overwrite"]):
             line = refused(tmp_path, ANY, "--data", digits, "--out", "folder", *flag)
             assert "folder" in line and contents(tmp_path / "folder") == {name: content}
+            assert "by --out" in line
         shutil.rmtree(tmp_path / "folder")
+
+
+def test_a_run_goes_on_where_the_environment_says(digits, tmp_path):
+    """One from a GPU on a machine without: by TINYGAN_BACKEND as by --backend."""
+    finished(tmp_path, ANY, "--data", digits, "--steps", 1, "--out", "run")
+    path = tmp_path / "run" / "checkpoint.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    about = json.loads(arrays["about"].tobytes())
+    about["settings"]["flags"]["backend"] = "nogpu"
+    np.savez(path, **{**arrays, "about": np.frombuffer(json.dumps(about).encode(), np.uint8)})
+    assert "nogpu" in refused(tmp_path, ANY, "--resume", "--steps", 2, "--out", "run")
+    status, out, err = end(begin(tmp_path, ANY, "--resume", "--steps", 2, "--out", "run",
+                                 TINYGAN_BACKEND="numpy"))
+    assert status == 0 and "resumed" in out, err
 
 
 def test_two_processes_do_not_write_one_run(digits, tmp_path):

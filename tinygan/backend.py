@@ -77,14 +77,15 @@ def _working_cupy():
         import cupy
     except ImportError as error:
         raise UserError(
-            f"the cupy backend needs cupy ({error}): pip install cupy-cuda12x or cupy-cuda13x, by "
-            "your CUDA version, or choose the numpy backend") from None
+            f"the cupy backend needs cupy ({error}): pip install 'cupy-cuda12x[ctk]' or "
+            "'cupy-cuda13x[ctk]', by your CUDA version, or choose the numpy backend") from None
     try:
         cupy.zeros(1) + 1
     except Exception as error:      # no driver, no device, wrong CUDA: each its own exception class
         raise UserError(
-            f"cupy is installed but no GPU answers ({error}): check the driver with nvidia-smi and "
-            "that cupy was built for your CUDA version, or choose the numpy backend") from None
+            f"cupy is installed but no GPU answers ({error}): check the driver with nvidia-smi, and "
+            "that cupy is for your CUDA version and has its libraries (pip install "
+            "'cupy-cuda12x[ctk]'), or choose the numpy backend") from None
     return cupy
 
 

@@ -41,6 +41,9 @@ class Saved(NamedTuple):
 def save(path, game, d_opt, g_opt, batches, about, arrays):
     """Save the state of a run between two iterations, with further entries `about` and `arrays`.
 
+    Of the random streams it is that of the backend which is saved: a run that gives another one to
+    play() or Minibatches() saves its `state` itself.
+
     Raises FloatingPointError if a weight or an average is NaN or infinite: a file from which nobody
     can go on must not replace one from which they can. Raises OSError if it cannot be written.
     """
@@ -160,7 +163,7 @@ def describe(thing, before=None):
     if isinstance(thing, (str, int, float)) or thing is None:
         return thing
     raise TypeError(f"a checkpoint cannot describe a {type(thing).__name__}: set Tensors, arrays, "
-                    "numbers, texts, Modules, named functions, or lists of them as attributes")
+                    "numbers, texts, named functions, Modules or lists of Modules as attributes")
 
 
 def _build(part, names, numbers, before):

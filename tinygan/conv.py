@@ -17,7 +17,8 @@ under differentiation to every order. (Goodfellow et al. 2016, Deep Learning, se
 x is (N, C, H, W), w is (O, C, kh, kw), y is (N, O, OH, OW) with OH = (H + 2p - kh) // s + 1. In
 memory, images lie channels last, as (N, H, W, C): then a row of a kernel's window is one stretch of
 kw * C numbers, and the windows become the rows of a matrix product by copying whole stretches.
-Elementwise operations keep an array's memory order, so the layout travels through a network.
+numpy's elementwise operations keep an array's memory order, so the layout travels through a
+network (cupy's return to the other, which costs a copy at the next convolution).
 Weights lie kernel first, as (kh, kw, C, O): that is already the matrix to multiply with.
 """
 

@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 import os
+import stat
 import warnings
 
 import numpy as np
@@ -19,9 +20,15 @@ def replaced(path):
     `path`; else, and if the process is killed at any moment, the old one is left as it was. (Then
     `path`.tmp may be left too, which the next attempt replaces.)"""
     path = os.path.realpath(path)       # what a link leads to, not the link
+    if os.path.exists(path) and not os.path.isfile(path):       # a device or a pipe stays one
+        with open(path, "wb") as file:
+            yield file
+        return
     temporary = f"{path}.tmp"
     try:
         with open(temporary, "wb") as file:
+            if os.path.exists(path):
+                os.chmod(temporary, stat.S_IMODE(os.stat(path).st_mode))    # for the same eyes
             yield file
             file.flush()
             os.fsync(file.fileno())     # on the disk, before it has the name

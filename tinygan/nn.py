@@ -1,8 +1,8 @@
 """Layers: functions with parameters.
 
 A Module's attributes are what it is made of: a Tensor is a parameter, an array a buffer (a number
-that is kept but not learned, such as a running mean), a Module, or a list or tuple of them, a part.
-That is all the bookkeeping there is. Shapes, names and layouts are PyTorch's, so that weights go
+that is kept but not learned, such as a running mean), a Module, or a list of Modules, a part. That
+is all the bookkeeping there is. Shapes, names and layouts are PyTorch's, so that weights go
 back and forth.
 """
 
@@ -26,12 +26,21 @@ class Module:
         return self.forward(*inputs)
 
     def parts(self):
-        """(name, Module) of each part, in the order in which they were set."""
+        """(name, Module) of each part, in the order in which they were set. Raises TypeError for
+        what would have no name, and be left out in silence: parameters, buffers or lists of
+        Modules in a list."""
         for name, value in vars(self).items():
             several = isinstance(value, (list, tuple))
             for i, part in enumerate(value) if several else [("", value)]:
                 if isinstance(part, Module):
                     yield f"{name}.{i}" if several else name, part
+                elif several:
+                    for thing in part if isinstance(part, (list, tuple)) else [part]:
+                        if isinstance(thing, (Module, Tensor, backend.xp.ndarray)):
+                            raise TypeError(
+                                f"{type(self).__name__}.{name}[{i}] holds a {type(thing).__name__} "
+                                "where nobody finds it: lists are of Modules; set a Tensor or an "
+                                "array as an attribute of its own")
 
     def modules(self, prefix=""):
         """(prefix of its names, Module) of this Module and everything inside it."""

@@ -79,7 +79,7 @@ def cross_entropy(logits, labels):
     logits (m, classes); labels (m,) integers 0 ... classes - 1.
     """
     shape = getattr(labels, "shape", None)
-    if logits.ndim != 2 or shape != logits.shape[:1]:
+    if logits.ndim != 2 or type(labels) is Tensor or shape != logits.shape[:1]:
         raise ValueError(f"cross_entropy needs logits (m, classes) and an array of m labels, got "
                          f"{logits.shape} and {type(labels).__name__} of shape {shape}")
     one_hot = labels[:, None] == backend.xp.arange(logits.shape[1])
@@ -253,10 +253,14 @@ def _row(v, x):
     return v.reshape(1, -1, *[1] * (x.ndim - 2))
 
 
+ROWS = 1 << 16      # as many float32, added one after another, can cost four digits of seven
+
+
 def _sums(a, b=None):
-    if b is None:
-        return backend.xp.ones(len(a), a.dtype) @ a
-    return backend.xp.einsum("ij,ij->j", a, b)
+    ones, einsum = backend.xp.ones, backend.xp.einsum
+    pieces = [slice(i, i + ROWS) for i in range(0, max(len(a), 1), ROWS)]
+    return sum(ones(len(a[i]), a.dtype) @ a[i] if b is None else einsum("ij,ij->j", a[i], b[i])
+               for i in pieces)
 
 
 # Products

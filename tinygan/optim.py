@@ -77,7 +77,7 @@ class SGD(Optimizer):
 
 class RMSProp(Optimizer):
     """s <- rho s + (1 - rho) g^2,  p <- p - lr g / (sqrt(s) + eps) (Tieleman and Hinton 2012,
-    lecture 6.5; eps as in PyTorch, outside the root)."""
+    lecture 6.5, where rho is .9; rho = .99 and eps, outside the root, as in PyTorch)."""
 
     averages = ("s",)
 

@@ -96,6 +96,8 @@ def parse(parser):
                         "that, or choose another --out")
     there = {name: value for name, value in settings["flags"].items()
              if name in vars(args) and name not in PASSING}
+    if "TINYGAN_BACKEND" in os.environ:         # where it is now, not where it was
+        there.pop("backend", None)
     # as if they stood on the command line, before what does; so each is checked as there
     kept = [f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
             for name, value in there.items() if value != parser.get_default(name)]
@@ -206,8 +208,12 @@ def _check_folder(args):
         if not (args.resume or args.overwrite):
             raise UserError(f"{args.out} holds a run: go on with it by --resume, replace it by "
                             "--overwrite, or choose another folder by --out")
-        if args.overwrite:
-            read(args.out)      # a file of that name that is something else is not replaced
+        if args.overwrite:      # a file of that name that is something else is not replaced
+            try:
+                read(args.out)
+            except UserError as error:
+                raise UserError(f"{error}; --overwrite replaces runs alone, so remove the file, or "
+                                "choose another folder by --out") from None
     elif there := [name for name in NAMES if os.path.exists(os.path.join(args.out, name))]:
         raise UserError(f"{args.out} holds {', '.join(there)}, but no run to which that belongs: "
                         "choose another folder by --out")

@@ -108,10 +108,10 @@ class Tensor:
 
     def __pow__(x, n):
         """x ** n, elementwise, for a number n."""
-        if not isinstance(n, (int, float)):
+        if not isinstance(n, (int, float, np.integer, np.floating)):
             raise TypeError(f"the exponent of ** is a number, got {type(n).__name__}: "
                             "for a Tensor exponent write exp(n * log(x))")
-        n = float(n) if isinstance(n, np.generic) else n
+        n = n.item() if isinstance(n, np.generic) else n
         # The factor n = 0 stands alone: 0 * x ** -1 would be NaN at x = 0.
         return op(x.data ** n, (x, lambda g, y: g * (n * x ** (n - 1)) if n else g * 0.0))
 
@@ -136,6 +136,8 @@ class Tensor:
 
     def mean(x, axis=None, keepdims=False):
         total = x.sum(axis, keepdims)
+        if x.size == 0:
+            raise ValueError(f"there is no mean of no numbers: the Tensor has shape {x.shape}")
         return total * (total.size / x.size)
 
     def max(x, axis=None, keepdims=False):
