@@ -2,10 +2,10 @@
 
     python examples/classifier_mnist.py --out tinygan/metrics
 
-writes the weights that come with tinygan, mnist_classifier.npz, as 16-bit floats, and says how many of the test images
-they get right. Adam with a learning rate that falls to 0; each minibatch shifted by up to two
-pixels each way. It trains on MNIST's 50,000 training images; the 10,000 for validation, which it
-does not use, and the test images are left for measuring samples.
+writes the weights that come with tinygan, mnist_classifier.npz, as 16-bit floats, and says how many
+of the test images they get right. Adam with a learning rate that falls to 0; each minibatch shifted
+by up to two pixels each way. It trains on MNIST's 50,000 training images; the 10,000 for
+validation, which it does not use, and the test images are left for measuring samples.
 """
 
 import argparse

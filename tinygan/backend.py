@@ -83,8 +83,8 @@ def _working_cupy():
         cupy.zeros(1) + 1
     except Exception as error:      # no driver, no device, wrong CUDA: each its own exception class
         raise UserError(
-            f"cupy is installed but no GPU answers ({error}): check the driver with nvidia-smi, and "
-            "that cupy is for your CUDA version and has its libraries (pip install "
+            f"cupy is installed but no GPU answers ({error}): check the driver with nvidia-smi, "
+            "and that cupy is for your CUDA version and has its libraries (pip install "
             "'cupy-cuda12x[ctk]'), or choose the numpy backend") from None
     return cupy
 
