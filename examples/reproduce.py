@@ -1,7 +1,7 @@
 """The project's tables, each from one command, with every seed.
 
     python examples/reproduce.py theory                 what can be calculated: seconds
-    python examples/reproduce.py mixtures --jobs 2      ring and grid, eight games: two hours
+    python examples/reproduce.py mixtures --jobs 2      ring and grid, eight games: 80 minutes
     python examples/reproduce.py mnist --jobs 2         six examples on digits: an hour and a half
     python examples/reproduce.py parzen                 the paper's networks: seven hours
     python examples/reproduce.py mixtures --show        the table of what has been run so far
