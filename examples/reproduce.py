@@ -37,7 +37,7 @@ import numpy as np
 HERE = os.path.dirname(os.path.abspath(__file__))
 # fixed before any of them was run
 SEEDS = {"mixtures": (1, 2, 3, 4, 5), "mnist": (1, 2, 3), "parzen": (1,)}
-# about as many steps as one core takes in nine minutes; found on seed 0
+# about as many steps as one core takes in nine minutes (eight to eleven); found on seed 0
 MNIST = {
     "GAN": "gan_mnist.py --steps 14000 --average 0.998",
     "DCGAN": "dcgan_mnist.py --channels 16 --lr 1e-3 --batch-size 64 --steps 15000 --average 0.998",
