@@ -115,7 +115,7 @@ def main():
     if args.lr > 10:
         raise UserError(f"steps of {args.lr} leave the plane at once: choose an --lr up to 10")
 
-    with run.output(args), np.errstate(all="ignore"):       # who leaves the plane for inf or nan
+    with run.output(args), np.errstate(all="ignore"):       # some leave the plane
         print(f"|(theta, psi)| after {args.steps} steps of {args.lr}, from {math.sqrt(2):.3f}\n"
               f"{'':20} {'simultaneous':>28} {'alternating':>28}")
         pictures = []

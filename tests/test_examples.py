@@ -99,6 +99,8 @@ def test_dirac_prints_the_table_and_draws_it(tmp_path):
     assert len(process.stdout.splitlines()) == 2 + 10 + 1 and "WGAN-GP, lam .35" in process.stdout
     picture = read_png(tmp_path / "d" / "trajectories.png")         # two rows of ten planes
     assert picture.shape == (2 * 160 + 4, 10 * 160 + 9 * 4, 3)
+    process = run("dirac.py", "--lr", 10, "--out", "far", cwd=tmp_path)     # most are soon nan
+    assert process.returncode == 0 and process.stderr == "" and "nan" in process.stdout
 
 
 def test_mixtures_plays_every_game_from_paired_seeds(tmp_path):
@@ -293,7 +295,7 @@ def test_paper_has_the_papers_networks_and_settings():
     dense = [layer for layer in G.layers if isinstance(layer, nn.Dense)]
     assert [layer.weight.shape for layer in dense] == [(1200, 100), (1200, 1200), (784, 1200)]
     dropped, maxouts = [[layer for layer in D.layers if isinstance(layer, kind)]
-                      for kind in (nn.Dropout, nn.Maxout)]
+                        for kind in (nn.Dropout, nn.Maxout)]
     assert [layer.p for layer in dropped] == [0.2, 0.5, 0.5]
     assert [layer.pieces for layer in maxouts] == [5, 5]
     assert [layer.weight.shape for layer in maxouts] == [(5 * 240, 784), (5 * 240, 240)]
@@ -505,6 +507,7 @@ def test_evaluate_prints_a_table_and_keeps_it(digits_run):
     assert process.returncode == 0, process.stderr
     table = json.loads((digits_run / "run" / "evaluation.json").read_text())
     noise, real, centroids = table["measures"].values()
+    assert "a classifier of MNIST's digits" in process.stdout       # whatever the images are
     assert table["n"] == 40 and "images.npz" in table["data"]
     for name in ("Frechet", "KID", "two-sample", "nearest"):
         assert real[name] < noise[name], name
@@ -570,6 +573,16 @@ def test_evaluate_refuses_data_that_was_trained_on(digits_run, tmp_path):
     line = refusal("evaluate.py", "run", "--out", "there/e.json", cwd=tmp_path)
     assert "cannot write there/e.json" in line
     assert "no checkpoint.npz" in refusal("evaluate.py", "nowhere", cwd=tmp_path)
+
+
+def test_evaluate_needs_images_to_fit_the_widths_to(tmp_path):
+    """Five training images leave none to validate."""
+    pixels = np.random.default_rng(0).uniform(size=(25, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "few.npz", x_train=pixels[:5], x_test=pixels[5:])
+    process = run("dcgan_mnist.py", "--channels", 2, "--batch-size", 2, "--steps", 1, "--data",
+                  "few.npz", "--out", "run", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "20 test and 0 validation images" in refusal("evaluate.py", "run", cwd=tmp_path)
 
 
 def test_evaluate_without_features(finished_run):

@@ -18,17 +18,18 @@ LIMIT = 1 << 31     # bytes that what is compressed may unpack to
 def replaced(path):
     """Context that gives a binary file to write. Where it ends well that becomes the file at
     `path`; else, and if the process is killed at any moment, the old one is left as it was. (Then
-    `path`.tmp may be left too, which the next attempt replaces.)"""
+    `path`.tmp may be left too, which the next attempt replaces.) A device or a pipe is written to
+    as it is."""
     path = os.path.realpath(path)       # what a link leads to, not the link
-    if os.path.exists(path) and not os.path.isfile(path):       # a device or a pipe stays one
+    if os.path.exists(path) and not os.path.isfile(path):
         with open(path, "wb") as file:
             yield file
         return
     temporary = f"{path}.tmp"
     try:
         with open(temporary, "wb") as file:
-            if os.path.exists(path):
-                os.chmod(temporary, stat.S_IMODE(os.stat(path).st_mode))    # for the same eyes
+            if os.path.exists(path):        # who could not read the old one cannot read this
+                os.chmod(temporary, stat.S_IMODE(os.stat(path).st_mode))
             yield file
             file.flush()
             os.fsync(file.fileno())     # on the disk, before it has the name
