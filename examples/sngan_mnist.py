@@ -40,7 +40,8 @@ def main():
     with run.started(args) as data:
         shape = data.train.images.shape[1:]
         # DCGAN's weights of .02 all turn the same way at the learning rates of short runs, before
-        # this D, which has no batch normalisation, tells one image from many
+        # this D, which has no batch normalisation, tells one image from many; larger ones less
+        # often, though still with some seeds
         G = dcgan.generator(128, args.channels, shape, init=nn.normal(0.06))
         D = discriminator(args.channels, shape)
         game = SNGAN(G, D, 128, args.n_dis)
