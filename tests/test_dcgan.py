@@ -46,7 +46,7 @@ def test_guidelines():
 
 @pytest.mark.parametrize("make, std", [
     (dcgan.generator, 0.02), (dcgan.discriminator, 0.02),
-    (lambda: dcgan.generator(init=nn.normal(0.06)), 0.06)])
+    (lambda: dcgan.generator(init=nn.normal(0.1)), 0.1)])
 def test_weights_begin_small(make, std):
     """N(0, .02^2) or as they are asked for, gains N(1, .02^2), biases 0: the standard deviation of
     n numbers is known to std / sqrt(2n), the mean to std / sqrt(n)."""
