@@ -255,12 +255,15 @@ def test_every_setting_of_gan_mnist_makes_a_difference(tmp_path):
 
 
 ADAM = dict(kind=optim.Adam, eps=1e-8)
-PAPERS = {      # of each: what the two optimisers have, batch size, D's leaky slope, the game's own
-    "dcgan_mnist": (dict(ADAM, lr=2e-4, betas=(0.5, 0.999)), 128, 0.2, dict(d_steps=1)),
-    "wgan_mnist": (dict(kind=optim.RMSProp, lr=5e-5), 64, 0.2, dict(d_steps=5, c=0.01)),
-    "wgan_gp_mnist": (dict(ADAM, lr=1e-4, betas=(0.5, 0.9)), 50, 0.2,
+# of each: what the two optimisers have, batch size, D's leaky slope, the standard deviation of G's
+# first weights in the beginning, the game's own
+PAPERS = {
+    "dcgan_mnist": (dict(ADAM, lr=2e-4, betas=(0.5, 0.999)), 128, 0.2, 0.02, dict(d_steps=1)),
+    "wgan_mnist": (dict(kind=optim.RMSProp, lr=5e-5), 64, 0.2, 0.02, dict(d_steps=5, c=0.01)),
+    "wgan_gp_mnist": (dict(ADAM, lr=1e-4, betas=(0.5, 0.9)), 50, 0.2, math.sqrt(2 / (128 + 4096)),
                       dict(d_steps=5, lam=10.0, z_size=128)),
-    "sngan_mnist": (dict(ADAM, lr=2e-4, betas=(0.0, 0.9)), 64, 0.1, dict(d_steps=5, z_size=128)),
+    "sngan_mnist": (dict(ADAM, lr=2e-4, betas=(0.0, 0.9)), 64, 0.1, 0.1,
+                    dict(d_steps=5, z_size=128)),
 }
 
 
@@ -274,7 +277,7 @@ def test_without_flags_the_settings_are_the_papers(script, monkeypatch):
     monkeypatch.setattr(module.run, "train", lambda *args: seen.append(args))
     module.main()
     ((args, game, batches, d_opt, g_opt),) = seen
-    settings, batch_size, slope, own = PAPERS[script]
+    settings, batch_size, slope, std, own = PAPERS[script]
     for opt, parameters in ((d_opt, game.d_parameters()), (g_opt, game.g_parameters())):
         assert {"kind": type(opt), **{name: getattr(opt, name) for name in settings
                                       if name != "kind"}} == settings
@@ -284,6 +287,8 @@ def test_without_flags_the_settings_are_the_papers(script, monkeypatch):
     assert {name: getattr(game, name) for name in own} == own
     first = next(layer for layer in game.D.layers if isinstance(layer, nn.Conv2d))
     assert first.c_out == 64
+    weights = game.G.layers[0].weight.numpy()       # std is known to std / sqrt(2n): 5 times that
+    assert math.isclose(weights.std(), std, rel_tol=5 / math.sqrt(2 * weights.size))
 
 
 def test_paper_has_the_papers_networks_and_settings():
