@@ -39,9 +39,8 @@ def main():
 
     with run.started(args) as data:
         shape = data.train.images.shape[1:]
-        # With DCGAN's weights of .02, and at the learning rates of short runs, all images of G turn
-        # the same way before this D, which has no batch normalisation, tells one from many; larger
-        # weights turn less in each of Adam's steps.
+        # With DCGAN's weights of .02 all images of G turn the same way before this D, which has no
+        # batch normalisation, tells one from many; larger weights turn less in each of Adam's steps
         G = dcgan.generator(128, args.channels, shape, init=nn.normal(0.1))
         D = discriminator(args.channels, shape)
         game = SNGAN(G, D, 128, args.n_dis)
