@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tinygan import Tensor, backend, grad, nn, optim, play, rng, to_numpy
-from tinygan.backend import Random
+from tinygan.backend import Random, UserError
 from tinygan.data import Minibatches
 from tinygan.games import GAN
-from tinygan.play import d_step, draw, g_step
+from tinygan.loop import d_step, draw, g_step
 
 from helpers import error_of, normal, tensor
 
@@ -176,6 +176,40 @@ def test_what_is_yielded_holds_no_graph():
     for order in ("alternating", "simultaneous"):
         for _, d_loss, g_loss in play(game, points(), d_opt, g_opt, 5, rng, 1, order=order):
             assert d_loss.parents == g_loss.parents == ()
+
+
+def pictures(low, high):
+    """Minibatches of pictures from low to high, of which the first has both ends."""
+    return iter([backend.xp.asarray(np.linspace(low, high, 80, dtype="float32")
+                                    .reshape(5, 1, 4, 4))] * 4)
+
+
+def drawing(last):
+    return GAN(nn.Sequential(nn.Dense(3, 16), nn.Reshape(1, 4, 4), nn.Sequential(last)),
+               nn.Sequential(nn.Flatten(), nn.Dense(16, 1)), 3)
+
+
+@pytest.mark.parametrize("last, low, high, fits", [
+    (nn.Sigmoid(), 0, 1, True), (nn.Sigmoid(), 0.2, 1.02, True), (nn.Sigmoid(), -1, 1, False),
+    (nn.Sigmoid(), 0, 255, False), (nn.Tanh(), -1, 1, True), (nn.Tanh(), 0, 1, False),
+    (nn.Tanh(), -1, 255, False), (nn.Tanh(), 0.1, 0.9, False), (nn.ReLU(), -1, 5, True)])
+def test_images_of_another_range_than_gs_are_refused(last, low, high, fits):
+    """D could tell them apart by their range alone."""
+    game = drawing(last)
+    opts = [optim.SGD(p, 0.0) for p in (game.d_parameters(), game.g_parameters())]
+    played = play(game, pictures(low, high), *opts, 5, rng, 1)
+    if fits:
+        assert next(played)[0] == 0
+    else:
+        with pytest.raises(UserError, match=f"pixels from {low} to {high}: .*scale the data"):
+            next(played)
+
+
+def test_the_range_of_points_is_their_own():
+    game = GAN(nn.Sequential(nn.Dense(3, 2), nn.Tanh()), nn.Dense(2, 1), 3)
+    opts = [optim.SGD(p, 0.0) for p in (game.d_parameters(), game.g_parameters())]
+    data = iter([backend.xp.ones((5, 2), "float32")] * 2)
+    assert next(play(game, data, *opts, 5, rng, 1))[0] == 0
 
 
 def test_minibatches_may_be_tuples_with_labels():

@@ -13,8 +13,9 @@ import pytest
 from tinygan import backend
 from tinygan.backend import Random, UserError
 from tinygan.data import mixtures
-from tinygan.metrics import (class_shares, classifier, classifier_score, coverage, frechet, kid,
-                             nearest, parzen, precision_recall, two_sample)
+from tinygan.metrics import (class_shares, classifier, classifier_score, compute_precision_recall,
+                             coverage, find_nearest, frechet_distance, kid, parzen_log_likelihood,
+                             run_two_sample_test)
 from tinygan.metrics.frechet import frechet_gaussians
 from tinygan.metrics.mmd import cubic, mmd2
 from tinygan.metrics.parzen import SIGMAS, centroids, log_likelihood
@@ -107,25 +108,26 @@ def check_nearest(found, samples, images):
 def test_nearest_pair_by_pair(n, size, shape, shift):
     draw = np.random.default_rng(n)
     samples, images = (np.float32(draw.normal(size=(k, *shape)) + shift) for k in (n, size))
-    found = nearest(backend.xp.asarray(samples), images)
+    found = find_nearest(backend.xp.asarray(samples), images)
     check_nearest(found, samples, images)
     for piece in 1, 3, size, size + 1:      # in pieces it is the same, to the last bit
-        again = nearest(backend.xp.asarray(samples), images, piece=piece)
+        again = find_nearest(backend.xp.asarray(samples), images, piece=piece)
         assert all(map(np.array_equal, again, found))
 
 
 def test_nearest_among_images_on_the_device():
     draw = np.random.default_rng(0)
     samples, images = draw.random((6, 5), dtype=np.float32), draw.random((20, 5), dtype=np.float32)
-    check_nearest(nearest(backend.xp.asarray(samples), backend.xp.asarray(images)), samples, images)
+    found = find_nearest(backend.xp.asarray(samples), backend.xp.asarray(images))
+    check_nearest(found, samples, images)
 
 
 def test_nearest_takes_host_arrays_and_any_float():
     draw = np.random.default_rng(0)
     samples, images = draw.random((6, 1, 4, 4)), draw.random((20, 1, 4, 4))
     samples = np.float32(samples)
-    check_nearest(nearest(samples, np.float32(images)), samples, np.float32(images))
-    check_nearest(nearest(backend.xp.asarray(samples), images, piece=7), samples, images)
+    check_nearest(find_nearest(samples, np.float32(images)), samples, np.float32(images))
+    check_nearest(find_nearest(backend.xp.asarray(samples), images, piece=7), samples, images)
 
 
 def test_an_image_finds_itself():
@@ -133,7 +135,7 @@ def test_an_image_finds_itself():
     order = np.random.default_rng(1).permutation(40)
     for mine, theirs in [(images, images), (np.float32(images / 255), np.float32(images / 255))]:
         for piece in 4096, 3:
-            index, distance = nearest(backend.xp.asarray(mine[order]), theirs, piece)
+            index, distance = find_nearest(backend.xp.asarray(mine[order]), theirs, piece)
             assert index.tolist() == order.tolist() and not distance.any()
 
 
@@ -143,14 +145,14 @@ def test_bytes_are_scaled():
     samples, images = (draw.integers(256, size=(n, 1, 6, 6), dtype=np.uint8) for n in (9, 50))
     for s in samples, np.float32(samples / 255):
         for x in images, np.float32(images / 255):
-            check_nearest(nearest(backend.xp.asarray(s), x), samples / 255, images / 255)
+            check_nearest(find_nearest(backend.xp.asarray(s), x), samples / 255, images / 255)
 
 
 @pytest.mark.parametrize("piece", [1, 2, 3, 4096])
 def test_nearest_of_equals_is_the_first(piece):
     a, b = np.eye(2, dtype=np.float32)
-    index, distance = nearest(backend.xp.asarray(np.stack([a, b, b + 1, (a + b) / 2])),
-                              np.stack([b, a, b, a, a, b]), piece)
+    index, distance = find_nearest(backend.xp.asarray(np.stack([a, b, b + 1, (a + b) / 2])),
+                                   np.stack([b, a, b, a, a, b]), piece)
     assert index.tolist() == [1, 0, 0, 0]       # the last is as far from all
     assert np.allclose(distance, [0, 0, math.sqrt(2), math.sqrt(0.5)], rtol=1e-6)
 
@@ -160,14 +162,14 @@ def test_a_copy_is_nearer_than_what_differs_in_one_pixel():
     images = np.random.default_rng(0).integers(256, size=(50, 1, 28, 28), dtype=np.uint8)
     almost = images.copy()
     almost[:, :, 0, 0] ^= 1
-    index, distance = nearest(backend.xp.asarray(images), np.concatenate([almost, images]))
+    index, distance = find_nearest(backend.xp.asarray(images), np.concatenate([almost, images]))
     assert index.tolist() == list(range(50, 100)) and not distance.any()
 
 
 def test_nearest_refuses():
     samples = backend.xp.zeros((3, 1, 4, 4), "float32")
     for shape in (0, 1, 4, 4), (5, 1, 4, 5), (5, 4, 4), (5, 3, 4, 4):
-        message = error_of(nearest, samples, backend.xp.zeros(shape, "float32"))
+        message = error_of(find_nearest, samples, backend.xp.zeros(shape, "float32"))
         assert str(shape) in message and "(3, 1, 4, 4)" in message
 
 
@@ -205,7 +207,8 @@ def test_parzen_of_a_gaussian_has_its_entropy():
     N(0, (1 + sigma^2) I), -log(2 pi s) - 1 / s with s = 1 + sigma^2, but for the centres being a
     sample (.02: it is below by half the effective number of parameters over 20,000)."""
     points = normal(22_000, 2)
-    found = parzen(points[:20_000], points[20_000:21_000], points[21_000:], sigmas=[0.2, 0.02, 3.0])
+    found = parzen_log_likelihood(points[:20_000], points[20_000:21_000], points[21_000:],
+                                  sigmas=[0.2, 0.02, 3.0])
     assert found.sigma == 0.2
     s = 1 + 0.2 ** 2
     # its own error, that of 1,000 points, four times
@@ -217,7 +220,7 @@ def test_parzen_of_a_gaussian_has_its_entropy():
 def test_the_published_settings():
     """The figures of the README are of these, and of the widths below."""
     default = lambda f, name: inspect.signature(f).parameters[name].default
-    assert default(precision_recall, "k") == 3
+    assert default(compute_precision_recall, "k") == 3
     assert default(kid, "subsets") == 100 and default(kid, "size") == 1000
 
 
@@ -269,14 +272,14 @@ def test_frechet_of_features_takes_their_means_and_covariances():
     """numpy's cov, over n - 1: features that are moved and stretched by 2 are as far away as they
     were moved, and tr C. To rounding also if they lie in a plane, or there are few of them."""
     x = np.float32(normal(50, 4))
-    found = frechet(device(x), device(2 * x + 3 - x.mean(0)))
+    found = frechet_distance(device(x), device(2 * x + 3 - x.mean(0)))
     c = np.cov(x.astype(float), rowvar=False)
     mean = x.mean(0)
     expected = ((2 * mean + 3 - mean - mean) ** 2).sum() + np.trace(c)
     assert found == pytest.approx(expected, rel=1e-5)       # float32 features
     for few in (normal(50, 2) @ normal(2, 30, seed=1), normal(3, 30)):
-        assert frechet(few, few + 1) == pytest.approx(30, rel=1e-12)
-        assert frechet(few, few[::-1]) == pytest.approx(0, abs=1e-12 * (few ** 2).sum())
+        assert frechet_distance(few, few + 1) == pytest.approx(30, rel=1e-12)
+        assert frechet_distance(few, few[::-1]) == pytest.approx(0, abs=1e-12 * (few ** 2).sum())
 
 
 # MMD and KID
@@ -336,7 +339,7 @@ def test_precision_and_recall_are_their_definition(k):
                     inside += 1
                     break
         return inside / len(points)
-    assert precision_recall(device(real), device(fake), k) == (
+    assert compute_precision_recall(device(real), device(fake), k) == (
         share(fake, real), share(real, fake))
     assert 0.3 < share(fake, real) < 1 and 0.3 < share(real, fake) < 1
 
@@ -345,19 +348,19 @@ def test_precision_and_recall_tell_collapse_from_noise():
     """A tight cluster within the data is precise and recalls little; noise around it the reverse;
     far away both are 0, and of the same points both 1."""
     real = normal(300, 2)
-    precision, recall = precision_recall(device(real), device(0.05 * normal(300, 2)))
+    precision, recall = compute_precision_recall(device(real), device(0.05 * normal(300, 2)))
     assert precision > 0.95 and recall < 0.1
-    precision, recall = precision_recall(device(real), device(6 * normal(300, 2)))
+    precision, recall = compute_precision_recall(device(real), device(6 * normal(300, 2)))
     assert precision < 0.3 and recall > 0.9
-    assert precision_recall(device(real), device(real + 100)) == (0, 0)
-    assert precision_recall(device(real), device(real)) == (1, 1)
+    assert compute_precision_recall(device(real), device(real + 100)) == (0, 0)
+    assert compute_precision_recall(device(real), device(real)) == (1, 1)
 
 
 # Two-sample test
 
 def test_two_samples_of_one_distribution_and_of_two():
     x, y = normal(400, 3), normal(400, 3, seed=1)
-    same, other = (two_sample(device(x), device(y + shift), Random(0), steps=60)
+    same, other = (run_two_sample_test(device(x), device(y + shift), Random(0), steps=60)
                    for shift in (0.0, [2.0, 0, 0]))
     assert same.p > 0.01 and other.p < 1e-10
     # the best accuracy there is: Phi(|mu - nu| / 2) = Phi(1) = .841, to four standard errors
@@ -367,7 +370,7 @@ def test_two_samples_of_one_distribution_and_of_two():
         2 * 1.96 * math.sqrt(other.accuracy * (1 - other.accuracy) / 400))
     for result in (same, other):        # of 400 held out the accuracy has standard deviation 1/40
         assert result.p == pytest.approx(1 - NormalDist(0.5, 1 / 40).cdf(result.accuracy), abs=1e-9)
-    again = two_sample(device(x), device(y), Random(0), steps=60)
+    again = run_two_sample_test(device(x), device(y), Random(0), steps=60)
     assert again == same
 
 
@@ -375,7 +378,7 @@ def test_two_sample_test_does_not_count_what_it_has_learnt_by_heart():
     """Of 40 points in 20 dimensions such a network knows each by its label in the end; of those
     held out it knows nothing. Three standard deviations, of 40, about 1/2."""
     x, y = normal(40, 20), normal(40, 20, seed=1)
-    found = two_sample(device(x), device(y), Random(0), hidden=64, steps=300)
+    found = run_two_sample_test(device(x), device(y), Random(0), hidden=64, steps=300)
     assert abs(found.accuracy - 0.5) < 3 / math.sqrt(4 * 40)
 
 
@@ -393,7 +396,7 @@ def test_two_sample_test_has_its_nominal_level():
 
 
 def test_two_sample_test_needs_some():
-    assert "at least 4" in error_of(two_sample, normal(3, 2), normal(9, 2), Random(0))
+    assert "at least 4" in error_of(run_two_sample_test, normal(3, 2), normal(9, 2), Random(0))
 
 
 # The classifier and its score

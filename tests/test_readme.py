@@ -4,11 +4,14 @@ import importlib
 import inspect
 import os
 import pathlib
+import pkgutil
 import re
+import subprocess
 import sys
 
 import pytest
 
+import tinygan
 from tinygan import checkpoint, nn, optim
 from tinygan.games import GAN
 
@@ -102,6 +105,21 @@ def test_files_import_only_from_those_before():
         assert used <= set(order), (path, used)
         later = {name for name in used if order.index(name) >= order.index(parts[0])}
         assert not later, f"{path} imports {later}"
+
+
+@pytest.mark.host
+def test_every_module_is_the_attribute_of_its_name():
+    """No function of its name hides a module, and `import tinygan` is enough to reach each."""
+    names = [module.name for module in pkgutil.walk_packages(tinygan.__path__, "tinygan.")]
+    assert {"tinygan.image", "tinygan.games.dcgan", "tinygan.metrics.parzen"} <= {*names}
+    program = """import sys, tinygan
+for name in sys.argv[1:]:
+    package, _, last = name.rpartition(".")
+    if name not in sys.modules or getattr(sys.modules[package], last) is not sys.modules[name]:
+        print(name)"""
+    process = subprocess.run([sys.executable, "-c", program, *names],
+                             capture_output=True, text=True)
+    assert process.stdout + process.stderr == ""
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import numpy as np
 
 from . import backend, checkpoint, data
 from .backend import VERSION, UserError
-from .play import play
+from .loop import play
 from .record import NAMES, Progress, Record
 
 try:

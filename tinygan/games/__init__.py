@@ -1,5 +1,6 @@
 """The games: one file per paper, each a class that says two losses and what else the paper adds."""
 
+from . import dcgan
 from .game import Game
 from .gan import GAN
 from .hinge import Hinge

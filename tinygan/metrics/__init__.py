@@ -1,10 +1,10 @@
 """How good samples are: one file for each measure."""
 
 from .classifier import class_shares, classifier_score
-from .frechet import frechet
+from .frechet import frechet_distance
 from .mmd import kid
 from .modes import coverage
-from .nearest import nearest
-from .parzen import parzen
-from .precision_recall import precision_recall
-from .two_sample import two_sample
+from .nearest import find_nearest
+from .parzen import parzen_log_likelihood
+from .precision_recall import compute_precision_recall
+from .two_sample import run_two_sample_test

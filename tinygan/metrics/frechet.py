@@ -7,7 +7,7 @@ import numpy as np
 from .. import backend
 
 
-def frechet(x, y):
+def frechet_distance(x, y):
     """The squared Fréchet (2-Wasserstein) distance between the Gaussians with the means and the
     covariances of features x (n, d) and y (m, d) (Heusel et al. 2017, eq. 6); at least two each.
 

@@ -8,7 +8,7 @@ from .. import backend
 from ..data import as_floats
 
 
-def nearest(samples, images, piece=4096):
+def find_nearest(samples, images, piece=4096):
     """For each of the `samples` (n, ...), the index of the image nearest to it among `images`
     (N, ...), and its distance, the Euclidean one between all their numbers:
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import backend
-from .nearest import flat, nearest
+from .nearest import find_nearest, flat
 
 SIGMAS = np.logspace(-1, 0, 10)
 
@@ -23,7 +23,7 @@ class Parzen(NamedTuple):
     sigma: float
 
 
-def parzen(samples, valid, test, sigmas=SIGMAS):
+def parzen_log_likelihood(samples, valid, test, sigmas=SIGMAS):
     """The Parzen of `test` (n, ...) under a Gaussian window on each of `samples` (N, ...), its
     width the one of `sigmas` that gives the `valid` points the largest mean log-likelihood.
 
@@ -69,7 +69,7 @@ def centroids(images, k, rng, iterations=5):
     images = np.asarray(images, np.float32)
     centres = images[backend.to_numpy(rng.permutation(len(images)))[:k]]
     for _ in range(iterations):
-        index, _ = nearest(images, centres)
+        index, _ = find_nearest(images, centres)
         order = np.argsort(index, kind="stable")
         present, starts = np.unique(index[order], return_index=True)
         sums = np.add.reduceat(images[order].reshape(len(images), -1), starts, axis=0)

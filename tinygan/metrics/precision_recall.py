@@ -5,7 +5,7 @@ import numpy as np
 from .. import backend
 
 
-def precision_recall(real, fake, k=3):
+def compute_precision_recall(real, fake, k=3):
     """(precision, recall) of features real (n, d) and fake (m, d), more than k each (Kynkäänniemi
     et al. 2019, eq. 1-2): the share of generated samples that look real, and of real ones that G
     could have made. A point belongs to a set if it is no farther from one of its members than that

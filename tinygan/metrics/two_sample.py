@@ -22,7 +22,7 @@ class TwoSample(NamedTuple):
     p: float
 
 
-def two_sample(x, y, rng, hidden=32, steps=200, batch=64, lr=1e-2):
+def run_two_sample_test(x, y, rng, hidden=32, steps=200, batch=64, lr=1e-2):
     """Can a classifier tell features x (n, d) from y (n, d)? As many of both are taken, scaled to
     mean 0 and variance 1, half of each for training: a network with one layer of `hidden` ReLUs, or
     none for hidden = 0, by Adam. Returns the TwoSample of the other half. `rng`, a backend.Random,

@@ -1,6 +1,7 @@
 """Algorithm 1 of Goodfellow et al. 2014: the loop that plays any game."""
 
 from .backend import Random, UserError
+from .games.game import refuse_other_range
 from .nn import drawing_from
 from .tensor import Tensor, grad
 
@@ -22,12 +23,14 @@ def play(game, data, d_opt, g_opt, m, rng, iterations, start=0, order="alternati
     arguments and of the players' parameters and buffers alone. (G's step has a minibatch of its own
     too, for the games that compare with it.) As a generator it raises when first asked: ValueError
     for another order and for fewer than 0 iterations or 1 discriminator step; UserError for
-    simultaneous play with more than one.
+    simultaneous play with more than one, and for a G that ends in a sigmoid or a tanh where the
+    images of the first minibatch have another range.
     """
     if order not in ("alternating", "simultaneous"):
         raise ValueError(f"order is \"alternating\" or \"simultaneous\", got {order!r}")
     if iterations < 0:
         raise ValueError(f"play needs at least 0 iterations, got {iterations}")
+    data = _checked(data, game)
     for i in range(start, iterations):                  # for number of training iterations do
         if order == "alternating":
             k = steps(game, i)
@@ -55,6 +58,15 @@ def steps(game, i):
 def draw(game, data, m, rng, i):
     """All that a step draws: a minibatch x, the noise z, and the seed of its dropout masks."""
     return _tensors(next(data)), game.noise(m, rng, i), rng.key()
+
+
+def _checked(data, game):
+    """The minibatches of `data`, the first of which is compared with the range of G's images."""
+    for first in data:
+        refuse_other_range(getattr(game, "G", None), _tensors(first))
+        yield first
+        break
+    yield from data
 
 
 def _tensors(x):
