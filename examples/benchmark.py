@@ -30,7 +30,7 @@ def tinygan_iteration(workload, backend):
     import tinygan
     from tinygan import Tensor, nn, optim, rng
     from tinygan.games import GAN, SNGAN, WGANGP
-    from tinygan.play import d_step, g_step
+    from tinygan.loop import d_step, g_step
     tinygan.use(backend)
     m = BATCH[workload]
     x = Tensor(rng.uniform(0, 1, (m, 1, 28, 28)))

@@ -11,12 +11,12 @@ validation, which it does not use, and the test images are left for measuring sa
 import argparse
 import os
 
+import numpy as np
+
 from tinygan import Tensor, UserError, backend, data, grad, ops, optim, record, rng, run
 from tinygan.data import Minibatches
 from tinygan.files import replaced
 from tinygan.metrics import classifier
-
-import numpy as np
 
 
 def shifted(x, by=2):

@@ -16,10 +16,10 @@ import argparse
 import math
 import os
 
+import numpy as np
+
 from tinygan import Tensor, UserError, backend, image, nn, optim, play, record, rng, run
 from tinygan.games import GAN, LSGAN, R1, RSGAN, WGAN, WGANGP, Hinge, RaGAN
-
-import numpy as np
 
 GAMES = {
     "GAN, saturating": lambda G, D: GAN(G, D, g_loss="saturating"),

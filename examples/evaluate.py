@@ -30,15 +30,16 @@ import argparse
 import json
 import os
 
+import numpy as np
+
 import tinygan
 from tinygan import UserError, backend, record, run
 from tinygan.data import as_floats
 from tinygan.files import replaced
-from tinygan.metrics import (class_shares, classifier, classifier_score, frechet, kid, nearest,
-                             parzen, precision_recall, two_sample)
+from tinygan.metrics import (class_shares, classifier, classifier_score, compute_precision_recall,
+                             find_nearest, frechet_distance, kid, parzen_log_likelihood,
+                             run_two_sample_test)
 from tinygan.metrics.parzen import centroids
-
-import numpy as np
 
 
 def unseen(data):
@@ -59,19 +60,20 @@ def samples_of(game, n, seed, piece=500):
 
 def of_features(seen, test, seed):
     """{measure: value} of what the classifier sees in samples, against what in test images."""
-    precision, recall = precision_recall(test.features, seen.features)
+    precision, recall = compute_precision_recall(test.features, seen.features)
     mean, _ = kid(seen.features, test.features, backend.Random(seed))
     shares = class_shares(seen.p)
-    return {"Frechet": frechet(seen.features, test.features), "KID": mean,
+    told = run_two_sample_test(seen.features, test.features, backend.Random(seed))
+    return {"Frechet": frechet_distance(seen.features, test.features), "KID": mean,
             "precision": precision, "recall": recall, "score": classifier_score(seen.p),
             "classes": int((shares >= 0.01).sum()), "rarest": shares.min(),
-            "two-sample": two_sample(seen.features, test.features, backend.Random(seed)).accuracy}
+            "two-sample": told.accuracy}
 
 
 def likelihood(images, data):
     """Of the test images, the width fitted to the first 1,000 validation images: the protocol."""
-    mean, error, _ = parzen(images, as_floats(data.valid.images[:1000]),
-                            as_floats(data.test.images))
+    mean, error, _ = parzen_log_likelihood(images, as_floats(data.valid.images[:1000]),
+                                           as_floats(data.test.images))
     return {"Parzen": mean, "Parzen error": error}
 
 
@@ -125,7 +127,7 @@ def main():
     chosen = as_floats(data.train.images[order[:n]])
     ours, floor = (measures(x, data, net, args.seed) for x in (images, chosen))
     for table, of in ((ours, images), (floor, data.test.images)):
-        table["nearest"] = float(np.median(nearest(of[:1000], data.train.images)[1]))
+        table["nearest"] = float(np.median(find_nearest(of[:1000], data.train.images)[1]))
 
     sample = "   on the bundled sample" if data.place == "sample" else ""
     print(f"{n} samples against {n} test images; floor: {len(chosen)} training images")

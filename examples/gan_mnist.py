@@ -8,11 +8,11 @@ Pictures, curves and checkpoints go to --out; --explain says what the numbers me
 
 import math
 
-from tinygan import nn, optim, run      # before numpy, which leaves the threads to it
+import numpy as np
+
+from tinygan import nn, optim, run
 from tinygan.data import Minibatches
 from tinygan.games import GAN, dcgan
-
-import numpy as np
 
 RECIPE = dict(steps=4500, batch_size=64)
 # 20 epochs; the paper's own run took hundreds

@@ -17,13 +17,13 @@ import argparse
 import os
 import time
 
+import numpy as np
+
 from tinygan import (Tensor, UserError, backend, checkpoint, image, nn, no_grad, optim, play,
                      record, rng, run)
 from tinygan.data import mixtures
 from tinygan.games import (GAN, LSGAN, R1, RSGAN, SNGAN, WGAN, WGANGP, Hinge, InstanceNoise, RaGAN)
 from tinygan.metrics import coverage
-
-import numpy as np
 
 Z = 2
 GAMES = {       # for modes of standard deviation std

@@ -28,11 +28,11 @@ import tempfile
 import textwrap
 import time
 
+import numpy as np
+
 from tinygan import UserError, data, run
 from tinygan.data.mnist import load_sample
 from tinygan.files import replaced
-
-import numpy as np
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # fixed before any of them was run

@@ -17,12 +17,12 @@ No sample depends on the others beside it.
 import argparse
 import os
 
+import numpy as np
+
 import tinygan
 from tinygan import backend, image, record, run
 from tinygan.data import as_floats
-from tinygan.metrics import nearest
-
-import numpy as np
+from tinygan.metrics import find_nearest
 
 
 def noise(game, n, limit, rng):
@@ -99,7 +99,7 @@ def main():
         write("samples.png", images)
         print(f"samples.png, straight.png, spherical.png in {args.out}")
         data = run.data_of(args.run, args.data)         # only what comes now needs it
-        index, distance = nearest(images, data.train.images)
+        index, distance = find_nearest(images, data.train.images)
         found = as_floats(data.train.images[index])
         write("nearest.png", np.stack([images, found], 1).reshape(-1, *images.shape[1:]), 16)
         print(f"nearest.png: the distance to the nearest training image is {distance.min():.2f} to "

@@ -12,12 +12,12 @@ and Oquab 2017). For the game on two numbers see dirac.py.
 import argparse
 import math
 
+import numpy as np
+
 from tinygan import Tensor, backend, nn, optim, rng, run
 from tinygan.games import GAN, WGANGP
-from tinygan.metrics import two_sample
-from tinygan.play import d_step
-
-import numpy as np
+from tinygan.loop import d_step
+from tinygan.metrics import run_two_sample_test
 
 DENSITIES = {               # on [-1, 1], where none becomes so small that D sees nothing of it
     "uniform": lambda t: 0.5 + 0 * t,
@@ -86,8 +86,8 @@ def two_points(theta, lam=0.5, m=32, steps=300):
 def two_sample_results(repetitions, n=100):
     """The TwoSample of as many pairs of n points of one normal distribution in the plane."""
     draw = np.random.default_rng(0).normal
-    return [two_sample(draw(size=(n, 2)), draw(size=(n, 2)), backend.Random(i), hidden=0, steps=15)
-            for i in range(repetitions)]
+    return [run_two_sample_test(draw(size=(n, 2)), draw(size=(n, 2)), backend.Random(i), hidden=0,
+                                steps=15) for i in range(repetitions)]
 
 
 def main():

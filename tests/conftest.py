@@ -13,9 +13,11 @@ import pytest
 for name in ("TINYGAN_BACKEND", "TINYGAN_DATA"):    # before tinygan reads them: the developer's own
     os.environ.pop(name, None)                      # settings are no part of a test
 
-from tinygan import backend     # before numpy, which leaves the threads to it, as for users
-
 import standin
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")     # tinygan warns on import where numpy has no OpenBLAS
+    from tinygan import backend
 
 
 def _why_no_gpu():

@@ -196,17 +196,80 @@ def _prints(code, **environment):
                           capture_output=True, text=True).stdout.strip()
 
 
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 @pytest.mark.host
-def test_who_has_the_threads():
-    """tinygan has them if it may import numpy; else the matrix products keep theirs. What it tells
-    numpy it does not tell the processes it starts."""
-    show = "import os; print(backend.THREADS, os.environ.get('OPENBLAS_NUM_THREADS'))"
-    unset = {"OPENBLAS_NUM_THREADS": None, "OMP_NUM_THREADS": None}
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    first = _prints("from tinygan import backend; " + show, **unset)
-    late = _prints("import numpy; from tinygan import backend; " + show, **unset)
-    told = _prints("from tinygan import backend; " + show, OPENBLAS_NUM_THREADS="2")
-    assert (first, late, told) == (f"{min(cores, 8)} None", "1 None", "1 2")
+@pytest.mark.parametrize("value, threads", [(None, min(CORES, 8)), ("1", 1), ("2", 2)])
+@pytest.mark.parametrize("imports", ["import numpy; from tinygan import backend",
+                                     "from tinygan import backend; import numpy"])
+def test_products_run_on_one_thread_each_in_either_order_of_imports(imports, value, threads):
+    shown = _prints(f"""
+import ctypes, os, pathlib
+before = dict(os.environ)
+{imports}
+files = [numpy._core._multiarray_umath.__file__,
+         *pathlib.Path(numpy.__file__).parent.parent.glob("numpy.libs/*openblas*.dll")]
+names = [scipy + "openblas_get_num_threads" + bits
+         for scipy in ("scipy_", "") for bits in ("64_", "")]
+found = [get() for file in files for name in names
+         if (get := getattr(ctypes.CDLL(str(file)), name, None))]
+print(*found[:1], backend.THREADS, dict(os.environ) == before)
+""", OPENBLAS_NUM_THREADS=value, OMP_NUM_THREADS=None, PYTHONWARNINGS="ignore")
+    if shown == "1 True":
+        pytest.skip("numpy has no OpenBLAS here that says how many threads it has")
+    assert shown == f"1 {threads} True"
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("openblas, omp, threads", [
+    ("3", None, 3), (" 3 ", None, 3), (None, "3", 3), ("3", "5", 3), ("5", "3", 5), ("64", "3", 8),
+    ("all", "3", 3), ("0", "3", 3), ("-1", "3", 3), ("1.5", "3", 3), ("", "3", 3),
+    ("all", "0", min(CORES, 8))])
+def test_the_environment_sets_the_number_of_threads(openblas, omp, threads, monkeypatch):
+    monkeypatch.setattr(backend, "_keep_products_to_one_thread", lambda: True)
+    for name, value in ("OPENBLAS_NUM_THREADS", openblas), ("OMP_NUM_THREADS", omp):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert backend._choose_threads() == threads
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("name", [
+    "scipy_openblas_set_num_threads64_", "openblas_set_num_threads64_",
+    "scipy_openblas_set_num_threads", "openblas_set_num_threads"])
+@pytest.mark.parametrize("library", ["linked", "beside"])
+def test_the_openblas_of_each_kind_of_numpy_is_set(library, name, monkeypatch, tmp_path):
+    """Linked to numpy and found through it, as on Linux and macOS, or beside it, as on Windows."""
+    (tmp_path / "numpy.libs").mkdir()
+    beside = tmp_path / "numpy.libs" / "libscipy_openblas64_-1.dll"
+    beside.touch()
+    file = {"linked": np._core._multiarray_umath.__file__, "beside": str(beside)}[library]
+    told = []
+    libraries = {file: types.SimpleNamespace(**{name: told.append})}
+    monkeypatch.setattr(np, "__file__", str(tmp_path / "numpy" / "__init__.py"))
+    monkeypatch.setattr("ctypes.CDLL", lambda file: libraries.get(file))
+    assert backend._keep_products_to_one_thread() and told == [1]
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("load", ["lambda file: None", "lambda file: open('/no/such/file')"])
+def test_a_numpy_without_openblas_is_warned_of_once(load):
+    shown = _prints(f"""
+import ctypes, warnings
+import numpy
+ctypes.CDLL = {load}
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import tinygan
+    from tinygan import backend
+    backend.product(numpy.ones((200, 200)), numpy.ones((200, 200)))
+print(backend.THREADS, *[warning.message for warning in caught], sep="\\n")
+""", OPENBLAS_NUM_THREADS="2")
+    threads, warning = shown.splitlines()
+    assert threads == "1"
+    assert "keep their own threads" in warning and "install a numpy with OpenBLAS" in warning
 
 
 @pytest.mark.host

@@ -15,22 +15,12 @@ import contextlib
 import ctypes
 import functools
 import os
-import sys
-
-# With matrix products on one thread each, several parts of a layer run at once, copies as well as
-# products: see in_pieces. OpenBLAS reads this once, when numpy is imported; who has imported it
-# before, or has set the variable, gets the products' own threads instead.
-_first = ("numpy" not in sys.modules and "OPENBLAS_NUM_THREADS" not in os.environ
-          and "OMP_NUM_THREADS" not in os.environ)
-if _first:
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+import pathlib
+import warnings
 
 import numpy as np
 
 VERSION = "0.1.0"       # of tinygan
-
-if _first:
-    del os.environ["OPENBLAS_NUM_THREADS"]      # no business of the processes that this one starts
 
 # Arrays of megabytes come and go with each operation. The C library would return each to the system
 # and have fresh, zeroed pages mapped in for the next, which costs more than the arithmetic; glibc
@@ -41,9 +31,46 @@ with contextlib.suppress(AttributeError, OSError, TypeError):       # another C 
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 32 << 20)
     ctypes.CDLL(None).mallopt(M_TRIM_THRESHOLD, 1 << 30)
 
-_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-THREADS = min(_cores, 8) if _first else 1       # layers of this size have no work for more
 CACHE = 1 << 21     # bytes that a piece of work may take; pieces of 1 MB were slower
+
+
+# tinygan's own threads share out the parts of a layer, copies as well as products: see in_pieces.
+# Threads of each product would compete with them for the cores, and so a product runs on one.
+# Importing tinygan therefore sets the OpenBLAS threads of the whole process to one.
+
+def _keep_products_to_one_thread():
+    """Set the OpenBLAS that numpy has loaded to one thread; return whether one was found."""
+    # OpenBLAS's functions are found through numpy's module, which is linked to it; but on Windows
+    # only in its own file.
+    libs = pathlib.Path(np.__file__).parent.parent / "numpy.libs"
+    for file in np._core._multiarray_umath.__file__, *libs.glob("*openblas*.dll"):
+        for name in ("scipy_openblas_set_num_threads64_", "openblas_set_num_threads64_",
+                     "scipy_openblas_set_num_threads", "openblas_set_num_threads"):
+            with contextlib.suppress(AttributeError, OSError):
+                getattr(ctypes.CDLL(str(file)), name)(1)
+                return True
+    return False
+
+
+def _choose_threads():
+    """Return how many threads tinygan works on: as many as the environment allows OpenBLAS, else
+    one for each usable core; but one where the products have threads of their own."""
+    if not _keep_products_to_one_thread():
+        warnings.warn("tinygan finds no OpenBLAS in numpy that it can set to one thread, so matrix "
+                      "products keep their own threads and all else runs on one, which may be "
+                      "slow: to have it run on several, install a numpy with OpenBLAS (such as "
+                      "pip's for Linux and Windows)")
+        return 1
+    has_affinity = hasattr(os, "sched_getaffinity")
+    threads = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    for name in "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS":      # the second overrules the first
+        said = os.environ.get(name, "").strip()
+        if said.isdecimal() and int(said) >= 1:
+            threads = int(said)
+    return min(threads, 8)      # layers of this size have no work for more
+
+
+THREADS = _choose_threads()
 
 xp = np
 
