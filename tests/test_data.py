@@ -17,9 +17,9 @@ import time
 import numpy as np
 import pytest
 
-from tinygan import backend
+from tinygan import Tensor, backend
 from tinygan.backend import Random, UserError, to_numpy
-from tinygan.data import Minibatches, mixtures, mnist
+from tinygan.data import Minibatches, as_floats, mixtures, mnist
 
 from helpers import peak_memory
 
@@ -122,7 +122,7 @@ def test_folder_of_other_data(tmp_path):
     def load_with(name, content):
         return lambda: mnist.load(write(tmp_path, files | {name: content}))
 
-    refused(load_with(images, idx(np.zeros((12, 32, 20), np.uint8))),
+    refused(load_with(images, idx(np.full((12, 32, 20), 9, np.uint8))),
             tmp_path / images, "32x20", tmp_path / "t10k-images-idx3-ubyte", "28x28")
     refused(load_with(labels, idx(np.zeros(11, np.uint8))), tmp_path / images, tmp_path / labels,
             "12 images", "11 labels")
@@ -455,8 +455,139 @@ def test_labels_come_with_their_images():
     for _ in range(7):
         x, labels = next(batches)
         assert [n + 50 for n in numbers(x)] == to_numpy(labels).tolist()
-    with pytest.raises(ValueError, match="10 images need as many labels, got 9"):
-        Minibatches(numbered(10), 3, labels=np.arange(9))
+
+
+@pytest.mark.parametrize("labels", [
+    np.arange(9), np.arange(11), np.arange(10.0), np.arange(10) > 4, np.arange(10)[:, None],
+    np.eye(10, dtype=int), [], list("abcdefghij"), np.float32(3), np.arange(10).astype(object)])
+def test_labels_that_are_no_whole_numbers(labels):
+    """One for each image; booleans would choose, where numbers say which."""
+    refused(lambda: Minibatches(numbered(10), 3, labels=labels), "10 images", "labels of shape",
+            np.shape(labels), np.asarray(labels).dtype)
+
+
+def test_labels_below_0():
+    """They would count from the end."""
+    for to in np.asarray, backend.xp.asarray:
+        refused(lambda: Minibatches(numbered(10), 3, labels=to(np.arange(10) - 3)), "label -3")
+
+
+# What is at a wrong scale, or no number
+
+def pixels(*shape):
+    """Bytes from 0 to 255, both of which are there."""
+    images = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
+    images[0], images[1] = 0, 255
+    return images
+
+
+def to_float(images, dtype):
+    return (images / 255).astype(dtype)
+
+
+@pytest.mark.parametrize("form", [
+    lambda images: images, lambda images: to_float(images, np.float16),
+    lambda images: to_float(images, np.float64), lambda images: to_float(images, ">f4"),
+    lambda images: to_float(images, ">f8"), lambda images: to_float(images, np.longdouble),
+    lambda images: to_float(images, np.float32).tolist(), list, np.asfortranarray,
+    lambda images: np.frombuffer(images.tobytes(), np.uint8).reshape(images.shape),     # read-only
+    lambda images: images[::-1, :, ::-1][::-1, :, ::-1], lambda images: backend.xp.asarray(images),
+    lambda images: backend.xp.asarray(images / 255)])
+def test_every_form_of_images_is_the_same(form):
+    """Whatever the dtype, the layout and the container, the minibatches are those of the bytes."""
+    images = pixels(12, 1, 4, 4)
+    batches, expected = (Minibatches(x, 5, Random(0)) for x in (form(images), images))
+    for _ in range(4):
+        x, same = next(batches), next(expected)
+        assert type(x) is type(backend.xp.zeros(1)) and x.dtype == np.float32
+        # 1e-3: half a unit in the last place of float16 is 5e-4 near 1
+        assert np.allclose(to_numpy(x), to_numpy(same), rtol=0, atol=1e-3)
+    assert to_numpy(same).max() == 1
+
+
+@pytest.mark.parametrize("dtype", [
+    bool, np.int8, np.int16, np.int64, np.uint16, np.uint32, ">i4", np.complex64, object, str,
+    "M8[s]", "V3"])
+def test_images_of_another_dtype(dtype):
+    """Nothing says which of their numbers is white; left as they are it would not be 1."""
+    images = pixels(10, 1, 4, 4).astype(np.int64).astype(dtype)
+    refused(lambda: Minibatches(images, 4), images.dtype, "astype(numpy.uint8)",
+            "astype(numpy.float32)")
+    refused(lambda: as_floats(images), images.dtype)
+    if images.dtype.kind in "biuc":
+        refused(lambda: Minibatches(backend.xp.asarray(images), 4), "images of dtype")
+
+
+def test_integers_in_a_list_have_another_dtype():
+    refused(lambda: Minibatches(pixels(10, 2).tolist(), 4), "int64")
+
+
+@pytest.mark.parametrize("to", [np.asarray, lambda a: backend.xp.asarray(a)],
+                         ids=["host", "device"])
+def test_bytes_that_never_exceed_1(to):
+    """As a data set they are refused; a minibatch of black images is none."""
+    masks = pixels(10, 1, 4, 4) // 128
+    refused(lambda: Minibatches(to(masks), 4), "at most 1,", "255 is white", "images * 255")
+    refused(lambda: Minibatches(to(masks * 0), 4), "at most 0,")
+    x = next(Minibatches(to(masks * 255), 10, Random(0)))
+    assert np.array_equal(np.unique(to_numpy(x)), [0, 1])
+    next(Minibatches(to(masks * 2), 4))
+
+    dark = np.zeros((10, 1, 4, 4), np.uint8)
+    dark[3] = 255
+    seen = [float(to_numpy(x).max()) for x, _ in zip(Minibatches(to(dark), 2, Random(0)), range(5))]
+    assert sorted(seen) == [0, 0, 0, 0, 1]
+    assert (to_numpy(as_floats(backend.xp.asarray(dark[:2]))) == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f8"])
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, 1e39, -1e300])
+@pytest.mark.parametrize("place", [0, -1])
+def test_numbers_that_float32_cannot_hold(dtype, number, place):
+    """One of them anywhere is enough; the largest that float32 has, is one that it has."""
+    if abs(number) < math.inf and np.dtype(dtype).itemsize < 8:
+        number = math.copysign(math.inf, number)
+    points = np.ones((30, 2), dtype)
+    points[place] = number
+    refused(lambda: Minibatches(points, 4), f"{number:g}", "float32", "NaN")
+    largest = np.full((4, 2), np.finfo(np.float32).max)
+    assert np.array_equal(to_numpy(next(Minibatches(largest, 4))), largest)
+
+
+def test_no_number_that_is_not_finite_on_the_device():
+    refused(lambda: Minibatches(backend.xp.asarray([[1, math.nan]] * 4), 2), "nan")
+
+
+@pytest.mark.parametrize("shape", [(), (10,), (0,), (0, 28, 28), (10, 0), (10, 1, 0, 4)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_images_without_examples_or_numbers(shape, dtype):
+    refused(lambda: Minibatches(np.ones(shape, dtype), 1), f"shape {shape}", "(N, ...)")
+
+
+class NoArray:
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("not this\none")
+
+
+@pytest.mark.parametrize("images, words", [
+    ([[1.0, 2.0], [3.0]], "inhomogeneous"), (NoArray(), "not this one"),
+    (Tensor([[1.0, 2.0]]), "a Tensor"), ((numbered(10), np.arange(10)), "numpy makes no array"),
+    (None, "object"), ({1.0}, "object"), (iter([1.0]), "object"), ("images.npz", "<U10"),
+    (np.ma.masked_greater(to_float(numbered(9), np.float32), 0.01), "masked array of images")])
+def test_images_that_are_no_array(images, words):
+    refused(lambda: Minibatches(images, 1), words)
+
+
+def test_masked_labels():
+    labels = np.ma.masked_less(np.arange(10), 3)
+    refused(lambda: Minibatches(numbered(10), 3, labels=labels), "masked array of labels")
+
+
+@host
+def test_looking_at_all_of_the_data_takes_little_memory():
+    """No copy is made of bytes or float32, of which there may be gigabytes."""
+    for images in pixels(4000, 1, 28, 28), to_float(pixels(1000, 1, 28, 28), np.float32):
+        assert peak_memory(lambda: Minibatches(images, 64)) < 1 << 18   # the order: 8 bytes each
 
 
 @pytest.mark.parametrize("n, m", [(10, 3), (12, 4), (5, 5), (7, 1), (9, 8)])

@@ -19,7 +19,7 @@ from tinygan.backend import Random
 from tinygan.data import as_floats, mnist
 from tinygan.data.own import load_arrays
 from tinygan.games import Hinge
-from tinygan.metrics import parzen
+from tinygan.metrics import parzen_log_likelihood
 
 import numpy as np
 
@@ -320,7 +320,7 @@ def test_paper_has_the_papers_networks_and_settings():
 
 def test_paper_has_the_papers_batch_size(tmp_path):
     """100: with 99 training images there is no minibatch."""
-    images, labels = np.zeros((118, 28, 28), np.uint8), np.zeros(118, np.uint8)     # 19 to validate
+    images, labels = np.full((118, 28, 28), 9, np.uint8), np.zeros(118, np.uint8)    # 19 validate
     folder = write(tmp_path / "data", dict(zip(mnist.FILES, map(idx, [images, labels] * 2))))
     line = refusal("gan_mnist.py", "--paper", "--data", folder, cwd=tmp_path)
     assert "99 training examples" in line and "minibatch of 100" in line
@@ -386,7 +386,7 @@ def test_networks_are_made_for_the_images(script, flags, shape, tmp_path):
 @pytest.mark.parametrize("script", ["gan_mnist.py", "dcgan_mnist.py", "wgan_mnist.py",
                                     "sngan_mnist.py"])
 def test_a_size_that_a_network_cannot_make_is_said_with_those_it_can(script, tmp_path):
-    np.save(tmp_path / "images.npy", np.zeros((20, 28, 3), np.uint8))
+    np.save(tmp_path / "images.npy", np.full((20, 1, 28, 3), 9, np.uint8))
     line = refusal(script, "--batch-size", 2, "--data", "images.npy", cwd=tmp_path)
     assert "at least" in line and "28x3" in line
 
@@ -477,7 +477,7 @@ def test_ways_between_two_points():
 
 
 def test_sample_refuses_in_one_sentence(finished_run, tmp_path):
-    np.save(tmp_path / "others.npy", np.zeros((40, 8, 8), np.uint8))
+    np.save(tmp_path / "others.npy", np.full((40, 8, 8), 9, np.uint8))
     for flags, words in [
             ([tmp_path / "nowhere"], ["nowhere", "checkpoint.npz"]),
             (["run", "-n", 0], ["'0'", "at least 1"]),
@@ -522,7 +522,7 @@ def test_evaluate_prints_a_table_and_keeps_it(digits_run):
     # the protocol: the widths fitted to the validation images, the likelihood of the test images
     data = load_arrays(str(digits_run / "images.npz"))
     chosen = backend.Random(0).permutation(len(data.train.images))[:40]
-    mean, error, _ = parzen(*(as_floats(images) for images in (
+    mean, error, _ = parzen_log_likelihood(*(as_floats(images) for images in (
         data.train.images[backend.to_numpy(chosen)], data.valid.images, data.test.images)))
     assert real["Parzen"] == pytest.approx(mean) and real["Parzen error"] == pytest.approx(error)
     assert centroids["Parzen"] > real["Parzen"] and real.keys() == noise.keys()
@@ -703,9 +703,9 @@ def test_reproduce_knows_what_data_it_measures(tmp_path):
     """The bundled sample and others' images are named in their rows, MNIST is not."""
     import reproduce
     assert reproduce.named("sample") == "the bundled sample"
-    np.save(tmp_path / "other.npy", np.zeros((60, 28, 28), np.uint8))
+    np.save(tmp_path / "other.npy", np.full((60, 28, 28), 9, np.uint8))
     assert reproduce.named(str(tmp_path / "other.npy")) == "other data"
-    np.save(tmp_path / "large.npy", np.zeros((60, 32, 32), np.uint8))
+    np.save(tmp_path / "large.npy", np.full((60, 32, 32), 9, np.uint8))
     with pytest.raises(UserError, match="28x28 pixels"):
         reproduce.named(str(tmp_path / "large.npy"))
 
@@ -772,7 +772,7 @@ def test_classifier_dry_run(tmp_path):
     (["--data", "letters.npz"], ["labels from 0 to 9", "letters.npz", "--data"])])
 def test_classifier_refuses_in_a_sentence(flags, words, tmp_path):
     """Before it has trained for minutes."""
-    images = np.zeros((60, 28, 28), np.uint8)
+    images = np.full((60, 28, 28), 9, np.uint8)
     np.savez(tmp_path / "images.npz", images=images)
     np.savez(tmp_path / "letters.npz", images=images, labels=np.arange(60) % 26)
     line = refusal("classifier_mnist.py", *flags, cwd=tmp_path)

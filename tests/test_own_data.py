@@ -1,22 +1,27 @@
 """Images of the user's own: what numpy saves is found again, or refused in a sentence."""
 
 import pathlib
+import re
+import textwrap
 
 import numpy as np
 import pytest
 
 from tinygan import backend
-from tinygan.data import own
+from tinygan.data import mnist, own
 
-from test_data import nobodys_home, refused, small_files, write     # the first: for every test
+from test_data import idx, nobodys_home, refused, small_files, write    # nobodys_home: every test
 
 host = pytest.mark.host
 
+README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+
 
 def numbered(n, *shape, dtype=np.uint8):
-    """n images of which the i-th is all i, or i / n where they are floats."""
+    """n images of which the i-th is all i, or (i + 1) / n where they are floats."""
     images = np.empty((n, *shape), dtype)
-    images[...] = (np.arange(n) / (1 if dtype == np.uint8 else n)).reshape(-1, *[1] * len(shape))
+    values = np.arange(n) if dtype == np.uint8 else (np.arange(n) + 1) / n
+    images[...] = values.reshape(-1, *[1] * len(shape))
     return images
 
 
@@ -68,7 +73,7 @@ def test_values_are_kept(tmp_path, dtype):
 
 @host
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, ">i4", np.uint16])
-@pytest.mark.parametrize("n", [1, 2, 9, 10, 11, 19, 20, 100, 250])
+@pytest.mark.parametrize("n", [3, 9, 10, 11, 19, 20, 100, 250])
 def test_labels_stay_with_their_images(tmp_path, n, dtype):
     labels = (np.arange(n) * 7 % 251).astype(dtype)     # every one another
     data = own.load_arrays(saved(tmp_path / "a.npz", numbered(n, 2, 2), labels))
@@ -172,7 +177,8 @@ def refuses(path, *words):
 
 
 @host
-@pytest.mark.parametrize("content", [b"", b"a text", b"\x93NUMPY\1\0", b"PK\3\4 and no more"])
+@pytest.mark.parametrize("content", [
+    b"", b"a text", b"\0,\xff", b"1,\xff", b"1,\0", b"\x93NUMPY\1\0", b"PK\3\4 and no more"])
 def test_damaged(tmp_path, content):
     (tmp_path / "a.npz").write_bytes(content)
     refuses(tmp_path / "a.npz", "damaged")
@@ -201,12 +207,87 @@ def test_no_arrays(tmp_path):
 
 @host
 @pytest.mark.parametrize("shape", [
-    (6, 4, 5, 3), (6, 4, 5, 1), (6, 2, 4, 5), (6, 4, 4, 5), (0, 4, 5), (0, 1, 4, 5), (6, 0, 4, 5),
-    (6, 1, 0, 5), (6, 4, 0)])
+    (6, 4, 5, 3), (6, 4, 5, 1), (6, 2, 4, 5), (6, 5, 4, 5), (6, 0, 4, 5)])
 def test_shapes(tmp_path, shape):
     """Channels that come last are told from those that come first, and how to move them."""
     refuses(saved(tmp_path / "a.npz", np.zeros(shape, np.uint8)), "transpose(0, 3, 1, 2)",
+            str(shape))
+
+
+@host
+@pytest.mark.parametrize("shape", [(0, 4, 5), (0, 1, 4, 5), (6, 1, 0, 5), (6, 4, 0)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_empty_images(tmp_path, shape, dtype):
+    refuses(saved(tmp_path / "a.npz", np.zeros(shape, dtype)), "none of which is 0",
             str(shape) if len(shape) == 4 else str((shape[0], 1, *shape[1:])))
+
+
+def follow(message, images):
+    """What the expression in `images` is with which the message ends."""
+    return eval(re.search(r"images[\[.].*$", message)[0], {"images": images})
+
+
+@host
+@pytest.mark.parametrize("shape", [(20, 4, 6, 8), (20, 6, 8, 4), (20, 4, 6, 5), (20, 5, 6, 4)])
+def test_four_channels(tmp_path, shape):
+    """RGBA is named, and what the message says to do gives images with the same colours."""
+    path, channel = tmp_path / "a.npz", 1 if shape[1] == 4 else 3
+    images = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
+    fixed = follow(refused(lambda: own.load(saved(path, images)), path, shape, "RGBA", "alpha"),
+                   images)
+    assert np.array_equal(fixed, np.moveaxis(images, channel, 1)[:, :3])
+    assert own.load(saved(path, fixed)).train.images.shape[1:] == fixed.shape[1:]
+
+
+@host
+@pytest.mark.parametrize("shape", [(48, 64, 3), (48, 64, 4), (6, 5, 3)])
+def test_a_single_picture(tmp_path, shape):
+    """Its rows are not taken for narrow grey images; those have a shape that nothing else has."""
+    path = tmp_path / "a.npy"
+    images = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
+    np.save(path, images)
+    refuses(path, str(shape), "one colour picture", "images[:, None]")
+    np.save(path, images[:, None])
+    assert own.load(path).train.images.shape[1:] == (1, *shape[1:])
+
+
+# Pixels at a wrong scale
+
+@host
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("name", ["images", "x_train", "x_test"])
+def test_pixels_divided_by_255_too_often(tmp_path, dtype, name):
+    """Bytes of 0 and 1, and floats of 0 and 1/255, come out black: each array is refused, and
+    loads when it is multiplied by 255. Twice as large a number is no such case."""
+    path, white = tmp_path / "a.npz", 255 if dtype == np.uint8 else 1
+    good = numbered(20, 4, 4)
+
+    def file_of(images):
+        names = {"x_train": good, "x_test": good} if name != "images" else {}
+        np.savez(path, **names | {name: images})
+        return path
+
+    black = np.zeros((20, 4, 4), dtype)
+    refuses(file_of(black), "at most 0,", f"{white} is white", "give other images")
+    mask = (numbered(20, 4, 4) % 2 * (white / 255)).astype(dtype)
+    refuses(file_of(mask), f"at most {mask.max():g},", f"{white} is white", "images * 255")
+    data = own.load(file_of(mask * 255))
+    found = (data.test if name == "x_test" else data.train).images
+    assert np.array_equal(np.unique(found), [0, white])
+    own.load(file_of(mask * 2))
+    mixed = black.copy()
+    mixed[7, 2, 2] = white              # all images but one are black
+    own.load(file_of(mixed))
+
+
+@host
+def test_mnists_files_of_a_wrong_scale(tmp_path):
+    names, bits = list(mnist.FILES), np.random.default_rng(0).integers(2, size=(17, 28, 28))
+    for name in names[0], names[2]:
+        folder = write(tmp_path / name, small_files(12, 17))
+        (folder / name).write_bytes(idx(np.uint8(np.resize(bits, (12 if name == names[0] else 17,
+                                                                  28, 28)))))
+        refused(lambda: own.load(folder), folder / name, "at most 1,", "images * 255")
 
 
 @host
@@ -224,20 +305,27 @@ def test_dtypes(tmp_path, dtype):
 def test_floats_beyond_0_and_1(tmp_path, dtype, value, told):
     images = np.full((6, 4, 4), 0.5, dtype)
     images[2, 1, 3] = value
-    refuses(saved(tmp_path / "a.npz", images), told, "0 (black) to 1 (white)")
+    refuses(saved(tmp_path / "a.npz", images), told,
+            "0 (black) to 1 (white)" if np.isfinite(value) else "neither NaN nor infinite")
 
 
 @host
 @pytest.mark.parametrize("count", [0, 1, 5, 7, 12])
 def test_labels_of_another_number(tmp_path, count):
-    refuses(saved(tmp_path / "a.npz", np.zeros((6, 4, 4), np.uint8), np.zeros(count, int)),
-            "6 images", f"{count} labels")
+    refuses(saved(tmp_path / "a.npz", numbered(6, 4, 4), np.zeros(count, int)), "6 images",
+            f"labels of shape ({count},)")
 
 
 @host
 @pytest.mark.parametrize("labels", [np.zeros(6), np.zeros((6, 1), int), np.zeros(6, bool)])
 def test_labels_of_another_kind(tmp_path, labels):
-    refuses(saved(tmp_path / "a.npz", np.zeros((6, 4, 4), np.uint8), labels))
+    refuses(saved(tmp_path / "a.npz", numbered(6, 4, 4), labels))
+
+
+@host
+def test_negative_labels(tmp_path):
+    """Which as indices would count from the end."""
+    refuses(saved(tmp_path / "a.npz", numbered(6, 4, 4), np.arange(6) - 2), "label -2")
 
 
 @host
@@ -263,14 +351,126 @@ def test_a_split_of_ones_own(tmp_path, labelled):
         assert split.labels is None if not labelled else list(split.labels) == list(numbers)
     np.savez(tmp_path / "mnist.npz", **{**arrays, "x_test": images[14:, :3]})
     refuses(tmp_path / "mnist.npz", "(14, 1, 4, 4) to train", "one size")
+    if labelled:
+        for name in "y_train", "y_test":
+            np.savez(tmp_path / "mnist.npz", **{k: a for k, a in arrays.items() if k != name})
+            refuses(tmp_path / "mnist.npz", "one of y_train and y_test")
 
 
 @host
 def test_data_says_how_to_have_it_again(tmp_path, monkeypatch):
     """Its `place` is the same data from any folder; also the bundled sample's."""
-    np.save(tmp_path / "a.npy", np.zeros((10, 4, 4), np.uint8))
+    np.save(tmp_path / "a.npy", numbered(10, 4, 4))
     monkeypatch.chdir(tmp_path)
     place = own.load("a.npy").place
     (tmp_path / "b").mkdir()
     monkeypatch.chdir(tmp_path / "b")
     assert own.load(place).place == place and own.load("sample").place == "sample"
+
+
+# Pictures and tables
+
+PNG, JPEG, GIF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0\0\x10JFIF", b"GIF89a"
+KAGGLE = b"label,pixel0,pixel1\n5,0,255\n"
+
+
+def said(path, what, *words):
+    """The message says what `path` is and what to do, and nothing that leads elsewhere."""
+    message = refused(lambda: own.load(path), path, what, "convert to .npz", *words)
+    heading = re.search('README "(.*)"', message)[1]
+    assert f"**{heading}.**" in README
+    assert "damaged" not in message and "idx3" not in message
+    return message
+
+
+@host
+@pytest.mark.parametrize("name, content, what", [
+    ("a.png", PNG, "a PNG picture"), ("a", PNG, "a PNG picture"), ("a.npz", PNG, "a PNG picture"),
+    ("a.jpg", JPEG, "a JPEG picture"), ("a.png", JPEG, "a JPEG picture"),
+    ("a.gif", GIF, "a GIF picture"), ("a.WEBP", b"RIFF", "a WebP picture"),
+    ("a.jpeg", b"", "a JPEG picture"), ("a.csv", KAGGLE, "a CSV table"), ("a.csv", b"", "a CSV"),
+    ("a.tsv", KAGGLE.replace(b",", b"\t"), "a TSV table"), ("a.txt", KAGGLE, "text such as CSV"),
+    ("a.npz", KAGGLE.replace(b"\n", b"\r\n"), "text such as CSV"),
+    ("a", KAGGLE.replace(b",", b"\t"), "text such as CSV"), ("a", b"5;0;255\n", "such as CSV")])
+def test_a_picture_or_a_table(tmp_path, name, content, what):
+    """By what it begins with, or else by its name."""
+    path = tmp_path / name
+    path.write_bytes(content + bytes(100) * (what.endswith("picture")))
+    assert refused(lambda: own.load_arrays(path)) == said(path, what)
+
+
+@host
+@pytest.mark.parametrize("save", [np.save, np.savez])
+@pytest.mark.parametrize("name", ["a.png", "a.csv"])
+def test_arrays_under_another_name(tmp_path, save, name):
+    with open(tmp_path / name, "wb") as file:
+        save(file, numbered(20, 4, 4))
+    assert len(own.load(tmp_path / name).train.images) == 16
+
+
+@host
+@pytest.mark.parametrize("name, what", [
+    ("cat.png", "a PNG picture"), ("CAT.JPG", "a JPEG picture"), ("cats/cat.gif", "a GIF picture"),
+    ("train.csv", "a CSV table")])
+def test_a_folder_of_pictures_or_tables(tmp_path, name, what):
+    folder = tmp_path / "folder"
+    (folder / name).parent.mkdir(parents=True)
+    (folder / "notes").write_text("a, b")
+    refused(lambda: own.load(folder), *mnist.FILES)     # without any, it is the four files
+    (folder / name).touch()
+    said(folder, what, repr(pathlib.Path(name).name), "four files")
+    files = small_files()
+    for missing in files:       # with one of them, it is the other three
+        for there in folder.glob("*-ubyte"):
+            there.unlink()
+        write(folder, {missing: files[missing]})
+        refused(lambda: own.load(folder), "there is no file", *mnist.FILES)
+    write(folder, files)
+    assert len(own.load(folder).train.images) == 10
+
+
+def readme_lines(word):
+    """The lines below README's "Your own images" in which `word` is."""
+    section = README.split("**Your own images.**")[1].split("\n## ")[0]
+    (block,) = [b for b in re.findall(r"(?:^    .*\n)+", section, re.M) if word in b]
+    return textwrap.dedent(block)
+
+
+@host
+def test_readme_converts_a_csv(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    labels, pixels = np.arange(30) % 10, draw.integers(256, size=(30, 784))
+    names = ["label"] + [f"pixel{i}" for i in range(784)]
+    rows = [",".join(map(str, row)) for row in [names, *np.column_stack([labels, pixels])]]
+    pathlib.Path("train.csv").write_text("\n".join(rows) + "\n")
+    exec(readme_lines("csv"), {})
+    with np.load("digits.npz") as arrays:
+        assert np.array_equal(arrays["images"], pixels.reshape(30, 28, 28))
+    data = own.load("digits.npz")
+    assert data.train.images.shape == (24, 1, 28, 28) and data.train.images.dtype == np.uint8
+    for part in parts(data):
+        for image, label in zip(part.images, part.labels):
+            (row,) = np.flatnonzero((pixels == image.ravel()).all(1))
+            assert labels[row] == label
+
+
+@host
+def test_readme_converts_pictures(tmp_path, monkeypatch):
+    Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed, with which the "
+                                "README's lines make images of pictures")
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).integers(256, size=(20, 32, 32, 3), dtype=np.uint8)
+    pathlib.Path("cats").mkdir()
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(f"cats/{i:02}.png")
+    Image.fromarray(images[0, ..., 0]).resize((50, 40)).save("cats/20.jpg")         # grey
+    Image.fromarray(np.resize(images, (9, 9, 4))).save("cats/21.png")               # RGBA
+    exec(readme_lines("PIL"), {})
+    with np.load("cats.npz") as arrays:
+        assert arrays["images"].shape == (22, 3, 32, 32)
+        assert np.array_equal(arrays["images"][:20], images.transpose(0, 3, 1, 2))
+    assert own.load("cats.npz").train.images.dtype == np.uint8
+    # what the README says of grey images
+    exec(readme_lines("PIL").replace('"RGB"', '"L"').replace(".transpose(0, 3, 1, 2)", ""), {})
+    assert own.load("cats.npz").train.images.shape[1:] == (1, 32, 32)

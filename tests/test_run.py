@@ -321,7 +321,7 @@ def test_two_processes_do_not_write_one_run(digits, tmp_path):
 def test_a_resume_of_something_else_is_one_sentence_and_loses_nothing(digits, tmp_path):
     finished(tmp_path, ANY, "--data", digits, "--steps", 4, "--noise", 0.5, "--out", "run")
     before = contents(tmp_path / "run")
-    np.save(tmp_path / "others.npy", np.zeros((60, 4, 4), np.uint8))
+    np.save(tmp_path / "others.npy", np.full((60, 4, 4), 9, np.uint8))
     np.save(tmp_path / "fewer.npy", np.load(digits)[:50])
     other = tmp_path / "other_game.py"      # the same script with other networks
     other.write_text(ANY.read_text().replace("nn.LeakyReLU()", "nn.LeakyReLU(0.3)"))

@@ -9,5 +9,6 @@
 """
 
 from . import mixtures, mnist, own
-from .minibatches import Minibatches, as_floats
+from .arrays import as_floats
+from .minibatches import Minibatches
 from .own import load

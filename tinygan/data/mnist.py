@@ -30,6 +30,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..backend import UserError
+from .arrays import check_images
 
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/",
            "https://storage.googleapis.com/cvdf-datasets/mnist/")
@@ -110,12 +111,22 @@ def _part(split, start, stop=None):
 
 # Files: a folder of the user's
 
-def _find(folder, name):
-    """The path of the file `name` in `folder`, under any of the names it is known by."""
+def find(folder, name):
+    """Return the path of the file `name` in `folder`, under any of the names it is known by.
+
+    None if it is not there.
+    """
     for base in (name, name.replace("-idx", ".idx")):
         for path in (folder / base, folder / f"{base}.gz"):
             if os.path.isfile(path):
                 return path
+    return None
+
+
+def _find(folder, name):
+    """Return the path of the file `name` in `folder`; UserError if it is not there."""
+    if path := find(folder, name):
+        return path
     what = f"no file {name} in {folder}" if os.path.isdir(folder) else f"no file or folder {folder}"
     raise UserError(f"there is {what}: --data (or TINYGAN_DATA) wants a folder with the four files "
                     f"{', '.join(FILES)}, each as it is or as .gz; or an .npz or .npy file of "
@@ -127,6 +138,7 @@ def _read(images_path, labels_path):
     if len(images) != len(labels):
         raise UserError(f"{images_path} holds {len(images)} images but {labels_path} holds "
                         f"{len(labels)} labels: give two files that belong together")
+    check_images(images, f"{images_path} holds")
     return _digits(images, labels)
 
 
