@@ -7,6 +7,10 @@ For y = f(x) and a random cotangent c, grad() claims to give c^T dy/dx. Along a 
 and the right side is measured by evaluating f. What grad() computed is itself a function of x and
 of c, built of the same operations: checking *its* derivatives in the same way is the check of
 second order, and so on.
+
+The entries of c and d have random signs and sizes from 0.5 to 1.5, no two the same. So no entry can
+hide, and errors of several entries do not cancel: with entries of +-1, a mean that forgets its 1/n,
+or a gradient with two entries exchanged, would pass whenever the signs happen to add up.
 """
 
 import copy
@@ -16,10 +20,13 @@ import numpy as np
 from . import backend
 from .backend import Random
 from .nn import Module, drawing_from
-from .tensor import Tensor, grad
+from .tensor import DtypeError, Tensor, grad
+
+HELD = ("pass it as an input, give check_grads the Module that holds it, or use its array, x.data, "
+        "if it is a constant")
 
 
-def check_grads(f, *arrays, order=2, tolerance=1e-6, seed=0):
+def check_grads(f, *arrays, order=2, tolerance=1e-7, seed=0, training=None):
     """Check the derivatives of f at `arrays` up to `order`; nothing is returned if they are right.
 
     f          a function of Tensors that returns a Tensor or a tuple of them; or a Module: then its
@@ -30,18 +37,34 @@ def check_grads(f, *arrays, order=2, tolerance=1e-6, seed=0):
     order      1 checks grad() itself, 2 double backprop as well, ...
     tolerance  the largest allowed |claimed - measured|, relative to the norm of the gradient, and
                beyond what rounding may do to the measurement
+    training   True or False checks a Module in training or in evaluation alone, None in both
+
+    A Module is checked on a batch of two where it is given a batch of one and takes two: a rule
+    that forgets to sum over the batch is right for one. Layers under nn.spectral_norm are checked
+    as they are in evaluation, also in training: u and v are constants to their derivative, and a
+    power iteration would move them with the weights.
 
     A kink between two points of measurement (a ReLU's 0) is noticed, and closer points are taken.
-    Raises AssertionError naming the input, the order and both values, or the input on a kink.
+    Raises AssertionError naming the input, the order and both values, or the input on a kink;
+    ValueError if there is nothing to check; TypeError if f computes with a Tensor that is neither
+    an input nor a Module's parameter, whose gradient would go unchecked.
     """
-    random = Random(seed)
+    generator = np.random.default_rng(seed)
     arrays = [a.data if type(a) is Tensor else backend.xp.asarray(
         np.asarray(a, "float64") if isinstance(a, (int, float, list)) else a) for a in arrays]
+    arrays = [a.astype("float64") if a.dtype.kind == "f" else a for a in arrays]
     names = [f"input {i}" for i in range(len(arrays))]
-    if isinstance(f, Module):
-        f, parameters = _as_function(f, len(arrays), random)
-        arrays += parameters.values()
-        names += parameters
+    if not isinstance(f, Module):
+        _check_function(f, arrays, names, "", order, tolerance, generator)
+        return
+    for mode in (True, False) if training is None else (training,):
+        function, parameters = _as_function(f, mode, len(arrays), generator)
+        inputs = _of_two(function, arrays, list(parameters.values()), generator)
+        _check_function(function, inputs + list(parameters.values()), names + list(parameters),
+                        ", in training" if mode else ", in evaluation", order, tolerance, generator)
+
+
+def _check_function(f, arrays, names, mode, order, tolerance, generator):
     checked = [i for i, a in enumerate(arrays) if a.dtype.kind == "f"]
     if not checked:
         raise ValueError("check_grads needs at least one array of floats to differentiate by")
@@ -52,11 +75,35 @@ def check_grads(f, *arrays, order=2, tolerance=1e-6, seed=0):
             inputs[i] = x
         ys = f(*inputs)
         return ys if isinstance(ys, (tuple, list)) else (ys,)
-    _check(of_floats, [arrays[i].astype("float64") for i in checked], [names[i] for i in checked],
-           1, order, tolerance, random)
+    xs, names = [arrays[i] for i in checked], [names[i] for i in checked]
+    inputs = [Tensor(x) for x in xs]
+    try:
+        ys = of_floats(*inputs)
+    except DtypeError as error:
+        raise TypeError(f"{error} (the inputs of check_grads are float64, what f holds itself may "
+                        f"be float32, and would go unchecked: {HELD})") from None
+    if (found := _held(ys, inputs)) is not None:
+        raise TypeError(f"f computes with a Tensor of shape {found.shape} that is not among its "
+                        f"inputs, so that its gradient would go unchecked: {HELD}")
+    _check(of_floats, xs, names, mode, 1, order, tolerance, generator)
 
 
-def _check(f, xs, names, this_order, order, tolerance, random):
+def _held(ys, inputs):
+    """A leaf that ys were computed from and that is older than the inputs, or None."""
+    seen, stack, born = set(inputs), list(ys), min(x.age for x in inputs)
+    while stack:
+        t = stack.pop()
+        if type(t) is not Tensor:
+            raise TypeError(f"f returns a Tensor or a tuple of Tensors, got a {type(t).__name__}")
+        if t not in seen:
+            seen.add(t)
+            if t.parents == () and t.age < born:
+                return t
+            stack += [parent for parent, _ in t.parents or ()]
+    return None
+
+
+def _check(f, xs, names, mode, this_order, order, tolerance, generator, noise_before=0.0):
     n = len(xs)
 
     def vjp(*inputs):
@@ -65,61 +112,86 @@ def _check(f, xs, names, this_order, order, tolerance, random):
         return grad(total, xs, create_graph=True, unused="zeros")
 
     ys = f(*map(Tensor, xs))
-    cs = [random.normal(y.shape).astype("float64") for y in ys]
-    magnitude = sum(float(abs(y.data * c).sum()) for y, c in zip(ys, cs))
+    cs = [_direction(generator, y.shape) for y in ys]
     claims = vjp(*map(Tensor, xs + cs))
+    # Rounding moves the result as if each output and each input were off by 1e-16 of its size; and
+    # the gradient of a function that is rounded has that rounding too.
+    largest = max([float(abs(x).max()) for x in xs if x.size], default=1.0)
+    noise = noise_before / (min(largest, 1.0) or 1.0) + 4e-15 * sum(
+        float(abs(a.data * b).sum()) for a, b in zip([*ys, *claims], cs + xs) if a.shape == b.shape)
     for i, (name, x, claim) in enumerate(zip(names, xs, claims)):
-        # each number moves by the same amount, so that none can hide
-        d = random.bernoulli(0.5, x.shape).astype("float64") * 2 - 1
+        where = f"order {this_order}, {name} (shape {x.shape}{mode})"
+        if claim.shape != x.shape:
+            raise AssertionError(f"{where}: the gradient has shape {claim.shape}")
+        if not backend.xp.isfinite(claim.data).all():
+            raise AssertionError(f"{where}: the gradient is not finite")
+        d = _direction(generator, x.shape)
 
         def along(t):
             ys = f(*map(Tensor, xs[:i] + [x + t * d] + xs[i + 1:]))
             return sum(float((y.data * c).sum()) for y, c in zip(ys, cs))
-        if claim.shape != x.shape:
-            raise AssertionError(f"order {this_order}, {name}: the gradient has shape "
-                                 f"{claim.shape}, the input {x.shape}")
-        if not backend.xp.isfinite(claim.data).all():
-            raise AssertionError(f"order {this_order}, {name}: the gradient is not finite")
         claimed = float((claim.data * d).sum())
         scale = float((claim.data * claim.data).sum()) ** 0.5
-        measured, accuracy = _slope(along, magnitude, tolerance * scale,
-                                    f"order {this_order}, {name}")
+        # below the inputs' own size, but wide enough for the noise where that is possible
+        widest = max(largest, 1.0) * 1e-4
+        if scale:
+            widest = min(max(noise / (tolerance * scale), widest), 1e3 * widest)
+        with np.errstate(all="ignore"):         # a step may lead out of a function's domain
+            measured, accuracy = _slope(along, widest, noise, tolerance, scale, where)
         if not abs(claimed - measured) <= tolerance * max(scale, abs(measured)) + accuracy:
             raise AssertionError(
-                f"order {this_order}, {name} (shape {x.shape}): the derivative is {measured:.9g} "
-                f"as measured, {claimed:.9g} by its rule: off by {abs(claimed - measured):.2g}, "
+                f"{where}: the derivative is {measured:.9g} as measured, {claimed:.9g} by its "
+                f"rule: off by {abs(claimed - measured):.2g}, "
                 f"{abs(claimed - measured) / (max(scale, abs(measured)) or 1):.2g} of the "
                 "gradient's norm")
     if this_order < order:
         cotangents = [f"the cotangent of order {this_order}"] * len(cs)
-        _check(vjp, xs + cs, names + cotangents, this_order + 1, order, tolerance, random)
+        _check(vjp, xs + cs, names + cotangents, mode, this_order + 1, order, tolerance, generator,
+               noise)
 
 
-def _slope(f, magnitude, tolerance, where):
-    """f'(0) by central differences, and the accuracy that rounding allows it, for an f that is a
-    sum of terms whose sizes add up to `magnitude`."""
-    for h in (1e-4, 1e-5, 1e-6, 1e-7):
-        accuracy = 4e-15 * magnitude / h
+def _direction(generator, shape):
+    """Random signs times sizes from U(0.5, 1.5), in float64."""
+    return backend.xp.asarray(generator.uniform(0.5, 1.5, shape) * generator.choice([-1, 1], shape))
+
+
+def _slope(f, widest, noise, tolerance, scale, where):
+    """f'(0) by central differences, and the accuracy that rounding allows it: noise / h for steps of
+    h. The steps shrink from `widest` until the slopes of two of them agree; wider ones are tried
+    last, for a function with more rounding than `noise` says."""
+    steps = [widest * 0.1 ** k for k in range(15)] + [10 * widest, 100 * widest]
+    first = None            # of the slope and the bend, at the widest step
+    for h in steps:
+        accuracy = noise / h
         left, half_left, middle, half_right, right = (f(t) for t in (-h, -h / 2, 0.0, h / 2, h))
         slope, half_slope = (right - left) / (2 * h), (half_right - half_left) / h
         # The difference of the slopes on both sides: for a smooth f it halves with h.
         bend = (right + left - 2 * middle) / h
         half_bend = (half_right + half_left - 2 * middle) / (h / 2)
         roughness = abs(slope - half_slope) + abs(bend - 2 * half_bend)
-        if not roughness > tolerance + accuracy:
+        first = first or (abs(slope), abs(bend))
+        # so small a step that rounding hides a thousandth of the slope shows nothing
+        blind = h < 1e-3 * widest and accuracy > 1e-3 * max(scale, abs(half_slope))
+        if blind:
+            continue
+        # relative to the slope itself; False where one of them is NaN
+        if roughness <= tolerance * abs(half_slope) + accuracy:
             return half_slope, accuracy
+        if scale == 0 and abs(slope) + abs(bend) <= tolerance * sum(first):     # x^4 at 0
+            return 0.0, accuracy
     raise AssertionError(f"{where}: the function is not smooth at this input (the slopes on its "
-                         f"two sides are {bend:.2g} apart): move the input off the kink, or make "
-                         "the function give the same values at every call")
+                         f"two sides are {first[1]:.2g} apart): move the input off the kink, or "
+                         "make the function give the same values at every call")
 
 
-def _as_function(module, n_inputs, random):
+def _as_function(module, training, n_inputs, generator):
     """A function (inputs..., parameters...) -> module(inputs), and {name: array} of parameters."""
     module = copy.deepcopy(module)
     places, buffers = {}, []
     for prefix, part in module.modules():
+        part.training = training and not hasattr(part, "weight_u")      # under spectral_norm
         for name, value in vars(part).items():
-            if type(value) is Tensor:
+            if type(value) is Tensor and value.parents == ():
                 places.setdefault(value, []).append((part, name, prefix))
             elif isinstance(value, backend.xp.ndarray):
                 floats = value.dtype.kind == "f"
@@ -133,5 +205,21 @@ def _as_function(module, n_inputs, random):
             setattr(part, name, value.copy())
         with drawing_from(Random(0)):
             return module(*inputs[:n_inputs])
-    return f, {f"parameter {owners[0][2]}{owners[0][1]}": p.data + 0.01 * random.normal(p.shape)
-               for p, owners in places.items()}
+    values = {f"parameter {owners[0][2]}{owners[0][1]}": p.data.astype("float64")
+              for p, owners in places.items()}
+    return f, {name: a + 0.01 * backend.xp.asarray(generator.standard_normal(a.shape))
+               for name, a in values.items()}
+
+
+def _of_two(f, arrays, parameters, generator):
+    """The inputs of a batch of one with a second example, a little off the first; `arrays` as they
+    are if they are of another batch, or f takes no two."""
+    if not arrays or any(a.shape[:1] != (1,) for a in arrays):
+        return arrays
+    two = [backend.xp.concatenate([a, a * backend.xp.asarray(generator.uniform(0.9, 1.1, a.shape))
+                                   if a.dtype.kind == "f" else a]) for a in arrays]
+    try:
+        f(*(Tensor(a) if a.dtype.kind == "f" else a for a in two + parameters))
+    except Exception:       # whatever the Module raises on a batch that it does not take
+        return arrays
+    return two
