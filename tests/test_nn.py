@@ -1,14 +1,17 @@
 """Layers: bookkeeping, weights that come and go, initial weights, and what each layer computes.
 Their gradients are in test_gradients.py, their agreement with PyTorch in test_against_torch.py."""
 
+import collections
+import contextlib
 import copy
 import itertools
 import math
+import threading
 
 import numpy as np
 import pytest
 
-from tinygan import Tensor, backend, grad, nn, to_numpy
+from tinygan import Tensor, backend, check_grads, grad, nn, no_grad, ops, to_numpy
 from tinygan.backend import Random, UserError
 
 from helpers import error_of, normal, tensor
@@ -67,16 +70,81 @@ def test_attributes_and_lists_are_parts():
         "count", "heads.1.1.running_mean", "heads.1.1.running_var"}
 
 
-@pytest.mark.parametrize("hidden", [
-    lambda: [Tensor(1.0)], lambda: (backend.xp.zeros(2),), lambda: [[nn.Dense(2, 1)]]])
-def test_what_nobody_would_find_is_refused(hidden):
-    """Not left out in silence of what is trained and saved; lists of numbers are settings."""
+@pytest.mark.parametrize("hidden, place", [
+    (lambda: [Tensor(1.0)], "ReLU.things[0] is a Tensor"),
+    (lambda: (backend.xp.zeros(2),), "ReLU.things[0] is a ndarray"),
+    (lambda: [[Tensor(1.0)]], "ReLU.things[0][0] is a Tensor"),
+    (lambda: {"a": Tensor(1.0)}, "ReLU.things['a'] is a Tensor"),
+    (lambda: {"a": {"b": backend.xp.zeros(2)}}, "ReLU.things['a']['b'] is a ndarray"),
+    (lambda: {nn.Dense(2, 1)}, "an entry of the set ReLU.things is a Dense"),
+    (lambda: frozenset([Tensor(1.0)]), "an entry of the frozenset ReLU.things is a Tensor"),
+    (lambda: collections.deque([nn.Dense(2, 1)]), "an entry of the deque ReLU.things is a Dense"),
+    (lambda: around(nn.Dense(2, 2)), "a variable of the function ReLU.things is a Dense"),
+    (lambda: around(Tensor(1.0)), "a variable of the function ReLU.things is a Tensor")])
+def test_what_nothing_would_find_is_refused(hidden, place):
+    """It would be neither trained nor saved; collections of numbers and texts are settings."""
     module = nn.Sequential(nn.Dense(2, 2), nn.ReLU())
-    module.layers[1].sizes, module.layers[1].pairs = [1, 2], [(1, 2), [3, 4]]
+    layer = module.layers[1]
+    layer.sizes, layer.pairs, layer.names = [1, 2], [(1, 2), [3, 4]], {"a": {1, 2}, "b": "text"}
     assert len(module.parameters()) == 2
-    module.layers[1].things = hidden()
+    layer.things = hidden()
     for use in (module.parameters, module.state_dict, module.eval):
-        assert "ReLU.things[0] holds a " in error_of(use)
+        assert place in error_of(use)
+
+
+def around(thing):
+    return lambda x: thing(x)
+
+
+@pytest.mark.parametrize("thing", [lambda: nn.Dense(2, 1), lambda: Tensor(1.0),
+                                   lambda: backend.xp.zeros(2)])
+def test_a_class_attribute_is_refused(thing):
+    message = error_of(lambda: type("Net", (nn.Module,), {"layer": thing()}))
+    assert "Net.layer is a" in message and "__init__" in message
+
+
+def test_a_dictionary_of_modules_is_found():
+    """As in a network that grows, with a part for each size."""
+    class Growing(nn.Module):
+        def __init__(self):
+            self.blocks = {"4x4": nn.Dense(2, 3), "8x8": [nn.Dense(3, 4), nn.Tanh()]}
+
+        def forward(self, x):
+            for layer in (self.blocks["4x4"], *self.blocks["8x8"]):
+                x = layer(x)
+            return x
+    net = Growing()
+    assert set(net.state_dict()) == {"blocks.4x4.weight", "blocks.4x4.bias",
+                                     "blocks.8x8.0.weight", "blocks.8x8.0.bias"}
+    net.eval()
+    assert not net.blocks["8x8"][1].training
+    check_grads(net, normal(3, 2))
+
+
+class Keeping(nn.Module):
+    """Keeps its last output, as a Tensor, an array and in a list."""
+
+    notes = ("array", "outputs")
+
+    def __init__(self):
+        self.dense, self.outputs = nn.Dense(2, 3), []
+
+    def forward(self, x):
+        self.last = self.dense(x)
+        self.array = self.last.data
+        self.outputs.append(self.last)
+        return self.last
+
+
+@pytest.mark.parametrize("context", [contextlib.nullcontext, no_grad])
+def test_an_output_that_a_layer_keeps_is_no_parameter(context):
+    net = Keeping()
+    before = list(net.arrays())
+    with context():
+        net(tensor(normal(4, 2), "float32"))
+    assert list(net.arrays()) == before == ["dense.weight", "dense.bias"]
+    kept = copy.deepcopy(net)
+    assert list(kept.arrays()) == before and kept.last.parents is None
 
 
 def test_a_shared_parameter_comes_once():
@@ -186,6 +254,27 @@ def test_summary_groups_thousands_and_counts_a_shared_weight_once_in_the_total()
     layer = nn.Dense(40, 40)
     lines = nn.Sequential(layer, nn.Tanh(), layer).summary(40).splitlines()
     assert [line.split()[-1] for line in lines[1:]] == ["1,640", "0", "1,640", "1,640"]
+
+
+def test_summary_of_functions_and_of_heirs_of_sequential():
+    """A function has a line of its own; an heir with a forward of its own is one layer, without
+    one the layers that it consists of."""
+    class Plain(nn.Sequential):
+        pass
+
+    class Residual(nn.Sequential):
+        def forward(self, x):
+            return x + super().forward(x)
+    net = nn.Sequential(nn.Dense(3, 4), ops.relu, Plain(nn.Dense(4, 4), nn.Tanh()),
+                        Residual(nn.Dense(4, 4), ops.tanh), lambda x: x[:, :2])
+    _, *rows, total = net.summary(3).splitlines()
+    assert [row.split()[:2] for row in rows] == [
+        ["0", "Dense(n_in=3,"], ["1", "relu"], ["2.0", "Dense(n_in=4,"], ["2.1", "Tanh()"],
+        ["3", "Residual(Dense(n_in=4,"], ["4", "<lambda>"]]
+    assert [row.split()[-2:] for row in rows] == [
+        ["4", "16"], ["4", "0"], ["4", "20"], ["4", "0"], ["4", "20"], ["2", "0"]]
+    assert total.split() == ["2", "56"]
+    assert "Plain(Dense(" in repr(net.layers[2])
 
 
 def test_summary_leaves_modes_and_buffers_alone():
@@ -383,6 +472,33 @@ def test_the_same_source_gives_the_same_masks():
         with nn.drawing_from(Random(seed)):
             return net(x).numpy()
     assert (masked(1) == masked(1)).all() and (masked(1) != masked(2)).any()
+
+
+@pytest.mark.host
+def test_threads_draw_from_their_own_source():
+    """One thread's step does not get another's masks."""
+    class Given:
+        def __init__(self, keep):
+            self.keep = keep
+
+        def bernoulli(self, p, shape):
+            return np.full(shape, self.keep)
+    layer, entered, left, seen = nn.Dropout(0.5), threading.Event(), threading.Event(), []
+
+    def other():
+        with nn.drawing_from(Given(False)):
+            entered.set()
+            left.wait(10)
+            seen.append(layer(tensor([1.0])).item())
+    thread = threading.Thread(target=other)
+    with nn.drawing_from(Given(True)):
+        thread.start()
+        entered.wait(10)
+        assert layer(tensor([1.0])).item() == 2
+        left.set()
+        thread.join()
+        assert layer(tensor([1.0])).item() == 2
+    assert seen == [0]
 
 
 def test_drawing_from_hands_back_the_stream_also_after_an_exception():

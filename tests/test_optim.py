@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from tinygan import backend, grad, optim, to_numpy
+from tinygan import backend, grad, nn, optim, to_numpy
 
 from helpers import error_of, normal, tensor
 
@@ -201,7 +201,7 @@ def test_schedules_are_called_with_the_number_of_steps_taken():
     def schedule(name, values):
         return lambda t: asked[name].append(t) or values[t]
     p = tensor([0.0])
-    opt = optim.SGD([p], schedule("lr", [1.0, 10.0, 100.0]), schedule("momentum", [7.0, 0.5, 0.0]))
+    opt = optim.SGD([p], schedule("lr", [1.0, 10.0, 100.0]), schedule("momentum", [0.9, 0.5, 0.0]))
     positions = []
     for t in range(3):
         assert opt.t == t
@@ -248,6 +248,57 @@ def test_gradients_of_other_shapes_are_refused_and_nothing_moves(name, spoil, wo
     assert all(word in message for word in words), message
     assert opt.t == 0 and all((p.numpy() == q.numpy()).all() for p, q in zip(ps, parameters()))
     assert not any(to_numpy(a).any() for averages in opt.state.values() for a in averages)
+
+
+@every_optimiser
+def test_what_an_optimiser_refuses_to_move(name):
+    make, net = type(OPTIMISERS[name][0](parameters())), nn.Dense(2, 3)
+    for nothing in ([], (), {}, iter([]), nn.ReLU().parameters()):
+        assert "at least one parameter" in error_of(make, nothing, 0.1)
+    for no_list in (net.weight, net, None, 3):
+        assert "a list of Tensors" in error_of(make, no_list, 0.1)
+    for no_tensor in ([net.weight.data], ["weight"], net.state_dict(), [net]):
+        assert "an optimiser moves Tensors" in error_of(make, no_tensor, 0.1)
+    for computed in (net.weight * 1.0, net.weight.T):
+        assert "moves leaves" in error_of(make, [computed], 0.1)
+
+
+@every_optimiser
+def test_learning_rates_are_numbers_of_at_least_0(name):
+    make = type(OPTIMISERS[name][0](parameters()))
+    for wrong in (-0.1, float("nan"), float("inf"), "fast", None, [0.1, 0.2], -1e-300):
+        message = error_of(make, parameters(), wrong)
+        assert "lr" in message and repr(wrong) in message
+        if not isinstance(wrong, str):      # of a schedule, when it comes to it; nothing moves
+            ps = parameters()
+            opt = make(ps, lambda t: 0.1 if t < 1 else wrong)
+            opt.step(gradients(0))
+            before = [p.numpy().copy() for p in ps]
+            assert "lr at step 1" in error_of(opt.step, gradients(1)) and opt.t == 1
+            assert all((p.numpy() == b).all() for p, b in zip(ps, before))
+    make(parameters(), 0.0).step(gradients(0))
+
+
+def test_the_other_settings_are_checked_too():
+    ps = parameters()
+    for make in (lambda: optim.SGD(ps, 0.1, momentum=1.0), lambda: optim.SGD(ps, 0.1, -0.5),
+                 lambda: optim.RMSProp(ps, 0.1, rho=1.5), lambda: optim.RMSProp(ps, eps=-1e-8),
+                 lambda: optim.Adam(ps, betas=(1.0, 0.9)), lambda: optim.Adam(ps, betas=0.9),
+                 lambda: optim.Adam(ps, betas=(0.5, float("nan"))),
+                 lambda: optim.Adam(ps, betas=(0.5,)), lambda: optim.Adam(ps, eps=float("nan")),
+                 lambda: optim.SGD(ps, 0.1, lambda t: 1.0).step(gradients(0))):
+        assert "got" in error_of(make)
+
+
+@pytest.mark.parametrize("sizes", [(1.0, 1e-4), (1.0, 1e-6), (1e3, 1e-6), (1e-3, 1e-12)])
+def test_adam_without_averages_moves_by_the_learning_rate(sizes):
+    """With both betas 0, m = g and v = g^2: each step is lr g / |g|, however much smaller this
+    gradient is than the one before. (v + (g^2 - v) is 0 in float32 where v is 2^24 times g^2.)"""
+    p = tensor([0.0, 0.0], "float32")
+    opt = optim.Adam([p], 0.5, betas=(0.0, 0.0), eps=0.0)
+    for size in sizes:
+        opt.step([tensor([size, -size], "float32")])
+    assert p.numpy().tolist() == [-1.0, 1.0]
 
 
 def test_parameters_and_gradients_may_come_from_a_generator():

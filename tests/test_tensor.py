@@ -10,9 +10,10 @@ import time
 import numpy as np
 import pytest
 
-from tinygan import Tensor, backend, grad, no_grad, ops
+from tinygan import Tensor, backend, grad, no_grad, op, ops, optim, to_numpy
 from tinygan.conv import conv2d
-from tinygan.nn import BatchNorm, Conv2d, Dense, Flatten, LeakyReLU, Maxout, Sequential
+from tinygan.nn import (BatchNorm, Conv2d, ConvTranspose2d, Dense, Flatten, GaussianNoise,
+                        LeakyReLU, Maxout, Reshape, Sequential, spectral_norm)
 
 import standin
 from helpers import error_of, normal, positive, tensor
@@ -80,13 +81,269 @@ def test_no_grad_makes_constants():
     x = tensor([2.0])
     with no_grad():
         y = x * x
-    assert y.parents == () and "does not depend" in error_of(grad, y, [x])
+    assert y.parents is None and "does not depend" in error_of(grad, y, [x])
 
 
 def test_first_order_gradients_are_constants():
     x = tensor([2.0])
     (g,) = grad(x * x, [x])
-    assert g.parents == ()
+    assert g.parents is None
+
+
+# A gradient through what has been written to since
+
+def layers():
+    """G and D of one weight each, float64, and a loss of both."""
+    g, d, z = tensor(normal(2, 3)), tensor(normal(3, 1)), tensor(normal(4, 2))
+    return g, d, lambda: ops.softplus(-(ops.tanh(z @ g) @ d)).mean()
+
+
+WRITES = {
+    "step": lambda p: optim.SGD([p], 0.5).step([Tensor(backend.xp.ones(p.shape))]),
+    "Adam's step": lambda p: optim.Adam([p], 0.5).step([Tensor(backend.xp.ones(p.shape))]),
+    "in place": lambda p: setattr(p, "data", p.data.__isub__(0.5 * backend.xp.ones(p.shape))),
+    "assignment": lambda p: setattr(p, "data", p.data - 0.5),
+    "touch": lambda p: (p.data.__setitem__(0, 0.5), p.touch()),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_gradient_through_weights_that_have_moved_since_is_refused(write):
+    """Both losses first, then D's step, then G's gradient: it would mix D's old and new weights."""
+    g, d, loss = layers()
+    g_loss = loss()
+    WRITES[write](d)
+    for xs, unused in (([g], "error"), ([d], "error"), ([g, d], "zeros"), ([d], "zeros")):
+        message = error_of(grad, g_loss, xs, unused=unused)
+        assert "written to since" in message and "(3, 1)" in message and "after the step" in message
+    # computed after the step it is right
+    (after,) = grad(loss(), [g])
+    fresh_g, fresh_d, fresh = layers()
+    WRITES[write](fresh_d)
+    assert (after.numpy() == grad(fresh(), [fresh_g])[0].numpy()).all()
+
+
+def test_the_order_of_a_hand_written_loop():
+    """Both gradients before the first step, or each loss after the other's step: both are fine; and
+    `p.data -= lr * g.data` is a step too."""
+    g, d, loss = layers()
+    d_loss, g_loss = -loss(), loss()
+    (d_grad,), (g_grad,) = grad(d_loss, [d]), grad(g_loss, [g])
+    d.data -= 0.1 * d_grad.data
+    g.data -= 0.1 * g_grad.data
+    (d_grad,) = grad(-loss(), [d])
+    d.data -= 0.1 * d_grad.data
+    grad(loss(), [g])
+    d_loss, g_loss = -loss(), loss()
+    (d_grad,) = grad(d_loss, [d])
+    d.data -= 0.1 * d_grad.data
+    assert "written to since" in error_of(grad, g_loss, [g])
+
+
+def test_what_does_not_need_the_moved_weights_is_not_refused():
+    """A path that no operation on which depends on the weight; and another graph altogether."""
+    g, d, loss = layers()
+    other, y = loss(), g.sum()
+    unrelated = tensor(normal(2))
+    z = (unrelated * 2.0).sum()
+    d.data -= 1.0
+    assert (grad(y, [g])[0].numpy() == 1).all() and (grad(z, [unrelated])[0].numpy() == 2).all()
+    assert not grad(y, [g, d], unused="zeros")[1].numpy().any()
+    assert "written to since" in error_of(grad, other + y, [g])
+
+
+def test_a_weight_that_is_used_before_and_after_it_moved():
+    w = tensor([2.0])
+    before = w * w
+    w.data -= 1.0
+    y = before * w
+    assert "written to since" in error_of(grad, y, [w])
+
+
+def test_an_output_that_was_overwritten():
+    """exp's rule needs its own output."""
+    x = tensor([1.0])
+    y = ops.exp(x)
+    z = y * 1.0
+    y.data *= 0.0
+    assert "written to since" in error_of(grad, z, [x])
+
+
+def test_second_order_through_moved_weights():
+    w, x = tensor(normal(3, 1)), tensor(normal(4, 3))
+    (slope,) = grad(ops.tanh(x @ w).sum(), [x], create_graph=True)
+    penalty = (slope * slope).sum()
+    w.data -= 1.0
+    assert "written to since" in error_of(grad, penalty, [w])
+
+
+@pytest.mark.parametrize("write", [
+    lambda net: net.load_state_dict(net.state_dict()), lambda net: net.touch(),
+    lambda net: optim.RMSProp(net.parameters()).step(net.parameters())])
+def test_a_module_whose_weights_were_replaced(write):
+    net, x = Dense(3, 2), tensor(normal(4, 3), "float32")
+    y = net(x).sum()
+    write(net)
+    assert "written to since" in error_of(grad, y, [x])
+
+
+def test_layers_whose_buffers_move_keep_what_their_gradient_needs():
+    """A second pass moves running means, u and v; the first one's gradient is what it was."""
+    for layer, shape in ((BatchNorm(3), (6, 3)), (spectral_norm(Dense(3, 2)), (6, 3)),
+                         (spectral_norm(Conv2d(2, 3, 3)), (2, 2, 5, 5)),
+                         (GaussianNoise(0.5), (2, 3))):
+        for mode in (True, False):
+            layer.train(mode)
+            x = tensor(normal(*shape), "float32")
+            y = ops.tanh(layer(x)).sum()
+            wanted = [x, *layer.parameters()]
+            expected = [g.numpy() for g in grad(y, wanted)]
+            layer.train()
+            for _ in range(3):
+                layer(tensor(5 * normal(*shape, seed=1), "float32"))
+            if isinstance(layer, GaussianNoise):
+                layer.sigma[...] = 7.0
+            assert all((g.numpy() == e).all() for g, e in zip(grad(y, wanted), expected))
+
+
+def test_data_is_an_array():
+    """p.data - lr * g is a Tensor; as p's data it would be a graph inside an array."""
+    p = tensor([1.0])
+    for value in (p * 2.0, 1.0, [1.0], None):
+        assert "p.data -= lr * g.data" in error_of(setattr, p, "data", value)
+    assert p.numpy().tolist() == [1.0]
+
+
+def test_a_rule_returns_a_tensor():
+    x = tensor([1.0, 2.0])
+    for result in (lambda g: g.data * 2.0, lambda g: None, lambda g: 2.0):
+        y = op(x.data * 2.0, (x, lambda g, y: result(g))).sum()
+        message = error_of(grad, y, [x])
+        assert "a rule returns a Tensor, got " + type(result(x)).__name__ in message
+
+
+# Truth, comparison, iteration, conversion
+
+def test_the_truth_of_a_tensor_is_that_of_its_one_number():
+    assert not Tensor(0.0) and Tensor(2.0) and not tensor([[0.0]]) and not (Tensor(1.0) - 1.0)
+    for several in (tensor([0.0, 0.0]), tensor(np.zeros((0, 2)))):
+        assert str(several.shape) in error_of(bool, several)
+        assert "not one number" in error_of(lambda: several or 1)
+
+
+def test_comparisons_are_arrays_of_booleans():
+    x = tensor([1.0, 2.0, 3.0])
+    for mask, expected in ((x > 2, [0, 0, 1]), (x >= 2.0, [0, 1, 1]), (x < x * x, [0, 1, 1]),
+                           (2 >= x, [1, 1, 0]), (x.data <= x, [1, 1, 1]),
+                           (x < [3, 2, 1], [1, 0, 0])):
+        assert type(mask) is backend.xp.ndarray and mask.dtype == bool
+        assert to_numpy(mask).tolist() == expected
+    assert x[x > 1].numpy().tolist() == [2, 3]
+    assert ops.where(x > 1, x, 0.0).numpy().tolist() == [0, 2, 3]
+    assert "(3,) and (2,)" in error_of(lambda: x > tensor([1.0, 2.0]))
+    assert "NoneType" in error_of(lambda: x > None)
+
+
+def test_equality_is_refused_since_it_has_two_meanings():
+    x, y = tensor([1.0]), tensor([1.0])
+    for question in (lambda: x == y, lambda: x == 0, lambda: x != y, lambda: 1.0 == x,
+                     lambda: x in [y], lambda: [y].index(x), lambda: x.data == x,
+                     lambda: x == None):
+        message = error_of(question)
+        assert "x.data == y" in message and "x is y" in message
+    assert x in {x, y} and x in [x] and {x: 1}[x] == 1 and y not in {x}     # by identity
+
+
+def test_a_mask_is_an_array_of_booleans():
+    x = tensor([1.0, -1.0])
+    for mask in (x, tensor([0.0, 0.0]), [True, False], x.data, 1.0, None, "yes"):
+        message = error_of(ops.where, mask, x, 0.0)
+        assert "x.data > 0" in message and type(mask).__name__ in message
+
+
+def test_a_tensor_has_a_length_and_entries():
+    x = tensor(normal(3, 2))
+    assert len(x) == 3 and len(tensor(np.zeros((0, 2)))) == 0
+    assert [row.numpy().tolist() for row in x] == x.numpy().tolist()
+    first, *_ = x
+    (g,) = grad(first.sum(), [x])
+    assert g.numpy().tolist() == [[1, 1], [0, 0], [0, 0]]
+    for use in (len, list, iter, tuple, lambda x: [*x]):
+        assert "x.item()" in error_of(use, Tensor(3.0))
+
+
+def test_a_tensor_of_one_number_is_a_number():
+    loss = tensor([[1.5]])
+    assert float(loss) == loss.item() == 1.5 and f"{loss:.3f}" == "1.500" and f"{loss:8.1e}"
+    assert f"{loss}" == repr(loss) == "Tensor([[1.5]])"
+    assert float(Tensor(2)) == 2 and round(float(loss)) == 2 and max(tensor([1.0]), loss) is loss
+    several = tensor([1.0, 2.0])
+    for use in (float, lambda x: f"{x:.2f}", lambda x: x.item(), lambda x: format(x, "d")):
+        assert "(2,)" in error_of(use, several)
+
+
+@pytest.mark.numpy_only("another backend's arrays refuse Tensors by themselves")
+def test_numpy_does_not_take_a_tensor_for_an_array():
+    """The graph would be lost in silence."""
+    x = Tensor(1.0)
+    for use in (np.asarray, lambda x: np.array([x, x]), lambda x: Tensor([x, x]),
+                lambda x: tensor([1.0, 2.0]) * [x, x],
+                lambda x: np.ones(3)[x]):
+        assert "x.numpy()" in error_of(use, x)
+
+
+# Arguments that make no sense
+
+def test_what_is_given_the_wrong_thing_says_so():
+    x, images = tensor(normal(2, 3)), tensor(normal(1, 2, 4, 4))
+    cases = {
+        "(5, 2)": [lambda: x.reshape(5, 2), lambda: x.reshape((5, 2))],
+        "(2, 3), 6 numbers": [lambda: x.reshape(2.0, 3), lambda: x.reshape("a"),
+                              lambda: x.reshape(-1, -1), lambda: x.reshape(None)],
+        "each of its 2 axes once": [lambda: x.transpose(0), lambda: x.transpose(0, 0),
+                                    lambda: x.transpose(0, 2), lambda: x.transpose((0, 1, 2)),
+                                    lambda: x.transpose(1.0, 0.0)],
+        "two whole numbers, (before, after)": [
+            lambda: ops.pad(x, 1), lambda: ops.pad(x, [(1, 1)]), lambda: ops.pad(x, [1, 1]),
+            lambda: ops.pad(x, [(1, -1), (0, 0)]), lambda: ops.pad(x, [(1, 0.5), (0, 0)])],
+        "differ at most in the axis": [
+            lambda: ops.concat([]), lambda: ops.concat([x, images]), lambda: ops.concat([x], 2),
+            lambda: ops.concat([x, x.T]), lambda: ops.concat([x, x[:, :2]])],
+        "low <= high": [lambda: ops.clip(x, 1, 0), lambda: ops.clip(x, 0, float("nan"))],
+        "a bound of clip is a number": [lambda: ops.clip(x, None, 0), lambda: ops.clip(x, "a", 0),
+                                        lambda: ops.clip(x, Tensor(0.0), 1)],
+        "the slope of leaky_relu is a number": [lambda: ops.leaky_relu(x, Tensor(0.2))],
+        "avg_pool": [lambda: ops.avg_pool(images, 2.0), lambda: ops.avg_pool(images, (2, 2)),
+                     lambda: ops.avg_pool(x, 2), lambda: ops.avg_pool(images, 5)],
+        "upsample": [lambda: ops.upsample(images, 1.5), lambda: ops.upsample(images, "2")],
+        "a stride is at least 1": [
+            lambda: Conv2d(1, 1, 3, stride=0), lambda: ConvTranspose2d(1, 1, 3, stride=(1, -1)),
+            lambda: conv2d(images, tensor(normal(1, 2, 3, 3)), None, 0)],
+        "a padding is at least 0": [lambda: Conv2d(1, 1, 3, padding=-1),
+                                    lambda: ConvTranspose2d(1, 1, 3, output_padding=-1)],
+        "whole numbers above 0": [lambda: Reshape(0, 3), lambda: Reshape((2, 3)),
+                                  lambda: Reshape(2.0), lambda: Reshape(-1)],
+        "samples of 4 numbers": [lambda: Reshape(2, 2)(x), lambda: Reshape(4)(images)],
+        "grad(y, [x])": [lambda: grad(x.sum(), x), lambda: grad(x.sum(), Dense(3, 2)),
+                         lambda: grad(x.sum(), None)],
+        "grad differentiates by Tensors": [lambda: grad(x.sum(), [x.data]),
+                                           lambda: grad(x.sum(), [x, "x"])],
+        "grad differentiates a Tensor y": [lambda: grad(x.data, [x]), lambda: grad(1.0, [x])],
+        "a Module or a function": [lambda: Sequential(Dense(3, 2), 3), lambda: Sequential(Dense),
+                                   lambda: Sequential([Dense(3, 2)])],
+    }
+    for words, calls in cases.items():
+        for call in calls:
+            assert words in error_of(call)
+
+
+@pytest.mark.parametrize("axis", [0, -1, None, ()])
+def test_the_one_number_of_a_0d_tensor_may_be_reduced_over_axis_0(axis):
+    for f in (lambda x: x.sum(axis), lambda x: x.mean(axis), lambda x: x.max(axis),
+              lambda x: ops.norm(x, axis), lambda x: x.sum(axis, keepdims=True)):
+        (g,) = grad(f(Tensor(3.0)) * 2.0, [x := Tensor(3.0)], unused="zeros")
+        y = f(x)
+        assert y.shape == () and y.item() == 3 and grad(y * 2.0, [x])[0].item() == 2
 
 
 def test_recording_returns_after_an_exception():
@@ -208,6 +465,21 @@ def test_kinks():
     x = tensor([[1.0, 3.0, 3.0], [2.0, 2.0, 2.0]])
     shares = grad(x.max(1).sum(), [x])[0].numpy()
     np.testing.assert_allclose(shares, [[0, .5, .5], [1 / 3] * 3], rtol=1e-15)
+
+
+@pytest.mark.parametrize("size", [1e-40, 1e-30, 5e-20, 1e-10, 1.0, 1e10, 1e19, 1e38])
+def test_norm_of_very_small_and_very_large_numbers(size):
+    """Its square, and the derivative of x / |x|, may lie beyond float32 where |x| and its gradient
+    do not. The tolerance is float32's spacing at 1e-40, which has five digits."""
+    x = tensor([[0.6 * size, -0.8 * size], [0.0, 0.0]], "float32")
+    y = ops.norm(x, 1)
+    np.testing.assert_allclose(y.numpy(), np.float32([size, 0]), rtol=1e-4)
+    (g,) = grad(y.sum(), [x], create_graph=True)
+    np.testing.assert_allclose(g.numpy(), [[0.6, -0.8], [0, 0]], rtol=1e-4)
+    if 1e-30 <= size <= 1e30:           # the second derivative itself is a float32 number
+        (h,) = grad((g * tensor([[1.0, 0.0], [1.0, 1.0]], "float32")).sum(), [x])
+        expected = np.array([[0.64, 0.48], [0, 0]]) / size
+        np.testing.assert_allclose(h.numpy(), expected, rtol=1e-5, atol=1e-6 / size)
 
 
 def test_norm_is_finite_at_zero_to_third_order():

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import backend, games, nn, optim
+from . import backend, games, nn, ops, optim
 from .backend import UserError
 from .files import read_arrays, replaced
 from .tensor import Tensor
@@ -99,6 +99,7 @@ def restore(saved, game, d_opt, g_opt, batches):
             if value.shape != array.shape or not np.isfinite(value).all():
                 raise ValueError
             array[...] = backend.xp.asarray(value)
+        game.touch()
         if hasattr(batches, "state"):
             batches.state = {**about["batches"], "order": arrays["order"]}
         d_opt.t, g_opt.t = int(about["d_t"]), int(about["g_t"])
@@ -122,8 +123,9 @@ def load(run, *known):
     if not os.path.exists(path):
         raise UserError(f"there is no {NAME} in {run}: give the folder of a run")
     _, about, arrays = read(path)
-    names = {thing.__name__: thing for thing in
-             [*vars(nn).values(), *vars(optim).values(), *vars(games).values(), *known]
+    names = {(isinstance(thing, type), thing.__name__): thing for thing in
+             [*(thing for module in (ops, nn, optim, games) for thing in vars(module).values()),
+              *known]
              if isinstance(thing, (type, types.FunctionType))}
     try:
         game = _build(about["game"], names, [sum(array.size for array in arrays.values())], [])
@@ -152,18 +154,26 @@ def describe(thing, before=None):
         return {"buffer": list(thing.shape), "dtype": str(thing.dtype)}
     if isinstance(thing, (list, tuple)):
         return [describe(part, before) for part in thing]
+    if isinstance(thing, dict) and all(isinstance(key, str) for key in thing):
+        return {"dictionary": {key: describe(part, before) for key, part in thing.items()}}
     if isinstance(thing, types.FunctionType) and thing.__name__.isidentifier():
         return {"function": thing.__name__}
     if isinstance(thing, (nn.Module, optim.Optimizer)) or dataclasses.is_dataclass(thing):
-        # beside its settings an optimiser has what it works on, a game what it last saw
-        work = ("parameters", "state", "t", "seen", "training")
+        # beside its settings an optimiser has what it works on, a Module what it notes
+        work = ("parameters", "state", "t", "training", *getattr(thing, "notes", ()))
         return {"class": type(thing).__name__, **{
             name: describe(part, before) for name, part in vars(thing).items()
-            if name not in work and not name.startswith("_")}}
+            if name not in work and not name.startswith("_") and not _is_computed(part)}}
     if isinstance(thing, (str, int, float)) or thing is None:
         return thing
     raise TypeError(f"a checkpoint cannot describe a {type(thing).__name__}: set Tensors, arrays, "
-                    "numbers, texts, named functions, Modules or lists of Modules as attributes")
+                    "numbers, texts, named functions, Modules, or lists or dictionaries (by text) "
+                    "of Modules as attributes")
+
+
+def _is_computed(thing):
+    """Whether it is a Tensor that a layer has kept of its last pass, which is no part of it."""
+    return isinstance(thing, Tensor) and thing.parents != ()
 
 
 def _build(part, names, numbers, before):
@@ -174,8 +184,10 @@ def _build(part, names, numbers, before):
         return parts if any(isinstance(p, nn.Module) for p in parts) else tuple(parts)
     if not isinstance(part, dict):
         return part
-    if "again" in part:
+    if part.keys() == {"again"}:
         return before[part["again"]]
+    if part.keys() == {"dictionary"}:
+        return {key: _build(p, names, numbers, before) for key, p in part["dictionary"].items()}
     name = part.get("class") or part.get("function")
     if name is None:
         shape, dtype = part.get("parameter", part.get("buffer")), np.dtype(part["dtype"])
@@ -187,15 +199,15 @@ def _build(part, names, numbers, before):
             array = backend.kernel_first(array)         # a convolution's weights
         before.append(Tensor(array) if "parameter" in part else array)
         return before[-1]
-    if name not in names:
+    if ("class" in part, name) not in names:
         name = _word(name)
         raise UserError(f"this run was played with {name}, which is not tinygan's: give it to "
                         f"load, as in load(run, {name})")
     if "class" not in part:
-        return names[name]
+        return names[False, name]
     if not all(map(str.isidentifier, part)):
         raise ValueError("attributes have names")
-    thing = object.__new__(names[name])
+    thing = object.__new__(names[True, name])
     if isinstance(thing, nn.Module):
         before.append(thing)
     vars(thing).update({key: _build(p, names, numbers, before) for key, p in part.items()

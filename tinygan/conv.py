@@ -38,8 +38,8 @@ def conv2d(x, w, bias=None, stride=1, padding=0):
     not fit.
     """
     x, w, bias = tensors(x, w, bias)
-    stride, padding = pair(stride), pair(padding)
-    _check(x, w, 1, stride, padding, "conv2d")
+    stride, padding = stride_pair(stride), padding_pair(padding)
+    _check(x, w, 1, "conv2d")
     check_bias(bias, w.shape[0])
     _output_size(x.shape[2:], w.shape[2:], stride, padding)
     return op(_conv(x.data, w.data, bias, stride, padding),
@@ -57,11 +57,12 @@ def conv_transpose2d(y, w, bias=None, stride=1, padding=0, output_padding=0):
     sizes is meant that a convolution of stride s takes to OH.
     """
     y, w, bias = tensors(y, w, bias)
-    stride, padding, extra = pair(stride), pair(padding), pair(output_padding)
-    _check(y, w, 0, stride, padding, "conv_transpose2d")
+    stride, padding = stride_pair(stride), padding_pair(padding)
+    extra = padding_pair(output_padding)
+    _check(y, w, 0, "conv_transpose2d")
     check_bias(bias, w.shape[1])
-    if any(not 0 <= e < s for e, s in zip(extra, stride)):
-        raise ValueError(f"output_padding {extra} must be at least 0 and below the stride {stride}")
+    if any(e >= s for e, s in zip(extra, stride)):
+        raise ValueError(f"output_padding {extra} must be below the stride {stride}")
     size = tuple((n - 1) * s - 2 * p + k + e
                  for n, s, p, k, e in zip(y.shape[2:], stride, padding, w.shape[2:], extra))
     if min(size) < 1:
@@ -172,10 +173,23 @@ def pair(v):
 
 def kernel_pair(v):
     """The size of a kernel as a pair; at least 1 each way."""
-    kernel = pair(v)
-    if min(kernel) < 1:
-        raise ValueError(f"a kernel is at least 1x1, got {kernel}")
-    return kernel
+    return _at_least(1, v, "a kernel is at least 1x1")
+
+
+def stride_pair(v):
+    """A stride as a pair; at least 1 each way."""
+    return _at_least(1, v, "a stride is at least 1")
+
+
+def padding_pair(v):
+    """A padding as a pair; at least 0 each way."""
+    return _at_least(0, v, "a padding is at least 0")
+
+
+def _at_least(least, v, rule):
+    if min(numbers := pair(v)) < least:
+        raise ValueError(f"{rule}, got {numbers}")
+    return numbers
 
 
 def _output_size(image, kernel, stride, padding):
@@ -186,9 +200,7 @@ def _output_size(image, kernel, stride, padding):
     return size
 
 
-def _check(images, w, axis, stride, padding, name):
+def _check(images, w, axis, name):
     if images.ndim != 4 or w.ndim != 4 or images.shape[1] != w.shape[axis]:
         raise ValueError(f"{name} with weights {w.shape} needs images (N, {w.shape[axis]}, H, W), "
                          f"got {images.shape}")
-    if min(stride) < 1 or min(padding) < 0:
-        raise ValueError(f"{name} needs stride >= 1 and padding >= 0, got {stride} and {padding}")

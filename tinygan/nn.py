@@ -1,19 +1,23 @@
 """Layers: functions with parameters.
 
 A Module's attributes are what it is made of: a Tensor is a parameter, an array a buffer (a number
-that is kept but not learned, such as a running mean), a Module, or a list of Modules, a part. That
-is all the bookkeeping there is. Shapes, names and layouts are PyTorch's, so that weights go
-back and forth.
+that is kept but not learned, such as a running mean), and a Module, or each Module in a list or a
+dictionary, is a part. A Tensor that was computed (the output that a layer keeps, say) is none of
+these. That is all the bookkeeping there is. Shapes, names and layouts are PyTorch's, so that
+weights go back and forth.
 """
 
 import contextlib
 import math
+import threading
+import types
+from collections.abc import Collection
 
 import numpy as np
 
 from . import backend, ops
 from .backend import UserError, rng
-from .conv import conv2d, conv_transpose2d, kernel_pair, pair
+from .conv import conv2d, conv_transpose2d, kernel_pair, padding_pair, stride_pair
 from .tensor import Tensor, no_grad
 
 
@@ -21,26 +25,25 @@ class Module:
     """Something with parameters that maps Tensors to Tensors: subclasses define forward(x)."""
 
     training = True     # dropout and batch normalisation differ between training and evaluation
+    notes = ()          # the names of attributes that are neither parameters, buffers nor parts
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        for name, value in vars(cls).items():
+            _refuse(value, f"the class attribute {cls.__name__}.{name}",
+                    "set it on self, in __init__, so that it is found")
 
     def __call__(self, *inputs):
         return self.forward(*inputs)
 
     def parts(self):
-        """(name, Module) of each part, in the order in which they were set. Raises TypeError for
-        what would have no name, and be left out in silence: parameters, buffers or lists of
-        Modules in a list."""
-        for name, value in vars(self).items():
-            several = isinstance(value, (list, tuple))
-            for i, part in enumerate(value) if several else [("", value)]:
-                if isinstance(part, Module):
-                    yield f"{name}.{i}" if several else name, part
-                elif several:
-                    for thing in part if isinstance(part, (list, tuple)) else [part]:
-                        if isinstance(thing, (Module, Tensor, backend.xp.ndarray)):
-                            raise TypeError(
-                                f"{type(self).__name__}.{name}[{i}] holds a {type(thing).__name__} "
-                                "where nobody finds it: lists are of Modules; set a Tensor or an "
-                                "array as an attribute of its own")
+        """List (name, Module) of each part, in the order in which they were set: an attribute's
+        name, with the place in a list or the key in a dictionary after a dot. Raises TypeError for
+        a Module, Tensor or array that would be left out: in a set or another collection, or a
+        Tensor or array in a list or a dictionary, or any of them as a function's own variable. Name
+        an attribute in `notes` to have it passed over."""
+        return [part for name, value in vars(self).items() if name not in self.notes
+                for part in _parts(f"{type(self).__name__}.{name}", name, value)]
 
     def modules(self, prefix=""):
         """(prefix of its names, Module) of this Module and everything inside it."""
@@ -49,9 +52,10 @@ class Module:
             yield from part.modules(f"{prefix}{name}.")
 
     def named_arrays(self, kind):
-        """{name: attribute} of all attributes of class `kind`, Tensor or xp.ndarray."""
+        """{name: attribute} of all parameters or buffers, as `kind` is Tensor or xp.ndarray."""
         return {prefix + name: value for prefix, module in self.modules()
-                for name, value in vars(module).items() if isinstance(value, kind)}
+                for name, value in vars(module).items() if name not in module.notes
+                and isinstance(value, kind) and (kind is not Tensor or value.parents == ())}
 
     def parameters(self):
         """The list of parameters; one that is shared by two parts comes once."""
@@ -96,6 +100,12 @@ class Module:
                                 f"network's have {array.shape}: they belong to another network")
         for name, array in arrays.items():
             array[...] = backend.xp.asarray(np.asarray(state[name]), dtype=array.dtype)
+        self.touch()
+
+    def touch(self):
+        """Note that the parameters' arrays are written to now: see Tensor.touch."""
+        for p in self.parameters():
+            p.touch()
 
     def arrays(self):
         """{name: array} of all parameters and buffers, themselves."""
@@ -122,6 +132,32 @@ class Module:
         return f"{type(self).__name__}({', '.join(settings)})"
 
 
+def _parts(place, name, value):
+    """(name, Module) of what is found in an attribute's value; `place` is for messages."""
+    if isinstance(value, Module):
+        yield name, value
+    elif isinstance(value, (list, tuple, dict)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            if not isinstance(item, Module):
+                _refuse(item, f"{place}[{key!r}]", "set it as an attribute of its own")
+            yield from _parts(f"{place}[{key!r}]", f"{name}.{key}", item)
+    elif isinstance(value, types.FunctionType):
+        for cell in value.__closure__ or ():
+            _refuse(cell.cell_contents, f"a variable of the function {place}",
+                    "set it as an attribute of its own and use that", arrays=False)
+    elif isinstance(value, Collection) and not isinstance(value, (str, bytes, np.ndarray, Tensor)):
+        for item in value:
+            _refuse(item, f"an entry of the {type(value).__name__} {place}",
+                    "keep Modules in a list or a dictionary, Tensors and arrays as attributes")
+
+
+def _refuse(value, place, mend, arrays=True):
+    """Raise TypeError if `value` would be a part, a parameter or, where `arrays` are meant too, a
+    buffer in another place."""
+    if isinstance(value, (Module, Tensor, *([backend.xp.ndarray] if arrays else []))):
+        raise TypeError(f"{place} is a {type(value).__name__} that nothing finds there: {mend}")
+
+
 @contextlib.contextmanager
 def evaluating(module):
     """Context in which `module` is in evaluation; afterwards every part is as it was."""
@@ -134,25 +170,32 @@ def evaluating(module):
             part.training = training
 
 
-def _trace(module, x, name, rows):
-    if isinstance(module, Sequential):
-        for part_name, part in module.parts():
-            x = _trace(part, x, f"{name}.{part_name}".lstrip("."), rows)
+def _trace(layer, x, name, rows):
+    """layer(x), with a row for each layer that it consists of."""
+    if getattr(type(layer), "forward", None) is Sequential.forward:     # which no heir overrides
+        for i, part in enumerate(layer.layers):
+            x = _trace(part, x, f"{name}.{i}".lstrip("."), rows)
         return x
-    y = module(x)
-    rows.append((name, module, y.shape[1:], sum(p.size for p in module.parameters())))
+    y = layer(x)
+    parameters = layer.parameters() if isinstance(layer, Module) else []
+    what = layer if isinstance(layer, Module) else getattr(layer, "__name__", repr(layer))
+    rows.append((name, what, y.shape[1:], sum(p.size for p in parameters)))
     return y
 
 
 class Sequential(Module):
-    """The layers one after the other. Parameter names are "0.weight", "0.bias", "1.weight", ..."""
+    """The layers one after the other: Modules, or functions of one Tensor such as ops.relu.
+    Parameter names are "0.weight", "0.bias", "1.weight", ... Raises TypeError for another layer."""
 
     def __init__(self, *layers):
+        for i, layer in enumerate(layers):
+            if not callable(layer) or isinstance(layer, type):
+                raise TypeError(f"layer {i} of Sequential is a Module or a function of one Tensor, "
+                                f"got {layer if isinstance(layer, type) else type(layer)}")
         self.layers = list(layers)
 
     def parts(self):
-        for name, part in super().parts():
-            yield name.removeprefix("layers."), part
+        return [(name.removeprefix("layers."), part) for name, part in super().parts()]
 
     def forward(self, x):
         for layer in self.layers:
@@ -160,7 +203,7 @@ class Sequential(Module):
         return x
 
     def __repr__(self):
-        return f"Sequential({', '.join(map(repr, self.layers))})"
+        return f"{type(self).__name__}({', '.join(map(repr, self.layers))})"
 
 
 # Initialisers: init(shape, fan_in, fan_out) gives the array of initial weights, where fan_in inputs
@@ -232,7 +275,7 @@ class Conv2d(Module):
 
     def __init__(self, c_in, c_out, kernel, stride=1, padding=0, bias=True, init=glorot):
         self.c_in, self.c_out, self.kernel = c_in, c_out, kernel_pair(kernel)
-        self.stride, self.padding = pair(stride), pair(padding)
+        self.stride, self.padding = stride_pair(stride), padding_pair(padding)
         area = math.prod(self.kernel)
         self.weight = Tensor(backend.kernel_first(
             init((c_out, c_in, *self.kernel), c_in * area, c_out * area)))
@@ -252,8 +295,8 @@ class ConvTranspose2d(Module):
     def __init__(self, c_in, c_out, kernel, stride=1, padding=0, output_padding=0, bias=True,
                  init=glorot):
         self.c_in, self.c_out, self.kernel = c_in, c_out, kernel_pair(kernel)
-        self.stride, self.padding = pair(stride), pair(padding)
-        self.output_padding = pair(output_padding)
+        self.stride, self.padding = stride_pair(stride), padding_pair(padding)
+        self.output_padding = padding_pair(output_padding)
         area = math.prod(self.kernel)
         self.weight = Tensor(backend.kernel_first(
             init((c_in, c_out, *self.kernel), c_in * area, c_out * area)))
@@ -300,7 +343,7 @@ def spectral_norm(layer):
     layer.weight_u = _unit(rng.normal((len(w),)))
     layer.weight_v = backend.xp.zeros(w.shape[1], "float32")
     for _ in range(15):         # PyTorch's number: evaluation may come before any training
-        _power_iteration(layer)
+        power_iteration(layer)
     return layer
 
 
@@ -309,7 +352,7 @@ def _weight(layer):
     if not hasattr(layer, "weight_u"):
         return layer.weight
     if layer.training:
-        _power_iteration(layer)
+        power_iteration(layer)
     w, axes = _matrix(layer), _outputs_first(layer)
     # u v^T, laid out as the weight: constants that nothing overwrites
     v = _as_in_memory(layer).reshape(-1)
@@ -319,7 +362,9 @@ def _weight(layer):
     return layer.weight_orig / (layer.weight_orig * uv).sum()
 
 
-def _power_iteration(layer):
+def power_iteration(layer):
+    """Move u and v of a layer under spectral_norm one power iteration on, for its weight as it is
+    now (Miyato et al. 2018, Algorithm 1)."""
     w, v = _matrix(layer), _as_in_memory(layer)
     v[...] = _unit(layer.weight_u @ w).reshape(v.shape)
     layer.weight_u[...] = _unit(w @ v.reshape(-1))
@@ -405,20 +450,23 @@ class LayerNorm(Module):
 
 # Layers with noise
 
-_source = rng       # where it is drawn from
+class _Drawing(threading.local):
+    source = rng        # of each thread on its own
+
+
+_drawing = _Drawing()
 
 
 @contextlib.contextmanager
 def drawing_from(source):
-    """Context in which layers draw from `source`: a Random, or any object whose bernoulli(p, shape)
-    gives dropout's masks and normal(shape) noise. The same source again gives the same numbers, so
-    that a step of training is a function of its inputs."""
-    global _source
-    before, _source = _source, source
+    """Context in which this thread's layers draw from `source`: a Random, or any object whose
+    bernoulli(p, shape) gives dropout's masks and normal(shape) noise. The same source again gives
+    the same numbers, so that a step of training is a function of its inputs."""
+    before, _drawing.source = _drawing.source, source
     try:
         yield
     finally:
-        _source = before
+        _drawing.source = before
 
 
 class Dropout(Module):
@@ -433,7 +481,7 @@ class Dropout(Module):
     def forward(self, x):
         if not self.training or self.p == 0:
             return x
-        keep = _source.bernoulli(1 - self.p, x.shape)
+        keep = _drawing.source.bernoulli(1 - self.p, x.shape)
         return x * (keep.astype(x.dtype) * (1 / (1 - self.p)))
 
 
@@ -447,7 +495,7 @@ class GaussianNoise(Module):
         self.sigma = backend.xp.full((), sigma, "float32")
 
     def forward(self, x):
-        return x + _source.normal(x.shape) * self.sigma if self.training else x
+        return x + _drawing.source.normal(x.shape) * self.sigma if self.training else x
 
 
 # Layers without weights
@@ -499,14 +547,21 @@ class Flatten(Module):
     """(m, ...) -> (m, n)."""
 
     def forward(self, x):
-        return x.reshape(len(x.data), math.prod(x.shape[1:]))
+        return x.reshape(len(x), math.prod(x.shape[1:]))
 
 
 class Reshape(Module):
-    """(m, ...) -> (m, *shape)."""
+    """(m, ...) -> (m, *shape): Reshape(64, 7, 7), without the batch. Raises ValueError for a shape
+    that is not of whole numbers above 0, and in forward for samples of another size."""
 
     def __init__(self, *shape):
+        if not all(isinstance(n, int) and n > 0 for n in shape):
+            raise ValueError("Reshape takes the sizes of a sample's axes, whole numbers above 0, "
+                             f"such as Reshape(64, 7, 7), got {shape}")
         self.shape = shape
 
     def forward(self, x):
-        return x.reshape(len(x.data), *self.shape)
+        if math.prod(x.shape[1:]) != math.prod(self.shape):
+            raise ValueError(f"Reshape({', '.join(map(str, self.shape))}) needs samples of "
+                             f"{math.prod(self.shape)} numbers, got a batch {x.shape}")
+        return x.reshape(len(x), *self.shape)

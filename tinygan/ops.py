@@ -5,9 +5,12 @@ unless said otherwise. Where a function has a kink, the value its rule takes the
 """
 
 import math
+import operator
+
+import numpy as np
 
 from . import backend
-from .tensor import Tensor, as_array, broadcast_to, op, restore_axes, sum_to
+from .tensor import DtypeError, Tensor, as_array, broadcast_to, op, restore_axes, sum_to
 
 
 # Exponentials and roots
@@ -27,7 +30,8 @@ def sqrt(x):
 
 
 def norm(x, axis=None, keepdims=False):
-    """|x|_2 over `axis`: sqrt(sum x^2).
+    """|x|_2 over `axis`: sqrt(sum x^2), with x divided by its largest entry before it is squared,
+    so that no square is too large or too small for its dtype.
 
     The gradient x / |x| is taken as 0 at x = 0, and so are all its derivatives: a penalty on the
     norm of a gradient stays finite where that gradient vanishes.
@@ -35,9 +39,16 @@ def norm(x, axis=None, keepdims=False):
     def rule(g, y):
         g, y = restore_axes(g, x, axis), restore_axes(y, x, axis)
         alive = y.data > 0
-        return where(alive, g / where(alive, y, 1.0), 0.0) * x
+        # x / y has entries up to 1, where g / y could overflow, and its derivative sooner
+        return where(alive, g, 0.0) * (x / where(alive, y, 1.0))
     xp = backend.xp
-    return op(xp.sqrt((x.data * x.data).sum(axis, keepdims=keepdims)), (x, rule))
+    if x.size == 0:
+        return op(x.data.sum(axis, keepdims=keepdims), (x, rule))
+    limits = xp.finfo(x.dtype)
+    unit = xp.clip(abs(x.data).max(axis, keepdims=True), limits.tiny, limits.max)
+    ratios = x.data / unit
+    total = (ratios * ratios).sum(axis, keepdims=keepdims)
+    return op(xp.sqrt(total) * unit.reshape(total.shape), (x, rule))
 
 
 # The logistic family: all from softplus, so that no sigmoid is ever passed to a logarithm
@@ -79,9 +90,13 @@ def cross_entropy(logits, labels):
     logits (m, classes); labels (m,) integers 0 ... classes - 1.
     """
     shape = getattr(labels, "shape", None)
-    if logits.ndim != 2 or type(labels) is Tensor or shape != logits.shape[:1]:
-        raise ValueError(f"cross_entropy needs logits (m, classes) and an array of m labels, got "
-                         f"{logits.shape} and {type(labels).__name__} of shape {shape}")
+    if (logits.ndim != 2 or type(labels) is Tensor or shape != logits.shape[:1]
+            or labels.dtype.kind not in "iu"):
+        raise ValueError(f"cross_entropy needs logits (m, classes) and an array of m whole numbers "
+                         f"as labels, got {logits.shape} and {type(labels).__name__} of shape "
+                         f"{shape}")
+    if not len(labels):
+        raise ValueError("cross_entropy is a mean over a batch: there is none of no examples")
     one_hot = labels[:, None] == backend.xp.arange(logits.shape[1])
     if backend.xp.__name__ == "numpy" and not one_hot.any(1).all():     # a GPU would be waited for
         raise ValueError(f"cross_entropy with {logits.shape[1]} classes needs labels from 0 to "
@@ -97,10 +112,10 @@ def relu(x):
 
 
 def leaky_relu(x, slope=0.2):
-    """max(x, slope x) for 0 <= slope <= 1, with derivative `slope` at 0."""
+    """max(x, slope x) for a number 0 <= slope <= 1, with derivative `slope` at 0."""
+    xp, slope = backend.xp, _number(slope, "the slope of leaky_relu")
     if not 0 <= slope <= 1:
         raise ValueError(f"leaky_relu needs a slope in [0, 1], got {slope}")
-    xp, slope = backend.xp, float(slope)
     y = xp.multiply(x.data, slope, out=xp.empty_like(x.data))
     return op(xp.maximum(y, x.data, out=y), (x, lambda g, y: _sloped(g, x, slope)))
 
@@ -136,25 +151,45 @@ def _extremum(f, a, b):
 
 
 def clip(x, low, high):
-    """x limited to [low, high], with derivative 1 inside and at the bounds."""
-    low, high = float(low), float(high)
+    """x limited to [low, high], numbers, with derivative 1 inside and at the bounds."""
+    low, high = (_number(bound, "a bound of clip") for bound in (low, high))
+    if not low <= high:
+        raise ValueError(f"clip needs bounds low <= high, got {low} and {high}")
     return op(backend.xp.clip(x.data, low, high),
               (x, lambda g, y: g * ((x.data >= low) & (x.data <= high))))
 
 
 def where(mask, a, b):
-    """a where the array `mask` is true, b elsewhere. Of a and b, one may be a number."""
+    """a where the array `mask` is true, b elsewhere. Of a and b, one may be a number. Raises
+    TypeError for a mask that is no array of booleans."""
+    if getattr(mask, "dtype", None) != bool or type(mask) is Tensor:
+        raise TypeError("where takes an array of booleans as its mask, such as x.data > 0, got a "
+                        f"{type(mask).__name__}")
     a, b = tensors(a, b)
     return op(backend.xp.where(mask, a.data, b.data),
               (a, lambda g, y: sum_to(where(mask, g, 0.0), a.shape)),
               (b, lambda g, y: sum_to(where(mask, 0.0, g), b.shape)))
 
 
+def _number(value, what):
+    """`value` as a float. A Tensor is refused, since it would get no gradient."""
+    if isinstance(value, (int, float, np.integer, np.floating)):
+        return float(value)
+    raise TypeError(f"{what} is a number, got a {type(value).__name__}")
+
+
 # Joining and enlarging
 
 def concat(xs, axis=0):
-    """The tensors xs one after the other along `axis`."""
-    xs = tensors(*xs)
+    """The tensors xs one after the other along `axis`. Raises ValueError if there are none, or
+    their shapes differ in another axis."""
+    xs = list(xs)
+    xs = tensors(*xs) if xs else xs
+    shapes = [x.shape for x in xs]
+    if not xs or any(len(shape) != len(shapes[0]) or not -len(shape) <= axis < len(shape)
+                     or _without(shape, axis) != _without(shapes[0], axis) for shape in shapes):
+        raise ValueError("concat needs Tensors whose shapes differ at most in the axis along which "
+                         f"they are joined, got {shapes} and axis {axis}")
     ends = [0]
     for x in xs:
         ends.append(ends[-1] + x.shape[axis])
@@ -165,19 +200,29 @@ def concat(xs, axis=0):
               *[(x, part(*ends[i:i + 2])) for i, x in enumerate(xs)])
 
 
+def _without(shape, axis):
+    return shape[:axis % len(shape)] + shape[axis % len(shape) + 1:]
+
+
 def pad(x, widths):
-    """x with zeros around it: widths[i] = (before, after) for each axis i."""
-    if len(widths) != x.ndim:
-        raise ValueError(f"pad needs a pair of widths for each axis of {x.shape}, got {widths}")
-    inside = tuple(slice(before, before + n) for (before, _), n in zip(widths, x.shape))
-    return op(backend.xp.pad(x.data, widths), (x, lambda g, y: g[inside]))
+    """x with zeros around it: widths[i] = (before, after) for each axis i. Raises ValueError for
+    other widths."""
+    try:
+        pairs = [(operator.index(before), operator.index(after)) for before, after in widths]
+    except (TypeError, ValueError):
+        pairs = None
+    if pairs is None or len(pairs) != x.ndim or any(n < 0 for pair in pairs for n in pair):
+        raise ValueError("pad needs two whole numbers, (before, after), of at least 0 for each "
+                         f"axis of {x.shape}, got {widths}")
+    inside = tuple(slice(before, before + n) for (before, _), n in zip(pairs, x.shape))
+    return op(backend.xp.pad(x.data, pairs), (x, lambda g, y: g[inside]))
 
 
 def upsample(x, factor):
     """Nearest neighbour: each pixel becomes factor x factor pixels. (N, C, H, W)."""
     n, c, h, w = _image_shape(x, "upsample")
-    if factor < 1:
-        raise ValueError(f"upsample needs a factor of at least 1, got {factor}")
+    if not isinstance(factor, int) or factor < 1:
+        raise ValueError(f"upsample needs a whole number of at least 1 as factor, got {factor}")
     copies = broadcast_to(x.reshape(n, c, h, 1, w, 1), (n, c, h, factor, w, factor))
     return copies.reshape(n, c, h * factor, w * factor)
 
@@ -186,8 +231,9 @@ def avg_pool(x, size):
     """The mean of each size x size block of pixels; rows and columns left over are dropped.
     (N, C, H, W) -> (N, C, H // size, W // size)."""
     n, c, h, w = _image_shape(x, "avg_pool")
-    if not 1 <= size <= min(h, w):
-        raise ValueError(f"avg_pool of size {size} does not fit into an image of {h}x{w}")
+    if not isinstance(size, int) or not 1 <= size <= min(h, w):
+        raise ValueError(f"avg_pool of size {size} does not fit into an image of {h}x{w}: give a "
+                         f"whole number from 1 to {min(h, w)}")
     h, w = h // size, w // size
     return x[:, :, :h * size, :w * size].reshape(n, c, h, size, w, size).mean((3, 5))
 
@@ -286,7 +332,6 @@ def tensors(*xs):
     Tensors of its dtype. None, for what is left out, stays. Raises TypeError if dtypes differ."""
     dtypes = {x.dtype for x in xs if type(x) is Tensor}
     if len(dtypes) != 1:
-        raise TypeError("this takes Tensors: wrap an array, Tensor(x)" if not dtypes else
-                        "float32 and float64 Tensors do not mix: convert one of them")
+        raise DtypeError() if dtypes else TypeError("this takes Tensors: wrap an array, Tensor(x)")
     (dtype,) = dtypes
     return [x if type(x) is Tensor or x is None else Tensor(as_array(x, dtype)) for x in xs]

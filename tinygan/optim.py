@@ -5,20 +5,40 @@ before. All minimise; g is the gradient, t counts from 1 in the equations.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from . import backend
+from .tensor import Tensor
 
 
 class Optimizer:
     """What the optimisers share. `parameters` is a list of Tensors, of which one that comes twice
-    counts once; `state` holds, for each of the kept averages, one array for each parameter."""
+    counts once; `state` holds, for each of the kept averages, one array for each parameter.
+
+    Raises TypeError where `parameters` is no list of Tensors, ValueError if it is empty, if a
+    Tensor in it is no leaf, and for a learning rate that is not a finite number of at least 0; a
+    schedule's is checked at each step.
+    """
 
     averages = ()       # their names
 
     def __init__(self, parameters, lr):
+        if not isinstance(parameters, Iterable) or type(parameters) is Tensor:
+            raise TypeError("an optimiser takes a list of Tensors, such as net.parameters() or "
+                            f"[p], got a {type(parameters).__name__}")
+        parameters = list(parameters)
+        if not parameters:
+            raise ValueError("an optimiser needs at least one parameter, got an empty list: a "
+                             "Module finds Tensors and Modules that are set on self")
+        for p in parameters:
+            if type(p) is not Tensor:
+                raise TypeError(f"an optimiser moves Tensors, got a {type(p).__name__} among them")
+            if p.parents != ():
+                raise ValueError(f"an optimiser moves leaves, but a Tensor of shape {p.shape} was "
+                                 "computed: make it one by Tensor(p.data)")
         self.parameters = list(dict.fromkeys(parameters))
-        self.lr = lr
+        self.lr = lr if callable(lr) else _checked(lr, "lr", 0, math.inf)
         self.t = 0
         self.state = {name: [backend.xp.zeros_like(p.data) for p in self.parameters]
                       for name in self.averages}
@@ -36,12 +56,26 @@ class Optimizer:
                              f"{[g.shape for g in grads]}: ask grad() for opt.parameters")
         moved = [_flat(p.data, *arrays) for p, *arrays
                  in zip(self.parameters, *self.state.values(), [g.data for g in grads])]
-        lr = at(self.lr, self.t)
+        lr = _checked(at(self.lr, self.t), f"lr at step {self.t}", 0, math.inf)
         self.t += 1
         for p, *averages, g in moved:
             # an update goes over its arrays many times: in pieces, they stay in the cache
             backend.in_pieces(len(p), 8 * p.itemsize, lambda piece: self.update(
                 lr, p[piece], g[piece], *[a[piece] for a in averages]))
+        for p in self.parameters:
+            p.touch()
+
+
+def _checked(value, name, low, high):
+    """`value` as a float from `low` to below `high`; raises ValueError for another."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not low <= number < high:
+        raise ValueError(f"an optimiser's {name} is a number from {low} to below {high}, "
+                         f"got {value!r}")
+    return number
 
 
 def _flat(*arrays):
@@ -63,10 +97,10 @@ class SGD(Optimizer):
 
     def __init__(self, parameters, lr, momentum=0.0):
         super().__init__(parameters, lr)
-        self.momentum = momentum
+        self.momentum = momentum if callable(momentum) else _checked(momentum, "momentum", 0, 1)
 
     def step(self, grads):
-        self._momentum = at(self.momentum, self.t)
+        self._momentum = _checked(at(self.momentum, self.t), f"momentum at step {self.t}", 0, 1)
         super().step(grads)
 
     def update(self, lr, p, g, v):
@@ -83,7 +117,7 @@ class RMSProp(Optimizer):
 
     def __init__(self, parameters, lr=1e-3, rho=0.99, eps=1e-8):
         super().__init__(parameters, lr)
-        self.rho, self.eps = rho, eps
+        self.rho, self.eps = _checked(rho, "rho", 0, 1), _checked(eps, "eps", 0, math.inf)
 
     def update(self, lr, p, g, s):
         s *= self.rho
@@ -101,15 +135,29 @@ class Adam(Optimizer):
 
     def __init__(self, parameters, lr=2e-4, betas=(0.5, 0.999), eps=1e-8):
         super().__init__(parameters, lr)
-        self.betas, self.eps = betas, eps
+        try:
+            beta1, beta2 = betas
+        except (TypeError, ValueError):
+            raise ValueError(f"Adam's betas are two numbers, got {betas!r}") from None
+        self.betas = _checked(beta1, "beta1", 0, 1), _checked(beta2, "beta2", 0, 1)
+        self.eps = _checked(eps, "eps", 0, math.inf)
 
     def update(self, lr, p, g, m, v):
         beta1, beta2 = self.betas
-        m += (1 - beta1) * (g - m)
-        v += (1 - beta2) * (g * g - v)
+        _follow(m, g, beta1)
+        _follow(v, g * g, beta2)
         # both corrections as numbers, so that m' and v' are never written out
         root = backend.xp.sqrt(v) * (1 / math.sqrt(1 - beta2 ** self.t)) + self.eps
         p -= lr / (1 - beta1 ** self.t) * m / root
+
+
+def _follow(average, value, beta):
+    """average <- beta average + (1 - beta) value, in place."""
+    if beta == 0:
+        # of a value far below the old average, average + (value - average) would round to 0
+        average[...] = value
+    else:
+        average += (1 - beta) * (value - average)
 
 
 # Schedules: functions of t, the number of steps taken, that can be saved with a run

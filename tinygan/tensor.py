@@ -16,6 +16,7 @@ import contextlib
 import itertools
 import operator
 import threading
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -31,27 +32,58 @@ class _State(threading.local):
 _state = _State()
 
 
-class Tensor:
+class _Node:
+    """What a Tensor consists of. op() fills a _Node and then turns it into a Tensor, because an
+    assignment to a Tensor's data is noted (see Tensor.touch)."""
+
+    __slots__ = ("data", "parents", "age", "touched")
+
+
+class Tensor(_Node):
     """An array of float32 or float64, and how it was computed.
 
     data      the array, of the current backend
-    parents   ((input, rule), ...): what it was computed from; () for a leaf
+    parents   ((input, rule), ...): what it was computed from; () for a leaf, which Tensor(...)
+              makes; None for a result that was not recorded
+    age       the number of Tensors made before it
+    touched   the same, at the last time that data was written to
 
     There is no `requires_grad` and no `.grad`: what is differentiated is said where grad() is
     called. Arithmetic works between Tensors of one dtype, with Python numbers, and with constant
-    arrays, which take the Tensor's dtype. Operations keep their inputs' arrays, not copies, so an
-    array must not be written to while gradients through it are still wanted.
+    arrays, which take the Tensor's dtype. Operations keep their inputs' arrays, not copies: grad()
+    refuses to compute with a Tensor that was written to since (see touch), but it cannot see that a
+    constant array was.
+
+    Comparisons by <, <=, > and >= return an array of booleans. A Tensor of one number has a truth
+    value and converts to float.
 
     Raises TypeError for data of another dtype, or for an array of another backend.
     """
 
-    __slots__ = ("data", "parents", "age")
+    __slots__ = ()
     __array_ufunc__ = None      # so that array * tensor comes to Tensor.__rmul__, not to numpy
 
     def __init__(self, data):
         self.data = as_array(data)
         self.parents = ()
-        self.age = next(_clock)
+        self.age = self.touched
+
+    def __setattr__(self, name, value):
+        if name == "data":
+            if not isinstance(value, backend.xp.ndarray):
+                raise TypeError(f"a Tensor's data is a {backend.xp.__name__} array, got a "
+                                f"{type(value).__name__}: an update of a parameter p by a gradient "
+                                "g is p.data -= lr * g.data")
+            self.touch()
+        super().__setattr__(name, value)
+
+    def touch(self):
+        """Note that data is written to now, so that grad() refuses results computed before.
+
+        An assignment to data (x.data = a, x.data -= a) does this by itself; what writes into the
+        array (x.data[0] = a, or a function's out=x.data) has to call it.
+        """
+        self.touched = next(_clock)
 
     shape = property(lambda x: x.data.shape)
     ndim = property(lambda x: x.data.ndim)
@@ -63,14 +95,59 @@ class Tensor:
         return backend.to_numpy(self.data)
 
     def item(self):
-        """The value of a one-element Tensor as a Python float."""
+        """The value of a one-element Tensor as a Python float. Raises ValueError for another."""
+        if self.size != 1:
+            raise ValueError(f"a Tensor of shape {self.shape} is not one number: sum or average "
+                             "it first, or take x.numpy()")
         return self.data.item()
 
-    def __reduce__(self):
-        return Tensor, (self.data,)     # a copy is a leaf; its age is the copying process's
+    def __float__(self):
+        return self.item()
+
+    def __bool__(self):
+        return bool(self.item())
+
+    def __format__(self, spec):
+        return format(self.item(), spec) if spec else str(self)
+
+    def __len__(self):
+        if not self.shape:
+            raise TypeError("a Tensor of shape () has no length and no entries: take x.item()")
+        return self.shape[0]
+
+    def __iter__(self):
+        return map(self.__getitem__, range(len(self)))
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError("a Tensor does not become an array by itself, which would lose its "
+                        "gradient: take x.numpy(), or x.data on the backend; several Tensors are "
+                        "joined by ops.concat")
+
+    def __reduce__(self):       # a copy's age is the copying process's
+        return _copied, (self.data, self.parents == ())
 
     def __repr__(self):
         return f"Tensor({np.array2string(self.numpy(), separator=', ', prefix='Tensor(')})"
+
+    # Comparisons, which have no gradient. Tensors are keys of dictionaries, by identity.
+
+    def __lt__(a, b):
+        return _apply(operator.lt, a, b)
+
+    def __le__(a, b):
+        return _apply(operator.le, a, b)
+
+    def __gt__(a, b):
+        return _apply(operator.gt, a, b)
+
+    def __ge__(a, b):
+        return _apply(operator.ge, a, b)
+
+    def __eq__(a, b):
+        raise TypeError("== of a Tensor could ask for equal numbers or for the same Tensor: write "
+                        "x.data == y, which gives an array, or x is y")
+
+    __hash__ = object.__hash__
 
     # Arithmetic. Each operation is its forward line and, below it, one rule per input.
 
@@ -136,31 +213,42 @@ class Tensor:
 
     def mean(x, axis=None, keepdims=False):
         total = x.sum(axis, keepdims)
-        if x.size == 0:
+        if x.size == 0 and total.size:
             raise ValueError(f"there is no mean of no numbers: the Tensor has shape {x.shape}")
-        return total * (total.size / x.size)
+        return total * (total.size / (x.size or 1))
 
     def max(x, axis=None, keepdims=False):
         """The largest entry; equal maxima share the gradient equally."""
         def rule(g, y):
             top = (x.data == restore_axes(y, x, axis).data).astype(x.dtype)
             return restore_axes(g, x, axis) * (top / top.sum(axis, keepdims=True))
+        if x.size == 0 and x.data.sum(axis).size:
+            raise ValueError(f"there is no largest of no numbers: the Tensor has shape {x.shape}")
         return op(x.data.max(axis, keepdims=keepdims), (x, rule))
 
     # The same numbers in another shape.
 
     def reshape(x, *shape):
-        shape = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
-        data = x.data.reshape(shape)
+        shape = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+        try:
+            data = x.data.reshape(shape)
+        except (TypeError, ValueError):
+            raise ValueError(f"a Tensor of shape {x.shape}, {x.size} numbers, has no shape {shape}"
+                             ) from None
         return op(backend.channels_last(data) if data.ndim == 4 else data,
                   (x, lambda g, y: g.reshape(x.shape)))
 
     def transpose(x, *axes):
         """Axes in the order `axes`; reversed if none are given."""
-        axes = axes[0] if axes and isinstance(axes[0], tuple) else axes
+        axes = axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes
         axes = axes or tuple(reversed(range(x.ndim)))
+        try:
+            data = x.data.transpose(axes)
+        except (TypeError, ValueError):
+            raise ValueError(f"transpose of a Tensor of shape {x.shape} needs each of its {x.ndim} "
+                             f"axes once, got {axes}") from None
         back = tuple(sorted(range(x.ndim), key=lambda i: axes[i] % x.ndim))
-        return op(x.data.transpose(axes), (x, lambda g, y: g.transpose(*back)))
+        return op(data, (x, lambda g, y: g.transpose(*back)))
 
     @property
     def T(x):
@@ -180,12 +268,22 @@ def op(data, *parents):
     and memory is freed as soon as the last reference goes. Inputs that are no Tensors are
     constants.
     """
-    y = Tensor.__new__(Tensor)
+    y = _Node()
     # numpy's reductions, and arithmetic on 0-d arrays, give scalars of numpy's own
     y.data = data if type(data) is backend.xp.ndarray else backend.xp.asarray(data)
-    y.parents = tuple([p for p in parents if type(p[0]) is Tensor]) if _state.recording else ()
-    y.age = next(_clock)
+    if _state.recording:
+        parents = tuple([p for p in parents if type(p[0]) is Tensor])
+        y.parents = parents or None
+    else:
+        y.parents = None
+    y.age = y.touched = next(_clock)
+    y.__class__ = Tensor
     return y
+
+
+def _copied(data, leaf):
+    """A copy of a Tensor: a leaf's is a leaf, that of any other is a constant."""
+    return Tensor(data) if leaf else op(data)
 
 
 def grad(y, xs, grad_y=None, create_graph=False, unused="error"):
@@ -198,14 +296,21 @@ def grad(y, xs, grad_y=None, create_graph=False, unused="error"):
     unused        what to do about an x that y does not depend on: "error" or "zeros"
 
     Only tensors on a path from the xs to y are visited: no other gradient is computed.
-    Raises ValueError for a y of several elements without grad_y, a grad_y of another shape, and an
-    unused x.
+    Raises TypeError for a y or xs that are no Tensors and for a rule that does not return one;
+    ValueError for a y of several elements without grad_y, a grad_y of another shape, an unused x,
+    and a Tensor that has been written to since an operation on the path used it.
     """
     if unused not in ("error", "zeros"):
         raise ValueError(f"unused is \"error\" or \"zeros\", got {unused!r}")
-    if type(xs) is Tensor:
-        raise TypeError("grad takes a list of Tensors to differentiate by: grad(y, [x])")
+    if type(y) is not Tensor:
+        raise TypeError(f"grad differentiates a Tensor y, got a {type(y).__name__}")
+    if not isinstance(xs, Iterable) or type(xs) is Tensor:
+        raise TypeError("grad takes a list of Tensors to differentiate by, such as grad(y, [x]) or "
+                        f"grad(y, net.parameters()), got a {type(xs).__name__}")
     xs = list(xs)
+    for x in xs:
+        if type(x) is not Tensor:
+            raise TypeError(f"grad differentiates by Tensors, got a {type(x).__name__} among them")
     if grad_y is None:
         if y.size != 1:
             raise ValueError(f"grad of a y of shape {y.shape} needs grad_y of that shape: "
@@ -219,17 +324,26 @@ def grad(y, xs, grad_y=None, create_graph=False, unused="error"):
     on_path = set(xs)
     order = _ancestors(y, oldest=min((x.age for x in xs), default=y.age))
     for t in order:
-        if any(parent in on_path for parent, _ in t.parents):
-            on_path.add(t)
+        for parent, _ in t.parents or ():
+            if parent in on_path:
+                on_path.add(t)
+                break
 
     gradient = {y: grad_y} if y in on_path else {}
     with _recorded(create_graph):
         for t in reversed(order):
-            if t in gradient:
+            if t in gradient and t.parents:
+                if t.touched > t.age:
+                    raise _touched(t)
                 g = gradient[t] if t in wanted else gradient.pop(t)
                 for parent, rule in t.parents:
+                    if parent.touched > t.age:
+                        raise _touched(parent)
                     if parent in on_path:
                         term = rule(g, t)
+                        if type(term) is not Tensor:
+                            raise TypeError("a rule returns a Tensor, got "
+                                            f"{type(term).__name__}: compute it by operations on g")
                         gradient[parent] = gradient[parent] + term if parent in gradient else term
 
     for i, x in enumerate(xs):
@@ -241,11 +355,18 @@ def grad(y, xs, grad_y=None, create_graph=False, unused="error"):
     return [gradient[x] for x in xs]
 
 
+def _touched(t):
+    return ValueError(f"y was computed from a Tensor of shape {t.shape} that has been written to "
+                      "since, by an optimiser's step or by hand, so that its gradient would mix "
+                      "old and new numbers: compute y after the step that moves what it depends "
+                      "on, or take all gradients before the first step")
+
+
 def _ancestors(y, oldest):
     """y and all it was computed from, oldest first; nothing older than `oldest` can matter."""
     seen, stack = {y}, [y]
     while stack:
-        for parent, _ in stack.pop().parents:
+        for parent, _ in stack.pop().parents or ():
             if parent not in seen and parent.age >= oldest:
                 seen.add(parent)
                 stack.append(parent)
@@ -285,6 +406,8 @@ def sum_to(x, shape):
 
 def restore_axes(g, x, axis):
     """g, a reduction of x over `axis`, with the reduced axes back as axes of size 1."""
+    if x.ndim == 0:         # numpy lets the one number be reduced over axis 0
+        return g.reshape(())
     axes = range(x.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     axes = [i % x.ndim for i in axes]
     return g.reshape(tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
@@ -302,6 +425,13 @@ def _scatter(g, index, shape):
 
 
 # What may enter an operation.
+
+class DtypeError(TypeError):
+    """float32 and float64 Tensors in one operation."""
+
+    def __init__(self):
+        super().__init__("float32 and float64 Tensors do not mix: convert one of them")
+
 
 def as_array(data, dtype=None):
     """`data` as a float array of the current backend, of `dtype` if given; see Tensor for what it
@@ -334,7 +464,7 @@ def _apply(f, a, b, need="sizes must be equal or 1, counted from the last axis")
     elif a.dtype == b.dtype:
         a, b = a.data, b.data
     else:
-        raise TypeError(f"{a.dtype} and {b.dtype} Tensors do not mix: convert one of them")
+        raise DtypeError()
     try:
         return f(a, b)
     except ValueError:

@@ -4,12 +4,12 @@ import copy
 
 from .. import backend
 from ..backend import UserError
-from ..nn import BatchNorm, Module, Sequential, Sigmoid, evaluating
+from ..nn import BatchNorm, Module, Sequential, Sigmoid, Tanh, evaluating, power_iteration
 from ..tensor import Tensor, no_grad
 
 
 class Game(Module):
-    """Two players, G and D, with a loss each. Subclasses define the losses; the loop is in play.py.
+    """Two players, G and D, with a loss each. Subclasses define the losses; the loop is in loop.py.
 
     G maps noise to samples, D samples to one number each, a score or a logit: both Modules. A game
     whose players are more than one network each sets them as further attributes and overrides the
@@ -19,15 +19,13 @@ class Game(Module):
     game says so. Raises UserError for a D that ends in a sigmoid.
     """
 
+    notes = ("seen",)
     d_steps = 1         # discriminator steps per iteration, k; may be a function of the iteration
     G_average = None    # see keep_average
     seen = {}           # what the last losses saw, {name: array of one number}, on the device
 
     def __init__(self, G, D, z_size=100):
-        last = D
-        while isinstance(last, Sequential) and last.layers:
-            last = last.layers[-1]
-        if isinstance(last, Sigmoid):
+        if isinstance(last_layer(D), Sigmoid):
             raise UserError("D ends in a sigmoid, but gives a logit or a score, of any size: leave "
                             "the sigmoid out; where a loss needs one, it is in the loss")
         self.G, self.D = G, D
@@ -101,12 +99,40 @@ class Game(Module):
 
 
 def follow(kept, G, decay):
-    """Move the parameters of `kept` towards those of G; its buffers are G's."""
+    """Move the parameters of `kept` towards those of G. Its buffers become G's, but for u and v of
+    spectral norm, which follow its own weights by a power iteration."""
     for average, p in zip(kept.parameters(), G.parameters()):
         average.data += (1 - decay) * (p.data - average.data)
-    buffers = G.named_arrays(backend.xp.ndarray)
-    for name, buffer in kept.named_arrays(backend.xp.ndarray).items():
-        buffer[...] = buffers[name]
+    for (_, there), (_, here) in zip(kept.modules(), G.modules()):
+        if hasattr(there, "weight_u"):
+            power_iteration(there)
+        else:
+            for name, buffer in vars(here).items():
+                if isinstance(buffer, backend.xp.ndarray) and name not in here.notes:
+                    vars(there)[name][...] = buffer
+
+
+def last_layer(network):
+    """The layer that computes a network's output, as far as it is Sequential."""
+    while isinstance(network, Sequential) and network.layers:
+        network = network.layers[-1]
+    return network
+
+
+def refuse_other_range(G, x):
+    """Raise UserError if G ends in an activation whose range is not that of a minibatch x of
+    images: D could tell them apart by their range alone."""
+    ranges = {Sigmoid: ("a sigmoid", 0, 1), Tanh: ("a tanh", -1, 1)}
+    activation = ranges.get(type(last_layer(G)))
+    if activation is None or type(x) is not Tensor or x.ndim != 4:
+        return
+    name, low, high = activation
+    least, most = float(x.data.min()), float(x.data.max())
+    slack = 0.05            # pixels may have a little noise
+    if not low - slack <= least <= most <= high + slack or low < 0 <= least:
+        raise UserError(f"G ends in {name}, whose images lie in [{low}, {high}], but the data has "
+                        f"pixels from {least:.3g} to {most:.3g}: end G in another activation (a "
+                        "sigmoid for [0, 1], a tanh for [-1, 1]), or scale the data")
 
 
 def refuse(D, wrong, why):

@@ -42,6 +42,7 @@ class WGAN(Game):
         too, as in the published code)."""
         for w in self.d_parameters():
             backend.xp.clip(w.data, -self.c, self.c, out=w.data)
+            w.touch()
 
     def saw(self, real, fake):
         super().saw(real, fake)
