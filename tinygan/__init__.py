@@ -1,13 +1,15 @@
 """tinygan: generative adversarial networks to read, on an autograd engine of their own.
 
-The floors, each importing only from those before it: backend, tensor, ops, conv, nn, optim,
-gradcheck, games, loop, files, data, metrics, image, plot, checkpoint, record, run.
+The floors, each importing only from those before it: cpu, backend, random, tensor, ops, conv, nn,
+schedules, optim, gradcheck, games, networks, loop, files, data, metrics, runs.
 """
 
-from . import (backend, checkpoint, conv, data, files, games, gradcheck, image, loop, metrics, nn,
-               ops, optim, plot, record, run, tensor)
-from .backend import VERSION as __version__, UserError, rng, to_numpy, use
-from .checkpoint import load
+from . import (backend, conv, cpu, data, files, games, gradcheck, loop, metrics, networks, nn, ops,
+               optim, random, runs, schedules, tensor)
+from .backend import VERSION as __version__, UserError, to_numpy, use
 from .gradcheck import check_grads
 from .loop import play
+from .random import Random, rng
+from .runs import Run, checkpoint, command, image, plot, record
+from .runs.checkpoint import load
 from .tensor import Tensor, grad, no_grad, op

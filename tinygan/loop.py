@@ -1,8 +1,10 @@
 """Algorithm 1 of Goodfellow et al. 2014: the loop that plays any game."""
 
-from .backend import Random, UserError
+from .backend import UserError
 from .games.game import refuse_other_range
+from .nested import map_nested
 from .nn import drawing_from
+from .random import Random
 from .tensor import Tensor, grad
 
 
@@ -31,47 +33,52 @@ def play(game, data, d_opt, g_opt, m, rng, iterations, start=0, order="alternati
     if iterations < 0:
         raise ValueError(f"play needs at least 0 iterations, got {iterations}")
     data = _checked(data, game)
+    game.check()
     for i in range(start, iterations):                  # for number of training iterations do
+        game.begin(i)
+        k, n = steps(game, "d_steps", i), steps(game, "g_steps", i)
         if order == "alternating":
-            k = steps(game, i)
             for _ in range(k):                          #   for k steps do
                 batch = draw(game, data, m, rng, i)     #     sample m noise samples and m examples
                 d_loss = d_step(game, d_opt, *batch)    #     update D by its stochastic gradient
-            batch = draw(game, data, m, rng, i)         #   sample m noise samples
-            g_loss = g_step(game, g_opt, *batch)        #   update G by its stochastic gradient
-        elif steps(game, i) > 1:
-            raise UserError("in simultaneous play each player moves once: play one discriminator "
-                            f"step, not {steps(game, i)}, or in alternating order")
+            for _ in range(n):                          #   (one step, in the paper)
+                batch = draw(game, data, m, rng, i)     #   sample m noise samples
+                g_loss = g_step(game, g_opt, *batch)    #   update G by its stochastic gradient
+        elif max(k, n) > 1:
+            raise UserError("in simultaneous play each player moves once: play one step of each, "
+                            f"not {k} and {n}, or in alternating order")
         else:
             d_loss, g_loss = both_step(game, d_opt, g_opt, *draw(game, data, m, rng, i))
         yield i, d_loss, g_loss                         # end for
 
 
-def steps(game, i):
-    """k, the number of discriminator steps in iteration i."""
-    k = game.d_steps(i) if callable(game.d_steps) else game.d_steps
+def steps(game, name, i):
+    """Return the number of a player's steps in iteration i; `name` is "d_steps" or "g_steps"."""
+    k = getattr(game, name)
+    k = k(i) if callable(k) else k
     if k < 1:
-        raise ValueError(f"the game's d_steps is {k} in iteration {i}: give at least 1")
+        raise ValueError(f"the game's {name} is {k} in iteration {i}: give at least 1")
     return k
 
 
 def draw(game, data, m, rng, i):
     """All that a step draws: a minibatch x, the noise z, and the seed of its dropout masks."""
-    return _tensors(next(data)), game.noise(m, rng, i), rng.key()
+    return map_nested(_tensor, next(data)), game.noise(m, rng, i), rng.key()
 
 
 def _checked(data, game):
     """The minibatches of `data`, the first of which is compared with the range of G's images."""
     for first in data:
-        refuse_other_range(getattr(game, "G", None), _tensors(first))
+        refuse_other_range(getattr(game, "G", None), map_nested(_tensor, first))
         yield first
         break
     yield from data
 
 
-def _tensors(x):
-    if isinstance(x, tuple):
-        return tuple(map(_tensors, x))
+def _tensor(x):
+    if x.dtype == "uint8" and x.ndim > 2:
+        raise TypeError(f"a minibatch of bytes, {x.shape}, has no scale: give floats, by "
+                        "data.as_floats(x), or use Minibatches")
     return Tensor(x) if x.dtype.kind == "f" else x      # labels stay whole numbers
 
 
@@ -80,7 +87,7 @@ def d_step(game, opt, x, z, masks):
     parameters stay what they are. `masks` is the seed of the dropout masks."""
     with drawing_from(Random(masks)):
         loss = game.d_loss(x, z)
-    opt.step(grad(loss, opt.parameters))
+    opt.step(grad(loss, opt.parameters, unused=game.unused))
     game.after_d_step()
     return Tensor(loss.data)        # the number, without the graph that hangs on it
 
@@ -90,7 +97,7 @@ def g_step(game, opt, x, z, masks):
     are. `masks` is the seed of the dropout masks."""
     with drawing_from(Random(masks)):
         loss = game.g_loss(x, z)
-    opt.step(grad(loss, opt.parameters))
+    opt.step(grad(loss, opt.parameters, unused=game.unused))
     game.after_g_step()
     return Tensor(loss.data)
 
@@ -99,7 +106,8 @@ def both_step(game, d_opt, g_opt, x, z, masks):
     """One step of both, each down its gradient at the point where both were."""
     with drawing_from(Random(masks)):
         d_loss, g_loss = game.losses(x, z)
-    d_grads, g_grads = grad(d_loss, d_opt.parameters), grad(g_loss, g_opt.parameters)
+    d_grads = grad(d_loss, d_opt.parameters, unused=game.unused)
+    g_grads = grad(g_loss, g_opt.parameters, unused=game.unused)
     d_opt.step(d_grads)
     g_opt.step(g_grads)
     game.after_d_step()

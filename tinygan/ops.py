@@ -10,7 +10,8 @@ import operator
 import numpy as np
 
 from . import backend
-from .tensor import DtypeError, Tensor, as_array, broadcast_to, op, restore_axes, sum_to
+from .tensor import (DtypeError, Tensor, as_array, broadcast_to, is_whole, op, restore_axes,
+                     sum_to)
 
 
 # Exponentials and roots
@@ -30,8 +31,8 @@ def sqrt(x):
 
 
 def norm(x, axis=None, keepdims=False):
-    """|x|_2 over `axis`: sqrt(sum x^2), with x divided by its largest entry before it is squared,
-    so that no square is too large or too small for its dtype.
+    """|x|_2 over `axis`: sqrt(sum x^2). Where squares could be too large or too small for their
+    dtype, x is divided by its largest entry first.
 
     The gradient x / |x| is taken as 0 at x = 0, and so are all its derivatives: a penalty on the
     norm of a gradient stays finite where that gradient vanishes.
@@ -44,6 +45,10 @@ def norm(x, axis=None, keepdims=False):
     xp = backend.xp
     if x.size == 0:
         return op(x.data.sum(axis, keepdims=keepdims), (x, rule))
+    with np.errstate(over="ignore"):
+        total = (x.data * x.data).sum(axis, keepdims=keepdims)
+    if xp is np and 1e-30 < total.min() and total.max() < 1e30:         # a GPU would be waited for
+        return op(xp.sqrt(total), (x, rule))
     limits = xp.finfo(x.dtype)
     unit = xp.clip(abs(x.data).max(axis, keepdims=True), limits.tiny, limits.max)
     ratios = x.data / unit
@@ -127,7 +132,7 @@ def _sloped(g, x, slope):
     if slope:
         xp.clip(mask, slope, 1.0, out=mask)
     mask *= g.data
-    return op(mask, (g, lambda h, y: _sloped(h, x, slope)))
+    return op(mask, (g, lambda h, y: _sloped(h, x, slope)), (x, None))
 
 
 def maximum(a, b):
@@ -152,7 +157,7 @@ def _extremum(f, a, b):
 
 def clip(x, low, high):
     """x limited to [low, high], numbers, with derivative 1 inside and at the bounds."""
-    low, high = (_number(bound, "a bound of clip") for bound in (low, high))
+    low, high = _number(low, "a bound of clip"), _number(high, "a bound of clip")
     if not low <= high:
         raise ValueError(f"clip needs bounds low <= high, got {low} and {high}")
     return op(backend.xp.clip(x.data, low, high),
@@ -172,8 +177,8 @@ def where(mask, a, b):
 
 
 def _number(value, what):
-    """`value` as a float. A Tensor is refused, since it would get no gradient."""
-    if isinstance(value, (int, float, np.integer, np.floating)):
+    """Return `value` as a float. A Tensor is refused, since it would get no gradient."""
+    if type(value) is float or isinstance(value, (int, float, np.integer, np.floating)):
         return float(value)
     raise TypeError(f"{what} is a number, got a {type(value).__name__}")
 
@@ -183,25 +188,22 @@ def _number(value, what):
 def concat(xs, axis=0):
     """The tensors xs one after the other along `axis`. Raises ValueError if there are none, or
     their shapes differ in another axis."""
-    xs = list(xs)
-    xs = tensors(*xs) if xs else xs
-    shapes = [x.shape for x in xs]
-    if not xs or any(len(shape) != len(shapes[0]) or not -len(shape) <= axis < len(shape)
-                     or _without(shape, axis) != _without(shapes[0], axis) for shape in shapes):
+    try:
+        xs = tensors(*xs) if len(xs) else [None]
+        joined = backend.xp.concatenate([x.data for x in xs], operator.index(axis))
+    except DtypeError:
+        raise
+    except (AttributeError, TypeError, ValueError):
+        shapes = [getattr(x, "shape", None) for x in xs]
         raise ValueError("concat needs Tensors whose shapes differ at most in the axis along which "
-                         f"they are joined, got {shapes} and axis {axis}")
+                         f"they are joined, got {shapes} and axis {axis!r:.40}") from None
     ends = [0]
     for x in xs:
         ends.append(ends[-1] + x.shape[axis])
 
     def part(start, end):           # the rule of one input: its stretch of the gradient
         return lambda g, y: g[(slice(None),) * (axis % g.ndim) + (slice(start, end),)]
-    return op(backend.xp.concatenate([x.data for x in xs], axis),
-              *[(x, part(*ends[i:i + 2])) for i, x in enumerate(xs)])
-
-
-def _without(shape, axis):
-    return shape[:axis % len(shape)] + shape[axis % len(shape) + 1:]
+    return op(joined, *[(x, part(*ends[i:i + 2])) for i, x in enumerate(xs)])
 
 
 def pad(x, widths):
@@ -221,7 +223,7 @@ def pad(x, widths):
 def upsample(x, factor):
     """Nearest neighbour: each pixel becomes factor x factor pixels. (N, C, H, W)."""
     n, c, h, w = _image_shape(x, "upsample")
-    if not isinstance(factor, int) or factor < 1:
+    if not is_whole(factor, 1):
         raise ValueError(f"upsample needs a whole number of at least 1 as factor, got {factor}")
     copies = broadcast_to(x.reshape(n, c, h, 1, w, 1), (n, c, h, factor, w, factor))
     return copies.reshape(n, c, h * factor, w * factor)
@@ -231,7 +233,7 @@ def avg_pool(x, size):
     """The mean of each size x size block of pixels; rows and columns left over are dropped.
     (N, C, H, W) -> (N, C, H // size, W // size)."""
     n, c, h, w = _image_shape(x, "avg_pool")
-    if not isinstance(size, int) or not 1 <= size <= min(h, w):
+    if not is_whole(size, 1) or size > min(h, w):
         raise ValueError(f"avg_pool of size {size} does not fit into an image of {h}x{w}: give a "
                          f"whole number from 1 to {min(h, w)}")
     h, w = h // size, w // size

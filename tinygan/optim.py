@@ -1,14 +1,14 @@
 """Optimisers: opt.step(grads) moves the parameters, in place.
 
 `lr` and SGD's `momentum` are numbers or schedules: functions of t, the number of steps taken
-before. All minimise; g is the gradient, t counts from 1 in the equations.
+before (see schedules.py). All minimise; g is the gradient, t counts from 1 in the equations.
 """
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from . import backend
+from .schedules import at
 from .tensor import Tensor
 
 
@@ -36,7 +36,7 @@ class Optimizer:
                 raise TypeError(f"an optimiser moves Tensors, got a {type(p).__name__} among them")
             if p.parents != ():
                 raise ValueError(f"an optimiser moves leaves, but a Tensor of shape {p.shape} was "
-                                 "computed: make it one by Tensor(p.data)")
+                                 "computed: make it one by Tensor(p.data.copy())")
         self.parameters = list(dict.fromkeys(parameters))
         self.lr = lr if callable(lr) else _checked(lr, "lr", 0, math.inf)
         self.t = 0
@@ -50,6 +50,9 @@ class Optimizer:
         parameter's array is not contiguous.
         """
         grads = list(grads)
+        if any(type(g) is not Tensor for g in grads):
+            raise TypeError("step takes Tensors, as grad() returns them, got "
+                            f"{[type(g).__name__ for g in grads]}")
         if [g.shape for g in grads] != [p.shape for p in self.parameters]:
             raise ValueError(f"the optimiser moves parameters of shapes "
                              f"{[p.shape for p in self.parameters]}, got gradients of shapes "
@@ -153,49 +156,8 @@ class Adam(Optimizer):
 
 def _follow(average, value, beta):
     """average <- beta average + (1 - beta) value, in place."""
-    if beta == 0:
-        # of a value far below the old average, average + (value - average) would round to 0
-        average[...] = value
+    if beta < 0.5:      # of a value far below the average, average + (value - average) rounds to 0
+        average *= beta
+        average += (1 - beta) * value
     else:
         average += (1 - beta) * (value - average)
-
-
-# Schedules: functions of t, the number of steps taken, that can be saved with a run
-
-def at(value, t):
-    """The value at step t of a number or schedule."""
-    return value(t) if callable(value) else value
-
-
-@dataclass(frozen=True)
-class linear:
-    """From `start` to `end` in `steps` equal parts, and `end` from there on."""
-    start: float
-    end: float
-    steps: float
-
-    def __call__(self, t):
-        return self.start + (self.end - self.start) * min(t / self.steps, 1)
-
-
-@dataclass(frozen=True)
-class exponential:
-    """start * rate^t, but not below `floor`."""
-    start: float
-    rate: float
-    floor: float = 0.0
-
-    def __call__(self, t):
-        return max(self.start * self.rate ** t, self.floor)
-
-
-@dataclass(frozen=True)
-class cosine:
-    """From `start` to `end` along half a cosine (Loshchilov and Hutter 2017, eq. 5)."""
-    start: float
-    steps: float
-    end: float = 0.0
-
-    def __call__(self, t):
-        fraction = (1 + math.cos(math.pi * min(t / self.steps, 1))) / 2
-        return self.end + (self.start - self.end) * fraction

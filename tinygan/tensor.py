@@ -25,6 +25,11 @@ from . import backend
 _clock = itertools.count()      # every Tensor gets the next number: older means computed earlier
 
 
+def now():
+    """Return the age that a Tensor made now would have."""
+    return next(_clock)
+
+
 class _State(threading.local):
     recording = True            # of each thread on its own
 
@@ -33,10 +38,10 @@ _state = _State()
 
 
 class _Node:
-    """What a Tensor consists of. op() fills a _Node and then turns it into a Tensor, because an
-    assignment to a Tensor's data is noted (see Tensor.touch)."""
+    """What a Tensor consists of. A new Tensor is filled in as a _Node and then turned into a
+    Tensor, because an assignment to a Tensor's data is noted (see Tensor.touch)."""
 
-    __slots__ = ("data", "parents", "age", "touched")
+    __slots__ = ("data", "parents", "age", "touched", "base")
 
 
 class Tensor(_Node):
@@ -45,8 +50,9 @@ class Tensor(_Node):
     data      the array, of the current backend
     parents   ((input, rule), ...): what it was computed from; () for a leaf, which Tensor(...)
               makes; None for a result that was not recorded
-    age       the number of Tensors made before it
-    touched   the same, at the last time that data was written to
+    age       when it was made, as a count of what was made or written to before
+    touched   when its data was last written to, in the same count
+    base      the Tensor whose array its own is a view of, or None
 
     There is no `requires_grad` and no `.grad`: what is differentiated is said where grad() is
     called. Arithmetic works between Tensors of one dtype, with Python numbers, and with constant
@@ -54,8 +60,8 @@ class Tensor(_Node):
     refuses to compute with a Tensor that was written to since (see touch), but it cannot see that a
     constant array was.
 
-    Comparisons by <, <=, > and >= return an array of booleans. A Tensor of one number has a truth
-    value and converts to float.
+    Comparisons by <, <=, > and >= give arrays of booleans. A Tensor of one number has a truth value
+    and converts to float.
 
     Raises TypeError for data of another dtype, or for an array of another backend.
     """
@@ -63,16 +69,20 @@ class Tensor(_Node):
     __slots__ = ()
     __array_ufunc__ = None      # so that array * tensor comes to Tensor.__rmul__, not to numpy
 
-    def __init__(self, data):
-        self.data = as_array(data)
-        self.parents = ()
-        self.age = self.touched
+    def __new__(cls, data):
+        x = _Node()
+        x.data, x.parents, x.base = as_array(data), (), None
+        x.age = x.touched = next(_clock)
+        x.__class__ = Tensor
+        return x
 
     def __setattr__(self, name, value):
         if name == "data":
-            if not isinstance(value, backend.xp.ndarray):
-                raise TypeError(f"a Tensor's data is a {backend.xp.__name__} array, got a "
-                                f"{type(value).__name__}: an update of a parameter p by a gradient "
+            if (not isinstance(value, backend.xp.ndarray)
+                    or value.dtype != np.float32 and value.dtype != np.float64):
+                what = f"{value.dtype} array" if hasattr(value, "dtype") else type(value).__name__
+                raise TypeError(f"a Tensor's data is a {backend.xp.__name__} array of float32 or "
+                                f"float64, got a {what}: an update of a parameter p by a gradient "
                                 "g is p.data -= lr * g.data")
             self.touch()
         super().__setattr__(name, value)
@@ -235,8 +245,8 @@ class Tensor(_Node):
         except (TypeError, ValueError):
             raise ValueError(f"a Tensor of shape {x.shape}, {x.size} numbers, has no shape {shape}"
                              ) from None
-        return op(backend.channels_last(data) if data.ndim == 4 else data,
-                  (x, lambda g, y: g.reshape(x.shape)))
+        return _view(backend.channels_last(data) if data.ndim == 4 else data, x,
+                     lambda g, y: g.reshape(x.shape))
 
     def transpose(x, *axes):
         """Axes in the order `axes`; reversed if none are given."""
@@ -248,7 +258,7 @@ class Tensor(_Node):
             raise ValueError(f"transpose of a Tensor of shape {x.shape} needs each of its {x.ndim} "
                              f"axes once, got {axes}") from None
         back = tuple(sorted(range(x.ndim), key=lambda i: axes[i] % x.ndim))
-        return op(data, (x, lambda g, y: g.transpose(*back)))
+        return _view(data, x, lambda g, y: g.transpose(*back))
 
     @property
     def T(x):
@@ -256,7 +266,7 @@ class Tensor(_Node):
         return x.transpose(*range(x.ndim - 2), -1, -2)
 
     def __getitem__(x, index):
-        return op(x.data[index], (x, lambda g, y: _scatter(g, index, x.shape)))
+        return _view(x.data[index], x, lambda g, y: _scatter(g, index, x.shape))
 
 
 def op(data, *parents):
@@ -266,7 +276,7 @@ def op(data, *parents):
     returns the gradient with respect to its input, of the input's shape, computed by differentiable
     operations. It is handed y rather than closing over it, so that a Tensor never refers to itself
     and memory is freed as soon as the last reference goes. Inputs that are no Tensors are
-    constants.
+    constants. An input whose values a rule needs, but which gets no gradient, has the rule None.
     """
     y = _Node()
     # numpy's reductions, and arithmetic on 0-d arrays, give scalars of numpy's own
@@ -276,13 +286,21 @@ def op(data, *parents):
         y.parents = parents or None
     else:
         y.parents = None
+    y.base = None
     y.age = y.touched = next(_clock)
     y.__class__ = Tensor
     return y
 
 
+def _view(data, x, rule):
+    """Return the Tensor of `data`, which may be a view of the array of its input x."""
+    y = op(data, (x, rule))
+    _Node.base.__set__(y, x)
+    return y
+
+
 def _copied(data, leaf):
-    """A copy of a Tensor: a leaf's is a leaf, that of any other is a constant."""
+    """Return a copy of a Tensor: a leaf's is a leaf, that of any other is a constant."""
     return Tensor(data) if leaf else op(data)
 
 
@@ -324,8 +342,8 @@ def grad(y, xs, grad_y=None, create_graph=False, unused="error"):
     on_path = set(xs)
     order = _ancestors(y, oldest=min((x.age for x in xs), default=y.age))
     for t in order:
-        for parent, _ in t.parents or ():
-            if parent in on_path:
+        for parent, rule in t.parents or ():
+            if parent in on_path and rule is not None:
                 on_path.add(t)
                 break
 
@@ -333,13 +351,12 @@ def grad(y, xs, grad_y=None, create_graph=False, unused="error"):
     with _recorded(create_graph):
         for t in reversed(order):
             if t in gradient and t.parents:
-                if t.touched > t.age:
-                    raise _touched(t)
+                _check_touched(t, t.age)
                 g = gradient[t] if t in wanted else gradient.pop(t)
                 for parent, rule in t.parents:
-                    if parent.touched > t.age:
-                        raise _touched(parent)
-                    if parent in on_path:
+                    if parent.touched > t.age or parent.base is not None:
+                        _check_touched(parent, t.age)
+                    if parent in on_path and rule is not None:
                         term = rule(g, t)
                         if type(term) is not Tensor:
                             raise TypeError("a rule returns a Tensor, got "
@@ -355,11 +372,16 @@ def grad(y, xs, grad_y=None, create_graph=False, unused="error"):
     return [gradient[x] for x in xs]
 
 
-def _touched(t):
-    return ValueError(f"y was computed from a Tensor of shape {t.shape} that has been written to "
-                      "since, by an optimiser's step or by hand, so that its gradient would mix "
-                      "old and new numbers: compute y after the step that moves what it depends "
-                      "on, or take all gradients before the first step")
+def _check_touched(t, age):
+    """Raise ValueError if t, or what it is a view of, has been written to since `age`."""
+    while t is not None:
+        if t.touched > age:
+            raise ValueError(
+                f"y was computed from a Tensor of shape {t.shape} that has been written to since, "
+                "by an optimiser's step or by hand, so that its gradient would mix old and new "
+                "numbers: compute y after the step that moves what it depends on, or take all "
+                "gradients before the first step")
+        t = t.base
 
 
 def _ancestors(y, oldest):
@@ -392,7 +414,7 @@ def no_grad():
 
 def broadcast_to(x, shape):
     """x stretched to `shape` as numpy broadcasts."""
-    return op(backend.xp.broadcast_to(x.data, shape), (x, lambda g, y: sum_to(g, x.shape)))
+    return _view(backend.xp.broadcast_to(x.data, shape), x, lambda g, y: sum_to(g, x.shape))
 
 
 def sum_to(x, shape):
@@ -441,7 +463,9 @@ def as_array(data, dtype=None):
         data = data.data
     if isinstance(data, np.generic):        # a scalar of numpy's own: an array with no axes
         data = xp.asarray(data)
-    elif isinstance(data, (int, float, list, tuple)):
+    elif isinstance(data, (int, float)):
+        return xp.full((), data, dtype or np.float32)       # made on the device, not copied there
+    elif isinstance(data, (list, tuple)):
         return xp.asarray(np.asarray(data, dtype or np.float32))
     if not isinstance(data, xp.ndarray):
         raise TypeError(f"a {type(data).__module__}.{type(data).__name__} cannot enter a "
@@ -481,3 +505,8 @@ def _matmul(a, b):
     if a.ndim < 2 or b.ndim < 2:
         raise ValueError
     return a @ b if a.ndim > 2 or b.ndim > 2 else backend.product(a, b)
+
+
+def is_whole(value, least):
+    """Return whether `value` is a whole number of at least `least`."""
+    return isinstance(value, (int, np.integer)) and value >= least

@@ -4,11 +4,12 @@
     mnist         handwritten digits: MNIST, or files of its format (Fashion-MNIST, KMNIST)
     own           images in an .npz or .npy file
     mixtures      the ring and the grid of Gaussians, where every lost mode can be counted
-    Minibatches   an endless supply of minibatches from either
+    DataSet       three Splits of named arrays: training, validation, test
+    Minibatches   minibatches without end from arrays; Together, from several sets at once
     as_floats     pixels as they are in minibatches
 """
 
-from . import mixtures, mnist, own
-from .arrays import as_floats
-from .minibatches import Minibatches
+from . import arrays, minibatches, mixtures, mnist, own
+from .arrays import DataSet, Split, as_floats
+from .minibatches import Minibatches, Together
 from .own import load

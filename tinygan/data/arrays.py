@@ -1,10 +1,40 @@
-"""Arrays of images and labels: what they may hold, and pixels as floats."""
+"""Data sets of named arrays: what these may hold, and pixels as floats."""
+
+from typing import NamedTuple
 
 import numpy as np
 
 from ..backend import UserError
 
 LARGEST = float(np.finfo(np.float32).max)
+
+
+class Split(dict):
+    """A part of a data set: named arrays, each with an example in each row.
+
+    images   uint8, or float32 in [0, 1]: (N, C, H, W)
+    labels   whole numbers (N,), or None where the data has none
+
+    Others have names of their own, as in split["targets"]: as many rows where they belong to the
+    images, or another number where they are a set for themselves.
+    """
+
+    images = property(lambda split: split["images"])
+    labels = property(lambda split: split.get("labels"))
+
+    def part(self, chosen):
+        """Return the Split of the rows `chosen`, a slice or an array of numbers, of each array."""
+        return Split({name: array[chosen] for name, array in self.items()})
+
+
+class DataSet(NamedTuple):
+    """A data set in three parts."""
+
+    train: Split
+    valid: Split
+    test: Split
+    source: str             # a sentence for the user: where it came from
+    place: str              # what to give as --data to have the same again
 
 
 def as_floats(images):

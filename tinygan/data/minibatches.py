@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .. import backend
+from .. import backend, random
 from .arrays import as_floats, check_images, check_labels
 
 
@@ -10,36 +10,42 @@ class Minibatches:
     """Minibatches of `m` examples without end; an epoch takes each example at most once.
 
     images   (N, ...): uint8 pixels, which are scaled to [0, 1] (x / 255), or floats (images,
-             points), which are left as they are; on the device, or anything numpy.asarray takes
-    rng      where the order comes from, a `backend.Random` (default: `backend.rng`)
+             points), which are left as they are; on the device, or anything numpy.asarray takes; or
+             a tuple of several such arrays and of labels, which belong together row by row
+    rng      where the order comes from, a `Random` (default: `tinygan.rng`)
     labels   (N,) whole numbers from 0, one for each image: minibatches are then pairs (x, labels)
     epoch    epochs finished so far
 
-    Each is a float32 array (m, ...) on the current backend. Every epoch has its own random order
-    and N // m minibatches; the N % m examples left over are skipped, so that every minibatch is
-    full. The data moves to the device once, here.
+    Each is a float32 array (m, ...) on the current backend, or a tuple of arrays. Every epoch has
+    its own random order and N // m minibatches; the N % m examples left over are skipped, so that
+    every minibatch is full. The data moves to the device once, here.
 
     Raises UserError if N examples do not make a minibatch of m, and for what check_images and
     check_labels refuse, such as pixels at another scale and NaN.
     """
 
     def __init__(self, images, m, rng=None, labels=None):
-        images = _array(images, "images")
-        check_images(images, "Minibatches got")
-        if not 1 <= m <= len(images):
-            raise backend.UserError(f"{len(images)} training examples do not make a minibatch of "
-                                    f"{m}: choose a --batch-size from 1 to {len(images)}")
+        several = isinstance(images, tuple)
+        arrays = [_array(a, "images") for a in (images if several else [images])]
+        n = len(arrays[0]) if arrays and arrays[0].ndim else 0
+        if any(a.shape[:1] != (n,) for a in arrays[1:]):
+            raise backend.UserError("arrays that belong together have one length, got shapes "
+                                    f"{[a.shape for a in arrays]}: give Together(Minibatches(...), "
+                                    "Minibatches(...)) for sets that do not")
+        arrays = [_checked(a, several) for a in arrays]
+        if not 1 <= m <= n:
+            raise backend.UserError(f"{n} training examples do not make a minibatch of "
+                                    f"{m}: choose a --batch-size from 1 to {n}")
         if labels is not None:
             labels = _array(labels, "labels")
-            check_labels(labels, len(images), "Minibatches got")
-        if images.dtype != np.uint8:        # a device has not all of numpy's floats
-            images = images.astype(np.float32, copy=False)
+            check_labels(labels, n, "Minibatches got")
+            arrays.append(labels)
         self.m = m
-        self.rng = backend.rng if rng is None else rng
+        self.rng = random.rng if rng is None else rng
         self.epoch = 0
-        self._images = backend.xp.asarray(images)
-        self._labels = None if labels is None else backend.xp.asarray(labels)
-        self._order = backend.xp.arange(len(images))    # replaced when the first epoch begins
+        self._arrays = [backend.xp.asarray(a) for a in arrays]
+        self._is_tuple = several or labels is not None
+        self._order = backend.xp.arange(n)              # replaced when the first epoch begins
         self._position = 0
 
     def __iter__(self):
@@ -47,14 +53,16 @@ class Minibatches:
 
     def __next__(self):
         if self._position == 0:
-            self._order = self.rng.permutation(len(self._images))
+            self._order = self.rng.permutation(len(self._order))
         chosen = self._order[self._position:self._position + self.m]
-        x = self._images[chosen]
         self._position += self.m
-        if self._position + self.m > len(self._images):
+        if self._position + self.m > len(self._order):
             self.epoch += 1
             self._position = 0
-        return as_floats(x) if self._labels is None else (as_floats(x), self._labels[chosen])
+        # whole numbers other than bytes are labels
+        parts = [as_floats(x) if x.dtype == np.uint8 and x.ndim > 1 or x.dtype.kind == "f" else x
+                 for x in (a[chosen] for a in self._arrays)]
+        return tuple(parts) if self._is_tuple else parts[0]
 
     @property
     def state(self):
@@ -65,16 +73,50 @@ class Minibatches:
 
     @state.setter
     def state(self, state):
-        if len(state["order"]) != len(self._images):
+        if len(state["order"]) != len(self._order):
             raise backend.UserError(
                 f"the saved order is one of {len(state['order'])} examples, but the data has "
-                f"{len(self._images)}: resume with the data that the run was started with")
-        order, position = np.asarray(state["order"]), int(state["position"])
+                f"{len(self._order)}: resume with the data that the run was started with")
+        order, position = backend.to_numpy(state["order"]), int(state["position"])
         if not (np.sort(order) == np.arange(len(order))).all() or not (
                 0 <= position <= len(order) - self.m):
             raise backend.UserError("the saved order is damaged: it has not each example once")
         self._order = backend.xp.asarray(order)
         self._position, self.epoch = position, int(state["epoch"])
+
+
+class Together:
+    """Minibatches of several streams at once, each in an order of its own: a tuple of theirs, as
+    for two sets of images that are not paired."""
+
+    def __init__(self, *streams):
+        self.streams, self.m = streams, streams[0].m
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return tuple([next(stream) for stream in self.streams])
+
+    @property
+    def state(self):
+        """Those of the streams; assign it back to continue from there."""
+        return [stream.state for stream in self.streams]
+
+    @state.setter
+    def state(self, state):
+        for stream, its in zip(self.streams, state, strict=True):
+            stream.state = its
+
+
+def _checked(array, or_labels):
+    """Return an array of images or points, or of labels if there may be any, once it is checked;
+    floats as float32, since a device has not all of numpy's."""
+    if or_labels and array.ndim == 1:
+        check_labels(array, len(array), "Minibatches got")
+        return array
+    check_images(array, "Minibatches got")
+    return array if array.dtype == np.uint8 else array.astype(np.float32, copy=False)
 
 
 def _array(values, what):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import backend
+from .. import backend, random
 
 
 class Mixture(NamedTuple):
@@ -25,15 +25,30 @@ class Mixture(NamedTuple):
     std: float
 
     def sample(self, n, rng=None):
-        """n points, (n, 2) float32, on the current backend (rng: default `backend.rng`)."""
-        rng = backend.rng if rng is None else rng
+        """n points, (n, 2) float32, on the current backend (rng: default `tinygan.rng`)."""
+        rng = random.rng if rng is None else rng
         centres = backend.xp.asarray(self.modes)[rng.integers(len(self.modes), (n,))]
         return centres + self.std * rng.normal((n, 2))
 
     def minibatches(self, m, rng=None):
-        """Minibatches of m fresh points without end."""
-        while True:
-            yield self.sample(m, rng)
+        """Return minibatches of m fresh points without end (rng: default `tinygan.rng`)."""
+        return FreshPoints(self, m, rng)
+
+
+class FreshPoints:
+    """Minibatches of `m` points of a mixture without end, each drawn from `rng` when it is asked
+    for."""
+
+    state = ()      # all that a resumed run needs is rng's: see runs.checkpoint.save
+
+    def __init__(self, mixture, m, rng=None):
+        self.mixture, self.m, self.rng = mixture, m, rng
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.mixture.sample(self.m, self.rng)
 
 
 def ring(modes=8, radius=1.0, std=0.01):

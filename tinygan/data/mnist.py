@@ -25,12 +25,11 @@ import threading
 import urllib.error
 import urllib.request
 import zlib
-from typing import NamedTuple
 
 import numpy as np
 
 from ..backend import UserError
-from .arrays import check_images
+from .arrays import DataSet, Split, check_images
 
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/",
            "https://storage.googleapis.com/cvdf-datasets/mnist/")
@@ -44,19 +43,6 @@ FILES = {                   # name: number of dimensions, md5 of the content (de
     "t10k-images-idx3-ubyte": (3, "2646ac647ad5339dbf082846283269ea"),
     "t10k-labels-idx1-ubyte": (1, "27ae3e4e09519cfbb04c329615203637"),
 }
-
-
-class Split(NamedTuple):
-    images: np.ndarray      # uint8, or float32 in [0, 1]: (N, C, H, W), here (N, 1, 28, 28)
-    labels: np.ndarray      # whole numbers (N,); None where the data has none
-
-
-class MNIST(NamedTuple):
-    train: Split
-    valid: Split
-    test: Split
-    source: str             # a sentence for the user: where it came from
-    place: str              # what to give as --data to have the same again
 
 
 def load(folder=None):
@@ -87,8 +73,8 @@ def load(folder=None):
             return load_sample(" ".join(f"because {error}".split()))
         train, test = _digits(*arrays[:2]), _digits(*arrays[2:])
     n = len(train.labels) - len(train.labels) // 6
-    return MNIST(_part(train, 0, n), _part(train, n), test, f"the four files in {folder}",
-                 os.path.abspath(folder))
+    return DataSet(train.part(slice(n)), train.part(slice(n, None)), test,
+                   f"the four files in {folder}", os.path.abspath(folder))
 
 
 def load_sample(why="as asked"):
@@ -96,17 +82,13 @@ def load_sample(why="as asked"):
     needs no network. `why` goes into `source`."""
     here = pathlib.Path(__file__).parent
     whole = _read(here / "sample-images-idx3-ubyte.gz", here / "sample-labels-idx1-ubyte.gz")
-    return MNIST(_part(whole, 0, 8000), _part(whole, 8000, 9000), _part(whole, 9000),
-                 f"the bundled sample, 10,000 of MNIST's 70,000 images, {why}; "
-                 "for the full set give --data DIR, a folder with its four files", "sample")
+    parts = (whole.part(slice(*ends)) for ends in [(8000,), (8000, 9000), (9000, None)])
+    return DataSet(*parts, f"the bundled sample, 10,000 of MNIST's 70,000 images, {why}; for the "
+                   "full set give --data DIR, a folder with its four files", "sample")
 
 
 def _digits(images, labels):
-    return Split(images[:, None], labels)       # (N, 28, 28) to (N, 1, 28, 28): one channel, grey
-
-
-def _part(split, start, stop=None):
-    return Split(split.images[start:stop], split.labels[start:stop])
+    return Split(images=images[:, None], labels=labels)     # (N, 1, 28, 28): one channel, grey
 
 
 # Files: a folder of the user's

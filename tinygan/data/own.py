@@ -5,11 +5,11 @@ import pathlib
 
 import numpy as np
 
-from ..backend import Random, UserError, to_numpy
+from ..backend import UserError, to_numpy
 from ..files import read_arrays
+from ..random import Random
 from . import mnist
-from .arrays import check_images, check_labels, check_white
-from .mnist import Split
+from .arrays import DataSet, Split, check_images, check_labels, check_white
 
 KINDS = {       # what holds images too but is not read here, by the end of its name
     ".png": "a PNG picture", ".jpg": "a JPEG picture", ".jpeg": "a JPEG picture",
@@ -45,13 +45,18 @@ def load_arrays(path):
     labels are whole numbers from 0, (N,). In an order that is random, but always the same, eight
     tenths are for training, and one each for validation and test. But if the arrays are named
     x_train, x_test and, for labels, y_train and y_test, that is the split, and the last sixth of
-    the training images is for validation. Raises UserError if anything is else.
+    the training images is for validation.
+
+    An .npz file may have further arrays of images and labels, under any names, beside one that is
+    named "images": those with as many rows belong to it row by row, others are sets for themselves.
+    Raises UserError if anything is else.
     """
     if kind := _kind(path):
         raise UserError(f"{path} is {kind}, not an .npz or .npy file of images: {ADVICE}")
     arrays = read_arrays(path)
     if {"x_train", "x_test"} <= arrays.keys() <= {"x_train", "x_test", "y_train", "y_test"}:
-        train, test = (_split(path, arrays[f"x_{part}"], arrays.get(f"y_{part}"))
+        train, test = (_split(path, {"images": arrays[f"x_{part}"],
+                                     "labels": arrays.get(f"y_{part}")})
                        for part in ("train", "test"))
         if train.images.shape[1:] != test.images.shape[1:]:
             raise UserError(f"{path} has images {train.images.shape} to train and "
@@ -59,23 +64,44 @@ def load_arrays(path):
         if (train.labels is None) != (test.labels is None):
             raise UserError(f"{path} has one of y_train and y_test: give both or neither")
         n = len(train.images) - len(train.images) // 6
-        return _data(path, _part(train, slice(n)), _part(train, slice(n, None)), test)
-    images = [a for a in arrays.values() if a.ndim in (3, 4)]
-    labels = [a for a in arrays.values() if a.ndim == 1 and a.dtype.kind in "iu"]
-    if len(images) != 1 or len(images) + len(labels) != len(arrays) or len(labels) > 1:
+        return _data(path, train.part(slice(n)), train.part(slice(n, None)), test)
+    images = {name: a for name, a in arrays.items() if a.ndim in (3, 4)}
+    labels = {name: a for name, a in arrays.items() if a.ndim == 1 and a.dtype.kind in "iu"}
+    if len(images) == 1 and len(labels) <= 1 and len(arrays) == len(images) + len(labels):
+        named = {"images": next(iter(images.values())), "labels": next(iter(labels.values()), None)}
+    elif "images" in images and len(arrays) == len(images) + len(labels):
+        named = arrays
+    else:
         shapes = ", ".join(f"{name if name.isprintable() else repr(name)} {a.shape} {a.dtype}"
                            .strip() for name, a in arrays.items())
         raise UserError(f"{path} holds {shapes or 'nothing'}: give one array of images, (N, H, W) "
-                        "or (N, C, H, W), and at most one of labels, whole numbers (N,)")
-    whole = _split(path, images[0], labels[0] if labels else None)
-    n = len(whole.images)
-    order, tenth = to_numpy(Random(0).permutation(n)), n // 10
-    return _data(path, *(_part(whole, order[chosen]) for chosen in (
-        slice(n - 2 * tenth), slice(n - 2 * tenth, n - tenth), slice(n - tenth, n))))
+                        "or (N, C, H, W), and at most one of labels, whole numbers (N,); of "
+                        "several, name one \"images\"")
+    whole = _split(path, named)
+
+    def rows(a, part):
+        """Those of the array for part 0, 1 or 2; arrays of equal length are in one order."""
+        n, tenth = len(a), len(a) // 10
+        ends = 0, n - 2 * tenth, n - tenth, n
+        return a[to_numpy(Random(0).permutation(n))[ends[part]:ends[part + 1]]]
+    return _data(path, *(Split({name: rows(a, part) for name, a in whole.items()})
+                         for part in range(3)))
 
 
-def _split(path, images, labels):
-    """Return the Split of these arrays; UserError if they are not what they should be."""
+def _split(path, arrays):
+    """Return the Split of these arrays, some of which may be None; UserError if they are not what
+    they should be."""
+    split = Split({name: _pictures(path, a) if a.ndim > 1 else a
+                   for name, a in arrays.items() if a is not None})
+    for name, a in split.items():
+        if a.ndim == 1:
+            check_labels(a, len(split.images) if name == "labels" else len(a), f"{path} holds")
+    return split
+
+
+def _pictures(path, images):
+    """Return images as (N, C, H, W), bytes or float32; UserError if they are not what they should
+    be."""
     shape = images.shape
     if images.ndim == 3:
         # taken for grey images, each row of the picture would be one
@@ -98,18 +124,12 @@ def _split(path, images, labels):
                             "floats from 0 (black) to 1 (white), or bytes")
         check_white(images, f"{path} holds", 1)
         images = images.astype(np.float32)
-    if labels is not None:
-        check_labels(labels, len(images), f"{path} holds")
-    return Split(images, labels)
-
-
-def _part(split, chosen):
-    return Split(split.images[chosen], None if split.labels is None else split.labels[chosen])
+    return images
 
 
 def _data(path, train, valid, test):
     n = sum(len(split.images) for split in (train, valid, test))
-    return mnist.MNIST(train, valid, test, f"the {n} images of {path}", os.path.abspath(path))
+    return DataSet(train, valid, test, f"the {n} images of {path}", os.path.abspath(path))
 
 
 # Pictures and tables

@@ -1,6 +1,7 @@
 """Least squares generative adversarial networks (Mao et al. 2017)."""
 
 from .game import Game
+from .losses import LeastSquares
 
 
 class LSGAN(Game):
@@ -11,11 +12,4 @@ class LSGAN(Game):
     1/2 are left out.
     """
 
-    def d_loss(self, x, z):
-        """E (D(x) - 1)^2 + E D(G(z))^2."""
-        real, fake = self.scores(x, z)
-        return ((real - 1) ** 2).mean() + (fake ** 2).mean()
-
-    def g_loss(self, x, z):
-        """E (D(G(z)) - 1)^2."""
-        return ((self.D(self.G(z)) - 1) ** 2).mean()
+    loss = LeastSquares()

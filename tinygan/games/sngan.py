@@ -16,9 +16,13 @@ class SNGAN(Hinge):
     are other games: GAN(G, D) with a spectrally normalised D is the paper's eq. 1 with it.)
     """
 
-    def __init__(self, G, D, z_size=128, n_dis=5):
-        super().__init__(G, D, z_size)
-        self.d_steps = n_dis
-        refuse(D, lambda layer: (isinstance(layer, (Dense, Maxout, Conv2d, ConvTranspose2d))
-                                 and not hasattr(layer, "weight_u")),
+    def __init__(self, G, D, z_size=128, n_dis=5, **choices):
+        super().__init__(G, D, z_size, d_steps=n_dis, **choices)
+
+    def check(self):
+        super().check()
+        for name in self.d_players:
+            refuse(getattr(self, name), lambda layer: (
+                isinstance(layer, (Dense, Maxout, Conv2d, ConvTranspose2d))
+                and not hasattr(layer, "weight_u")),
                "its weight is not normalised: wrap it as nn.spectral_norm(layer), or play Hinge")

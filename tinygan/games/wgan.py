@@ -1,8 +1,8 @@
 """Wasserstein GAN (Arjovsky et al. 2017)."""
 
 from .. import backend
-from ..tensor import no_grad
 from .game import Game
+from .losses import Wasserstein
 
 
 class WGAN(Game):
@@ -11,8 +11,8 @@ class WGAN(Game):
 
         W = sup E_x[D(x)] - E_z[D(G(z))]
 
-    and G descends that. The slope is held, up to a factor that depends on the network, by clipping
-    each of the critic's weights to [-c, c] after each of its steps (Algorithm 1).
+    and G descends that. The slope is bounded, up to a factor that depends on the network, by
+    clipping each of the critic's weights to [-c, c] after each of its steps (Algorithm 1).
 
     n_critic   critic steps per iteration: a number, or a function of the iteration such as
                `warm_up`, the published code's
@@ -22,20 +22,13 @@ class WGAN(Game):
     Raises ValueError for a c that is not above 0.
     """
 
-    def __init__(self, G, D, z_size=100, c=0.01, n_critic=5):
-        super().__init__(G, D, z_size)
+    loss = Wasserstein()
+
+    def __init__(self, G, D, z_size=100, c=0.01, n_critic=5, **choices):
+        super().__init__(G, D, z_size, d_steps=n_critic, **choices)
         if not c > 0:
             raise ValueError(f"weights are clipped to [-c, c] with c above 0, got {c}")
-        self.c, self.d_steps = c, n_critic
-
-    def d_loss(self, x, z):
-        """-(E D(x) - E D(G(z))): Algorithm 1's gradient, with the sign to descend it."""
-        real, fake = self.scores(x, z)
-        return fake.mean() - real.mean()
-
-    def g_loss(self, x, z):
-        """-E D(G(z))."""
-        return -self.D(self.G(z)).mean()
+        self.c = c
 
     def after_d_step(self):
         """w <- clip(w, -c, c), Algorithm 1, for each of the critic's parameters w (gains and biases
@@ -44,13 +37,9 @@ class WGAN(Game):
             backend.xp.clip(w.data, -self.c, self.c, out=w.data)
             w.touch()
 
-    def saw(self, real, fake):
-        super().saw(real, fake)
-        with no_grad():
-            self.seen["W"] = (real.mean() - fake.mean()).data
-
 
 def warm_up(i):
-    """The published code's number of critic steps (martinarjovsky/WassersteinGAN, main.py): 5, but
-    100 in the first 25 iterations and in every 500th, to keep the critic near its optimum."""
+    """Return the published code's number of critic steps (martinarjovsky/WassersteinGAN, main.py):
+    5, but 100 in the first 25 iterations and in every 500th, to keep the critic near its
+    optimum."""
     return 100 if i < 25 or i % 500 == 0 else 5

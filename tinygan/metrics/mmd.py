@@ -27,7 +27,7 @@ def mmd2(x, y, kernel=cubic):
 
 def kid(x, y, rng, subsets=100, size=1000):
     """KID as it is published: the mean and the standard deviation of mmd2 over random subsets of
-    `size` features of each (fewer if there are fewer), drawn by `rng`, a backend.Random."""
+    `size` features of each (fewer if there are fewer), drawn by `rng`, a Random."""
     x, y = _features(x), _features(y)
 
     def some(features):

@@ -63,7 +63,7 @@ def log_likelihood(points, centres, sigmas, piece=500):
 
 def centroids(images, k, rng, iterations=5):
     """The centres (k, ...) of k clusters of images (N, ...) by k-means (Lloyd 1982), from k images
-    that `rng`, a backend.Random, chooses; float32, on the host. A cluster that has lost its members
+    that `rng`, a Random, chooses; float32, on the host. A cluster that has lost its members
     keeps its centre. As windows they score above the images themselves, which is why they are
     printed beside the samples (Theis et al. 2016, section 3.5)."""
     images = np.asarray(images, np.float32)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import backend, nn, ops, optim
+from .. import backend, nn, ops, optim, schedules
 from ..tensor import Tensor, grad, no_grad
 
 
@@ -25,7 +25,7 @@ class TwoSample(NamedTuple):
 def run_two_sample_test(x, y, rng, hidden=32, steps=200, batch=64, lr=1e-2):
     """Can a classifier tell features x (n, d) from y (n, d)? As many of both are taken, scaled to
     mean 0 and variance 1, half of each for training: a network with one layer of `hidden` ReLUs, or
-    none for hidden = 0, by Adam. Returns the TwoSample of the other half. `rng`, a backend.Random,
+    none for hidden = 0, by Adam. Returns the TwoSample of the other half. `rng`, a Random,
     splits, begins the weights and draws minibatches.
     """
     n = min(len(x), len(y)) // 2 * 2
@@ -41,7 +41,7 @@ def run_two_sample_test(x, y, rng, hidden=32, steps=200, batch=64, lr=1e-2):
     init = lambda shape, fan_in, _: rng.normal(shape) * (2 / fan_in) ** 0.5     # He's
     layers = [nn.Dense(z.shape[1], hidden, init=init), nn.ReLU()] if hidden else []
     net = nn.Sequential(*layers, nn.Dense(hidden or z.shape[1], 2, init=init))
-    opt = optim.Adam(net.parameters(), optim.cosine(lr, steps), betas=(0.9, 0.999))
+    opt = optim.Adam(net.parameters(), schedules.cosine(lr, steps), betas=(0.9, 0.999))
     for _ in range(steps):
         i = rng.integers(len(labels), (batch,))
         loss = ops.cross_entropy(net(Tensor(z[i])), labels[i])

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from .files import replaced
+from ..files import replaced
 
 # each readable on white and on black
 COLOURS, GREY = ("#3b82f6", "#f97316", "#22a06b", "#b35cc4"), "#7d8590"

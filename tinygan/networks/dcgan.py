@@ -8,7 +8,8 @@ normalisation as N(1, .02^2) (published code).
 """
 
 from .. import nn
-from ..backend import UserError, rng
+from ..backend import UserError
+from ..random import rng
 
 
 def generator(z_size=100, channels=64, shape=(1, 28, 28), init=nn.normal(0.02)):

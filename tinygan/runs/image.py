@@ -6,9 +6,9 @@ import zlib
 
 import numpy as np
 
-from . import backend
-from .backend import UserError
-from .files import replaced
+from .. import backend
+from ..backend import UserError
+from ..files import replaced
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 

@@ -1,0 +1,3 @@
+"""Networks that several papers or examples share."""
+
+from . import dcgan
