@@ -243,12 +243,13 @@ def middle(values):
 
 def main():
     import tinygan
-    from tinygan import run
+    from tinygan import command
     flags = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--workload", choices=BATCH, nargs="+", default=list(BATCH))
-    flags.add_argument("--rounds", type=run.positive, default=20)
-    flags.add_argument("--batch", type=run.positive, help="another batch size than the workload's")
+    flags.add_argument("--rounds", type=command.positive, default=20)
+    flags.add_argument("--batch", type=command.positive,
+                       help="another batch size than the workload's")
     flags.add_argument("--backend", choices=["numpy", "cupy"], default="numpy")
     flags.add_argument("--dry-run", action="store_true", help="one round of one workload")
     args = flags.parse_args()
@@ -260,7 +261,7 @@ def main():
 
     import numpy
     torch = importlib.metadata.version("torch") if importlib.util.find_spec("torch") else None
-    print(f"{run.processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, "
+    print(f"{command.processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, "
           f"numpy {numpy.__version__}, PyTorch {torch or 'not installed'}; "
           f"OPENBLAS_NUM_THREADS {os.environ.get('OPENBLAS_NUM_THREADS', 'unset')}")
     print(f"{args.rounds} rounds; milliseconds an iteration; median (middle half)")
@@ -281,5 +282,5 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:      # PyTorch's worker imports nothing of tinygan
         serve(*sys.argv[2:])
     else:
-        from tinygan import run
-        run.main(main)
+        from tinygan import command
+        command.main(main)

@@ -7,30 +7,32 @@
 Pictures, curves and checkpoints go to --out; --explain says what the numbers mean.
 """
 
-from tinygan import optim, run
+from tinygan import command, optim
 from tinygan.data import Minibatches
-from tinygan.games import GAN, LSGAN, RSGAN, Hinge, RaGAN, dcgan
+from tinygan.games import GAN, LSGAN, RSGAN, Hinge, RaGAN
+from tinygan.networks import dcgan
 
 GAMES = {"gan": GAN, "lsgan": LSGAN, "hinge": Hinge, "rsgan": RSGAN, "ragan": RaGAN}
 
 
 def main():
-    flags = run.flags(__doc__, steps=3900, batch_size=128, out="runs/dcgan_mnist")
-    flags.add_argument("--lr", type=run.above_0, default=2e-4, help="Adam's learning rate (2e-4)")
+    flags = command.flags(__doc__, steps=3900, batch_size=128, out="runs/dcgan_mnist")
+    flags.add_argument("--lr", type=command.above_0, default=2e-4,
+                       help="Adam's learning rate (2e-4)")
     flags.add_argument("--game", choices=GAMES, default="gan",
                        help="what is played on these networks (gan, as in the paper)")
-    flags.add_argument("--channels", type=run.positive, default=64,
+    flags.add_argument("--channels", type=command.positive, default=64,
                        help="of D's first layer; the others have 2 and 4 times as many (64)")
-    args = run.parse(flags)
+    args = command.parse(flags)
 
-    with run.started(args) as data:
+    with command.started(args) as data:
         shape = data.train.images.shape[1:]
         G, D = dcgan.generator(100, args.channels, shape), dcgan.discriminator(args.channels, shape)
         game = GAMES[args.game](G, D)
         d_opt, g_opt = (optim.Adam(player.parameters(), args.lr, betas=(0.5, 0.999))
                         for player in (D, G))
-        run.train(args, game, Minibatches(data.train.images, args.batch_size), d_opt, g_opt)
+        command.train(args, game, Minibatches(data.train.images, args.batch_size), d_opt, g_opt)
 
 
 if __name__ == "__main__":
-    run.main(main)
+    command.main(main)

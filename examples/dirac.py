@@ -18,11 +18,11 @@ import os
 
 import numpy as np
 
-from tinygan import Tensor, UserError, backend, image, nn, optim, play, record, rng, run
-from tinygan.games import GAN, LSGAN, R1, RSGAN, WGAN, WGANGP, Hinge, RaGAN
+from tinygan import Tensor, UserError, backend, command, image, nn, optim, play, record, rng
+from tinygan.games import GAN, LSGAN, R1, RSGAN, WGAN, WGANGP, Hinge, RaGAN, losses
 
 GAMES = {
-    "GAN, saturating": lambda G, D: GAN(G, D, g_loss="saturating"),
+    "GAN, saturating": lambda G, D: GAN(G, D, loss=losses.Saturating()),
     "GAN, non-saturating": lambda G, D: GAN(G, D),
     "LSGAN": lambda G, D: LSGAN(G, D),
     "hinge": lambda G, D: Hinge(G, D),
@@ -30,8 +30,8 @@ GAMES = {
     "RaGAN": lambda G, D: RaGAN(G, D),
     "WGAN, clip 1": lambda G, D: WGAN(G, D, c=1.0, n_critic=1),
     "WGAN-GP, lam .35": lambda G, D: WGANGP(G, D, lam=0.35, n_critic=1),
-    "R1, gamma .3": lambda G, D: R1(G, D, g_loss="saturating", gamma=0.3),
-    "R1, gamma 1": lambda G, D: R1(G, D, g_loss="saturating", gamma=1.0),
+    "R1, gamma .3": lambda G, D: R1(G, D, loss=losses.Saturating(), gamma=0.3),
+    "R1, gamma 1": lambda G, D: R1(G, D, loss=losses.Saturating(), gamma=1.0),
 }
 GAMMA = {"GAN, saturating": 0.0, "R1, gamma .3": 0.3, "R1, gamma 1": 1.0}
 ORDERS = ("simultaneous", "alternating")
@@ -103,8 +103,8 @@ def plane(points, size=160, reach=2.0):
 def main():
     flags = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--steps", type=run.positive, default=500, help="to play (500)")
-    flags.add_argument("--lr", type=run.above_0, default=0.2, help="of both players (.2)")
+    flags.add_argument("--steps", type=command.positive, default=500, help="to play (500)")
+    flags.add_argument("--lr", type=command.above_0, default=0.2, help="of both players (.2)")
     flags.add_argument("--backend", default=None, metavar="NAME", help="numpy, or cupy for a GPU")
     flags.add_argument("--out", metavar="DIR", default="runs/dirac",
                        help="for the picture (runs/dirac)")
@@ -115,7 +115,7 @@ def main():
     if args.lr > 10:
         raise UserError(f"steps of {args.lr} leave the plane at once: choose an --lr up to 10")
 
-    with run.output(args), np.errstate(all="ignore"):       # some leave the plane
+    with command.output(args), np.errstate(all="ignore"):       # some leave the plane
         print(f"|(theta, psi)| after {args.steps} steps of {args.lr}, from {math.sqrt(2):.3f}\n"
               f"{'':20} {'simultaneous':>28} {'alternating':>28}")
         pictures = []
@@ -137,4 +137,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run.main(main)
+    command.main(main)

@@ -32,57 +32,57 @@ import os
 
 import numpy as np
 
-import tinygan
-from tinygan import UserError, backend, record, run
+from tinygan import UserError, backend, command, record
 from tinygan.data import as_floats
 from tinygan.files import replaced
 from tinygan.metrics import (class_shares, classifier, classifier_score, compute_precision_recall,
                              find_nearest, frechet_distance, kid, parzen_log_likelihood,
                              run_two_sample_test)
 from tinygan.metrics.parzen import centroids
+from tinygan.random import Random
 
 
-def unseen(data):
-    """Raises UserError if a test image is among the training images."""
-    seen = {image.tobytes() for image in data.train.images}
-    if count := sum(image.tobytes() in seen for image in data.test.images):
+def refuse_seen(train, test):
+    """Raise UserError if a test image is among the training images."""
+    seen = {image.tobytes() for image in train}
+    if count := sum(image.tobytes() in seen for image in test):
         raise UserError(f"the run was trained on {count} of the test images: leave images that are "
                         "there twice out of the data, and train it again")
 
 
-def samples_of(game, n, seed, piece=500):
-    """n samples (n, C, H, W), on the host."""
-    rng = backend.Random(seed)
+def samples_of(game, split, n, seed, piece=500):
+    """Return n samples (n, C, H, W), on the host."""
+    rng = Random(seed)
     return np.concatenate([
-        backend.to_numpy(game.sample(game.latent(min(piece, n - start), rng)))
+        backend.to_numpy(game.sample(game.inputs(split, min(piece, n - start), rng)))
         for start in range(0, n, piece)])
 
 
 def of_features(seen, test, seed):
     """{measure: value} of what the classifier sees in samples, against what in test images."""
     precision, recall = compute_precision_recall(test.features, seen.features)
-    mean, _ = kid(seen.features, test.features, backend.Random(seed))
+    mean, _ = kid(seen.features, test.features, Random(seed))
     shares = class_shares(seen.p)
-    told = run_two_sample_test(seen.features, test.features, backend.Random(seed))
+    told = run_two_sample_test(seen.features, test.features, Random(seed))
     return {"Frechet": frechet_distance(seen.features, test.features), "KID": mean,
             "precision": precision, "recall": recall, "score": classifier_score(seen.p),
             "classes": int((shares >= 0.01).sum()), "rarest": shares.min(),
             "two-sample": told.accuracy}
 
 
-def likelihood(images, data):
-    """Of the test images, the width fitted to the first 1,000 validation images: the protocol."""
-    mean, error, _ = parzen_log_likelihood(images, as_floats(data.valid.images[:1000]),
-                                           as_floats(data.test.images))
+def likelihood(images, valid, test):
+    """Return that of the test images, the width fitted to the first 1,000 validation images: the
+    protocol of Goodfellow et al. 2014."""
+    mean, error, _ = parzen_log_likelihood(images, as_floats(valid[:1000]), as_floats(test))
     return {"Parzen": mean, "Parzen error": error}
 
 
-def measures(images, data, net, seed):
-    """{measure: value} for images (n, C, H, W), of a game or real."""
+def measure(images, valid, test, net, seed):
+    """Return {measure: value} for images (n, C, H, W), of a game or real."""
     found = {}
     if net is not None:
-        found = of_features(*(classifier.see(net, a) for a in (images, data.test.images)), seed)
-    return {**found, **likelihood(images, data)}
+        found = of_features(*(classifier.see(net, a) for a in (images, test)), seed)
+    return {**found, **likelihood(images, valid, test)}
 
 
 def main():
@@ -90,11 +90,13 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = flags.add_argument
     add("run", metavar="RUN", help="the folder of a run, such as runs/gan_mnist")
-    add("--seed", type=run.whole, default=0, help="of the samples (0)")
+    add("--seed", type=command.whole, default=0, help="of the samples (0)")
     add("--centroids", action="store_true",
         help="the Parzen figure of k-means centroids as well, which takes minutes")
     add("--last", action="store_true",
         help="the Parzen figure of G's last weights as well, where samples are of their average")
+    add("--module", metavar="FILE.py", action="append", default=[],
+        help="a file with classes of the run's own, such as its script; it is executed")
     add("--data", metavar="PATH", help="the data of the run, if it has moved since")
     add("--backend", default=None, metavar="NAME", help="numpy, or cupy for a GPU")
     add("--out", metavar="FILE", help="where the table goes (RUN/evaluation.json)")
@@ -106,28 +108,28 @@ def main():
         raise UserError(f"cannot write {out}, as there is no such folder: choose another --out")
     if args.backend:
         backend.use(args.backend)
-    game = tinygan.load(args.run)
-    if args.last and game.G_average is None:
+    game = command.load(args.run, args.module)
+    if args.last and game.averages is None:
         raise UserError(f"{args.run} keeps no average of G's weights, so all samples are of the "
                         "last: leave --last out")
-    data = run.data_of(args.run, args.data)
-    unseen(data)
-    if args.dry_run:
-        data = data._replace(test=data.test._replace(images=data.test.images[:50]))
-    n = len(data.test.images)
-    if n < 10 or len(data.valid.images) == 0:
-        raise UserError(f"there are {n} test and {len(data.valid.images)} validation images, too "
+    data = command.data_of(args.run, args.data)
+    train, valid, test = (game.targets(split) for split in (data.train, data.valid, data.test))
+    refuse_seen(train, test)
+    test = test[:50] if args.dry_run else test
+    n = len(test)
+    if n < 10 or len(valid) == 0:
+        raise UserError(f"there are {n} test and {len(valid)} validation images, too "
                         "few to measure with: give more data")
     print(f"data: {data.source}")
-    net = classifier.trained() if data.test.images.shape[1:] == (1, 28, 28) else None
+    net = classifier.trained() if test.shape[1:] == (1, 28, 28) else None
     print("no features: the classifier knows grey images of 28x28 pixels alone" if net is None else
           "features and classes: as a classifier of MNIST's digits sees them")
-    images = samples_of(game, n, args.seed)
-    order = backend.to_numpy(backend.Random(args.seed).permutation(len(data.train.images)))
-    chosen = as_floats(data.train.images[order[:n]])
-    ours, floor = (measures(x, data, net, args.seed) for x in (images, chosen))
-    for table, of in ((ours, images), (floor, data.test.images)):
-        table["nearest"] = float(np.median(find_nearest(of[:1000], data.train.images)[1]))
+    images = samples_of(game, data.test, n, args.seed)
+    order = backend.to_numpy(Random(args.seed).permutation(len(train)))
+    chosen = as_floats(train[order[:n]])
+    ours, floor = (measure(x, valid, test, net, args.seed) for x in (images, chosen))
+    for table, of in ((ours, images), (floor, test)):
+        table["nearest"] = float(np.median(find_nearest(of[:1000], train)[1]))
 
     sample = "   on the bundled sample" if data.place == "sample" else ""
     print(f"{n} samples against {n} test images; floor: {len(chosen)} training images")
@@ -137,14 +139,14 @@ def main():
         print(f"{name:12}{ours[name]:10.4g}{floor[name]:10.4g}{times}{sample}")
     found = {"samples": ours, "training images": floor}
     if args.centroids:
-        k = min(n, len(data.train.images))
-        centres = centroids(as_floats(data.train.images), k, backend.Random(args.seed))
-        found["k-means centroids"] = likelihood(centres, data)
+        k = min(n, len(train))
+        centres = centroids(as_floats(train), k, Random(args.seed))
+        found["k-means centroids"] = likelihood(centres, valid, test)
         print(f"Parzen of {k} k-means centroids: {found['k-means centroids']['Parzen']:.4g}; so a "
               f"score above that of real images means nothing{sample}")
     if args.last:
-        game.G_average = None
-        found["last weights"] = likelihood(samples_of(game, n, args.seed), data)
+        game.averages = None
+        found["last weights"] = likelihood(samples_of(game, data.test, n, args.seed), valid, test)
         print(f"Parzen of G's last weights: {found['last weights']['Parzen']:.4g}{sample}")
     if args.dry_run:
         print("dry run: all done once, nothing kept")
@@ -160,4 +162,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run.main(main)
+    command.main(main)

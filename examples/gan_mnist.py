@@ -10,10 +10,12 @@ import math
 
 import numpy as np
 
-from tinygan import nn, optim, run
+from tinygan import command, nn, optim, schedules
 from tinygan.data import Minibatches
-from tinygan.games import GAN, dcgan
+from tinygan.games import GAN, losses
+from tinygan.networks import dcgan
 
+LOSSES = {"non-saturating": losses.NonSaturating, "saturating": losses.Saturating}
 RECIPE = dict(steps=4500, batch_size=64)
 # 20 epochs; the paper's own run took hundreds
 PAPER = dict(steps=10_000, batch_size=100, order="simultaneous")
@@ -41,8 +43,8 @@ def recipe(steps, shape):
         nn.Dense(32 * h * w, 128, bias=False, init=nn.normal(0.02)),
         nn.BatchNorm(128), nn.LeakyReLU(),                                      # 128
         nn.Dense(128, 1, init=nn.normal(0.02)))                                 # 1 logit
-    d_opt = optim.Adam(D.parameters(), optim.cosine(3e-3, steps), betas=(0.5, 0.999))
-    g_opt = optim.Adam(G.parameters(), optim.cosine(4e-3, steps), betas=(0.5, 0.999))
+    d_opt = optim.Adam(D.parameters(), schedules.cosine(3e-3, steps), betas=(0.5, 0.999))
+    g_opt = optim.Adam(G.parameters(), schedules.cosine(4e-3, steps), betas=(0.5, 0.999))
     return G, D, d_opt, g_opt
 
 
@@ -64,16 +66,16 @@ def paper(images, batch_size):
         nn.Dropout(0.2), nn.Maxout(pixels, 240, pieces=5, init=init),
         nn.Dropout(0.5), nn.Maxout(240, 240, pieces=5, init=init),
         nn.Dropout(0.5), nn.Dense(240, 1, init=init))
-    momentum = optim.linear(0.5, 0.7, 250 * len(images) / batch_size)       # over 250 epochs
+    momentum = schedules.linear(0.5, 0.7, 250 * len(images) / batch_size)       # over 250 epochs
     sgd = lambda player, lr: optim.SGD(
-        player.parameters(), optim.exponential(lr, 1 / 1.000004, floor=1e-6), momentum)
+        player.parameters(), schedules.exponential(lr, 1 / 1.000004, floor=1e-6), momentum)
     return G, D, sgd(D, 0.05), sgd(G, 0.1)          # .05: the code halves D's loss
 
 
 def main():
-    flags = run.flags(__doc__, **RECIPE, out="runs/gan_mnist")
-    flags.add_argument("--k", type=run.positive, default=1, help="discriminator steps (1)")
-    flags.add_argument("--g-loss", choices=["non-saturating", "saturating"],
+    flags = command.flags(__doc__, **RECIPE, out="runs/gan_mnist")
+    flags.add_argument("--k", type=command.positive, default=1, help="discriminator steps (1)")
+    flags.add_argument("--g-loss", choices=LOSSES,
                        default="non-saturating", help="the generator's loss (non-saturating)")
     flags.add_argument("--order", choices=["alternating", "simultaneous"], default="alternating",
                        help="who moves when (alternating; with --paper simultaneous)")
@@ -82,17 +84,16 @@ def main():
                        .format(**PAPER))
     if flags.parse_args().paper:
         flags.set_defaults(**PAPER)
-    args = run.parse(flags)
+    args = command.parse(flags)
 
-    with run.started(args) as data:
+    with command.started(args) as data:
         images = data.train.images
         G, D, d_opt, g_opt = (paper(images, args.batch_size) if args.paper else
                               recipe(args.steps, images.shape[1:]))
-        game = GAN(G, D, g_loss=args.g_loss)
-        game.d_steps = args.k
+        game = GAN(G, D, loss=LOSSES[args.g_loss](), d_steps=args.k)
         batches = Minibatches(images, args.batch_size)
-        run.train(args, game, batches, d_opt, g_opt, args.order)
+        command.train(args, game, batches, d_opt, g_opt, args.order)
 
 
 if __name__ == "__main__":
-    run.main(main)
+    command.main(main)

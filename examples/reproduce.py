@@ -4,7 +4,7 @@
     python examples/reproduce.py mixtures --jobs 2      ring and grid, eight games: 80 minutes
     python examples/reproduce.py mnist --jobs 2         six examples on digits: an hour and a half
     python examples/reproduce.py parzen                 the paper's networks: seven hours
-    python examples/reproduce.py mixtures --show        the table of what has been run so far
+    python examples/reproduce.py mixtures --show        the table of what has been command so far
     python examples/reproduce.py mixtures --quick       one seed of all, in seconds, nothing kept
 
 A table is a list of runs, each some commands of other examples, on one thread, whose figures become
@@ -30,7 +30,7 @@ import time
 
 import numpy as np
 
-from tinygan import UserError, data, run
+from tinygan import UserError, command, data
 from tinygan.data.mnist import load_sample
 from tinygan.files import replaced
 
@@ -211,7 +211,7 @@ def lines_of(args, key, commands, of):
     return [{"table": args.table, "run": name, "row": f"{row}{where}", "seed": seed, **values,
              **({"seconds": round(seconds)} if row == name and seconds == seconds else {}),
              "data": of, "command": commands_now(args.table, args.quick)[key],
-             "date": datetime.date.today().isoformat(), "machine": run.processor(),
+             "date": datetime.date.today().isoformat(), "machine": command.processor(),
              "numpy": np.__version__}
             for row, values in TABLES[args.table][1](name, commands, outputs).items()]
 
@@ -284,7 +284,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = flags.add_argument
     add("table", choices=TABLES, help="which")
-    add("--jobs", type=run.positive, default=1, help="runs at a time (1)")
+    add("--jobs", type=command.positive, default=1, help="runs at a time (1)")
     add("--show", action="store_true", help="run nothing")
     add("--quick", action="store_true", help="one seed, a few steps, nothing kept")
     add("--data", metavar="DIR", help="a folder with MNIST's four files")
@@ -311,7 +311,7 @@ def named(source):
                         "MNIST by --data")
     if loaded.place == "sample":
         return "the bundled sample"
-    return "MNIST" if run.digest(loaded) == DIGEST else "other data"
+    return "MNIST" if command.digest({"images": loaded.train.images}) == DIGEST else "other data"
 
 
 def complete(args):
@@ -357,4 +357,4 @@ def complete(args):
 
 
 if __name__ == "__main__":
-    run.main(main)
+    command.main(main)

@@ -9,9 +9,10 @@ minibatches of 64 (in the paper G's are twice as large).
 Pictures, curves and checkpoints go to --out; --explain says what the numbers mean.
 """
 
-from tinygan import nn, optim, run
+from tinygan import command, nn, optim
 from tinygan.data import Minibatches
-from tinygan.games import SNGAN, dcgan
+from tinygan.games import SNGAN
+from tinygan.networks import dcgan
 from tinygan.nn import spectral_norm
 
 
@@ -29,15 +30,15 @@ def discriminator(channels, shape):
 
 
 def main():
-    flags = run.flags(__doc__, steps=20_000, batch_size=64, out="runs/sngan_mnist")
+    flags = command.flags(__doc__, steps=20_000, batch_size=64, out="runs/sngan_mnist")
     add = flags.add_argument
-    add("--lr", type=run.above_0, default=2e-4, help="Adam's learning rate (2e-4)")
-    add("--n-dis", type=run.positive, default=5, help="discriminator steps for one of G (5)")
-    add("--channels", type=run.positive, default=64,
+    add("--lr", type=command.above_0, default=2e-4, help="Adam's learning rate (2e-4)")
+    add("--n-dis", type=command.positive, default=5, help="discriminator steps for one of G (5)")
+    add("--channels", type=command.positive, default=64,
         help="of D's first layer; the others have 2 and 4 times as many (64)")
-    args = run.parse(flags)
+    args = command.parse(flags)
 
-    with run.started(args) as data:
+    with command.started(args) as data:
         shape = data.train.images.shape[1:]
         # With DCGAN's weights of .02 all images of G turn the same way before this D, which has no
         # batch normalisation, tells one from many; larger weights turn less in each of Adam's steps
@@ -46,8 +47,8 @@ def main():
         game = SNGAN(G, D, 128, args.n_dis)
         d_opt, g_opt = (optim.Adam(player.parameters(), args.lr, betas=(0.0, 0.9))
                         for player in (D, G))
-        run.train(args, game, Minibatches(data.train.images, args.batch_size), d_opt, g_opt)
+        command.train(args, game, Minibatches(data.train.images, args.batch_size), d_opt, g_opt)
 
 
 if __name__ == "__main__":
-    run.main(main)
+    command.main(main)

@@ -14,10 +14,11 @@ import math
 
 import numpy as np
 
-from tinygan import Tensor, backend, nn, optim, rng, run
+from tinygan import Tensor, backend, command, nn, optim, rng, schedules
 from tinygan.games import GAN, WGANGP
 from tinygan.loop import d_step
 from tinygan.metrics import run_two_sample_test
+from tinygan.random import Random
 
 DENSITIES = {               # on [-1, 1], where none becomes so small that D sees nothing of it
     "uniform": lambda t: 0.5 + 0 * t,
@@ -51,7 +52,7 @@ def optimal_discriminator(data, model, steps=1000):
     D = nn.Sequential(nn.Dense(1, 32, init=nn.he), nn.LeakyReLU(),
                       nn.Dense(32, 32, init=nn.he), nn.LeakyReLU(), nn.Dense(32, 1))
     game = GAN(nn.Sequential(), D)          # a generator that returns its noise
-    opt = optim.Adam(D.parameters(), optim.cosine(2e-2, steps), betas=(0.9, 0.99))
+    opt = optim.Adam(D.parameters(), schedules.cosine(2e-2, steps), betas=(0.9, 0.99))
     x, z = quantiles(DENSITIES[data]), quantiles(DENSITIES[model])
     for _ in range(steps):
         value = -d_step(game, opt, x, z, masks=0).item()
@@ -76,24 +77,24 @@ def two_points(theta, lam=0.5, m=32, steps=300):
     """
     D = nn.Sequential(nn.Dense(1, 16), nn.Tanh(), nn.Dense(16, 1))
     game = WGANGP(nn.Sequential(), D, lam=lam)      # a generator that returns its noise
-    opt = optim.Adam(D.parameters(), optim.cosine(2e-2, steps), betas=(0.9, 0.99))
+    opt = optim.Adam(D.parameters(), schedules.cosine(2e-2, steps), betas=(0.9, 0.99))
     x, z, eps = tensor(np.zeros((m, 1))), tensor(np.full((m, 1), theta)), (np.arange(m) + 0.5) / m
     for _ in range(steps):
-        d_step(game, opt, x, (z, tensor(eps)), masks=0)
+        d_step(game, opt, x, (z, [tensor(eps)]), masks=0)
     return (D(x) - D(z)).mean().item(), abs(theta) + theta ** 2 / (2 * lam)
 
 
 def two_sample_results(repetitions, n=100):
     """The TwoSample of as many pairs of n points of one normal distribution in the plane."""
     draw = np.random.default_rng(0).normal
-    return [run_two_sample_test(draw(size=(n, 2)), draw(size=(n, 2)), backend.Random(i), hidden=0,
+    return [run_two_sample_test(draw(size=(n, 2)), draw(size=(n, 2)), Random(i), hidden=0,
                                 steps=15) for i in range(repetitions)]
 
 
 def main():
     flags = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--seed", type=run.whole, default=0, help="of the networks (0)")
+    flags.add_argument("--seed", type=command.whole, default=0, help="of the networks (0)")
     flags.add_argument("--dry-run", action="store_true", help="a few steps of each")
     args = flags.parse_args()
     rng.seed(args.seed)
@@ -116,4 +117,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run.main(main)
+    command.main(main)

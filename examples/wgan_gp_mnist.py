@@ -10,7 +10,7 @@ the Euclidean distance between images; a little too large, as the penalty gives 
 Pictures, curves and checkpoints go to --out; --explain says what the numbers mean.
 """
 
-from tinygan import nn, optim, run
+from tinygan import command, nn, optim
 from tinygan.data import Minibatches
 from tinygan.games import WGANGP
 
@@ -48,24 +48,24 @@ def critic(channels, shape):
 
 
 def main():
-    flags = run.flags(__doc__, steps=20_000, batch_size=50, out="runs/wgan_gp_mnist")
+    flags = command.flags(__doc__, steps=20_000, batch_size=50, out="runs/wgan_gp_mnist")
     add = flags.add_argument
-    add("--lr", type=run.above_0, default=1e-4, help="Adam's learning rate (1e-4)")
-    add("--beta1", type=run.fraction, default=0.5, help="Adam's (.5; in the paper 0)")
-    add("--lam", type=run.from_0, default=10.0, help="weight of the penalty (10)")
-    add("--n-critic", type=run.positive, default=5, help="critic steps for one of G (5)")
-    add("--channels", type=run.positive, default=64,
+    add("--lr", type=command.above_0, default=1e-4, help="Adam's learning rate (1e-4)")
+    add("--beta1", type=command.fraction, default=0.5, help="Adam's (.5; in the paper 0)")
+    add("--lam", type=command.from_0, default=10.0, help="weight of the penalty (10)")
+    add("--n-critic", type=command.positive, default=5, help="critic steps for one of G (5)")
+    add("--channels", type=command.positive, default=64,
         help="DIM in the code, of the critic's first layer; the others have 2 and 4 times (64)")
-    args = run.parse(flags)
+    args = command.parse(flags)
 
-    with run.started(args) as data:
+    with command.started(args) as data:
         shape = data.train.images.shape[1:]
         G, D = generator(128, args.channels, shape), critic(args.channels, shape)
         game = WGANGP(G, D, 128, args.lam, args.n_critic)
         d_opt, g_opt = (optim.Adam(player.parameters(), args.lr, betas=(args.beta1, 0.9))
                         for player in (D, G))
-        run.train(args, game, Minibatches(data.train.images, args.batch_size), d_opt, g_opt)
+        command.train(args, game, Minibatches(data.train.images, args.batch_size), d_opt, g_opt)
 
 
 if __name__ == "__main__":
-    run.main(main)
+    command.main(main)

@@ -8,31 +8,33 @@ units that the clipping sets: what counts is that it falls.
 Pictures, curves and checkpoints go to --out; --explain says what the numbers mean.
 """
 
-from tinygan import optim, run
+from tinygan import command, optim
 from tinygan.data import Minibatches
-from tinygan.games import WGAN, dcgan, warm_up
+from tinygan.games import WGAN, warm_up
+from tinygan.networks import dcgan
 
 
 def main():
-    flags = run.flags(__doc__, steps=20_000, batch_size=64, out="runs/wgan_mnist")
+    flags = command.flags(__doc__, steps=20_000, batch_size=64, out="runs/wgan_mnist")
     add = flags.add_argument
-    add("--lr", type=run.above_0, default=5e-5, help="RMSProp's learning rate (5e-5)")
-    add("--c", type=run.above_0, default=0.01, help="the critic's weights stay in [-c, c] (.01)")
+    add("--lr", type=command.above_0, default=5e-5, help="RMSProp's learning rate (5e-5)")
+    add("--c", type=command.above_0, default=0.01,
+        help="the critic's weights stay in [-c, c] (0.01)")
     add = flags.add_mutually_exclusive_group().add_argument
-    add("--n-critic", type=run.positive, default=5, help="critic steps for one of G (5)")
+    add("--n-critic", type=command.positive, default=5, help="critic steps for one of G (5)")
     add("--warm-up", action="store_true",
         help="the published code's: 100 critic steps in iterations 0-24 and in every 500th, else 5")
-    flags.add_argument("--channels", type=run.positive, default=64,
+    flags.add_argument("--channels", type=command.positive, default=64,
                        help="of D's first layer; the others have 2 and 4 times as many (64)")
-    args = run.parse(flags)
+    args = command.parse(flags)
 
-    with run.started(args) as data:
+    with command.started(args) as data:
         shape = data.train.images.shape[1:]
         G, D = dcgan.generator(100, args.channels, shape), dcgan.discriminator(args.channels, shape)
         game = WGAN(G, D, c=args.c, n_critic=warm_up if args.warm_up else args.n_critic)
         d_opt, g_opt = (optim.RMSProp(player.parameters(), args.lr) for player in (D, G))
-        run.train(args, game, Minibatches(data.train.images, args.batch_size), d_opt, g_opt)
+        command.train(args, game, Minibatches(data.train.images, args.batch_size), d_opt, g_opt)
 
 
 if __name__ == "__main__":
-    run.main(main)
+    command.main(main)
