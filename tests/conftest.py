@@ -17,7 +17,7 @@ import standin
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")     # tinygan warns on import where numpy has no OpenBLAS
-    from tinygan import backend
+    from tinygan import backend, rng
 
 
 def _why_no_gpu():
@@ -53,7 +53,7 @@ def backend_name(request):
     """The backend of this test; it is in use, and the one random stream stands at its beginning."""
     name = getattr(request, "param", "numpy")
     backend.use(standin if name == "standin" else name)
-    backend.rng.seed(0)
+    rng.seed(0)
     standin.transfers.reset()
     yield name
     backend.use("numpy")

@@ -37,10 +37,10 @@ if __name__ == "__main__":
     sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
 import tinygan
-from tinygan import checkpoint, files, nn, optim
+from tinygan import checkpoint, files, games, nn, ops, optim, schedules
 from tinygan.backend import UserError
 from tinygan.data import Minibatches, mnist
-from tinygan.games import GAN
+from tinygan.games import WGANGP, losses, views
 
 import numpy as np
 
@@ -200,16 +200,19 @@ def arrays_case(draw):
 # Checkpoints
 
 def players():
-    """A small game, its optimisers and data."""
-    G = nn.Sequential(nn.Dense(3, 4), nn.BatchNorm(4), nn.ReLU(), nn.Reshape(1, 2, 2),
+    """A small game, its optimisers and data: something of all that a description has."""
+    act = nn.ReLU()
+    G = nn.Sequential(nn.Dense(3, 4), nn.BatchNorm(4), act, nn.Reshape(1, 2, 2),
                       nn.ConvTranspose2d(1, 1, 3, 1, 1), nn.Sigmoid())
-    D = nn.Sequential(nn.spectral_norm(nn.Conv2d(1, 2, 2)), nn.LeakyReLU(), nn.Dropout(0.2),
+    D = nn.Sequential(nn.spectral_norm(nn.Conv2d(1, 2, 2)), act, ops.tanh, nn.Dropout(0.2),
                       nn.Flatten(), nn.Maxout(2, 2, 2), nn.Dense(2, 1))
-    game = GAN(G, D, 3)
+    game = WGANGP(G, D, 3, n_critic=games.warm_up, loss=losses.Hinge(),
+                  views=[views.InstanceNoise(schedules.linear(0.5, 0.0, 30))])
     game.keep_average()
-    d_opt = optim.SGD(D.parameters(), optim.exponential(0.1, 0.9), optim.linear(0.5, 0.7, 30))
-    return (game, d_opt, optim.Adam(G.parameters(), 1e-3),
-            Minibatches(np.zeros((10, 1, 2, 2), np.float32), 3))
+    opts = {"d_opt": optim.SGD(game.d_parameters(), schedules.exponential(0.1, 0.9),
+                               schedules.linear(0.5, 0.7, 30)),
+            "g_opt": optim.Adam(game.g_parameters(), 1e-3)}
+    return game, opts, Minibatches(np.zeros((10, 1, 2, 2), np.float32), 3)
 
 
 @functools.cache
@@ -230,16 +233,32 @@ VALUES = [
     "O", "S200000000", "U100000000", "f4,f4", "(9999,9999)f8", "M8[s]",
     [], {}, [[]], [-1], [-1, -5],
     [1 << 31, 1 << 31], [0, 1 << 62], [10**30], [0, 10**400], [1] * 70, [1.5], ["3"], [None], DEEP,
-    {"class": "Dense"}, {"class": "GAN"}, {"class": "Module"}, {"class": "Sequential"},
-    {"class": "Tensor"}, {"class": "UserError"}, {"class": "linear"}, {"class": "no\nsuch"},
-    {"class": 3}, {"class": ["a"]}, {"class": "os"}, {"class": "relu"}, {"function": "pair"},
-    {"function": "glorot"}, {"function": "system"}, {"class": "Dense", "function": "pair"},
-    {"parameter": [100_000_000], "dtype": "float32"}, {"parameter": [1], "dtype": "U90000000"},
-    {"parameter": [0] * 9, "dtype": "float32"}, {"buffer": [-5, 2], "dtype": "float32"},
-    {"parameter": [2, 2]}, {"buffer": None, "dtype": None}, {"parameter": "ab", "dtype": "f4"}]
-KEYS = ["eval", "train", "training", "modules", "parts", "arrays", "load_state_dict", "G", "D",
-        "forward", "class", "function", "parameter", "buffer", "dtype", "__class__", "a\nb", "",
-        "weight", "game", "order", "about", "layers", "state"]
+    *[{"class": name, "arguments": arguments} for name in (
+        "tinygan.nn.layers.Dense", "tinygan.nn.module.Module", "tinygan.nn.module.Sequential",
+        "tinygan.games.gan.GAN", "tinygan.nn.noise.GaussianNoise", "tinygan.tensor.Tensor",
+        "tinygan.backend.UserError", "tinygan.schedules.linear", "tinygan.runs.run.Run",
+        "tinygan.ops.relu", "tinygan.no\nsuch", "os.system", "GAN", 3, ["a"])
+      for arguments in ({}, {"n_in": 3, "n_out": 4}, {"*layers": {"tuple": []}})],
+    {"class": "tinygan.nn.layers.Dense"}, {"class": "tinygan.nn.layers.Dense", "arguments": 3},
+    {"class": "tinygan.nn.layers.Dense", "arguments": {"n_in": 10**9, "n_out": 10**9}},
+    {"class": "tinygan.nn.norm.LayerNorm", "arguments": {"shape": {"tuple": [10**5, 10**5]}}},
+    {"class": "tinygan.nn.norm.BatchNorm", "arguments": {"n": -5}},
+    *[{"function": name} for name in (
+        "tinygan.ops.relu", "tinygan.ops.upsample", "tinygan.games.wgan.warm_up",
+        "tinygan.nn.init.glorot", "tinygan.networks.dcgan.generator", "tinygan.files.read_arrays",
+        "tinygan.backend.use", "tinygan.runs.command.main", "tinygan.nn.module._inside",
+        "tinygan.backend.os.system", "os.system", "relu", "", 3)],
+    *[{"again": number} for number in (0, 1, 2, 5, 99, -1, 1.0, "0", 10**20)],
+    {"tuple": []}, {"tuple": 3}, {"tuple": [1, {"again": 3}]}, {"dictionary": {}},
+    {"dictionary": {"a\nb": {"again": 3}}}, {"dictionary": 3}, {"array": "data.order"},
+    {"array": "game.G.0.weight"}, {"array": "nothing"}, {"array": [1]}, {"tensor": "log"},
+    {"tensor": "data.order"}, {"array": "log", "tuple": []},
+    ["tinygan.nn.spectral.spectral_norm", {}], ["tinygan.ops.relu", {}],
+    ["tinygan.games.game.Game.keep_average", {"decay": 0.5}],
+    [["tinygan.games.game.Game.keep_average", {"decay": 7}]]]
+KEYS = ["training", "G", "D", "class", "arguments", "changes", "function", "again", "tuple",
+        "dictionary", "array", "tensor", "__class__", "a\nb", "", "game", "order", "about", "t",
+        "*layers", "**choices", "*", "**", "loss", "penalties", "views", "n_in", "z_size", "state"]
 
 
 def places(part):
@@ -254,7 +273,8 @@ def about_case(draw, text):
     """The JSON `text` with one to three values replaced, removed, renamed or added."""
     about = json.loads(text)
     for _ in range(draw.choice([1, 1, 2, 3])):
-        root = draw.choice([about, *(about.get(key) for key in ("game", "game", "rng", "d_opt"))])
+        root = draw.choice([about, *(about.get(key) for key in (
+            "game", "game", "game", "rng", "data", "optimisers"))])
         found = list(places(root if isinstance(root, dict) else about))
         if draw.randrange(4) == 0:      # not far down, where a thing's own attributes are
             found = found[:1]

@@ -393,7 +393,7 @@ class _Namespace:
     def __getattr__(self, name):
         path = f"{self._path}.{name}".lstrip(".")
         if path == "random":
-            raise AttributeError("random numbers come from tinygan.backend.Random, which draws the "
+            raise AttributeError("random numbers come from tinygan.random.Random, which draws the "
                                  "same on every backend")
         if path in MISSING:
             raise AttributeError(f"cupy 14 has no {path}")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import standin
-from tinygan import Tensor, backend
+from tinygan import Random, Tensor, backend, cpu, rng
 
 on_standin = pytest.mark.host       # once: these use the stand-in by name
 
@@ -22,7 +22,7 @@ on_standin = pytest.mark.host       # once: these use the stand-in by name
 def test_each_test_finds_its_backend_in_use(backend_name):
     assert backend.xp.__name__ == backend_name
     assert "TINYGAN_BACKEND" not in os.environ and "TINYGAN_DATA" not in os.environ
-    assert _numbers(backend.rng.normal((5,))) == _numbers(backend.Random(0).normal((5,)))
+    assert _numbers(rng.normal((5,))) == _numbers(Random(0).normal((5,)))
 
 
 @pytest.mark.host
@@ -118,21 +118,21 @@ def _numbers(a):
 
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
 def test_random_arrays_live_on_the_backend(draw):
-    assert type(draw(backend.rng)) is backend.xp.ndarray
+    assert type(draw(rng)) is backend.xp.ndarray
 
 
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
 def test_one_seed_gives_one_stream_on_every_backend(draw):
-    here = _numbers(draw(backend.Random(5)))
-    other = _numbers(draw(backend.Random(6)))
+    here = _numbers(draw(Random(5)))
+    other = _numbers(draw(Random(6)))
     backend.use("numpy")
-    assert here == _numbers(draw(backend.Random(5)))
+    assert here == _numbers(draw(Random(5)))
     assert here != other
 
 
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
 def test_a_stream_continues_from_its_saved_state(draw):
-    stream, later = backend.Random(5), backend.Random(6)
+    stream, later = Random(5), Random(6)
     stream.normal((7,))
     later.state = stream.state
     assert _numbers(draw(stream)) == _numbers(draw(later))
@@ -143,14 +143,14 @@ def test_a_stream_continues_from_its_saved_state(draw):
 def test_the_state_is_plain_python_values():
     def plain(value):
         return all(map(plain, value.values())) if type(value) is dict else type(value) in (int, str)
-    assert plain(backend.rng.state)
+    assert plain(rng.state)
 
 
 def test_seed_begins_the_stream_again():
-    first = _numbers(backend.rng.normal((5,)))
-    assert _numbers(backend.rng.normal((5,))) != first
-    backend.rng.seed(0)
-    assert _numbers(backend.rng.normal((5,))) == first
+    first = _numbers(rng.normal((5,)))
+    assert _numbers(rng.normal((5,))) != first
+    rng.seed(0)
+    assert _numbers(rng.normal((5,))) == first
 
 
 # Threads
@@ -158,7 +158,7 @@ def test_seed_begins_the_stream_again():
 @pytest.mark.parametrize("n, size", [(1, 1), (3, 1), (7, 10 ** 6), (64, 10 ** 5), (5, 10 ** 9)])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_pieces_are_the_whole_range_in_order(n, size, threads, monkeypatch):
-    monkeypatch.setattr(backend, "THREADS", threads)
+    monkeypatch.setattr(cpu, "THREADS", threads)
     pieces = backend.in_pieces(n, size, lambda piece: list(range(n)[piece]))
     assert sum(pieces, []) == list(range(n)) and all(pieces)
 
@@ -167,7 +167,7 @@ def test_pieces_are_the_whole_range_in_order(n, size, threads, monkeypatch):
 @pytest.mark.parametrize("m, k, n", [(3, 2, 1), (100, 200, 300), (301, 200, 99), (1, 1200, 1200)])
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_product_in_parts(m, k, n, threads, monkeypatch):
-    monkeypatch.setattr(backend, "THREADS", threads)
+    monkeypatch.setattr(cpu, "THREADS", threads)
     random = np.random.default_rng(0)
     a, b = random.normal(size=(m, k)), random.normal(size=(n, k)).T
     # float64 sums of at most 1200 products of numbers of size 1
@@ -176,16 +176,16 @@ def test_product_in_parts(m, k, n, threads, monkeypatch):
 
 @pytest.mark.numpy_only("other libraries have threads of their own")
 def test_an_error_in_a_thread_reaches_the_caller(monkeypatch):
-    monkeypatch.setattr(backend, "THREADS", 2)
+    monkeypatch.setattr(cpu, "THREADS", 2)
     with pytest.raises(ZeroDivisionError):
-        backend.in_pieces(8, backend.CACHE, lambda piece: 1 / 0)
+        backend.in_pieces(8, cpu.CACHE, lambda piece: 1 / 0)
 
     def fails_elsewhere(piece):
         if threading.current_thread() is not threading.main_thread():
             raise ZeroDivisionError
         time.sleep(0.1)         # until another thread has taken a piece
     with pytest.raises(ZeroDivisionError):
-        backend.in_pieces(8, backend.CACHE, fails_elsewhere)
+        backend.in_pieces(8, cpu.CACHE, fails_elsewhere)
 
 
 def _prints(code, **environment):
@@ -201,8 +201,8 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 
 @pytest.mark.host
 @pytest.mark.parametrize("value, threads", [(None, min(CORES, 8)), ("1", 1), ("2", 2)])
-@pytest.mark.parametrize("imports", ["import numpy; from tinygan import backend",
-                                     "from tinygan import backend; import numpy"])
+@pytest.mark.parametrize("imports", ["import numpy; from tinygan import cpu",
+                                     "from tinygan import cpu; import numpy"])
 def test_products_run_on_one_thread_each_in_either_order_of_imports(imports, value, threads):
     shown = _prints(f"""
 import ctypes, os, pathlib
@@ -214,7 +214,7 @@ names = [scipy + "openblas_get_num_threads" + bits
          for scipy in ("scipy_", "") for bits in ("64_", "")]
 found = [get() for file in files for name in names
          if (get := getattr(ctypes.CDLL(str(file)), name, None))]
-print(*found[:1], backend.THREADS, dict(os.environ) == before)
+print(*found[:1], cpu.THREADS, dict(os.environ) == before)
 """, OPENBLAS_NUM_THREADS=value, OMP_NUM_THREADS=None, PYTHONWARNINGS="ignore")
     if shown == "1 True":
         pytest.skip("numpy has no OpenBLAS here that says how many threads it has")
@@ -227,12 +227,12 @@ print(*found[:1], backend.THREADS, dict(os.environ) == before)
     ("all", "3", 3), ("0", "3", 3), ("-1", "3", 3), ("1.5", "3", 3), ("", "3", 3),
     ("all", "0", min(CORES, 8))])
 def test_the_environment_sets_the_number_of_threads(openblas, omp, threads, monkeypatch):
-    monkeypatch.setattr(backend, "_keep_products_to_one_thread", lambda: True)
+    monkeypatch.setattr(cpu, "_keep_products_to_one_thread", lambda: True)
     for name, value in ("OPENBLAS_NUM_THREADS", openblas), ("OMP_NUM_THREADS", omp):
         monkeypatch.delenv(name, raising=False)
         if value is not None:
             monkeypatch.setenv(name, value)
-    assert backend._choose_threads() == threads
+    assert cpu._choose_threads() == threads
 
 
 @pytest.mark.host
@@ -250,7 +250,7 @@ def test_the_openblas_of_each_kind_of_numpy_is_set(library, name, monkeypatch, t
     libraries = {file: types.SimpleNamespace(**{name: told.append})}
     monkeypatch.setattr(np, "__file__", str(tmp_path / "numpy" / "__init__.py"))
     monkeypatch.setattr("ctypes.CDLL", lambda file: libraries.get(file))
-    assert backend._keep_products_to_one_thread() and told == [1]
+    assert cpu._keep_products_to_one_thread() and told == [1]
 
 
 @pytest.mark.host
@@ -263,9 +263,9 @@ ctypes.CDLL = {load}
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     import tinygan
-    from tinygan import backend
+    from tinygan import backend, cpu
     backend.product(numpy.ones((200, 200)), numpy.ones((200, 200)))
-print(backend.THREADS, *[warning.message for warning in caught], sep="\\n")
+print(cpu.THREADS, *[warning.message for warning in caught], sep="\\n")
 """, OPENBLAS_NUM_THREADS="2")
     threads, warning = shown.splitlines()
     assert threads == "1"
@@ -276,10 +276,10 @@ print(backend.THREADS, *[warning.message for warning in caught], sep="\\n")
 def test_work_within_work_does_not_wait_for_ever():
     """In a process of its own, which can be ended when it does."""
     assert _prints("""
-from tinygan import backend
-backend.THREADS = 2
+from tinygan import backend, cpu
+cpu.THREADS = 2
 a = backend.xp.ones((200, 200))
-backend.in_pieces(8, backend.CACHE, lambda piece: backend.product(a, a))
+backend.in_pieces(8, cpu.CACHE, lambda piece: backend.product(a, a))
 print("done")
 """) == "done"
 
@@ -293,10 +293,10 @@ def test_to_numpy_takes_arrays():
 def test_a_forked_process_has_threads_of_its_own():
     assert _prints("""
 import os, sys
-from tinygan import backend
+from tinygan import backend, cpu
 if not hasattr(os, "fork"):
     sys.exit(print("done"))
-backend.THREADS = 2
+cpu.THREADS = 2
 a = backend.xp.ones((200, 200))
 backend.product(a, a)
 child = os.fork()
@@ -309,23 +309,23 @@ if child:
 
 def test_streams_of_keys_differ_and_can_be_had_again():
     def streams():
-        parent = backend.Random(5)
+        parent = Random(5)
         return [_numbers(r.normal((20,)))
-                for r in (backend.Random(parent.key()), backend.Random(parent.key()), parent)]
+                for r in (Random(parent.key()), Random(parent.key()), parent)]
     one, two, parent = streams()
     assert not set(one) & set(two) and not set(one) & set(parent) and not set(two) & set(parent)
     assert streams() == [one, two, parent]
 
 
 def test_the_stream_of_a_key_goes_its_own_way():
-    parent, same = backend.Random(5), backend.Random(5)
-    backend.Random(parent.key()).normal((20,))
+    parent, same = Random(5), Random(5)
+    Random(parent.key()).normal((20,))
     same.key()
     assert _numbers(parent.normal((20,))) == _numbers(same.normal((20,)))
 
 
 def test_shapes_and_dtypes_of_random_arrays():
-    r, shape = backend.rng, (4, 3)
+    r, shape = rng, (4, 3)
     for a, dtype in ((r.uniform(-1, math.pi, shape), "float32"), (r.normal(shape), "float32"),
                      (r.bernoulli(0.5, shape), "bool"), (r.integers(7, shape), "int64")):
         assert a.shape == shape and a.dtype == dtype
@@ -343,7 +343,7 @@ def within_4_standard_errors(values, mean, variance):
 
 def test_moments_of_uniform():
     low, high = -2, 5
-    x = backend.to_numpy(backend.rng.uniform(low, high, N)).astype(float)
+    x = backend.to_numpy(rng.uniform(low, high, N)).astype(float)
     middle, variance = (low + high) / 2, (high - low) ** 2 / 12
     assert low <= x.min() < low + 0.01 and high - 0.01 < x.max() <= high
     assert within_4_standard_errors(x, middle, variance)
@@ -352,19 +352,19 @@ def test_moments_of_uniform():
 
 
 def test_moments_of_normal():
-    x = backend.to_numpy(backend.rng.normal(N)).astype(float)
+    x = backend.to_numpy(rng.normal(N)).astype(float)
     for k, mean, variance in (1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96):
         assert within_4_standard_errors(x ** k, mean, variance)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 1.0])
 def test_mean_of_bernoulli(p):
-    x = backend.to_numpy(backend.rng.bernoulli(p, N))
+    x = backend.to_numpy(rng.bernoulli(p, N))
     assert abs(x.mean() - p) <= 4 * math.sqrt(p * (1 - p) / N)
 
 
 def test_integers_are_equally_likely():
-    x = backend.to_numpy(backend.rng.integers(7, N))
+    x = backend.to_numpy(rng.integers(7, N))
     assert x.min() == 0 and x.max() == 6
     for k in range(7):
         assert within_4_standard_errors(x == k, 1 / 7, 6 / 49)
@@ -372,7 +372,7 @@ def test_integers_are_equally_likely():
 
 def test_permutation_is_one():
     for n in 0, 1, 50:
-        assert sorted(_numbers(backend.rng.permutation(n))) == list(range(n))
+        assert sorted(_numbers(rng.permutation(n))) == list(range(n))
 
 
 # The stand-in. `host` is a numpy array, `x` a device array of the same numbers.
@@ -538,7 +538,7 @@ TO_DEVICE = {
     "array(list)": lambda x: standin.array([1.0, 2.0]),
     "asarray(number)": lambda x: standin.asarray(1.0),
     "set": lambda x: x.set(np.ones((2, 3), np.float32)),
-    "Random": lambda x: backend.rng.normal((3,)),
+    "Random": lambda x: rng.normal((3,)),
 }
 
 NO_TRANSFER = {
@@ -639,5 +639,5 @@ def test_the_standin_lacks_what_cupy_lacks(name):
 def test_what_the_standin_lacks_in_submodules_and_ufuncs():
     assert not hasattr(standin.linalg, "vector_norm") and hasattr(standin.linalg, "norm")
     assert not hasattr(standin.maximum, "reduce") and hasattr(standin.maximum, "at")
-    with pytest.raises(AttributeError, match="backend.Random"):
+    with pytest.raises(AttributeError, match="tinygan.random.Random"):
         standin.random

@@ -6,8 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tinygan import backend
-from tinygan import conv
+from tinygan import backend, conv, cpu
 from tinygan.conv import conv2d, conv_transpose2d, conv_weight, pair
 
 from helpers import error_of, normal, tensor
@@ -96,8 +95,8 @@ def test_pieces_and_threads_do_not_show(monkeypatch):
     x, w, y = normal(7, 3, 6, 6), normal(4, 3, 3, 3), normal(7, 4, 3, 3)
 
     def results(cache, threads):
-        monkeypatch.setattr(backend, "CACHE", cache)
-        monkeypatch.setattr(backend, "THREADS", threads)
+        monkeypatch.setattr(cpu, "CACHE", cache)
+        monkeypatch.setattr(cpu, "THREADS", threads)
         return [conv2d(tensor(x), tensor(w), None, 2, 1).numpy(),
                 conv_transpose2d(tensor(y), tensor(w), None, 2, 1).numpy(),
                 conv_weight(tensor(x), tensor(y), (3, 3), (2, 2), (1, 1)).numpy()]

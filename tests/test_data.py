@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 
 from tinygan import Tensor, backend
-from tinygan.backend import Random, UserError, to_numpy
+from tinygan.backend import UserError, to_numpy
 from tinygan.data import Minibatches, as_floats, mixtures, mnist
+from tinygan.random import Random, rng
 
 from helpers import peak_memory
 
@@ -571,7 +572,7 @@ class NoArray:
 
 @pytest.mark.parametrize("images, words", [
     ([[1.0, 2.0], [3.0]], "inhomogeneous"), (NoArray(), "not this one"),
-    (Tensor([[1.0, 2.0]]), "a Tensor"), ((numbered(10), np.arange(10)), "numpy makes no array"),
+    (Tensor([[1.0, 2.0]]), "a Tensor"), ((numbered(10), np.arange(9)), "Together"),
     (None, "object"), ({1.0}, "object"), (iter([1.0]), "object"), ("images.npz", "<U10"),
     (np.ma.masked_greater(to_float(numbered(9), np.float32), 0.01), "masked array of images")])
 def test_images_that_are_no_array(images, words):
@@ -624,12 +625,12 @@ def test_same_seed_same_order():
 
 def test_order_comes_from_the_one_stream_by_default():
     def order():
-        backend.rng.seed(3)
+        rng.seed(3)
         return numbers(next(Minibatches(numbered(50), 50)))
-    before = backend.rng.state
+    before = rng.state
     first = order()
     assert first == order()
-    backend.rng.state = before
+    rng.state = before
 
 
 @pytest.mark.parametrize("done", [0, 1, 3, 4, 6, 8])       # 4 make an epoch
@@ -704,6 +705,18 @@ def test_minibatches_of_a_mixture_are_fresh():
     batches = mixtures.grid().minibatches(5, Random(0))
     first, second = to_numpy(next(batches)), to_numpy(next(batches))
     assert first.shape == second.shape == (5, 2) and not np.array_equal(first, second)
+
+
+def test_minibatches_of_a_mixture_go_on_with_their_rng():
+    """Their own state, which a run asks for, is empty."""
+    rng = Random(0)
+    batches = mixtures.ring().minibatches(5, rng)
+    next(batches)
+    state, there = batches.state, rng.state
+    expected = to_numpy(next(batches))
+    rng.state, again = there, mixtures.ring().minibatches(5, rng)
+    again.state = state
+    assert state == () and again.m == 5 and np.array_equal(to_numpy(next(again)), expected)
 
 
 def test_sample_repeats_with_its_seed():

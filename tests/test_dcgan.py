@@ -5,7 +5,7 @@ import math
 import pytest
 
 from tinygan import Tensor, nn, rng
-from tinygan.games import dcgan
+from tinygan.networks import dcgan
 
 from helpers import error_of
 

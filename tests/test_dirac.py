@@ -98,7 +98,7 @@ def test_r1_converges_at_the_rate_of_the_steps_jacobian(name, order):
 @pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0, 1.5])
 def test_the_jacobian_is_that_of_the_step(order, gamma):
     """Against differences of the trajectory's first step around the equilibrium."""
-    make = lambda G, D: dirac.R1(G, D, g_loss="saturating", gamma=gamma)
+    make = lambda G, D: dirac.R1(G, D, loss=dirac.losses.Saturating(), gamma=gamma)
     h = 1e-3                # the steps' next terms are of third order: 1e-9 against 1e-3
     columns = [dirac.trajectory(make, order, 1, start=start)[1] / h
                for start in ((h, 0.0), (0.0, h))]

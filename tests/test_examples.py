@@ -8,23 +8,27 @@ import math
 import os
 import pathlib
 import re
+import shlex
+import signal
 import subprocess
 import sys
+import time
 import types
 
 import pytest
 
-from tinygan import Tensor, UserError, backend, checkpoint, nn, optim, record
-from tinygan.backend import Random
+from tinygan import Tensor, UserError, backend, load, nn, optim
 from tinygan.data import as_floats, mnist
 from tinygan.data.own import load_arrays
-from tinygan.games import Hinge
+from tinygan.games import GAN, Hinge, penalties
 from tinygan.metrics import parzen_log_likelihood
+from tinygan.random import Random
 
 import numpy as np
 
 from test_data import idx, write
 from test_image import read_png
+from test_run import LEFT, begin, contents, wait_for
 
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.append(str(ROOT / "examples"))
@@ -104,105 +108,161 @@ def test_dirac_prints_the_table_and_draws_it(tmp_path):
 
 
 def test_mixtures_plays_every_game_from_paired_seeds(tmp_path):
-    """A line for each run in the summary, a picture for each and a sheet; the same seed again gives
-    the same."""
+    """A line for each run in the summary, a folder for each and a sheet of pictures; the same seed
+    again gives the same."""
     flags = ["--game", "all", "--seeds", 0, 1, "--steps", 5, "--batch-size", 16, "--width", 16]
     first, again = (run("mixtures.py", *flags, "--out", out, cwd=tmp_path) for out in "ab")
     assert first.returncode == 0, first.stderr
     runs = re.findall(r"^(\w+) +seed (\d)  modes \d+  HQ \d.* %  reverse KL ", first.stdout, re.M)
     assert len(runs) == len(set(runs)) == 20
     names = {path.name for path in (tmp_path / "a").iterdir()}
-    assert names == {f"grid-{game}-{seed}.{kind}" for game, seed in runs
-                     for kind in ("png", "npz")} | {"grid.png"}
-    for name in names:
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    assert read_png(tmp_path / "a" / "grid-gan-0.png").shape == (240, 240, 3)
+    assert names == {f"grid-{game}-{seed}" for game, seed in runs} | {"grid.png"}
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert {path.name for path in (tmp_path / "a" / "grid-gan-0").iterdir()} == LEFT
+    assert read_png(tmp_path / "a" / "grid-gan-0" / "samples.png").shape == (480, 480, 3)
     assert read_png(tmp_path / "a" / "grid.png").shape == (2 * 242 - 2, 10 * 242 - 2, 3)
 
 
-def test_mixtures_go_on_where_they_were(tmp_path):
-    """Cut off after four tenths, a run ends as one that was not; others' settings are refused."""
-    flags = ["--game", "wgan_gp", "--width", 8, "--batch-size", 16, "--sigma", 0.1]
-    whole = run("mixtures.py", *flags, "--steps", 50, "--out", "whole", cwd=tmp_path)
-    assert whole.returncode == 0, whole.stderr
+def stop_mixtures(monkeypatch, tmp_path, folder, step, *flags):
+    """Run mixtures.py here, with a Ctrl-C in the run in `folder` in this step."""
     import mixtures
-    args = types.SimpleNamespace(width=8, steps=50, sigma=0.1, lr=1e-3, batch_size=16)
-    (tmp_path / "part").mkdir()
-    path = tmp_path / "part" / "grid-wgan_gp-0.npz"
 
-    def cut_off(*args, write=record.try_to_write):
-        write(*args)
-        raise KeyboardInterrupt
-    with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(record, "try_to_write", cut_off)
-        mixtures.trained("wgan_gp", mixtures.mixtures.grid(), 2.828, 0, args, path)
-    assert checkpoint.read(path).about["step"] == 1
-    rest = run("mixtures.py", *flags, "--steps", 50, "--resume", "--out", "part", cwd=tmp_path)
+    def measure(run, i, measure=mixtures.PlaneRun.measure):
+        if run.folder == folder and i == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        return measure(run, i)
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path)
+        patch.setattr(sys, "argv", [str(ROOT / "examples" / "mixtures.py"), *map(str, flags)])
+        patch.setattr(mixtures.PlaneRun, "measure", measure)
+        with pytest.raises(SystemExit) as stop:
+            mixtures.main()
+    assert stop.value.code == 128 + signal.SIGINT
+
+
+def test_mixtures_go_on_where_they_were(tmp_path, monkeypatch, capsys):
+    """Stopped in the second of three runs: the command that is printed restores the first, goes on
+    with the second and begins the third, and every file is as if nobody had stopped them."""
+    flags = ["--game", "gan", "wgan_gp", "r1", "--width", 8, "--batch-size", 16, "--sigma", 0.1,
+             "--steps", 50]
+    whole = run("mixtures.py", *flags, "--out", "whole", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    stop_mixtures(monkeypatch, tmp_path, "a part/grid-wgan_gp-0", 4, *flags, "--out", "a part")
+    told = r"stopped after step 4 of 10, and saved; go on with\n(.*)\n"
+    python, script, *words = shlex.split(re.search(told, capsys.readouterr().err)[1])
+    assert python == sys.executable and script == str(ROOT / "examples" / "mixtures.py")
+    assert not (tmp_path / "a part" / "grid-r1-0").exists()
+    rest = run("mixtures.py", *words, cwd=tmp_path)
     assert rest.returncode == 0, rest.stderr
-    for name in ("grid-wgan_gp-0.npz", "grid-wgan_gp-0.png"):
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "part" / name).read_bytes()
-    line = refusal("mixtures.py", *flags, "--steps", 60, "--resume", "--out", "part", cwd=tmp_path)
-    assert "other networks or settings" in line
-    for flags, words in [
-            (["--game", "gan", "wgan_gp"], "grid-wgan_gp-0.npz is of an earlier run: go on with"),
-            (["--game", "wgan_gp", "--batch-size", 8, "--resume"], "has another --batch-size")]:
-        line = refusal("mixtures.py", *flags, "--width", 8, "--steps", 50, "--sigma", 0.1, "--out",
-                       "part", cwd=tmp_path)
-        assert words in line
-    assert not (tmp_path / "part" / "grid-gan-0.npz").exists()      # nothing has been begun
-    assert path.read_bytes() == (tmp_path / "whole" / "grid-wgan_gp-0.npz").read_bytes()
-    again = run("mixtures.py", "--game", "wgan_gp", "--width", 8, "--steps", 20, "--overwrite",
-                "--out", "part", cwd=tmp_path)
-    assert again.returncode == 0 and checkpoint.read(path).about["step"] == 4   # 20 of the critic
+    assert re.findall(r"^resumed after step (\d+)", rest.stdout, re.M) == ["50", "4"]
+    assert rest.stdout.splitlines()[-4:-1] == whole.stdout.splitlines()[-4:-1]
+    assert contents(tmp_path / "a part") == contents(tmp_path / "whole")
+
+
+def test_mixtures_measure_ten_times_on_the_way(tmp_path):
+    """In the log and the curves; the last time is what is printed."""
+    process = run("mixtures.py", "--game", "gan", "--width", 8, "--batch-size", 16, "--steps", 50,
+                  "--out", "m", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    folder = tmp_path / "m" / "grid-gan-0"
+    head, *lines = ((folder / "log.csv").read_text()).splitlines()
+    rows = [dict(zip(head.split(","), line.split(","))) for line in lines]
+    assert [int(row["step"]) for row in rows if row["modes"]] == [*range(5, 51, 5)]
+    modes, quality = re.findall(r"^gan +seed 0  modes (\d+)  HQ (\S+) %", process.stdout, re.M)[0]
+    assert rows[-1]["modes"] == modes and f"{float(rows[-1]['HQ %']):.1f}" == quality
+    svg = (folder / "losses.svg").read_text()
+    assert svg.count("<clipPath") == 2 + 2 + ("reverse KL" in head)         # a panel for each
+
+
+def test_mixtures_refuse_another_run_and_lose_nothing(tmp_path):
+    flags = {"--game": "gan", "--width": 8, "--batch-size": 16, "--sigma": 0.1, "--steps": 3}
+
+    def words(**other):
+        new = flags | {f"--{name.replace('_', '-')}": value for name, value in other.items()}
+        return ["mixtures.py", *(word for flag in new.items() for word in flag), "--out", "m"]
+    process = run(*words(), cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    before = contents(tmp_path / "m")
+    for other, said in [(dict(batch_size=8), "has the batch size 16, not 8"),
+                        (dict(width=9), "other networks or settings"),
+                        (dict(sigma=0.2), "other networks or settings"),
+                        (dict(lr=0.1), "other networks or settings"),
+                        (dict(steps=4), "other networks or settings")]:
+        assert said in refusal(*words(**other), "--resume", cwd=tmp_path)
+    line = refusal("mixtures.py", "--game", "r1", "gan", "--steps", 3, "--out", "m", cwd=tmp_path)
+    assert "m/grid-gan-0 holds a run: go on with it by --resume" in line
+    assert contents(tmp_path / "m") == before           # nor has another game been begun
+
+
+def test_mixtures_that_replace_others_go_on_with_new_ones_alone(tmp_path, monkeypatch, capsys):
+    """Of the runs that --overwrite names none is left to be taken for one of the new ones."""
+    flags = ["--game", "gan", "r1", "--width", 8, "--batch-size", 16, "--out", "m"]
+    assert run("mixtures.py", *flags, "--steps", 3, cwd=tmp_path).returncode == 0
+    for name in ("notes.txt", "samples/best.png"):
+        (tmp_path / "m" / "grid-r1-0" / name).write_text("mine")
+    checkpoint_file = tmp_path / "m" / "grid-r1-0" / "checkpoint.npz"
+    good, before = checkpoint_file.read_bytes(), contents(tmp_path / "m")
+    checkpoint_file.write_bytes(b"mine")
+    assert "replaces runs alone" in refusal("mixtures.py", *flags, "--overwrite", cwd=tmp_path)
+    checkpoint_file.write_bytes(good)
+    assert contents(tmp_path / "m") == before
+    stop_mixtures(monkeypatch, tmp_path, "m/grid-gan-0", 2, *flags, "--steps", 3, "--overwrite")
+    assert contents(tmp_path / "m" / "grid-r1-0") == {"notes.txt": b"mine",
+                                                      "samples/best.png": b"mine"}
+    words = shlex.split(capsys.readouterr().err.splitlines()[-1])[2:]
+    assert "--resume" in words and "--overwrite" not in words
+    assert run("mixtures.py", *words, cwd=tmp_path).returncode == 0
+    assert contents(tmp_path / "m") == before
 
 
 def test_the_picture_of_the_plane_is_the_right_way_up():
     """x to the right, y upwards, D's ground and the points alike."""
     import mixtures
-    one = mixtures.mixtures.Mixture(np.array([[-0.5, 0.75]]), 0.01)
+    one = mixtures.mixtures.Mixture(np.array([[-0.4, 0.8]], np.float32), 0.01)   # 2 wide
     D = nn.Sequential(nn.Dense(2, 1))
     D.load_state_dict({"0.weight": [[1.0, 2.0]], "0.bias": [0.0]})
-    game = mixtures.GAN(mixtures.Scale(0.0), D, 2)      # all samples at 0
-    pixels = mixtures.picture(game, one, 1.0, 80).astype(int)
+    game = GAN(mixtures.Scale(0.0), D, 2)      # all samples at 0
+    pixels = mixtures.draw(game, one, game.latent(9, Random(0)), 80).astype(int)
     bright = pixels.sum(0)
     assert bright[0, -1] > bright[0, 0] > bright[-1, -1] > bright[-1, 0]    # 3, 1, -1, -3
     rows, columns = np.nonzero((pixels == 110).all(0))
-    assert abs(rows.mean() - 10) < 1 and abs(columns.mean() - 20) < 1       # (-.5, .75)
+    assert abs(rows.mean() - 8) < 1 and abs(columns.mean() - 24) < 1        # (-0.4, 0.8)
     rows, columns = np.nonzero((pixels.T == (0, 50, 220)).all(2).T)
     assert (rows, columns) == (40, 40)
 
 
-def test_mixtures_begin_from_the_same_weights():
+def plane_run(folder, name, **flags):
+    """A run of mixtures.py on the ring with these flags, and small in all else."""
+    import mixtures
+    small = dict(mixture="ring", width=5, steps=10, sigma=0.0, lr=0.1, batch_size=4,
+                 save_every=30.0, resume=False)
+    return mixtures.PlaneRun(folder, name, 3, types.SimpleNamespace(**{**small, **flags}))
+
+
+def test_mixtures_begin_from_the_same_weights(tmp_path):
     """Whatever the game, a seed gives G and D the same initial weights."""
     import mixtures
-    args = types.SimpleNamespace(width=5, steps=1, sigma=0.0, lr=1e-9, batch_size=4)
-    mixture, networks = mixtures.mixtures.ring(), []
-    for name in mixtures.GAMES:
-        game, _ = mixtures.trained(name, mixture, 1.0, 3, args)
+    networks = []
+    for name in mixtures.PLANE:
+        game = plane_run(tmp_path, name).game
         networks.append({name.removesuffix("_orig"): p.numpy() for name, p in
-                         game.named_arrays(Tensor).items() if not name.startswith("G_average")})
-    # steps of 1e-9; but the critic's weights are clipped to .1, after which G's are compared only
-    for name, arrays in zip(mixtures.GAMES, networks):
+                         game.named_arrays(Tensor).items()})
+    for name, arrays in zip(mixtures.PLANE, networks):
         assert arrays.keys() == networks[0].keys()
-        assert all(np.allclose(a, networks[0][key], atol=1e-6) for key, a in arrays.items()
-                   if name != "wgan" or key.startswith("G")), name
+        assert all((a == networks[0][key]).all() for key, a in arrays.items()), name
 
 
-@pytest.mark.parametrize("name", ["gan", "wgan", "wgan_gp"])
-def test_the_learning_rates_of_both_players_end_together(name, monkeypatch):
-    """At 0 with the last step, and not before, however many steps D takes for one of G."""
-    import mixtures
-    built = []
-    for kind in ("Adam", "RMSProp"):
-        def remembered(*args, make=getattr(optim, kind)):
-            built.append(make(*args))
-            return built[-1]
-        monkeypatch.setattr(optim, kind, remembered)
-    args = types.SimpleNamespace(width=5, steps=10, sigma=0.0, lr=0.1, batch_size=4)
-    mixtures.trained(name, mixtures.mixtures.ring(), 1.0, 0, args)
-    assert len(built) == 2
-    for opt in built:
+@pytest.mark.parametrize("name", ["gan", "wgan", "wgan_gp", "sngan"])
+def test_the_learning_rates_of_both_players_end_together(name, tmp_path):
+    """At 0 with the last step, and not before, however many steps D takes for one of G. Instance
+    noise has ended by then."""
+    run = plane_run(tmp_path, name, sigma=0.3)
+    (noise,) = run.game.views
+    assert noise.noise.sigma == pytest.approx(0.3)
+    run.play()
+    for opt in run.optimisers.values():
         assert opt.lr(opt.t) == pytest.approx(0.0, abs=1e-12) and opt.lr(opt.t - 1) > 1e-3
+    assert noise.noise.sigma == pytest.approx(0.0 if name == "gan" else 0.3 - 0.3 / 1.6)
 
 
 def test_every_flag_of_the_paper_examples_makes_a_difference(tmp_path):
@@ -235,7 +295,8 @@ def test_every_flag_of_the_paper_examples_makes_a_difference(tmp_path):
     ("sngan_mnist.py", ["--n-dis", 0], ["'0'", "at least 1"]),
     ("mixtures.py", ["--sigma", -1], ["'-1'", "at least 0"]),
     ("mixtures.py", ["--game", "gans"], ["'gans'", "ragan"]),
-    ("mixtures.py", ["--lr", 1e9, "--steps", 40, "--width", 8], ["no longer finite", "--lr"]),
+    ("mixtures.py", ["--lr", 1e9, "--steps", 40, "--width", 8],
+     ["has become inf by step 1", "smaller learning rate"]),
     ("dirac.py", ["--lr", 1e300], ["--lr up to 10"])])
 def test_bad_input_to_the_others_is_one_sentence(script, flags, words, tmp_path):
     line = refusal(script, *flags, cwd=tmp_path)
@@ -261,7 +322,7 @@ PAPERS = {
     "dcgan_mnist": (dict(ADAM, lr=2e-4, betas=(0.5, 0.999)), 128, 0.2, 0.02, dict(d_steps=1)),
     "wgan_mnist": (dict(kind=optim.RMSProp, lr=5e-5), 64, 0.2, 0.02, dict(d_steps=5, c=0.01)),
     "wgan_gp_mnist": (dict(ADAM, lr=1e-4, betas=(0.5, 0.9)), 50, 0.2, math.sqrt(2 / (128 + 4096)),
-                      dict(d_steps=5, lam=10.0, z_size=128)),
+                      dict(d_steps=5, z_size=128, penalties=[penalties.GradientPenalty(10.0)])),
     "sngan_mnist": (dict(ADAM, lr=2e-4, betas=(0.0, 0.9)), 64, 0.1, 0.1,
                     dict(d_steps=5, z_size=128)),
 }
@@ -272,9 +333,9 @@ def test_without_flags_the_settings_are_the_papers(script, monkeypatch):
     """What each script would play, with its 64 channels, where nothing else is asked for."""
     module, seen = importlib.import_module(script), []
     monkeypatch.setattr(sys, "argv", [f"{script}.py"])
-    monkeypatch.setattr(module.run, "started", lambda args: contextlib.nullcontext(
+    monkeypatch.setattr(module.command, "started", lambda args: contextlib.nullcontext(
         mnist.load_sample()))
-    monkeypatch.setattr(module.run, "train", lambda *args: seen.append(args))
+    monkeypatch.setattr(module.command, "train", lambda *args: seen.append(args))
     module.main()
     ((args, game, batches, d_opt, g_opt),) = seen
     settings, batch_size, slope, std, own = PAPERS[script]
@@ -456,9 +517,9 @@ def test_samples_depend_on_the_seed_and_on_no_neighbour(finished_run, tmp_path):
 def test_truncated_noise_is_within_the_limit_and_else_as_it_was():
     import sample
     game = Hinge(nn.Dense(50, 1), nn.Dense(1, 1), 50)
-    free, limited = (sample.noise(game, 200, limit, Random(0)) for limit in (None, 0.7))
+    free, limited = (sample.inputs(game, None, 200, limit, Random(0)) for limit in (None, 0.7))
     assert abs(limited).max() <= 0.7 and abs(free).max() > 2
-    assert (sample.noise(game, 3, 0.7, Random(0)) == limited[:3]).all()
+    assert (sample.inputs(game, None, 3, 0.7, Random(0)) == limited[:3]).all()
     inside = abs(free) <= 0.7
     assert (limited[inside] == free[inside]).all()
     # of a normal within +-.7 the variance is 1 - 2 a phi(a) / (2 Phi(a) - 1) = .153, to a tenth: 5
@@ -521,7 +582,7 @@ def test_evaluate_prints_a_table_and_keeps_it(digits_run):
     assert real["precision"] >= noise["precision"] and real["nearest"] > 0
     # the protocol: the widths fitted to the validation images, the likelihood of the test images
     data = load_arrays(str(digits_run / "images.npz"))
-    chosen = backend.Random(0).permutation(len(data.train.images))[:40]
+    chosen = Random(0).permutation(len(data.train.images))[:40]
     mean, error, _ = parzen_log_likelihood(*(as_floats(images) for images in (
         data.train.images[backend.to_numpy(chosen)], data.valid.images, data.test.images)))
     assert real["Parzen"] == pytest.approx(mean) and real["Parzen error"] == pytest.approx(error)
@@ -766,7 +827,8 @@ def test_classifier_dry_run(tmp_path):
 
 
 @pytest.mark.parametrize("flags, words", [
-    (["--lr", 1e30, "--dry-run"], ["loss has become nan", "smaller --lr"]),
+    (["--lr", 1e30, "--dry-run"], ["loss has become nan", "smaller learning rate"]),
+    (["--weights", "nowhere/weights.npz"], ["nowhere/weights.npz", "--weights"]),
     (["--data", "sample", "--out", "images.npz"], ["images.npz", "another folder"]),
     (["--data", "images.npz"], ["labels from 0 to 9", "images.npz", "--data"]),
     (["--data", "letters.npz"], ["labels from 0 to 9", "letters.npz", "--data"])])
@@ -777,6 +839,36 @@ def test_classifier_refuses_in_a_sentence(flags, words, tmp_path):
     np.savez(tmp_path / "letters.npz", images=images, labels=np.arange(60) % 26)
     line = refusal("classifier_mnist.py", *flags, cwd=tmp_path)
     assert all(word in line for word in words), line
+
+
+def test_a_classifier_that_was_killed_is_the_same(tmp_path):
+    """Every file of its run, and so the weights; which go elsewhere where --weights says so."""
+    images = np.random.default_rng(0).integers(256, size=(100, 28, 28), dtype=np.uint8)
+    np.savez(tmp_path / "digits.npz", images=images, labels=np.arange(100) % 10)
+    flags = ["--data", "digits.npz", "--batch-size", 8, "--epochs", 4, "--save-every", 0]
+    whole = run("classifier_mnist.py", *flags, "--out", "whole", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    assert {path.name for path in (tmp_path / "whole").iterdir()} == {
+        "settings.json", "log.csv", "losses.svg", "checkpoint.npz", "mnist_classifier.npz"}
+    assert (tmp_path / "whole" / "log.csv").read_text().startswith("step,loss\n1,")
+    process = begin(tmp_path, ROOT / "examples" / "classifier_mnist.py", *flags, "--out", "killed")
+    wait_for(tmp_path / "killed" / "checkpoint.npz")
+    time.sleep(0.2)
+    process.kill()
+    process.communicate()
+    rest = run("classifier_mnist.py", "--resume", "--out", "killed", cwd=tmp_path)
+    assert rest.returncode == 0, rest.stderr
+    assert 0 < int(re.search(r"resumed after step (\d+)", rest.stdout)[1]) < 40
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    again = run("classifier_mnist.py", "--resume", "--out", "killed", "--weights", "mine.npz",
+                cwd=tmp_path)
+    assert again.returncode == 0 and again.stdout.endswith("weights: mine.npz\n"), again.stderr
+    weights = (tmp_path / "whole" / "mnist_classifier.npz").read_bytes()
+    assert (tmp_path / "mine.npz").read_bytes() == weights
+    line = refusal("classifier_mnist.py", "--resume", "--out", "killed", "--lr", 0.1, cwd=tmp_path)
+    assert "has --lr 0.0015" in line
+    with pytest.raises(UserError, match="a Sequential, which is no game"):
+        load(tmp_path / "whole")
 
 
 def test_bad_input_is_one_sentence(tmp_path):

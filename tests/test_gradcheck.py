@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tinygan import Tensor, backend, check_grads, nn, op, ops, to_numpy
-from tinygan.backend import Random
+from tinygan.random import Random, rng
 
 from helpers import error_of, normal, positive, tensor
 
@@ -67,7 +67,7 @@ def test_kinks_nearby_are_stepped_around(seed):
     """A ReLU network at random inputs: among 8 x (16 + 16) units one is often within 1e-4 of its
     kink, where the widest measurement sees both sides."""
     net = nn.Sequential(nn.Dense(4, 16), nn.ReLU(), nn.Dense(16, 16), nn.ReLU(), nn.Dense(16, 1))
-    backend.rng.seed(seed)
+    rng.seed(seed)
     check_grads(net, normal(8, 4, seed=seed), seed=seed)
 
 
@@ -244,14 +244,14 @@ def test_the_checked_module_is_left_as_it_was():
     net(tensor(normal(8, 4), "float32"))
     net.layers[2].eval()
     attributes = [(part, dict(vars(part))) for _, part in net.modules()]
-    state, random = net.state_dict(), backend.rng.state
+    state, random = net.state_dict(), rng.state
     check_grads(net, normal(8, 4))
     for part, before in attributes:
         assert vars(part).keys() == before.keys()
         assert all(vars(part)[name] is value for name, value in before.items())
     assert all((value == state[name]).all() and value.dtype == np.float32
                for name, value in net.state_dict().items())
-    assert backend.rng.state == random
+    assert rng.state == random
 
 
 def test_the_arrays_that_are_checked_are_left_as_they_were():

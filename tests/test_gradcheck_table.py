@@ -11,6 +11,7 @@ import pytest
 
 from tinygan import Tensor, backend, check_grads, grad, nn, op, ops
 from tinygan.conv import conv2d, conv_weight
+from tinygan.random import rng
 from tinygan.tensor import broadcast_to, restore_axes
 
 pytestmark = pytest.mark.numpy_only("what is found is a matter of arithmetic, alike on all arrays")
@@ -812,7 +813,7 @@ def same(f):
 
 
 def check(make, inputs, order, seed):
-    backend.rng.seed(seed)          # a Module's weights
+    rng.seed(seed)          # a Module's weights
     check_grads(make(), *drawn(inputs, seed), order=order, seed=seed)
 
 

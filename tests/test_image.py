@@ -9,7 +9,7 @@ import pytest
 
 from tinygan import backend
 from tinygan.backend import UserError
-from tinygan.image import grid, save_animation, save_grid, save_png
+from tinygan.runs.image import grid, save_animation, save_grid, save_png
 
 rng = np.random.default_rng(0)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tinygan import backend
-from tinygan.backend import Random, UserError
+from tinygan.backend import UserError
 from tinygan.data import mixtures
 from tinygan.metrics import (class_shares, classifier, classifier_score, compute_precision_recall,
                              coverage, find_nearest, frechet_distance, kid, parzen_log_likelihood,
@@ -19,6 +19,7 @@ from tinygan.metrics import (class_shares, classifier, classifier_score, compute
 from tinygan.metrics.frechet import frechet_gaussians
 from tinygan.metrics.mmd import cubic, mmd2
 from tinygan.metrics.parzen import SIGMAS, centroids, log_likelihood
+from tinygan.random import Random, rng
 
 from helpers import error_of, normal
 
@@ -44,7 +45,7 @@ def slowly(points, mixture):
 @pytest.mark.parametrize("mixture", [mixtures.ring(), mixtures.grid(), mixtures.ring(3, 1.0, 0.5)])
 def test_coverage_point_by_point(mixture):
     """Of samples that are good, bad and between the modes; the modes of the last overlap."""
-    x = mixture.sample(300) * backend.rng.uniform(0.9, 1.1, (300, 1))
+    x = mixture.sample(300) * rng.uniform(0.9, 1.1, (300, 1))
     found = coverage(x, mixture)
     modes, quality, kl = slowly(backend.to_numpy(x), mixture)
     assert (found.modes, found.quality) == (modes, quality)

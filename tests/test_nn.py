@@ -4,15 +4,18 @@ Their gradients are in test_gradients.py, their agreement with PyTorch in test_a
 import collections
 import contextlib
 import copy
+import functools
 import itertools
 import math
 import threading
+import types
 
 import numpy as np
 import pytest
 
 from tinygan import Tensor, backend, check_grads, grad, nn, no_grad, ops, to_numpy
-from tinygan.backend import Random, UserError
+from tinygan.backend import UserError
+from tinygan.random import Random, rng
 
 from helpers import error_of, normal, tensor
 
@@ -70,37 +73,129 @@ def test_attributes_and_lists_are_parts():
         "count", "heads.1.1.running_mean", "heads.1.1.running_var"}
 
 
-@pytest.mark.parametrize("hidden, place", [
-    (lambda: [Tensor(1.0)], "ReLU.things[0] is a Tensor"),
-    (lambda: (backend.xp.zeros(2),), "ReLU.things[0] is a ndarray"),
-    (lambda: [[Tensor(1.0)]], "ReLU.things[0][0] is a Tensor"),
-    (lambda: {"a": Tensor(1.0)}, "ReLU.things['a'] is a Tensor"),
-    (lambda: {"a": {"b": backend.xp.zeros(2)}}, "ReLU.things['a']['b'] is a ndarray"),
-    (lambda: {nn.Dense(2, 1)}, "an entry of the set ReLU.things is a Dense"),
-    (lambda: frozenset([Tensor(1.0)]), "an entry of the frozenset ReLU.things is a Tensor"),
-    (lambda: collections.deque([nn.Dense(2, 1)]), "an entry of the deque ReLU.things is a Dense"),
-    (lambda: around(nn.Dense(2, 2)), "a variable of the function ReLU.things is a Dense"),
-    (lambda: around(Tensor(1.0)), "a variable of the function ReLU.things is a Tensor")])
-def test_what_nothing_would_find_is_refused(hidden, place):
-    """It would be neither trained nor saved; collections of numbers and texts are settings."""
-    module = nn.Sequential(nn.Dense(2, 2), nn.ReLU())
-    layer = module.layers[1]
-    layer.sizes, layer.pairs, layer.names = [1, 2], [(1, 2), [3, 4]], {"a": {1, 2}, "b": "text"}
-    assert len(module.parameters()) == 2
-    layer.things = hidden()
-    for use in (module.parameters, module.state_dict, module.eval):
-        assert place in error_of(use)
-
-
 def around(thing):
     return lambda x: thing(x)
 
 
-@pytest.mark.parametrize("thing", [lambda: nn.Dense(2, 1), lambda: Tensor(1.0),
-                                   lambda: backend.xp.zeros(2)])
-def test_a_class_attribute_is_refused(thing):
-    message = error_of(lambda: type("Net", (nn.Module,), {"layer": thing()}))
-    assert "Net.layer is a" in message and "__init__" in message
+def with_default(thing):
+    def function(x, by_default=thing):
+        return by_default(x)
+    return function
+
+
+def with_keyword(thing):
+    def function(x, *, by_default=thing):
+        return by_default(x)
+    return function
+
+
+# Places in which nothing finds a Module, nor a Tensor; and those in which nothing finds a Tensor
+HIDING = {
+    "set": lambda thing: {thing}, "frozenset": lambda thing: frozenset([thing]),
+    "deque": lambda thing: collections.deque([thing]),
+    "key": lambda thing: {thing: "a"}, "keys": lambda thing: {thing: "a"}.keys(),
+    "mapping": lambda thing: types.MappingProxyType({"a": thing}),
+    "variable": around, "default": with_default, "keyword": with_keyword,
+    "partial": lambda thing: functools.partial(max, thing),
+    "keyword of a partial": lambda thing: functools.partial(max, key=thing),
+    "function of a partial": lambda thing: functools.partial(around(thing)),
+    "function in a variable": lambda thing: around(around(thing)),
+    "set in a list": lambda thing: [[1, {thing}]],
+    "set in a variable": lambda thing: around({thing}),
+    "function in a dictionary": lambda thing: {"a": [around(thing)]},
+}
+LISTING = {
+    "list": lambda thing: [thing], "tuple": lambda thing: (1, thing),
+    "list in a list": lambda thing: [[thing]], "dictionary": lambda thing: {"a": thing},
+    "dictionary in a dictionary": lambda thing: {"a": {"b": thing}},
+}
+
+
+def with_settings():
+    """A network with collections and functions of numbers and texts, which are settings."""
+    module = nn.Sequential(nn.Dense(2, 2), nn.ReLU())
+    layer = module.layers[1]
+    layer.sizes, layer.pairs, layer.names = [1, 2], [(1, 2), [3, 4]], {"a": {1, 2}, "b": "text"}
+    layer.functions = [ops.relu, around(3), functools.partial(max, 1), "text".count, len]
+    assert len(module.parameters()) == 2
+    return module
+
+
+@pytest.mark.parametrize("place", HIDING)
+def test_a_module_that_nothing_would_find_is_refused(place):
+    """It would be neither trained nor saved."""
+    module = with_settings()
+    module.layers[1].things = HIDING[place](nn.Dense(2, 1))
+    for use in (module.parameters, module.state_dict, module.touch,
+                lambda: module.load_state_dict({})):
+        assert "ReLU.things holds a Dense that nothing finds" in error_of(use)
+
+
+def test_a_method_of_a_module_that_nothing_would_find_is_refused():
+    module = with_settings()
+    module.layers[1].things = nn.Dense(2, 1).forward
+    assert "ReLU.things holds a Dense" in error_of(module.parameters)
+
+
+@pytest.mark.parametrize("place", {**HIDING, **LISTING})
+def test_a_tensor_that_nothing_would_find_is_refused(place):
+    module = with_settings()
+    module.layers[1].things = {**HIDING, **LISTING}[place](Tensor(1.0))
+    for use in (module.parameters, module.state_dict):
+        assert "ReLU.things holds a Tensor that nothing finds" in error_of(use)
+
+
+@pytest.mark.parametrize("place", ["variable", "default", "partial", *LISTING])
+def test_an_array_that_nothing_would_find_is_refused_but_what_a_function_holds_is_a_constant(place):
+    module = with_settings()
+    module.layers[1].things = {**HIDING, **LISTING}[place](backend.xp.zeros(2))
+    if place in LISTING:
+        assert "ReLU.things holds a ndarray that nothing finds" in error_of(module.parameters)
+    else:
+        assert len(module.parameters()) == 2
+
+
+@pytest.mark.parametrize("place", {**HIDING, **LISTING, "method": lambda thing: thing.forward})
+def test_what_is_found_elsewhere_may_be_anywhere(place):
+    """And so may be what is computed, where Tensors are collected, and all that a class's notes
+    name."""
+    put = {**HIDING, **LISTING}.get(place, lambda thing: thing.forward)
+    module = with_settings()
+    dense, layer = module.layers
+    before = [id(p) for p in module.parameters()]
+    layer.things = put(dense)
+    assert [id(p) for p in module.parameters()] == before
+    if place == "method":
+        return
+    layer.things, layer.more = put(dense.weight), put(dense.weight * 2)
+    with no_grad():
+        layer.others = put(dense.weight * 2)
+    assert [id(p) for p in module.parameters()] == before
+    layer.things = put(Tensor(1.0))
+    layer.notes = ("things",)
+    assert [id(p) for p in module.parameters()] == before
+
+
+@pytest.mark.parametrize("thing", [
+    lambda: nn.Dense(2, 1), lambda: Tensor(1.0), lambda: backend.xp.zeros(2),
+    lambda: [1, nn.Dense(2, 1)], lambda: {"a": (Tensor(1.0),)}, lambda: {nn.Dense(2, 1)},
+    lambda: functools.partial(max, nn.Dense(2, 1))])
+@pytest.mark.parametrize("of_a_mixin", [False, True])
+def test_a_class_attribute_is_refused(thing, of_a_mixin):
+    """Of a class that is a Module, or of one beside it that is none."""
+    def define():
+        if of_a_mixin:
+            return type("Net", (type("Mixin", (), {"layer": thing()}), nn.Module), {})
+        return type("Net", (nn.Module,), {"layer": thing()})
+    message = error_of(define)
+    assert "the class attribute Net.layer holds a" in message and "__init__" in message
+
+
+def test_settings_may_be_class_attributes():
+    class Net(nn.Module):
+        sizes, slope, names = [1, 2], 0.2, {"a": (1, "b")}
+        activation = staticmethod(ops.relu)
+    assert Net().parameters() == []
 
 
 def test_a_dictionary_of_modules_is_found():
@@ -119,6 +214,45 @@ def test_a_dictionary_of_modules_is_found():
     net.eval()
     assert not net.blocks["8x8"][1].training
     check_grads(net, normal(3, 2))
+
+
+@pytest.mark.parametrize("parts", [
+    lambda: {1: nn.Dense(2, 1), "1": nn.Dense(2, 1)},
+    lambda: {"a.b": nn.ReLU(), "a": {"b": nn.ReLU()}},
+    lambda: {"a.0": nn.Dense(2, 1), "a": [nn.Dense(2, 1)]},
+    lambda: {"a.0": nn.Dense(2, 1), "a": nn.Sequential(nn.Dense(2, 1))},
+    lambda: [{"a.body": nn.Dense(4, 3), "a": TwoHeaded()}]])
+def test_two_parts_of_one_name_are_refused(parts):
+    """The weights of one would take the other's place in what is saved."""
+    module = nn.Sequential(nn.ReLU())
+    module.layers[0].things = parts()
+    for use in (module.parameters, module.state_dict):
+        assert "have one name" in error_of(use)
+    if not isinstance(parts(), list) and "a.0" not in parts():      # within one Module
+        assert "two parts of ReLU have one name" in error_of(module.eval)
+    del module.layers[0].things
+    assert module.parameters() == []
+
+
+def test_a_part_that_refers_to_what_it_is_a_part_of_does_no_harm():
+    """Nor do two parts that refer to each other: nothing is found more often than without, but
+    under the names of the one also what is in the other."""
+    net, x = network(), images(2, 1, 4, 4)
+    names, parameters = list(net.state_dict()), [id(p) for p in net.parameters()]
+    y = net.eval()(x).numpy()
+    for _, part in list(net.modules()):
+        part.above = net
+    net.layers[5].layers[0].around = [net.layers[5]]
+    assert list(net.state_dict()) == names and [id(p) for p in net.parameters()] == parameters
+    assert not any(part.training for _, part in net.eval().modules())
+    assert (copy.deepcopy(net)(x).numpy() == y).all()
+    assert net.summary(1, 4, 4).split()[-1] == str(sum(p.size for p in net.parameters()))
+    net.layers[0].other, net.layers[1].other = net.layers[1], net.layers[0]
+    assert {id(p) for p in net.parameters()} == set(parameters)
+    assert len(net.parameters()) == len(parameters)
+    assert set(net.state_dict()) - set(names) == {
+        *(f"0.other.{name}" for name in ("weight", "bias", "running_mean", "running_var")),
+        "1.other.weight", "1.other.bias"}
 
 
 class Keeping(nn.Module):
@@ -145,6 +279,113 @@ def test_an_output_that_a_layer_keeps_is_no_parameter(context):
     assert list(net.arrays()) == before == ["dense.weight", "dense.bias"]
     kept = copy.deepcopy(net)
     assert list(kept.arrays()) == before and kept.last.parents is None
+
+
+class Remembering(nn.Module):
+    """Keeps what it is given and what it makes of it."""
+
+    def __init__(self):
+        self.dense = nn.Dense(2, 2)
+
+    def forward(self, x):
+        self.input, self.middle = x, x * 2
+        self.output = self.dense(self.middle)
+        return self.output
+
+
+class Noisy(nn.Module):
+    """Gives a part of it a leaf that its own forward has made."""
+
+    def __init__(self):
+        self.inner = Remembering()
+
+    def forward(self, x):
+        return self.inner(Tensor(backend.xp.ones((4, 2), "float32"))) + x
+
+
+@pytest.mark.parametrize("context", [contextlib.nullcontext, no_grad])
+@pytest.mark.parametrize("make", [
+    Remembering, lambda: nn.Sequential(Remembering(), nn.Sequential(Remembering())), Noisy])
+def test_an_input_that_a_layer_keeps_is_no_parameter(make, context):
+    """The input is a leaf, as a parameter is. The layer stays trainable, and can be saved."""
+    net, x = make(), images(4, 2)
+    before, parameters = list(net.arrays()), [id(p) for p in net.parameters()]
+    for _ in range(2):
+        with context():
+            y = net(x)
+        assert list(net.arrays()) == before and [id(p) for p in net.parameters()] == parameters
+    for part in [part for _, part in net.modules() if type(part) is Remembering]:
+        assert part.input.shape == part.middle.shape == part.output.shape == (4, 2)
+    if context is not no_grad:
+        grad(y.sum(), net.parameters())
+    net.load_state_dict(net.state_dict())
+    assert list(copy.deepcopy(net).arrays()) == before
+
+
+def test_layers_that_keep_tensors_are_checked_like_others():
+    check_grads(Remembering(), normal(4, 2))
+
+
+def test_what_was_kept_may_become_a_parameter():
+    net, x = Remembering(), images(4, 2)
+    net(x)
+    net.output = Tensor(x.data[:1])
+    assert set(net.named_arrays(Tensor)) == {"dense.weight", "dense.bias", "output"}
+    net(x)
+    assert set(net.named_arrays(Tensor)) == {"dense.weight", "dense.bias"}
+
+
+@pytest.mark.parametrize("context", [contextlib.nullcontext, no_grad])
+def test_a_computed_tensor_is_refused_outside_of_forward(context):
+    """It would look like a parameter, and no step would move it."""
+    class Net(nn.Module):
+        notes = ("noted",)
+
+        def __init__(self, name):
+            setattr(self, name, Tensor([1.0]) * 2)
+    with context():
+        assert "Net.weight is set to a computed Tensor" in error_of(Net, "weight")
+        assert "'weight' in the class's notes" in error_of(Net, "weight")
+        net = Net("noted")
+        assert "Net.other" in error_of(setattr, net, "other", net.noted)
+    assert net.parameters() == [] and not hasattr(net, "other")
+    net.other = Tensor(net.noted.data.copy())
+    assert len(net.parameters()) == 1
+
+
+class Lazy(nn.Module):
+    """A dense layer without bias that learns from its first input how many numbers it takes."""
+
+    def __init__(self, n_out):
+        self.n_out = n_out
+
+    def forward(self, x):
+        if not hasattr(self, "weight"):
+            self.weight = Tensor(rng.normal((self.n_out, x.shape[1])))
+            self.calls = backend.xp.zeros((), "float32")
+            self.inner = nn.Dense(self.n_out, self.n_out)
+        self.calls += 1
+        return self.inner(ops.linear(x, self.weight))
+
+
+@pytest.mark.parametrize("make, names", [
+    (lambda: Lazy(3), ["weight", "inner.weight", "inner.bias", "calls"]),
+    (lambda: nn.Sequential(nn.Dense(2, 5), nn.Sequential(Lazy(3))),
+     ["0.weight", "0.bias", "1.0.weight", "1.0.inner.weight", "1.0.inner.bias", "1.0.calls"])])
+def test_a_weight_that_forward_makes_is_a_parameter(make, names):
+    """From the first call on, and so are buffers and parts."""
+    net, x = make(), images(4, 2)
+    with no_grad():
+        net(x)
+    assert list(net.state_dict()) == names
+    parameters = net.parameters()
+    y = net(x)
+    assert [id(p) for p in net.parameters()] == [id(p) for p in parameters]
+    grad(y.sum(), parameters)
+    other = make()
+    other(x)
+    other.load_state_dict(net.state_dict())
+    np.testing.assert_array_equal(other(x).numpy(), net(x).numpy())
 
 
 def test_a_shared_parameter_comes_once():
@@ -281,11 +522,11 @@ def test_summary_leaves_modes_and_buffers_alone():
     module = network()
     module.layers[3].eval()
     modes, state = [part.training for _, part in module.modules()], module.state_dict()
-    random = backend.rng.state
+    random = rng.state
     module.summary(1, 4, 4)
     assert [part.training for _, part in module.modules()] == modes
     assert all((value == state[name]).all() for name, value in module.state_dict().items())
-    assert backend.rng.state == random
+    assert rng.state == random
 
 
 # Initial weights
@@ -326,13 +567,49 @@ def test_layers_tell_the_initialiser_their_fans(make, fan_in, fan_out):
 
 
 def test_the_same_seed_gives_the_same_weights():
-    backend.rng.seed(5)
+    rng.seed(5)
     first = network().state_dict()
     other = network().state_dict()
-    backend.rng.seed(5)
+    rng.seed(5)
     again = network().state_dict()
     assert all((first[name] == again[name]).all() for name in first)
     assert (first["0.weight"] != other["0.weight"]).any()
+
+
+def layers_with_weights():
+    return [nn.Dense(4, 3), nn.Maxout(4, 3, 2), nn.Conv2d(1, 2, 3), nn.ConvTranspose2d(1, 2, 3),
+            nn.BatchNorm(3), nn.LayerNorm((2, 3)), nn.Dense(4, 3, bias=False),
+            nn.Conv2d(1, 2, 3, init=nn.normal(0.02))]
+
+
+def test_blank_layers_begin_with_zeros_and_draw_nothing():
+    """Their weights are counted, by each context for itself."""
+    layers = layers_with_weights()
+    numbers = sum(array.size for layer in layers for array in layer.arrays().values())
+    state = rng.state
+    with nn.init.blank(numbers):
+        with nn.init.blank(15), pytest.raises(ValueError, match="more weights"):
+            nn.Dense(3, 4)
+        blank = layers_with_weights()
+        with pytest.raises(ValueError, match="more weights than there are in the file"):
+            nn.Dense(1, 1, bias=False)
+    assert rng.state == state
+    for mine, its in zip(blank, layers):
+        assert {name: (a.shape, a.strides) for name, a in mine.arrays().items()} == {
+            name: (a.shape, a.strides) for name, a in its.arrays().items()}
+        assert not any(to_numpy(a).any() for name, a in mine.arrays().items()
+                       if type(mine) not in (nn.BatchNorm, nn.LayerNorm))
+    assert to_numpy(nn.Dense(4, 3).weight.data).any()       # outside it is as ever
+
+
+@pytest.mark.host
+def test_another_threads_layers_are_not_blank():
+    made = []
+    with nn.init.blank(0):
+        thread = threading.Thread(target=lambda: made.append(nn.Dense(4, 3)))
+        thread.start()
+        thread.join()
+    assert made[0].weight.numpy().any()
 
 
 # Batch normalisation
@@ -443,9 +720,9 @@ def test_dropout_drops_the_stated_fraction_and_keeps_the_expectation():
 
 def test_dropout_does_nothing_in_evaluation_or_at_p_0():
     x = images(5, 4)
-    state = backend.rng.state
+    state = rng.state
     assert nn.Dropout(0.9).eval()(x) is x and nn.Dropout(0)(x) is x
-    assert backend.rng.state == state
+    assert rng.state == state
     assert "1.0" in error_of(nn.Dropout, 1.0) and "-0.1" in error_of(nn.Dropout, -0.1)
 
 
@@ -504,7 +781,7 @@ def test_threads_draw_from_their_own_source():
 def test_drawing_from_hands_back_the_stream_also_after_an_exception():
     x = images(5, 4)
     expected = nn.Dropout()(x).numpy()
-    backend.rng.seed(0)
+    rng.seed(0)
     with pytest.raises(KeyError), nn.drawing_from(Random(1)):
         raise KeyError
     assert (nn.Dropout()(x).numpy() == expected).all()
@@ -525,9 +802,9 @@ def test_gaussian_noise_has_mean_0_and_variance_sigma_squared():
 
 def test_gaussian_noise_does_nothing_in_evaluation_or_at_sigma_0():
     x = images(5, 4)
-    state = backend.rng.state
+    state = rng.state
     assert nn.GaussianNoise(0.9).eval()(x) is x
-    assert backend.rng.state == state
+    assert rng.state == state
     assert (nn.GaussianNoise(0)(x).numpy() == x.numpy()).all()
     assert "-0.1" in error_of(nn.GaussianNoise, -0.1)
 
@@ -747,7 +1024,7 @@ def test_how_far_a_normalised_convolution_may_stretch(kernel, stride, padding):
             layer(images(1, layer.c_in, 5, 6))
         return layer
     for seed in range(3):
-        backend.rng.seed(seed)
+        rng.seed(seed)
         layer = normalised(nn.Conv2d(2, 3, kernel, stride, padding, bias=False))
         assert operator_norm(layer, 2, 5, 6) <= 1.01 * overlap
         layer = normalised(nn.ConvTranspose2d(2, 3, kernel, stride, padding, bias=False))

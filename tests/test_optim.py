@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from tinygan import backend, grad, nn, optim, to_numpy
+from tinygan import backend, grad, nn, optim, schedules, to_numpy
 
 from helpers import error_of, normal, tensor
 
@@ -145,10 +145,10 @@ def test_t_and_state_are_all_there_is_to_remember(name):
 
 
 @pytest.mark.parametrize("make", [
-    lambda p: optim.SGD(p, optim.linear(0.1, 0.0, 300)),
-    lambda p: optim.SGD(p, optim.linear(0.1, 0.0, 300), momentum=0.8),
-    lambda p: optim.RMSProp(p, optim.linear(0.1, 0.0, 300), rho=0.9),
-    lambda p: optim.Adam(p, optim.cosine(0.1, 300)),
+    lambda p: optim.SGD(p, schedules.linear(0.1, 0.0, 300)),
+    lambda p: optim.SGD(p, schedules.linear(0.1, 0.0, 300), momentum=0.8),
+    lambda p: optim.RMSProp(p, schedules.linear(0.1, 0.0, 300), rho=0.9),
+    lambda p: optim.Adam(p, schedules.cosine(0.1, 300)),
 ], ids=["SGD", "momentum", "RMSProp", "Adam"])
 def test_each_minimises_a_quadratic(make):
     """1/2 sum a (x - b)^2 with curvatures a from 1/2 to 5, in float32. The learning rate falls to 0
@@ -165,34 +165,34 @@ def test_each_minimises_a_quadratic(make):
 
 @pytest.mark.host
 def test_linear_schedule():
-    lr = optim.linear(0.1, 0.02, 8)
+    lr = schedules.linear(0.1, 0.02, 8)
     assert [lr(0), lr(8), lr(9), lr(1000)] == pytest.approx([0.1, 0.02, 0.02, 0.02], rel=1e-14)
     assert np.diff([lr(t) for t in range(9)]) == pytest.approx([-0.01] * 8, rel=1e-12)
-    momentum = optim.linear(0.5, 0.7, 4)                            # upwards as well
+    momentum = schedules.linear(0.5, 0.7, 4)                            # upwards as well
     assert [momentum(t) for t in (0, 2, 4, 5)] == pytest.approx([0.5, 0.6, 0.7, 0.7], rel=1e-14)
 
 
 @pytest.mark.host
 def test_exponential_schedule():
-    lr = optim.exponential(0.1, 0.9, floor=0.01)
+    lr = schedules.exponential(0.1, 0.9, floor=0.01)
     assert lr(0) == 0.1 and lr(10_000) == 0.01
     values = [lr(t) for t in range(40)]
     above = [v for v in values if v > 0.01]
     assert np.divide(above[1:], above[:-1]) == pytest.approx([0.9] * (len(above) - 1), rel=1e-12)
     assert len(above) == 22 and set(values[22:]) == {0.01}          # .9^22 is the first below 1/10
-    assert optim.exponential(0.1, 0.9)(2000) == pytest.approx(0, abs=1e-90)
+    assert schedules.exponential(0.1, 0.9)(2000) == pytest.approx(0, abs=1e-90)
 
 
 @pytest.mark.host
 def test_cosine_schedule():
-    lr = optim.cosine(0.1, 10, end=0.02)
+    lr = schedules.cosine(0.1, 10, end=0.02)
     assert [lr(0), lr(5), lr(10)] == pytest.approx([0.1, 0.06, 0.02], rel=1e-14)
     assert lr(10) == lr(11) == lr(99)
     values = np.array([lr(t) for t in range(11)])
     steps = -np.diff(values)
     assert (steps > 0).all() and steps.argmax() in (4, 5) and steps[0] < steps[4] / 5
     assert values + values[::-1] == pytest.approx(np.full(11, 0.12), rel=1e-12)
-    assert optim.cosine(0.1, 10)(10) == 0
+    assert schedules.cosine(0.1, 10)(10) == 0
 
 
 def test_schedules_are_called_with_the_number_of_steps_taken():

@@ -9,6 +9,7 @@ import pytest
 
 from tinygan import backend
 from tinygan.data import mnist, own
+from tinygan.random import rng
 
 from test_data import idx, nobodys_home, refused, small_files, write    # nobodys_home: every test
 
@@ -95,12 +96,12 @@ def test_always_the_same_order(tmp_path):
         return [part.images[:, 0, 0, 0].tolist() for part in parts(data)]
 
     first = order(numbered(100, 3, 3))
-    before = backend.rng.state
-    backend.rng.normal((5,))
-    drawn = backend.rng.state
+    before = rng.state
+    rng.normal((5,))
+    drawn = rng.state
     assert order(numbered(100, 3, 3)) == first
     assert order(numbered(100, 1, 7, 2), np.arange(100)) == first
-    assert backend.rng.state == drawn != before         # nor does it draw from the one stream
+    assert rng.state == drawn != before         # nor does it draw from the one stream
     # a tenth of the first hundred numbers in a random order has the mean 49.5, and a standard
     # deviation of about 8.7; sorted, it would have 94.5. Random are also the neighbours
     assert all(abs(np.mean(part) - 49.5) < 30 for part in first[1:])

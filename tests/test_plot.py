@@ -7,7 +7,7 @@ import xml.etree.ElementTree
 import numpy as np
 import pytest
 
-from tinygan.plot import save_curves, ticks
+from tinygan.runs.plot import save_curves, ticks
 
 pytestmark = pytest.mark.host
 

@@ -9,11 +9,14 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import tinygan
 from tinygan import checkpoint, nn, optim
+from tinygan.data import Minibatches
 from tinygan.games import GAN
+from tinygan.games.catalogue import GAMES
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -46,6 +49,19 @@ def test_map_leads_to_the_code(monkeypatch):
             not inspect.ismodule(resolve(path)) else source
         for word in (re.match(r"\w+", paper)[0], re.search(r"\d{4}", paper)[0]):
             assert word in module, f"{path} does not name {paper}"
+
+
+@pytest.mark.host
+def test_each_game_of_the_catalogue_has_its_paper_in_the_map():
+    """A row of it leads to the file of the game's class."""
+    leads, paper = {}, None
+    for name, _, here in rows("| paper | there"):
+        paper = name or paper
+        leads.setdefault(paper, []).append(here.strip("`"))
+    for name, entry in GAMES.items():
+        file = entry.game.__module__
+        assert any(f"{here}.".startswith(f"{file}.") for here in leads.get(entry.paper, [])), (
+            f"no row of {entry.paper} leads to {file}, where the game {name!r} is")
 
 
 def resolve(path):
@@ -111,7 +127,7 @@ def test_files_import_only_from_those_before():
 def test_every_module_is_the_attribute_of_its_name():
     """No function of its name hides a module, and `import tinygan` is enough to reach each."""
     names = [module.name for module in pkgutil.walk_packages(tinygan.__path__, "tinygan.")]
-    assert {"tinygan.image", "tinygan.games.dcgan", "tinygan.metrics.parzen"} <= {*names}
+    assert {"tinygan.runs.image", "tinygan.networks.dcgan", "tinygan.metrics.parzen"} <= {*names}
     program = """import sys, tinygan
 for name in sys.argv[1:]:
     package, _, last = name.rpartition(".")
@@ -129,8 +145,9 @@ def a_run(tmp_path, monkeypatch):
     os.makedirs("runs/gan_mnist")
     game = GAN(nn.Sequential(nn.Dense(4, 784), nn.Sigmoid(), nn.Reshape(1, 28, 28)),
                nn.Sequential(nn.Flatten(), nn.Dense(784, 1)), 4)
-    opts = [optim.Adam(p) for p in (game.d_parameters(), game.g_parameters())]
-    checkpoint.save("runs/gan_mnist/checkpoint.npz", game, *opts, iter([]), {}, {})
+    opts = {"d_opt": optim.Adam(game.d_parameters()), "g_opt": optim.Adam(game.g_parameters())}
+    batches = Minibatches(np.full((10, 1, 28, 28), 255, np.uint8), 5)
+    checkpoint.save("runs/gan_mnist/checkpoint.npz", game, opts, batches, {}, {})
 
 
 # test_against_torch.py runs the one that needs PyTorch

@@ -18,9 +18,9 @@ import pytest
 
 import tinygan
 from tinygan import checkpoint
-from tinygan.record import Progress
+from tinygan.games.catalogue import GAMES
+from tinygan.runs.record import Progress
 
-from any_game import GAMES
 from test_image import read_png
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -266,7 +266,7 @@ def test_a_folder_with_a_run_is_refused_resumed_or_replaced(digits, tmp_path):
 
 @pytest.mark.parametrize("flags, words", [
     (["--batch-size", 100], "minibatch of 100"), (["--batch-size", 1], "larger batch"),
-    (["--game", "SNGAN", "--order", "simultaneous"], "simultaneous")])
+    (["--game", "sngan", "--order", "simultaneous"], "simultaneous")])
 def test_what_cannot_take_a_step_replaces_nothing(flags, words, digits, tmp_path):
     """However far it comes: neither the run that was there, nor by making a folder a run's."""
     finished(tmp_path, ANY, "--data", digits, "--steps", 3, "--out", "run")
@@ -324,15 +324,15 @@ def test_a_resume_of_something_else_is_one_sentence_and_loses_nothing(digits, tm
     np.save(tmp_path / "others.npy", np.full((60, 4, 4), 9, np.uint8))
     np.save(tmp_path / "fewer.npy", np.load(digits)[:50])
     other = tmp_path / "other_game.py"      # the same script with other networks
-    other.write_text(ANY.read_text().replace("nn.LeakyReLU()", "nn.LeakyReLU(0.3)"))
+    other.write_text(ANY.read_text().replace("args.width", "5"))
     wider = tmp_path / "wider" / "any_game.py"
     wider.parent.mkdir()
-    wider.write_text(ANY.read_text().replace("nn.LeakyReLU()", "nn.LeakyReLU(0.3)"))
+    wider.write_text(ANY.read_text().replace("args.width", "5"))
     faster = tmp_path / "faster" / "any_game.py"
     faster.parent.mkdir()
     faster.write_text(ANY.read_text().replace("0.05, 0.99", "0.05, 0.999"))
     for script, flags, words in [
-            (ANY, ["--game", "R1"], ["has --game GAN"]),
+            (ANY, ["--game", "r1"], ["has --game gan"]),
             (ANY, ["--batch-size", 4], ["has --batch-size 8"]),
             (ANY, ["--seed", 1], ["has --seed 0"]),
             (ANY, ["--average", 0.9], ["has no --average"]),
@@ -341,7 +341,7 @@ def test_a_resume_of_something_else_is_one_sentence_and_loses_nothing(digits, tm
             (ANY, ["--data", "fewer.npy"], ["other data", "fewer.npy"]),
             (ANY, ["--data", "nowhere.npy"], ["nowhere.npy"]),
             (other, [], ["any_game.py"]),
-            (wider, [], ["slope was 0.2, now 0.3"]),
+            (wider, [], ["c_out was 4, now 5"]),
             (faster, [], ["d_opt.lr.rate was 0.99, now 0.999"])]:
         line = refused(tmp_path, script, "--resume", "--out", "run", *flags)
         assert all(word in line for word in words), line
@@ -381,12 +381,14 @@ def test_what_nobody_wrote_is_one_sentence(digits, tmp_path):
                   {"settings": {**settings, "flags": {**flags, "save_every": -1}}},
                   {"settings": {**settings, "data": 5}}, {"settings": None},
                   {"step": -5}, {"step": 10 ** 30}, {"step": "x"}, {"columns": [1, 2]},
-                  {"count": 3}, {"columns": None}):
+                  {"counts": 3}, {"counts": {"x": 3}}, {"columns": None}, {"played": {}},
+                  {"z": {"tensor": "nothing"}}, {"data": {"tuple": 3}}, {"t": {"d_opt": "x"}}):
         np.savez(path, about=np.frombuffer(json.dumps({**about, **wrong}).encode(), np.uint8),
                  **arrays)
         refused(tmp_path, ANY, "--resume", "--out", "run")
     about["settings"]["flags"]["out"] = "elsewhere"             # leads nowhere else
-    for name, array in (("log", np.zeros(2)), ("z", np.zeros(3)), ("sums.x", np.zeros(3))):
+    for name, array in (("log", np.zeros(2)), ("log", np.zeros((3, 99))), ("z", np.zeros(3)),
+                        ("data.order", np.zeros(3))):
         np.savez(path, about=np.frombuffer(json.dumps(about).encode(), np.uint8),
                  **{**arrays, name: array})
         refused(tmp_path, ANY, "--resume", "--out", "run")
@@ -531,6 +533,17 @@ def test_progress_shows_averages_since_the_last_line(live):
     losses = [line.split("loss ")[1] for line in lines if line]
     assert losses == ["1.500", "7.000", "4.000"]
     assert terminal.text.count("\n") == (1 if live else 3) and terminal.text.endswith("\n")
+
+
+def test_a_value_that_comes_seldom_stays_in_the_line():
+    """Until there is another: what is measured at some steps is seen for longer than a moment."""
+    terminal = Terminal(False)
+    progress = Progress(3, terminal)
+    progress.every = 0.0
+    for i, more in enumerate([{"modes": 8}, {}, {"modes": 7}]):
+        progress(i, {"loss": float(i), **more})
+    assert [line.split("left  ")[1] for line in terminal.text.splitlines()] == [
+        "loss 0.000  modes 8.000", "loss 1.000  modes 8.000", "loss 2.000  modes 7.000"]
 
 
 def test_a_live_line_is_no_longer_than_the_terminal_is_wide(monkeypatch):

@@ -512,7 +512,7 @@ def test_index_arrays_collect_what_is_named_twice():
     (g,) = grad((x[index] * tensor([1.0, 10.0, 100.0])).sum(), [x])
     assert g.numpy().tolist() == [1, 0, 110]
     (g,) = grad((x[x.data > 1.5] ** 2).sum(), [x])
-    assert g.numpy().tolist() == [0, 4, 6]
+    np.testing.assert_allclose(g.numpy(), [0, 4, 6], rtol=1e-15)    # a GPU's powers are rounded
 
 
 def test_a_copy_is_a_leaf_that_can_be_differentiated():
