@@ -162,7 +162,7 @@ def main():
     add("--out", metavar="DIR", default="runs/mixtures", help="for the runs (runs/mixtures)")
     either = flags.add_mutually_exclusive_group()
     either.add_argument("--resume", action="store_true",
-                        help="go on with the runs in --out that were cut off")
+                        help="go on with the runs in --out that were cut off, begin the others")
     either.add_argument("--overwrite", action="store_true", help="replace them")
     add("--save-every", type=command.from_0, default=30.0, metavar="SECONDS",
         help="between checkpoints (30)")

@@ -169,7 +169,7 @@ def test_no_step_copies_between_host_and_device(entry):
         if isinstance(part, nn.Dropout):
             part.p = 0.0
     for i in range(2):
-        game.begin(i)
+        game.start(i)
         batches = [draw(game, data, M, rng, i) for _ in range(3)]
         with standin.forbid_transfers():
             d_step(game, optimisers["d_opt"], *batches[0])

@@ -607,7 +607,6 @@ class Telling(LSGAN):
     """It tells something more in every third iteration."""
 
     def begin(self, i):
-        super().begin(i)
         self.tells = i % 3 == 0
 
     def saw(self, a_real, a_fake):
@@ -668,7 +667,7 @@ def test_same_seed_same_run_bit_for_bit_in_simultaneous_play(name):
 def test_a_step_is_a_function_of_its_arguments(name):
     """And of the game's state: what is drawn in between, and the steps before, do not matter."""
     game = game_named(name)
-    game.begin(3)
+    game.start(3)
     x, z, masks = draw(game, points(), 5, rng, 3)
     others = [(i, draw(game, points(), 5, rng, i)) for i in (8, 6)]
     state = game.state_dict()
@@ -681,7 +680,7 @@ def test_a_step_is_a_function_of_its_arguments(name):
             step(x, z, masks)
             results.append(game.state_dict())
             rng.normal((7,))
-            game.begin(i)
+            game.start(i)
             both_step(game, *optimisers(game), *other)
         assert same(*results) and not same(state, results[0])
 
@@ -1062,8 +1061,8 @@ def test_negative_noise_is_refused():
     assert "-0.1" in error_of(views.InstanceNoise, -0.1)
     game = LSGAN(generator(), discriminator(), 3,
                  views=[views.InstanceNoise(lambda i: 1.0 - i)])
-    game.begin(1)
-    assert "-1.0" in error_of(game.begin, 2)
+    game.start(1)
+    assert "-1.0" in error_of(game.start, 2)
 
 
 def test_views_come_one_after_the_other():
@@ -1207,7 +1206,7 @@ def test_a_shared_weight_is_averaged_once():
     game.keep_average(0.5)
     before = layer.weight.numpy().copy()
     layer.weight.data += 1.0
-    game.after_g_step()
+    game.end_g_step()
     average = game.averages["G"].layers[0].weight
     np.testing.assert_allclose(average.numpy(), before + 0.5, atol=1e-6)        # float32
 
@@ -1217,3 +1216,76 @@ def test_a_bad_decay_is_refused(decay):
     game = LSGAN(generator(), discriminator())
     assert str(decay) in error_of(game.keep_average, decay)
     assert game.averages is None
+
+
+# Packs
+
+class Pack(views.View):
+    """k samples after one another as one, with k times the channels (Lin et al. 2018)."""
+
+    def __init__(self, k):
+        self.k = k
+
+    def forward(self, x):
+        return x.reshape(len(x) // self.k, -1)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_a_penalty_on_packs_is_that_of_the_packs(k):
+    """Whether D looks through a view, or is shown packs to begin with."""
+    D = nn.Sequential(nn.Dense(2 * k, 5), nn.Tanh(), nn.Dense(5, 1))
+    x, fake = (tensor(normal(6, 2, seed=i), "float32") for i in range(2))
+    game = Hinge(generator(), D, 3, views=[Pack(k)])
+    packs, fakes = (tensor(a.numpy().reshape(6 // k, -1)) for a in (x, fake))
+    r1 = penalties.R1(2.0)(game.score, x, None, game.score(x), None, None)
+    assert r1.item() == pytest.approx(penalties.slope_squared(packs, D(packs)).item(), rel=1e-5)
+    eps = tensor(np.linspace(0.1, 0.9, 6), "float32")
+    gp = penalties.GradientPenalty(3.0)(game.score, x, fake, game.score(x), None, eps)
+    expected = 3 * gradient_penalty(D, packs, fakes, eps[:6 // k]).item()
+    assert gp.item() == pytest.approx(expected, rel=1e-5)          # float32
+
+
+# What is no choice
+
+@pytest.mark.parametrize("choices, words", [
+    (dict(loss=losses.Hinge), "losses.Hinge()"), (dict(loss="hinge"), "losses.Hinge()"),
+    (dict(penalties=penalties.R1()), "[R1(10.0)]"), (dict(penalties=[penalties.R1]), "[R1(10.0)]"),
+    (dict(views=views.InstanceNoise(0.1)), "[InstanceNoise(0.1)]"),
+    (dict(views=[lambda x: x]), "[InstanceNoise(0.1)]")])
+def test_what_is_no_choice_is_refused(choices, words):
+    assert words in error_of(lambda: GAN(generator(), discriminator(), 3, **choices))
+
+
+def test_a_game_without_a_loss_is_refused_when_it_is_to_be_played():
+    game = Game(generator(), discriminator(), 3)
+    played = play(game, points(), *optimisers(game), 5, rng, 1)
+    assert "losses.Hinge()" in error_of(lambda: next(played))
+
+
+def test_a_game_with_a_d_loss_of_its_own_takes_no_penalties():
+    class Own(Game):
+        def d_loss(self, x, z):
+            real, fake = self.scores(x, z)
+            return fake.mean() - real.mean()
+
+    assert "leaves the penalties out" in error_of(
+        lambda: Own(generator(), discriminator(), 3, penalties=[penalties.R1()]))
+
+
+def test_hooks_need_no_super():
+    """The noise's sigma and the averages go on in a game that has a begin and an after_g_step of
+    its own."""
+    class Hooked(Hinge):
+        def begin(self, i):
+            pass
+
+        def after_g_step(self):
+            pass
+    game = Hooked(generator(), discriminator(), 3,
+                  views=[views.InstanceNoise(schedules.linear(1.0, 0.0, 2))])
+    game.keep_average(0.5)
+    before = [p.numpy().copy() for p in game.averages["G"].parameters()]
+    for _ in play(game, points(), *optimisers(game), 5, rng, 3):
+        pass
+    assert float(game.views[0].noise.sigma) == 0
+    assert any((p.numpy() != q).any() for p, q in zip(game.averages["G"].parameters(), before))

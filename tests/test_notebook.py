@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tinygan
-from tinygan import Run, UserError, nn, optim, rng, schedules, to_numpy
+from tinygan import Random, Run, nn, optim, rng, schedules, to_numpy
 from tinygan.data import Minibatches, Together
 from tinygan.games import GAN, R1, Game, losses, penalties, views
 
@@ -90,6 +90,70 @@ def test_what_a_folder_holds_is_not_lost(tmp_path):
     assert "no run to which that belongs" in error_of(run, tmp_path / "other", 3)
 
 
+def test_a_run_that_was_stopped_is_played_on_by_the_same_object(tmp_path):
+    """As by the next cell of a notebook; and one that has ended is not played again."""
+    run(tmp_path / "whole").play()
+    half = run(tmp_path / "half")
+    stop_after(half, 9)
+    half.play()
+    half.play()
+    assert half.step == 20 and half.stopped is None and half.optimisers["d_opt"].t == 20
+    half.play()
+    assert half.step == 20 and same(tmp_path / "whole", tmp_path / "half")
+
+
+def test_a_stream_with_an_order_of_its_own_goes_on(tmp_path):
+    for folder, steps in (("whole", [20]), ("half", [9, None])):
+        for i, stop in enumerate(steps):
+            one = run(tmp_path / folder, batches=data(rng=Random(5)), resume=i > 0)
+            if stop != 20 and stop is not None:
+                stop_after(one, stop)
+            one.play()
+    assert same(tmp_path / "whole", tmp_path / "half")
+
+
+def test_a_second_stage_keeps_the_averages_of_the_first(tmp_path):
+    played = game()
+    run(tmp_path / "one", 5, played=played, average=0.9).play()
+    before = [p.numpy() for p in played.averages["G"].parameters()]
+    second = run(tmp_path / "two", 5, played=played, average=0.9)
+    for p, q in zip(played.averages["G"].parameters(), before):
+        assert (p.numpy() == q).all()
+    assert len(second.play()._changes) == 1
+
+
+@pytest.mark.parametrize("settings, words", [
+    (dict(steps=2.5), "2.5"), (dict(steps=0), "at least 1"), (dict(batch_size=8), "which is 4"),
+    (dict(order="both"), "'both'")])
+def test_what_cannot_be_played_is_refused_at_the_start(settings, words, tmp_path):
+    assert words in error_of(run, tmp_path / "run", **settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_run_cannot_take(tmp_path):
+    played = game()
+    opts = [optim.SGD(p, 0.1) for p in (played.d_parameters(), played.g_parameters())]
+    for wrong in (opts[0], opts[:1], [*opts, opts[0]], None):
+        assert "two optimisers" in error_of(Run, tmp_path / "run", played, data(), wrong, 3)
+    assert "JSON" in error_of(Run, tmp_path / "run", played, data(), opts, 3,
+                              settings={"a": np.float32(1)})
+    mine = {"name": "mine"}
+    Run(tmp_path / "run", played, data(), opts, 3, settings=mine)
+    assert mine == {"name": "mine"}
+    assert "minibatches of one size" in error_of(Together, data(4), data(5))
+
+
+@pytest.mark.parametrize("change", [
+    lambda game: setattr(game, "loss", losses.Hinge()), lambda game: setattr(game, "d_steps", 3),
+    lambda game: game.penalties.append(penalties.R1(1.0)),
+    lambda game: setattr(game.D.layers[1], "p", 0.5)])
+def test_a_setting_that_was_changed_after_the_constructor_is_refused(change, tmp_path):
+    """A checkpoint would tell of the constructor's."""
+    played = game()
+    change(played)
+    assert "give it to the constructor" in error_of(run, tmp_path / "run", played=played)
+
+
 def test_another_run_is_not_resumed_in_its_place(tmp_path):
     run(tmp_path / "run", 5, average=0.9).play()
     before = contents(tmp_path / "run")
@@ -100,6 +164,8 @@ def test_another_run_is_not_resumed_in_its_place(tmp_path):
             "penalties": dict(played=game(penalties=[penalties.R1(1.0)])),
             "views": dict(played=game(views=[views.InstanceNoise(0.1)])),
             "d_steps": dict(played=game(d_steps=2)),
+            "examples are not those": dict(batches=Minibatches(np.float32(normal(
+                30, 1, 4, 4, seed=1) % 1), 4)),
             "n_out was 1, now 2": dict(played=game(nn.Sequential(
                 nn.Flatten(), nn.Dropout(0.2), nn.Dense(16, 2)))),
             "decay was 0.9, now 0.8": dict(average=0.8),

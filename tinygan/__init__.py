@@ -1,11 +1,11 @@
 """tinygan: generative adversarial networks to read, on an autograd engine of their own.
 
-The floors, each importing only from those before it: cpu, backend, random, tensor, ops, conv, nn,
-schedules, optim, gradcheck, games, networks, loop, files, data, metrics, runs.
+The floors, each importing only from those before it: cpu, backend, random, tensor, ops, conv,
+nested, nn, schedules, optim, gradcheck, games, networks, loop, files, data, metrics, runs.
 """
 
-from . import (backend, conv, cpu, data, files, games, gradcheck, loop, metrics, networks, nn, ops,
-               optim, random, runs, schedules, tensor)
+from . import (backend, conv, cpu, data, files, games, gradcheck, loop, metrics, nested, networks, nn,
+               ops, optim, random, runs, schedules, tensor)
 from .backend import VERSION as __version__, UserError, to_numpy, use
 from .gradcheck import check_grads
 from .loop import play

@@ -5,7 +5,7 @@ from .games.game import refuse_other_range
 from .nested import map_nested
 from .nn import drawing_from
 from .random import Random
-from .tensor import Tensor, grad
+from .tensor import Tensor, grad, is_whole
 
 
 def play(game, data, d_opt, g_opt, m, rng, iterations, start=0, order="alternating"):
@@ -28,14 +28,13 @@ def play(game, data, d_opt, g_opt, m, rng, iterations, start=0, order="alternati
     simultaneous play with more than one, and for a G that ends in a sigmoid or a tanh where the
     images of the first minibatch have another range.
     """
-    if order not in ("alternating", "simultaneous"):
-        raise ValueError(f"order is \"alternating\" or \"simultaneous\", got {order!r}")
+    check_order(order)
     if iterations < 0:
         raise ValueError(f"play needs at least 0 iterations, got {iterations}")
     data = _checked(data, game)
-    game.check()
+    game.check(to_play=True)
     for i in range(start, iterations):                  # for number of training iterations do
-        game.begin(i)
+        game.start(i)
         k, n = steps(game, "d_steps", i), steps(game, "g_steps", i)
         if order == "alternating":
             for _ in range(k):                          #   for k steps do
@@ -52,12 +51,19 @@ def play(game, data, d_opt, g_opt, m, rng, iterations, start=0, order="alternati
         yield i, d_loss, g_loss                         # end for
 
 
+def check_order(order):
+    """Raise ValueError for an order of play that there is not."""
+    if order not in ("alternating", "simultaneous"):
+        raise ValueError(f"order is \"alternating\" or \"simultaneous\", got {order!r}")
+
+
 def steps(game, name, i):
     """Return the number of a player's steps in iteration i; `name` is "d_steps" or "g_steps"."""
     k = getattr(game, name)
     k = k(i) if callable(k) else k
-    if k < 1:
-        raise ValueError(f"the game's {name} is {k} in iteration {i}: give at least 1")
+    if not is_whole(k, 1):
+        raise ValueError(f"the game's {name} is {k} in iteration {i}: give a whole number of at "
+                         "least 1")
     return k
 
 
@@ -98,7 +104,7 @@ def g_step(game, opt, x, z, masks):
     with drawing_from(Random(masks)):
         loss = game.g_loss(x, z)
     opt.step(grad(loss, opt.parameters, unused=game.unused))
-    game.after_g_step()
+    game.end_g_step()
     return Tensor(loss.data)
 
 
@@ -111,5 +117,5 @@ def both_step(game, d_opt, g_opt, x, z, masks):
     d_opt.step(d_grads)
     g_opt.step(g_grads)
     game.after_d_step()
-    game.after_g_step()
+    game.end_g_step()
     return Tensor(d_loss.data), Tensor(g_loss.data)

@@ -27,7 +27,6 @@ class ProGAN(WGANGP):
         self.begin(0)
 
     def begin(self, i):
-        super().begin(i)
         for network in (self.G, self.D):
             network.alpha[...] = 1.0 if self.size == 4 else min(i / self.fade, 1.0)
 

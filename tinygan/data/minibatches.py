@@ -1,5 +1,7 @@
 """Minibatches: the "sample minibatch of m examples from the data" of Algorithm 1."""
 
+import zlib
+
 import numpy as np
 
 from .. import backend, random
@@ -45,6 +47,10 @@ class Minibatches:
         self.epoch = 0
         self._arrays = [backend.xp.asarray(a) for a in arrays]
         self._is_tuple = several or labels is not None
+        # a checksum of fifty of the examples
+        some = slice(None, None, max(1, n // 50))
+        self._sum = [zlib.crc32(np.ascontiguousarray(backend.to_numpy(a[some])))
+                     for a in self._arrays]
         self._order = backend.xp.arange(n)              # replaced when the first epoch begins
         self._position = 0
 
@@ -68,8 +74,9 @@ class Minibatches:
     def state(self):
         """What a checkpoint needs beside rng's state, as a host array and two ints; assign it back
         to continue from there. Raises UserError if it was saved over other data."""
-        return {"order": backend.to_numpy(self._order), "position": self._position,
-                "epoch": self.epoch}
+        state = {"order": backend.to_numpy(self._order), "position": self._position,
+                 "epoch": self.epoch, "sum": self._sum}
+        return state if self.rng is random.rng else {**state, "rng": self.rng.state}
 
     @state.setter
     def state(self, state):
@@ -81,6 +88,11 @@ class Minibatches:
         if not (np.sort(order) == np.arange(len(order))).all() or not (
                 0 <= position <= len(order) - self.m):
             raise backend.UserError("the saved order is damaged: it has not each example once")
+        if state["sum"] != self._sum:
+            raise backend.UserError("the examples are not those of the saved run: resume with the "
+                                    "data that it was started with")
+        if self.rng is not random.rng:
+            self.rng.state = state["rng"]
         self._order = backend.xp.asarray(order)
         self._position, self.epoch = position, int(state["epoch"])
 
@@ -90,6 +102,9 @@ class Together:
     for two sets of images that are not paired."""
 
     def __init__(self, *streams):
+        if len({stream.m for stream in streams}) != 1:
+            raise backend.UserError("streams that are taken together have minibatches of one size, "
+                                    f"got {[stream.m for stream in streams]}")
         self.streams, self.m = streams, streams[0].m
 
     def __iter__(self):

@@ -11,7 +11,8 @@ from ..nn import (BatchNorm, Flatten, Module, Reshape, Sequential, Sigmoid, Tanh
 from ..random import Random
 from ..tensor import Tensor, no_grad
 from .losses import Loss
-from .penalties import tensors_in
+from .penalties import Penalty, tensors_in
+from .views import View
 
 
 class Game(Module):
@@ -31,11 +32,13 @@ class Game(Module):
     g_steps    G's steps in an iteration; likewise
 
     x is a minibatch of data and z what latent() drew: Tensors (m, ...), or nested tuples of Tensors
-    and arrays of whole numbers (labels), as the game says. A player may be several networks: they
-    are attributes, named in `d_players` and `g_players`.
+    and arrays of whole numbers (labels), as the game says. What is a Tensor is taken for a sample,
+    by views and penalties too. A player may be several networks: they are attributes, named in
+    `d_players` and `g_players`. A number that changes while the game is played is an array, so that
+    a checkpoint keeps it.
 
-    Raises UserError for a D that ends in a sigmoid, and for batch normalisation in D where a
-    penalty rules it out.
+    Raises UserError for a loss, penalties or views that are none, a D that ends in a sigmoid, and
+    batch normalisation in D where a penalty rules it out.
     """
 
     notes = ("seen", "stale")
@@ -50,13 +53,26 @@ class Game(Module):
         self.G, self.D = G, D
         self.z_size = z_size
         self.loss = self.loss if loss is None else loss
+        for name, chosen, kind in (("penalties", penalties, Penalty), ("views", views, View)):
+            if not isinstance(chosen, (list, tuple)) or not all(
+                    isinstance(each, kind) for each in chosen):
+                raise UserError(f"{name} are a list of games.{name}.{kind.__name__} objects, such "
+                                f"as [{'R1(10.0)' if kind is Penalty else 'InstanceNoise(0.1)'}], "
+                                f"got {chosen!r:.60}")
         self.penalties, self.views = list(penalties), list(views)
         self.d_steps, self.g_steps = d_steps, g_steps
         self.check()
 
-    def check(self):
-        """Raise UserError for networks of D's that the game cannot be played with. It is called
-        again before the first step, when all networks are there."""
+    def check(self, to_play=False):
+        """Raise UserError for choices that the game cannot be played with. It is called again
+        before the first step, `to_play`, when all networks are there."""
+        own = type(self).d_loss is not Game.d_loss
+        if not isinstance(self.loss, Loss) and (self.loss is not None or to_play and not own):
+            raise UserError("a game's loss is a games.losses.Loss object, such as losses.Hinge(), "
+                            f"got {self.loss!r:.60}")
+        if own and self.penalties:
+            raise UserError(f"{type(self).__name__} defines d_loss itself, which leaves the "
+                            "penalties out: define d_terms or a Loss instead")
         for D in [getattr(self, name) for name in self.d_players if hasattr(self, name)]:
             last = last_layer(D, (Reshape, Flatten, Upsample))
             if isinstance(last, Sigmoid) or last is ops.sigmoid:
@@ -187,15 +203,24 @@ class Game(Module):
     # What happens between the steps
 
     def begin(self, i):
-        """Prepare for iteration i: the views' noise, a stage's fade-in."""
-        for view in self.views:
-            view.begin(i)
+        """Prepare for iteration i, such as a stage's fade-in: nothing here."""
 
     def after_d_step(self):
-        """Restore a constraint on D's parameters, after each of its steps."""
+        """Restore a constraint on D's parameters, after each of its steps: nothing here."""
 
     def after_g_step(self):
-        """Move the averages of G's weights, where they are kept, after each of G's steps."""
+        """Do what is to be done after each of G's steps: nothing here."""
+
+    def start(self, i):
+        """Start iteration i: the views' noise, and begin(i)."""
+        for view in self.views:
+            view.begin(i)
+        self.begin(i)
+
+    def end_g_step(self):
+        """End a step of G: after_g_step(), and the averages of G's weights, where they are kept,
+        move."""
+        self.after_g_step()
         if self.averages is not None:
             for name, average in self.averages.items():
                 follow(average, getattr(self, name), self.decay)
@@ -243,9 +268,9 @@ class Game(Module):
     def measure_averages(self):
         """Set the running mean and variance of batch normalisation in G's average to those of 1,000
         of its own samples, always the same. With G's, which fit its weights less well, its samples
-        can be worse than G's own. Where G takes not what latent() draws but images of a data set,
-        they stay G's."""
-        if type(self).inputs is not Game.inputs:
+        can be worse than G's own. They stay G's in a game that has its own inputs() or sample(), as
+        G may then take something else than latent() draws."""
+        if (type(self).inputs, type(self).sample) != (Game.inputs, Game.sample):
             return
         G, rng = self.averages.get("G"), Random(0)
         norms = [layer for _, layer in G.modules() if isinstance(layer, BatchNorm)] if G else []

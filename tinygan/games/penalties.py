@@ -10,16 +10,17 @@ A penalty is a function of D's verdict and of what D was shown:
     a_real, a_fake   their scores
     drawn            what draw() gave for this step
 
-Any game takes several: Game(G, D, penalties=[R1(gamma=10.0)]). Each is one sample's, so that D(x)
-must not depend on other samples: batch normalisation in D is refused (Gulrajani et al. 2017,
-section 4).
+Any game takes several: Game(G, D, penalties=[R1(gamma=10.0)]). Each is one score's, that of a
+sample, or of a pack of samples that follow one another, so that it must not depend on others: batch
+normalisation in D is refused (Gulrajani et al. 2017, section 4). A penalty that draws random
+numbers says so by `draws`.
 """
 
 from dataclasses import dataclass
 
 from ..nested import leaves, map_nested
 from ..ops import concat, norm
-from ..tensor import Tensor, grad
+from ..tensor import Tensor, broadcast_to, grad
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class GradientPenalty(Penalty):
         return Tensor(rng.uniform(0, 1, (m,)))
 
     def __call__(self, score, real, fake, a_real, a_fake, eps):
-        return self.lam * gradient_penalty(score, real, fake, eps)
+        return self.lam * gradient_penalty(score, real, fake, eps[:len(a_real)])
 
 
 @dataclass(frozen=True)
@@ -77,21 +78,25 @@ def gradient_penalty(critic, x, x_fake, eps, slope=1.0):
     critic      maps samples to scores, each of its own sample alone
     x, x_fake   (m, ...), real and generated samples, constants both; or tuples of such and of
                 labels, of which x_hat has those of x
-    eps         (m,), where between them each x_hat lies
+    eps         (m,), where between them each x_hat lies; or (m / k,), one for each score of a
+                critic that sees packs of k samples
 
-    |.|_2 is over all of a sample's dimensions; where the gradient is 0 so is the derivative of its
-    norm, and the penalty stays finite. Raises ValueError for an eps of another shape.
+    |.|_2 is over all of a sample's (or a pack's) dimensions; where the gradient is 0 so is the
+    derivative of its norm, and the penalty stays finite. Raises ValueError for an eps of another
+    shape.
     """
     x_hat = map_nested(lambda real, fake: _between(real, fake, eps), x, x_fake)
     slopes = grad(critic(x_hat).sum(), tensors_in(x_hat), create_graph=True)
-    g = slopes[0] if len(slopes) == 1 else concat([g.reshape(len(g), -1) for g in slopes], 1)
+    if len(slopes) > 1 or len(slopes[0]) > len(eps):
+        slopes = [concat([g.reshape(len(eps), -1) for g in slopes], 1)]
+    (g,) = slopes
     return ((norm(g, tuple(range(1, g.ndim))) - slope) ** 2).mean()
 
 
 def slope_squared(x, y):
-    """Return 1/m sum |dy/dx|^2 for y computed from the m samples x, to be differentiated."""
+    """Return 1/m sum |dy/dx|^2 for the m scores y of samples x, to be differentiated."""
     slopes = grad(y.sum(), tensors_in(x), create_graph=True)
-    return sum((g * g).sum() for g in slopes) * (1 / len(slopes[0]))
+    return sum((g * g).sum() for g in slopes) * (1 / len(y))
 
 
 def tensors_in(shown):
@@ -102,7 +107,9 @@ def tensors_in(shown):
 def _between(x, x_fake, eps):
     if type(x) is not Tensor:
         return x
-    if eps.shape != (len(x),):
+    if eps.ndim != 1 or not len(eps) or len(x) % len(eps):
         raise ValueError(f"eps has one number for each of {len(x)} samples, got shape {eps.shape}")
+    if len(eps) < len(x):               # a pack's samples follow one another
+        eps = broadcast_to(eps.reshape(-1, 1), (len(eps), len(x) // len(eps)))
     eps = eps.reshape(-1, *[1] * (x.ndim - 1))
     return eps * x + (1 - eps) * x_fake

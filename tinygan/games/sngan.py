@@ -19,8 +19,8 @@ class SNGAN(Hinge):
     def __init__(self, G, D, z_size=128, n_dis=5, **choices):
         super().__init__(G, D, z_size, d_steps=n_dis, **choices)
 
-    def check(self):
-        super().check()
+    def check(self, to_play=False):
+        super().check(to_play)
         for name in self.d_players:
             refuse(getattr(self, name), lambda layer: (
                 isinstance(layer, (Dense, Maxout, Conv2d, ConvTranspose2d))

@@ -1,8 +1,10 @@
 """Views: what is done to all that D is shown, the data and G's work alike.
 
-A view is a function of what D is shown, a Tensor or a nested tuple of Tensors and labels. Any game
-takes several: Game(G, D, views=[InstanceNoise(0.1)]). They are part of D's verdict, so that a
-penalty's x_hat is seen through them as well.
+A View is a Module that D looks through: it is applied to each Tensor of what D is shown, and labels
+(arrays of whole numbers) stay as they are. Any game takes several: Game(G, D,
+views=[InstanceNoise(0.1)]). They are part of D's verdict, so that a penalty's x_hat is seen through
+them as well. What a view draws at random comes from layers such as nn.GaussianNoise, whose source
+is the step's own.
 """
 
 from ..nested import map_nested

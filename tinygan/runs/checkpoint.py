@@ -102,8 +102,14 @@ def restore(saved, game, optimisers, data):
         if found := difference(there, here, "", known):
             raise UserError(f"{path} was saved with other networks or settings ({found}): resume "
                             "with the same ones, or begin another run")
+        now = _arrays(game, optimisers)
+        kept = {name for name in arrays if name.startswith(("game.", *(f"{n}." for n in optimisers)))}
+        if other := sorted(kept ^ now.keys()):
+            raise UserError(f"{path} {'has' if other[0] in kept else 'lacks'} {other[0]}, and the "
+                            f"game {'lacks' if other[0] in kept else 'has'} it: its classes have "
+                            "changed since, so begin another run")
         values = {}
-        for name, array in _arrays(game, optimisers).items():
+        for name, array in now.items():
             with np.errstate(over="ignore"):
                 values[name] = arrays[name].astype(array.dtype, copy=False)
             if values[name].shape != array.shape or not np.isfinite(values[name]).all():
@@ -198,6 +204,10 @@ def check(game, data):
         raise UserError(f"made again from its constructors' arguments, the game has other parts or "
                         f"weights ({', '.join(names)[:200]}): change networks in their "
                         "constructors, not after these have run")
+    for (name, part), (_, again) in zip(game.modules(), made.modules()):
+        if changed := sorted(_settings(part).items() ^ _settings(again).items()):
+            raise UserError(f"{name}{changed[0][0]} has been changed since the game was made, which "
+                            "its checkpoint would not tell: give it to the constructor")
     if odd := [name for name in game.arrays() if not name.isprintable()]:
         raise UserError(f"a checkpoint cannot keep weights by the name {odd[0]!r}: give the keys "
                         "of dictionaries in the networks other names")
@@ -249,6 +259,16 @@ def unpack(value, arrays):
         case "array":
             return backend.xp.asarray(arrays[content])
     raise ValueError(kind)
+
+
+def _settings(module):
+    """{name: text} of a Module's attributes that are numbers, texts, or losses and the like."""
+    found = {}
+    for name, value in vars(module).items():
+        if name not in (*module.notes, "training") and not isinstance(value, nn.Module):
+            with contextlib.suppress(TypeError):        # what cannot be described is no setting
+                found[name] = json.dumps(describe(value))
+    return found
 
 
 def _is_ours(thing):

@@ -162,8 +162,8 @@ def read(folder):
     except (KeyError, TypeError):
         whole = False
     if not whole:
-        raise UserError(f"{saved.path} is of a run that no script here has begun: go on with it as "
-                        "it was begun")
+        raise UserError(f"{saved.path} is of a run that was not begun by a script with these "
+                        "flags: go on with it as it was begun")
     return saved
 
 

@@ -154,6 +154,9 @@ def _make(name, arguments, changes, known, before):
                 keywords[each] = value
         inspect.signature(kind.__init__).bind(None, *args, **keywords)
     except (TypeError, ValueError) as error:
+        if not ours:
+            raise UserError(f"the class {_word(name)} has changed since the run was played "
+                            f"({error}): give what is new a default") from None
         raise MadeUp(f"{_word(name)} is not made like that ({error})") from None
     try:
         thing = kind(*args, **keywords)

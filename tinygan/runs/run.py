@@ -11,6 +11,7 @@ goes on, and each file ends as it would have. A script's command line builds a R
 """
 
 import contextlib
+import json
 import os
 import platform
 import signal
@@ -22,8 +23,9 @@ import numpy as np
 from . import checkpoint
 from .. import backend
 from ..backend import VERSION, UserError
-from ..loop import play
+from ..loop import check_order, play
 from ..random import rng
+from ..tensor import is_whole
 from .record import Progress, Record, left
 
 try:
@@ -37,14 +39,15 @@ class Run:
 
     data         the data stream: an iterator without end whose next() is a minibatch, with a
                  `state`, such as Minibatches
-    optimisers   (d_opt, g_opt), or a dictionary of them by name
+    optimisers   (d_opt, g_opt), or {"d_opt": ..., "g_opt": ...}
     batch_size   m, the size of a minibatch (default: data.m)
     order        of play, see loop.play
-    average      the decay of averages of G's weights, see Game.keep_average (default: none)
+    average      the decay of averages of G's weights, see Game.keep_average (default: none); those
+                 that a stage before has kept go on
     source       the data set from which a game whose G takes images has those that are shown
     save_every   seconds between checkpoints
     settings     a dictionary that is kept with the run
-    resume       go on with the run in the folder
+    resume       go on with the run in the folder, if there is one
     overwrite    replace the run in the folder
 
     Stages are runs in sub-folders, each built with the game as the stage before left it: a run that
@@ -61,18 +64,27 @@ class Run:
                  average=None, source=None, save_every=30.0, settings=None, resume=False,
                  overwrite=False):
         self.folder, self.game, self.data, self.steps = os.fspath(folder), game, data, steps
-        self.optimisers = (optimisers if isinstance(optimisers, dict) else
-                           dict(zip(("d_opt", "g_opt"), optimisers)))
-        self.batch_size = data.m if batch_size is None else batch_size
+        if not isinstance(optimisers, dict):
+            if not isinstance(optimisers, (list, tuple)) or len(optimisers) != 2:
+                raise UserError("a run takes two optimisers, (d_opt, g_opt), or a dictionary of "
+                                f"them, got {optimisers!r:.60}")
+            optimisers = dict(zip(("d_opt", "g_opt"), optimisers))
+        m = getattr(data, "m", None)
+        if not is_whole(steps, 1) or batch_size is None and m is None or (
+                None not in (batch_size, m) and batch_size != m):
+            raise UserError(f"a run takes a number of steps of at least 1, got {steps!r}, and the "
+                            f"batch size of its data stream, which is {m}, got {batch_size!r}")
+        check_order(order)
+        self.optimisers, self.batch_size = optimisers, m if batch_size is None else batch_size
         self.order, self.source, self.save_every = order, source, save_every
-        self.settings = {} if settings is None else settings
-        self.settings.setdefault("versions", versions())
+        self.settings = {"versions": versions(), **(settings or {})}
+        json.dumps(self.settings)       # raises TypeError now, not after the first step
         self.step = 0               # how many iterations have been played
         self.stopped = None         # the signal that ended play(), or 0 where its reader had left
         check_folder(self.folder, resume, overwrite)
         path = os.path.join(self.folder, checkpoint.NAME)
         self._saved = checkpoint.read(path) if resume and os.path.exists(path) else None
-        if average is not None:
+        if average is not None and (game.averages is None or game.decay != average):
             game.keep_average(average)
         checkpoint.check(game, data)
 
@@ -84,6 +96,9 @@ class Run:
         longer finite, a file cannot be written, or another process writes the run.
         """
         os.makedirs(self.folder, exist_ok=True)
+        if self.step:           # played before: go on from where that ended
+            self._saved = checkpoint.read(os.path.join(self.folder, checkpoint.NAME))
+        self.stopped = None
         with alone(self.folder), _stopped_by_signals() as stopped, np.errstate(all="ignore"):
             record = Record(self, self._saved)
             progress = Progress(self.steps, start=record.step)
@@ -117,8 +132,9 @@ class Run:
     def iterations(self, start):
         """Play from iteration `start` on: yield (i, values) after each, values {name: array of one
         number} to log."""
-        for i, d_loss, g_loss in play(self.game, self.data, *self.optimisers.values(),
-                                      self.batch_size, rng, self.steps, start, self.order):
+        for i, d_loss, g_loss in play(
+                self.game, self.data, self.optimisers["d_opt"], self.optimisers["g_opt"],
+                self.batch_size, rng, self.steps, start, self.order):
             yield i, {"D loss": d_loss.data, "G loss": g_loss.data, **self.game.seen}
 
     def measure(self, step):
