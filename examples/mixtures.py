@@ -119,8 +119,8 @@ class PlaneRun(Run):
     def exhibits(self):
         return self.z
 
-    def shown(self, z, size=240):
-        return draw(self.game, self.mixture, z, size)[None], 1
+    def shown(self, z):
+        return draw(self.game, self.mixture, z, 120)[None], 1       # files have it twice as large
 
 
 def draw(game, mixture, z, size=240):

@@ -18,7 +18,6 @@ import pytest
 
 import tinygan
 from tinygan import checkpoint
-from tinygan.games.catalogue import GAMES
 from tinygan.runs.record import Progress
 
 from test_image import read_png
@@ -93,10 +92,10 @@ def killed(cwd, script, flags, out, delay):
 
 # Killed and resumed
 
-@pytest.mark.parametrize("name", GAMES)
+@pytest.mark.parametrize("name", ["gan", "wgan_gp", "sngan"])   # test_contract.py resumes each
 def test_a_killed_run_goes_on_bit_for_bit(name, digits, tmp_path):
-    """Every file of the run is, byte for byte, that of a run which nobody has killed; for each
-    game, here with instance noise and an average of G's weights, dropout, batch norm, schedules."""
+    """Every file of the run is, byte for byte, that of a run which nobody has killed; here
+    with instance noise and an average of G's weights, dropout, batch norm, schedules."""
     flags = ["--data", digits, "--game", name, "--noise", 0.3, "--average", 0.9, "--save-every", 0,
              "--steps", 40]
     start = time.monotonic()
@@ -402,7 +401,8 @@ def test_a_damaged_checkpoint_is_one_sentence(digits, tmp_path):
     foreign = tmp_path / "foreign.npz"
     np.savez(foreign, weights=np.zeros(3))
     middle = len(good) // 2
-    for content in (b"", good[:middle], good[:middle] + b"x" + good[middle + 1:], b"hello",
+    another = bytes([good[middle] ^ 1])
+    for content in (b"", good[:middle], good[:middle] + another + good[middle + 1:], b"hello",
                     foreign.read_bytes()):
         path.write_bytes(content)
         for command in ([ANY, "--resume", "--out", "run"],

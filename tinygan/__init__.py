@@ -4,8 +4,8 @@ The floors, each importing only from those before it: cpu, backend, random, tens
 nested, nn, schedules, optim, gradcheck, games, networks, loop, files, data, metrics, runs.
 """
 
-from . import (backend, conv, cpu, data, files, games, gradcheck, loop, metrics, nested, networks, nn,
-               ops, optim, random, runs, schedules, tensor)
+from . import (backend, conv, cpu, data, files, games, gradcheck, loop, metrics, nested, networks,
+               nn, ops, optim, random, runs, schedules, tensor)
 from .backend import VERSION as __version__, UserError, to_numpy, use
 from .gradcheck import check_grads
 from .loop import play

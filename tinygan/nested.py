@@ -1,4 +1,4 @@
-"""Nested tuples. A minibatch, a game's noise and what D is shown may each be one value, or tuples."""
+"""Nested tuples: a minibatch, a game's noise, what D is shown may each be one value or tuples."""
 
 
 def map_nested(f, *values):

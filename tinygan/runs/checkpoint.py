@@ -103,7 +103,8 @@ def restore(saved, game, optimisers, data):
             raise UserError(f"{path} was saved with other networks or settings ({found}): resume "
                             "with the same ones, or begin another run")
         now = _arrays(game, optimisers)
-        kept = {name for name in arrays if name.startswith(("game.", *(f"{n}." for n in optimisers)))}
+        prefixes = ("game.", *(f"{name}." for name in optimisers))
+        kept = {name for name in arrays if name.startswith(prefixes)}
         if other := sorted(kept ^ now.keys()):
             raise UserError(f"{path} {'has' if other[0] in kept else 'lacks'} {other[0]}, and the "
                             f"game {'lacks' if other[0] in kept else 'has'} it: its classes have "
@@ -206,8 +207,8 @@ def check(game, data):
                         "constructors, not after these have run")
     for (name, part), (_, again) in zip(game.modules(), made.modules()):
         if changed := sorted(_settings(part).items() ^ _settings(again).items()):
-            raise UserError(f"{name}{changed[0][0]} has been changed since the game was made, which "
-                            "its checkpoint would not tell: give it to the constructor")
+            raise UserError(f"{name}{changed[0][0]} has been changed since the game was made, "
+                            "which its checkpoint would not tell: give it to the constructor")
     if odd := [name for name in game.arrays() if not name.isprintable()]:
         raise UserError(f"a checkpoint cannot keep weights by the name {odd[0]!r}: give the keys "
                         "of dictionaries in the networks other names")
