@@ -119,7 +119,7 @@ def test_mixtures_plays_every_game_from_paired_seeds(tmp_path):
     assert names == {f"grid-{game}-{seed}" for game, seed in runs} | {"grid.png"}
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     assert {path.name for path in (tmp_path / "a" / "grid-gan-0").iterdir()} == LEFT
-    assert read_png(tmp_path / "a" / "grid-gan-0" / "samples.png").shape == (480, 480, 3)
+    assert read_png(tmp_path / "a" / "grid-gan-0" / "samples.png").shape == (240, 240, 3)
     assert read_png(tmp_path / "a" / "grid.png").shape == (2 * 242 - 2, 10 * 242 - 2, 3)
 
 
