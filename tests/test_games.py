@@ -1289,3 +1289,50 @@ def test_hooks_need_no_super():
         pass
     assert float(game.views[0].noise.sigma) == 0
     assert any((p.numpy() != q).any() for p, q in zip(game.averages["G"].parameters(), before))
+
+
+# A part of G's in what D is shown of the data
+
+class Encoding(Game):
+    """D is shown (x, E(x)) and (G(z), z), as in BiGAN (Donahue et al. 2017)."""
+
+    g_players = ("G", "E")
+
+    def __init__(self, G, E, D, **choices):
+        super().__init__(G, D, 3, **choices)
+        self.E = E
+
+    def real(self, x):
+        return ops.concat([x, self.E(x)], 1)
+
+    def fake(self, x, z):
+        return ops.concat([self.G(z), z], 1)
+
+
+OF_REAL = {         # of the logit or score a of (x, E(x)), what the encoder minimises
+    losses.Saturating(): lambda a: -np.log1p(np.exp(-a)).mean(),
+    losses.NonSaturating(): lambda a: np.log1p(np.exp(a)).mean(),
+    losses.LeastSquares(): lambda a: (a ** 2).mean(),
+    losses.Hinge(): lambda a: a.mean(),
+    losses.Wasserstein(): lambda a: a.mean(),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("loss", OF_REAL, ids=lambda loss: type(loss).__name__)
+def test_an_encoder_has_a_loss_of_its_own(loss, order):
+    """G's loss has D's scores of the pairs (x, E(x)) in it, with the sign turned; and E moves."""
+    def game():
+        rng.seed(0)
+        return Encoding(nn.Sequential(nn.Dense(3, 2)), nn.Sequential(nn.Dense(2, 3)),
+                        nn.Sequential(nn.Dense(5, 4), nn.Tanh(), nn.Dense(4, 1)), loss=loss)
+    played = game()
+    x, z = (tensor(normal(6, n, seed=n), "float32") for n in (2, 3))
+    a = played.score(played.real(x)).numpy()
+    fake = played.loss.g(None, played.score(played.fake(x, z))).item()
+    for g_loss in (played.g_loss(x, z), played.losses(x, z)[1]):
+        assert g_loss.item() - fake == pytest.approx(OF_REAL[loss](a), rel=1e-5, abs=1e-6)
+    before = [p.numpy().copy() for p in played.E.parameters()]
+    for _ in play(played, points(), *optimisers(played), 5, rng, 2, order=order):
+        pass
+    assert all((p.numpy() != q).any() for p, q in zip(played.E.parameters(), before))

@@ -135,9 +135,8 @@ class Game(Module):
         """Return what G's parameters minimise, a Tensor of one number."""
         z, _ = self._split(z)
         fake = self.fake(x, z)
-        a_fake = self.score(fake)
-        a_real = self.score(self.real(x)) if self.loss.compares else None
-        return sum(self.g_terms(x, z, fake), self.loss.g(a_real, a_fake))
+        loss = self._g_loss(self.score(fake), self.real(x))
+        return sum(self.g_terms(x, z, fake), loss)
 
     def losses(self, x, z):
         """Return (d_loss, g_loss) for simultaneous play, from one forward pass; or, of a game that
@@ -153,11 +152,7 @@ class Game(Module):
         a_fake = self.score(fake)
         d_loss = sum(self.d_terms(x, z, map_nested(constant, fake)),
                      self._d_loss(shown, fake, a_real, a_fake, drawn))
-        if not self.loss.compares:
-            a_real = None
-        elif any(t.parents for t in tensors_in(real)):
-            a_real = self.score(real)
-        return d_loss, sum(self.g_terms(x, z, fake), self.loss.g(a_real, a_fake))
+        return d_loss, sum(self.g_terms(x, z, fake), self._g_loss(a_fake, real, a_real))
 
     def _d_loss(self, real, fake, a_real, a_fake, drawn):
         self.saw(a_real, a_fake)
@@ -165,6 +160,17 @@ class Game(Module):
         for penalty, numbers in zip(self.penalties, drawn):
             loss = loss + penalty(self.score, real, fake, a_real, a_fake, numbers)
         return loss
+
+    def _g_loss(self, a_fake, real, a_real=None):
+        """Return G's loss of the scores; `a_real`, if given, are those of the data as constants."""
+        # G has a hand in what D is shown of the data where that was computed, as BiGAN's (x, E(x))
+        has_part = any(t.parents for t in tensors_in(real))
+        if has_part or self.loss.compares and a_real is None:
+            a_real = self.score(real)
+        if self.loss.compares:
+            return self.loss.g(a_real, a_fake)
+        loss = self.loss.g(None, a_fake)
+        return loss + self.loss.g_real(a_real) if has_part else loss
 
     def scores(self, x, z):
         """Return D's scores of the data and of G's work for D's step, (m, 1) each, and note their

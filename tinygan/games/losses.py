@@ -5,6 +5,8 @@ Tensors (m, 1):
 
     d(real, fake)    what D minimises
     g(real, fake)    what G minimises; `real` is None unless the loss compares the two
+    g_real(real)     what it minimises besides where it has a part in what D is shown of the data,
+                     as BiGAN's encoder has, unless the loss compares the two
 
 Any game takes any of them: Game(G, D, loss=losses.Hinge()). In a loss that reads probabilities the
 scores are logits: D(x) = sigmoid(a), so that log D(x) = log_sigmoid(a) and log(1 - D(x)) =
@@ -28,6 +30,10 @@ class Loss:
     def g(self, real, fake):
         raise NotImplementedError
 
+    def g_real(self, real):
+        raise NotImplementedError(f"{type(self).__name__} has no g_real, which a game needs whose "
+                                  "G has a part in what D is shown of the data")
+
     def seen(self, real, fake):
         """Return {name: array} of what is logged of the scores: here their means."""
         return {"D(x)": real.mean().data, "D(G(z))": fake.mean().data}
@@ -46,6 +52,10 @@ class Saturating(Loss):
         """1/m sum log(1 - D(G(z)))."""
         return log_sigmoid(-fake).mean()
 
+    def g_real(self, real):
+        """1/m sum log D(x)."""
+        return log_sigmoid(real).mean()
+
     def seen(self, real, fake):
         """Return the mean probabilities D(x) and D(G(z))."""
         return super().seen(sigmoid(real), sigmoid(fake))
@@ -58,6 +68,10 @@ class NonSaturating(Saturating):
     def g(self, real, fake):
         """-1/m sum log D(G(z))."""
         return -log_sigmoid(fake).mean()
+
+    def g_real(self, real):
+        """-1/m sum log(1 - D(x))."""
+        return -log_sigmoid(-real).mean()
 
 
 @dataclass(frozen=True)
@@ -73,6 +87,10 @@ class LeastSquares(Loss):
         """E (D(G(z)) - 1)^2."""
         return ((fake - 1) ** 2).mean()
 
+    def g_real(self, real):
+        """E D(x)^2."""
+        return (real ** 2).mean()
+
 
 @dataclass(frozen=True)
 class Hinge(Loss):
@@ -87,6 +105,10 @@ class Hinge(Loss):
         """-E D(G(z))."""
         return -fake.mean()
 
+    def g_real(self, real):
+        """E D(x)."""
+        return real.mean()
+
 
 @dataclass(frozen=True)
 class Wasserstein(Loss):
@@ -100,6 +122,10 @@ class Wasserstein(Loss):
     def g(self, real, fake):
         """-E D(G(z))."""
         return -fake.mean()
+
+    def g_real(self, real):
+        """E D(x)."""
+        return real.mean()
 
     def seen(self, real, fake):
         return {**super().seen(real, fake), "W": (real.mean() - fake.mean()).data}
