@@ -147,10 +147,21 @@ def wait_for(path):
         time.sleep(0.02)
 
 
+LONG = ["--steps", 1000, "--width", 3]      # long enough to be stopped on the way
+
+
+@pytest.fixture(scope="module")
+def whole(digits, tmp_path_factory):
+    """The folder of a run of LONG that nobody stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    finished(folder, ANY, "--data", digits, *LONG, "--out", "whole")
+    return folder / "whole"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_saves_and_says_how_to_go_on(number, digits, tmp_path):
+def test_ctrl_c_saves_and_says_how_to_go_on(number, whole, digits, tmp_path):
     """The command that it prints finishes the run, as if nothing had happened."""
-    flags = ["--data", digits, "--steps", 1000, "--width", 3]
+    flags = ["--data", digits, *LONG]
     process = begin(tmp_path, ANY, *flags, "--out", "a run")
     wait_for(tmp_path / "a run" / "settings.json")
     time.sleep(0.3)
@@ -166,8 +177,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(number, digits, tmp_path):
     again = subprocess.run(command, shell=True, cwd=tmp_path, env=environment, capture_output=True,
                            text=True, timeout=120)
     assert again.returncode == 0 and f"resumed after step {step}" in again.stdout
-    finished(tmp_path, ANY, *flags, "--out", "whole")
-    assert same(tmp_path / "whole", tmp_path / "a run")
+    assert same(whole, tmp_path / "a run")
 
 
 # What is kept
