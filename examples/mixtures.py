@@ -38,7 +38,6 @@ SETTINGS = {    # of the games that have any, for modes of standard deviation st
     "sngan": lambda std: dict(n_dis=K),
     "r1": lambda std: dict(gamma=8 * std ** 2),                 # D's slopes go as 1 / std
 }
-D_STEPS = {"wgan": K, "wgan_gp": K, "sngan": K}         # of the others 1
 MIXTURES = {"ring": (mixtures.ring, 1.0), "grid": (mixtures.grid, 2.828)}   # and their scales
 
 
@@ -78,12 +77,12 @@ class PlaneRun(Run):
         rng.seed(seed)
         G = nn.Sequential(mlp(Z, 2, args.width, nn.ReLU), Scale(scale))
         D = nn.Sequential(Scale(1 / scale), mlp(2, 1, args.width, nn.LeakyReLU))
-        k = D_STEPS.get(name, 1)
+        settings = SETTINGS[name](mixture.std) if name in SETTINGS else {}
+        k = settings.get("n_critic", settings.get("n_dis", 1))          # D's steps in an iteration
         steps = max(args.steps // k, 1)
         noise = [views.InstanceNoise(schedules.linear(args.sigma, 0.0, 0.8 * steps))]
         if name == "sngan":     # with D's slopes up to 1 it covers far fewer modes of the grid
             D = nn.Sequential(*normalise(D).layers, Scale(5.0))
-        settings = SETTINGS[name](mixture.std) if name in SETTINGS else {}
         game = GAMES[name](G, D, **{"z_size": Z, **settings}, views=noise if args.sigma else [])
         optimiser = optim.RMSProp if name == "wgan" else optim.Adam
         # a schedule counts its own player's steps, and both are to end together

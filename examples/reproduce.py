@@ -4,7 +4,7 @@
     python examples/reproduce.py mixtures --jobs 2      ring and grid, eight games: 80 minutes
     python examples/reproduce.py mnist --jobs 2         six examples on digits: an hour and a half
     python examples/reproduce.py parzen                 the paper's networks: seven hours
-    python examples/reproduce.py mixtures --show        the table of what has been command so far
+    python examples/reproduce.py mixtures --show        the table of what has been run so far
     python examples/reproduce.py mixtures --quick       one seed of all, in seconds, nothing kept
 
 A table is a list of runs, each some commands of other examples, on one thread, whose figures become

@@ -215,10 +215,10 @@ def _as_function(module, training, n_inputs, generator):
     places, buffers, moved = {}, [], set()
     for prefix, part in module.modules():
         part.training = training and not hasattr(part, "weight_u")      # under spectral_norm
+        for name, parameter in part.own_arrays(Tensor):
+            places.setdefault(parameter, []).append((part, name, prefix))
         for name, value in vars(part).items():
-            if type(value) is Tensor and name not in (*part.notes, *part._kept):
-                places.setdefault(value, []).append((part, name, prefix))
-            elif isinstance(value, backend.xp.ndarray):
+            if isinstance(value, backend.xp.ndarray):
                 floats = value.dtype.kind == "f"
                 value = value.astype("float64") if floats else value
                 buffers.append((part, name, value, f"{prefix}{name}"))

@@ -5,6 +5,7 @@ from .games.game import refuse_other_range
 from .nested import map_nested
 from .nn import drawing_from
 from .random import Random
+from .schedules import at
 from .tensor import Tensor, grad, is_whole
 
 
@@ -59,8 +60,7 @@ def check_order(order):
 
 def steps(game, name, i):
     """Return the number of a player's steps in iteration i; `name` is "d_steps" or "g_steps"."""
-    k = getattr(game, name)
-    k = k(i) if callable(k) else k
+    k = at(getattr(game, name), i)
     if not is_whole(k, 1):
         raise ValueError(f"the game's {name} is {k} in iteration {i}: give a whole number of at "
                          "least 1")

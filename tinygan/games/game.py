@@ -345,9 +345,8 @@ def follow(kept, G, decay):
         if hasattr(there, "weight_u"):
             power_iteration(there)
         else:
-            for name, buffer in vars(here).items():
-                if isinstance(buffer, backend.xp.ndarray) and name not in here.notes:
-                    vars(there)[name][...] = buffer
+            for name, buffer in here.own_arrays(backend.xp.ndarray):
+                vars(there)[name][...] = buffer
 
 
 def last_layer(network, but=()):

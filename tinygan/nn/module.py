@@ -123,9 +123,12 @@ class Module:
     def named_arrays(self, kind, above=()):
         """{name: attribute} of all parameters or buffers, as `kind` is Tensor or xp.ndarray."""
         return {prefix + name: value for prefix, module in self.modules(above=above)
-                for name, value in vars(module).items()
-                if isinstance(value, kind) and name not in module.notes
-                and name not in module._kept}
+                for name, value in module.own_arrays(kind)}
+
+    def own_arrays(self, kind):
+        """List (name, attribute) of the parameters or buffers of this Module, without its parts."""
+        return [(name, value) for name, value in vars(self).items() if isinstance(value, kind)
+                and name not in self.notes and name not in self._kept]
 
     def parameters(self, above=()):
         """Return the list of parameters; one that is shared by two parts comes once. What this is

@@ -226,7 +226,7 @@ def pictures(folder, step=math.inf):
     return [paths[number] for number in sorted(paths)]
 
 
-def left(folder):
+def leftovers(folder):
     """List the paths of what a run has left in `folder` beside its checkpoint."""
     paths = [os.path.join(folder, name) for name in NAMES]
     return [path for path in paths if os.path.exists(path)] + pictures(folder)

@@ -26,7 +26,7 @@ from ..backend import VERSION, UserError
 from ..loop import check_order, play
 from ..random import rng
 from ..tensor import is_whole
-from .record import Progress, Record, left
+from .record import Progress, Record, leftovers
 
 try:
     import fcntl
@@ -179,7 +179,7 @@ def check_folder(folder, resume=False, overwrite=False):
             except UserError as error:
                 raise UserError(f"{error}; --overwrite replaces runs alone, so remove the file, or "
                                 "choose another folder by --out") from None
-    elif there := left(folder):
+    elif there := leftovers(folder):
         raise UserError(f"{folder} holds {os.path.relpath(there[0], folder)}, but no run to which "
                         "that belongs: choose another folder by --out")
 
@@ -191,7 +191,7 @@ def remove(folder):
         # the checkpoint last: what is left where this is cut off can be removed as well
         path = os.path.join(folder, checkpoint.NAME)
         if os.path.exists(path):
-            for path in [*left(folder), path]:
+            for path in [*leftovers(folder), path]:
                 os.remove(path)
 
 
