@@ -568,6 +568,55 @@ def test_each_of_ds_networks_is_checked(which, last, choices, words):
     game.check()
 
 
+def test_a_penalty_sees_what_d_is_shown_of_an_older_sample():
+    """Between the data and what replay() returns, not what G has just made."""
+    class Replaying(LSGAN):
+        def replay(self, fake, z):
+            return Tensor(fake.data + 1)
+
+    class Seen(penalties.Penalty):
+        def __call__(self, score, real, fake, a_real, a_fake, drawn):
+            self.seen.append((fake, a_fake))
+            return Tensor(0.0)
+    Seen.seen = []
+    game = Replaying(generator(), smooth_discriminator(), 3, penalties=[Seen()]).eval()
+    x, z = tensor(normal(5, 2), "float32"), game.noise(5, rng, 0)
+    game.d_loss(x, z)
+    shown = game.G(z).numpy() + 1
+    ((fake, a_fake),) = Seen.seen
+    assert (fake.numpy() == shown).all()
+    assert (a_fake.numpy() == game.D(fake).numpy()).all()
+
+
+def test_a_game_with_a_d_loss_of_its_own_notes_its_scores():
+    class Own(Game):
+        def d_loss(self, x, z):
+            real, fake = self.scores(x, z)
+            return fake.mean() - real.mean()
+    game = Own(generator(), discriminator(), 3).eval()
+    x, z = tensor(normal(5, 2), "float32"), game.noise(5, rng, 0)
+    loss = game.d_loss(x, z).item()
+    seen = {name: float(to_numpy(value)) for name, value in game.seen.items()}
+    assert seen["D(G(z))"] - seen["D(x)"] == pytest.approx(loss, rel=1e-5)     # float32
+    assert seen["D(x)"] == pytest.approx(game.D(x).mean().item(), rel=1e-5)
+
+
+def test_what_a_layer_notes_is_not_averaged():
+    class Noting(nn.Module):
+        notes = ("last",)
+
+        def __init__(self):
+            self.last = backend.xp.zeros(2, "float32")
+
+        def forward(self, x):
+            return x
+    game = LSGAN(nn.Sequential(generator(), Noting()), discriminator(), 3)
+    game.keep_average(0.5)
+    game.G.layers[1].last += 1
+    game.end_g_step()
+    assert not game.averages["G"].layers[1].last.any()
+
+
 def test_batch_norm_is_refused_by_penalties_alone():
     D = nn.Sequential(nn.Dense(2, 3), nn.BatchNorm(3), nn.ReLU(), nn.Dense(3, 1))
     for loss in FORMULAS:

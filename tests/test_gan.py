@@ -1,5 +1,6 @@
 """The GAN game (Goodfellow et al. 2014) and the loop that plays it: formulas, order and theory."""
 
+import itertools
 import math
 import pathlib
 import sys
@@ -146,6 +147,20 @@ def played(game, iterations, order="alternating", **settings):
     opts = [optim.SGD(p, 0.1) for p in (game.d_parameters(), game.g_parameters())]
     return [i for i, _, _ in play(game, points(), *opts, 5, rng, iterations, order=order,
                                   **settings)]
+
+
+def test_no_iterations_are_none():
+    assert played(small_game(), 0) == []
+    with pytest.raises(ValueError, match="at least 0 iterations, got -1"):
+        played(small_game(), -1)
+
+
+def test_a_minibatch_of_bytes_is_refused():
+    bytes_ = itertools.repeat(backend.xp.zeros((5, 4, 4), "uint8"))
+    game = small_game()
+    opts = [optim.SGD(p, 0.1) for p in (game.d_parameters(), game.g_parameters())]
+    with pytest.raises(TypeError, match="as_floats"):
+        next(play(game, bytes_, *opts, 5, rng, 1))
 
 
 @pytest.mark.parametrize("order", ["alternating", "simultaneous"])

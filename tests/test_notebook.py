@@ -283,6 +283,20 @@ def test_stages_are_runs_in_folders(tmp_path):
         assert (a == b).all()
 
 
+def test_the_batch_size_is_the_streams(tmp_path):
+    assert "batch size of its data stream, which is 4, got 5" in error_of(
+        run, tmp_path / "run", batch_size=5)
+
+
+def test_an_average_of_another_decay_begins_anew(tmp_path):
+    played = game()
+    run(tmp_path / "one", 5, played=played, average=0.9).play()
+    run(tmp_path / "two", 5, played=played, average=0.5)
+    assert played.decay == 0.5
+    for p, q in zip(played.averages["G"].parameters(), played.G.parameters()):
+        assert (p.data == q.data).all()
+
+
 def test_r1_on_a_run_of_gan_is_another_run(tmp_path):
     """R1 is a GAN with a penalty: its class is told apart, though its weights fit."""
     run(tmp_path / "run", 3).play()
