@@ -1,23 +1,25 @@
-"""How fast tinygan is, beside PyTorch on the same cores and beside its own matrix products.
+"""Measure the speed of tinygan, of PyTorch on the same cores, and of tinygan's matrix products.
 
     python examples/benchmark.py                              four workloads, 20 rounds: two minutes
     python examples/benchmark.py --workload gan --rounds 5
 
-An iteration is one step of each player (wgan_gp: one step of the critic). tinygan, PyTorch (where
-it is installed) and the products alone each run in a process of their own, and the processes take
-turns: a round is five iterations of each, one after the other, so that what else the machine does
-meets all three alike. Each figure is the median over the rounds; ratios are taken round by round.
+An iteration is one training step of each player (wgan_gp: one step of the critic). Three processes
+take turns: tinygan, PyTorch (if it is installed), and tinygan's matrix products alone. A round is
+five iterations of each, one process after the other, so that other work of the machine slows down
+all three alike. Each figure is the median over the rounds; ratios are computed for each round.
 """
 
 import argparse
 import importlib.metadata
 import importlib.util
+import math
 import os
 import platform
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 BATCH = {"gan": 100, "dcgan": 64, "sngan": 64, "wgan_gp": 64}
 LIBRARIES = ("tinygan", "torch", "products")
@@ -25,8 +27,8 @@ LIBRARIES = ("tinygan", "torch", "products")
 
 # tinygan
 
-def tinygan_iteration(workload, backend):
-    """A function that plays one iteration of `workload`."""
+def tinygan_iteration(workload: str, backend: str) -> Callable[[], None]:
+    """Return a function that runs one iteration of `workload` with tinygan."""
     import tinygan
     from tinygan import Tensor, nn, optim, rng
     from tinygan.games import GAN, SNGAN, WGANGP
@@ -59,7 +61,8 @@ def tinygan_iteration(workload, backend):
 
 # PyTorch
 
-def torch_iteration(workload, backend):
+def torch_iteration(workload: str, backend: str) -> Callable[[], None]:
+    """Return a function that runs one iteration of the same workload with PyTorch."""
     import torch
     from torch import nn
     from torch.nn.functional import softplus
@@ -104,8 +107,8 @@ def torch_iteration(workload, backend):
         if workload == "wgan_gp":
             eps = torch.rand(m, 1, 1, 1, device=device)
             x_hat = (eps * x + (1 - eps) * x_fake).requires_grad_()
-            (slope,) = torch.autograd.grad(D(x_hat).sum(), x_hat, create_graph=True)
-            penalty = ((slope.flatten(1).norm(dim=1) - 1) ** 2).mean()
+            (gradient,) = torch.autograd.grad(D(x_hat).sum(), x_hat, create_graph=True)
+            penalty = ((gradient.flatten(1).norm(dim=1) - 1) ** 2).mean()
             return D(x_fake).mean() - D(x).mean() + 10 * penalty
         return softplus(-D(x)).mean() + softplus(D(x_fake)).mean()
 
@@ -117,8 +120,8 @@ def torch_iteration(workload, backend):
         d_loss(torch.randn(m, 100, device=device)).backward()
         d_opt.step()
         if workload != "wgan_gp":
-            D.requires_grad_(False)             # as good PyTorch code does: G's step needs no
-            g_opt.zero_grad(set_to_none=True)   # gradients of D's weights
+            D.requires_grad_(False)             # good practice in PyTorch: G's step does not need
+            g_opt.zero_grad(set_to_none=True)   # the gradients of D's weights
             g_loss(torch.randn(m, 100, device=device)).backward()
             g_opt.step()
             D.requires_grad_(True)
@@ -129,14 +132,16 @@ def torch_iteration(workload, backend):
 
 # The products alone
 
-GAN_G = [(1, 100, 1200), (1, 1200, 1200), (1, 1200, 784)]       # of each layer: rows for a sample,
-GAN_D = [(1, 784, 1200), (1, 240, 1200), (1, 240, 1)]           # terms of a sum, numbers in a row
-CONV_G = [(1, 100, 6272), (49, 1024, 128), (196, 16, 64)]       # a transposed convolution is the
-CONV_D = [(196, 16, 64), (49, 1024, 128), (1, 6272, 1)]         # convolution that leads back
+# For each layer the shapes of its product, (rows, terms) by (terms, columns), with the rows of one
+# sample. A transposed convolution counts as the convolution of which it is the transpose.
+GAN_G = [(1, 100, 1200), (1, 1200, 1200), (1, 1200, 784)]
+GAN_D = [(1, 784, 1200), (1, 240, 1200), (1, 240, 1)]
+CONV_G = [(1, 100, 6272), (49, 1024, 128), (196, 16, 64)]
+CONV_D = [(196, 16, 64), (49, 1024, 128), (1, 6272, 1)]
 
 
-def products(workload):
-    """The (rows, terms, columns) of every matrix product that an iteration cannot do without."""
+def products(workload: str) -> list[tuple[int, int, int]]:
+    """Return the (rows, terms, columns) of all matrix products that an iteration needs."""
     m = BATCH[workload]
     G, D = (GAN_G, GAN_D) if workload == "gan" else (CONV_G, CONV_D)
 
@@ -149,15 +154,16 @@ def products(workload):
     def inputs(layers):
         return [(m * r, n, k) for r, k, n in layers]
 
-    d_pass = forward(D) + weights(D) + inputs(D[1:])            # nobody asks for the gradient of x
+    d_pass = forward(D) + weights(D) + inputs(D[1:])            # no gradient with respect to x
     if workload == "wgan_gp":
-        # at x_hat: D and its slope; then, for the weights' gradient, that slope's derivative
+        # at x_hat: D and its gradient by x_hat; then the derivative of that by D's weights
         return forward(G) + 2 * d_pass + 2 * forward(D) + inputs(D) + weights(D)
     return (forward(G) + 2 * d_pass
             + forward(G) + forward(D) + inputs(D) + weights(G) + inputs(G[1:]))
 
 
-def products_iteration(workload, backend):
+def products_iteration(workload: str, backend: str) -> Callable[[], None]:
+    """Return a function that computes the matrix products of one iteration and nothing else."""
     import tinygan
     tinygan.use(backend)
     ones = tinygan.backend.xp.ones
@@ -172,9 +178,12 @@ def products_iteration(workload, backend):
 
 # The processes
 
-def serve(library, workload, backend, batch):
-    """A worker: for each number n on stdin, play n iterations and print the milliseconds of one; at
-    the end, the peak memory in MB."""
+def serve(library: str, workload: str, backend: str, batch: str) -> None:
+    """Run the process of a worker.
+
+    For each number n on standard input it runs n iterations and prints the milliseconds of one. At
+    the end of the input it prints its peak memory in MB, or nan if that is not known.
+    """
     BATCH[workload] = int(batch)
     iteration = {"tinygan": tinygan_iteration, "torch": torch_iteration,
                  "products": products_iteration}[library](workload, backend)
@@ -188,28 +197,33 @@ def serve(library, workload, backend, batch):
     try:
         import resource
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
-    except ImportError:                         # no such figure on Windows
+    except ImportError:                         # Windows has no such module
         print("nan", flush=True)
 
 
-def synchronize(backend, library):
+def synchronize(backend: str, library: str) -> None:
+    """Wait until the GPU has finished, if tinygan or its products run on one."""
     if backend == "cupy" and library != "torch":
         import cupy
         cupy.cuda.Device().synchronize()
 
 
 class Worker:
-    def __init__(self, library, workload, backend):
+    """A process that runs iterations of a workload with one of LIBRARIES, see serve."""
+
+    def __init__(self, library: str, workload: str, backend: str) -> None:
         command = [sys.executable, __file__, "serve", library, workload, backend,
                    str(BATCH[workload])]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True)
 
-    def milliseconds(self, n):
+    def milliseconds(self, n: int) -> float:
+        """Run n iterations; return the mean time of one in milliseconds."""
         print(n, file=self.process.stdin, flush=True)
         return float(self._line())
 
-    def peak_memory(self):
+    def peak_memory(self) -> float:
+        """End the process; return its peak memory in MB, nan if it is not known."""
         self.process.stdin.close()
         return float(self._line())
 
@@ -220,8 +234,8 @@ class Worker:
         return line
 
 
-def measure(workload, rounds, backend):
-    """{library: (milliseconds of each round, peak memory)}."""
+def measure(workload: str, rounds: int, backend: str) -> dict[str, tuple[list[float], float]]:
+    """Return {library: (milliseconds of an iteration in each round, peak memory in MB)}."""
     with_torch = importlib.util.find_spec("torch") is not None
     workers = {library: Worker(library, workload, backend)
                for library in LIBRARIES if library != "torch" or with_torch}
@@ -230,56 +244,66 @@ def measure(workload, rounds, backend):
     times = {library: [] for library in workers}
     for _ in range(rounds):
         for library, worker in workers.items():
-            time.sleep(0.2)                     # the others' threads spin on for a while
+            time.sleep(0.2)     # threads of the process before may still spin for a while
             times[library].append(worker.milliseconds(5))
     return {library: (times[library], worker.peak_memory()) for library, worker in workers.items()}
 
 
-def middle(values):
-    """The median and the middle half, as text."""
+def middle(values: list[float]) -> str:
+    """Return the median and the quartiles as text."""
     low, median, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
     return f"{median:.2f} ({low:.2f}-{high:.2f})"
 
 
-def main():
+def format_memory(megabytes: float) -> str:
+    """Return a number of megabytes as text, "-" for nan."""
+    return "-" if math.isnan(megabytes) else f"{megabytes:.0f}"
+
+
+def main() -> None:
+    """Run the benchmark with the flags of the command line and print its table."""
     import tinygan
     from tinygan import command
     flags = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--workload", choices=BATCH, nargs="+", default=list(BATCH))
-    flags.add_argument("--rounds", type=command.positive, default=20)
+    flags.add_argument("--workload", choices=BATCH, nargs="+", default=list(BATCH),
+                       help="what to measure (all)")
+    flags.add_argument("--rounds", type=command.positive, default=20, help="number of rounds (20)")
     flags.add_argument("--batch", type=command.positive,
-                       help="another batch size than the workload's")
-    flags.add_argument("--backend", choices=["numpy", "cupy"], default="numpy")
+                       help=f"minibatch size ({', '.join(f'{n}: {m}' for n, m in BATCH.items())})")
+    flags.add_argument("--backend", choices=["numpy", "cupy"], default="numpy",
+                       help="numpy, or cupy for a GPU (numpy)")
     flags.add_argument("--dry-run", action="store_true", help="one round of one workload")
     args = flags.parse_args()
     if args.dry_run:
         args.workload, args.rounds = ["gan"], 1
-    tinygan.use(args.backend)           # complains here, not in the workers
+    tinygan.use(args.backend)           # a backend that does not work fails here, not in a worker
     if args.batch:
         BATCH.update(dict.fromkeys(BATCH, args.batch))
 
     import numpy
     torch = importlib.metadata.version("torch") if importlib.util.find_spec("torch") else None
-    print(f"{command.processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, "
+    print(f"{command.processor_name()}, {os.cpu_count()} cores; Python "
+          f"{platform.python_version()}, "
           f"numpy {numpy.__version__}, PyTorch {torch or 'not installed'}; "
           f"OPENBLAS_NUM_THREADS {os.environ.get('OPENBLAS_NUM_THREADS', 'unset')}")
-    print(f"{args.rounds} rounds; milliseconds an iteration; median (middle half)")
+    print(f"{args.rounds} round{'s' if args.rounds > 1 else ''}; milliseconds per iteration: "
+          "median (lower-upper quartile)")
     print(f"{'':8} {'tinygan':>22} {'PyTorch':>22} {'PyTorch / tinygan':>20} "
           f"{'products':>22} {'tinygan / products':>20} {'peak MB':>8} {'PyTorch':>8}")
     for workload in args.workload:
         results = measure(workload, args.rounds, args.backend)
         ours, memory = results["tinygan"]
-        torch, torch_memory = results.get("torch", (None, None))
+        torch, torch_memory = results.get("torch", (None, math.nan))
         alone, _ = results["products"]
         print(f"{workload:8} {middle(ours):>22} {middle(torch) if torch else '-':>22} "
               f"{middle([b / a for a, b in zip(ours, torch)]) if torch else '-':>20} "
               f"{middle(alone):>22} {middle([a / b for a, b in zip(ours, alone)]):>20} "
-              f"{memory:8.0f} {torch_memory if torch else float('nan'):8.0f}", flush=True)
+              f"{format_memory(memory):>8} {format_memory(torch_memory):>8}", flush=True)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["serve"]:      # PyTorch's worker imports nothing of tinygan
+    if sys.argv[1:2] == ["serve"]:      # PyTorch's worker does not import tinygan
         serve(*sys.argv[2:])
     else:
         from tinygan import command

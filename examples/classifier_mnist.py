@@ -1,33 +1,37 @@
-"""The classifier of digits whose features the metrics use (tinygan/metrics/classifier.py).
+"""Train the classifier of digits whose features the metrics use (tinygan/metrics/classifier.py).
 
     python examples/classifier_mnist.py
 
-is a run in runs/classifier, or --out, which writes the weights there as 16-bit floats,
-mnist_classifier.npz, and says how many of the test images they get right. Those that come with
-tinygan were written by
+The run in runs/classifier (or --out) ends with the weights, 16-bit floats in mnist_classifier.npz,
+and prints the share of test images that they classify correctly. The weights that come with tinygan
+were written by
 
     python examples/classifier_mnist.py --weights tinygan/metrics/mnist_classifier.npz
 
-Adam with a learning rate that falls to 0; each minibatch shifted by up to two pixels each way. It
-trains on MNIST's 50,000 training images; the 10,000 for validation, which it does not use, and the
-test images are left for measuring samples.
+The optimiser is Adam with a learning rate that falls to 0. Each minibatch is shifted by up to two
+pixels in each direction. The classifier is trained on MNIST's 50,000 training images. It does not
+use the 10,000 validation images and the test images, so that they can be compared with samples.
 """
 
+import argparse
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from tinygan import (Run, Tensor, UserError, backend, command, grad, ops, optim, record, rng,
+from tinygan import (Run, Tensor, UserError, backend, command, grad, nn, ops, optim, record, rng,
                      schedules)
-from tinygan.data import Minibatches
-from tinygan.files import replaced
+from tinygan.backend import Array
+from tinygan.data import DataSet, Minibatches, Split
+from tinygan.files import atomic_write
 from tinygan.metrics import classifier
 
 
 class ClassifierRun(Run):
-    """A classifier as the Module `game`, trained by the one optimiser; it has no pictures."""
+    """A run that trains the classifier `game` with its only optimiser; it has no pictures."""
 
-    def iterations(self, start):
+    def iterations(self, start: int) -> Iterator[tuple[int, dict[str, Array]]]:
         (opt,) = self.optimisers.values()
         for i in range(start, self.steps):
             x, labels = next(self.data)
@@ -35,69 +39,74 @@ class ClassifierRun(Run):
             opt.step(grad(loss, opt.parameters))
             yield i, {"loss": loss.data}
 
-    def exhibits(self):
+    def fixed_inputs(self) -> None:
         return None
 
-    def shown(self, z):
+    def pictures(self, z: Any) -> tuple[None, None]:
         return None, None
 
 
-def shift(x, by=2):
-    """Return the images (m, C, H, W), all moved by the same random step of up to `by` pixels each
-    way; what leaves on one side, black in digits, comes back on the other."""
+def shift(x: Array, by: int = 2) -> Array:
+    """Return the images (m, C, H, W), all shifted by the same random number of pixels.
+
+    The shift is at most `by` in each direction. Pixels that leave on one side, which are black in
+    digits, come back on the other side.
+    """
     down, right = (int(step) - by for step in backend.to_numpy(rng.integers(2 * by + 1, (2,))))
     return backend.xp.roll(x, (down, right), (2, 3))
 
 
-def measure_accuracy(net, split):
-    """Return the share of the images that the classifier gets right."""
-    return float((classifier.see(net, split.images).p.argmax(1) == split.labels).mean())
+def measure_accuracy(net: nn.Sequential, split: Split) -> float:
+    """Return the share of the images that the classifier `net` classifies correctly."""
+    return float((classifier.classify(net, split.images).p.argmax(1) == split.labels).mean())
 
 
-def check(digits):
-    """Raise UserError for images of another size and for labels that are no digits."""
+def check(digits: DataSet) -> None:
+    """Raise UserError for images of another size and for labels that are not digits."""
     parts = [split for split in (digits.train, digits.valid, digits.test) if len(split.images)]
     if (digits.train.images.shape[1:] != (1, 28, 28)
             or any(split.labels is None or split.labels.min() < 0 or split.labels.max() > 9
                    for split in parts)):
-        raise UserError("the classifier learns from grey images of 28x28 pixels with labels from 0 "
-                        f"to 9, which {digits.source} are not: give others by --data")
+        raise UserError("the classifier is trained on grey images of 28x28 pixels with labels from "
+                        f"0 to 9, unlike {digits.source}: give other data by --data")
 
 
-def train(args, digits):
-    """Play the run, and return {name: array} of the network's weights as 16-bit floats; say how
-    good they are."""
+def train(args: argparse.Namespace, digits: DataSet) -> dict[str, np.ndarray]:
+    """Train the classifier, print its accuracy, and return {name: weights} as 16-bit floats."""
     images = digits.train.images
     batches = Minibatches(images, args.batch_size, labels=digits.train.labels)
     steps = args.steps if args.dry_run else args.epochs * (len(images) // args.batch_size)
-    net = classifier.network()
-    opt = optim.Adam(net.parameters(), schedules.cosine(args.lr, steps), betas=(0.9, 0.999))
+    net = classifier.make_classifier()
+    opt = optim.Adam(net.parameters(), schedules.cosine(args.lr, 0.0, steps), betas=(0.9, 0.999))
     command.play(args, ClassifierRun(
         args.out, net, batches, {"opt": opt}, steps, save_every=args.save_every,
-        settings=command.settings_of(args), resume=args.resume, overwrite=args.overwrite))
+        settings=command.make_settings(args), resume=args.resume, overwrite=args.overwrite))
 
     weights = {name: a.astype(np.float16) for name, a in net.state_dict().items()}
     net.load_state_dict(weights)
     net.eval()
     for name, split in (("validation", digits.valid), ("test", digits.test)):
-        print(f"{name}: {100 * measure_accuracy(net, split):.2f} % right of {len(split.images)}")
+        print(f"{name}: {100 * measure_accuracy(net, split):.2f} % of {len(split.images)} images "
+              "correct")
     return weights
 
 
-def main():
-    flags = command.run_flags(__doc__, batch_size=100, out="runs/classifier")
+def main() -> None:
+    """Run the script with the flags of the command line."""
+    flags = command.run_parser(__doc__, batch_size=100, out="runs/classifier")
     add = flags.add_argument
     add("--epochs", type=command.positive, default=12,
-        help="times through the training images (12)")
+        help="passes over the training images (12)")
     add("--lr", type=command.above_0, default=1.5e-3,
-        help="Adam's, at the start; falls to 0 (1.5e-3)")
-    add("--weights", metavar="FILE", help="for the weights (OUT/mnist_classifier.npz)")
+        help="initial learning rate of Adam, which falls to 0 (1.5e-3)")
+    add("--weights", metavar="FILE",
+        help="file for the trained weights (OUT/mnist_classifier.npz)")
     args = command.parse(flags, "weights")
     if args.weights and not os.path.isdir(os.path.dirname(args.weights) or "."):
-        raise UserError(f"cannot write {args.weights}, as there is no such folder: choose another "
+        raise UserError(f"cannot write {args.weights}: its folder does not exist; choose another "
                         "file by --weights")
 
-    with command.started(args) as digits:
+    with command.start(args) as digits:
         check(digits)
         weights = train(args, digits)
         path = os.path.join(args.out, classifier.WEIGHTS.name)
@@ -105,7 +114,7 @@ def main():
             path = args.weights
 
         def write(path):
-            with replaced(path) as file:
+            with atomic_write(path) as file:
                 np.savez(file, **weights)
         record.try_to_write(path, write)
         print("dry run: all done once, nothing kept" if args.dry_run else f"weights: {path}")

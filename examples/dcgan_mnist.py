@@ -1,10 +1,10 @@
-"""DCGAN on MNIST (Radford et al. 2016).
+"""Train a DCGAN on MNIST (Radford et al. 2016).
 
     python examples/dcgan_mnist.py                              the paper's settings, 10 epochs
-    python examples/dcgan_mnist.py --channels 16 --lr 1e-3 --batch-size 64 --average .998
+    python examples/dcgan_mnist.py --channels 16 --lr 1e-3 --batch-size 64 --average 0.998
                                                                 digits in three minutes
 
-Pictures, curves and checkpoints go to --out; --explain says what the numbers mean.
+Pictures, curves and checkpoints are written to --out. --explain explains the printed numbers.
 """
 
 from tinygan import command, optim
@@ -15,17 +15,18 @@ from tinygan.networks import dcgan
 GAMES = {"gan": GAN, "lsgan": LSGAN, "hinge": Hinge, "rsgan": RSGAN, "ragan": RaGAN}
 
 
-def main():
-    flags = command.flags(__doc__, steps=3900, batch_size=128, out="runs/dcgan_mnist")
+def main() -> None:
+    """Train with the command line's settings."""
+    flags = command.game_parser(__doc__, steps=3900, batch_size=128, out="runs/dcgan_mnist")
     flags.add_argument("--lr", type=command.above_0, default=2e-4,
                        help="Adam's learning rate (2e-4)")
     flags.add_argument("--game", choices=GAMES, default="gan",
-                       help="what is played on these networks (gan, as in the paper)")
+                       help="the game to train with these networks (gan, as in the paper)")
     flags.add_argument("--channels", type=command.positive, default=64,
-                       help="of D's first layer; the others have 2 and 4 times as many (64)")
+                       help="channels of D's first layer; the next have 2 and 4 times as many (64)")
     args = command.parse(flags)
 
-    with command.started(args) as data:
+    with command.start(args) as data:
         shape = data.train.images.shape[1:]
         G, D = dcgan.generator(100, args.channels, shape), dcgan.discriminator(args.channels, shape)
         game = GAMES[args.game](G, D)

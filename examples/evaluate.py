@@ -1,29 +1,32 @@
-"""How good are the samples of a finished run?
+"""Measure how good the samples of a finished run are.
 
     python examples/evaluate.py runs/gan_mnist
 
-measures as many samples as there are test images against those, and beside each figure prints the
-floor: the same figure for as many training images, which is what a perfect G would have. Test
-images that the run was trained on are an error, and figures of the bundled sample say that they are
-its. The features are those of this project's own classifier: distances between them compare only
-with others by the same weights.
+The script draws as many samples as there are test images and compares the two sets. Beside each
+measure of the samples it prints the floor: the same measure of equally many training images, which
+is what a perfect G would have. The script refuses data in which a test image is also a training
+image. If the data is the bundled sample of MNIST, each line of the table says so. The features are
+those of this project's own classifier, so distances can only be compared with distances that were
+measured with the same weights of the classifier.
 
-    Frechet      distance between Gaussians of the features (Heusel et al. 2017), and how many times
-                 the floor it is
-    KID          unbiased MMD of the features with a cubic kernel (Bińkowski et al. 2018)
-    precision    the share of samples that look real, and
-    recall       of real images that G could have made (Kynkäänniemi et al. 2019)
-    score        of the classifier, 1 to 10 (Salimans et al. 2016)
-    classes      how many of the ten have a hundredth of the samples or more, and
-    rarest       the share in the class that has fewest; a tenth is even
-    two-sample   accuracy of a classifier that is to tell samples from test images by their features
-                 (Lopez-Paz and Oquab 2017); 1/2 is as it should be
-    Parzen       log-likelihood of the test images in nats (Breuleux et al. 2009) and its standard
-                 error over them
-    nearest      the median distance of a sample (of a thousand) to the training image nearest to
-                 it, pixel by pixel; the floor is a test image's: much less means that G copies
+    Frechet        distance between Gaussians fitted to the features (Heusel et al. 2017), and its
+                   ratio to the floor
+    KID            unbiased MMD of the features with a cubic kernel (Bińkowski et al. 2018)
+    precision      fraction of the samples that look real (Kynkäänniemi et al. 2019)
+    recall         fraction of the test images that G could have made (the same paper)
+    score          "Inception" score by the classifier, from 1 to 10 (Salimans et al. 2016)
+    classes        number of the ten classes that have at least 1 % of the samples
+    rarest         fraction of the samples in the class that has the fewest; 0.1 is ideal
+    two-sample     test accuracy of a classifier that is trained to tell samples from test images by
+                   their features (Lopez-Paz and Oquab 2017); 0.5 is ideal
+    Parzen         log-likelihood of the test images in nats, by Parzen windows on the samples
+                   (Breuleux et al. 2009)
+    Parzen error   its standard error over the test images
+    nearest        median of the Euclidean distances from 1,000 samples to their nearest training
+                   images; the floor is that of test images, and a much smaller distance means that
+                   G copies training images
 
-The table goes to evaluation.json in the run's folder, too.
+The table is also written to evaluation.json in the folder of the run, or to --out.
 """
 
 import argparse
@@ -33,98 +36,118 @@ import os
 import numpy as np
 
 from tinygan import UserError, backend, command, record
-from tinygan.data import as_floats
-from tinygan.files import replaced
+from tinygan.data import Split, as_floats
+from tinygan.files import atomic_write
+from tinygan.games import Game
 from tinygan.metrics import (class_shares, classifier, classifier_score, compute_precision_recall,
                              find_nearest, frechet_distance, kid, parzen_log_likelihood,
                              run_two_sample_test)
-from tinygan.metrics.parzen import centroids
+from tinygan.metrics.classifier import Classified
+from tinygan.metrics.parzen import find_centroids
+from tinygan.nn import Module
 from tinygan.random import Random
 
 
-def refuse_seen(train, test):
-    """Raise UserError if a test image is among the training images."""
+def refuse_seen(train: np.ndarray, test: np.ndarray) -> None:
+    """Raise UserError if a test image is also a training image."""
     seen = {image.tobytes() for image in train}
     if count := sum(image.tobytes() in seen for image in test):
         raise UserError(f"the run was trained on {count} of the test images: leave images that are "
-                        "there twice out of the data, and train it again")
+                        "there twice out of the data, and train again")
 
 
-def samples_of(game, split, n, seed, piece=500):
-    """Return n samples (n, C, H, W), on the host."""
+def draw_samples(game: Game, split: Split, n: int, seed: int, piece: int = 500) -> np.ndarray:
+    """Draw n samples (n, C, H, W), `piece` at a time, as an array on the host.
+
+    `split` is the data set, for a game whose G takes images.
+    """
     rng = Random(seed)
     return np.concatenate([
         backend.to_numpy(game.sample(game.inputs(split, min(piece, n - start), rng)))
         for start in range(0, n, piece)])
 
 
-def of_features(seen, test, seed):
-    """{measure: value} of what the classifier sees in samples, against what in test images."""
-    precision, recall = compute_precision_recall(test.features, seen.features)
-    mean, _ = kid(seen.features, test.features, Random(seed))
-    shares = class_shares(seen.p)
-    told = run_two_sample_test(seen.features, test.features, Random(seed))
-    return {"Frechet": frechet_distance(seen.features, test.features), "KID": mean,
-            "precision": precision, "recall": recall, "score": classifier_score(seen.p),
+def measure_features(samples: Classified, test: Classified, seed: int) -> dict[str, float]:
+    """Return {measure: value} of the measures on the classifier's features and probabilities."""
+    precision, recall = compute_precision_recall(test.features, samples.features)
+    mean, _ = kid(samples.features, test.features, Random(seed))
+    shares = class_shares(samples.p)
+    result = run_two_sample_test(samples.features, test.features, Random(seed))
+    return {"Frechet": frechet_distance(samples.features, test.features), "KID": mean,
+            "precision": precision, "recall": recall, "score": classifier_score(samples.p),
             "classes": int((shares >= 0.01).sum()), "rarest": shares.min(),
-            "two-sample": told.accuracy}
+            "two-sample": result.accuracy}
 
 
-def likelihood(images, valid, test):
-    """Return that of the test images, the width fitted to the first 1,000 validation images: the
-    protocol of Goodfellow et al. 2014."""
+def measure_likelihood(images: np.ndarray, valid: np.ndarray,
+                       test: np.ndarray) -> dict[str, float]:
+    """Return {measure: value} of the log-likelihood of the test images by windows on `images`.
+
+    The width of the windows is fitted to the first 1,000 validation images, which is the protocol
+    of Goodfellow et al. 2014.
+    """
     mean, error, _ = parzen_log_likelihood(images, as_floats(valid[:1000]), as_floats(test))
     return {"Parzen": mean, "Parzen error": error}
 
 
-def measure(images, valid, test, net, seed):
-    """Return {measure: value} for images (n, C, H, W), of a game or real."""
+def measure(images: np.ndarray, valid: np.ndarray, test: np.ndarray, net: Module | None,
+            seed: int) -> dict[str, float]:
+    """Return {measure: value} of images (n, C, H, W), samples or real images.
+
+    `net` is the classifier, or None if it does not take images of this shape.
+    """
     found = {}
     if net is not None:
-        found = of_features(*(classifier.see(net, a) for a in (images, test)), seed)
-    return {**found, **likelihood(images, valid, test)}
+        found = measure_features(*(classifier.classify(net, a) for a in (images, test)), seed)
+    return {**found, **measure_likelihood(images, valid, test)}
 
 
-def main():
+def main() -> None:
+    """Print the table of the run that the command line names, and write it to a file."""
     flags = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = flags.add_argument
     add("run", metavar="RUN", help="the folder of a run, such as runs/gan_mnist")
-    add("--seed", type=command.whole, default=0, help="of the samples (0)")
+    add("--seed", type=command.whole, default=0, help="seed of the samples (0)")
     add("--centroids", action="store_true",
-        help="the Parzen figure of k-means centroids as well, which takes minutes")
+        help="also measure the Parzen log-likelihood of k-means centroids, which takes minutes")
     add("--last", action="store_true",
-        help="the Parzen figure of G's last weights as well, where samples are of their average")
+        help="also measure the Parzen log-likelihood of G's last weights, if the samples are drawn "
+        "from an average of its weights")
     add("--module", metavar="FILE.py", action="append", default=[],
-        help="a file with classes of the run's own, such as its script; it is executed")
+        help="a Python file with the classes of the run that are not tinygan's, such as its "
+        "script; it is executed")
     add("--data", metavar="PATH", help="the data of the run, if it has moved since")
     add("--backend", default=None, metavar="NAME", help="numpy, or cupy for a GPU")
-    add("--out", metavar="FILE", help="where the table goes (RUN/evaluation.json)")
-    add("--dry-run", action="store_true", help="with 50 samples at most, nothing kept")
+    add("--out", metavar="FILE", help="file for the table (RUN/evaluation.json)")
+    add("--dry-run", action="store_true", help="measure at most 50 samples, and keep no files")
     args = flags.parse_args()
     out = args.out or os.path.join(args.run, "evaluation.json")
 
+    # fails now, not after minutes
     if args.out and not os.path.isdir(os.path.dirname(out) or "."):
         raise UserError(f"cannot write {out}, as there is no such folder: choose another --out")
+    if os.path.isdir(out):
+        raise UserError(f"cannot write {out}, as it is a folder: give a file by --out")
     if args.backend:
         backend.use(args.backend)
     game = command.load(args.run, args.module)
     if args.last and game.averages is None:
         raise UserError(f"{args.run} keeps no average of G's weights, so all samples are of the "
                         "last: leave --last out")
-    data = command.data_of(args.run, args.data)
+    data = command.load_data(args.run, args.data)
     train, valid, test = (game.targets(split) for split in (data.train, data.valid, data.test))
     refuse_seen(train, test)
     test = test[:50] if args.dry_run else test
     n = len(test)
     if n < 10 or len(valid) == 0:
-        raise UserError(f"there are {n} test and {len(valid)} validation images, too "
-                        "few to measure with: give more data")
+        raise UserError(f"there are {n} test and {len(valid)} validation images, too few for the "
+                        "measures: train on a larger data set")
     print(f"data: {data.source}")
-    net = classifier.trained() if test.shape[1:] == (1, 28, 28) else None
-    print("no features: the classifier knows grey images of 28x28 pixels alone" if net is None else
-          "features and classes: as a classifier of MNIST's digits sees them")
-    images = samples_of(game, data.test, n, args.seed)
+    net = classifier.load_classifier() if test.shape[1:] == (1, 28, 28) else None
+    print("no features: the classifier takes only grey images of 28x28 pixels" if net is None else
+          "features and classes: by a classifier of MNIST's digits")
+    images = draw_samples(game, data.test, n, args.seed)
     order = backend.to_numpy(Random(args.seed).permutation(len(train)))
     chosen = as_floats(train[order[:n]])
     ours, floor = (measure(x, valid, test, net, args.seed) for x in (images, chosen))
@@ -140,13 +163,14 @@ def main():
     found = {"samples": ours, "training images": floor}
     if args.centroids:
         k = min(n, len(train))
-        centres = centroids(as_floats(train), k, Random(args.seed))
-        found["k-means centroids"] = likelihood(centres, valid, test)
+        centres = find_centroids(as_floats(train), k, Random(args.seed))
+        found["k-means centroids"] = measure_likelihood(centres, valid, test)
         print(f"Parzen of {k} k-means centroids: {found['k-means centroids']['Parzen']:.4g}; so a "
-              f"score above that of real images means nothing{sample}")
+              f"value above that of real images means nothing{sample}")
     if args.last:
         game.averages = None
-        found["last weights"] = likelihood(samples_of(game, data.test, n, args.seed), valid, test)
+        last = draw_samples(game, data.test, n, args.seed)
+        found["last weights"] = measure_likelihood(last, valid, test)
         print(f"Parzen of G's last weights: {found['last weights']['Parzen']:.4g}{sample}")
     if args.dry_run:
         print("dry run: all done once, nothing kept")
@@ -155,7 +179,7 @@ def main():
              "measures": found}
 
     def write(path):
-        with replaced(path) as file:
+        with atomic_write(path) as file:
             file.write((json.dumps(table, indent=2, default=float) + "\n").encode())
     record.try_to_write(out, write)
     print(f"table: {out}")

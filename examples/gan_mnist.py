@@ -1,9 +1,9 @@
-"""Algorithm 1 of Goodfellow et al. 2014 on MNIST.
+"""Train a GAN on MNIST by Algorithm 1 of Goodfellow et al. 2014.
 
     python examples/gan_mnist.py            the recipe: digits in three minutes on two cores
     python examples/gan_mnist.py --paper    the paper's networks and settings, 20 epochs
 
-Pictures, curves and checkpoints go to --out; --explain says what the numbers mean.
+Pictures, curves and checkpoints are written to --out. --explain explains the printed numbers.
 """
 
 import math
@@ -17,40 +17,44 @@ from tinygan.networks import dcgan
 
 LOSSES = {"non-saturating": losses.NonSaturating, "saturating": losses.Saturating}
 RECIPE = dict(steps=4500, batch_size=64)
-# 20 epochs; the paper's own run took hundreds
+# 20 epochs; the paper's own run had hundreds
 PAPER = dict(steps=10_000, batch_size=100, order="simultaneous")
 
 
-def recipe(steps, shape):
-    """Networks and optimisers that look best within three minutes: InfoGAN's for MNIST (Chen et al.
-    2016, appendix C.1), with two dense layers and two convolutions in each player, here at a
-    quarter of the width or less, so that there is time for more steps; and with larger learning
-    rates, which end at 0. For images of `shape` (C, H, W); raises UserError if H or W is below 4.
+def recipe(steps: int, shape: tuple[int, int, int]) -> tuple:
+    """Return (G, D, d_opt, g_opt): the settings with the best samples after three minutes.
+
+    The networks are InfoGAN's for MNIST (Chen et al. 2016, appendix C.1), with two dense layers and
+    two convolutions in each player. They have at most a quarter of that width, which leaves time
+    for more steps. The learning rates are larger and fall to 0. `shape` is that of an image,
+    (C, H, W). Raises UserError if H or W is below 4.
     """
-    colours, height, width = dcgan.check(shape, 4)
+    colours, height, width = dcgan.check_shape(shape, 4)
     h, w = height // 4, width // 4
     G = nn.Sequential(
         nn.Dense(100, 128, bias=False), nn.BatchNorm(128), nn.ReLU(),           # 128
         nn.Dense(128, 32 * h * w, bias=False), nn.BatchNorm(32 * h * w), nn.ReLU(),
         nn.Reshape(32, h, w),                                                   # 32 x 7 x 7
-        dcgan.doubled(32, 16, (height // 2, width // 2), bias=False),
+        dcgan.double(32, 16, (height // 2, width // 2), bias=False),
         nn.BatchNorm(16), nn.ReLU(),                                            # 16 x 14 x 14
-        dcgan.doubled(16, colours, (height, width)), nn.Sigmoid())              # 1 x 28 x 28
+        dcgan.double(16, colours, (height, width)), nn.Sigmoid())               # 1 x 28 x 28
     D = nn.Sequential(
-        dcgan.halved(colours, 16), nn.LeakyReLU(),                              # 16 x 14 x 14
-        dcgan.halved(16, 32, bias=False),
+        dcgan.halve(colours, 16), nn.LeakyReLU(),                               # 16 x 14 x 14
+        dcgan.halve(16, 32, bias=False),
         nn.BatchNorm(32), nn.LeakyReLU(), nn.Flatten(),                         # 32 x 7 x 7
         nn.Dense(32 * h * w, 128, bias=False, init=nn.normal(0.02)),
         nn.BatchNorm(128), nn.LeakyReLU(),                                      # 128
         nn.Dense(128, 1, init=nn.normal(0.02)))                                 # 1 logit
-    d_opt = optim.Adam(D.parameters(), schedules.cosine(3e-3, steps), betas=(0.5, 0.999))
-    g_opt = optim.Adam(G.parameters(), schedules.cosine(4e-3, steps), betas=(0.5, 0.999))
+    d_opt = optim.Adam(D.parameters(), schedules.cosine(3e-3, 0.0, steps), betas=(0.5, 0.999))
+    g_opt = optim.Adam(G.parameters(), schedules.cosine(4e-3, 0.0, steps), betas=(0.5, 0.999))
     return G, D, d_opt, g_opt
 
 
-def paper(images, batch_size):
-    """The networks and settings of the paper's MNIST experiment, as its code has them
-    (goodfeli/adversarial, mnist.yaml)."""
+def paper(images: np.ndarray, batch_size: int) -> tuple:
+    """Return (G, D, d_opt, g_opt) with the settings of the paper's code for MNIST.
+
+    The code is goodfeli/adversarial, mnist.yaml.
+    """
     shape, init = images.shape[1:], nn.uniform(0.05)
     pixels = math.prod(shape)
     G = nn.Sequential(
@@ -59,7 +63,7 @@ def paper(images, batch_size):
         nn.Dense(1200, pixels, init=init), nn.Sigmoid(), nn.Reshape(*shape))
     mean = (images.mean(0) / (255 if images.dtype == np.uint8 else 1)).clip(1e-7, 1 - 1e-7).ravel()
     G.layers[4].load_state_dict({"weight": G.layers[4].weight.numpy(),
-                                 "bias": np.log(mean / (1 - mean))})    # G begins at the mean image
+                                 "bias": np.log(mean / (1 - mean))})    # G starts at the mean image
     init = nn.uniform(0.005)
     D = nn.Sequential(
         nn.Flatten(),
@@ -69,16 +73,19 @@ def paper(images, batch_size):
     momentum = schedules.linear(0.5, 0.7, 250 * len(images) / batch_size)       # over 250 epochs
     sgd = lambda player, lr: optim.SGD(
         player.parameters(), schedules.exponential(lr, 1 / 1.000004, floor=1e-6), momentum)
-    return G, D, sgd(D, 0.05), sgd(G, 0.1)          # .05: the code halves D's loss
+    return G, D, sgd(D, 0.05), sgd(G, 0.1)      # 0.05 and not 0.1, because the code halves D's loss
 
 
-def main():
-    flags = command.flags(__doc__, **RECIPE, out="runs/gan_mnist")
-    flags.add_argument("--k", type=command.positive, default=1, help="discriminator steps (1)")
+def main() -> None:
+    """Train with the command line's settings."""
+    flags = command.game_parser(__doc__, **RECIPE, out="runs/gan_mnist")
+    flags.add_argument("--k", type=command.positive, default=1,
+                       help="discriminator steps in an iteration (1)")
     flags.add_argument("--g-loss", choices=LOSSES,
                        default="non-saturating", help="the generator's loss (non-saturating)")
     flags.add_argument("--order", choices=["alternating", "simultaneous"], default="alternating",
-                       help="who moves when (alternating; with --paper simultaneous)")
+                       help="the order of the players' updates (alternating; with --paper "
+                       "simultaneous)")
     flags.add_argument("--paper", action="store_true",
                        help="the paper's networks and settings, {steps} steps of {batch_size}"
                        .format(**PAPER))
@@ -86,7 +93,7 @@ def main():
         flags.set_defaults(**PAPER)
     args = command.parse(flags)
 
-    with command.started(args) as data:
+    with command.start(args) as data:
         images = data.train.images
         G, D, d_opt, g_opt = (paper(images, args.batch_size) if args.paper else
                               recipe(args.steps, images.shape[1:]))

@@ -1,66 +1,74 @@
-"""Any game on a mixture of Gaussians in the plane, where mode collapse can be seen.
+"""Play any game on a mixture of Gaussians in the plane, where mode collapse can be seen.
 
     python examples/mixtures.py                                     R1 on the grid of 25
     python examples/mixtures.py --mixture ring --game gan wgan_gp --seeds 0 1
     python examples/mixtures.py --game all --steps 8000             each game, a minute or less
 
-The same small networks for all games, for a seed with the same initial weights; and the same data,
-as far as a game draws no more numbers than the GAN does. Each game and seed is a run in a folder of
-its own, such as runs/mixtures/grid-r1-0. Ten times on the way its log and its curves get, for 2500
-samples of an average of G's weights, the modes that they cover, the share of high-quality ones
-(within 3 standard deviations of a mode; of true samples 98.9 %) and the reverse KL of their shares
-to the uniform distribution (0 is best); at the end these are printed. Its pictures, and one sheet
-of all, a row for each seed, show real points grey, samples blue, and the ground the lighter the
-more real D takes it to be.
+All games have the same small networks, with the same initial weights for the same seed. They also
+have the same data, unless a game draws more random numbers than the GAN. Each game and seed is a
+run in a folder of its own, such as runs/mixtures/grid-r1-0.
+
+Ten times during a run, 2500 samples of G with averaged weights are measured. The figures go to the
+log and the curves, and the last ones are printed at the end:
+
+    modes        the number of modes that the samples cover
+    HQ %         the share of high-quality samples, which lie within 3 standard deviations of a mode
+                 (98.9 % of samples of the mixture itself)
+    reverse KL   the divergence of the modes' shares from the uniform distribution; 0 is best
+
+The pictures show real points in grey and samples in blue. The lighter the background, the larger is
+D's score there. One further picture shows all runs, with a row for each seed.
 """
 
 import argparse
 import math
 import os
+from typing import Any
 
 import numpy as np
 
 from tinygan import (Run, Tensor, backend, command, image, nn, no_grad, optim, record, rng,
                      schedules)
 from tinygan.data import mixtures
-from tinygan.games import catalogue, views
+from tinygan.games import Game, catalogue, views
 from tinygan.games.catalogue import GAMES
-from tinygan.metrics import coverage
+from tinygan.metrics import measure_coverage
+from tinygan.metrics.modes import Coverage
 from tinygan.random import Random
-from tinygan.runs.run import check_folder, remove
+from tinygan.runs.run import check_folder, remove_run
 
-Z = 2
-K = 5           # D's steps in an iteration of those games that have more than one
-PLANE = [name for name, entry in GAMES.items() if entry.examples is catalogue.images]
-SETTINGS = {    # of the games that have any, for modes of standard deviation std
+Z = 2           # z_size
+K = 5           # D's steps per iteration, in games that have several
+PLANE = [name for name, entry in GAMES.items() if entry.examples is catalogue.make_images]
+SETTINGS = {    # settings other than the default, for modes of standard deviation std
     "wgan": lambda std: dict(c=0.1, n_critic=K),                # least KL of c = 0.03, 0.1, 0.3
-    "wgan_gp": lambda std: dict(lam=0.1, n_critic=K),           # as gan_toy.py has it
+    "wgan_gp": lambda std: dict(lam=0.1, n_critic=K),           # lam as in the published gan_toy.py
     "sngan": lambda std: dict(n_dis=K),
-    "r1": lambda std: dict(gamma=8 * std ** 2),                 # D's slopes go as 1 / std
+    "r1": lambda std: dict(gamma=8 * std ** 2),                 # D's gradients grow as 1 / std
 }
-MIXTURES = {"ring": (mixtures.ring, 1.0), "grid": (mixtures.grid, 2.828)}   # and their scales
+MIXTURES = {"ring": (mixtures.ring, 1.0), "grid": (mixtures.grid, 2.828)}   # with their scales
 
 
 class Scale(nn.Module):
-    """x * factor: networks like numbers of size 1."""
+    """Return x * factor, so that a network's other layers have inputs and outputs of size 1."""
 
-    def __init__(self, factor):
+    def __init__(self, factor: float) -> None:
         self.factor = factor
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return x * self.factor
 
 
-def mlp(n_in, n_out, width, activation):
-    """Return a network with three hidden layers of `width`."""
+def mlp(n_in: int, n_out: int, width: int, activation: type[nn.Module]) -> nn.Sequential:
+    """Return a network with three hidden layers of `width` units."""
     layers = []
     for a, b in [(n_in, width), (width, width), (width, width)]:
         layers += [nn.Dense(a, b, init=nn.he), activation()]
     return nn.Sequential(*layers, nn.Dense(width, n_out))
 
 
-def normalise(D):
-    """Put the spectral norm on each of D's layers; return D."""
+def normalise(D: nn.Sequential) -> nn.Sequential:
+    """Apply spectral normalisation to each of D's layers, in place; return D."""
     for _, layer in D.modules():
         if isinstance(layer, nn.Dense):
             nn.spectral_norm(layer)
@@ -68,67 +76,71 @@ def normalise(D):
 
 
 class PlaneRun(Run):
-    """The run in `folder` of game `name` from `seed`, with the script's flags `args`. Its pictures
-    are of the plane, and what it measures is the Coverage."""
+    """A run in `folder` of the game `name` with `seed` and the script's flags `args`.
 
-    def __init__(self, folder, name, seed, args):
+    Its pictures show the plane, and it measures the Coverage.
+    """
+
+    def __init__(self, folder: str, name: str, seed: int, args: argparse.Namespace) -> None:
         make, scale = MIXTURES[args.mixture]
         self.mixture = mixture = make()
         rng.seed(seed)
         G = nn.Sequential(mlp(Z, 2, args.width, nn.ReLU), Scale(scale))
         D = nn.Sequential(Scale(1 / scale), mlp(2, 1, args.width, nn.LeakyReLU))
         settings = SETTINGS[name](mixture.std) if name in SETTINGS else {}
-        k = settings.get("n_critic", settings.get("n_dis", 1))          # D's steps in an iteration
+        k = settings.get("n_critic", settings.get("n_dis", 1))          # D's steps per iteration
         steps = max(args.steps // k, 1)
         noise = [views.InstanceNoise(schedules.linear(args.sigma, 0.0, 0.8 * steps))]
-        if name == "sngan":     # with D's slopes up to 1 it covers far fewer modes of the grid
+        if name == "sngan":     # a Lipschitz constant of 1 covers far fewer modes of the grid
             D = nn.Sequential(*normalise(D).layers, Scale(5.0))
         game = GAMES[name](G, D, **{"z_size": Z, **settings}, views=noise if args.sigma else [])
         optimiser = optim.RMSProp if name == "wgan" else optim.Adam
-        # a schedule counts its own player's steps, and both are to end together
-        d_opt = optimiser(game.d_parameters(), schedules.cosine(args.lr, steps * k))
-        g_opt = optimiser(game.g_parameters(), schedules.cosine(args.lr, steps))
-        self.z = game.latent(2500, Random(2**32))       # always the same
+        # each schedule counts the steps of its own player, and both are to end together
+        d_opt = optimiser(game.d_parameters(), schedules.cosine(args.lr, 0.0, steps * k))
+        g_opt = optimiser(game.g_parameters(), schedules.cosine(args.lr, 0.0, steps))
+        self.z = game.latent(2500, Random(2**32))       # the same for all runs
         flags = {flag: getattr(args, flag) for flag in (
             "mixture", "steps", "batch_size", "width", "lr", "sigma")}
         super().__init__(
             folder, game, mixture.minibatches(args.batch_size), (d_opt, g_opt), steps,
-            average=max(0.0, min(0.999, 1 - 10 / steps)),       # over a tenth of the run or less
+            average=max(0.0, min(0.999, 1 - 10 / steps)),       # over at most a tenth of the run
             save_every=args.save_every, resume=args.resume,
             settings={"script": "mixtures.py", "flags": {"game": name, "seed": seed, **flags}})
 
-    def cover(self):
-        """Return the Coverage of the mixture by the samples."""
-        return coverage(self.game.sample(self.z), self.mixture)
+    def cover(self) -> Coverage:
+        """Return the Coverage of the mixture by G's samples."""
+        return measure_coverage(self.game.sample(self.z), self.mixture)
 
-    def measure(self, step):
+    def measure(self, step: int) -> dict[str, float]:
         if step % -(-self.steps // 10) != 0 and step != self.steps:
             return {}
         modes, quality, kl = self.cover()
-        # the KL is infinite while no sample is of high quality, and what is logged is finite
+        # the KL is infinite if no sample is of high quality, but logged values must be finite
         return {"modes": modes, "HQ %": 100 * quality,
                 **({"reverse KL": kl} if math.isfinite(kl) else {})}
 
-    def panels(self, names):
-        """Return the panels: each number that is measured has its own, as it has its own scale."""
+    def panels(self, names: list[str]) -> list[list[str]]:
+        """Return the panels; each measured figure has its own, as its scale differs."""
         measured = [name for name in names if name in ("modes", "HQ %", "reverse KL")]
         others = [name for name in names if name not in measured]
         return [*super().panels(others), *([name] for name in measured)]
 
-    def exhibits(self):
+    def fixed_inputs(self) -> Any:
         return self.z
 
-    def shown(self, z):
-        return draw(self.game, self.mixture, z, 120)[None], 1       # files have it twice as large
+    def pictures(self, z: Any) -> tuple[np.ndarray, int]:
+        return draw(self.game, self.mixture, z, 120)[None], 1       # a run enlarges it to 240
 
 
-def draw(game, mixture, z, size=240):
-    """Return the picture of the plane, with real points and the samples from z, (3, size, size)
-    uint8."""
+def draw(game: Game, mixture: mixtures.Mixture, z: Any, size: int = 240) -> np.ndarray:
+    """Return a picture of the plane, (3, size, size) uint8.
+
+    It shows D's scores (as ranks), 500 points of the mixture and G's samples from z.
+    """
     reach = 1.25 * abs(mixture.modes).max()
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 * reach - reach
     x, y = np.meshgrid(axis, -axis)
-    with nn.evaluating(game.D), no_grad():
+    with nn.eval_mode(game.D), no_grad():
         scores = game.D(Tensor(backend.xp.asarray(np.stack([x.ravel(), y.ravel()], 1)))).numpy()
     rank = scores.ravel().argsort().argsort().reshape(size, size) / size ** 2
     pixels = 90 + 165 * rank[..., None] * np.array([1.0, 0.95, 0.85])
@@ -144,42 +156,47 @@ def draw(game, mixture, z, size=240):
     return pixels.astype(np.uint8).transpose(2, 0, 1)
 
 
-def main():
+def main() -> None:
+    """Run the script with the flags of the command line."""
     flags = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = flags.add_argument
-    add("--game", nargs="+", choices=[*PLANE, "all"], default=["r1"], help="what to play (r1)")
-    add("--mixture", choices=MIXTURES, default="grid", help="8 modes or 25 (grid)")
-    add("--seeds", nargs="+", type=command.whole, default=[0], help="of everything random (0)")
+    add("--game", nargs="+", choices=[*PLANE, "all"], default=["r1"], help="games to play (r1)")
+    add("--mixture", choices=MIXTURES, default="grid",
+        help="a ring of 8 modes or a grid of 25 (grid)")
+    add("--seeds", nargs="+", type=command.whole, default=[0], help="seeds; one run for each (0)")
     add("--steps", type=command.positive, default=24_000, help="discriminator steps (24000)")
-    add("--batch-size", type=command.positive, default=256, help="(256)")
-    add("--width", type=command.positive, default=128, help="of the networks' three layers (128)")
-    add("--lr", type=command.above_0, default=1e-3, help="at the start; falls to 0 (1e-3)")
+    add("--batch-size", type=command.positive, default=256, help="minibatch size (256)")
+    add("--width", type=command.positive, default=128,
+        help="units in each of the networks' three hidden layers (128)")
+    add("--lr", type=command.above_0, default=1e-3,
+        help="initial learning rate, which falls to 0 (1e-3)")
     add("--sigma", type=command.from_0, default=0.0,
-        help="instance noise: its standard deviation at the start, 0 after four fifths (0: none)")
+        help="initial standard deviation of instance noise, which falls to 0 within four fifths of "
+        "the run (0: no noise)")
     add("--backend", default=None, metavar="NAME", help="numpy, or cupy for a GPU")
-    add("--out", metavar="DIR", default="runs/mixtures", help="for the runs (runs/mixtures)")
+    add("--out", metavar="DIR", default="runs/mixtures", help="folder for the runs (runs/mixtures)")
     either = flags.add_mutually_exclusive_group()
     either.add_argument("--resume", action="store_true",
-                        help="go on with the runs in --out that were cut off, begin the others")
-    either.add_argument("--overwrite", action="store_true", help="replace them")
+                        help="resume the runs in --out that were stopped, and start the others")
+    either.add_argument("--overwrite", action="store_true", help="replace the runs in --out")
     add("--save-every", type=command.from_0, default=30.0, metavar="SECONDS",
-        help="between checkpoints (30)")
+        help="time between checkpoints (30)")
     add("--dry-run", action="store_true", help="20 steps")
     args = flags.parse_args()
-    again = command.as_flags(flags, {name: value for name, value in vars(args).items()
+    again = command.to_flags(flags, {name: value for name, value in vars(args).items()
                                      if name not in command.PASSING})
     if args.dry_run:
         args.steps = 20
-    with command.output(args):
+    with command.prepare_output(args):
         names = PLANE if "all" in args.game else list(dict.fromkeys(args.game))
         runs = {(seed, name): os.path.join(args.out, f"{args.mixture}-{name}-{seed}")
                 for seed in args.seeds for name in names}
         for folder in runs.values():
             check_folder(folder, args.resume, args.overwrite)
-        if args.overwrite:      # all now: one that is cut off goes on with new runs alone
+        if args.overwrite:      # all before the first run: a later --resume must find no old run
             for folder in filter(os.path.isdir, runs.values()):
-                remove(folder)
+                remove_run(folder)
         rows, pictures = [], []
         for (seed, name), folder in runs.items():
             print(f"{args.mixture}, {name}, seed {seed}", flush=True)

@@ -1,18 +1,19 @@
-"""The project's tables, each from one command, with every seed.
+"""Reproduce the project's tables, each by one command, with every seed.
 
-    python examples/reproduce.py theory                 what can be calculated: seconds
-    python examples/reproduce.py mixtures --jobs 2      ring and grid, eight games: 80 minutes
-    python examples/reproduce.py mnist --jobs 2         six examples on digits: an hour and a half
+    python examples/reproduce.py theory                 what theory can calculate: seconds
+    python examples/reproduce.py mixtures --jobs 2      ring and grid, ten games: 100 minutes
+    python examples/reproduce.py mnist --jobs 2         six examples on digits: 90 minutes
     python examples/reproduce.py parzen                 the paper's networks: seven hours
-    python examples/reproduce.py mixtures --show        the table of what has been run so far
-    python examples/reproduce.py mixtures --quick       one seed of all, in seconds, nothing kept
+    python examples/reproduce.py mixtures --show        print the table of the runs so far
+    python examples/reproduce.py mixtures --quick       one seed of each run, in seconds; keep no
+                                                        files
 
-A table is a list of runs, each some commands of other examples, on one thread, whose figures become
-lines of --results: with the commands, the time on a core that they took, machine and date. Whoever
-starts the same command again goes on where it was cut off, with the runs that have no lines yet,
-and the one that had begun from its last checkpoint. Lines of commands that have changed since do
-not count. README.md has the tables that have been run, as --show prints them; the times above are
-estimates where it has none.
+A table is a list of runs. A run is one or more commands of the other examples, on one thread. The
+script appends the figures that they print to the file --results, with the commands, the processor
+time that they took, the machine and the date. If the script was interrupted, the same command
+continues: runs that have results are not repeated, and a run that has a checkpoint is resumed.
+Results of commands that have changed since do not count. pages.py writes the tables into the pages.
+The times above are for one core, or for two with --jobs 2.
 """
 
 import argparse
@@ -27,17 +28,18 @@ import sys
 import tempfile
 import textwrap
 import time
+from typing import Any
 
 import numpy as np
 
 from tinygan import UserError, command, data
 from tinygan.data.mnist import load_sample
-from tinygan.files import replaced
+from tinygan.files import atomic_write
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-# fixed before any of them was run
+# chosen before the first run
 SEEDS = {"mixtures": (1, 2, 3, 4, 5), "mnist": (1, 2, 3), "parzen": (1,)}
-# about as many steps as one core takes in nine minutes (eight to eleven); found on seed 0
+# Steps for about nine minutes (eight to eleven) on one core. The settings were found on seed 0.
 MNIST = {
     "GAN": "gan_mnist.py --steps 14000 --average 0.998",
     "DCGAN": "dcgan_mnist.py --channels 16 --lr 1e-3 --batch-size 64 --steps 15000 --average 0.998",
@@ -47,9 +49,9 @@ MNIST = {
     "WGAN-GP": "wgan_gp_mnist.py --channels 16 --lr 1e-3 --steps 2400 --average 0.998",
     "SNGAN": "sngan_mnist.py --channels 16 --n-dis 1 --lr 1e-3 --steps 4000 --average 0.99",
 }
-GAMES = "saturating", "gan", "lsgan", "wgan", "wgan_gp", "sngan", "ragan", "r1"
-DIGEST = "7881f167fae3a2c7"      # of MNIST's training images
-PUBLISHED = {       # {table: {row: {figure: value}}}
+GAMES = ("saturating", "gan", "lsgan", "hinge", "rsgan", "wgan", "wgan_gp", "sngan", "ragan", "r1")
+DIGEST = "7881f167fae3a2c7"      # command.digest() of MNIST's training images
+PUBLISHED = {       # figures of the papers, {table: {row: {figure: value}}}
     "mixtures": {
         "ring, GAN (Lin et al. 2018)": {"modes": 6.3, "HQ %": 98.2, "reverse KL": 0.45},
         "ring, PacGAN4 (Lin et al. 2018)": {"modes": 7.8, "HQ %": 95.9, "reverse KL": 0.07},
@@ -62,15 +64,20 @@ PUBLISHED = {       # {table: {row: {figure: value}}}
 }
 
 
-def theory(out, source, quick):
-    """{(run, seed): commands}: what these two print."""
+# A function list_TABLE(out, source, quick) returns the runs of a table, {(run, seed): commands}. A
+# command is a list of words; if it has --out, this flag comes last. `out` is the folder for the
+# runs, `source` the flag --data or nothing, `quick` shortens the runs. A function read_TABLE(name,
+# commands, outputs) returns the rows that the run `name` adds to the table, {row: {figure: value}}.
+
+def list_theory(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
+    """List the runs of the table "theory": theory.py and dirac.py."""
     quickly = ["--dry-run"] if quick else []
     return {("densities", 0): [["theory.py", *quickly]],
             ("Dirac-GAN", 0): [["dirac.py", *quickly, "--out", os.path.join(out, "dirac")]]}
 
 
-def found(name, commands, outputs):
-    """{row: {figure: text}} of both: the rows of the one's table, and the rates in the other's."""
+def read_theory(name: str, commands: list, outputs: list[str]) -> dict[str, dict[str, Any]]:
+    """Read the rows of the table that theory.py prints, or the rates in that of dirac.py."""
     rows = {row: {"found": value, "theory": expected} for row, value, expected in
             re.findall(r"^\| (\w.+) \| (\S+) \| (\S+) \|$", outputs[0], re.M)}
     for game, *rates in re.findall(
@@ -81,8 +88,11 @@ def found(name, commands, outputs):
     return rows
 
 
-def mixtures(out, source, quick):
-    """{(run, seed): commands}: equal numbers of discriminator steps, about 3 minutes a run."""
+def list_mixtures(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
+    """List the runs of the table "mixtures": each has 24,000 discriminator steps, for any game.
+
+    A run takes one to three minutes.
+    """
     steps = ["--steps", "10", "--width", "8"] if quick else ["--steps", "24000"]
     return {(f"{mixture}, {game}", seed): [
         ["mixtures.py", "--mixture", mixture, "--game", game, "--seeds", str(seed), *steps,
@@ -90,14 +100,17 @@ def mixtures(out, source, quick):
         for seed in _seeds("mixtures", quick) for mixture in ("ring", "grid") for game in GAMES}
 
 
-def coverage(name, commands, outputs):
-    """{row: {figure: value}} of a run of mixtures.py."""
+def read_mixtures(name: str, commands: list, outputs: list[str]) -> dict[str, dict[str, Any]]:
+    """Read the last measurement that mixtures.py prints."""
     modes, quality, kl = re.findall(r"modes (\d+)  HQ (\S+) %  reverse KL (\S+)", outputs[-1])[-1]
     return {name: {"modes": int(modes), "HQ %": float(quality), "reverse KL": float(kl)}}
 
 
-def mnist(out, source, quick):
-    """Six of the examples, with an average of G's weights, at an equal budget of time."""
+def list_mnist(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
+    """List the runs of the table "mnist": six examples with an average of G's weights.
+
+    All have about the same budget of time.
+    """
     quickly = ["--steps", "1", "--batch-size", "8"] if quick else []
     return {(name, seed): _run_and_measure(
         [*command.split(), *quickly, "--seed", str(seed), *source],
@@ -105,9 +118,9 @@ def mnist(out, source, quick):
         for seed in _seeds("mnist", quick) for name, command in MNIST.items()}
 
 
-def quality(name, commands, outputs):
-    """{row: {figure: value}} of a run that evaluate.py has measured, and of training images."""
-    rows = _evaluation(name, commands)
+def read_mnist(name: str, commands: list, outputs: list[str]) -> dict[str, dict[str, Any]]:
+    """Read the measures by evaluate.py of a run's samples and of training images."""
+    rows = _read_evaluation(name, commands)
     _, floor = rows.values()
     return {row: {"Frechet": table["Frechet"],
                   "times the floor": table["Frechet"] / floor["Frechet"],
@@ -115,9 +128,13 @@ def quality(name, commands, outputs):
             for row, table in rows.items()}
 
 
-def parzen(out, source, quick):
-    """The paper's networks and settings, as its code plays them, for 1000 epochs; and the original
-    protocol, for G as the last step left it and for an average of its weights."""
+def list_parzen(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
+    """List the run of the table "parzen": Goodfellow et al. 2014 for 1,000 epochs.
+
+    It has the networks and settings of the paper, and simultaneous steps as in its code. The
+    log-likelihood is measured by the original protocol, of G's last weights and of an average of
+    its weights.
+    """
     length = ["--steps", "2", "--batch-size", "10"] if quick else ["--steps", "500000"]
     return {("Algorithm 1, simultaneous steps", seed): _run_and_measure(
         ["gan_mnist.py", "--paper", *length, "--average", "0.999", "--seed", str(seed), *source],
@@ -125,9 +142,12 @@ def parzen(out, source, quick):
         for seed in _seeds("parzen", quick)}
 
 
-def likelihood(name, commands, outputs):
-    """{row: {figure: text}} of the same, also of k-means centroids; the run's own row is of G."""
-    rows = _evaluation(name, commands)
+def read_parzen(name: str, commands: list, outputs: list[str]) -> dict[str, dict[str, Any]]:
+    """Read the log-likelihoods of the run, of real images and of k-means centroids.
+
+    The row with the name of the run is that of G's last weights.
+    """
+    rows = _read_evaluation(name, commands)
     rows = {name: rows.pop("last weights"), f"{name}, average of G": rows.pop(name), **rows}
     return {row: {"nats": f"{table['Parzen']:.1f} +- {table['Parzen error']:.1f}"}
             for row, table in rows.items()}
@@ -138,26 +158,30 @@ def _seeds(table, quick):
 
 
 def _run_and_measure(command, folder, *flags):
+    """Return two commands: one makes a run in `folder`, the other evaluates it with `flags`."""
     return [[*command, "--out", folder], ["evaluate.py", folder, *flags]]
 
 
-def _evaluation(name, commands):
-    """{row: measures} that evaluate.py has left: of the run's samples, and of real images."""
+def _read_evaluation(name, commands):
+    """Return {row: measures} of the run `name` and of real images, from evaluation.json."""
     with open(os.path.join(commands[-1][1], "evaluation.json")) as file:
         table = json.load(file)
     return {name if row == "samples" else row: measures
             for row, measures in table["measures"].items()}
 
 
-# what makes a table's runs, and what reads their figures; a command that has an --out ends with it
-TABLES = {"theory": (theory, found), "mixtures": (mixtures, coverage), "mnist": (mnist, quality),
-          "parzen": (parzen, likelihood)}
+# {table: (the function that lists its runs, the function that reads their figures)}
+TABLES = {"theory": (list_theory, read_theory), "mixtures": (list_mixtures, read_mixtures),
+          "mnist": (list_mnist, read_mnist), "parzen": (list_parzen, read_parzen)}
 
 
-def measured(commands, clock):
-    """Run the commands; returns what each printed, and the seconds on a core that the first took,
-    together with those that the file `clock` holds of earlier parts of it; nan if a part was killed
-    before it could say."""
+def run_commands(commands: list[list[str]], clock: str) -> tuple[list[str], float]:
+    """Run the commands; return the outputs and the processor time of the first one, in seconds.
+
+    The file `clock` keeps the time of a command that is interrupted, and the time of the resumed
+    command is added to it. If the script itself was killed before it could write the time, the
+    result is NaN. Raises UserError if a command fails.
+    """
     environment, outputs, seconds = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}, [], 0.0
     if os.path.exists(clock):
         with open(clock) as file:
@@ -166,62 +190,68 @@ def measured(commands, clock):
         if "--out" in flags and os.path.exists(os.path.join(flags[-1], "checkpoint.npz")):
             flags.append("--resume")
         if not outputs:
-            _keep(clock, math.nan)
+            _save_seconds(clock, math.nan)
         process = subprocess.Popen([sys.executable, os.path.join(HERE, script), *flags],
                                    env=environment, stdout=subprocess.PIPE, text=True)
         with process.stdout:
             outputs.append(process.stdout.read())
-        code, took = _ended(process)
+        code, took = _wait_for(process)
         if len(outputs) == 1:
             seconds += took
-            _keep(clock, seconds)
+            _save_seconds(clock, seconds)
         if code != 0:
             raise UserError(f"{' '.join([script, *flags])} has ended with {code}: see above")
     return outputs, seconds
 
 
-def _keep(clock, seconds):
+def _save_seconds(clock, seconds):
     os.makedirs(os.path.dirname(clock), exist_ok=True)
-    with replaced(clock) as file:
+    with atomic_write(clock) as file:
         file.write(f"{seconds}\n".encode())
 
 
-def _ended(process):
-    """(exit status, seconds on a core) of a process that is waited for."""
-    if not hasattr(os, "wait4"):        # Windows does not tell the time of one process
+def _wait_for(process):
+    """Wait for a process and return its exit status and its processor time in seconds."""
+    if not hasattr(os, "wait4"):        # Windows cannot measure a single process
         return process.wait(), math.nan
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     return process.returncode, usage.ru_utime + usage.ru_stime
 
 
-def commands_now(table, quick):
-    """{(run, seed): the commands as anyone would type them}."""
+def list_commands(table: str, quick: bool) -> dict[tuple[str, int], list[str]]:
+    """Return {(run, seed): commands} with each command as a user would type it."""
     return {key: [" ".join(command) for command in commands]
             for key, commands in TABLES[table][0]("runs/reproduce", [], quick).items()}
 
 
-def lines_of(args, key, commands, of):
-    """The lines of --results that a run on data named `of` gives: one for each row of the table
-    that it knows something of."""
+def make_lines(args: argparse.Namespace, key: tuple[str, int], commands: list[list[str]],
+               of: str) -> list[dict[str, Any]]:
+    """Do the run `key`, (name, seed), and return its lines for --results, one for each row.
+
+    `of` is the name of the data, from name_data().
+    """
     name, seed = key
     folder = commands[0][-1] if "--out" in commands[0] else args.out
-    outputs, seconds = measured(commands, os.path.join(folder, f"{name}-{seed}.seconds"))
+    outputs, seconds = run_commands(commands, os.path.join(folder, f"{name}-{seed}.seconds"))
     where = "" if of in ("", "MNIST") else f", of {of}"
     return [{"table": args.table, "run": name, "row": f"{row}{where}", "seed": seed, **values,
              **({"seconds": round(seconds)} if row == name and seconds == seconds else {}),
-             "data": of, "command": commands_now(args.table, args.quick)[key],
-             "date": datetime.date.today().isoformat(), "machine": command.processor(),
+             "data": of, "command": list_commands(args.table, args.quick)[key],
+             "date": datetime.date.today().isoformat(), "machine": command.processor_name(),
              "numpy": np.__version__}
             for row, values in TABLES[args.table][1](name, commands, outputs).items()]
 
 
-# what a line of results has beside its figures; the seconds are the run's own row's
+# the keys of a line of results that are not figures; only one line of a run has "seconds"
 KNOWN = ("table", "run", "row", "seed", "seconds", "data", "command", "date", "machine", "numpy")
 
 
-def read_results(path):
-    """The lines of the results file; none if there is none."""
+def read_results(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """Return the lines of the results file, or an empty list if there is no file.
+
+    Raises UserError if the file cannot be read, or holds something else.
+    """
     if not os.path.exists(path):
         return []
     try:
@@ -232,19 +262,26 @@ def read_results(path):
             raise ValueError
     except (ValueError, AttributeError):
         raise UserError(f"{path} is no file of results: give another by --results") from None
+    except OSError as error:
+        raise UserError(f"cannot read the results in {path} ({error.strerror}): give another file "
+                        "by --results") from None
     return lines
 
 
-def counting(table, lines, now):
-    """Those lines of the table whose commands are still the same."""
+def select_lines(table: str, lines: list[dict[str, Any]],
+                 now: dict[tuple[str, int], list[str]]) -> list[dict[str, Any]]:
+    """Return the lines of a table whose commands are still those in `now`, from list_commands()."""
     return [line for line in lines if line["table"] == table
             and now.get((line["run"], line["seed"])) == line["command"]]
 
 
-def shown(table, lines, quick=False):
-    """The table as README.md has it: for each row the mean and every seed, or what they share."""
-    now = commands_now(table, quick)
-    lines = counting(table, lines, now)
+def make_table(table: str, lines: list[dict[str, Any]], quick: bool = False) -> str:
+    """Return the table as on the page examples/README.md, with a caption.
+
+    A cell has the mean and the values of all seeds, or one value if they are equal.
+    """
+    now = list_commands(table, quick)
+    lines = select_lines(table, lines, now)
     if not lines:
         return "nothing has been run yet"
     order = list(dict.fromkeys(name for name, _ in now))
@@ -269,7 +306,7 @@ def shown(table, lines, quick=False):
 
 
 def _cell(values):
-    """One value, or the mean and each."""
+    """Return the text of a cell: the mean and the values, or one value if they are equal."""
     text = [value if isinstance(value, str) else f"{value:.0f}" if abs(value) >= 100 else
             f"{value:.3g}" for value in values]
     if len(set(text)) < 2:
@@ -279,51 +316,60 @@ def _cell(values):
         f"{np.mean(values):.3g} ({every})")
 
 
-def main():
+def main() -> None:
+    """Do the runs of the table that the command line names, and print the table."""
     flags = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = flags.add_argument
-    add("table", choices=TABLES, help="which")
-    add("--jobs", type=command.positive, default=1, help="runs at a time (1)")
-    add("--show", action="store_true", help="run nothing")
-    add("--quick", action="store_true", help="one seed, a few steps, nothing kept")
-    add("--data", metavar="DIR", help="a folder with MNIST's four files")
-    add("--out", metavar="DIR", default="runs/reproduce", help="the runs (runs/reproduce)")
+    add("table", choices=TABLES, help="the table to reproduce")
+    add("--jobs", type=command.positive, default=1, help="number of runs at a time (1)")
+    add("--show", action="store_true", help="only print the table of the runs so far")
+    add("--quick", action="store_true", help="do one seed and a few steps, and keep no files")
+    add("--data", metavar="DIR", help="a folder with MNIST's four files (default: the environment "
+        "variable TINYGAN_DATA, or else MNIST, which is downloaded)")
+    add("--out", metavar="DIR", default="runs/reproduce", help="folder of the runs "
+        "(runs/reproduce)")
     add("--results", metavar="FILE", default=os.path.join(HERE, "results.jsonl"),
-        help="the figures (results.jsonl, beside this script)")
+        help="file of the figures (results.jsonl, beside this script)")
     args = flags.parse_args()
+    if args.quick and args.data:
+        flags.error("argument --data: --quick has images of its own: leave one of the two out")
     with tempfile.TemporaryDirectory() as scratch:
         if args.quick:
             args.out, args.results = scratch, os.path.join(scratch, "results.jsonl")
             args.data = os.path.join(scratch, "images.npy")
             np.save(args.data, load_sample().train.images[:300])
         if not args.show:
-            complete(args)
-        print(shown(args.table, read_results(args.results), args.quick))
+            run_table(args)
+        print(make_table(args.table, read_results(args.results), args.quick))
 
 
-def named(source):
-    """What the data is, for a row of a table; raises UserError if nothing here can measure it."""
+def name_data(source: str | None) -> str:
+    """Load the data and return its name for the rows of a table.
+
+    Raises UserError for images that the classifier behind the measures does not take.
+    """
     loaded = data.load(source)
     print(f"data: {loaded.source}")
     if loaded.train.images.shape[1:] != (1, 28, 28):
-        raise UserError("the features that are compared are of grey images of 28x28 pixels: give "
-                        "MNIST by --data")
+        raise UserError("the classifier behind the measures takes grey images of 28x28 pixels: "
+                        "give MNIST by --data")
     if loaded.place == "sample":
         return "the bundled sample"
     return "MNIST" if command.digest({"images": loaded.train.images}) == DIGEST else "other data"
 
 
-def complete(args):
-    """All runs of the table that have no results yet."""
-    of = named(args.data) if args.table in ("mnist", "parzen") else ""
+def run_table(args: argparse.Namespace) -> None:
+    """Do all runs of the table that have no results yet, and append their results."""
+    of = name_data(args.data) if args.table in ("mnist", "parzen") else ""
     try:
-        with open(args.results, "a"):       # now, not after hours
+        with open(args.results, "a"):       # fails now, not after hours
             pass
     except OSError as error:
         raise UserError(f"cannot write {args.results!r} ({error.strerror}): choose another file by "
                         "--results") from None
-    lines = counting(args.table, read_results(args.results), commands_now(args.table, args.quick))
+    lines = select_lines(args.table, read_results(args.results),
+                         list_commands(args.table, args.quick))
     done = {(line["run"], line["seed"]) for line in lines if line["data"] == of}
     source = ["--data", args.data] if args.data else []
     runs = {key: commands for key, commands in
@@ -331,7 +377,7 @@ def complete(args):
     print(f"{len(runs)} runs, {len(done)} done before", flush=True)
     begin, count, failed = time.monotonic(), 0, []
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        futures = {pool.submit(lines_of, args, *item, of): item[0] for item in runs.items()}
+        futures = {pool.submit(make_lines, args, *item, of): item[0] for item in runs.items()}
         try:
             for future in concurrent.futures.as_completed(futures):
                 name, seed = futures[future]
@@ -341,7 +387,7 @@ def complete(args):
                     print(error, file=sys.stderr)
                     failed.append(f"{name} seed {seed}")
                     continue
-                # in one piece at the end, as another table may be written at the same time
+                # one write at the end of the file: another process may append to it as well
                 with open(args.results, "ab", buffering=0) as file:
                     file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
                 count += 1
@@ -353,7 +399,7 @@ def complete(args):
                 future.cancel()
     if failed:
         raise UserError(f"{len(failed)} of {len(runs)} runs have failed ({', '.join(failed)}): see "
-                        "above; the figures of the others are kept")
+                        "above; the results of the others are kept")
 
 
 if __name__ == "__main__":

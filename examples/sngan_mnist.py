@@ -1,12 +1,12 @@
-"""SNGAN on MNIST (Miyato et al. 2018): the hinge game with a spectrally normalised discriminator.
+"""Train an SNGAN on MNIST (Miyato et al. 2018): hinge loss and spectral normalisation of D.
 
     python examples/sngan_mnist.py
 
-The loss, Adam's settings and n_dis are those of the paper's residual networks, the discriminator is
-its plain one made smaller, the generator DCGAN's with larger initial weights; both players see
-minibatches of 64 (in the paper G's are twice as large).
+The loss, Adam's settings and n_dis are those of the paper's residual networks. The discriminator is
+a smaller version of the paper's plain one. The generator is DCGAN's with larger initial weights.
+Both players use minibatches of 64; in the paper G's minibatches are twice as large.
 
-Pictures, curves and checkpoints go to --out; --explain says what the numbers mean.
+Pictures, curves and checkpoints are written to --out. --explain explains the printed numbers.
 """
 
 from tinygan import command, nn, optim
@@ -16,9 +16,12 @@ from tinygan.networks import dcgan
 from tinygan.nn import spectral_norm
 
 
-def discriminator(channels, shape):
-    """After the paper's for 32 x 32 (pairs of a 3x3 convolution of stride 1 and a 4x4 one of stride
-    2, leaky ReLU of slope .1, no batch normalisation), which goes on for one more pair."""
+def discriminator(channels: int, shape: tuple[int, int, int]) -> nn.Sequential:
+    """Return D, a smaller version of the paper's discriminator for 32 x 32 pixels.
+
+    It consists of pairs of a 3x3 convolution of stride 1 and a 4x4 convolution of stride 2, with
+    leaky ReLUs of slope 0.1 and no batch normalisation. The paper's has one more pair.
+    """
     colours, height, width = shape
     c, layers = channels, []
     for c_in, c_out, kernel, stride in [(colours, c, 3, 1), (c, 2 * c, 4, 2),   # H/2 x W/2
@@ -29,19 +32,21 @@ def discriminator(channels, shape):
                          spectral_norm(nn.Dense(4 * c * (height // 4) * (width // 4), 1)))
 
 
-def main():
-    flags = command.flags(__doc__, steps=20_000, batch_size=64, out="runs/sngan_mnist")
+def main() -> None:
+    """Train with the command line's settings."""
+    flags = command.game_parser(__doc__, steps=20_000, batch_size=64, out="runs/sngan_mnist")
     add = flags.add_argument
     add("--lr", type=command.above_0, default=2e-4, help="Adam's learning rate (2e-4)")
-    add("--n-dis", type=command.positive, default=5, help="discriminator steps for one of G (5)")
+    add("--n-dis", type=command.positive, default=5, help="discriminator steps in an iteration (5)")
     add("--channels", type=command.positive, default=64,
-        help="of D's first layer; the others have 2 and 4 times as many (64)")
+        help="channels of D's first layer; the next have 2 and 4 times as many (64)")
     args = command.parse(flags)
 
-    with command.started(args) as data:
+    with command.start(args) as data:
         shape = data.train.images.shape[1:]
-        # With DCGAN's weights of .02 all images of G turn the same way before this D, which has no
-        # batch normalisation, tells one from many; larger weights turn less in each of Adam's steps
+        # With DCGAN's initial weights N(0, 0.02^2), G collapses to one image: this D has no batch
+        # normalisation and is slow to notice it. Larger weights change relatively less in each of
+        # Adam's steps, which prevents it.
         G = dcgan.generator(128, args.channels, shape, init=nn.normal(0.1))
         D = discriminator(args.channels, shape)
         game = SNGAN(G, D, 128, args.n_dis)

@@ -1,6 +1,8 @@
-"""A script like the examples, small enough to be killed often: any game on images of 4x4 pixels.
+"""Train any game of the catalogue on images of 4x4 pixels.
 
-    python tests/any_game.py --game r1 --noise 0.3 --out DIR [the examples' flags]
+    python tests/any_game.py --game r1 --noise 0.3 --out DIR
+
+The script takes the flags of the examples. It is fast enough for tests that kill it many times.
 """
 
 from tinygan import command, optim, schedules
@@ -11,13 +13,13 @@ from tinygan.random import Random
 
 
 def main():
-    flags = command.flags(__doc__, steps=30, batch_size=8, out="runs/any")
+    flags = command.game_parser(__doc__, steps=30, batch_size=8, out="runs/any")
     flags.add_argument("--game", choices=GAMES, default="gan")
     flags.add_argument("--noise", type=command.from_0, default=0.0)
     flags.add_argument("--width", type=command.positive, default=4)
     flags.add_argument("--order", default="alternating")
     args = command.parse(flags)
-    with command.started(args) as data:
+    with command.start(args) as data:
         noise = [views.InstanceNoise(schedules.linear(args.noise, 0.0, 40))] if args.noise else []
         entry = GAMES[args.game]
         game = entry(*entry.networks(args.width), views=noise)

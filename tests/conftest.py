@@ -1,8 +1,10 @@
-"""Every test runs on each backend: on numpy, on the stand-in device (standin.py), and on cupy where
-a GPU answers. The exceptions carry a mark, and run on numpy alone:
+"""Fixtures that run every test on each backend.
 
-    @pytest.mark.host                   the test touches no array of a backend
-    @pytest.mark.numpy_only(reason)     it does, but another backend would show nothing more
+The backends are numpy, the stand-in device (standin.py), and cupy if there is a GPU. A test with
+one of these marks runs once, with numpy as the backend:
+
+    @pytest.mark.host                   the test uses no arrays of a backend
+    @pytest.mark.numpy_only(reason)     the test would show nothing more on another backend
 """
 
 import gc
@@ -11,8 +13,9 @@ import warnings
 
 import pytest
 
-for name in ("TINYGAN_BACKEND", "TINYGAN_DATA"):    # before tinygan reads them: the developer's own
-    os.environ.pop(name, None)                      # settings are no part of a test
+# tinygan reads these variables when it is imported; the tests must not depend on their values.
+for name in ("TINYGAN_BACKEND", "TINYGAN_DATA"):
+    os.environ.pop(name, None)
 
 import standin
 
@@ -22,7 +25,7 @@ with warnings.catch_warnings():
 
 
 def _why_no_gpu():
-    """None where cupy works, else what keeps it from working."""
+    """Return None if cupy works, else the reason why it does not."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")     # cupy warns on import where it finds no CUDA
@@ -39,12 +42,15 @@ BACKENDS = ["numpy", "standin"] + (["cupy"] if WHY_NO_GPU is None else [])
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "host: touches no array of a backend; runs once")
-    config.addinivalue_line("markers", "numpy_only(reason): runs on numpy alone")
+    config.addinivalue_line("markers", "host: uses no arrays of a backend; runs once")
+    config.addinivalue_line("markers", "numpy_only(reason): runs on numpy only")
 
 
 def pytest_collection_finish():
-    """Keep what was imported and collected out of garbage collection: 6 % of the tests' time."""
+    """Exclude the imported modules and collected tests from garbage collection.
+
+    This saves 6 % of the time of the suite.
+    """
     gc.freeze()
 
 
@@ -56,7 +62,7 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture(autouse=True)
 def backend_name(request):
-    """The backend of this test; it is in use, and the one random stream stands at its beginning."""
+    """Use the backend of this test, and seed the global random stream with 0."""
     name = getattr(request, "param", "numpy")
     backend.use(standin if name == "standin" else name)
     rng.seed(0)
@@ -67,5 +73,5 @@ def backend_name(request):
 
 @pytest.fixture(scope="session")
 def why_no_gpu():
-    """None where the suite runs on cupy as well, else the reason why it does not."""
+    """Return None if the suite also runs on cupy, else the reason why it does not."""
     return WHY_NO_GPU

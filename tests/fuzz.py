@@ -1,18 +1,18 @@
-"""Damaged and made-up files for whatever reads files: a search that is run by hand.
+"""Fuzz the functions that read files. This script is run by hand.
 
     python tests/fuzz.py --cases 30000 --seed 0
-    python tests/fuzz.py --cases 1 --seed 4711 --reader load        one case again
+    python tests/fuzz.py --cases 1 --seed 4711 --reader load        repeat one case
 
-Three kinds of file: IDX, plain and gzipped, for mnist.read_idx; .npy and .npz, plain and
-compressed, for files.read_arrays; a checkpoint of a small game for checkpoint.read,
-checkpoint.restore and tinygan.load. Some are mutated in their bytes. Others are well-formed, with
-the right checksums, and wrong: .npy headers that describe something else, and checkpoints whose
-arrays, or whose entry "about", were changed at random places.
+The files are of three kinds: IDX files, plain and gzipped, for mnist.read_idx; .npy and .npz files,
+plain and compressed, for files.read_arrays; checkpoints of a small game for checkpoint.read,
+checkpoint.restore and tinygan.load. Some files have random changes of their bytes. Others are
+well-formed files with valid checksums and wrong content: .npy headers with other shapes and dtypes,
+and checkpoints with random changes of the arrays or of the entry "about".
 
-Each case has a seed of its own: the first --seed, and so on upwards. What is counted is how many
-were read and how many refused. A case fails, and at the end the script, on an exception that is no
-UserError (a warning counts as one), a message of more or less than one line, more than 1 second of
-the processor's time, or more than 64 MB of memory.
+Each case has its own seed; the first is --seed. The script counts the files that were read and
+those that were refused. A case fails on an exception other than UserError (a warning counts as
+one), on a message that is not one line, and if it takes more than 1 second of processor time or
+64 MB of memory. The script exits with status 1 if a case failed.
 """
 
 import argparse
@@ -44,16 +44,19 @@ from tinygan.games import WGANGP, losses, views
 
 import numpy as np
 
-SECONDS, MEMORY = 1.0, 64 << 20     # what a case may take
+SECONDS, MEMORY = 1.0, 64 << 20     # the limits of a case
 
 
-class Wrong(Exception):
-    """What a reader must not do."""
+class Failure(Exception):
+    """An error of a reader."""
 
 
 def attempt(call, most=MEMORY):
-    """"read" or "refused"; raises Wrong if `call` does anything else, or takes too long or more
-    than `most` bytes for it."""
+    """Return "read" if call() returns, or "refused" if it raises a UserError.
+
+    Raises Failure for another exception, for a UserError whose message is not one line, and if the
+    call takes more than SECONDS or `most` bytes.
+    """
     message = "a line"
     tracemalloc.start()
     start = time.process_time()
@@ -63,30 +66,34 @@ def attempt(call, most=MEMORY):
     except UserError as error:
         outcome, message = "refused", str(error)
     except Exception as error:
-        raise Wrong(f"{type(error).__name__}: {error}"[:200]) from error
+        raise Failure(f"{type(error).__name__}: {error}"[:200]) from error
     finally:
         seconds, memory = time.process_time() - start, tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     if len(message.splitlines()) != 1:
-        raise Wrong(f"a message of {len(message.splitlines())} lines: {message[-120:]!r}")
+        raise Failure(f"a message of {len(message.splitlines())} lines: {message[-120:]!r}")
     if seconds > SECONDS or memory > most:
-        raise Wrong(f"{outcome} after {seconds:.1f} s with {memory >> 20} MB")
+        raise Failure(f"{outcome} after {seconds:.1f} s with {memory >> 20} MB")
     return outcome
 
 
 # Bytes
 
+# Values for a 4-byte field.
 FIELDS = [0, 1, 2, 8, 12, 0x7f, 0x80, 0xff, 0x7fff, 0xffff, 1 << 16, 1 << 20, 1 << 27, 1 << 30,
           (1 << 31) - 1, 1 << 31, (1 << 32) - 1]
 
 
-def mutated(draw, content, other=b""):
-    """`content` with one to eight places changed: a bit flipped, a byte or a 4-byte field
-    overwritten, a piece cut out, the end cut off, or a piece of it or of `other` spliced in."""
+def mutate(draw, content, other=b""):
+    """Return `content` with one to eight random changes.
+
+    A change flips a bit, overwrites a byte or a 4-byte field, removes some bytes, cuts off the end,
+    or inserts some bytes of `content` or of `other`.
+    """
     content = bytearray(content)
     for _ in range(draw.choice([1, 1, 1, 2, 3, 8])):
         n = len(content)
-        # half of the time near one of the ends, where formats keep what they say of themselves
+        # Half of the changes are near the start or the end, where file formats have their headers.
         at = draw.choice([draw.randrange(n + 1), draw.randrange(n + 1),
                           min(draw.randrange(130), n), max(n - 1 - draw.randrange(130), 0)])
         match draw.randrange(8):
@@ -108,35 +115,38 @@ def mutated(draw, content, other=b""):
     return bytes(content)
 
 
-def idx(array):
+def make_idx(array):
+    """Return the content of an IDX file with this array."""
     return struct.pack(f">{1 + array.ndim}I", 0x800 + array.ndim, *array.shape) + array.tobytes()
 
 
-def idx_case(draw):
-    good = idx(np.arange(60, dtype=np.uint8).reshape(3, 5, 4))
+def make_idx_case(draw):
+    """Return a damaged IDX file, plain or gzipped."""
+    good = make_idx(np.arange(60, dtype=np.uint8).reshape(3, 5, 4))
     packed = gzip.compress(good, mtime=0)
-    return draw.choice([lambda: mutated(draw, good, packed),
-                        lambda: mutated(draw, packed, good),
-                        lambda: gzip.compress(mutated(draw, good, packed), mtime=0)])()
+    return draw.choice([lambda: mutate(draw, good, packed),
+                        lambda: mutate(draw, packed, good),
+                        lambda: gzip.compress(mutate(draw, good, packed), mtime=0)])()
 
 
 # Files of arrays
 
-def npy(array):
+def make_npy(array):
+    """Return the content of an .npy file with this array."""
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()
 
 
-def npy_of(header, content=bytes(24), version=1):
-    """An .npy file whose header is this text."""
+def make_npy_with_header(header, content=bytes(24), version=1):
+    """Return the content of an .npy file with this text as its header."""
     header = header.encode("latin1", "replace") + b"\n"
     size = struct.pack("<H" if version == 1 else "<I", len(header))
     return b"\x93NUMPY" + bytes([version, 0]) + size + header + content
 
 
-def npz(members, compression=zipfile.ZIP_STORED):
-    """An .npz file of {name: content of an .npy file}."""
+def make_npz(members, compression=zipfile.ZIP_STORED):
+    """Return the content of an .npz file, given {name: content of an .npy file}."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as archive:
         for name, content in members.items():
@@ -145,12 +155,14 @@ def npz(members, compression=zipfile.ZIP_STORED):
 
 
 @functools.cache
-def good_arrays():
+def make_valid_arrays():
+    """Return {name: content of a valid .npy file}."""
     arrays = {"a": np.arange(12, dtype="f4").reshape(3, 4), "b": np.arange(9, dtype=">i2"),
               "c": np.asfortranarray(np.eye(4, dtype=bool)), "d": np.array(2.5)}
-    return {name: npy(array) for name, array in arrays.items()}
+    return {name: make_npy(array) for name, array in arrays.items()}
 
 
+# Texts for the entries "shape" and "descr" of an .npy header.
 SHAPES = ["()", "(3,)", "(0, 3)", "(3, 0)", "(-1,)", "(-3, -1)", "(1.0,)", "(True,)", "3", "None",
           "(10**15,)", f"({10**15},)", f"({10**30}, 0)", "(" + "1," * 70 + ")", "[3]", "('3',)",
           "(1 << 40,)", "(" * 300, "(3,)" * 3, "{}", "(65536, 65536, 65536, 65536)", "(2,) + (3,)"]
@@ -161,46 +173,50 @@ TYPES = ["'<f8'", "'>i2'", "'|b1'", "'|O'", "'|O8'", "'<U6'", "'|S3'", "'|V8'", 
          "[('x', '|O', (2,))]", "[('', '|V8')] * 3", "'3f8'"]
 
 
-def npy_case(draw):
-    """A good one, a mutated one, or one with a made-up header."""
+def make_npy_case(draw):
+    """Return an .npy file that is valid, has changed bytes, or has a random header."""
     match draw.randrange(4):
-        case 0: return draw.choice(list(good_arrays().values()))
-        case 1: return mutated(draw, draw.choice(list(good_arrays().values())))
+        case 0: return draw.choice(list(make_valid_arrays().values()))
+        case 1: return mutate(draw, draw.choice(list(make_valid_arrays().values())))
     parts = [f"'descr': {draw.choice(TYPES)}",
              f"'fortran_order': {draw.choice(['True', 'False', 'False', '0', 'None'])}",
              f"'shape': {draw.choice(SHAPES)}"]
     if draw.randrange(8) == 0:
         parts[draw.randrange(3)] = draw.choice(["", "'x': 1", "**{}", "3", "'descr': '<f8'"])
     content = bytes(draw.choice([0, 8, 24, 24, 1000]))
-    return npy_of("{" + ", ".join(parts) + "}", content, draw.choice([1, 1, 2, 3]))
+    return make_npy_with_header("{" + ", ".join(parts) + "}", content, draw.choice([1, 1, 2, 3]))
 
 
 @functools.cache
-def bomb(compression):
-    """Much in little: 80 MB, or, in order to be short without compression, 8 kB."""
-    return npz({"a": npy(np.zeros(80 << 20 if compression else 1000, np.uint8))}, compression)
+def make_zip_bomb(compression):
+    """Return a small .npz file with 80 MB of zeros (1 kB if `compression` is none)."""
+    zeros = np.zeros(80 << 20 if compression else 1000, np.uint8)
+    return make_npz({"a": make_npy(zeros)}, compression)
 
 
-def arrays_case(draw):
-    """A single array, several, or several in one mutated file; compressed in any way."""
+def make_arrays_case(draw):
+    """Return an .npy file, or an .npz file of any compression."""
     compression = draw.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_DEFLATED,
                                zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
     match draw.randrange(4):
-        case 0: return npy_case(draw)
-        case 1: return npz({name: npy_case(draw) for name in "ab"}, compression)
+        case 0: return make_npy_case(draw)
+        case 1: return make_npz({name: make_npy_case(draw) for name in "ab"}, compression)
         case 2:
-            content = bytearray(bomb(compression))
-            if draw.randrange(2):       # the directory says another size
+            content = bytearray(make_zip_bomb(compression))
+            if draw.randrange(2):       # another size in the zip file's directory
                 at = content.rfind(b"PK\1\2") + 24
                 content[at:at + 4] = struct.pack("<I", draw.choice(FIELDS))
-            return draw.choice([bytes(content), mutated(draw, content)])
-    return mutated(draw, npz(good_arrays(), compression), good_arrays()["a"])
+            return draw.choice([bytes(content), mutate(draw, content)])
+    return mutate(draw, make_npz(make_valid_arrays(), compression), make_valid_arrays()["a"])
 
 
 # Checkpoints
 
-def players():
-    """A small game, its optimisers and data: something of all that a description has."""
+def make_parts():
+    """Return a small game, its optimisers and its data stream.
+
+    The description of the game has every kind of entry.
+    """
     act = nn.ReLU()
     G = nn.Sequential(nn.Dense(3, 4), nn.BatchNorm(4), act, nn.Reshape(1, 2, 2),
                       nn.ConvTranspose2d(1, 1, 3, 1, 1), nn.Sigmoid())
@@ -216,17 +232,18 @@ def players():
 
 
 @functools.cache
-def good_checkpoint():
-    """The content of its file, its entry "about", and its arrays."""
+def make_checkpoint():
+    """Return a valid checkpoint: the content of the file, its entry "about", and its arrays."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, checkpoint.NAME)
-        checkpoint.save(path, *players(), {"step": 7, "settings": {"lr": 0.1}},
+        checkpoint.save(path, *make_parts(), {"step": 7, "settings": {"lr": 0.1}},
                         {"log": np.zeros((2, 3))})
         arrays = files.read_arrays(path)
         return path.read_bytes(), bytes(arrays.pop("about")).decode(), arrays
 
 
-DEEP = "a place for deep nesting"
+DEEP = "a place for deep nesting"       # change_about() replaces this text by deeply nested JSON
+# Values and keys that change_about() puts into a checkpoint's entry "about".
 VALUES = [
     None, True, -1, 0, 1.5, 7, 1 << 31, 1 << 63, 10**18, 10**400, -(10**18), 1e308, math.inf,
     math.nan, "", "x", "a\nb", "a\rb\x85c", "\x1b[2J", "\0", "\ud800", "name" * 3000, "float64",
@@ -261,22 +278,22 @@ KEYS = ["training", "G", "D", "class", "arguments", "changes", "function", "agai
         "*layers", "**choices", "*", "**", "loss", "penalties", "views", "n_in", "z_size", "state"]
 
 
-def places(part):
-    """(container, key) of everything inside a JSON value."""
+def list_places(part):
+    """Yield (container, key) of every value inside a JSON value."""
     for key in part if isinstance(part, dict) else range(len(part)):
         yield part, key
         if isinstance(part[key], (dict, list)):
-            yield from places(part[key])
+            yield from list_places(part[key])
 
 
-def about_case(draw, text):
-    """The JSON `text` with one to three values replaced, removed, renamed or added."""
+def change_about(draw, text):
+    """Return the JSON `text` with one to three values replaced, removed, renamed or added."""
     about = json.loads(text)
     for _ in range(draw.choice([1, 1, 2, 3])):
         root = draw.choice([about, *(about.get(key) for key in (
             "game", "game", "game", "rng", "data", "optimisers"))])
-        found = list(places(root if isinstance(root, dict) else about))
-        if draw.randrange(4) == 0:      # not far down, where a thing's own attributes are
+        found = list(list_places(root if isinstance(root, dict) else about))
+        if draw.randrange(4) == 0:      # change only the first entry of `root`
             found = found[:1]
         if not found:
             break
@@ -294,7 +311,7 @@ def about_case(draw, text):
                     container[key] = [value]
             case 4:
                 other, where = draw.choice(found)
-                container[key] = copy.deepcopy(other[where])    # never a loop
+                container[key] = copy.deepcopy(other[where])    # without a copy: maybe a cycle
             case 5:
                 if isinstance(container, dict):
                     container[draw.choice(KEYS)] = copy.deepcopy(
@@ -304,20 +321,21 @@ def about_case(draw, text):
     return json.dumps(about).replace(json.dumps(DEEP), deep)
 
 
+# Arrays that make_checkpoint_case() puts in the place of another one.
 ARRAYS = [lambda: np.array(3), lambda: np.array(300_000_000), lambda: np.array(10**15),
           lambda: np.zeros(0), lambda: np.zeros((0, 5)), lambda: np.full((2, 2), np.nan),
           lambda: np.full(4, 1e300), lambda: np.ones((3, 4), bool), lambda: np.zeros((1,) * 32),
           lambda: np.arange(10)[::-1], lambda: np.zeros(3, np.longdouble)]
 
 
-def checkpoint_case(draw):
-    """A checkpoint with mutated bytes, or with another entry "about", other arrays, or both."""
-    content, text, arrays = good_checkpoint()
+def make_checkpoint_case(draw):
+    """Return a checkpoint with changed bytes, or with changes in "about", the arrays, or both."""
+    content, text, arrays = make_checkpoint()
     if draw.randrange(4) == 0:
-        return mutated(draw, content)
+        return mutate(draw, content)
     arrays = dict(arrays)
     if draw.randrange(3):
-        text = about_case(draw, text)
+        text = change_about(draw, text)
     arrays["about"] = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
     if draw.randrange(3) == 0:
         name = draw.choice([*arrays, *["about"] * 9])
@@ -328,46 +346,50 @@ def checkpoint_case(draw):
             case 3: del arrays[name]
             case 4: arrays[draw.choice(["x", "a\nb", "game.a\nb", "game.", "file"])] = arrays[name]
             case 5: arrays[name] = arrays[name].reshape(-1)[:-1]
-    return npz({name: npy(array) for name, array in arrays.items()})
+    return make_npz({name: make_npy(array) for name, array in arrays.items()})
 
 
 def restore(path):
-    checkpoint.restore(checkpoint.read(path), *_players())
+    """Restore a checkpoint into the game of make_parts()."""
+    checkpoint.restore(checkpoint.read(path), *_make_parts_once())
 
 
-_players = functools.cache(players)
+_make_parts_once = functools.cache(make_parts)
 
-READERS = {     # name: (what makes a file, what reads it)
-    "idx": (idx_case, lambda path: mnist.read_idx(path, 3)),
-    "arrays": (arrays_case, files.read_arrays),
-    "read": (checkpoint_case, checkpoint.read),
-    "load": (checkpoint_case, lambda path: tinygan.load(path.parent)),
-    "restore": (checkpoint_case, restore),
+READERS = {     # name: (a function that makes a file, a function that reads it)
+    "idx": (make_idx_case, lambda path: mnist.read_idx(path, 3)),
+    "arrays": (make_arrays_case, files.read_arrays),
+    "read": (make_checkpoint_case, checkpoint.read),
+    "load": (make_checkpoint_case, lambda path: tinygan.load(path.parent)),
+    "restore": (make_checkpoint_case, restore),
 }
 
 
 def main():
+    """Run the cases and print the counts and the failures."""
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", type=int, default=3000, help="for each reader (3000)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first case (0)")
-    parser.add_argument("--reader", choices=READERS, help="this one alone")
+    parser.add_argument("--cases", type=int, default=3000,
+                        help="number of cases for each reader (default: 3000)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first case (default: 0)")
+    parser.add_argument("--reader", choices=READERS, help="test this reader only")
     args = parser.parse_args()
     try:
-        import resource     # a reader that asks for all there is, is refused, not the machine
+        # A reader that asks for too much memory gets a MemoryError; the machine does not run out.
+        import resource
         resource.setrlimit(resource.RLIMIT_AS, (4 << 30, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    except ImportError:     # Windows has no such limit
+    except ImportError:     # Windows has no resource module
         pass
     warnings.simplefilter("error")
-    files.LIMIT = 16 << 20      # a file that holds more is refused, not read
+    files.LIMIT = 16 << 20      # larger files are refused
     failures = collections.defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, checkpoint.NAME)
         for name in [args.reader] if args.reader else READERS:
             make, read = READERS[name]
-            path.write_bytes(good_checkpoint()[0])
+            path.write_bytes(make_checkpoint()[0])
             try:
-                read(path)      # once before it counts: imports and caches take memory and time
+                read(path)      # fills caches, whose time and memory must not count for a case
             except UserError:
                 pass
             counts = collections.Counter()
@@ -375,16 +397,16 @@ def main():
                 path.write_bytes(make(random.Random(seed)))
                 try:
                     counts[attempt(lambda: read(path))] += 1
-                except Wrong as wrong:
-                    counts["wrong"] += 1
-                    failures[name].append((seed, wrong))
+                except Failure as failure:
+                    counts["failed"] += 1
+                    failures[name].append((seed, failure))
             print(f"{name:10}", *(f"{outcome} {counts[outcome]}" for outcome in
-                                  ("read", "refused", "wrong")), flush=True)
-    for name, wrongs in failures.items():
-        for seed, wrong in wrongs[:20]:
-            print(f"{name}, seed {seed}: {wrong}")
-        if len(wrongs) > 20:
-            print(f"{name}: {len(wrongs) - 20} more")
+                                  ("read", "refused", "failed")), flush=True)
+    for name, found in failures.items():
+        for seed, failure in found[:20]:
+            print(f"{name}, seed {seed}: {failure}")
+        if len(found) > 20:
+            print(f"{name}: {len(found) - 20} more")
     sys.exit(bool(failures))
 
 

@@ -1,4 +1,4 @@
-"""What several test files use: random arrays, Tensors on the backend under test, errors, memory."""
+"""Helpers of several test files."""
 
 import tracemalloc
 
@@ -8,19 +8,22 @@ from tinygan import Tensor, backend
 
 
 def normal(*shape, seed=0):
+    """Return an array of this shape from a standard normal distribution."""
     return np.random.default_rng(seed).normal(size=shape)
 
 
 def positive(*shape, seed=0):
+    """Return an array of numbers of at least 0.5."""
     return abs(normal(*shape, seed=seed)) + 0.5
 
 
 def tensor(array, dtype=None):
+    """Return an array as a Tensor on the current backend."""
     return Tensor(backend.xp.asarray(np.asarray(array, dtype)))
 
 
 def error_of(f, *args, **kwargs):
-    """The message of the ValueError or TypeError that f raises."""
+    """Call f and return the message of the ValueError or TypeError that it raises."""
     try:
         f(*args, **kwargs)
     except (ValueError, TypeError) as error:
@@ -29,7 +32,7 @@ def error_of(f, *args, **kwargs):
 
 
 def peak_memory(call):
-    """The most bytes that Python and numpy held at a time during call()."""
+    """Return the largest number of bytes that Python and numpy held during call()."""
     tracemalloc.start()
     try:
         call()

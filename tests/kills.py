@@ -1,11 +1,11 @@
-"""Kill runs at random moments, to be run by hand:
+"""Kill runs at random moments and resume them. This script is run by hand.
 
     python tests/kills.py --kills 100 --seed 0
 
-Each time a real process plays one of the games or of the trials, is killed (SIGKILL) at a moment
-between its start and its end, and is resumed to its end; in between, --again kills the resumed run
-too. Then every file of the run must be, byte for byte, that of one that nobody has killed, and
-there must be no other file. Ends with 1 at the first that differs.
+A process trains a game of the catalogue or of tests/trials, is killed by SIGKILL at a random moment
+and is resumed to its end. With the probability --again, a resumed process is killed, too. The files
+of the run must then be those of a run that was not killed, byte for byte. The script exits with
+status 1 at the first difference.
 """
 
 import argparse
@@ -20,24 +20,24 @@ import time
 
 import numpy as np
 
-from test_run import ANY, begin, contents, finished
+from test_run import ANY_GAME, read_files, run_script, start_script
 
 from tinygan import checkpoint
 from tinygan.backend import UserError
 from tinygan.games.catalogue import GAMES
 
-TRIALS = {path.stem: path for path in sorted((ANY.parent / "trials").glob("*.py"))}
+TRIALS = {path.stem: path for path in sorted((ANY_GAME.parent / "trials").glob("*.py"))}
 
 
-def command_of(name):
-    """The script and the flags by which a game or a trial is played on the files of write_data."""
+def get_command(name):
+    """Return the script and the flags that train a game or a trial on the files of write_data()."""
     if name in GAMES:
-        return ANY, "--data", "small.npz", "--game", name, "--noise", 0.3
+        return ANY_GAME, "--data", "small.npz", "--game", name, "--noise", 0.3
     return TRIALS[name], "--data", "large.npz" if name == "growing" else "small.npz"
 
 
 def write_data(folder, seed=0):
-    """Write images of 4x4 pixels with labels and, for themselves, targets; and some of 8x8."""
+    """Write small.npz (images of 4x4 pixels, labels, targets) and large.npz (images of 8x8)."""
     generator = np.random.default_rng(seed)
 
     def images(n, size):
@@ -48,19 +48,22 @@ def write_data(folder, seed=0):
 
 
 def has_begun(run):
-    """Whether a run, or its first stage, can be gone on with."""
+    """Return whether a run, or its first stage, has a checkpoint."""
     return any(run.glob("**/" + checkpoint.NAME))
 
 
 def kill_at(process, path, step, end=math.inf):
-    """Kill a process, unless it has ended, once the checkpoint at `path` is of that step or a later
-    one before `end`. Return whether it was killed."""
+    """Kill a process when its checkpoint at `path` has reached `step`, and return True.
+
+    A checkpoint of step `end` or later is that of an older run and is ignored. Returns False if the
+    process ended first.
+    """
     limit = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < limit:
         try:
             if step <= checkpoint.read(path).about["step"] < end:
                 break
-        except UserError:       # it is not there yet
+        except UserError:       # there is no checkpoint yet
             pass
         time.sleep(0.005)
     process.kill()
@@ -69,11 +72,12 @@ def kill_at(process, path, step, end=math.inf):
 
 
 def main():
+    """Kill and resume runs until --kills processes have been killed."""
     flags = argparse.ArgumentParser(description=__doc__,
                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--kills", type=int, default=100)
     flags.add_argument("--seed", type=int, default=0)
-    flags.add_argument("--again", type=float, default=0.3, help="how probable a further kill is")
+    flags.add_argument("--again", type=float, default=0.3, help="probability of a further kill")
     args = flags.parse_args()
     chance, count, names = random.Random(args.seed), collections.Counter(), [*GAMES, *TRIALS]
     with tempfile.TemporaryDirectory() as folder:
@@ -83,26 +87,27 @@ def main():
         while count["kills"] < args.kills:
             name = chance.choice(names)
             every = [0, 0.05, 30][names.index(name) % 3]
-            script, *new = *command_of(name), "--average", 0.9, "--steps", 40, "--save-every", every
+            script, *new = (*get_command(name), "--average", 0.9, "--steps", 40,
+                            "--save-every", every)
             if name not in whole:
                 start = time.monotonic()
-                finished(folder, script, *new, "--out", name)
-                whole[name] = contents(folder / name), time.monotonic() - start
+                run_script(folder, script, *new, "--out", name)
+                whole[name] = read_files(folder / name), time.monotonic() - start
             expected, seconds = whole[name]
             run = folder / "killed"
             while True:
                 mine = ["--resume", "--save-every", every] if has_begun(run) else new
-                process = begin(folder, script, *mine, "--out", run)
+                process = start_script(folder, script, *mine, "--out", run)
                 time.sleep(chance.uniform(0, 1.1 * seconds))
                 count["ended before" if process.poll() is not None else "kills"] += 1
                 process.kill()
                 process.communicate()
                 count["had not begun"] += not has_begun(run)
-                count["left a .tmp"] += any(path.endswith(".tmp") for path in contents(run))
+                count["left a .tmp"] += any(path.endswith(".tmp") for path in read_files(run))
                 if chance.random() > args.again:
                     break
-            finished(folder, script, *(["--resume"] if has_begun(run) else new), "--out", run)
-            found = contents(run)
+            run_script(folder, script, *(["--resume"] if has_begun(run) else new), "--out", run)
+            found = read_files(run)
             different = [path for path in {**expected, **found}
                          if expected.get(path) != found.get(path)]
             if different:
@@ -110,7 +115,7 @@ def main():
             count["runs"] += 1
             shutil.rmtree(run)
             print(f"\r{dict(count)}", end="", flush=True)
-    print(f"\n{count['runs']} runs, each as if nobody had killed it")
+    print(f"\n{count['runs']} runs have the files of a run that was not killed")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""The stand-in device: numpy that behaves like cupy, so that a machine without a GPU can see what
-would go wrong on one.
+"""The stand-in device: numpy with the behaviour of cupy, to find GPU errors without a GPU.
 
     backend.use(standin)                # then backend.xp.zeros(3) is a standin.ndarray
 
-A device array wraps a numpy array that nothing outside this file gets to see. Like cupy's, it does
-not turn into a numpy array by itself, does not mix with numpy arrays or lists, is not hashable, and
-stays an array where numpy would hand back a scalar: sums and elements are 0-d arrays, elements are
-views. What cupy 14 lacks is missing here too. In one thing it is stricter than cupy: numpy's own
-functions (np.exp of a device array), which cupy takes over, are refused, as are lists and numpy
-arrays as indices, which cupy copies over.
+A device array wraps a numpy array, which is private to this file. Like a cupy array, it is not
+converted to a numpy array implicitly, does not mix with numpy arrays or lists, and is not hashable.
+Where numpy returns a scalar, the result is a 0-d array: sums and elements are 0-d arrays, and an
+element is a view. Functions that cupy 14 lacks are missing.
+
+The stand-in is stricter than cupy in two points. cupy accepts numpy's functions of a device array,
+such as np.exp, and copies lists and numpy arrays that are used as indices to the device; the
+stand-in refuses both.
 
 Copies between host and device are counted in `transfers`, and are errors in `forbid_transfers()`.
 """
@@ -18,7 +19,7 @@ import operator
 
 import numpy as np
 
-# Of numpy's names those that cupy 14 lacks and a GAN library could reach for.
+# Names of numpy that cupy 14 lacks and that a GAN library could use.
 MISSING = set("""
     True_ False_ object_ longdouble float128 clongdouble matrix block bmat insert unstack geomspace
     vecdot vecmat matvec einsum_path errstate seterr geterr nditer ndenumerate frompyfunc spacing
@@ -27,19 +28,19 @@ MISSING = set("""
     linalg.tensordot linalg.trace linalg.diagonal linalg.svdvals
     """.split())
 
-# Likewise keywords, of every function but the ufuncs and copyto, and of single functions.
+# Keywords that cupy 14 lacks: of all functions except the ufuncs and copyto, and of single ones.
 MISSING_KEYWORDS = {"where", "initial", "correction", "device", "stable", "hermitian", "rtol"}
 MISSING_KEYWORDS_OF = {
     "clip": {"min", "max"}, "count_nonzero": {"keepdims"}, "take": {"mode"}, "reshape": {"shape"},
     "percentile": {"weights"}, "quantile": {"weights"}, "std": {"mean"}, "var": {"mean"}}
 
-# The ufuncs whose methods cupy has.
+# {method: the ufuncs for which cupy has it}
 UFUNC_METHODS = {
     "reduce": {"add", "multiply"}, "accumulate": {"add", "multiply"}, "reduceat": {"add"},
     "at": {"add", "subtract", "maximum", "minimum", "bitwise_and", "bitwise_or", "bitwise_xor"}}
 
-# Which positional arguments are operands, from the first to before the last number: (0, 1) where
-# it is not said. The others are shapes, axes and the like, which no array may be part of.
+# {function: (i, j)}: its positional arguments i, ..., j - 1 may be arrays. The default is (0, 1).
+# The other arguments are shapes, axes and the like, which must not contain an array.
 OPERANDS = {
     **dict.fromkeys("zeros ones empty eye identity tri indices broadcast_shapes".split(), (0, 0)),
     **dict.fromkeys("dot vdot inner outer kron tensordot cross take take_along_axis searchsorted "
@@ -51,40 +52,44 @@ OPERANDS = {
     **dict.fromkeys("broadcast_arrays meshgrid atleast_1d atleast_2d atleast_3d".split(), (0, 99)),
     "full": (1, 2), "full_like": (0, 2), "einsum": (1, 99)}
 
-# These take dtypes or arrays, and look at nothing but the dtype.
-OF_DTYPES = {"result_type", "can_cast", "promote_types", "isdtype", "issubdtype"}
+# Functions that take dtypes or arrays and use only the dtypes.
+DTYPE_FUNCTIONS = {"result_type", "can_cast", "promote_types", "isdtype", "issubdtype"}
 
-# The functions whose first argument is a list of arrays.
-OF_LISTS = set("concatenate concat stack vstack hstack dstack column_stack".split())
+# Functions whose first argument is a list of arrays.
+LIST_FUNCTIONS = set("concatenate concat stack vstack hstack dstack column_stack".split())
 
-# numpy answers these with Python's bool or int, cupy with a 0-d array.
-ANSWERS = {"allclose", "array_equal", "array_equiv", "count_nonzero"}
+# Functions that return a bool or an int in numpy and a 0-d array in cupy.
+RETURN_SCALARS = {"allclose", "array_equal", "array_equiv", "count_nonzero"}
 
-# The shape of these results depends on values, so that cupy reads a number back.
-SHAPED_BY_VALUES = {"nonzero", "flatnonzero", "argwhere", "unique", "extract", "compress"}
+# Functions whose result has a shape that depends on values, for which cupy copies a number to the
+# host.
+VALUE_DEPENDENT_SHAPES = {"nonzero", "flatnonzero", "argwhere", "unique", "extract", "compress"}
 
-# cupy has these, but they are ways around asnumpy.
+# Functions of cupy that copy to the host without asnumpy.
 NOT_IMITATED = set("save savez savez_compressed savetxt array_repr array_str array2string".split())
 
 
 class Transfers:
-    """How many copies were made in each direction since the last reset()."""
+    """The number of copies in each direction since the last reset()."""
 
     def __init__(self):
         self.forbidden = False
         self.reset()
 
     def reset(self):
+        """Set both counts to 0."""
         self.to_host = self.to_device = 0
 
     def count_to_host(self):
+        """Count a copy to the host. Raises RuntimeError in forbid_transfers()."""
         if self.forbidden:
-            raise RuntimeError("a copy from the device to the host, where none is allowed")
+            raise RuntimeError("a copy from the device to the host where none is allowed")
         self.to_host += 1
 
     def count_to_device(self):
+        """Count a copy to the device. Raises RuntimeError in forbid_transfers()."""
         if self.forbidden:
-            raise RuntimeError("a copy from the host to the device, where none is allowed")
+            raise RuntimeError("a copy from the host to the device where none is allowed")
         self.to_device += 1
 
 
@@ -93,7 +98,7 @@ transfers = Transfers()
 
 @contextlib.contextmanager
 def forbid_transfers():
-    """Context in which every copy between host and device raises RuntimeError."""
+    """Raise RuntimeError for every copy between host and device inside the context."""
     before, transfers.forbidden = transfers.forbidden, True
     try:
         yield
@@ -101,13 +106,13 @@ def forbid_transfers():
         transfers.forbidden = before
 
 
-# From device arrays to numpy's and back.
+# Conversions between device arrays and numpy arrays
 
 _SCALARS = (int, float, complex, np.generic)
 
 
 def _wrap(value):
-    """The result `value` of a numpy function, with the arrays and numpy scalars on the device."""
+    """Return the result of a numpy function with its arrays and scalars as device arrays."""
     kind = type(value)
     if kind is np.ndarray:
         array = _new(ndarray)
@@ -123,7 +128,7 @@ def _wrap(value):
 
 
 def _operand(x):
-    """What numpy is given for `x` where an array is expected: a device array or a number."""
+    """Return numpy's argument for the operand x, which is a device array or a number."""
     if type(x) is ndarray:
         return x._host
     if x is None or isinstance(x, _SCALARS):
@@ -131,31 +136,33 @@ def _operand(x):
     raise _unsupported(x)
 
 
-def _plain(x):
-    """`x` where no array is expected: a shape, an axis, a dtype."""
+def _check_no_array(x):
+    """Return x, which is a shape, an axis, a dtype or the like. Raises TypeError for an array."""
     if isinstance(x, (ndarray, np.ndarray)):
         raise _unsupported(x)
     if isinstance(x, (tuple, list)):
         for item in x:
-            _plain(item)
+            _check_no_array(item)
     return x
 
 
 def _keywords(keywords):
-    """Keyword arguments: numpy is given device arrays' own, but never an axis or a shape."""
+    """Return numpy's keyword arguments. Raises TypeError for an array as axis or shape."""
     return {name: value._host if type(value) is ndarray and name not in ("axis", "shape") else
-            _plain(value) for name, value in keywords.items()}
+            _check_no_array(value) for name, value in keywords.items()}
 
 
 def _unsupported(x):
+    """Return the TypeError for an argument that is not a device array."""
     return TypeError(f"Unsupported type {type(x)}: a device array was expected")
 
 
-def _index(index):
+def _host_index(index):
+    """Return numpy's index for the index of a device array."""
     if type(index) is tuple:
-        return tuple([_index(i) for i in index])
-    if type(index) is slice:        # array bounds would have to be read back
-        return slice(_plain(index.start), _plain(index.stop), _plain(index.step))
+        return tuple([_host_index(i) for i in index])
+    if type(index) is slice:        # bounds in an array would have to be copied to the host
+        return slice(*map(_check_no_array, (index.start, index.stop, index.step)))
     if type(index) is ndarray:
         return index._host
     if index is None or index is Ellipsis or isinstance(index, (int, np.integer)):
@@ -168,14 +175,14 @@ def _has_mask(index):
                for i in (index if type(index) is tuple else (index,)))
 
 
-# The array. Its operators and methods are numpy's, wrapped one by one.
+# The array. Each function below wraps an operator or a method of numpy.
 
 def _binary(op, reflected=False):
     def method(self, other):
         if type(other) is ndarray:
             other = other._host
         elif not isinstance(other, _SCALARS):
-            # As cupy and NEP 13 do: a class that opts out of ufuncs has its own operators (Tensor).
+            # cupy and NEP 13: a class that opts out of ufuncs (Tensor) has its own operators.
             if getattr(type(other), "__array_ufunc__", _operand) is None:
                 return NotImplemented
             raise _unsupported(other)
@@ -203,9 +210,9 @@ def _method(name):
     last = OPERANDS.get(name, (0, 1))[1] - 1        # self is the first
 
     def method(self, *args, **keywords):
-        if name in SHAPED_BY_VALUES:
+        if name in VALUE_DEPENDENT_SHAPES:
             transfers.count_to_host()
-        args = [_operand(a) if i < last else _plain(a) for i, a in enumerate(args)]
+        args = [_operand(a) if i < last else _check_no_array(a) for i, a in enumerate(args)]
         if not keywords:
             value = numpy_method(self._host, *args)
         else:
@@ -221,7 +228,8 @@ class ndarray:
     """An array on the device."""
 
     __slots__ = ("_host", "__weakref__")
-    __array_ufunc__ = None      # np.exp(x) is an error; np_array + x comes to __radd__, and is one
+    # np.exp(x) raises TypeError; np_array + x calls __radd__, which raises TypeError.
+    __array_ufunc__ = None
     __hash__ = None
 
     def __init__(self, *args, **keywords):
@@ -234,23 +242,28 @@ class ndarray:
     def __array_function__(self, function, types, args, kwargs):
         raise TypeError(f"numpy.{function.__name__} of a device array")
 
-    # What reads numbers back to the host, or writes them to the device.
+    # Copies between host and device
 
     def get(self):
+        """Return a copy on the host."""
         transfers.count_to_host()
         return self._host.copy()
 
     def set(self, host):
+        """Copy an array of the host into this one."""
         transfers.count_to_device()
         self._host[...] = host
 
     def item(self, *index):
+        """Return the element as a Python number."""
         return self.get().item(*index)
 
     def tolist(self):
+        """Return the elements as nested lists of Python numbers."""
         return self.get().tolist()
 
     def tobytes(self):
+        """Return the elements as bytes."""
         return self.get().tobytes()
 
     def __float__(self):
@@ -271,19 +284,19 @@ class ndarray:
     def __repr__(self):
         return repr(self.get())
 
-    # What stays on the device.
+    # Results on the device
 
     def __getitem__(self, index):
         if _has_mask(index):
-            transfers.count_to_host()       # how many entries are True
-        index = _index(index)
+            transfers.count_to_host()       # of the number of entries that are True
+        index = _host_index(index)
         value = self._host[index]
-        if isinstance(value, np.generic):   # a 0-d view of the element instead
+        if isinstance(value, np.generic):   # the result is a 0-d view of the element instead
             value = self._host[(*index, ...) if type(index) is tuple else (index, ...)]
         return _wrap(value)
 
     def __setitem__(self, index, value):
-        self._host[_index(index)] = _operand(value)
+        self._host[_host_index(index)] = _operand(value)
 
     def __len__(self):
         return len(self._host)
@@ -316,12 +329,12 @@ for _name in "lt le eq ne gt ge".split():
 for _name in "add sub mul truediv floordiv mod pow and or xor lshift rshift matmul".split():
     setattr(ndarray, f"__{_name}__", _binary(getattr(operator, f"__{_name}__")))
     setattr(ndarray, f"__r{_name}__", _binary(getattr(operator, f"__{_name}__"), reflected=True))
-    if _name != "matmul":       # which cupy lacks in place
+    if _name != "matmul":       # cupy has no @=
         setattr(ndarray, f"__i{_name}__", _in_place(getattr(operator, f"__i{_name}__")))
 ndarray.__divmod__, ndarray.__rdivmod__ = _binary(divmod), _binary(divmod, reflected=True)
 
 
-# The functions.
+# The functions
 
 def _refuse_missing(name, keywords, missing):
     for keyword in keywords:
@@ -330,23 +343,25 @@ def _refuse_missing(name, keywords, missing):
 
 
 def _function(name, function):
+    """Return the device function for a numpy function that is not a ufunc."""
     first, last = OPERANDS.get(name, (0, 1))
     missing = MISSING_KEYWORDS | MISSING_KEYWORDS_OF.get(name, set())
     if name == "copyto":
         missing = missing - {"where"}
 
     def call(*args, **keywords):
-        if name in SHAPED_BY_VALUES or name == "where" and len(args) == 1:
+        if name in VALUE_DEPENDENT_SHAPES or name == "where" and len(args) == 1:
             transfers.count_to_host()
-        if name in OF_DTYPES:
-            return function(*[a._host if type(a) is ndarray else _plain(a) for a in args])
-        if name in OF_LISTS:
+        if name in DTYPE_FUNCTIONS:
+            return function(*[a._host if type(a) is ndarray else _check_no_array(a) for a in args])
+        if name in LIST_FUNCTIONS:
             arrays, *args = args
             if not all([type(a) is ndarray for a in arrays]):
                 raise TypeError(f"{name} of something other than device arrays")
-            args = [[a._host for a in arrays], *map(_plain, args)]
+            args = [[a._host for a in arrays], *map(_check_no_array, args)]
         else:
-            args = [_operand(a) if first <= i < last else _plain(a) for i, a in enumerate(args)]
+            args = [_operand(a) if first <= i < last else _check_no_array(a)
+                    for i, a in enumerate(args)]
         if not keywords:
             value = function(*args)
         else:
@@ -354,11 +369,12 @@ def _function(name, function):
             value = function(*args, **_keywords(keywords))
             if keywords.get("out") is not None:
                 return keywords["out"]
-        return _wrap(np.asarray(value) if name in ANSWERS else value)
+        return _wrap(np.asarray(value) if name in RETURN_SCALARS else value)
     return call
 
 
 def _ufunc(name, ufunc):
+    """Return the device function for a ufunc, with those of its methods that cupy has."""
     def wrapped(function):
         def call(*args, **keywords):
             args = [a._host if type(a) is ndarray else _operand(a) for a in args]
@@ -369,7 +385,7 @@ def _ufunc(name, ufunc):
         return call
 
     def at(array, index, *operand):
-        ufunc.at(_operand(array), _index(index), *map(_operand, operand))
+        ufunc.at(_operand(array), _host_index(index), *map(_operand, operand))
 
     call = wrapped(ufunc)
     call.__name__ = name
@@ -384,7 +400,7 @@ def _ufunc(name, ufunc):
 
 
 class _Namespace:
-    """A numpy module whose names are wrapped when first asked for."""
+    """A numpy module with device functions, which are made on first access."""
 
     def __init__(self, module):
         self._module = module
@@ -412,7 +428,7 @@ class _Namespace:
             return value
         if isinstance(value, type):
             if issubclass(value, (np.generic, np.dtype, np.finfo, np.iinfo, np.ndindex)):
-                return value                    # dtypes are numpy's in cupy, too
+                return value                    # cupy's dtypes are numpy's
         elif callable(value):
             return _function(name, value)
         raise AttributeError(f"the stand-in does not imitate {path}")
@@ -425,15 +441,15 @@ def __getattr__(name):
     return getattr(_numpy, name)
 
 
-# Between host and device.
+# Functions that copy between host and device
 
 def asnumpy(array):
-    """A copy of `array` on the host."""
+    """Return a copy of `array` on the host."""
     return array.get() if type(array) is ndarray else np.asarray(array)
 
 
 def array(a, dtype=None, copy=True, order="K", ndmin=0):
-    """A device array of a device array, a numpy array, a number, or nested lists of one of them."""
+    """Return a device array, given an array, a number, or nested lists of one of them."""
     if type(a) is ndarray:
         host = a._host
     elif isinstance(a, (list, tuple)) and _holds_device_arrays(a):
@@ -448,7 +464,7 @@ def array(a, dtype=None, copy=True, order="K", ndmin=0):
 
 
 def asarray(a, dtype=None, order="K", copy=None):
-    """`a` on the device: itself if it is there already."""
+    """Return `a` on the device; a device array is returned itself."""
     return array(a, dtype, copy, order)
 
 

@@ -1,8 +1,8 @@
-"""Agreement with PyTorch where it is installed: a second opinion on every value and derivative.
+"""Comparison with PyTorch, where it is installed: operations, layers, optimisers, saved weights.
 
-Both sides compute in float64 unless a test says otherwise, and so differ by rounding: 2e-16 of
-terms of at most some thousands, summed by the hundred. The tolerance 1e-10 leaves room for that and
-is far below the error of a wrong formula, which is of the order of the numbers themselves.
+Both sides compute in float64 unless a test says otherwise, so they differ by rounding only. Sums
+have some hundred terms of at most some thousands, each rounded by 2e-16 of its size. The tolerance
+1e-10 is above that, and far below the error of a wrong formula, which is of the size of the terms.
 """
 
 import inspect
@@ -27,17 +27,18 @@ CLOSE = dict(rtol=1e-10, atol=1e-10)
 
 
 def both(f):
-    """An operation that is written in the same way here and there."""
+    """Return f twice: as tinygan's function and as PyTorch's."""
     return f, f
 
 
 def mask(x, threshold):
-    """Where x > threshold: on a Tensor the array, which is what tinygan takes for a mask."""
+    """Return x > threshold; for tinygan, whose masks are arrays, as an array."""
     return x.data > threshold if isinstance(x, Tensor) else x > threshold
 
 
-# name: (here, there, shapes). A shape is a word with a letter for each axis: equal letters are
-# equal sizes, drawn from 1 ... 5, "1" is 1, "." no axes at all. "+" stands for positive entries.
+# name: (tinygan's function, PyTorch's function, shapes of the inputs). A shape is a word with one
+# letter for each axis. Equal letters are equal sizes, drawn from 1 to 5; "1" is the size 1; "." is
+# a shape without axes. "+" after a shape stands for positive entries.
 OPERATIONS = {
     "neg": (*both(lambda x: -x), "ab"),
     "add": (*both(lambda a, b: a + b), "ab ab"),
@@ -120,20 +121,21 @@ OPERATIONS = {
 }
 
 
-def arrays_of(shapes, random):
+def draw_arrays(shapes, random):
+    """Yield one random array for each word of `shapes`."""
     sizes = {letter: int(random.integers(1, 6)) for letter in "abcde"} | {"1": 1}
     for word in shapes.split():
         x = random.normal(size=[sizes[letter] for letter in word.strip(".+")])
         yield abs(x) + 0.5 if "+" in word else x
 
 
-def agree(ours, theirs, arrays, random):
-    """Values, and gradients of first and second order, each of a random contraction."""
+def compare(ours, theirs, arrays, random):
+    """Assert equal values, and equal first- and second-order gradients of random contractions."""
     y = theirs(*map(torch.from_numpy, arrays))
     c = random.normal(size=y.shape)
     d = [random.normal(size=x.shape) for x in arrays]
     for name, a, b in zip(["value", "first order", "second order"],
-                          here(ours, arrays, c, d), there(theirs, arrays, c, d)):
+                          run_ours(ours, arrays, c, d), run_theirs(theirs, arrays, c, d)):
         assert len(a) == len(b)
         for i, (p, q) in enumerate(zip(a, b)):
             assert p.shape == tuple(q.shape)
@@ -141,7 +143,12 @@ def agree(ours, theirs, arrays, random):
                                        err_msg=f"{name}, input {i}")
 
 
-def here(f, arrays, c, d):
+def run_ours(f, arrays, c, d):
+    """Return three lists for f in tinygan: its value, its first- and its second-order gradients.
+
+    The first-order gradients are those of <f, c>, the second-order gradients those of the scalar
+    products of the first-order gradients with d.
+    """
     xs, c = [Tensor(a) for a in arrays], Tensor(c)
     y = f(*xs)
     gs = grad(y, xs, grad_y=c, create_graph=True)
@@ -149,7 +156,8 @@ def here(f, arrays, c, d):
     return [y], gs, grad(contraction, [*xs, c], unused="zeros")
 
 
-def there(f, arrays, c, d):
+def run_theirs(f, arrays, c, d):
+    """Return the same for f in PyTorch."""
     *xs, c = [torch.tensor(a, requires_grad=True) for a in (*arrays, c)]
     y = f(*xs)
     gs = torch.autograd.grad(y, xs, grad_outputs=c, create_graph=True)
@@ -162,13 +170,13 @@ def test_operation(name):
     ours, theirs, shapes = OPERATIONS[name]
     random = np.random.default_rng(0)
     for _ in range(8):
-        agree(ours, theirs, list(arrays_of(shapes, random)), random)
+        compare(ours, theirs, list(draw_arrays(shapes, random)), random)
 
 
 def test_no_function_of_ops_is_left_out():
     functions = {name for name, f in inspect.getmembers(ops, inspect.isfunction)
                  if f.__module__ == ops.__name__ and not name.startswith("_")}
-    assert functions - {"tensors", "check_bias"} <= {name.split()[0] for name in OPERATIONS}
+    assert functions - {"as_tensors", "check_bias"} <= {name.split()[0] for name in OPERATIONS}
 
 
 @pytest.mark.parametrize("ours, theirs, arrays", [
@@ -181,7 +189,7 @@ def test_no_function_of_ops_is_left_out():
     (ops.minimum, torch.minimum, [np.ones(3), np.ones(3)]),
     (ops.norm, torch.linalg.vector_norm, [np.zeros(3)]),
 ], ids=["abs", "relu", "leaky_relu", "clip", "max", "maximum", "minimum", "norm"])
-def test_the_same_choice_at_kinks(ours, theirs, arrays):
+def test_derivatives_at_kinks(ours, theirs, arrays):
     xs, ts = [Tensor(a) for a in arrays], [torch.tensor(a, requires_grad=True) for a in arrays]
     y, t = ours(*xs), theirs(*ts)
     c = np.arange(1.0, 1 + y.size).reshape(y.shape)
@@ -194,24 +202,24 @@ def test_the_same_choice_at_kinks(ours, theirs, arrays):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_convolutions_of_random_geometry(seed):
-    """Strides, paddings, kernels and images that differ between the two axes."""
+    """Strides, paddings, kernels and images may differ between the two axes."""
     random = np.random.default_rng(seed)
     kernel, stride = random.integers(1, 5, 2), random.integers(1, 4, 2)
     padding = random.integers(0, 3, 2)
     extra = [int(random.integers(s)) for s in stride]
     image = random.integers(1, 8, 2) + np.maximum(kernel - 2 * padding, 0)
-    # large enough that the transposed convolution leaves a pixel
+    # large enough for the transposed convolution to have an output
     small = random.integers(1, 4, 2) + 2 * padding // stride
     stride, padding = tuple(stride.tolist()), tuple(padding.tolist())
     n, c_in, c_out = random.integers(1, 4, 3)
-    agree(lambda x, w: conv2d(x, w, None, stride, padding),
-          lambda x, w: F.conv2d(x, w, None, stride, padding),
-          [random.normal(size=size) for size in ((n, c_in, *image), (c_out, c_in, *kernel))],
-          random)
-    agree(lambda y, w: conv_transpose2d(y, w, None, stride, padding, extra),
-          lambda y, w: F.conv_transpose2d(y, w, None, stride, padding, extra),
-          [random.normal(size=size) for size in ((n, c_in, *small), (c_in, c_out, *kernel))],
-          random)
+    compare(lambda x, w: conv2d(x, w, None, stride, padding),
+            lambda x, w: F.conv2d(x, w, None, stride, padding),
+            [random.normal(size=size) for size in ((n, c_in, *image), (c_out, c_in, *kernel))],
+            random)
+    compare(lambda y, w: conv_transpose2d(y, w, None, stride, padding, extra),
+            lambda y, w: F.conv_transpose2d(y, w, None, stride, padding, extra),
+            [random.normal(size=size) for size in ((n, c_in, *small), (c_in, c_out, *kernel))],
+            random)
 
 
 # Layers
@@ -254,8 +262,8 @@ LAYERS = {
 }
 
 
-def in_float64(module):
-    """`module` with its parameters and buffers in float64."""
+def to_float64(module):
+    """Convert the parameters and buffers of `module` to float64, and return it."""
     for _, part in module.modules():
         for name, value in list(vars(part).items()):
             if isinstance(value, Tensor):
@@ -265,10 +273,12 @@ def in_float64(module):
     return module
 
 
-def same_weights(ours, theirs, random):
-    """Both with the same random weights and (positive) variances, in float64.
-    They are copied by name, so that this is also a test of the names."""
-    in_float64(ours), theirs.double()
+def set_same_weights(ours, theirs, random):
+    """Give both the same random weights and (positive) variances, in float64.
+
+    The weights are copied by name, so that this also tests the names.
+    """
+    to_float64(ours), theirs.double()
     with torch.no_grad():
         for name, array in theirs.state_dict().items():
             if array.ndim:                                      # all but num_batches_tracked
@@ -278,8 +288,8 @@ def same_weights(ours, theirs, random):
     return ours, theirs
 
 
-def gradients(ours, theirs, x, create_graph=False):
-    """Output of both, and the gradients of a contraction of it by x and all parameters."""
+def gradients(ours, theirs, x):
+    """Return the output of each, and its gradients with respect to x and all parameters."""
     parameters = ours.named_arrays(Tensor)
     assert list(parameters) == [name for name, _ in theirs.named_parameters()]
     a, b = Tensor(x), torch.tensor(x, requires_grad=True)
@@ -291,10 +301,10 @@ def gradients(ours, theirs, x, create_graph=False):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_layer(name):
-    """Output, gradients and buffers: over several batches of training, and then in evaluation."""
+    """Output, gradients and buffers agree for four batches in training and one in evaluation."""
     random = np.random.default_rng(0)
     make_ours, make_theirs, shape = LAYERS[name]
-    ours, theirs = same_weights(make_ours(), make_theirs(), random)
+    ours, theirs = set_same_weights(make_ours(), make_theirs(), random)
     for batch in range(5):
         if batch == 4:
             ours.eval(), theirs.eval()
@@ -303,15 +313,15 @@ def test_layer(name):
         np.testing.assert_allclose(y.numpy(), t.detach().numpy(), **CLOSE)
         for g, h in zip(gs, ts, strict=True):
             np.testing.assert_allclose(g.numpy(), h.numpy(), **CLOSE)
-    there = {k: v for k, v in theirs.state_dict().items() if v.ndim}
-    assert list(ours.state_dict()) == list(there)
+    expected = {k: v for k, v in theirs.state_dict().items() if v.ndim}
+    assert list(ours.state_dict()) == list(expected)
     for key, value in ours.state_dict().items():
-        np.testing.assert_allclose(value, there[key].numpy(), **CLOSE)
+        np.testing.assert_allclose(value, expected[key].numpy(), **CLOSE)
 
 
 # Spectral normalisation
 
-SPECTRAL = {    # here, there, input
+SPECTRAL = {    # tinygan's layer, PyTorch's layer, shape of the input
     "Dense": (lambda: nn.Dense(4, 3), lambda: torch.nn.Linear(4, 3), (5, 4)),
     "Conv2d": (lambda: nn.Conv2d(3, 2, (4, 3), 2, 1), lambda: torch.nn.Conv2d(3, 2, (4, 3), 2, 1),
                (2, 3, 7, 6)),
@@ -323,21 +333,23 @@ SPECTRAL = {    # here, there, input
 @pytest.mark.parametrize("name", SPECTRAL)
 @pytest.mark.parametrize("training", [False, True])
 def test_spectral_norm(name, training):
-    """Output and gradients with the same weight, u and v, and in training also the next u and v.
-    PyTorch's new function, which is compared in evaluation, does the two halves of the power
-    iteration in the other order; its old one in the paper's, as here."""
+    """With the same weight, u and v, the outputs, the gradients and the next u and v agree.
+
+    In training PyTorch's older function is compared. Its newer one (in `parametrizations`) updates
+    u and v in the other order than the paper and tinygan, so it is compared in evaluation.
+    """
     random = np.random.default_rng(0)
     make_ours, make_theirs, shape = SPECTRAL[name]
     ours, theirs = nn.spectral_norm(make_ours()), make_theirs()
-    ours.weight_v += 0.1        # which fits no u and no weight
+    ours.weight_v += 0.1        # so that v fits neither u nor the weight
     state = {key: torch.from_numpy(value) for key, value in ours.state_dict().items()}
     if training:
         theirs = torch.nn.utils.spectral_norm(theirs)
-        theirs.load_state_dict(state)       # as it is
-        ours, theirs = in_float64(ours), theirs.double()
+        theirs.load_state_dict(state)
+        ours, theirs = to_float64(ours), theirs.double()
         u, v, weight = theirs.weight_u, theirs.weight_v, theirs.weight_orig
     else:
-        ours, theirs = in_float64(ours), theirs.double()
+        ours, theirs = to_float64(ours), theirs.double()
         theirs = torch.nn.utils.parametrizations.spectral_norm(theirs)
         parametrization = theirs.parametrizations.weight
         u, v, weight = parametrization[0]._u, parametrization[0]._v, parametrization.original
@@ -371,11 +383,12 @@ def test_spectral_norm(name, training):
     (lambda p: optim.Adam(p, 0.01, betas=(0.9, 0.99), eps=1e-3),
      lambda p: torch.optim.Adam(p, 0.01, betas=(0.9, 0.99), eps=1e-3)),
 ], ids=["SGD", "momentum", "RMSProp", "RMSProp settings", "Adam", "Adam settings"])
-def test_optimiser_takes_the_same_path(ours, theirs):
-    """Fifty steps in float32 on the gradients of a small network at our parameters.
+def test_optimisers_make_the_same_steps(ours, theirs):
+    """Parameters agree after each of fifty float32 steps on the gradients of a small network.
 
-    A step rounds each number, of size 2 at most, once or twice by 6e-8 of it, and the averages by
-    as much of a step: over fifty steps less than 2e-5. The parameters move a thousand times that.
+    A step rounds each parameter, of size 2 at most, once or twice by 6e-8 of its size, and rounding
+    of the averages changes the step by as little: less than 2e-5 in fifty steps. The parameters
+    change by a thousand times that.
     """
     net = nn.Sequential(nn.Dense(3, 8), nn.Tanh(), nn.Dense(8, 1))
     parameters = net.parameters()
@@ -396,7 +409,7 @@ def test_optimiser_takes_the_same_path(ours, theirs):
     assert all(abs(p.numpy() - s).max() > 2e-2 for p, s in zip(parameters, start))
 
 
-# Double backprop as the gradient penalty needs it
+# Double backpropagation, as in gradient penalties
 
 CRITICS = {
     "dense": (lambda: nn.Sequential(nn.Dense(4, 8), nn.LeakyReLU(), nn.Dense(8, 8), nn.LeakyReLU(),
@@ -417,10 +430,10 @@ CRITICS = {
 
 @pytest.mark.parametrize("name", CRITICS)
 def test_parameter_gradient_of_a_gradient_penalty(name):
-    """Of mean (|grad_x D(x)| - 1)^2 (Gulrajani et al. 2017, eq. 3), by every parameter of D."""
+    """The penalty is mean (|grad_x D(x)| - 1)^2 (Gulrajani et al. 2017, eq. 3)."""
     random = np.random.default_rng(0)
     make_ours, make_theirs, shape = CRITICS[name]
-    ours, theirs = same_weights(make_ours(), make_theirs(), random)
+    ours, theirs = set_same_weights(make_ours(), make_theirs(), random)
     x = random.normal(size=shape)
     a, b = Tensor(x), torch.tensor(x, requires_grad=True)
 
@@ -434,12 +447,12 @@ def test_parameter_gradient_of_a_gradient_penalty(name):
     ts = torch.autograd.grad(t_penalty, list(theirs.parameters()), materialize_grads=True)
 
     np.testing.assert_allclose(penalty.item(), t_penalty.item(), **CLOSE)
-    assert sum(bool(g.numpy().any()) for g in gs) >= 3      # all but biases that leave slopes alone
+    assert sum(bool(g.numpy().any()) for g in gs) >= 3      # some biases do not change dD/dx
     for g, t in zip(gs, ts, strict=True):
         np.testing.assert_allclose(g.numpy(), t.numpy(), **CLOSE)
 
 
-def mnist_critics():
+def make_mnist_critics():
     return (nn.Sequential(nn.Conv2d(1, 64, 4, 2, 1), nn.LeakyReLU(), nn.Conv2d(64, 128, 4, 2, 1),
                           nn.LeakyReLU(), nn.Flatten(), nn.Dense(128 * 7 * 7, 1)),
             torch.nn.Sequential(torch.nn.Conv2d(1, 64, 4, 2, 1), torch.nn.LeakyReLU(0.2),
@@ -447,18 +460,21 @@ def mnist_critics():
                                 torch.nn.Flatten(), torch.nn.Linear(128 * 7 * 7, 1)))
 
 
-def of_relative_size(gs, ts):
-    """Sums of thousands of terms that may cancel: rounding is relative to the largest of all."""
+def compare_gradients(gs, ts):
+    """Compare gradients with a tolerance relative to the largest number of all.
+
+    They are sums of thousands of terms that may cancel.
+    """
     size = max(t.abs().max().item() for t in ts)
     for g, t in zip(gs, ts, strict=True):
         np.testing.assert_allclose(g.numpy(), t.numpy(), rtol=0, atol=1e-12 * size)
 
 
 def test_gradient_penalty_of_the_mnist_critic():
-    """gradient_penalty itself: its value, and its gradients by all the critic's parameters."""
+    """The value of gradient_penalty and its gradients by all parameters of the critic agree."""
     random = np.random.default_rng(0)
-    ours, theirs = mnist_critics()
-    theirs.double(), in_float64(ours).load_state_dict(theirs.state_dict())
+    ours, theirs = make_mnist_critics()
+    theirs.double(), to_float64(ours).load_state_dict(theirs.state_dict())
     x, fake = random.uniform(size=(3, 1, 28, 28)), random.normal(size=(3, 1, 28, 28))
     eps = random.uniform(size=3)
     penalty = gradient_penalty(ours, Tensor(x), Tensor(fake), Tensor(eps))
@@ -468,16 +484,16 @@ def test_gradient_penalty_of_the_mnist_critic():
     t_penalty = ((slope.flatten(1).norm(dim=1) - 1) ** 2).mean()
     assert penalty.item() == pytest.approx(t_penalty.item(), rel=1e-12)
     gs = grad(penalty, ours.parameters(), unused="zeros")
-    of_relative_size(gs, torch.autograd.grad(t_penalty, list(theirs.parameters()),
-                                             materialize_grads=True))
-    assert [bool(g.numpy().any()) for g in gs] == [True, False] * 3     # weights, not biases
+    compare_gradients(gs, torch.autograd.grad(t_penalty, list(theirs.parameters()),
+                                              materialize_grads=True))
+    assert [bool(g.numpy().any()) for g in gs] == [True, False] * 3     # by weights, not by biases
 
 
 def test_r1_of_the_mnist_discriminator():
-    """D's whole loss, and its gradients by all of D's parameters."""
+    """D's loss with the penalty and its gradients by all parameters of D agree."""
     random = np.random.default_rng(0)
-    ours, theirs = mnist_critics()
-    theirs.double(), in_float64(ours).load_state_dict(theirs.state_dict())
+    ours, theirs = make_mnist_critics()
+    theirs.double(), to_float64(ours).load_state_dict(theirs.state_dict())
     x, z = random.uniform(size=(3, 1, 28, 28)), random.normal(size=(3, 1, 28, 28))
     loss = R1(nn.Sequential(), ours, gamma=5.0).d_loss(Tensor(x), Tensor(z))    # G returns z
     real = torch.tensor(x, requires_grad=True)
@@ -486,13 +502,13 @@ def test_r1_of_the_mnist_discriminator():
     t_loss = (F.softplus(-scores).mean() + F.softplus(theirs(torch.from_numpy(z))).mean()
               + 5.0 / 2 * (slope ** 2).sum((1, 2, 3)).mean())
     assert loss.item() == pytest.approx(t_loss.item(), rel=1e-12)
-    of_relative_size(grad(loss, ours.parameters()),
-                     torch.autograd.grad(t_loss, list(theirs.parameters())))
+    compare_gradients(grad(loss, ours.parameters()),
+                      torch.autograd.grad(t_loss, list(theirs.parameters())))
 
 
-# Weights go back and forth
+# Weights saved by one library and loaded by the other
 
-def pair_of_networks():
+def make_networks():
     ours = nn.Sequential(
         nn.Conv2d(2, 3, 4, 2, 1), nn.BatchNorm(3), nn.LeakyReLU(),
         nn.ConvTranspose2d(3, 2, 4, 2, 1), nn.LayerNorm((2, 6, 8)), nn.Flatten(),
@@ -506,32 +522,35 @@ def pair_of_networks():
     return ours, theirs
 
 
-def outputs_agree(ours, theirs, random):
-    """In evaluation and float32: six layers of sums of about a hundred numbers of size 1, each sum
-    rounded by some 1e-6; the last function, a sigmoid, divides that by four at least."""
+def compare_outputs(ours, theirs, random):
+    """Compare outputs in evaluation and in float32.
+
+    Six layers compute sums of about a hundred numbers of size 1, and each sum is rounded by some
+    1e-6. The sigmoid at the end divides the error by at least four.
+    """
     x = np.float32(random.normal(size=(7, 2, 6, 8)))
     with torch.no_grad():
         expected = theirs.eval()(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(ours.eval()(Tensor(x)).numpy(), expected, rtol=0, atol=1e-5)
-    assert expected.std() > 1e-2        # the outputs are far apart, so it means something
+    assert expected.std() > 1e-2        # the comparison means nothing if all outputs are alike
 
 
-def test_weights_trained_here_load_there():
+def test_weights_trained_in_tinygan_load_in_pytorch():
     random = np.random.default_rng(0)
-    ours, theirs = pair_of_networks()
+    ours, theirs = make_networks()
     opt = optim.Adam(ours.parameters(), lr=0.01)
     for _ in range(10):                 # so that no weight, bias or buffer is at its initial value
         x = Tensor(np.float32(random.normal(0.5, 2.0, (8, 2, 6, 8))))
         opt.step(grad((ours(x)[:, 0] - ours(x)[:, 1]).sum(), opt.parameters))
     state = ours.state_dict()
     theirs.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()}, strict=True)
-    outputs_agree(ours, theirs, random)
+    compare_outputs(ours, theirs, random)
 
 
-def test_weights_trained_there_load_here():
+def test_weights_trained_in_pytorch_load_in_tinygan():
     random = np.random.default_rng(0)
     torch.manual_seed(0)
-    ours, theirs = pair_of_networks()
+    ours, theirs = make_networks()
     for _ in range(10):
         y = theirs(torch.from_numpy(np.float32(random.normal(0.5, 2.0, (8, 2, 6, 8)))))
         grads = torch.autograd.grad((y[:, 0] - y[:, 1]).sum(), list(theirs.parameters()))
@@ -539,18 +558,19 @@ def test_weights_trained_there_load_here():
             for p, g in zip(theirs.parameters(), grads):
                 p -= 0.01 * g
     state = theirs.state_dict()
-    assert state["1.num_batches_tracked"] == 10     # which no computation reads, here or there
+    assert state["1.num_batches_tracked"] == 10     # a count that nothing uses
     ours.load_state_dict(state)
-    outputs_agree(ours, theirs, random)
+    compare_outputs(ours, theirs, random)
 
 
-def test_the_readmes_lines_take_weights_there():
-    """The block that makes a D, then the one that loads its weights: both give the same scores."""
-    here, there = BLOCKS[0], next(block for block in BLOCKS if "import torch" in block)
-    assert len([line for line in there.splitlines() if line]) <= 6
+def test_the_readmes_code_loads_weights_into_pytorch():
+    """The README's critic and its copy in PyTorch give the same scores."""
+    make_critic = next(block for block in BLOCKS if "critic = " in block)
+    load_weights = next(block for block in BLOCKS if "import torch" in block)
+    assert len([line for line in load_weights.splitlines() if line]) <= 6
     names = {}
-    exec(here, names)
-    exec(there, names)
+    exec(make_critic, names)
+    exec(load_weights, names)
     x = names["x"].numpy()
-    np.testing.assert_allclose(names["there"](torch.from_numpy(x)).detach().numpy(),
-                               names["D"](names["x"]).numpy(), atol=1e-5)   # float32, 3136 terms
+    np.testing.assert_allclose(names["peer"](torch.from_numpy(x)).detach().numpy(),
+                               names["critic"](names["x"]).numpy(), atol=1e-5)  # float32

@@ -1,4 +1,4 @@
-"""backend.py: which library computes, and the one random stream; and the rules of the stand-in."""
+"""Tests of backend.py, random.py, cpu.py, and the stand-in device."""
 
 import copy
 import math
@@ -16,17 +16,17 @@ import pytest
 import standin
 from tinygan import Random, Tensor, backend, cpu, rng
 
-on_standin = pytest.mark.host       # once: these use the stand-in by name
+on_standin = pytest.mark.host       # these tests use the stand-in by name, so they run once
 
 
-def test_each_test_finds_its_backend_in_use(backend_name):
+def test_a_test_uses_its_backend_and_a_seeded_stream(backend_name):
     assert backend.xp.__name__ == backend_name
     assert "TINYGAN_BACKEND" not in os.environ and "TINYGAN_DATA" not in os.environ
     assert _numbers(rng.normal((5,))) == _numbers(Random(0).normal((5,)))
 
 
 @pytest.mark.host
-def test_the_suite_runs_on_cupy(why_no_gpu):
+def test_the_suite_also_runs_on_cupy(why_no_gpu):
     if why_no_gpu:
         pytest.skip("no GPU answers here: the suite ran on numpy and the stand-in, not on cupy "
                     f"({why_no_gpu})")
@@ -35,7 +35,7 @@ def test_the_suite_runs_on_cupy(why_no_gpu):
 # use()
 
 @pytest.mark.host
-def test_use_of_an_unknown_name_says_which_there_are():
+def test_use_of_an_unknown_name_lists_the_backends():
     with pytest.raises(backend.UserError, match="unknown backend 'torch': choose \"numpy\""):
         backend.use("torch")
 
@@ -68,8 +68,8 @@ def test_a_failed_use_leaves_the_backend_as_it_was(monkeypatch):
         assert backend.xp is before
 
 
-def _imported_with(monkeypatch, name, *path):
-    """What a new Python with TINYGAN_BACKEND=name says of its backend."""
+def _import_with_backend(monkeypatch, name, *path):
+    """Import tinygan in a new process with TINYGAN_BACKEND=name, and print the backend's name."""
     root = Path(__file__).parent.parent
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, [root, *path])))
     monkeypatch.setenv("TINYGAN_BACKEND", name)
@@ -80,13 +80,13 @@ def _imported_with(monkeypatch, name, *path):
 @pytest.mark.host
 def test_the_environment_chooses_the_backend(monkeypatch, tmp_path):
     (tmp_path / "cupy.py").write_text("from numpy import *\nasnumpy = asarray\n")
-    assert _imported_with(monkeypatch, "numpy", tmp_path).stdout == "numpy\n"
-    assert _imported_with(monkeypatch, "cupy", tmp_path).stdout == "cupy\n"
+    assert _import_with_backend(monkeypatch, "numpy", tmp_path).stdout == "numpy\n"
+    assert _import_with_backend(monkeypatch, "cupy", tmp_path).stdout == "cupy\n"
 
 
 @pytest.mark.host
 def test_an_unknown_backend_in_the_environment_is_named(monkeypatch):
-    result = _imported_with(monkeypatch, "torch")
+    result = _import_with_backend(monkeypatch, "torch")
     assert result.returncode != 0
     assert "unknown backend 'torch': choose \"numpy\"" in result.stderr
 
@@ -113,6 +113,7 @@ DRAWS = {
 
 
 def _numbers(a):
+    """Return the elements of an array as a list."""
     return backend.to_numpy(a).ravel().tolist()
 
 
@@ -136,7 +137,7 @@ def test_a_stream_continues_from_its_saved_state(draw):
     stream.normal((7,))
     later.state = stream.state
     assert _numbers(draw(stream)) == _numbers(draw(later))
-    assert _numbers(draw(stream)) == _numbers(draw(later))      # the two are independent objects
+    assert _numbers(draw(stream)) == _numbers(draw(later))      # the two streams are independent
 
 
 @pytest.mark.host
@@ -157,16 +158,16 @@ def test_seed_begins_the_stream_again():
 
 @pytest.mark.parametrize("n, size", [(1, 1), (3, 1), (7, 10 ** 6), (64, 10 ** 5), (5, 10 ** 9)])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_pieces_are_the_whole_range_in_order(n, size, threads, monkeypatch):
+def test_pieces_cover_the_whole_range_in_order(n, size, threads, monkeypatch):
     monkeypatch.setattr(cpu, "THREADS", threads)
-    pieces = backend.in_pieces(n, size, lambda piece: list(range(n)[piece]))
+    pieces = backend.run_in_pieces(n, size, lambda piece: list(range(n)[piece]))
     assert sum(pieces, []) == list(range(n)) and all(pieces)
 
 
-@pytest.mark.numpy_only("other libraries have threads of their own")
+@pytest.mark.numpy_only("the other libraries have their own threads")
 @pytest.mark.parametrize("m, k, n", [(3, 2, 1), (100, 200, 300), (301, 200, 99), (1, 1200, 1200)])
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_product_in_parts(m, k, n, threads, monkeypatch):
+def test_a_product_in_parts_is_the_product(m, k, n, threads, monkeypatch):
     monkeypatch.setattr(cpu, "THREADS", threads)
     random = np.random.default_rng(0)
     a, b = random.normal(size=(m, k)), random.normal(size=(n, k)).T
@@ -174,21 +175,22 @@ def test_product_in_parts(m, k, n, threads, monkeypatch):
     np.testing.assert_allclose(backend.product(a, b), np.einsum("ik,kj->ij", a, b), atol=1e-11)
 
 
-@pytest.mark.numpy_only("other libraries have threads of their own")
+@pytest.mark.numpy_only("the other libraries have their own threads")
 def test_an_error_in_a_thread_reaches_the_caller(monkeypatch):
     monkeypatch.setattr(cpu, "THREADS", 2)
     with pytest.raises(ZeroDivisionError):
-        backend.in_pieces(8, cpu.CACHE, lambda piece: 1 / 0)
+        backend.run_in_pieces(8, cpu.CACHE, lambda piece: 1 / 0)
 
     def fails_elsewhere(piece):
         if threading.current_thread() is not threading.main_thread():
             raise ZeroDivisionError
-        time.sleep(0.1)         # until another thread has taken a piece
+        time.sleep(0.1)         # another thread takes a piece in this time
     with pytest.raises(ZeroDivisionError):
-        backend.in_pieces(8, cpu.CACHE, fails_elsewhere)
+        backend.run_in_pieces(8, cpu.CACHE, fails_elsewhere)
 
 
-def _prints(code, **environment):
+def _run_code(code, **environment):
+    """Return what a new Python process prints that runs this code."""
     environment = {**os.environ, **environment}
     environment = {k: v for k, v in environment.items() if v is not None}
     environment["PYTHONPATH"] = str(Path(__file__).parent.parent)
@@ -204,7 +206,7 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 @pytest.mark.parametrize("imports", ["import numpy; from tinygan import cpu",
                                      "from tinygan import cpu; import numpy"])
 def test_products_run_on_one_thread_each_in_either_order_of_imports(imports, value, threads):
-    shown = _prints(f"""
+    shown = _run_code(f"""
 import ctypes, os, pathlib
 before = dict(os.environ)
 {imports}
@@ -240,8 +242,8 @@ def test_the_environment_sets_the_number_of_threads(openblas, omp, threads, monk
     "scipy_openblas_set_num_threads64_", "openblas_set_num_threads64_",
     "scipy_openblas_set_num_threads", "openblas_set_num_threads"])
 @pytest.mark.parametrize("library", ["linked", "beside"])
-def test_the_openblas_of_each_kind_of_numpy_is_set(library, name, monkeypatch, tmp_path):
-    """Linked to numpy and found through it, as on Linux and macOS, or beside it, as on Windows."""
+def test_openblas_is_set_for_each_kind_of_numpy(library, name, monkeypatch, tmp_path):
+    """OpenBLAS is linked to numpy (Linux, macOS), or it is a file beside numpy (Windows)."""
     (tmp_path / "numpy.libs").mkdir()
     beside = tmp_path / "numpy.libs" / "libscipy_openblas64_-1.dll"
     beside.touch()
@@ -255,8 +257,8 @@ def test_the_openblas_of_each_kind_of_numpy_is_set(library, name, monkeypatch, t
 
 @pytest.mark.host
 @pytest.mark.parametrize("load", ["lambda file: None", "lambda file: open('/no/such/file')"])
-def test_a_numpy_without_openblas_is_warned_of_once(load):
-    shown = _prints(f"""
+def test_a_numpy_without_openblas_gives_one_warning(load):
+    shown = _run_code(f"""
 import ctypes, warnings
 import numpy
 ctypes.CDLL = {load}
@@ -273,13 +275,13 @@ print(cpu.THREADS, *[warning.message for warning in caught], sep="\\n")
 
 
 @pytest.mark.host
-def test_work_within_work_does_not_wait_for_ever():
-    """In a process of its own, which can be ended when it does."""
-    assert _prints("""
+def test_nested_calls_do_not_deadlock():
+    """The code runs in a process with a time limit, which a deadlock would exceed."""
+    assert _run_code("""
 from tinygan import backend, cpu
 cpu.THREADS = 2
 a = backend.xp.ones((200, 200))
-backend.in_pieces(8, cpu.CACHE, lambda piece: backend.product(a, a))
+backend.run_in_pieces(8, cpu.CACHE, lambda piece: backend.product(a, a))
 print("done")
 """) == "done"
 
@@ -291,7 +293,7 @@ def test_to_numpy_takes_arrays():
 
 @pytest.mark.host
 def test_a_forked_process_has_threads_of_its_own():
-    assert _prints("""
+    assert _run_code("""
 import os, sys
 from tinygan import backend, cpu
 if not hasattr(os, "fork"):
@@ -307,7 +309,7 @@ if child:
 """, PYTHONWARNINGS="ignore") == "done"
 
 
-def test_streams_of_keys_differ_and_can_be_had_again():
+def test_streams_of_keys_differ_and_are_reproducible():
     def streams():
         parent = Random(5)
         return [_numbers(r.normal((20,)))
@@ -317,7 +319,7 @@ def test_streams_of_keys_differ_and_can_be_had_again():
     assert streams() == [one, two, parent]
 
 
-def test_the_stream_of_a_key_goes_its_own_way():
+def test_drawing_from_the_stream_of_a_key_does_not_change_the_parent():
     parent, same = Random(5), Random(5)
     Random(parent.key()).normal((20,))
     same.key()
@@ -336,8 +338,11 @@ N = 100_000
 
 
 def within_4_standard_errors(values, mean, variance):
-    """Whether the average of N independent values of this variance is within 4 standard errors of
-    their mean: a right generator misses that once in 16 000 seeds (and the seed here is fixed)."""
+    """Return whether the average of N values is within 4 standard errors of `mean`.
+
+    `variance` is that of a value. For a correct generator the answer is False for one of 16,000
+    seeds; the seed of the tests is fixed.
+    """
     return abs(values.mean() - mean) < 4 * math.sqrt(variance / N)
 
 
@@ -370,12 +375,12 @@ def test_integers_are_equally_likely():
         assert within_4_standard_errors(x == k, 1 / 7, 6 / 49)
 
 
-def test_permutation_is_one():
+def test_a_permutation_has_each_number_once():
     for n in 0, 1, 50:
         assert sorted(_numbers(rng.permutation(n))) == list(range(n))
 
 
-# The stand-in. `host` is a numpy array, `x` a device array of the same numbers.
+# The stand-in: `host` is a numpy array, `x` is a device array with the same numbers
 
 @pytest.fixture
 def host():
@@ -445,10 +450,10 @@ REFUSED = {
 def test_the_standin_refuses(refused, x, host):
     with pytest.raises(TypeError):
         refused(x, host)
-    assert x.get().tolist() == [[0, 1, 2], [3, 4, 5]]       # nothing came of it
+    assert x.get().tolist() == [[0, 1, 2], [3, 4, 5]]       # x has not been changed
 
 
-STAYS = {       # both of a device array and of a numpy array, with standin and with numpy as xp
+SAME_AS_NUMPY = {       # functions of an array x and its library xp, standin or numpy
     "exp": lambda x, xp: xp.exp(x),
     "sum": lambda x, xp: x.sum(),
     "mean over an axis": lambda x, xp: x.mean(axis=0, keepdims=True),
@@ -463,7 +468,7 @@ STAYS = {       # both of a device array and of a numpy array, with standin and 
     "number + x": lambda x, xp: 1 + x,
     "numpy scalar * x": lambda x, xp: np.float32(2) * x,
     "numpy scalar promotes": lambda x, xp: x * np.float64(2),
-    "number promotes not": lambda x, xp: x / math.sqrt(2.0),
+    "number does not promote": lambda x, xp: x / math.sqrt(2.0),
     "2 - x": lambda x, xp: 2 - x,
     "2 ** x": lambda x, xp: 2 ** x,
     "x ** -0.5": lambda x, xp: (x + 1) ** -0.5,
@@ -501,7 +506,7 @@ STAYS = {       # both of a device array and of a numpy array, with standin and 
 
 
 @on_standin
-@pytest.mark.parametrize("f", STAYS.values(), ids=STAYS)
+@pytest.mark.parametrize("f", SAME_AS_NUMPY.values(), ids=SAME_AS_NUMPY)
 def test_the_standin_computes_as_numpy_does_and_stays_an_array(f, x, host):
     got, want = f(x, standin), f(host, np)
     assert type(got) is standin.ndarray and isinstance(got, standin.ndarray)
@@ -572,7 +577,7 @@ def test_the_standin_counts_transfers(f, to_host, to_device, x):
                 f(x)
         else:
             f(x)
-    f(x)        # and allowed again
+    f(x)        # allowed again
 
 
 @on_standin

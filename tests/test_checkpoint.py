@@ -1,5 +1,4 @@
-"""Checkpoints: every game comes back as it was, what cannot come back says why, and what somebody
-has made up does nothing."""
+"""Tests of checkpoints: restored games, refused games, and damaged or malicious files."""
 
 import dataclasses
 import functools
@@ -23,11 +22,14 @@ from fuzz import attempt
 from helpers import error_of, normal
 
 GAMES = {name: entry for name, entry in catalogue.GAMES.items()
-         if entry.examples is catalogue.images}
+         if entry.examples is catalogue.make_images}
 
 
-def networks(normalised=False):
-    """A bit of every layer that there is (SNGAN takes no layer that it cannot normalise)."""
+def make_networks(normalised=False):
+    """Return G and D with every kind of layer.
+
+    With `normalised`, D has spectral normalisation and no Maxout, which cannot be normalised.
+    """
     norm = nn.spectral_norm if normalised else lambda layer: layer
     G = nn.Sequential(nn.Dense(5, 8), nn.BatchNorm(8), nn.ReLU(), nn.Reshape(2, 2, 2),
                       nn.Upsample(2), nn.ConvTranspose2d(2, 2, 3, padding=1), nn.Tanh(),
@@ -39,27 +41,29 @@ def networks(normalised=False):
     return G, D
 
 
-def new(name, G=None, D=None, **choices):
-    """A game on pictures of 4x4 pixels, with noise and an average of G."""
-    plain = networks(GAMES[name].networks is catalogue.normalised)
-    choices.setdefault("views", [views.InstanceNoise(schedules.cosine(0.3, 10))])
-    game = GAMES[name](G or plain[0], D or plain[1], **choices)
+def make_game(name, G=None, D=None, **choices):
+    """Return a game on images of 4x4 pixels, with instance noise and an average of G."""
+    networks = make_networks(GAMES[name].networks is catalogue.make_normalised_networks)
+    choices.setdefault("views", [views.InstanceNoise(schedules.cosine(0.3, 0.0, 10))])
+    game = GAMES[name](G or networks[0], D or networks[1], **choices)
     game.keep_average(0.5)
     return game
 
 
-def parts(game, batches=None, **settings):
-    """The game, its optimisers and its data."""
+def make_parts(game, batches=None, **settings):
+    """Return a game, its optimisers and its data stream."""
     opts = {"d_opt": optim.Adam(game.d_parameters(), schedules.linear(1e-2, 1e-3, 9), **settings),
             "g_opt": optim.RMSProp(game.g_parameters(), 1e-3)}
     return game, opts, batches or Minibatches(np.float32(normal(30, 1, 4, 4) % 1), 4)
 
 
-def played(name, steps, start=None, seed=0):
-    """A game after so many steps, with all that belongs to it; from the checkpoint `start` on, if
-    given."""
+def train(name, steps, start=None, seed=0):
+    """Train a game up to this step and return it with its optimisers and its data stream.
+
+    The training begins at the checkpoint at the path `start`, if it is given.
+    """
     rng.seed(seed)
-    game, opts, batches = parts(new(name))
+    game, opts, batches = make_parts(make_game(name))
     first = 0
     if start:
         saved = checkpoint.read(start)
@@ -71,18 +75,19 @@ def played(name, steps, start=None, seed=0):
 
 
 def save(path, game, opts, batches, step=0):
+    """Save a checkpoint of these parts."""
     checkpoint.save(path, game, opts, batches, {"step": step}, {})
 
 
-def kept(folder, game, *known):
-    """The game as it is loaded from a checkpoint of it."""
+def save_and_load(folder, game, *known):
+    """Save a checkpoint of a game in `folder` and load the game from it."""
     checkpoint.check(game, Points())
     save(folder / checkpoint.NAME, game, {}, Points())
     return tinygan.load(folder, *known)
 
 
 class Points:
-    """A data stream of one's own."""
+    """A data stream of random points, defined outside of tinygan."""
 
     m = 2
 
@@ -96,35 +101,35 @@ class Points:
         return rng.normal((self.m, 2))
 
 
-def small(loss=None, **choices):
-    """A game on points."""
+def make_small_game(loss=None, **choices):
+    """Return a small game on points."""
     return GAN(nn.Sequential(nn.Dense(2, 3), nn.ReLU(), nn.Dense(3, 2)), nn.Dense(2, 1), 2, loss,
                **choices)
 
 
-# What comes back
+# Restored games
 
-def state(game, opts, batches):
-    """All of it as host arrays and values."""
+def read_state(game, opts, batches):
+    """Return the state of these parts and of tinygan.rng, as bytes and Python values."""
     arrays = [*game.state_dict().values(), *[to_numpy(a) for opt in opts.values()
                                              for each in opt.state.values() for a in each]]
     return [a.tobytes() for a in arrays], [opt.t for opt in opts.values()], rng.state, {
         name: np.asarray(value).tolist() for name, value in batches.state.items()}
 
 
-@pytest.mark.parametrize("name", ["gan", "sngan"])     # test_contract.py has all
-def test_a_restored_game_is_the_game(name, tmp_path):
-    """Seven steps are four, a checkpoint, and three in a new process's fresh game; bit for bit."""
+@pytest.mark.parametrize("name", ["gan", "sngan"])     # test_contract.py has all games
+def test_a_restored_game_continues_bit_for_bit(name, tmp_path):
+    """Four steps, a checkpoint restored into a new game, and three more equal seven steps."""
     path = tmp_path / "c.npz"
-    save(path, *played(name, 4), step=4)
-    assert state(*played(name, 7, start=path)) == state(*played(name, 7))
-    assert state(*played(name, 7, start=path)) != state(*played(name, 8))
+    save(path, *train(name, 4), step=4)
+    assert read_state(*train(name, 7, start=path)) == read_state(*train(name, 7))
+    assert read_state(*train(name, 7, start=path)) != read_state(*train(name, 8))
 
 
 @pytest.mark.parametrize("name", ["gan", "sngan"])
-def test_load_gives_the_trained_game_back(name, tmp_path):
-    """From the file alone: its samples, scores and parameters, and the settings of the game."""
-    game, *rest = played(name, 3)
+def test_load_returns_the_trained_game(name, tmp_path):
+    """load() returns the game with its samples, scores, parameters and settings."""
+    game, *rest = train(name, 3)
     save(tmp_path / checkpoint.NAME, game, *rest)
     loaded = tinygan.load(tmp_path)
     assert type(loaded) is type(game)
@@ -132,33 +137,34 @@ def test_load_gives_the_trained_game_back(name, tmp_path):
     z = loaded.latent(6, Random(3))
     assert (to_numpy(loaded.sample(z)) == to_numpy(game.sample(z))).all()
     x = Tensor(backend.xp.asarray(np.float32(normal(2, 1, 4, 4))))
-    with nn.evaluating(game):
+    with nn.eval_mode(game):
         assert (loaded.D(x).numpy() == game.D(x).numpy()).all()
     state = loaded.state_dict()
     assert state.keys() == game.state_dict().keys()
     assert all((state[key] == value).all() for key, value in game.state_dict().items())
-    for player in ("G", "D"):   # and as they lie in memory, on which a convolution's speed hangs
+    for player in ("G", "D"):   # the memory layout matters for the speed of convolutions
         for mine, theirs in zip(getattr(loaded, player).parameters(),
                                 getattr(game, player).parameters(), strict=True):
             assert mine.data.strides == theirs.data.strides
     settings = {key: value for key, value in vars(game).items()
-                if isinstance(value, (int, float)) and key not in ("training", *game.notes)}
+                if isinstance(value, (int, float)) and key not in ("training", *game.untracked)}
     assert len(settings) > 3 and settings == {key: vars(loaded)[key] for key in settings}
     assert loaded.loss == game.loss and loaded.penalties == game.penalties
-    assert loaded.views[0].sigma == game.views[0].sigma == schedules.cosine(0.3, 10)
+    assert loaded.views[0].sigma == game.views[0].sigma == schedules.cosine(0.3, 0.0, 10)
 
 
-def around(activation):
+def make_generator(activation):
+    """Return a generator with this activation."""
     return nn.Sequential(nn.Dense(5, 16), activation, nn.Reshape(1, 4, 4))
 
 
 class Growing(nn.Module):
-    """A dictionary of parts, an output that is kept, and notes of the last pass."""
+    """A generator with a dictionary of parts. It keeps its last output in two attributes."""
 
-    notes = ("outputs",)
+    untracked = ("outputs",)
 
     def __init__(self):
-        self.parts_by_size = {"small": around(ops.relu), "flat": nn.Flatten()}
+        self.parts_by_size = {"small": make_generator(ops.relu), "flat": nn.Flatten()}
 
     def forward(self, z):
         self.last = self.parts_by_size["small"](z)
@@ -166,11 +172,11 @@ class Growing(nn.Module):
         return self.last
 
 
-def test_dictionaries_functions_and_kept_outputs(tmp_path):
-    """A game that has played loads as one that has not: what it kept is no part of it."""
-    def fresh():
+def test_dictionaries_functions_and_attributes_of_a_forward_pass(tmp_path):
+    """Attributes that a forward pass has set are not in the checkpoint."""
+    def make():
         return LSGAN(Growing(), nn.Sequential(nn.Flatten(), nn.Dense(16, 1)), 5)
-    game, opts, batches = parts(fresh())
+    game, opts, batches = make_parts(make())
     for _ in play(game, batches, *opts.values(), 4, rng, 2):
         pass
     checkpoint.check(game, batches)
@@ -178,12 +184,12 @@ def test_dictionaries_functions_and_kept_outputs(tmp_path):
     loaded, z = tinygan.load(tmp_path, Growing), game.latent(3, rng)
     assert not hasattr(loaded.G, "last")
     assert (to_numpy(loaded.sample(z)) == to_numpy(game.sample(z))).all()
-    other, *rest = parts(fresh())
+    other, *rest = make_parts(make())
     checkpoint.restore(checkpoint.read(tmp_path / checkpoint.NAME), other, *rest)
     assert (to_numpy(other.sample(z)) == to_numpy(game.sample(z))).all()
 
 
-def halved(x):
+def halve(x):
     return x * 0.5
 
 
@@ -192,15 +198,15 @@ def two(i):
 
 
 @dataclasses.dataclass(frozen=True)
-class Tripled:
-    """A function with a setting and a Module in it."""
+class Triple:
+    """A dataclass with a number and a Module as fields."""
 
     layer: nn.Module
     factor: float = 3.0
 
 
-class Taking(nn.Module):
-    """It takes arguments of every kind."""
+class TakesAnything(nn.Module):
+    """A Module whose constructor has parameters of every kind."""
 
     def __init__(self, first, *layers, scale=1.0, of=None, **more):
         self.arguments = {"first": first, "layers": layers, "scale": scale, "of": of, **more}
@@ -209,7 +215,9 @@ class Taking(nn.Module):
         return x
 
 
-class Doubled(nn.Sequential):
+class Scaled(nn.Sequential):
+    """A Sequential whose output is multiplied by a factor."""
+
     def __init__(self, *layers, factor=2.0):
         super().__init__(*layers)
         self.factor = factor
@@ -223,31 +231,33 @@ class Doubled(nn.Sequential):
     (("a\nb",), {"of": [1, (2, [3, ()])], "more": {"x": {"y": (1,)}, "": None}}),
     ((np.float32(0.5), np.int64(3)), {"scale": np.bool_(True)}),
     ((math.inf, 1e300, 10 ** 30), {"factor": losses.Hinge(), "init": nn.normal(0.5)}),
-    ((halved,), {"of": Tripled, "another": schedules.linear(1.0, 0.0, 5)}),
+    ((halve,), {"of": Triple, "another": schedules.linear(1.0, 0.0, 5)}),
     (({"class": "tinygan.games.gan.GAN", "arguments": {}}, {"again": 0}), {"of": {"tuple": [1]}}),
     ((), {"first": {"**": 1, "*": (2,)}})])
-def test_arguments_come_back(arguments, keywords, tmp_path):
-    """In their places, under their names, and of their types, but for numpy's numbers, which become
-    Python's."""
-    game = LSGAN(Taking(*arguments, **keywords), nn.Dense(2, 1), 2)
-    loaded = kept(tmp_path, game, Taking, Tripled, halved)
+def test_arguments_are_restored(arguments, keywords, tmp_path):
+    """A loaded game has the arguments of its constructors, with their types.
 
-    def plain(value):
+    numpy's numbers become Python's.
+    """
+    game = LSGAN(TakesAnything(*arguments, **keywords), nn.Dense(2, 1), 2)
+    loaded = save_and_load(tmp_path, game, TakesAnything, Triple, halve)
+
+    def to_python(value):
         if isinstance(value, np.generic):
             return value.item()
         if isinstance(value, dict):
-            return {name: plain(part) for name, part in value.items()}
-        return type(value)(map(plain, value)) if isinstance(value, (list, tuple)) else value
-    assert repr(loaded.G.arguments) == repr(plain(game.G.arguments))
+            return {name: to_python(part) for name, part in value.items()}
+        return type(value)(map(to_python, value)) if isinstance(value, (list, tuple)) else value
+    assert repr(loaded.G.arguments) == repr(to_python(game.G.arguments))
 
 
-def test_modules_among_the_arguments_come_back_once_each(tmp_path):
-    """Wherever they are: in lists, dictionaries, objects and other networks."""
+def test_modules_among_the_arguments_are_restored_once_each(tmp_path):
+    """A Module that occurs twice is one object, in lists, dictionaries, objects and networks."""
     shared, other = nn.Dense(2, 2), nn.spectral_norm(nn.Dense(2, 2))
-    G = Taking([shared, (other,)], Doubled(other, shared, factor=3.0), of={"a": {"b": shared}},
-               more=Tripled(shared, 4.0))
+    G = TakesAnything([shared, (other,)], Scaled(other, shared, factor=3.0),
+                      of={"a": {"b": shared}}, more=Triple(shared, 4.0))
     game = LSGAN(G, nn.Sequential(other, nn.Dense(2, 1)), 2)
-    loaded = kept(tmp_path, game, Taking, Doubled, Tripled)
+    loaded = save_and_load(tmp_path, game, TakesAnything, Scaled, Triple)
     a = loaded.G.arguments
     mine, (others,) = a["first"]
     assert a["layers"][0].layers == [others, mine] and a["layers"][0].factor == 3.0
@@ -259,23 +269,23 @@ def test_modules_among_the_arguments_come_back_once_each(tmp_path):
 
 
 @pytest.mark.parametrize("init", [nn.he, nn.normal(0.1), lambda *shape: backend.xp.ones(shape[0])])
-def test_how_weights_began_is_not_kept(init, tmp_path):
-    """The file has the weights."""
-    game = small()
+def test_initialisers_are_not_saved(init, tmp_path):
+    """An initialiser need not be described, because the checkpoint has the weights."""
+    game = make_small_game()
     game = GAN(nn.Dense(2, 2, init=init), game.D, 2)
-    assert (kept(tmp_path, game).G.weight.numpy() == game.G.weight.numpy()).all()
+    assert (save_and_load(tmp_path, game).G.weight.numpy() == game.G.weight.numpy()).all()
 
 
 @pytest.mark.parametrize("changes", [[0.5], [0.5, 0.9]])
-def test_averages_and_spectral_norms_come_back(changes, tmp_path):
-    """What was done to a game and to its layers after they were made, in that order."""
-    game = small()
+def test_averages_and_spectral_norms_are_restored(changes, tmp_path):
+    """keep_average() and spectral_norm() are repeated in their order when a game is loaded."""
+    game = make_small_game()
     for layer in game.D, game.G.layers[0], game.G.layers[0]:
         nn.spectral_norm(layer)
     for decay in changes:
         game.keep_average(decay)
     game.averages["G"].layers[2].weight.data += 1.0
-    loaded = kept(tmp_path, game)
+    loaded = save_and_load(tmp_path, game)
     assert loaded.decay == changes[-1] and list(loaded.averages) == ["G"]
     assert loaded.averages["G"] is not loaded.G
     state = loaded.state_dict()
@@ -287,8 +297,8 @@ def test_averages_and_spectral_norms_come_back(changes, tmp_path):
 
 # Names
 
-def module_with_a_net(monkeypatch, name, factor):
-    """A Python module that has a class Net and a function relu."""
+def make_python_module(monkeypatch, name, factor):
+    """Return a new Python module with a class Net and a function relu."""
     module = types.ModuleType(name)
     monkeypatch.setitem(sys.modules, name, module)
     exec(f"""
@@ -309,14 +319,14 @@ def relu(x):
     return module
 
 
-def test_two_classes_of_one_name_never_mix(monkeypatch, tmp_path):
-    """Of two modules, of which neither has to be there."""
-    one, other = (module_with_a_net(monkeypatch, f"nets.{name}", factor)
+def test_two_classes_of_one_name_are_told_apart(monkeypatch, tmp_path):
+    """Classes with the same name in two modules are told apart by the modules' names."""
+    one, other = (make_python_module(monkeypatch, f"nets.{name}", factor)
                   for name, factor in (("one", 2.0), ("other", 3.0)))
     game = LSGAN(nn.Sequential(one.Net(2), other.Net(2), one.relu), nn.Dense(2, 1), 2)
     known = [other.relu, one.Net, one.relu, other.Net]
     for _ in range(2):
-        loaded = kept(tmp_path, game, *known)
+        loaded = save_and_load(tmp_path, game, *known)
         assert [type(layer) for layer in loaded.G.layers[:2]] == [one.Net, other.Net]
         assert loaded.G.layers[2] is one.relu
         known.reverse()
@@ -332,7 +342,7 @@ def test_two_classes_of_one_name_never_mix(monkeypatch, tmp_path):
 
 
 def test_two_classes_of_one_name_and_module_are_refused(tmp_path):
-    """As a function makes them: a name would not tell which is which."""
+    """A function can define two classes with the same qualified name, which are ambiguous."""
     def make(factor):
         class Net(nn.Dense):
             def forward(self, x):
@@ -343,7 +353,7 @@ def test_two_classes_of_one_name_and_module_are_refused(tmp_path):
     message = error_of(checkpoint.check, game, Points())
     assert "two classes or functions have the one name test_checkpoint." in message
     game = LSGAN(one(2, 2), nn.Dense(2, 1), 2)
-    assert type(kept(tmp_path, game, one, one).G) is one
+    assert type(save_and_load(tmp_path, game, one, one).G) is one
     assert "make.<locals>.Net" in error_of(tinygan.load, tmp_path, one, other)
 
 
@@ -351,40 +361,43 @@ def relu(x):
     return x * -1.0
 
 
-def test_a_function_of_ones_own_is_not_taken_for_tinygans_of_that_name(tmp_path):
+def test_a_users_function_with_the_name_of_tinygans(tmp_path):
     game = LSGAN(nn.Sequential(relu, ops.relu, nn.Dense(2, 2)), nn.Dense(2, 1), 2)
-    loaded = kept(tmp_path, game, relu)
+    loaded = save_and_load(tmp_path, game, relu)
     assert loaded.G.layers[:2] == [relu, ops.relu]
     with pytest.raises(UserError, match="test_checkpoint.relu, which is not tinygan's"):
         tinygan.load(tmp_path)
     game = LSGAN(nn.Sequential(ops.relu, nn.Dense(2, 2)), nn.Dense(2, 1), 2)
     for known in ([], [relu]):
-        assert kept(tmp_path, game, *known).G.layers[0] is ops.relu
+        assert save_and_load(tmp_path, game, *known).G.layers[0] is ops.relu
 
 
-def test_what_the_running_script_defines_has_the_scripts_name(monkeypatch, tmp_path):
-    """So that another script that imports it finds it."""
+def test_a_class_of_the_running_script(monkeypatch, tmp_path):
+    """A class of the module __main__ is saved with the name of the script's file.
+
+    Another script that imports it can then load the game.
+    """
     monkeypatch.setattr(sys.modules["__main__"], "__file__", "/somewhere/train.py", raising=False)
     net = type("Net", (nn.Dense,), {"__module__": "__main__"})
     game = LSGAN(net(2, 2), nn.Dense(2, 1), 2)
     with pytest.raises(UserError, match="train.Net, which is not tinygan's"):
-        kept(tmp_path, game)
+        save_and_load(tmp_path, game)
     imported = type("Net", (nn.Dense,), {"__module__": "train"})
     assert type(tinygan.load(tmp_path, imported).G) is imported
 
 
-def test_functions_and_classes_of_ones_own(tmp_path):
+def test_functions_and_classes_of_the_user(tmp_path):
     class Double(nn.Module):
         def forward(self, x):
             return x * 2.0
     G, D = nn.Sequential(nn.Dense(2, 2), Double()), nn.Dense(2, 1)
     game = WGAN(G, D, 2, n_critic=warm_up)
     with pytest.raises(UserError, match="Double, which is not tinygan's"):
-        kept(tmp_path, game)
+        save_and_load(tmp_path, game)
     assert tinygan.load(tmp_path, Double).d_steps is warm_up
     game = WGAN(G, D, 2, n_critic=two)
     with pytest.raises(UserError, match=r"load\(run, two\)"):
-        kept(tmp_path, game, Double)
+        save_and_load(tmp_path, game, Double)
     assert tinygan.load(tmp_path, Double, two).d_steps is two
 
 
@@ -403,8 +416,8 @@ def test_an_argument_that_cannot_be_described_is_refused(argument, words, tmp_pa
     assert not any(tmp_path.iterdir())
 
 
-def test_a_game_of_ones_own_can_be_saved(tmp_path):
-    """One whose batches keep no place, and whose losses nobody here knows."""
+def test_a_game_of_the_user_can_be_saved(tmp_path):
+    """A subclass of Game without a loss is saved and loaded, with a stream of random points."""
     class Mine(Game):
         pass
     game = Mine(nn.Dense(2, 2), nn.Dense(2, 1), 2)
@@ -423,72 +436,76 @@ class Net(nn.Module):
         return self.dense(x)
 
 
-def with_net(*arguments, **keywords):
+def make_net_game(*arguments, **keywords):
+    """Return a game whose G is Net(*arguments, **keywords)."""
     return LSGAN(Net(*arguments, **keywords), nn.Dense(2, 1), 2)
 
 
 @pytest.fixture
-def written(tmp_path):
-    """The folder of a checkpoint of a Net as it is now, and the game."""
-    game = with_net(2, layers=[1])
+def saved_net(tmp_path):
+    """Return the folder of a checkpoint of a game with a Net, and the game."""
+    game = make_net_game(2, layers=[1])
     save(tmp_path / checkpoint.NAME, game, {}, Points())
     return tmp_path, game
 
 
-def restored(folder, game, opts=None, data=None):
+def restore(folder, game, opts=None, data=None):
+    """Restore the checkpoint in `folder` into a game, and return the game."""
     checkpoint.restore(checkpoint.read(folder / checkpoint.NAME), game, opts or {},
                        data or Points())
     return game
 
 
-def later(self, n, slope):
+def init_later_net(self, n, slope):
+    """Set the attributes of a later version of Net."""
     self.dense, self.slope = nn.Dense(n, n), slope
 
 
 @pytest.mark.parametrize("constructor", [
-    lambda self, n, layers=(), slope=0.2: later(self, n, slope),
-    lambda self, n, slope=0.2, layers=(): later(self, n, slope),
-    lambda self, n, layers=(), *, slope=0.2: later(self, n, slope),
-    lambda self, n, layers=(), *more, slope=0.2: later(self, n, slope),
-    lambda self, n, layers=(), slope=0.2, **more: later(self, n, slope)])
-def test_an_argument_that_came_later_has_its_default(constructor, written, monkeypatch):
-    """In an older file: it loads, and a run goes on; another value than the default is told."""
-    folder, game = written
+    lambda self, n, layers=(), slope=0.2: init_later_net(self, n, slope),
+    lambda self, n, slope=0.2, layers=(): init_later_net(self, n, slope),
+    lambda self, n, layers=(), *, slope=0.2: init_later_net(self, n, slope),
+    lambda self, n, layers=(), *more, slope=0.2: init_later_net(self, n, slope),
+    lambda self, n, layers=(), slope=0.2, **more: init_later_net(self, n, slope)])
+def test_a_new_argument_has_its_default(constructor, saved_net, monkeypatch):
+    """An older file can be loaded and resumed if a new argument has its default value."""
+    folder, game = saved_net
     monkeypatch.setattr(Net, "__init__", constructor)
-    for other in tinygan.load(folder, Net), restored(folder, with_net(2, layers=[1])):
+    for other in tinygan.load(folder, Net), restore(folder, make_net_game(2, layers=[1])):
         assert (other.G.dense.weight.numpy() == game.G.dense.weight.numpy()).all()
         assert other.G.slope == 0.2
     with pytest.raises(UserError, match=r"\(game.G.slope was 0.2, now 0.5\)"):
-        restored(folder, with_net(2, layers=[1], slope=0.5))
+        restore(folder, make_net_game(2, layers=[1], slope=0.5))
 
 
 @pytest.mark.parametrize("constructor, arguments, keywords", [
-    (lambda self, n, layers=(), *more: later(self, n, 0.2), (2, [1], 7), {}),
-    (lambda self, n, layers=(), **more: later(self, n, 0.2), (2, [1]), {"x": 7})])
-def test_more_arguments_that_came_later_are_none_by_default(constructor, arguments, keywords,
-                                                           written, monkeypatch):
-    folder, _ = written
+    (lambda self, n, layers=(), *more: init_later_net(self, n, 0.2), (2, [1], 7), {}),
+    (lambda self, n, layers=(), **more: init_later_net(self, n, 0.2), (2, [1]), {"x": 7})])
+def test_new_variadic_arguments_are_empty_by_default(constructor, arguments, keywords, saved_net,
+                                                     monkeypatch):
+    folder, _ = saved_net
     monkeypatch.setattr(Net, "__init__", constructor)
     tinygan.load(folder, Net)
-    restored(folder, with_net(2, [1]))
+    restore(folder, make_net_game(2, [1]))
     with pytest.raises(UserError, match=r"game.G.\*+more"):
-        restored(folder, with_net(*arguments, **keywords))
+        restore(folder, make_net_game(*arguments, **keywords))
 
 
-def test_a_later_default_that_cannot_be_described_does_not_keep_a_file_from_loading(
-        written, monkeypatch):
-    monkeypatch.setattr(Net, "__init__",
-                        lambda self, n, layers=(), slope=lambda x: x: later(self, n, slope(0.2)))
-    assert tinygan.load(written[0], Net).G.slope == 0.2
+def test_a_new_default_need_not_be_described(
+        saved_net, monkeypatch):
+    monkeypatch.setattr(
+        Net, "__init__",
+        lambda self, n, layers=(), slope=lambda x: x: init_later_net(self, n, slope(0.2)))
+    assert tinygan.load(saved_net[0], Net).G.slope == 0.2
 
 
-def test_an_argument_that_tinygans_own_got_later(monkeypatch, tmp_path):
-    """A layer, a schedule, a loss and an optimiser."""
-    def made():
+def test_a_new_argument_of_a_class_of_tinygan(monkeypatch, tmp_path):
+    """A new argument of a layer and of an optimiser has its default in an older file."""
+    def make():
         game = GAN(nn.Sequential(nn.LeakyReLU(0.1), nn.Dense(2, 2)), nn.Dense(2, 1), 2,
                    losses.Hinge())
         return game, {"opt": optim.SGD(game.d_parameters(), schedules.linear(1.0, 0.0, 5))}
-    game, opts = made()
+    game, opts = make()
     save(tmp_path / checkpoint.NAME, game, opts, Points())
 
     def more(kind, names):
@@ -499,40 +516,40 @@ def test_an_argument_that_tinygans_own_got_later(monkeypatch, tmp_path):
         monkeypatch.setattr(kind, "__init__", namespace["__init__"])
     more(nn.LeakyReLU, "slope")
     more(optim.SGD, "parameters, lr, momentum=0.0")
-    game, opts = made()
+    game, opts = make()
     assert game.G.layers[0].more == opts["opt"].more == 7
-    restored(tmp_path, game, opts)
+    restore(tmp_path, game, opts)
     assert tinygan.load(tmp_path).G.layers[0].more == 7
     opts["opt"].more = 8
     with pytest.raises(UserError, match=r"\(opt.more was 7, now 8\)"):
-        restored(tmp_path, game, opts)
+        restore(tmp_path, game, opts)
 
 
-def test_an_argument_that_a_class_no_longer_takes_is_told(written, monkeypatch):
-    folder, _ = written
+def test_a_removed_argument_is_refused(saved_net, monkeypatch):
+    folder, _ = saved_net
     first = Net.__init__
     monkeypatch.setattr(Net, "__init__", lambda self, n: first(self, n))
     with pytest.raises(UserError, match="Net has changed since .*unexpected .* 'layers'"):
         tinygan.load(folder, Net)
     with pytest.raises(UserError, match=r"game.G.layers was \[1\], now null"):
-        restored(folder, with_net(2))
-    kept(folder, LSGAN(nn.LeakyReLU(0.1), nn.Dense(2, 1), 2))
+        restore(folder, make_net_game(2))
+    save_and_load(folder, LSGAN(nn.LeakyReLU(0.1), nn.Dense(2, 1), 2))
     monkeypatch.setattr(nn.LeakyReLU, "__init__", lambda self: None)
     with pytest.raises(UserError, match="layers.LeakyReLU is not made like that .*'slope'"):
         tinygan.load(folder)
 
 
-def test_an_attribute_that_a_constructor_sets_later_does_no_harm(written, monkeypatch):
-    """Nor does one that it no longer sets. (A weight is another matter.)"""
-    folder, game = written
+def test_a_constructor_may_set_other_attributes(saved_net, monkeypatch):
+    """A later version of a constructor may set other attributes, but not other weights."""
+    folder, game = saved_net
     first = Net.__init__
 
-    def later(self, n, layers=()):
+    def init_later(self, n, layers=()):
         first(self, n, layers)
         del self.n
         self.slope, self.names, self.act = 0.2, ["a"], nn.Tanh()
-    monkeypatch.setattr(Net, "__init__", later)
-    for other in (tinygan.load(folder, Net), restored(folder, with_net(2, layers=[1]))):
+    monkeypatch.setattr(Net, "__init__", init_later)
+    for other in (tinygan.load(folder, Net), restore(folder, make_net_game(2, layers=[1]))):
         assert other.G.slope == 0.2 and not hasattr(other.G, "n")
         assert (other.G.dense.weight.numpy() == game.G.dense.weight.numpy()).all()
 
@@ -544,25 +561,25 @@ def test_an_attribute_that_a_constructor_sets_later_does_no_harm(written, monkey
         tinygan.load(folder, Net)
 
 
-# Errors that are nobody's damage
+# Errors in the user's code
 
 @pytest.mark.parametrize("error", [KeyError("mine"), ValueError("mine"), TypeError("mine"),
                                    AttributeError("mine"), ZeroDivisionError("mine")])
-def test_an_error_in_a_constructor_of_ones_own_stays_what_it_is(error, written, monkeypatch):
+def test_an_error_in_a_users_constructor_is_not_changed(error, saved_net, monkeypatch):
     def wrong(self, n, layers=()):
         raise error
     monkeypatch.setattr(Net, "__init__", wrong)
     with pytest.raises(type(error)) as raised:
-        tinygan.load(written[0], Net)
+        tinygan.load(saved_net[0], Net)
     assert raised.value is error and raised.traceback[-1].name == "wrong"
 
 
-def test_a_user_error_in_a_constructor_of_ones_own_is_told_with_the_file(written, monkeypatch):
+def test_a_user_error_in_a_users_constructor_gets_the_path(saved_net, monkeypatch):
     def wrong(self, n, layers=()):
         raise UserError("n is to be 3")
     monkeypatch.setattr(Net, "__init__", wrong)
     with pytest.raises(UserError, match=f"{checkpoint.NAME}: n is to be 3$"):
-        tinygan.load(written[0], Net)
+        tinygan.load(saved_net[0], Net)
 
 
 class Failing(Points):
@@ -582,24 +599,24 @@ class Failing(Points):
 
 
 @pytest.mark.parametrize("error", [KeyError("mine"), ValueError("mine"), UserError("mine")])
-def test_an_error_in_a_stream_of_ones_own_stays_what_it_is(error, tmp_path, monkeypatch):
-    """And nothing has been restored then."""
+def test_an_error_in_a_users_stream_is_not_changed(error, tmp_path, monkeypatch):
+    """Nothing is restored if the data stream raises an error."""
     monkeypatch.setattr(Failing, "error", error)
-    game, opts, data = *parts(small())[:2], Failing()
+    game, opts, data = *make_parts(make_small_game())[:2], Failing()
     save(tmp_path / checkpoint.NAME, game, opts, data)
-    other, its, _ = parts(small())
+    other, its, _ = make_parts(make_small_game())
     before = other.state_dict(), rng.state
     with pytest.raises(type(error)) as raised:
-        restored(tmp_path, other, its, data)
+        restore(tmp_path, other, its, data)
     assert raised.value is error
     assert rng.state == before[1]
     assert all((value == before[0][key]).all() for key, value in other.state_dict().items())
 
 
-def test_what_cannot_be_described_here_is_no_damage_of_the_file(written):
-    folder, _ = written
+def test_an_indescribable_game_is_not_reported_as_damage(saved_net):
+    folder, _ = saved_net
     with pytest.raises(TypeError, match="cannot describe a function"):
-        restored(folder, LSGAN(nn.Dense(2, 2), nn.Dense(2, 1), 2, d_steps=lambda i: 1))
+        restore(folder, LSGAN(nn.Dense(2, 2), nn.Dense(2, 1), 2, d_steps=lambda i: 1))
 
 
 # Data streams
@@ -607,8 +624,8 @@ def test_what_cannot_be_described_here_is_no_damage_of_the_file(written):
 @pytest.mark.parametrize("data", [
     iter([]), (x for x in []), [1, 2], map(abs, []), None, object()])
 def test_a_stream_without_a_state_is_refused_at_the_start(data, tmp_path):
-    """A resumed run would not go on with it: before anything is written."""
-    game = small()
+    """Such a stream could not be resumed. The error comes before any file is written."""
+    game = make_small_game()
     with pytest.raises(UserError, match=f"{type(data).__name__}, has no `state`.*Minibatches"):
         checkpoint.check(game, data)
     with pytest.raises(UserError, match="has no `state`"):
@@ -625,17 +642,17 @@ def test_a_stream_without_a_state_is_refused_at_the_start(data, tmp_path):
     ({"a": np.array([None])}, "data.a, a object array"),
     ({"a": np.zeros(2, complex)}, "data.a, a complex128 array"),
     ({"a": two}, "data.a, a function")])
-def test_a_state_that_cannot_be_kept_is_refused_at_the_start(state, words, tmp_path):
-    for use in (lambda: checkpoint.check(small(), Points(state)),
-                lambda: save(tmp_path / "c.npz", small(), {}, Points(state))):
+def test_a_state_that_cannot_be_saved_is_refused_at_the_start(state, words, tmp_path):
+    for use in (lambda: checkpoint.check(make_small_game(), Points(state)),
+                lambda: save(tmp_path / "c.npz", make_small_game(), {}, Points(state))):
         with pytest.raises(TypeError) as raised:
             use()
         assert words in str(raised.value) and "by text" in str(raised.value)
     assert not any(tmp_path.iterdir())
 
 
-def nested():
-    """A state with everything in it, of the backend's arrays."""
+def make_nested_state():
+    """Return a state with every kind of value and with unusual names."""
     def array(*numbers, dtype="float32"):
         return backend.xp.asarray(np.array(numbers, dtype))
     names = ["a.b", "a", "", ".", "a\nb", "a\0b", "\ud800", "é", "file", "about", "rng", "data",
@@ -656,40 +673,40 @@ def nested():
         "Tensors": [Tensor(array(1.5, 2.5)), (Tensor(array(3, dtype="float64")),)]}
 
 
-def plain(value):
-    """Nested values with all that tells their types."""
+def show_types(value):
+    """Return a nested value in a form that shows all types and values."""
     if isinstance(value, dict):
-        return {name: plain(part) for name, part in value.items()}
+        return {name: show_types(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value), [plain(part) for part in value]
+        return type(value), [show_types(part) for part in value]
     if isinstance(value, (Tensor, backend.xp.ndarray)):
         array = value.numpy() if type(value) is Tensor else to_numpy(value)
         return type(value), array.dtype, array.shape, array.tolist()
     return repr(value.item() if isinstance(value, np.generic) else value)
 
 
-def test_a_state_of_any_form_and_names_comes_back(tmp_path):
-    """In dictionaries, lists and tuples of any depth; beside the arrays of the run itself."""
-    game, opts, _ = parts(small())
-    save(tmp_path / checkpoint.NAME, game, opts, Points(nested()))
+def test_a_state_of_any_form_is_restored(tmp_path):
+    """A state may be nested to any depth, and its names may be those of other arrays."""
+    game, opts, _ = make_parts(make_small_game())
+    save(tmp_path / checkpoint.NAME, game, opts, Points(make_nested_state()))
     data = Points()
-    restored(tmp_path, game, opts, data)
-    assert plain(data.state) == plain(nested())
-    assert list(data.state) == list(nested())           # in their order
+    restore(tmp_path, game, opts, data)
+    assert show_types(data.state) == show_types(make_nested_state())
+    assert list(data.state) == list(make_nested_state())        # in their order
     assert tinygan.load(tmp_path).z_size == 2
 
 
 @pytest.mark.parametrize("value", [(), 3, None, "text", [1], Tensor([1.0, 2.0])])
-def test_a_state_need_be_no_dictionary(value, tmp_path):
-    save(tmp_path / checkpoint.NAME, small(), {}, Points(value))
+def test_a_state_need_not_be_a_dictionary(value, tmp_path):
+    save(tmp_path / checkpoint.NAME, make_small_game(), {}, Points(value))
     data = Points("another")
-    restored(tmp_path, small(), {}, data)
-    assert plain(data.state) == plain(value)
+    restore(tmp_path, make_small_game(), {}, data)
+    assert show_types(data.state) == show_types(value)
 
 
 # Refused at the start
 
-class Wrapped(nn.Module):
+class Wrapper(nn.Module):
     def __init__(self, inside):
         self.inside = inside
 
@@ -697,7 +714,7 @@ class Wrapped(nn.Module):
         return self.inside(x)
 
 
-def build_is_another(game):
+def init_without_bias(game):
     game.G.layers[0].__init__(2, 3, bias=False)
 
 
@@ -707,7 +724,7 @@ def build_is_another(game):
     (lambda game: game.G.layers.pop(1), "G.1"),
     (lambda game: game.G.layers.__setitem__(1, nn.Tanh()), "G.1"),
     (lambda game: game.G.layers.__setitem__(2, nn.Dense(3, 2, bias=False)), "G.2.bias"),
-    (lambda game: setattr(game, "D", Wrapped(game.D)), "D, D.bias, D.inside"),
+    (lambda game: setattr(game, "D", Wrapper(game.D)), "D, D.bias, D.inside"),
     (lambda game: setattr(game, "D", nn.Conv2d(1, 1, 1)), "D"),
     (lambda game: setattr(game, "Q", nn.Dense(2, 1)), "Q, Q.bias, Q.weight"),
     (lambda game: setattr(game, "scale", Tensor([1.0])), "scale"),
@@ -715,10 +732,10 @@ def build_is_another(game):
     (lambda game: delattr(game.D, "bias"), "D.bias"),
     (lambda game: game.views.append(views.InstanceNoise(0.1)), "views.0"),
     (lambda game: game.keep_average() or nn.spectral_norm(game.G.layers[0]), "averages.G.0.weight"),
-    (build_is_another, "G.0.bias")])
-def test_a_game_that_was_changed_after_it_was_made_is_refused_at_the_start(change, words, tmp_path):
-    """It would be loaded as it was made."""
-    game = small()
+    (init_without_bias, "G.0.bias")])
+def test_a_game_that_was_changed_after_its_constructor_is_refused(change, words, tmp_path):
+    """load() would call the constructors and so get other networks."""
+    game = make_small_game()
     checkpoint.check(game, Points())
     change(game)
     message = error_of(checkpoint.check, game, Points())
@@ -729,22 +746,22 @@ def test_a_game_that_was_changed_after_it_was_made_is_refused_at_the_start(chang
     assert not any(tmp_path.iterdir())
 
 
-def test_a_game_that_could_not_be_made_again_is_refused_at_the_start():
-    """Of a network that was put into what it was made of, and of one with too many parts."""
+def test_a_game_that_cannot_be_described_is_refused_at_the_start():
+    """A network that contains itself, and one with too many parts, are refused."""
     layers = []
-    G = Taking(layers)
+    G = TakesAnything(layers)
     layers.append(G)
     D, part = nn.Dense(2, 1), nn.ReLU()
     for _ in range(14):
         part = nn.Sequential(part, part)
-    for game, words in ((LSGAN(G, D, 2), NONE), (LSGAN(part, D, 2), "more than 10000 parts")):
+    for game, words in ((LSGAN(G, D, 2), NO_GAME), (LSGAN(part, D, 2), "more than 10000 parts")):
         with pytest.raises(UserError, match=f"could not be loaded from its checkpoint: .*{words}"):
             checkpoint.check(game, Points())
 
 
-def test_what_playing_changes_is_no_change():
-    """Weights, what was seen, modes; and what a checkpoint knows of."""
-    game, opts, data = parts(small(), Points())
+def test_training_does_not_count_as_a_change():
+    """check() accepts a game after training, spectral_norm() and keep_average()."""
+    game, opts, data = make_parts(make_small_game(), Points())
     nn.spectral_norm(game.D)
     game.keep_average()
     opts = [optim.SGD(game.d_parameters(), 0.1), optim.SGD(game.g_parameters(), 0.1)]
@@ -757,7 +774,7 @@ def test_what_playing_changes_is_no_change():
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\0", "\ud800", "\x1b[2J"])
-def test_weights_by_a_name_that_no_file_keeps_are_refused_at_the_start(name):
+def test_unprintable_names_of_weights_are_refused_at_the_start(name):
     class Named(nn.Module):
         def __init__(self, name):
             self.parts_by_name = {name: nn.Dense(2, 2)}
@@ -766,8 +783,8 @@ def test_weights_by_a_name_that_no_file_keeps_are_refused_at_the_start(name):
     checkpoint.check(LSGAN(Named("é and others"), nn.Dense(2, 1), 2), Points())
 
 
-def test_a_checkpoint_that_is_not_finite_does_not_replace_one_that_is(tmp_path):
-    path, (game, opts, batches) = tmp_path / "c.npz", played("gan", 1)
+def test_a_checkpoint_with_nan_does_not_replace_a_good_one(tmp_path):
+    path, (game, opts, batches) = tmp_path / "c.npz", train("gan", 1)
     save(path, game, opts, batches)
     good = path.read_bytes()
     for array in (game.D.layers[0].weight.data, opts["g_opt"].state["s"][1]):
@@ -779,52 +796,57 @@ def test_a_checkpoint_that_is_not_finite_does_not_replace_one_that_is(tmp_path):
         assert path.read_bytes() == good and [p.name for p in tmp_path.iterdir()] == ["c.npz"]
 
 
-# Restoring into something else
+# Restoring into another game
 
-def another(**choices):
-    return parts(new("gan", **choices))
+def make_other_parts(**choices):
+    return make_parts(make_game("gan", **choices))
 
 
-def with_layers(player, change):
-    """The networks with another list of layers for one of them."""
-    G, D = networks()
+def make_parts_with_layers(player, change):
+    """Return the parts of a game after change(layers) for the layers of one player."""
+    G, D = make_networks()
     layers = list((G if player == "G" else D).layers)
     change(layers)
-    return another(**{player: nn.Sequential(*layers)})
+    return make_other_parts(**{player: nn.Sequential(*layers)})
 
 
 @pytest.mark.parametrize("make, words", [
-    (lambda: with_layers("D", lambda layers: layers.__setitem__(1, nn.LeakyReLU(0.3))),
+    (lambda: make_parts_with_layers("D", lambda layers: layers.__setitem__(1, nn.LeakyReLU(0.3))),
      ["game.D.*layers.tuple.1.slope was 0.1, now 0.3"]),
-    (lambda: with_layers("G", lambda layers: layers.append(nn.Tanh())),
+    (lambda: make_parts_with_layers("G", lambda layers: layers.append(nn.Tanh())),
      ["game.G.*layers.tuple was"]),
-    (lambda: with_layers("G", lambda layers: layers.__setitem__(2, nn.Tanh())),
+    (lambda: make_parts_with_layers("G", lambda layers: layers.__setitem__(2, nn.Tanh())),
      ['"tinygan.nn.layers.ReLU"', '"tinygan.nn.layers.Tanh"']),
-    (lambda: with_layers("G", lambda layers: layers.__setitem__(0, nn.Dense(5, 8, bias=False))),
+    (lambda: make_parts_with_layers(
+        "G", lambda layers: layers.__setitem__(0, nn.Dense(5, 8, bias=False))),
      ["game.G.*layers.tuple.0.bias was true, now false"]),
-    (lambda: with_layers("G", lambda layers: layers.__setitem__(6, ops.tanh)), ["ops.tanh"]),
-    (lambda: with_layers("D", lambda layers: nn.spectral_norm(layers[0])),
+    (lambda: make_parts_with_layers("G", lambda layers: layers.__setitem__(6, ops.tanh)),
+     ["ops.tanh"]),
+    (lambda: make_parts_with_layers("D", lambda layers: nn.spectral_norm(layers[0])),
      ["game.D.*layers.tuple.0.changes was []", "spectral_norm"]),
-    (lambda: another(loss=losses.Saturating()), ["game.loss was null", "losses.Saturating"]),
-    (lambda: another(penalties=[penalties.R1(3.0)]), ["game.penalties was"]),
-    (lambda: another(views=[views.InstanceNoise(0.3)]), ["sigma was", "cosine", "now 0.3"]),
-    (lambda: another(views=[views.InstanceNoise(schedules.cosine(0.3, 11))]),
+    (lambda: make_other_parts(loss=losses.Saturating()),
+     ["game.loss was null", "losses.Saturating"]),
+    (lambda: make_other_parts(penalties=[penalties.R1(3.0)]), ["game.penalties was"]),
+    (lambda: make_other_parts(views=[views.InstanceNoise(0.3)]),
+     ["sigma was", "cosine", "now 0.3"]),
+    (lambda: make_other_parts(views=[views.InstanceNoise(schedules.cosine(0.3, 0.0, 11))]),
      ["sigma.steps was 10, now 11"]),
-    (lambda: another(d_steps=2), ["game.d_steps was 1, now 2"]),
-    (lambda: parts(new("lsgan")), ["gan.GAN", "lsgan.LSGAN"]),
-    (lambda: parts(new("gan"), betas=(0.9, 0.999)), ["d_opt.betas.tuple.0 was 0.5, now 0.9"]),
-    (lambda: parts(new("gan"), Minibatches(np.float32(normal(28, 1, 4, 4) % 1), 4)),
+    (lambda: make_other_parts(d_steps=2), ["game.d_steps was 1, now 2"]),
+    (lambda: make_parts(make_game("lsgan")), ["gan.GAN", "lsgan.LSGAN"]),
+    (lambda: make_parts(make_game("gan"), betas=(0.9, 0.999)),
+     ["d_opt.betas.tuple.0 was 0.5, now 0.9"]),
+    (lambda: make_parts(make_game("gan"), Minibatches(np.float32(normal(28, 1, 4, 4) % 1), 4)),
      ["30 examples", "28"])])
-def test_restoring_into_something_else_says_what_differs(make, words, tmp_path):
-    """And changes nothing of it."""
+def test_restoring_into_another_game_names_the_difference(make, words, tmp_path):
+    """The error names the difference, and nothing is restored."""
     path = tmp_path / "c.npz"
-    save(path, *played("gan", 1))
+    save(path, *train("gan", 1))
     game, opts, batches = make()
-    before = state(game, opts, batches)
+    before = read_state(game, opts, batches)
     with pytest.raises(UserError) as raised:
         checkpoint.restore(checkpoint.read(path), game, opts, batches)
     assert all(word in str(raised.value) for word in words), raised.value
-    assert state(game, opts, batches) == before
+    assert read_state(game, opts, batches) == before
 
 
 @pytest.mark.parametrize("change, words", [
@@ -834,10 +856,10 @@ def test_restoring_into_something_else_says_what_differs(make, words, tmp_path):
     (lambda game, opts: opts.pop("g_opt"), "g_opt was .*RMSProp.*now null"),
     (lambda game, opts: opts.update(q_opt=opts["g_opt"]), "q_opt was null, now .*RMSProp"),
     (lambda game, opts: game.keep_average(0.9), "game.changes was")])
-def test_restoring_into_other_optimisers_or_averages_says_what_differs(change, words, tmp_path):
+def test_restoring_into_other_optimisers_names_the_difference(change, words, tmp_path):
     path = tmp_path / "c.npz"
-    save(path, *played("gan", 1))
-    game, opts, batches = another()
+    save(path, *train("gan", 1))
+    game, opts, batches = make_other_parts()
     change(game, opts)
     with pytest.raises(UserError, match=words):
         checkpoint.restore(checkpoint.read(path), game, opts, batches)
@@ -846,29 +868,29 @@ def test_restoring_into_other_optimisers_or_averages_says_what_differs(change, w
 @pytest.mark.parametrize("choices", [
     {"loss": losses.Hinge()}, {"d_steps": 2}, {"penalties": [penalties.R1(1.0)]},
     {"loss": losses.Hinge(), "g_steps": 1}])
-def test_a_choice_that_a_paper_leaves_open_may_not_change(choices, tmp_path):
-    """R1 passes them on to the game below it."""
-    def made(**choices):
+def test_arguments_for_the_base_class_may_not_change(choices, tmp_path):
+    """R1 passes further arguments to its base class, and they are compared, too."""
+    def make_r1(**choices):
         return R1(nn.Dense(2, 2), nn.Dense(2, 1), 2, gamma=1.0, **choices)
-    save(tmp_path / checkpoint.NAME, made(**choices), {}, Points())
-    restored(tmp_path, made(**choices))
+    save(tmp_path / checkpoint.NAME, make_r1(**choices), {}, Points())
+    restore(tmp_path, make_r1(**choices))
     with pytest.raises(UserError, match=rf"choices.*{next(iter(choices))} was .*, now null"):
-        restored(tmp_path, made())
-    save(tmp_path / checkpoint.NAME, made(), {}, Points())
+        restore(tmp_path, make_r1())
+    save(tmp_path / checkpoint.NAME, make_r1(), {}, Points())
     with pytest.raises(UserError, match=rf"choices.*{next(iter(choices))} was null, now "):
-        restored(tmp_path, made(**choices))
+        restore(tmp_path, make_r1(**choices))
 
 
-@pytest.mark.numpy_only("the file and what is made of it are the host's")
-def test_parts_that_do_not_fit_together_are_refused(tmp_path):
-    path, (game, opts, batches) = tmp_path / checkpoint.NAME, played("gan", 2)
+@pytest.mark.numpy_only("the file is read and checked on the host")
+def test_inconsistent_parts_are_refused(tmp_path):
+    path, (game, opts, batches) = tmp_path / checkpoint.NAME, train("gan", 2)
     save(path, game, opts, batches)
     _, about, arrays = checkpoint.read(path)
 
-    def written(about, arrays):
+    def write_parts(about, arrays):
         np.savez(path, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
         return path
-    checkpoint.restore(checkpoint.read(written(about, arrays)), game, opts, batches)
+    checkpoint.restore(checkpoint.read(write_parts(about, arrays)), game, opts, batches)
     name = next(iter(arrays))
     lacks = {key: value for key, value in arrays.items() if key != name}
     order = about["data"]["dictionary"]["order"]
@@ -889,192 +911,222 @@ def test_parts_that_do_not_fit_together_are_refused(tmp_path):
             (about, {**arrays, order["array"]: arrays[order["array"]] * 0}),
             (data(position=31), arrays), (data(position="x"), arrays),
             (data(order={"array": name}), arrays)]:
-        before = state(game, opts, batches)
+        before = read_state(game, opts, batches)
         with pytest.raises(UserError, match=checkpoint.NAME + "|the saved order") as raised:
-            checkpoint.restore(checkpoint.read(written(wrong_about, wrong_arrays)), game, opts,
+            checkpoint.restore(checkpoint.read(write_parts(wrong_about, wrong_arrays)), game, opts,
                                batches)
-        assert "\n" not in str(raised.value) and state(game, opts, batches) == before
+        assert "\n" not in str(raised.value) and read_state(game, opts, batches) == before
 
 
-# What somebody has made up
+# Malicious files
 
-MADE = {"class": "tinygan.games.gan.GAN", "arguments": {
+GAME = {"class": "tinygan.games.gan.GAN", "arguments": {
     "G": {"class": "tinygan.nn.layers.Dense", "arguments": {"n_in": 2, "n_out": 2}},
     "D": {"class": "tinygan.nn.layers.Dense", "arguments": {"n_in": 2, "n_out": 1}}, "z_size": 2}}
 
 
-def made(name, *layers, changes=(), **arguments):
-    """The description of an object of tinygan's."""
+def describe(name, *layers, changes=(), **arguments):
+    """Return the description of an object of a class of tinygan."""
     arguments = {**arguments, **({"*layers": {"tuple": list(layers)}} if layers else {})}
     return {"class": f"tinygan.{name}", "arguments": arguments, "changes": list(changes)}
 
 
 def dense(**arguments):
-    return made("nn.layers.Dense", **{"n_in": 2, "n_out": 2, **arguments})
+    """Return the description of a Dense layer."""
+    return describe("nn.layers.Dense", **{"n_in": 2, "n_out": 2, **arguments})
 
 
 def sequential(*layers):
-    return made("nn.module.Sequential", *layers)
+    """Return the description of a Sequential."""
+    return describe("nn.module.Sequential", *layers)
 
 
-def game_of(G=None, **choices):
-    """The description of a game whose G is this."""
-    return {**MADE, "arguments": {**MADE["arguments"], "G": G or dense(), **choices}}
+def game_with(G=None, **choices):
+    """Return the description of a game with this G."""
+    return {**GAME, "arguments": {**GAME["arguments"], "G": G or dense(), **choices}}
 
 
-def deep(n):
-    """n Sequentials, one inside the other."""
+def nest(n):
+    """Return the description of n nested Sequentials."""
     part = dense()
     for _ in range(n):
         part = sequential(part)
     return part
 
 
-def doubled(n):
-    """n Sequentials, each with the one before in it, twice: 2^n paths lead to the innermost."""
-    part = made("nn.layers.ReLU")
+def nest_twice(n):
+    """Return the description of n nested Sequentials, each of which has the next one twice.
+
+    There are 2^n paths to the innermost layer.
+    """
+    part = describe("nn.layers.ReLU")
     for i in range(n, 0, -1):
-        part = sequential(part, {"again": i + 1})       # the game is 0, the outermost 1
+        part = sequential(part, {"again": i + 1})       # part 0 is the game, 1 the outermost
     return part
 
 
-def changed(*changes, G=None):
-    return {**game_of(G), "changes": list(changes)}
+def change_game(*changes, G=None):
+    """Return the description of a game with these changes."""
+    return {**game_with(G), "changes": list(changes)}
 
 
 NORM, AVERAGE = "tinygan.nn.spectral.spectral_norm", "tinygan.games.game.Game.keep_average"
-NONE, UNLIKE = "describes no game", "is not made like that"
-RELU = made("nn.layers.ReLU")
+NO_GAME, WRONG_ARGS = "describes no game", "is not made like that"
+RELU = describe("nn.layers.ReLU")
 
-MADE_UP = {     # name: description, what is said of it
-    "a tuple": ({"tuple": [MADE]}, NONE), "a schedule": (
-        made("schedules.linear", start=1, end=2, steps=3), NONE),
-    "nothing": ({}, NONE), "a function": ({"function": "tinygan.ops.relu"}, NONE),
-    "no arguments": ({"class": MADE["class"]}, NONE),
-    "arguments that are none": ({**MADE, "arguments": []}, NONE),
-    "a class that is no text": ({**MADE, "class": ["tinygan"]}, NONE),
-    "another kind of thing": (game_of({"parameter": [2, 2]}), NONE), "no game": (
-        made("nn.layers.Dense", n_in=2, n_out=3), "a Dense, which is no game"),
-    # names
-    "a class that there is not": (game_of(made("nn.layers.Nonesuch")), "has no tinygan.nn.lay"),
-    "a function that there is not": (game_of({"function": "tinygan.ops.nonesuch"}), "has no tiny"),
-    "of Python": (game_of({"function": "os.system"}), "os.system, which is not tinygan's"),
-    "a builtin": (game_of({"function": "exec"}), "exec, which is not tinygan's"),
-    "of Python through tinygan": (game_of({"function": "tinygan.runs.run.os.makedirs"}), "has no"),
-    "of Python through what computes": (
-        game_of({"function": "tinygan.nn.module.contextlib.contextmanager"}), "has no tinygan"),
-    "no name": (game_of({"function": ""}), "which is not tinygan's"),
-    "a dot": (game_of({"function": "."}), "which is not tinygan's"),
-    "tinygan itself": (game_of({"function": "tinygan"}), "has no tinygan"),
-    "a module": (game_of({"function": "tinygan.ops"}), "has no tinygan.ops"),
-    "a private class": ({**MADE, "class": "tinygan.runs.checkpoint._arrays"}, "has no tinygan"),
-    "a private function": (game_of({"function": "tinygan.nn.module._inside"}), "has no tinygan"),
-    "a special method": (game_of({"function": "tinygan.nn.module.Module.__init__"}), "has no"),
-    "an object": (game_of({"function": "tinygan.rng"}), "has no tinygan.rng"),
-    "an object's method": (game_of({"function": "tinygan.rng.seed"}), "has no tinygan.rng.seed"),
-    "several lines": (game_of({"function": "a\nb\x1b[2J"}), r"with a\\nb\\u001b\[2J, which is"),
-    "several lines of tinygan": (game_of(made("nn.a\nb")), r"has no tinygan.nn.a\\nb"),
-    "a long name": (game_of({"function": "tinygan." + "a." * 10 ** 5}), "has no tinygan.a.a"),
-    "no class of Modules": (game_of(made("tensor.Tensor", data=1.0)), "no class of Modules"),
-    "an error as a class": (game_of(made("backend.UserError")), "no class of Modules"),
-    "a function as a class": (game_of(made("ops.relu")), "no class of Modules"),
+MALICIOUS = {     # {name: (description, words of the error)}
+    "a tuple": ({"tuple": [GAME]}, NO_GAME),
+    "a schedule": (describe("schedules.linear", start=1, end=2, steps=3), NO_GAME),
+    "an empty dictionary": ({}, NO_GAME),
+    "a function": ({"function": "tinygan.ops.relu"}, NO_GAME),
+    "arguments missing": ({"class": GAME["class"]}, NO_GAME),
+    "arguments that are a list": ({**GAME, "arguments": []}, NO_GAME),
+    "a class that is no text": ({**GAME, "class": ["tinygan"]}, NO_GAME),
+    "a parameter": (game_with({"parameter": [2, 2]}), NO_GAME),
+    "no game": (describe("nn.layers.Dense", n_in=2, n_out=3), "a Dense, which is no game"),
+    # names of classes and functions
+    "an unknown class": (game_with(describe("nn.layers.Nonesuch")), "has no tinygan.nn.lay"),
+    "an unknown function": (game_with({"function": "tinygan.ops.nonesuch"}), "has no tiny"),
+    "a function of Python": (
+        game_with({"function": "os.system"}), "os.system, which is not tinygan's"),
+    "a builtin of Python": (game_with({"function": "exec"}), "exec, which is not tinygan's"),
+    "a function of Python through tinygan.runs": (
+        game_with({"function": "tinygan.runs.run.os.makedirs"}), "has no"),
+    "a function of Python through tinygan.nn": (
+        game_with({"function": "tinygan.nn.module.contextlib.contextmanager"}), "has no tinygan"),
+    "an empty name": (game_with({"function": ""}), "which is not tinygan's"),
+    "a dot as name": (game_with({"function": "."}), "which is not tinygan's"),
+    "tinygan itself": (game_with({"function": "tinygan"}), "has no tinygan"),
+    "a module": (game_with({"function": "tinygan.ops"}), "has no tinygan.ops"),
+    "a private class": ({**GAME, "class": "tinygan.runs.checkpoint._arrays"}, "has no tinygan"),
+    "a private function": (game_with({"function": "tinygan.nn.module._inside"}), "has no tinygan"),
+    "a special method": (game_with({"function": "tinygan.nn.module.Module.__init__"}), "has no"),
+    "an object": (game_with({"function": "tinygan.rng"}), "has no tinygan.rng"),
+    "an object's method": (game_with({"function": "tinygan.rng.seed"}), "has no tinygan.rng.seed"),
+    "a name of several lines": (
+        game_with({"function": "a\nb\x1b[2J"}), r"with a\\nb\\u001b\[2J, which is"),
+    "a name of several lines in tinygan": (
+        game_with(describe("nn.a\nb")), r"has no tinygan.nn.a\\nb"),
+    "a long name": (game_with({"function": "tinygan." + "a." * 10 ** 5}), "has no tinygan.a.a"),
+    "no class of Modules": (game_with(describe("tensor.Tensor", data=1.0)), "no class of Modules"),
+    "an exception as a class": (game_with(describe("backend.UserError")), "no class of Modules"),
+    "a function as a class": (game_with(describe("ops.relu")), "no class of Modules"),
     # arguments
-    "an argument too few": (game_of(made("nn.layers.Dense", n_in=2)), f"{UNLIKE}.*'n_out'"),
-    "an argument too many": (game_of(dense(more=1)), f"{UNLIKE}.*unexpected.*'more'"),
-    "an argument with an odd name": (game_of(dense(**{"a\nb c": 1})), rf"{UNLIKE}.*'a\\nb c'"),
-    "an argument twice": (game_of({**dense(), "arguments": {
-        "n_in": 2, "**x": {"dictionary": {"self": 3}}, "n_out": 2}}), f"{UNLIKE}.*'self'"),
-    "a text for a number": (game_of(dense(n_in="a\nb")), UNLIKE),
-    "nothing for a number": (game_of(dense(n_out=None)), UNLIKE),
-    "a list for a number": (game_of(dense(n_out=[2])), UNLIKE),
-    "no layers": (game_of(sequential(3)), UNLIKE),
-    "layers that are a number": (game_of({**sequential(), "arguments": {"*layers": 3}}), UNLIKE),
-    "settings that are a number": (game_of({**sequential(), "arguments": {"**more": 3}}), UNLIKE),
-    "a bad setting": (game_of(made("nn.noise.Dropout", p=7)), f"Dropout {UNLIKE}"),
-    "a bad penalty": (game_of(penalties=[made("games.penalties.R1", gamma=-1)]), f"R1 {UNLIKE}"),
-    "a sigmoid": (game_of(D=sequential(made("nn.layers.Sigmoid"))), "D ends in a sigmoid"),
+    "an argument too few": (
+        game_with(describe("nn.layers.Dense", n_in=2)), f"{WRONG_ARGS}.*'n_out'"),
+    "an argument too many": (game_with(dense(more=1)), f"{WRONG_ARGS}.*unexpected.*'more'"),
+    "an argument with an odd name": (
+        game_with(dense(**{"a\nb c": 1})), rf"{WRONG_ARGS}.*'a\\nb c'"),
+    "an argument twice": (game_with({**dense(), "arguments": {
+        "n_in": 2, "**x": {"dictionary": {"self": 3}}, "n_out": 2}}), f"{WRONG_ARGS}.*'self'"),
+    "a text for a number": (game_with(dense(n_in="a\nb")), WRONG_ARGS),
+    "None for a number": (game_with(dense(n_out=None)), WRONG_ARGS),
+    "a list for a number": (game_with(dense(n_out=[2])), WRONG_ARGS),
+    "a number as a layer": (game_with(sequential(3)), WRONG_ARGS),
+    "layers that are a number": (
+        game_with({**sequential(), "arguments": {"*layers": 3}}), WRONG_ARGS),
+    "keywords that are a number": (
+        game_with({**sequential(), "arguments": {"**more": 3}}), WRONG_ARGS),
+    "a bad setting": (game_with(describe("nn.noise.Dropout", p=7)), f"Dropout {WRONG_ARGS}"),
+    "a bad penalty": (
+        game_with(penalties=[describe("games.penalties.R1", gamma=-1)]), f"R1 {WRONG_ARGS}"),
+    "a sigmoid": (game_with(D=sequential(describe("nn.layers.Sigmoid"))), "D ends in a sigmoid"),
     # shapes
-    "huge": (game_of(dense(n_in=10 ** 9, n_out=10 ** 9)), UNLIKE),
-    "huger": (game_of(dense(n_out=10 ** 30)), UNLIKE),
-    "a float": (game_of(dense(n_out=1e9)), UNLIKE),
-    "infinite": (game_of(dense(n_out=math.inf)), UNLIKE),
-    "no number": (game_of(dense(n_out=math.nan)), UNLIKE),
-    "negative": (game_of(dense(n_out=-1)), UNLIKE),
-    "twice negative": (game_of(dense(n_in=-10 ** 5, n_out=-10 ** 5)), UNLIKE),
-    "a weight more than there are": (
-        game_of(sequential(dense(), made("nn.norm.LayerNorm", shape=1))), UNLIKE),
-    "huge norm": (game_of(made("nn.norm.BatchNorm", n=10 ** 10)), UNLIKE),
-    "huge and negative": (
-        game_of(made("nn.norm.LayerNorm", shape={"tuple": [-1, -10 ** 10]})), UNLIKE),
-    "huge layer norm": (
-        game_of(made("nn.norm.LayerNorm", shape={"tuple": [10 ** 5, 10 ** 5]})), UNLIKE),
-    "huge kernel": (game_of(made("nn.layers.Conv2d", c_in=1, c_out=1, kernel=10 ** 5)), UNLIKE),
-    "huge maxout": (
-        game_of(made("nn.layers.Maxout", n_in=1, n_out=1, pieces=10 ** 10)), UNLIKE),
-    "many": (game_of(sequential(*[dense(n_in=100, n_out=100)] * 1000)), UNLIKE),
-    # again and again
-    "itself": (game_of({"again": 0}), NONE), "inside itself": (
-        game_of(sequential(dense(), {"again": 1})), NONE),
-    "later": (game_of({"again": 2}), NONE), "far": (game_of({"again": 10 ** 20}), NONE),
-    "before all": (game_of(D={"again": -1}), NONE), "a text again": (game_of({"again": "1"}), NONE),
-    "a float again": (game_of(D={"again": 1.0}), NONE), "deep": (None, "no checkpoint|" + NONE),
-    "not so deep": (game_of(deep(200)), NONE), "not deep": (game_of(deep(100)), "weights lack"),
-    "too many paths": (game_of(doubled(40)), "has more than 10000 parts"),
-    "deep lists": (game_of(functools.reduce(lambda part, _: [part], range(900), 1)), NONE),
+    "a large layer": (game_with(dense(n_in=10 ** 9, n_out=10 ** 9)), WRONG_ARGS),
+    "an even larger layer": (game_with(dense(n_out=10 ** 30)), WRONG_ARGS),
+    "a float as size": (game_with(dense(n_out=1e9)), WRONG_ARGS),
+    "an infinite size": (game_with(dense(n_out=math.inf)), WRONG_ARGS),
+    "NaN as size": (game_with(dense(n_out=math.nan)), WRONG_ARGS),
+    "a negative size": (game_with(dense(n_out=-1)), WRONG_ARGS),
+    "two negative sizes": (game_with(dense(n_in=-10 ** 5, n_out=-10 ** 5)), WRONG_ARGS),
+    "one layer too many for the weights": (
+        game_with(sequential(dense(), describe("nn.norm.LayerNorm", shape=1))), WRONG_ARGS),
+    "a huge norm": (game_with(describe("nn.norm.BatchNorm", n=10 ** 10)), WRONG_ARGS),
+    "a huge and negative shape": (
+        game_with(describe("nn.norm.LayerNorm", shape={"tuple": [-1, -10 ** 10]})), WRONG_ARGS),
+    "a huge layer norm": (
+        game_with(describe("nn.norm.LayerNorm", shape={"tuple": [10 ** 5, 10 ** 5]})), WRONG_ARGS),
+    "a huge kernel": (
+        game_with(describe("nn.layers.Conv2d", c_in=1, c_out=1, kernel=10 ** 5)), WRONG_ARGS),
+    "a huge maxout": (
+        game_with(describe("nn.layers.Maxout", n_in=1, n_out=1, pieces=10 ** 10)), WRONG_ARGS),
+    "many large layers": (game_with(sequential(*[dense(n_in=100, n_out=100)] * 1000)), WRONG_ARGS),
+    # references and nesting
+    "the game in itself": (game_with({"again": 0}), NO_GAME),
+    "a network in itself": (game_with(sequential(dense(), {"again": 1})), NO_GAME),
+    "a later part": (game_with({"again": 2}), NO_GAME),
+    "a part of a huge number": (game_with({"again": 10 ** 20}), NO_GAME),
+    "a part of a negative number": (game_with(D={"again": -1}), NO_GAME),
+    "a text as part number": (game_with({"again": "1"}), NO_GAME),
+    "a float as part number": (game_with(D={"again": 1.0}), NO_GAME),
+    "nested 100,000 times": (None, "no checkpoint|" + NO_GAME),
+    "nested 200 times": (game_with(nest(200)), NO_GAME),
+    "nested 100 times": (game_with(nest(100)), "weights lack"),
+    "too many paths": (game_with(nest_twice(40)), "has more than 10000 parts"),
+    "lists nested 900 times": (
+        game_with(functools.reduce(lambda part, _: [part], range(900), 1)), NO_GAME),
     # changes
-    "changes that are a number": ({**MADE, "changes": 3}, UNLIKE),
-    "no pairs": (changed(3), UNLIKE), "a text": ({**MADE, "changes": "spectral_norm"}, UNLIKE),
-    "another function": (changed(["tinygan.ops.relu", {}]), UNLIKE),
-    "a method": (changed(["tinygan.nn.module.Module.eval", {}]), UNLIKE),
-    "a change that there is not": (changed(["tinygan.nonesuch", {}]), "has no tinygan.nonesuch"),
-    "of Python as change": (changed(["os.remove", {"path": "x"}]), "os.remove, which is not"),
-    "a change of another thing": (changed([NORM, {}]), f"GAN {UNLIKE}"),
-    "another change of another thing": (
-        game_of(dense() | {"changes": [[AVERAGE, {"decay": 0.5}]]}), f"Dense {UNLIKE}"),
-    "a bad decay": (changed([AVERAGE, {"decay": 7}]), UNLIKE),
-    "no keywords": (changed([AVERAGE, 3]), UNLIKE),
-    "another keyword": (changed([AVERAGE, {"more": 7}]), UNLIKE),
-    "a norm of a norm": (
-        game_of(made("nn.norm.BatchNorm", n=1, changes=[[NORM, {}]])), f"BatchNorm {UNLIKE}"),
+    "changes that are a number": ({**GAME, "changes": 3}, WRONG_ARGS),
+    "changes that are no pairs": (change_game(3), WRONG_ARGS),
+    "changes that are a text": ({**GAME, "changes": "spectral_norm"}, WRONG_ARGS),
+    "a function that is no change": (change_game(["tinygan.ops.relu", {}]), WRONG_ARGS),
+    "a method that is no change": (change_game(["tinygan.nn.module.Module.eval", {}]), WRONG_ARGS),
+    "an unknown change": (change_game(["tinygan.nonesuch", {}]), "has no tinygan.nonesuch"),
+    "a function of Python as change": (
+        change_game(["os.remove", {"path": "x"}]), "os.remove, which is not"),
+    "a spectral norm of a game": (change_game([NORM, {}]), f"GAN {WRONG_ARGS}"),
+    "an average of a layer": (
+        game_with(dense() | {"changes": [[AVERAGE, {"decay": 0.5}]]}), f"Dense {WRONG_ARGS}"),
+    "a bad decay": (change_game([AVERAGE, {"decay": 7}]), WRONG_ARGS),
+    "a number as keywords": (change_game([AVERAGE, 3]), WRONG_ARGS),
+    "an unknown keyword": (change_game([AVERAGE, {"more": 7}]), WRONG_ARGS),
+    "a spectral norm of a batch norm": (
+        game_with(describe("nn.norm.BatchNorm", n=1, changes=[[NORM, {}]])),
+        f"BatchNorm {WRONG_ARGS}"),
     # weights
-    "names on several lines": (
-        game_of({"dictionary": {"a\nb\x1b": dense()}}), "lack G.a b .bias"),
-    "two of one name": (
-        game_of({"dictionary": {"a": sequential(RELU), "a.0": RELU}}), "have one name"),
-    "two of one name at once": (
-        game_of({"dictionary": {"a.b": RELU, "a": {"dictionary": {"b": RELU}}}}), UNLIKE),
-    "other weights": (game_of(made("nn.layers.Dense", n_in=1, n_out=2)), r"shape \(2, 2\)"),
+    "weights with names of several lines": (
+        game_with({"dictionary": {"a\nb\x1b": dense()}}), "lack G.a b .bias"),
+    "two parts of one name": (
+        game_with({"dictionary": {"a": sequential(RELU), "a.0": RELU}}), "the same name"),
+    "two parts of one name in dictionaries": (
+        game_with({"dictionary": {"a.b": RELU, "a": {"dictionary": {"b": RELU}}}}), WRONG_ARGS),
+    "weights of another shape": (
+        game_with(describe("nn.layers.Dense", n_in=1, n_out=2)), r"shape \(2, 2\)"),
 }
 
 
 @pytest.fixture(scope="module")
-def good():
-    """The arrays of a checkpoint of the game that MADE describes."""
+def valid_arrays():
+    """Return the arrays of a checkpoint of the game that GAME describes."""
     backend.use("numpy")
     game = GAN(nn.Dense(2, 2), nn.Dense(2, 1), 2)
     return {f"game.{name}": array for name, array in game.state_dict().items()}
 
 
-def write(path, game, arrays, **about):
+def write_checkpoint(path, game, arrays, **about):
+    """Write a checkpoint with the description `game` and these arrays."""
     about = {"format": checkpoint.FORMAT, "game": game, **about}
     text = np.frombuffer(json.dumps(about).encode(), np.uint8)
     np.savez(path, about=text, **arrays)
 
 
-@pytest.mark.numpy_only("nothing comes as far as the backend")
-@pytest.mark.parametrize("name", MADE_UP)
-def test_a_made_up_description_is_one_sentence(name, good, tmp_path):
-    """In less than a second and 8 MB, without a random number, whatever classes are known."""
-    path, (description, words) = tmp_path / checkpoint.NAME, MADE_UP[name]
-    write(path, MADE, good)
+@pytest.mark.numpy_only("the file is refused before the backend is used")
+@pytest.mark.parametrize("name", MALICIOUS)
+def test_a_malicious_description_is_refused(name, valid_arrays, tmp_path):
+    """A malicious description is refused in one line, within 1 second and 8 MB.
+
+    No random number is drawn.
+    """
+    path, (description, words) = tmp_path / checkpoint.NAME, MALICIOUS[name]
+    write_checkpoint(path, GAME, valid_arrays)
     assert attempt(lambda: tinygan.load(tmp_path), 8 << 20) == "read"
-    write(path, description, good)
-    if name == "deep":          # deeper than json writes
-        text = json.dumps({"format": checkpoint.FORMAT, "game": game_of({"G": 0})})
+    write_checkpoint(path, description, valid_arrays)
+    if name == "nested 100,000 times":      # too deep for json.dumps
+        text = json.dumps({"format": checkpoint.FORMAT, "game": game_with({"G": 0})})
         text = text.replace('{"G": 0}', '{"tuple": [' * 10 ** 5 + "]}" * 10 ** 5)
-        np.savez(path, about=np.frombuffer(text.encode(), np.uint8), **good)
+        np.savez(path, about=np.frombuffer(text.encode(), np.uint8), **valid_arrays)
     before = rng.state
-    for known in ([], [Net, Taking, relu]):
+    for known in ([], [Net, TakesAnything, relu]):
         assert attempt(lambda: tinygan.load(tmp_path, *known), 8 << 20) == "refused"
         with pytest.raises(UserError, match=f"{checkpoint.NAME}.*({words})") as raised:
             tinygan.load(tmp_path, *known)
@@ -1082,31 +1134,33 @@ def test_a_made_up_description_is_one_sentence(name, good, tmp_path):
         assert rng.state == before
 
 
-@pytest.mark.numpy_only("nothing comes as far as the backend")
+@pytest.mark.numpy_only("the file is refused before the backend is used")
 @pytest.mark.parametrize("function", [
     "files.read_arrays", "backend.use", "data.mnist.load", "runs.command.main", "loop.play",
-    "runs.run.check_folder", "cpu.in_pieces", "metrics.parzen.log_likelihoods", "tensor.grad"])
-def test_a_made_up_description_calls_no_function_that_does_more_than_compute(function, good,
-                                                                            tmp_path):
-    """Where a schedule stands it would be called, with 0: files.read_arrays(0) waits for somebody
-    to type."""
-    view = made("games.views.InstanceNoise", sigma={"function": f"tinygan.{function}"})
-    write(tmp_path / checkpoint.NAME, game_of(views=[view]), good)
+    "runs.run.check_folder", "cpu.run_in_pieces", "metrics.parzen.log_likelihoods", "tensor.grad"])
+def test_a_malicious_description_calls_no_function_with_side_effects(function, valid_arrays,
+                                                                     tmp_path):
+    """A function in the place of a schedule would be called with 0.
+
+    files.read_arrays(0), for example, would read from standard input.
+    """
+    view = describe("games.views.InstanceNoise", sigma={"function": f"tinygan.{function}"})
+    write_checkpoint(tmp_path / checkpoint.NAME, game_with(views=[view]), valid_arrays)
     with pytest.raises(UserError, match=f"this version of tinygan has no tinygan.{function}"):
         tinygan.load(tmp_path)
 
 
-@pytest.mark.numpy_only("the file is the host's")
+@pytest.mark.numpy_only("the file is read on the host")
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1e300])
-def test_weights_that_are_not_finite_are_refused(value, good, tmp_path):
-    """As no run saves them; nor numbers that are too large for the network's own type."""
-    weights = {**good, "game.G.bias": np.array([1.0, value])}
-    write(tmp_path / checkpoint.NAME, MADE, weights)
+def test_weights_that_are_not_finite_are_refused(value, valid_arrays, tmp_path):
+    """Weights are refused if they are not finite as float32."""
+    weights = {**valid_arrays, "game.G.bias": np.array([1.0, value])}
+    write_checkpoint(tmp_path / checkpoint.NAME, GAME, weights)
     with pytest.raises(UserError, match="is damaged: it has weights that are not finite"):
         tinygan.load(tmp_path)
 
 
-KNOWN_MADE_UP = {
+MALICIOUS_NETS = {
     "changes that are a number": {"changes": 3}, "no pairs": {"changes": [3]},
     "a change of another thing": {"changes": [[NORM, {}]]},
     "another function": {"changes": [["test_checkpoint.relu", {}]]},
@@ -1117,12 +1171,13 @@ KNOWN_MADE_UP = {
     "huge": {"arguments": {"n": 10 ** 10}}}
 
 
-@pytest.mark.numpy_only("nothing comes as far as the backend")
-@pytest.mark.parametrize("name", KNOWN_MADE_UP)
-def test_a_made_up_description_of_a_class_of_ones_own(name, good, tmp_path):
-    """The same, but for what its constructor itself raises."""
+@pytest.mark.numpy_only("the file is refused before the backend is used")
+@pytest.mark.parametrize("name", MALICIOUS_NETS)
+def test_a_malicious_description_of_a_users_class(name, valid_arrays, tmp_path):
+    """A malicious description of a user's class is refused; its constructor may raise itself."""
     net = {"class": "test_checkpoint.Net", "arguments": {"n": 2}}
-    write(tmp_path / checkpoint.NAME, game_of({**net, **KNOWN_MADE_UP[name]}), good)
+    write_checkpoint(tmp_path / checkpoint.NAME, game_with({**net, **MALICIOUS_NETS[name]}),
+                     valid_arrays)
     before = rng.state
     if name == "huge":
         with pytest.raises(ValueError, match="more weights than there are in the file"):
@@ -1132,10 +1187,10 @@ def test_a_made_up_description_of_a_class_of_ones_own(name, good, tmp_path):
     assert rng.state == before
 
 
-@pytest.mark.numpy_only("the file is the host's")
+@pytest.mark.numpy_only("the file is read on the host")
 @pytest.mark.parametrize("known", [False, True])
 def test_loading_draws_no_random_number(known, tmp_path):
-    """Not even for layers of one's own that draw their weights themselves, or in vain."""
+    """tinygan.rng is unchanged, also if a user's layer draws its weights and if loading fails."""
     class Drawing(nn.Module):
         def __init__(self, n):
             self.weight = Tensor(rng.normal((n, n)))
@@ -1145,36 +1200,36 @@ def test_loading_draws_no_random_number(known, tmp_path):
     game = LSGAN(Drawing(2) if known else nn.spectral_norm(nn.Dense(2, 2)), nn.Dense(2, 1), 2)
     state = rng.state
     checkpoint.check(game, Points())
-    loaded = kept(tmp_path, game, Drawing)
+    loaded = save_and_load(tmp_path, game, Drawing)
     if known:
         assert (loaded.G.weight.numpy() == game.G.weight.numpy()).all()
     with pytest.raises(UserError):
-        write(tmp_path / checkpoint.NAME, game_of(D=dense(n_in=10 ** 9)), {})
+        write_checkpoint(tmp_path / checkpoint.NAME, game_with(D=dense(n_in=10 ** 9)), {})
         tinygan.load(tmp_path, Drawing)
     assert rng.state == state
 
 
-@pytest.mark.numpy_only("the file is the host's")
+@pytest.mark.numpy_only("the file is read on the host")
 @pytest.mark.parametrize("content", [
-    [], "x", {}, 3, None, {"format": 2}, {"game": MADE}, {"game": 3, "format": 2},
-    {"game": [MADE], "format": 2}, {"game": MADE, "format": "2"}, {"game": MADE, "format": None}])
-def test_no_checkpoint(content, good, tmp_path):
+    [], "x", {}, 3, None, {"format": 2}, {"game": GAME}, {"game": 3, "format": 2},
+    {"game": [GAME], "format": 2}, {"game": GAME, "format": "2"}, {"game": GAME, "format": None}])
+def test_other_files_are_refused(content, valid_arrays, tmp_path):
     text = np.frombuffer(json.dumps(content).encode(), np.uint8)
-    np.savez(tmp_path / checkpoint.NAME, about=text, **good)
+    np.savez(tmp_path / checkpoint.NAME, about=text, **valid_arrays)
     with pytest.raises(UserError, match=f"{checkpoint.NAME} is no checkpoint of tinygan's"):
         tinygan.load(tmp_path)
 
 
-@pytest.mark.numpy_only("the file is the host's")
+@pytest.mark.numpy_only("the file is read on the host")
 @pytest.mark.parametrize("version", [1, 3, -1, 10 ** 100])
-def test_another_format_is_told(version, good, tmp_path):
-    write(tmp_path / checkpoint.NAME, MADE, good, format=version)
+def test_another_format_is_refused(version, valid_arrays, tmp_path):
+    write_checkpoint(tmp_path / checkpoint.NAME, GAME, valid_arrays, format=version)
     with pytest.raises(UserError, match=f"has format {version}, .* reads format 2.*again"):
         tinygan.load(tmp_path)
     checkpoint.read(tmp_path / checkpoint.NAME, any_format=True)
 
 
 @pytest.mark.host
-def test_no_folder_no_run(tmp_path):
+def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(UserError, match="give the folder of a run"):
         tinygan.load(tmp_path / "nowhere")

@@ -1,4 +1,4 @@
-"""What holds for every game: those of the catalogue, and those of the trials."""
+"""Properties of every game of the catalogue and of tests/trials."""
 
 import pathlib
 import sys
@@ -30,8 +30,8 @@ M = 4
 each_game = pytest.mark.parametrize("entry", GAMES.values(), ids=GAMES)
 
 
-def begun(entry, seed=0, **choices):
-    """The small instance as it begins from a seed; its optimisers; its data."""
+def make_parts(entry, seed=0, **choices):
+    """Return the small instance of a game with the weights of a seed, its optimisers and data."""
     rng.seed(seed)
     game = entry(**choices)
     optimisers = {"d_opt": optim.Adam(game.d_parameters(), 1e-2),
@@ -40,32 +40,34 @@ def begun(entry, seed=0, **choices):
     return game, optimisers, Minibatches(arrays if len(arrays) > 1 else arrays[0], M)
 
 
-def noisy_and_averaged(entry, seed=0):
-    parts = begun(entry, seed, views=[views.InstanceNoise(schedules.linear(0.3, 0.1, 4))])
+def make_averaged_parts(entry, seed=0):
+    """Return what make_parts() returns, with instance noise and an average of G."""
+    parts = make_parts(entry, seed, views=[views.InstanceNoise(schedules.linear(0.3, 0.1, 4))])
     parts[0].keep_average(0.5)
     return parts
 
 
-def played(game, optimisers, data, iterations, start=0):
-    """The losses of these iterations."""
+def train(game, optimisers, data, iterations, start=0):
+    """Train for the iterations start ... iterations - 1 and return their losses."""
     return [(d_loss.item(), g_loss.item()) for _, d_loss, g_loss in play(
         game, data, *optimisers.values(), M, rng, iterations, start)]
 
 
-def bits(arrays):
+def to_bytes(arrays):
+    """Return the bytes of each array, to compare arrays bit for bit."""
     return [to_numpy(a).tobytes() for a in arrays]
 
 
-def state(game, optimisers, data):
-    """All that the next iteration depends on."""
-    arrays = {name: bits([a]) for name, a in game.arrays().items()}
-    return arrays, [(opt.t, {name: bits(each) for name, each in opt.state.items()})
+def read_state(game, optimisers, data):
+    """Return everything that the next iteration depends on."""
+    arrays = {name: to_bytes([a]) for name, a in game.arrays().items()}
+    return arrays, [(opt.t, {name: to_bytes(each) for name, each in opt.state.items()})
                     for opt in optimisers.values()], rng.state, {
         name: np.asarray(value).tolist() for name, value in data.state.items()}
 
 
-def in_float64(value):
-    """A Tensor, a Module, or what is drawn, in float64; whole numbers as they are."""
+def to_float64(value):
+    """Convert a Tensor, a Module (in place) or a nested tuple to float64, except its integers."""
     if isinstance(value, nn.Module):
         for _, part in value.modules():
             for name, a in list(vars(part).items()):
@@ -75,21 +77,25 @@ def in_float64(value):
                     setattr(part, name, a.astype("float64"))
         return value
     if isinstance(value, (tuple, list)):
-        return type(value)(map(in_float64, value))
+        return type(value)(map(to_float64, value))
     return Tensor(value.data.astype("float64")) if type(value) is Tensor else value
 
 
-def split_of(entry):
+def make_split(entry):
+    """Return a data set of 20 examples for a game."""
     return Split({name: to_numpy(a) for name, a in entry.examples(20, Random(2)).items()})
 
 
 # The losses
 
 class LossOf(nn.Module):
-    """A loss of a game as a function of parameters alone: D's of its own, as G's work is a constant
-    to it, G's of both players'."""
+    """A loss of a game as a function of parameters only, for check_grads.
 
-    notes = ("game", "x", "z", "buffers")
+    D's loss is a function of D's parameters, because G's samples are constants in it. G's loss is a
+    function of the parameters of both players.
+    """
+
+    untracked = ("game", "x", "z", "buffers")
 
     def __init__(self, game, loss, x, z):
         self.game, self.loss, self.x, self.z = game, loss, x, z
@@ -100,27 +106,27 @@ class LossOf(nn.Module):
 
     def forward(self):
         for name, a in self.game.named_arrays(backend.xp.ndarray).items():
-            a[...] = self.buffers[name]         # a pool, which the call before has moved
-        return getattr(self.game, self.loss)(in_float64(self.x), in_float64(self.z))
+            a[...] = self.buffers[name]         # the previous call may have changed a pool
+        return getattr(self.game, self.loss)(to_float64(self.x), to_float64(self.z))
 
 
 @each_game
 @pytest.mark.parametrize("loss", ["d_loss", "g_loss"])
 def test_gradients_of_both_losses(loss, entry):
-    """To second order where a penalty is differentiated twice."""
-    game, optimisers, data = begun(entry)
-    played(game, optimisers, data, 1)           # biases of 0 lie on kinks
-    x, z, _ = draw(in_float64(game), data, M, rng, 1)
-    check_grads(LossOf(game, loss, *map(in_float64, (x, z))), training=True,
+    """The gradients of both losses pass check_grads; D's with penalties to second order."""
+    game, optimisers, data = make_parts(entry)
+    train(game, optimisers, data, 1)            # with biases of 0, inputs lie on kinks of ReLU
+    x, z, _ = draw(to_float64(game), data, M, rng, 1)
+    check_grads(LossOf(game, loss, *map(to_float64, (x, z))), training=True,
                 order=2 if game.penalties and loss == "d_loss" else 1)
 
 
 @each_game
 def test_the_losses_of_simultaneous_play_are_the_two_losses(entry):
-    """And so are their gradients."""
-    game, optimisers, data = begun(entry)
-    played(game, optimisers, data, 3)           # so that a pool has something
-    x, z, _ = map(in_float64, draw(in_float64(game).eval(), data, M, rng, 0))
+    """The gradients of losses() are those of d_loss() and g_loss(), too."""
+    game, optimisers, data = make_parts(entry)
+    train(game, optimisers, data, 3)            # puts images into a pool
+    x, z, _ = map(to_float64, draw(to_float64(game).eval(), data, M, rng, 0))
     at = game.state_dict()
     both = game.losses(x, z)
     for i, (loss, parameters) in enumerate([(game.d_loss, game.d_parameters()),
@@ -138,10 +144,13 @@ def test_the_losses_of_simultaneous_play_are_the_two_losses(entry):
 # The steps
 
 @each_game
-def test_a_step_leaves_the_other_player_alone(entry):
-    """Its parameters, its optimiser, and in D's step the averages of G, bit for bit. Not its
-    buffers: a forward pass moves those of batch normalisation and of spectral norm."""
-    game, optimisers, data = noisy_and_averaged(entry)
+def test_a_step_does_not_change_the_other_player(entry):
+    """A step does not change the other player's parameters and optimiser, bit for bit.
+
+    D's step does not change the averages of G. The buffers of batch normalisation and spectral
+    normalisation do change, in every forward pass.
+    """
+    game, optimisers, data = make_averaged_parts(entry)
     sides = {"d_opt": (d_step, game.d_parameters()), "g_opt": (g_step, game.g_parameters())}
     assert not set(game.d_parameters()) & set(game.g_parameters())
 
@@ -151,7 +160,8 @@ def test_a_step_leaves_the_other_player_alone(entry):
             parameters = parameters + [p for each in game.averages.values()
                                        for p in each.parameters()]
         opt = optimisers[name]
-        return bits(p.data for p in parameters), opt.t, [bits(a) for a in opt.state.values()]
+        return (to_bytes(p.data for p in parameters), opt.t,
+                [to_bytes(a) for a in opt.state.values()])
     for name, other in (("d_opt", "g_opt"), ("g_opt", "d_opt")):
         for _ in range(2):
             mine, before = of(name), of(other)
@@ -161,15 +171,17 @@ def test_a_step_leaves_the_other_player_alone(entry):
 
 @each_game
 def test_no_step_copies_between_host_and_device(entry):
-    """All that a step needs lies there when it begins, but for dropout's masks, which come from the
-    host; so here nothing is dropped."""
-    game, optimisers, data = begun(entry)
+    """A step copies nothing between host and device, except dropout masks.
+
+    The masks are drawn on the host, so the dropout rates are 0 here.
+    """
+    game, optimisers, data = make_parts(entry)
     game.keep_average(0.5)
     for _, part in game.modules():
         if isinstance(part, nn.Dropout):
             part.p = 0.0
     for i in range(2):
-        game.start(i)
+        game.begin_iteration(i)
         batches = [draw(game, data, M, rng, i) for _ in range(3)]
         with standin.forbid_transfers():
             d_step(game, optimisers["d_opt"], *batches[0])
@@ -181,18 +193,20 @@ def test_no_step_copies_between_host_and_device(entry):
 def test_the_same_seed_is_the_same_run(entry):
     runs = []
     for seed in (1, 1, 2):
-        parts = noisy_and_averaged(entry, seed)
-        runs.append((played(*parts, 2), state(*parts)))
+        parts = make_averaged_parts(entry, seed)
+        runs.append((train(*parts, 2), read_state(*parts)))
     assert runs[0] == runs[1] and runs[0][0] != runs[2][0]
 
 
 # Averages of G
 
 @each_game
-def test_averages_of_g_follow_it_and_do_not_play(entry):
-    """p_average <- decay p_average + (1 - decay) p after each of G's steps. Without them the run is
-    the same bit for bit."""
-    (game, *rest), (plain, *others) = begun(entry), begun(entry)
+def test_averages_of_g_follow_it_and_do_not_change_the_training(entry):
+    """p_average <- decay p_average + (1 - decay) p after each of G's steps.
+
+    A run without averages is the same bit for bit.
+    """
+    (game, *rest), (plain, *others) = make_parts(entry), make_parts(entry)
     game.keep_average(0.75)
     own = {id(p) for p in game.d_parameters() + game.g_parameters()}
     averages = [p for each in game.averages.values() for p in each.parameters()]
@@ -200,82 +214,87 @@ def test_averages_of_g_follow_it_and_do_not_play(entry):
     expected = [p.numpy().copy() for p in game.g_parameters()]
     rng.seed(3)
     for i in range(3):
-        played(game, *rest, i + 1, i)
+        train(game, *rest, i + 1, i)
         for a, p in zip(expected, game.g_parameters()):
             a += 0.25 * (p.numpy() - a)
         for a, p in zip(expected, averages, strict=True):
             np.testing.assert_allclose(p.numpy(), a, rtol=0, atol=1e-6)         # float32
     rng.seed(3)
-    played(plain, *others, 3)
-    (arrays, *then), (arrays_without, *then_without) = state(game, *rest), state(plain, *others)
+    train(plain, *others, 3)
+    arrays, *then = read_state(game, *rest)
+    arrays_without, *then_without = read_state(plain, *others)
     assert then == then_without
     assert arrays_without == {name: a for name, a in arrays.items()
                               if not name.startswith("averages.")}
 
 
 @each_game
-def test_samples_are_of_the_averages(entry):
-    game, *_ = noisy_and_averaged(entry)
-    z = game.inputs(split_of(entry), 3, rng)
-    before = bits([game.sample(z)])
+def test_samples_come_from_the_averages(entry):
+    game, *_ = make_averaged_parts(entry)
+    z = game.inputs(make_split(entry), 3, rng)
+    before = to_bytes([game.sample(z)])
     for p in game.g_parameters():
         p.data += 1.0
-    assert bits([game.sample(z)]) == before
+    assert to_bytes([game.sample(z)]) == before
     for average in game.averages.values():
         for p in average.parameters():
             p.data *= -2.0
-    assert bits([game.sample(z)]) != before
+    assert to_bytes([game.sample(z)]) != before
 
 
-# Kept and gone on with
+# Checkpoints
 
 @each_game
-def test_a_restored_game_goes_on_as_the_whole(entry, tmp_path):
-    """Five iterations are three, a checkpoint, and two of a game that began elsewhere."""
-    whole = noisy_and_averaged(entry)
-    losses = played(*whole, 5)
-    end, path = state(*whole), tmp_path / checkpoint.NAME
-    first = noisy_and_averaged(entry)
-    assert played(*first, 3) == losses[:3]
+def test_a_restored_game_continues_as_without_a_break(entry, tmp_path):
+    """Three iterations, a checkpoint restored into another game, and two more equal five."""
+    whole = make_averaged_parts(entry)
+    losses = train(*whole, 5)
+    end, path = read_state(*whole), tmp_path / checkpoint.NAME
+    first = make_averaged_parts(entry)
+    assert train(*first, 3) == losses[:3]
     checkpoint.save(path, *first, {}, {})
-    z = first[0].inputs(split_of(entry), 3, Random(4))
-    other = noisy_and_averaged(entry, seed=9)
-    played(*other, 1)
+    z = first[0].inputs(make_split(entry), 3, Random(4))
+    other = make_averaged_parts(entry, seed=9)
+    train(*other, 1)
     other[0].sample(z)
     checkpoint.restore(checkpoint.read(path), *other)
-    assert bits([other[0].sample(z)]) == bits([first[0].sample(z)])
-    assert played(*other, 5, start=3) == losses[3:]
-    assert state(*other) == end
+    assert to_bytes([other[0].sample(z)]) == to_bytes([first[0].sample(z)])
+    assert train(*other, 5, start=3) == losses[3:]
+    assert read_state(*other) == end
 
 
 @each_game
-def test_a_game_is_loaded_and_sampled(entry, tmp_path):
-    """From the file alone, and in evaluation: no sample depends on the others."""
-    parts = game, *_ = noisy_and_averaged(entry)
-    played(*parts, 2)
+def test_a_loaded_game_has_the_same_samples(entry, tmp_path):
+    """A game that is loaded from its checkpoint has the same samples and weights.
+
+    The networks are in evaluation mode, so a sample does not depend on the others.
+    """
+    parts = game, *_ = make_averaged_parts(entry)
+    train(*parts, 2)
     checkpoint.check(game, parts[-1])
     checkpoint.save(tmp_path / checkpoint.NAME, *parts, {}, {})
     own = sys.modules[entry.game.__module__].__file__
     loaded = command.load(tmp_path, [own] if entry in TRIALS.values() else [])
     assert type(loaded) is entry.game and not any(part.training for _, part in loaded.modules())
-    z = loaded.inputs(split_of(entry), 5, Random(3))
+    z = loaded.inputs(make_split(entry), 5, Random(3))
     samples = loaded.sample(z)
-    assert bits([samples]) == bits([game.sample(z)])
-    assert bits(a for a in loaded.arrays().values()) == bits(a for a in game.arrays().values())
+    assert to_bytes([samples]) == to_bytes([game.sample(z)])
+    assert (to_bytes(a for a in loaded.arrays().values())
+            == to_bytes(a for a in game.arrays().values()))
     alone = loaded.sample(map_nested(
         lambda a: Tensor(a.data[2:3]) if type(a) is Tensor else a[2:3], z))
     np.testing.assert_allclose(to_numpy(alone)[0], to_numpy(samples)[2], rtol=1e-5, atol=1e-6)
 
 
 @each_game
-def test_a_game_shows_pictures(entry, tmp_path):
-    """Of inputs that a checkpoint can keep; the same ones for the same inputs."""
-    game, *_ = begun(entry)
-    z = game.exhibits(split_of(entry), 30, rng)
+def test_a_game_has_pictures(entry, tmp_path):
+    """A checkpoint keeps the inputs of the pictures, and the same inputs give the same pictures."""
+    game, *_ = make_parts(entry)
+    z = game.fixed_inputs(make_split(entry), 30, rng)
     arrays = {}
     kept = checkpoint.unpack(checkpoint.pack(z, "z", arrays), arrays)
-    (images, columns), (again, _) = game.shown(z), game.shown(kept)
-    assert len(images) >= 20 and bits([images]) == bits([again])
+    (images, columns), (again, _) = game.pictures(z), game.pictures(kept)
+    assert len(images) >= 20 and to_bytes([images]) == to_bytes([again])
     image.save_grid(tmp_path / "shown.png", images, columns)
     picture = read_png(tmp_path / "shown.png")
     size = images.shape[-1] + 2

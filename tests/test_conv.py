@@ -1,5 +1,7 @@
-"""Convolution: the triple against a naive loop, by adjointness, in float32, and its refusals.
-Its derivatives are in test_gradients.py."""
+"""Tests of the three convolution functions: values, adjointness, dtypes, error messages.
+
+Their derivatives are tested in test_gradients.py.
+"""
 
 import itertools
 
@@ -7,42 +9,42 @@ import numpy as np
 import pytest
 
 from tinygan import backend, conv, cpu
-from tinygan.conv import conv2d, conv_transpose2d, conv_weight, pair
+from tinygan.conv import conv2d, conv_transpose2d, conv_weight, convolve_by_sums, pair
 
 from helpers import error_of, normal, tensor
 from test_gradients import CONVOLUTIONS
 
 
-def naive(x, w, stride, padding):
-    """The formula of conv2d, one product at a time; also T's three gradients at a random y."""
+def transpose_by_sums(x, w, stride, padding):
+    """Return a random y, and its conv_transpose2d with w and conv_weight with x, by their sums."""
     (n_images, c_in, h, v), (c_out, _, kh, kw) = x.shape, w.shape
     (sh, sw), (ph, pw) = pair(stride), pair(padding)
     oh, ow = (h + 2 * ph - kh) // sh + 1, (v + 2 * pw - kw) // sw + 1
-    y = normal(n_images, c_out, oh, ow)
-    out, dx, dw = np.zeros_like(y), np.zeros_like(x), np.zeros_like(w)
+    y, dx, dw = normal(n_images, c_out, oh, ow), np.zeros_like(x), np.zeros_like(w)
     for i, j, a, b in itertools.product(range(oh), range(ow), range(kh), range(kw)):
         p, q = sh * i + a - ph, sw * j + b - pw
         if 0 <= p < h and 0 <= q < v:
             for n, o, c in itertools.product(range(n_images), range(c_out), range(c_in)):
-                out[n, o, i, j] += x[n, c, p, q] * w[o, c, a, b]
                 dx[n, c, p, q] += y[n, o, i, j] * w[o, c, a, b]
                 dw[o, c, a, b] += y[n, o, i, j] * x[n, c, p, q]
-    return y, out, dx, dw
+    return y, dx, dw
 
 
-def extra_rows(x, y, w, stride, padding):
+def find_output_padding(x, y, w, stride, padding):
+    """Return the output_padding with which conv_transpose2d(y, w) has the size of x."""
     return tuple(n - ((m - 1) * s - 2 * p + k) for n, m, k, s, p in
                  zip(x.shape[2:], y.shape[2:], w.shape[2:], pair(stride), pair(padding)))
 
 
 @pytest.mark.parametrize("c_in, c_out", [(2, 4), (1, 3), (3, 1)])
 @pytest.mark.parametrize("image, kernel, stride, padding", CONVOLUTIONS)
-def test_triple_equals_the_naive_loop(image, kernel, stride, padding, c_in, c_out):
+def test_the_three_convolutions_equal_their_sums(image, kernel, stride, padding, c_in, c_out):
     x, w = normal(3, c_in, *image), normal(c_out, c_in, *kernel, seed=1)
-    y, out, dx, dw = naive(x, w, stride, padding)
-    extra = extra_rows(x, y, w, stride, padding)
+    out = convolve_by_sums(x, w, stride, padding)
+    y, dx, dw = transpose_by_sums(x, w, stride, padding)
+    extra = find_output_padding(x, y, w, stride, padding)
     x, w, y = tensor(x), tensor(w), tensor(y)
-    # sums of at most a few hundred products of numbers of size 1, in float64
+    # float64: sums of at most a few hundred products of numbers of size 1
     close = dict(rtol=0, atol=1e-12)
     np.testing.assert_allclose(conv2d(x, w, None, stride, padding).numpy(), out, **close)
     np.testing.assert_allclose(conv_transpose2d(y, w, None, stride, padding, extra).numpy(), dx,
@@ -51,7 +53,7 @@ def test_triple_equals_the_naive_loop(image, kernel, stride, padding, c_in, c_ou
         conv_weight(x, y, kernel, pair(stride), pair(padding)).numpy(), dw, **close)
 
 
-def test_adjointness_on_random_sizes():
+def test_the_three_convolutions_are_adjoint():
     """<conv2d(x, w), y> = <x, conv_transpose2d(y, w)> = <w, conv_weight(x, y)>."""
     random = np.random.default_rng(0)
     for trial in range(60):
@@ -62,17 +64,17 @@ def test_adjointness_on_random_sizes():
         x, w = normal(2, 3, *image, seed=trial), normal(2, 3, *kernel, seed=trial + 1)
         y = conv2d(tensor(x), tensor(w), None, stride.tolist(), padding.tolist())
         c = normal(*y.shape, seed=trial + 2)
-        extra = extra_rows(x, c, w, stride.tolist(), padding.tolist())
+        extra = find_output_padding(x, c, w, stride.tolist(), padding.tolist())
         dx = conv_transpose2d(tensor(c), tensor(w), None, stride.tolist(), padding.tolist(),
                               extra)
         dw = conv_weight(tensor(x), tensor(c), tuple(kernel), tuple(stride), tuple(padding))
         t = (y.numpy() * c).sum()
-        assert abs((dw.numpy() * w).sum() - t) < 1e-10      # rounding of about 1e3 terms of size 1
+        assert abs((dw.numpy() * w).sum() - t) < 1e-10      # float64: about 1e3 terms of size 1
         assert abs((dx.numpy() * x).sum() - t) < 1e-10
 
 
 @pytest.mark.parametrize("padding, output_padding", [(0, 0), (1, 0), (1, 1), (2, (1, 2))])
-def test_transposed_size_is_the_formula(padding, output_padding):
+def test_output_size_of_the_transposed_convolution(padding, output_padding):
     y, w = tensor(normal(1, 2, 4, 5)), tensor(normal(2, 3, 5, 4))
     height, width = pair(output_padding)
     expected = (1, 3, 3 * 3 - 2 * padding + 5 + height, 4 * 3 - 2 * padding + 4 + width)
@@ -81,17 +83,19 @@ def test_transposed_size_is_the_formula(padding, output_padding):
 
 def test_memory_order_of_the_input_does_not_matter():
     x, w = normal(2, 3, 6, 6), tensor(normal(4, 3, 3, 3))
-    channels_last = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    to_channels_last = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
     a = conv2d(tensor(x), w, None, 2, 1).numpy()
-    b = conv2d(tensor(channels_last).transpose(0, 3, 1, 2), w, None, 2, 1).numpy()
+    b = conv2d(tensor(to_channels_last).transpose(0, 3, 1, 2), w, None, 2, 1).numpy()
     assert (a == b).all()
 
 
-@pytest.mark.numpy_only("pieces are only cut on the CPU")
-def test_pieces_and_threads_do_not_show(monkeypatch):
-    """Some images are done at a time, several times at once: however many fit into the cache, the
-    numbers are the same up to the order in which the weight gradient adds the pieces; and on any
-    number of threads, bit for bit."""
+@pytest.mark.numpy_only("only the CPU divides the batch")
+def test_results_do_not_depend_on_cache_size_and_threads(monkeypatch):
+    """The results are the same bit for bit on any number of threads.
+
+    The size of the cache determines into how many pieces a batch is divided. It changes only the
+    order in which the weight gradient adds the pieces.
+    """
     x, w, y = normal(7, 3, 6, 6), normal(4, 3, 3, 3), normal(7, 4, 3, 3)
 
     def results(cache, threads):
@@ -126,6 +130,6 @@ def test_float32_stays_float32():
     (lambda x, w: conv_transpose2d(x, w.transpose(1, 0, 2, 3), None, 1, 4),
      ["padding (4, 4)", "(-1, -2)"]),
 ])
-def test_refusals_name_the_values(call, words):
+def test_error_messages_name_the_values(call, words):
     message = error_of(call, tensor(normal(1, 2, 3, 4)), tensor(normal(3, 2, 5, 3)))
     assert all(word in message for word in words), message

@@ -1,11 +1,12 @@
-"""The data: files as they should be, files as they should not, mirrors that misbehave; minibatches;
-mixtures against their own density."""
+"""MNIST's files, good and bad; mirrors with faults; minibatches; mixtures against their density."""
 
+import errno
 import gzip
 import hashlib
 import http.server
 import io
 import math
+import os
 import pathlib
 import random
 import socket
@@ -19,7 +20,7 @@ import pytest
 
 from tinygan import Tensor, backend
 from tinygan.backend import UserError, to_numpy
-from tinygan.data import Minibatches, as_floats, mixtures, mnist
+from tinygan.data import Minibatches, as_floats, load, mixtures, mnist
 from tinygan.random import Random, rng
 
 from helpers import peak_memory
@@ -29,7 +30,7 @@ host = pytest.mark.host
 
 @pytest.fixture(autouse=True)
 def nobodys_home(monkeypatch, tmp_path):
-    """No test reads or writes the user's cache or data, or leaves this machine."""
+    """Keep each test from the user's cache and data and from the network."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "*")
@@ -40,19 +41,22 @@ def nobodys_home(monkeypatch, tmp_path):
 # Small data sets of MNIST's format
 
 def idx(array):
-    """The content of an IDX file."""
+    """Return the content of an IDX file with this array."""
     return struct.pack(f">{1 + array.ndim}I", 0x800 + array.ndim, *array.shape) + array.tobytes()
 
 
 def small_files(n=12, n_test=5, seed=0):
-    """{official name: content} of a data set with n training images; image i has label
-    (i + seed) % 10."""
+    """Return {official name: content} of a data set with n training images.
+
+    Image i has the label (i + seed) % 10.
+    """
     pixels = np.random.default_rng(seed).integers(256, size=(n + n_test, 28, 28), dtype=np.uint8)
     labels = ((np.arange(n + n_test) + seed) % 10).astype(np.uint8)
     return dict(zip(mnist.FILES, map(idx, (pixels[:n], labels[:n], pixels[n:], labels[n:]))))
 
 
 def write(folder, files):
+    """Write files, {name: content}, into a folder; return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)
@@ -60,7 +64,7 @@ def write(folder, files):
 
 
 def refused(call, *words):
-    """The message with which `call` fails, which is one line and has `words` in it."""
+    """Return the message of the UserError of call(); it must be one line that has `words` in it."""
     with pytest.raises(UserError) as caught:
         call()
     message = str(caught.value)
@@ -70,7 +74,7 @@ def refused(call, *words):
     return message
 
 
-# A folder of the user's
+# A folder that the user names
 
 @host
 @pytest.mark.parametrize("rename", [
@@ -82,7 +86,7 @@ def refused(call, *words):
 @pytest.mark.parametrize("compress", [bytes, gzip.compress])
 def test_folder(tmp_path, rename, compress):
     files = small_files()
-    # compressed or not is read from the content: every name with either
+    # the content shows whether a file is compressed, so every name may have either content
     folder = write(tmp_path / "data", {rename(k): compress(v) for k, v in files.items()})
     data = mnist.load(folder)
     for split, n in (data.train, 10), (data.valid, 2), (data.test, 5):
@@ -113,6 +117,50 @@ def test_folder_lacks_a_file(tmp_path, name):
     (folder / name).unlink()
     refused(lambda: mnist.load(folder),
             f"no file {name} in {folder}", "--data", ".gz", *mnist.FILES)
+
+
+def deny(monkeypatch, folder, *functions):
+    """Make these functions of the module os raise PermissionError in `folder`.
+
+    File modes would not do: the tests may run as root.
+    """
+    def denied(name, function):
+        def call(path, *args, **kwargs):
+            inside = str(path).startswith(f"{folder}{os.sep}")
+            if inside or name == "listdir" and str(path) == str(folder):
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return function(path, *args, **kwargs)
+        return call
+    for name in functions:
+        monkeypatch.setattr(os, name, denied(name, getattr(os, name)))
+
+
+@host
+@pytest.mark.parametrize("functions", [
+    ["listdir"], ["stat", "lstat"], ["listdir", "stat", "lstat"]])
+@pytest.mark.parametrize("read", [mnist.load, load])
+def test_folder_without_permission(tmp_path, monkeypatch, read, functions):
+    """The message for a folder that may not be listed or searched does not say "no file"."""
+    folder = write(tmp_path / "data", small_files())
+    (folder / "t10k-labels-idx1-ubyte").unlink()
+    deny(monkeypatch, folder, *functions)
+    message = refused(lambda: read(folder), f"{folder} cannot be read (Permission denied)",
+                      "--data")
+    assert "no file" not in message
+
+
+@host
+def test_folder_within_one_without_permission(tmp_path, monkeypatch):
+    deny(monkeypatch, tmp_path / "closed", "listdir", "stat", "lstat")
+    folder = tmp_path / "closed" / "data"
+    refused(lambda: load(folder), f"{folder} cannot be read (Permission denied)")
+
+
+@host
+def test_files_in_a_folder_that_may_be_searched_but_not_listed(tmp_path, monkeypatch):
+    folder = write(tmp_path / "data", small_files())
+    deny(monkeypatch, folder, "listdir")
+    assert len(load(folder).train.labels) == 10
 
 
 @host
@@ -160,9 +208,9 @@ def test_read_idx_refuses(tmp_path):
 
 @host
 def test_read_idx_holds_no_more_than_there_is(tmp_path):
-    """Neither a header that claims 256 MB nor 64 MB of zeros in a 64 kB file costs that memory."""
+    """A header that claims 256 MB, and 64 MB of zeros in a 64 kB file, do not take that memory."""
     path = tmp_path / "file"
-    # 1 MB: some pieces of mnist.PIECE (64 kB) bytes, and gzip's buffers
+    # 1 MB: a few pieces of mnist.PIECE (64 kB) bytes, and gzip's buffers
     path.write_bytes(struct.pack(">4I", 0x803, 1 << 14, 128, 128) + bytes(100))
     assert peak_memory(lambda: refused(lambda: mnist.read_idx(path, 3), "only 100")) < 1 << 20
     with gzip.open(path, "wb", 6) as file:
@@ -174,7 +222,7 @@ def test_read_idx_holds_no_more_than_there_is(tmp_path):
 
 @host
 def test_read_idx_fuzz(tmp_path):
-    """Whatever the bytes, the reader answers with an array as described or with a UserError."""
+    """For any bytes, read_idx returns an array of the stated kind or raises UserError."""
     draw = random.Random(0)
     path = tmp_path / "file"
     good = idx(np.arange(60, dtype=np.uint8).reshape(3, 5, 4))
@@ -207,8 +255,8 @@ def test_read_idx_fuzz(tmp_path):
                               mutate(gzip.compress(good))][i % 3])
             attempt()
 
-    assert peak_memory(fuzz) < 1 << 21      # as above, and what the test itself keeps
-    assert read >= 20 and wrong >= 150      # both ways are taken
+    assert peak_memory(fuzz) < 1 << 21      # the 1 MB from above and the memory of the test itself
+    assert read >= 20 and wrong >= 150      # both outcomes occur
 
 
 # The cache and the mirrors
@@ -219,9 +267,12 @@ complete = sorted(f"{name}.gz" for name in mnist.FILES)
 
 @pytest.fixture
 def mirrors(monkeypatch):
-    """Two mirrors on this machine: `first` and `second` say how each answers; `requests` is what
-    they were asked, `sent` the faults with which they sent all that they had. The official files
-    are now those of `small_files()`."""
+    """Run two mirrors on this machine, whose official files are those of small_files().
+
+    Attributes of the server: `first` and `second` name the fault with which each mirror answers,
+    `requests` lists the paths that were requested, and `sent` has the fault of each response that
+    was sent to its end.
+    """
     files = small_files()
     monkeypatch.setattr(mnist, "FILES", {
         name: (ndim, hashlib.md5(files[name]).hexdigest())
@@ -236,7 +287,7 @@ def mirrors(monkeypatch):
             missing = 0
             fault = getattr(self.server, which)
             if fault in SLOW and name != complete[2]:
-                fault = None                # one wait is enough
+                fault = None                # one slow file is enough
             match fault:
                 case "404": return self.send_error(404)
                 case "hangs": return released.wait(10)
@@ -262,7 +313,7 @@ def mirrors(monkeypatch):
         first = second = None
 
         def handle_error(self, request, client_address):
-            pass                            # a client that hangs up on "endless" is no error here
+            pass                            # the client hangs up on "endless", rightly
 
     server = Server(("127.0.0.1", 0), Handler)
     server.requests, server.sent = [], []
@@ -278,7 +329,7 @@ def mirrors(monkeypatch):
 
 
 def cached(tmp_path):
-    """What lies in the cache: the names."""
+    """Return the names of the files in the cache."""
     folder = tmp_path / "cache" / "tinygan" / "mnist"
     return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
@@ -290,7 +341,7 @@ def test_download_then_cache(mirrors, tmp_path, capsys):
     assert data.train.images.tobytes() == small_files()["train-images-idx3-ubyte"][16:][:7840]
     assert mirrors.requests == [f"/first/{name}.gz" for name in mnist.FILES]
     assert cached(tmp_path) == complete
-    lines = capsys.readouterr().err.splitlines()    # not a terminal: a plain line for each
+    lines = capsys.readouterr().err.splitlines()    # not a terminal: one line for each file
     assert lines == [f"downloading {mnist.MIRRORS[0]}{name}.gz" for name in mnist.FILES]
 
     again = mnist.load()
@@ -328,19 +379,19 @@ def test_no_mirror(mirrors, tmp_path, monkeypatch, fault, reason):
     monkeypatch.setattr(mnist, "TIMEOUT", 0.5 if fault in SLOW else 10)
     monkeypatch.setattr(mnist, "LIMIT", 20000)
     mirrors.first = mirrors.second = fault
-    # the limit that this test lowers would refuse the sample too
+    # the bundled sample is larger than the limit that this test sets
     monkeypatch.setattr(mnist, "load_sample", lambda why: why)
     why = mnist.load()
     assert why.count(reason) >= 2 and all(mirror in why for mirror in mnist.MIRRORS)
     assert "train-images-idx3-ubyte.gz could not be downloaded" in why and "\n" not in why
-    assert len(mirrors.requests) == 2       # gave up after the first file
-    assert "endless" not in mirrors.sent    # nor was that one read to its end
+    assert len(mirrors.requests) == 2       # both mirrors failed with the first file
+    assert "endless" not in mirrors.sent    # the endless file was not read to its end
     assert cached(tmp_path) == []
 
 
 @host
 def test_connecting_has_one_time_limit(monkeypatch):
-    """However long urlopen takes over a mirror's many addresses."""
+    """A download is given up after TIMEOUT, even if urlopen tries many addresses."""
     connected = threading.Event()
     monkeypatch.setattr(mnist, "TIMEOUT", 0.1)
     monkeypatch.setattr(mnist, "MIRRORS", ("http://nowhere/",))
@@ -357,6 +408,15 @@ def test_no_mirror_gives_the_sample():
     assert [len(split.images) for split in data[:3]] == [8000, 1000, 1000]
     assert "sample" in data.source and "could not be downloaded" in data.source
     assert "--data" in data.source and "\n" not in data.source
+
+
+@host
+def test_the_source_of_the_sample_is_true_however_it_was_chosen():
+    """A run that fell back to the sample loads it by its `place` when it is resumed."""
+    for data in load("sample"), load(load().place):
+        assert "bundled sample, 10,000 of MNIST's 70,000 images; for" in data.source
+        assert "asked" not in data.source and "download" not in data.source
+    assert "images, because train-images" in load().source
 
 
 @host
@@ -406,8 +466,8 @@ def test_sample():
     for split, n in (data.train, 8000), (data.valid, 1000), (data.test, 1000):
         assert split.images.shape == (n, 1, 28, 28) and split.labels.shape == (n,)
         assert set(split.labels) == set(range(10))
-        # All of MNIST has the mean .1307. That of one image has a standard deviation of .04, and a
-        # writer's follow each other: .01 is what 60 writers of 16 images could differ by.
+        # All of MNIST has the mean 0.1307. The mean of one image has a standard deviation of 0.04,
+        # and images of the same writer follow each other: sets of 60 writers may differ by 0.01.
         assert abs(split.images.mean() / 255 - 0.1307) < 0.01
         assert split.images.max(axis=(1, 2, 3)).min() > 128
     assert "\n" not in data.source and "--data" in data.source
@@ -420,12 +480,12 @@ def test_sample():
 # Minibatches
 
 def numbered(n):
-    """n images of which the i-th is all i."""
+    """Return n images; all pixels of image i are i."""
     return np.arange(n, dtype=np.uint8).reshape(n, 1, 1, 1).repeat(2, axis=2).repeat(3, axis=3)
 
 
 def numbers(x):
-    """Which of the numbered images are in the minibatch x."""
+    """Return the numbers of the numbered images in the minibatch x."""
     x = to_numpy(x)
     assert (x == x[:, :, :1, :1]).all()
     return [round(float(value) * 255) for value in x[:, 0, 0, 0]]
@@ -434,7 +494,7 @@ def numbers(x):
 def test_minibatch_is_float32_on_the_device_in_0_1():
     x = next(Minibatches(np.array([[0], [51], [255]], np.uint8), 3, Random(0)))
     assert type(x) is type(backend.xp.zeros(1)) and x.dtype == np.float32 and x.shape == (3, 1)
-    # 51/255 is not exact in float32: half a unit in the last place
+    # 51/255 is not exact in float32: the tolerance is half a unit in the last place
     assert np.allclose(sorted(to_numpy(x)[:, 0]), [0, 0.2, 1], rtol=1e-7, atol=0)
 
 
@@ -462,21 +522,21 @@ def test_labels_come_with_their_images():
     np.arange(9), np.arange(11), np.arange(10.0), np.arange(10) > 4, np.arange(10)[:, None],
     np.eye(10, dtype=int), [], list("abcdefghij"), np.float32(3), np.arange(10).astype(object)])
 def test_labels_that_are_no_whole_numbers(labels):
-    """One for each image; booleans would choose, where numbers say which."""
+    """Labels are refused unless there is one whole number for each image."""
     refused(lambda: Minibatches(numbered(10), 3, labels=labels), "10 images", "labels of shape",
             np.shape(labels), np.asarray(labels).dtype)
 
 
 def test_labels_below_0():
-    """They would count from the end."""
+    """Negative labels, which would count from the end as indices, are refused."""
     for to in np.asarray, backend.xp.asarray:
         refused(lambda: Minibatches(numbered(10), 3, labels=to(np.arange(10) - 3)), "label -3")
 
 
-# What is at a wrong scale, or no number
+# Pixels at a wrong scale, and arrays without usable numbers
 
 def pixels(*shape):
-    """Bytes from 0 to 255, both of which are there."""
+    """Return random bytes; image 0 is all 0, image 1 all 255."""
     images = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
     images[0], images[1] = 0, 255
     return images
@@ -495,7 +555,7 @@ def to_float(images, dtype):
     lambda images: images[::-1, :, ::-1][::-1, :, ::-1], lambda images: backend.xp.asarray(images),
     lambda images: backend.xp.asarray(images / 255)])
 def test_every_form_of_images_is_the_same(form):
-    """Whatever the dtype, the layout and the container, the minibatches are those of the bytes."""
+    """The same images in any dtype, memory layout or container give the same minibatches."""
     images = pixels(12, 1, 4, 4)
     batches, expected = (Minibatches(x, 5, Random(0)) for x in (form(images), images))
     for _ in range(4):
@@ -510,7 +570,7 @@ def test_every_form_of_images_is_the_same(form):
     bool, np.int8, np.int16, np.int64, np.uint16, np.uint32, ">i4", np.complex64, object, str,
     "M8[s]", "V3"])
 def test_images_of_another_dtype(dtype):
-    """Nothing says which of their numbers is white; left as they are it would not be 1."""
+    """Images of other dtypes are refused: the dtype does not say which number is white."""
     images = pixels(10, 1, 4, 4).astype(np.int64).astype(dtype)
     refused(lambda: Minibatches(images, 4), images.dtype, "astype(numpy.uint8)",
             "astype(numpy.float32)")
@@ -526,7 +586,7 @@ def test_integers_in_a_list_have_another_dtype():
 @pytest.mark.parametrize("to", [np.asarray, lambda a: backend.xp.asarray(a)],
                          ids=["host", "device"])
 def test_bytes_that_never_exceed_1(to):
-    """As a data set they are refused; a minibatch of black images is none."""
+    """A data set of such bytes is refused, a minibatch of black images is not."""
     masks = pixels(10, 1, 4, 4) // 128
     refused(lambda: Minibatches(to(masks), 4), "at most 1,", "255 is white", "images * 255")
     refused(lambda: Minibatches(to(masks * 0), 4), "at most 0,")
@@ -545,7 +605,7 @@ def test_bytes_that_never_exceed_1(to):
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, 1e39, -1e300])
 @pytest.mark.parametrize("place", [0, -1])
 def test_numbers_that_float32_cannot_hold(dtype, number, place):
-    """One of them anywhere is enough; the largest that float32 has, is one that it has."""
+    """One such number anywhere is refused; the largest float32 is accepted."""
     if abs(number) < math.inf and np.dtype(dtype).itemsize < 8:
         number = math.copysign(math.inf, number)
     points = np.ones((30, 2), dtype)
@@ -566,13 +626,15 @@ def test_images_without_examples_or_numbers(shape, dtype):
 
 
 class NoArray:
+    """An object that numpy fails to convert, with an error of two lines."""
+
     def __array__(self, dtype=None, copy=None):
         raise RuntimeError("not this\none")
 
 
 @pytest.mark.parametrize("images, words", [
     ([[1.0, 2.0], [3.0]], "inhomogeneous"), (NoArray(), "not this one"),
-    (Tensor([[1.0, 2.0]]), "a Tensor"), ((numbered(10), np.arange(9)), "Together"),
+    (Tensor([[1.0, 2.0]]), "a Tensor"), ((numbered(10), np.arange(9)), "ZipMinibatches"),
     (None, "object"), ({1.0}, "object"), (iter([1.0]), "object"), ("images.npz", "<U10"),
     (np.ma.masked_greater(to_float(numbered(9), np.float32), 0.01), "masked array of images")])
 def test_images_that_are_no_array(images, words):
@@ -586,9 +648,9 @@ def test_masked_labels():
 
 @host
 def test_looking_at_all_of_the_data_takes_little_memory():
-    """No copy is made of bytes or float32, of which there may be gigabytes."""
+    """No copy is made of uint8 or float32 arrays, which may have gigabytes."""
     for images in pixels(4000, 1, 28, 28), to_float(pixels(1000, 1, 28, 28), np.float32):
-        assert peak_memory(lambda: Minibatches(images, 64)) < 1 << 18   # the order: 8 bytes each
+        assert peak_memory(lambda: Minibatches(images, 64)) < 1 << 18   # the order takes 32 kB
 
 
 @pytest.mark.parametrize("n, m", [(10, 3), (12, 4), (5, 5), (7, 1), (9, 8)])
@@ -604,15 +666,16 @@ def test_epoch_takes_each_at_most_once(n, m):
             epochs[-1] += numbers(x)
         assert len(set(epochs[-1])) == n // m * m and set(epochs[-1]) <= set(range(n))
     assert batches.epoch == 4
-    assert epochs[0] != epochs[1] or m == 1     # a fresh order; 1 in 60 or less that it is the same
+    # a new order, which is the same with a probability of 1/60 or less
+    assert epochs[0] != epochs[1] or m == 1
     assert iter(batches) is batches
 
 
 def test_every_example_has_its_turn():
-    """The remainder is not the same one every epoch."""
+    """The examples left over are others in each epoch."""
     batches = Minibatches(numbered(10), 9, Random(0))
     left_out = [set(range(10)) - set(numbers(next(batches))) for _ in range(100)]
-    # each is never left out with probability .9^100 = 3e-5
+    # a given example is never left out with probability 0.9^100 = 3e-5
     assert set.union(*left_out) == set(range(10))
 
 
@@ -645,14 +708,21 @@ def test_state(done):
 
     resumed = Minibatches(numbered(30), 7, Random(99))
     resumed.state = {name: np.array(value) if name in ("order", "position", "epoch") else value
-                     for name, value in state.items()}      # as from an .npz
+                     for name, value in state.items()}      # arrays, as an .npz file holds them
     assert [(numbers(next(resumed)), resumed.epoch) for _ in range(10)] == expected
 
 
 def test_minibatches_refuse():
     for m in 11, 0, -1:
-        refused(lambda: Minibatches(numbered(10), m), "10 training examples", f"minibatch of {m}",
-                "1 to 10")
+        refused(lambda: Minibatches(numbered(10), m),
+                f"a minibatch of {m} cannot be drawn from 10 training examples: choose a "
+                "--batch-size from 1 to 10")
+    for m in 2, 0:
+        refused(lambda: Minibatches(numbered(10)[9:], m),
+                f"a minibatch of {m} cannot be drawn from 1 training example: choose a "
+                "--batch-size of 1")
+    for none in (), (np.arange(0),):
+        refused(lambda: Minibatches(none, 1), "there are no training examples")
     state = Minibatches(numbered(10), 2, Random(0)).state
     batches = Minibatches(numbered(20), 2, Random(0))
     with pytest.raises(UserError, match="10 examples.* 20"):
@@ -663,7 +733,7 @@ def test_minibatches_refuse():
         Minibatches(other, 2, Random(0)).state = batches.state
 
 
-def test_bounds_of_numpys_own_keep_float32():
+def test_float64_bounds_keep_float32():
     assert Random(0).uniform(np.float64(0), np.float64(1), (2,)).dtype == "float32"
 
 
@@ -674,7 +744,7 @@ def test_modes():
     ring, grid = mixtures.ring(), mixtures.grid()
     assert ring.modes.shape == (8, 2) and grid.modes.shape == (25, 2)
     assert ring.std == 0.01 and grid.std == 0.05
-    # on the circle, one every 45 degrees: neighbours are 2 sin(pi/8) apart. 1e-6: float32 rounding
+    # on the circle, one every 45 degrees: neighbours are 2 sin(pi/8) apart, to float32 rounding
     assert np.allclose(np.hypot(*ring.modes.T), 1, atol=1e-6)
     gaps = np.hypot(*(ring.modes - np.roll(ring.modes, 1, axis=0)).T)
     assert np.allclose(gaps, 2 * math.sin(math.pi / 8), atol=1e-6)
@@ -685,8 +755,10 @@ def test_modes():
 
 @pytest.mark.parametrize("mixture", [mixtures.ring(), mixtures.grid()], ids=["ring", "grid"])
 def test_sample_follows_the_density(mixture):
-    """Every statistic within 4 standard errors of its value: of about 100 numbers, one in 160 runs
-    over all seeds has one outside, and this seed is fixed."""
+    """Every statistic is within 4 standard errors of its value.
+
+    For about 100 statistics, one in 160 seeds has one that is not; the seed here is fixed.
+    """
     n, k = 50000, len(mixture.modes)
     points = mixture.sample(n, Random(0))
     assert type(points) is type(backend.xp.zeros(1))
@@ -695,7 +767,7 @@ def test_sample_follows_the_density(mixture):
     distances = np.linalg.norm(points[:, None] - mixture.modes, axis=2)
     nearest = distances.argmin(axis=1)
 
-    # high quality: within 3 std of the nearest mode, which in the plane is 1 - exp(-9/2) = 98.89 %
+    # high quality is within 3 std of the nearest mode: in the plane 1 - exp(-9/2) = 98.89 %
     p = 1 - math.exp(-4.5)
     share = (distances.min(axis=1) < 3 * mixture.std).mean()
     assert abs(share - p) < 4 * math.sqrt(p * (1 - p) / n)
@@ -716,7 +788,7 @@ def test_minibatches_of_a_mixture_are_fresh():
 
 
 def test_minibatches_of_a_mixture_go_on_with_their_rng():
-    """Their own state, which a run asks for, is empty."""
+    """The stream's own state is empty: it continues with the state of its Random."""
     rng = Random(0)
     batches = mixtures.ring().minibatches(5, rng)
     next(batches)

@@ -1,4 +1,4 @@
-"""DCGAN's networks: their shapes, the paper's guidelines, how they begin."""
+"""Tests of DCGAN's networks: shapes, the paper's guidelines, initial weights."""
 
 import math
 
@@ -12,7 +12,7 @@ from helpers import error_of
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (2, 8, 13)])
 def test_shapes(shape):
-    """Any number of colours; G's output lies in [0, 1] and D's is one number a sample."""
+    """G gives images with values in [0, 1], and D gives one number per sample."""
     G, D = dcgan.generator(5, 4, shape), dcgan.discriminator(4, shape)
     x = G(Tensor(rng.normal((3, 5))))
     assert x.shape == (3, *shape) and D(x).shape == (3, 1)
@@ -25,10 +25,13 @@ def test_other_sizes_are_refused(shape):
         assert "at least 8x8" in error_of(make)
 
 
-def test_guidelines():
-    """No pooling; batch normalisation after each layer with weights but G's last and D's first and
-    last, and where it follows no bias, which it would take out again; ReLU in G, leaky in D; one
-    dense layer each, at noise and score."""
+def test_the_networks_follow_the_papers_guidelines():
+    """The networks follow the guidelines of Radford et al. 2016, section 3.
+
+    There is no pooling. G has ReLUs and D leaky ReLUs. Each has one dense layer, for the noise or
+    the score. Batch normalisation follows each layer with weights, except G's last, D's first and
+    D's last. A layer before it has no bias, because the normalisation would subtract the bias.
+    """
     kinds = lambda network: [type(layer) for layer in network.layers]
     block = [nn.BatchNorm, nn.ReLU]
     assert kinds(dcgan.generator()) == [nn.Dense, nn.Reshape, *block, nn.ConvTranspose2d, *block,
@@ -47,9 +50,12 @@ def test_guidelines():
 @pytest.mark.parametrize("make, std", [
     (dcgan.generator, 0.02), (dcgan.discriminator, 0.02),
     (lambda: dcgan.generator(init=nn.normal(0.1)), 0.1)])
-def test_weights_begin_small(make, std):
-    """N(0, .02^2) or as they are asked for, gains N(1, .02^2), biases 0: the standard deviation of
-    n numbers is known to std / sqrt(2n), the mean to std / sqrt(n)."""
+def test_initial_weights_are_small(make, std):
+    """Weights are N(0, 0.02^2) or as `init` says, gains are N(1, 0.02^2), biases are 0.
+
+    The standard error of the standard deviation of n numbers is std / sqrt(2n), and that of their
+    mean is std / sqrt(n).
+    """
     network = make()
     for name, p in network.named_arrays(Tensor).items():
         values, n = p.numpy().astype("float64"), p.size

@@ -1,5 +1,4 @@
-"""The Dirac-GAN (Mescheder et al. 2018), through the games' own losses and the library's loop: the
-theory of two numbers as numbers. The games and the picture are examples/dirac.py's."""
+"""The Dirac-GAN (Mescheder et al. 2018): the games of examples/dirac.py against theory."""
 
 import math
 import pathlib
@@ -14,30 +13,32 @@ import dirac
 
 pytestmark = pytest.mark.numpy_only("a matter of arithmetic: 500 steps of two numbers")
 
-# |(theta, psi)| after 500 steps of .2 from (1, -1), recomputed in float64 from the derivatives of
-# the losses by psi and theta, written out by hand; simultaneous, and D first
+# |(theta, psi)| after 500 steps with learning rate 0.2 from (1, -1), simultaneous and alternating:
+# computed in float64 from the derivatives of the losses by psi and theta, written out by hand
 NORMS = {
     "GAN, saturating": (3.10, 1.41), "GAN, non-saturating": (0.640, 0.271),
-    "WGAN, clip 1": (1.00, 0.985), "WGAN-GP, lam .35": (1.80, 1.28),
-    "R1, gamma .3": (2.64e-6, 2.38e-7), "R1, gamma 1": (9.5e-22, 8.5e-17),
+    "WGAN, clip 1": (1.00, 0.985), "WGAN-GP, lam 0.35": (1.80, 1.28),
+    "R1, gamma 0.3": (2.64e-6, 2.38e-7), "R1, gamma 1": (9.5e-22, 8.5e-17),
 }
 
 
 @pytest.mark.parametrize("name", NORMS)
 def test_norms(name):
-    """Within half a unit of the last digit known."""
+    """The distance after 500 steps agrees to half a unit of the last known digit."""
     for order, expected in zip(dirac.ORDERS, NORMS[name]):
-        norm = math.hypot(*dirac.trajectory(dirac.GAMES[name], order)[-1])
+        norm = math.hypot(*dirac.play_trajectory(dirac.GAMES[name], order)[-1])
         assert norm == pytest.approx(expected, rel=0.006), order
 
 
 @pytest.mark.parametrize("name", dirac.GAMES)
 @pytest.mark.parametrize("order", dirac.ORDERS)
 def test_against_the_derivatives_by_hand(name, order):
-    """100 steps in float64 of the losses' derivatives agree with the library's float32: each step
-    rounds by 1e-7 of size-1 numbers and none of these games multiplies an error by more than
-    1.005 a step; the hinge's kinks and the clipping are crossed at the same steps."""
-    points = dirac.trajectory(dirac.GAMES[name], order, steps=100)
+    """100 steps of the library in float32 agree with steps by hand in float64.
+
+    Each step rounds numbers of size 1 by 1e-7, and none of these games multiplies an error by more
+    than 1.005 per step. The hinge's kinks and the clipping are crossed at the same steps.
+    """
+    points = dirac.play_trajectory(dirac.GAMES[name], order, steps=100)
     theta, psi = 1.0, -1.0
     for expected in points:
         np.testing.assert_allclose((theta, psi), expected, atol=1e-4)
@@ -53,10 +54,11 @@ def sigmoid(a):
 
 
 def r1(gamma):
+    """Return the derivative of D's loss by psi for R1 with the saturating loss."""
     return lambda theta, psi: sigmoid(psi * theta) * theta + gamma * psi
 
 
-# The derivative of D's loss by psi, where D(x) = 0 and D(G(z)) = psi theta; and of G's by theta
+# The derivatives of D's loss by psi and of G's loss by theta, with D(x) = 0, D(G(z)) = psi theta
 D_SLOPE = {
     "GAN, saturating": lambda theta, psi: sigmoid(psi * theta) * theta,
     "GAN, non-saturating": lambda theta, psi: sigmoid(psi * theta) * theta,
@@ -65,55 +67,57 @@ D_SLOPE = {
     "RSGAN": lambda theta, psi: sigmoid(psi * theta) * theta,
     "RaGAN": lambda theta, psi: 2 * sigmoid(psi * theta) * theta,
     "WGAN, clip 1": lambda theta, psi: theta,
-    "WGAN-GP, lam .35": lambda theta, psi: theta + 0.7 * (abs(psi) - 1) * math.copysign(1, psi),
-    "R1, gamma .3": r1(0.3), "R1, gamma 1": r1(1.0),
+    "WGAN-GP, lam 0.35": lambda theta, psi: theta + 0.7 * (abs(psi) - 1) * math.copysign(1, psi),
+    "R1, gamma 0.3": r1(0.3), "R1, gamma 1": r1(1.0),
 }
 G_SLOPE = {
-    **dict.fromkeys(("GAN, saturating", "R1, gamma .3", "R1, gamma 1"),
+    **dict.fromkeys(("GAN, saturating", "R1, gamma 0.3", "R1, gamma 1"),
                     lambda theta, psi: -sigmoid(psi * theta) * psi),
     **dict.fromkeys(("GAN, non-saturating", "RSGAN"),
                     lambda theta, psi: -sigmoid(-psi * theta) * psi),
     "RaGAN": lambda theta, psi: -2 * sigmoid(-psi * theta) * psi,
     "LSGAN": lambda theta, psi: 2 * (psi * theta - 1) * psi,
-    **dict.fromkeys(("hinge", "WGAN, clip 1", "WGAN-GP, lam .35"), lambda theta, psi: -psi),
+    **dict.fromkeys(("hinge", "WGAN, clip 1", "WGAN-GP, lam 0.35"), lambda theta, psi: -psi),
 }
 
 
 def test_the_saturating_gan_spirals_outwards_at_every_simultaneous_step():
-    norms = np.hypot(*dirac.trajectory(dirac.GAMES["GAN, saturating"], "simultaneous").T)
+    norms = np.hypot(*dirac.play_trajectory(dirac.GAMES["GAN, saturating"], "simultaneous").T)
     assert (np.diff(norms) > 0).all()
 
 
-@pytest.mark.parametrize("name", ["R1, gamma .3", "R1, gamma 1"])
+@pytest.mark.parametrize("name", ["R1, gamma 0.3", "R1, gamma 1"])
 @pytest.mark.parametrize("order", dirac.ORDERS)
 def test_r1_converges_at_the_rate_of_the_steps_jacobian(name, order):
-    """Within 5 % of ln of its spectral radius; at gamma 1 its two eigenvalues meet, and the norm
-    shrinks as t times the power: at t = 375, 1 / 375 slower."""
-    points = dirac.trajectory(dirac.GAMES[name], order)
+    """The logarithm of the rate is within 5 % of that of the Jacobian's spectral radius.
+
+    For gamma = 1 the two eigenvalues are equal, and the distance at step t is t times a power of
+    the radius: at t = 375 it shrinks more slowly by 1 / 375.
+    """
+    points = dirac.play_trajectory(dirac.GAMES[name], order)
     theory = math.log(dirac.spectral_radius(0.5, dirac.GAMMA[name], order))
-    assert math.log(dirac.rate(points)) == pytest.approx(theory, rel=0.05)
+    assert math.log(dirac.measure_rate(points)) == pytest.approx(theory, rel=0.05)
 
 
 @pytest.mark.parametrize("order", dirac.ORDERS)
 @pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0, 1.5])
 def test_the_jacobian_is_that_of_the_step(order, gamma):
-    """Against differences of the trajectory's first step around the equilibrium."""
+    """The spectral radius agrees with that of differences of a step around the equilibrium."""
     make = lambda G, D: dirac.R1(G, D, loss=dirac.losses.Saturating(), gamma=gamma)
-    h = 1e-3                # the steps' next terms are of third order: 1e-9 against 1e-3
-    columns = [dirac.trajectory(make, order, 1, start=start)[1] / h
+    h = 1e-3                # the next terms of a step are of third order: 1e-9, compared with 1e-3
+    columns = [dirac.play_trajectory(make, order, 1, start=start)[1] / h
                for start in ((h, 0.0), (0.0, h))]
     measured = abs(np.linalg.eigvals(np.array(columns).T)).max()
-    # float32 gives columns to 1e-7 and the double eigenvalue at gamma 1 to the root of that
+    # float32 gives the columns to 1e-7, and the double eigenvalue (gamma 1) to the root of that
     assert measured == pytest.approx(dirac.spectral_radius(0.5, gamma, order), abs=5e-4)
 
 
 @pytest.mark.host
 def test_the_picture_shows_the_points():
-    """A square walked around the origin: its corners are drawn where they belong, the centre, on
-    the axes, is not."""
+    """A square around the origin is drawn through its corners, and the origin is not drawn."""
     corners = np.array([(1, 1), (-1, 1), (-1, -1), (1, -1), (1, 1)])
-    plane = dirac.plane(corners, size=40, reach=2.0)
-    drawn = (plane != 255).any(2) & (plane != 200).any(2)
+    draw_plane = dirac.draw_plane(corners, size=40, reach=2.0)
+    drawn = (draw_plane != 255).any(2) & (draw_plane != 200).any(2)
     assert drawn[10, 30] and drawn[10, 10] and drawn[30, 10] and drawn[30, 30]
     assert not drawn[20, 20] and drawn.sum() == 4 * 20
-    assert tuple(plane[10, 30]) == (0, 60, 200)         # the end covers the beginning
+    assert tuple(draw_plane[10, 30]) == (0, 60, 200)         # the end is drawn over the start

@@ -1,4 +1,4 @@
-"""The examples, run as a user runs them: what they print, write and refuse."""
+"""Tests of the example scripts in real processes: what they print, write and refuse."""
 
 import concurrent.futures
 import contextlib
@@ -28,7 +28,7 @@ import numpy as np
 
 from test_data import idx, write
 from test_image import read_png
-from test_run import LEFT, begin, contents, wait_for
+from test_run import RUN_FILES, read_files, start_script, wait_for
 
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.append(str(ROOT / "examples"))
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.host
 
 
 def run(script, *flags, cwd, **environment):
-    """The finished process; it can reach no network and no cache of the user's."""
+    """Run an example, without a network or the user's cache, and return the finished process."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(cwd / "cache"),
                    "LOCALAPPDATA": str(cwd / "cache"), "https_proxy": "http://127.0.0.1:9",
                    "no_proxy": "", "NO_PROXY": "",
@@ -47,15 +47,15 @@ def run(script, *flags, cwd, **environment):
                           env=environment, capture_output=True, text=True, timeout=120)
 
 
-def runs(calls):
-    """The finished processes of run(*call[:-1], cwd=call[-1]), two at a time."""
+def run_all(calls):
+    """Return the processes of run(*call[:-1], cwd=call[-1]) for each call, two at a time."""
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         return list(pool.map(lambda call: run(*call[:-1], cwd=call[-1], OPENBLAS_NUM_THREADS="1"),
                              calls))
 
 
-def refusal(*args, **kwargs):
-    """The one line on stderr of a run that must fail."""
+def read_refusal(*args, **kwargs):
+    """Run an example that must fail and return the last line of its stderr."""
     process = run(*args, **kwargs)
     assert process.returncode != 0 and "Traceback" not in process.stderr, process.stderr
     return process.stderr.strip().splitlines()[-1]
@@ -71,8 +71,11 @@ def test_dry_run_does_everything_once_and_keeps_nothing(script, tmp_path):
 
 
 def test_benchmark_dry_run(tmp_path):
-    """One round of the smallest workload: with or without PyTorch it fills its columns. A batch of
-    500 keeps about 25 MB more than one of 100: time would say so too, but not on a busy machine."""
+    """A dry run fills its columns, with or without PyTorch; a larger batch needs more memory.
+
+    A batch of 500 needs about 25 MB more than one of 100. (On a busy machine the times would not
+    show that --batch has an effect.)
+    """
     def memory(*flags):
         process = run("benchmark.py", "--dry-run", *flags, cwd=tmp_path)
         assert process.returncode == 0, process.stderr
@@ -83,33 +86,35 @@ def test_benchmark_dry_run(tmp_path):
 
 
 @pytest.mark.parametrize("script", ["dirac.py", "mixtures.py"])
-def test_dry_run_in_the_plane(script, tmp_path):
+def test_dry_run_of_the_scripts_in_the_plane(script, tmp_path):
     process = run(script, "--dry-run", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     assert "nothing kept" in process.stdout and not any(tmp_path.iterdir())
 
 
 def test_theory_prints_its_table(tmp_path):
-    """What the numbers are is the concern of the tests that call the same functions."""
+    """The numbers are tested by the tests that call the same functions."""
     process = run("theory.py", "--dry-run", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     assert len(re.findall(r"^\|.*\| -?[.\d]+ \| -?[.\d]+ \|$", process.stdout, re.M)) == 9
 
 
-def test_dirac_prints_the_table_and_draws_it(tmp_path):
-    """What the numbers are is test_dirac.py's concern."""
+def test_dirac_prints_its_table_and_draws_trajectories(tmp_path):
+    """The numbers are tested in test_dirac.py."""
     process = run("dirac.py", "--steps", 20, "--out", "d", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
-    assert len(process.stdout.splitlines()) == 2 + 10 + 1 and "WGAN-GP, lam .35" in process.stdout
+    assert len(process.stdout.splitlines()) == 2 + 10 + 1 and "WGAN-GP, lam 0.35" in process.stdout
     picture = read_png(tmp_path / "d" / "trajectories.png")         # two rows of ten planes
     assert picture.shape == (2 * 160 + 4, 10 * 160 + 9 * 4, 3)
-    process = run("dirac.py", "--lr", 10, "--out", "far", cwd=tmp_path)     # most are soon nan
+    process = run("dirac.py", "--lr", 10, "--out", "far", cwd=tmp_path)     # most games diverge
     assert process.returncode == 0 and process.stderr == "" and "nan" in process.stdout
 
 
-def test_mixtures_plays_every_game_from_paired_seeds(tmp_path):
-    """A line for each run in the summary, a folder for each and a sheet of pictures; the same seed
-    again gives the same, whatever was played before it."""
+def test_mixtures_trains_every_game_from_the_same_seeds(tmp_path):
+    """Each run has a line in the summary and a folder; there is one picture of all runs.
+
+    A run depends on its seed, and not on the runs before it.
+    """
     flags = ["--steps", 5, "--batch-size", 16, "--width", 16]
     first = run("mixtures.py", "--game", "all", "--seeds", 0, 1, *flags, "--out", "a", cwd=tmp_path)
     again = run("mixtures.py", "--game", "wgan", "r1", "--seeds", 1, *flags, "--out", "b",
@@ -120,14 +125,14 @@ def test_mixtures_plays_every_game_from_paired_seeds(tmp_path):
     names = {path.name for path in (tmp_path / "a").iterdir()}
     assert names == {f"grid-{game}-{seed}" for game, seed in runs} | {"grid.png"}
     for folder in ("grid-wgan-1", "grid-r1-1"):
-        assert contents(tmp_path / "a" / folder) == contents(tmp_path / "b" / folder)
-    assert {path.name for path in (tmp_path / "a" / "grid-gan-0").iterdir()} == LEFT
+        assert read_files(tmp_path / "a" / folder) == read_files(tmp_path / "b" / folder)
+    assert {path.name for path in (tmp_path / "a" / "grid-gan-0").iterdir()} == RUN_FILES
     assert read_png(tmp_path / "a" / "grid-gan-0" / "samples.png").shape == (240, 240, 3)
     assert read_png(tmp_path / "a" / "grid.png").shape == (2 * 242 - 2, 10 * 242 - 2, 3)
 
 
 def stop_mixtures(monkeypatch, tmp_path, folder, step, *flags):
-    """Run mixtures.py here, with a Ctrl-C in the run in `folder` in this step."""
+    """Run mixtures.py in this process, with a Ctrl-C at this step of the run in `folder`."""
     import mixtures
 
     def measure(run, i, measure=mixtures.PlaneRun.measure):
@@ -143,9 +148,12 @@ def stop_mixtures(monkeypatch, tmp_path, folder, step, *flags):
     assert stop.value.code == 128 + signal.SIGINT
 
 
-def test_mixtures_go_on_where_they_were(tmp_path, monkeypatch, capsys):
-    """Stopped in the second of three runs: the command that is printed restores the first, goes on
-    with the second and begins the third, and every file is as if nobody had stopped them."""
+def test_mixtures_that_were_stopped_are_resumed(tmp_path, monkeypatch, capsys):
+    """After a stop in the second of three runs, the printed command completes all of them.
+
+    It restores the first run, resumes the second and begins the third. The files are those of runs
+    that were not stopped.
+    """
     flags = ["--game", "gan", "wgan_gp", "r1", "--width", 8, "--batch-size", 16, "--sigma", 0.1,
              "--steps", 50]
     whole = run("mixtures.py", *flags, "--out", "whole", cwd=tmp_path)
@@ -159,11 +167,11 @@ def test_mixtures_go_on_where_they_were(tmp_path, monkeypatch, capsys):
     assert rest.returncode == 0, rest.stderr
     assert re.findall(r"^resumed after step (\d+)", rest.stdout, re.M) == ["50", "4"]
     assert rest.stdout.splitlines()[-4:-1] == whole.stdout.splitlines()[-4:-1]
-    assert contents(tmp_path / "a part") == contents(tmp_path / "whole")
+    assert read_files(tmp_path / "a part") == read_files(tmp_path / "whole")
 
 
-def test_mixtures_measure_ten_times_on_the_way(tmp_path):
-    """In the log and the curves; the last time is what is printed."""
+def test_mixtures_measure_ten_times_during_a_run(tmp_path):
+    """The measures are in the log and in the curves; the last ones are printed."""
     process = run("mixtures.py", "--game", "gan", "--width", 8, "--batch-size", 16, "--steps", 50,
                   "--out", "m", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
@@ -174,7 +182,7 @@ def test_mixtures_measure_ten_times_on_the_way(tmp_path):
     modes, quality = re.findall(r"^gan +seed 0  modes (\d+)  HQ (\S+) %", process.stdout, re.M)[0]
     assert rows[-1]["modes"] == modes and f"{float(rows[-1]['HQ %']):.1f}" == quality
     svg = (folder / "losses.svg").read_text()
-    assert svg.count("<clipPath") == 2 + 2 + ("reverse KL" in head)         # a panel for each
+    assert svg.count("<clipPath") == 2 + 2 + ("reverse KL" in head)         # one for each panel
 
 
 def test_mixtures_refuse_another_run_and_lose_nothing(tmp_path):
@@ -185,57 +193,59 @@ def test_mixtures_refuse_another_run_and_lose_nothing(tmp_path):
         return ["mixtures.py", *(word for flag in new.items() for word in flag), "--out", "m"]
     process = run(*words(), cwd=tmp_path)
     assert process.returncode == 0, process.stderr
-    before = contents(tmp_path / "m")
+    before = read_files(tmp_path / "m")
     for other, said in [(dict(batch_size=8), "has the batch size 16, not 8"),
                         (dict(width=9), "other networks or settings"),
                         (dict(sigma=0.2), "other networks or settings"),
                         (dict(lr=0.1), "other networks or settings"),
                         (dict(steps=4), "other networks or settings")]:
-        assert said in refusal(*words(**other), "--resume", cwd=tmp_path)
-    line = refusal("mixtures.py", "--game", "r1", "gan", "--steps", 3, "--out", "m", cwd=tmp_path)
+        assert said in read_refusal(*words(**other), "--resume", cwd=tmp_path)
+    line = read_refusal("mixtures.py", "--game", "r1", "gan", "--steps", 3, "--out", "m",
+                        cwd=tmp_path)
     assert "m/grid-gan-0 holds a run: go on with it by --resume" in line
-    assert contents(tmp_path / "m") == before           # nor has another game been begun
+    assert read_files(tmp_path / "m") == before         # and no other run has been started
 
 
-def test_mixtures_that_replace_others_go_on_with_new_ones_alone(tmp_path, monkeypatch, capsys):
-    """Of the runs that --overwrite names none is left to be taken for one of the new ones."""
+def test_mixtures_that_replace_others_resume_the_new_ones_only(tmp_path, monkeypatch, capsys):
+    """--overwrite removes all old runs at the start, so that --resume finds new ones only."""
     flags = ["--game", "gan", "r1", "--width", 8, "--batch-size", 16, "--out", "m"]
     assert run("mixtures.py", *flags, "--steps", 3, cwd=tmp_path).returncode == 0
     for name in ("notes.txt", "samples/best.png"):
         (tmp_path / "m" / "grid-r1-0" / name).write_text("mine")
     checkpoint_file = tmp_path / "m" / "grid-r1-0" / "checkpoint.npz"
-    good, before = checkpoint_file.read_bytes(), contents(tmp_path / "m")
+    good, before = checkpoint_file.read_bytes(), read_files(tmp_path / "m")
     checkpoint_file.write_bytes(b"mine")
-    assert "replaces runs alone" in refusal("mixtures.py", *flags, "--overwrite", cwd=tmp_path)
+    assert "replaces runs alone" in read_refusal("mixtures.py", *flags, "--overwrite", cwd=tmp_path)
     checkpoint_file.write_bytes(good)
-    assert contents(tmp_path / "m") == before
+    assert read_files(tmp_path / "m") == before
     stop_mixtures(monkeypatch, tmp_path, "m/grid-gan-0", 2, *flags, "--steps", 3, "--overwrite")
-    assert contents(tmp_path / "m" / "grid-r1-0") == {"notes.txt": b"mine",
-                                                      "samples/best.png": b"mine"}
+    assert read_files(tmp_path / "m" / "grid-r1-0") == {"notes.txt": b"mine",
+                                                        "samples/best.png": b"mine"}
     words = shlex.split(capsys.readouterr().err.splitlines()[-1])[2:]
     assert "--resume" in words and "--overwrite" not in words
     assert run("mixtures.py", *words, cwd=tmp_path).returncode == 0
-    assert contents(tmp_path / "m") == before
+    assert read_files(tmp_path / "m") == before
 
 
 def test_the_picture_of_the_plane_is_the_right_way_up():
-    """x to the right, y upwards, D's ground and the points alike."""
+    """x increases to the right and y upwards, for the scores of D and for the points."""
     import mixtures
-    one = mixtures.mixtures.Mixture(np.array([[-0.4, 0.8]], np.float32), 0.01)   # 2 wide
+    # the picture shows the square [-1, 1] x [-1, 1]
+    one = mixtures.mixtures.Mixture(np.array([[-0.4, 0.8]], np.float32), 0.01)
     D = nn.Sequential(nn.Dense(2, 1))
     D.load_state_dict({"0.weight": [[1.0, 2.0]], "0.bias": [0.0]})
-    game = GAN(mixtures.Scale(0.0), D, 2)      # all samples at 0
+    game = GAN(mixtures.Scale(0.0), D, 2)      # all samples are at (0, 0)
     pixels = mixtures.draw(game, one, game.latent(9, Random(0)), 80).astype(int)
     bright = pixels.sum(0)
-    assert bright[0, -1] > bright[0, 0] > bright[-1, -1] > bright[-1, 0]    # 3, 1, -1, -3
+    assert bright[0, -1] > bright[0, 0] > bright[-1, -1] > bright[-1, 0]    # scores 3, 1, -1, -3
     rows, columns = np.nonzero((pixels == 110).all(0))
     assert abs(rows.mean() - 8) < 1 and abs(columns.mean() - 24) < 1        # (-0.4, 0.8)
     rows, columns = np.nonzero((pixels.T == (0, 50, 220)).all(2).T)
     assert (rows, columns) == (40, 40)
 
 
-def plane_run(folder, name, **flags):
-    """A run of mixtures.py on the ring with these flags, and small in all else."""
+def make_plane_run(folder, name, **flags):
+    """Return a small run of mixtures.py on the ring with these flags."""
     import mixtures
     small = dict(mixture="ring", width=5, steps=10, sigma=0.0, lr=0.1, batch_size=4,
                  save_every=30.0, resume=False)
@@ -243,11 +253,11 @@ def plane_run(folder, name, **flags):
 
 
 def test_mixtures_begin_from_the_same_weights(tmp_path):
-    """Whatever the game, a seed gives G and D the same initial weights."""
+    """With the same seed, all games have the same initial weights."""
     import mixtures
     networks = []
     for name in mixtures.PLANE:
-        game = plane_run(tmp_path, name).game
+        game = make_plane_run(tmp_path, name).game
         networks.append({name.removesuffix("_orig"): p.numpy() for name, p in
                          game.named_arrays(Tensor).items()})
     for name, arrays in zip(mixtures.PLANE, networks):
@@ -257,9 +267,11 @@ def test_mixtures_begin_from_the_same_weights(tmp_path):
 
 @pytest.mark.parametrize("name", ["gan", "wgan", "wgan_gp", "sngan"])
 def test_the_learning_rates_of_both_players_end_together(name, tmp_path):
-    """At 0 with the last step, and not before, however many steps D takes for one of G. Instance
-    noise has ended by then."""
-    run = plane_run(tmp_path, name, sigma=0.3)
+    """Both learning rates reach 0 at the last step, for any number of steps of D.
+
+    Instance noise has ended by then.
+    """
+    run = make_plane_run(tmp_path, name, sigma=0.3)
     (noise,) = run.game.views
     assert noise.noise.sigma == pytest.approx(0.3)
     run.play()
@@ -269,7 +281,7 @@ def test_the_learning_rates_of_both_players_end_together(name, tmp_path):
 
 
 def test_every_flag_of_the_paper_examples_makes_a_difference(tmp_path):
-    """Pictures after two steps from the same seed differ between any two settings of a script."""
+    """Any two settings of a script give different pictures after two steps with the same seed."""
     small = ["--channels", 2, "--steps", 2, "--batch-size", 8]
     for script, settings in {
             "dcgan_mnist.py": [["--lr", 1e-2], ["--channels", 3], ["--average", 0.5],
@@ -279,10 +291,10 @@ def test_every_flag_of_the_paper_examples_makes_a_difference(tmp_path):
                                  ["--n-critic", 1]],
             "sngan_mnist.py": [["--lr", 1e-2], ["--n-dis", 1]]}.items():
         outs = [tmp_path / script / str(i) for i in range(1 + len(settings))]
-        # a learning rate of its own, at which two steps can be seen in 8-bit pixels
-        for process in runs([(script, *small, *([] if "--lr" in flags else ["--lr", 3e-2]), *flags,
-                              "--out", out, tmp_path)
-                             for out, flags in zip(outs, [[], *settings])]):
+        # a learning rate at which two steps change pixels of 8 bits
+        for process in run_all([(script, *small, *([] if "--lr" in flags else ["--lr", 3e-2]),
+                                 *flags, "--out", out, tmp_path)
+                                for out, flags in zip(outs, [[], *settings])]):
             assert process.returncode == 0, process.stderr
         pictures = {(out / "samples.png").read_bytes() for out in outs}
         assert len(pictures) == 1 + len(settings), script
@@ -301,26 +313,26 @@ def test_every_flag_of_the_paper_examples_makes_a_difference(tmp_path):
     ("mixtures.py", ["--lr", 1e9, "--steps", 40, "--width", 8],
      ["has become inf by step 1", "smaller learning rate"]),
     ("dirac.py", ["--lr", 1e300], ["--lr up to 10"])])
-def test_bad_input_to_the_others_is_one_sentence(script, flags, words, tmp_path):
-    line = refusal(script, *flags, cwd=tmp_path)
+def test_bad_input_to_other_scripts_is_refused_in_one_line(script, flags, words, tmp_path):
+    line = read_refusal(script, *flags, cwd=tmp_path)
     assert all(word in line for word in words), line
 
 
 def test_every_setting_of_gan_mnist_makes_a_difference(tmp_path):
-    """Pictures after two steps from the same seed differ between any two settings."""
+    """Any two settings give different pictures after two steps with the same seed."""
     settings = [[], ["--k", 2], ["--g-loss", "saturating"], ["--order", "simultaneous"],
                 ["--paper"], ["--paper", "--order", "alternating"]]
     outs = [tmp_path / str(i) for i in range(len(settings))]
-    for process in runs([("gan_mnist.py", *flags, "--steps", 2,
-                          *(["--batch-size", 16] if "--paper" not in flags else []),
-                          "--out", out, tmp_path) for out, flags in zip(outs, settings)]):
+    for process in run_all([("gan_mnist.py", *flags, "--steps", 2,
+                             *(["--batch-size", 16] if "--paper" not in flags else []),
+                             "--out", out, tmp_path) for out, flags in zip(outs, settings)]):
         assert process.returncode == 0, process.stderr
     assert len({(out / "samples.png").read_bytes() for out in outs}) == len(settings)
 
 
 ADAM = dict(kind=optim.Adam, eps=1e-8)
-# of each: what the two optimisers have, batch size, D's leaky slope, the standard deviation of G's
-# first weights in the beginning, the game's own
+# {script: (settings of both optimisers, batch size, slope of D's LeakyReLU, standard deviation of
+# the initial weights of G's first layer, settings of the game)}
 PAPERS = {
     "dcgan_mnist": (dict(ADAM, lr=2e-4, betas=(0.5, 0.999)), 128, 0.2, 0.02, dict(d_steps=1)),
     "wgan_mnist": (dict(kind=optim.RMSProp, lr=5e-5), 64, 0.2, 0.02, dict(d_steps=5, c=0.01)),
@@ -332,11 +344,14 @@ PAPERS = {
 
 
 @pytest.mark.parametrize("script", PAPERS)
-def test_without_flags_the_settings_are_the_papers(script, monkeypatch):
-    """What each script would play, with its 64 channels, where nothing else is asked for."""
+def test_the_default_settings_are_the_papers(script, monkeypatch):
+    """Without flags, the game, the optimisers and the data stream have the paper's settings.
+
+    The networks have 64 channels.
+    """
     module, seen = importlib.import_module(script), []
     monkeypatch.setattr(sys, "argv", [f"{script}.py"])
-    monkeypatch.setattr(module.command, "started", lambda args: contextlib.nullcontext(
+    monkeypatch.setattr(module.command, "start", lambda args: contextlib.nullcontext(
         mnist.load_sample()))
     monkeypatch.setattr(module.command, "train", lambda *args: seen.append(args))
     module.main()
@@ -351,12 +366,16 @@ def test_without_flags_the_settings_are_the_papers(script, monkeypatch):
     assert {name: getattr(game, name) for name in own} == own
     first = next(layer for layer in game.D.layers if isinstance(layer, nn.Conv2d))
     assert first.c_out == 64
-    weights = game.G.layers[0].weight.numpy()       # std is known to std / sqrt(2n): 5 times that
+    # the standard error of the standard deviation is std / sqrt(2n); the tolerance is 5 times that
+    weights = game.G.layers[0].weight.numpy()
     assert math.isclose(weights.std(), std, rel_tol=5 / math.sqrt(2 * weights.size))
 
 
 def test_paper_has_the_papers_networks_and_settings():
-    """Each figure of the published mnist.yaml; of images that are grey but for a black pixel."""
+    """The networks and optimisers have the numbers of the published mnist.yaml.
+
+    The images are grey, except for one black pixel.
+    """
     import gan_mnist
     images = np.full((100, 1, 28, 28), 51, np.uint8)
     images[:, 0, 0, 0] = 0
@@ -369,24 +388,24 @@ def test_paper_has_the_papers_networks_and_settings():
     assert [layer.pieces for layer in maxouts] == [5, 5]
     assert [layer.weight.shape for layer in maxouts] == [(5 * 240, 784), (5 * 240, 240)]
     for layers, bound in ((dense, 0.05), ([*maxouts, D.layers[-1]], 0.005)):
-        for layer in layers:        # the largest of n falls short of it by about bound / n
+        for layer in layers:        # the largest of n weights is about bound / n below the bound
             largest = abs(layer.weight.numpy()).max()
             assert bound * (1 - 20 / layer.weight.data.size) <= largest <= bound * (1 + 1e-6)
-    pixels = 1 / (1 + np.exp(-dense[-1].bias.numpy()))      # where G begins: the mean image
+    pixels = 1 / (1 + np.exp(-dense[-1].bias.numpy()))      # G's initial samples: the mean image
     assert abs(pixels[1:] - 0.2).max() < 1e-6 and pixels[0] < 1e-6
     for opt, lr in ((d_opt, 0.05), (g_opt, 0.1)):
         assert isinstance(opt, optim.SGD) and opt.lr(0) == lr
         assert math.isclose(opt.lr(1000), lr / 1.000004 ** 1000)
         assert opt.lr(10**7) == 1e-6
         assert [opt.momentum(t) for t in (0, 1250, 2500, 9999)] == pytest.approx(
-            [0.5, 0.6, 0.7, 0.7])       # from .5 to .7 over 250 epochs
+            [0.5, 0.6, 0.7, 0.7])       # from 0.5 to 0.7 over 250 epochs
 
 
 def test_paper_has_the_papers_batch_size(tmp_path):
-    """100: with 99 training images there is no minibatch."""
-    images, labels = np.full((118, 28, 28), 9, np.uint8), np.zeros(118, np.uint8)    # 19 validate
+    """The batch size is 100: a file with 99 training and 19 validation images is refused."""
+    images, labels = np.full((118, 28, 28), 9, np.uint8), np.zeros(118, np.uint8)
     folder = write(tmp_path / "data", dict(zip(mnist.FILES, map(idx, [images, labels] * 2))))
-    line = refusal("gan_mnist.py", "--paper", "--data", folder, cwd=tmp_path)
+    line = read_refusal("gan_mnist.py", "--paper", "--data", folder, cwd=tmp_path)
     assert "99 training examples" in line and "minibatch of 100" in line
 
 
@@ -402,10 +421,10 @@ def test_full_disk_and_closed_pipe_end_in_one_line(tmp_path):
 
 
 def test_gan_mnist_offline_trains_on_the_sample_and_repeats_bit_for_bit(tmp_path):
-    """No network, no cache: one line says so; then the same seed gives the same pictures."""
+    """Without a network, one line says that the sample is used; a seed gives the same files."""
     flags = ["--steps", 12, "--batch-size", 16]
-    first, again, other = runs([("gan_mnist.py", *flags, "--seed", seed, "--out", out, tmp_path)
-                                for seed, out in ((1, "a"), (1, "b"), (2, "c"))])
+    first, again, other = run_all([("gan_mnist.py", *flags, "--seed", seed, "--out", out, tmp_path)
+                                   for seed, out in ((1, "a"), (1, "b"), (2, "c"))])
     assert first.returncode == 0, first.stderr
     source = first.stdout.splitlines()[0]
     assert "bundled sample" in source and "because" in source and "--data DIR" in source
@@ -417,7 +436,7 @@ def test_gan_mnist_offline_trains_on_the_sample_and_repeats_bit_for_bit(tmp_path
         "checkpoint.npz"}
     pictures = sorted(path.name for path in (tmp_path / "a" / "samples").iterdir())
     assert pictures == [f"{i:06}.png" for i in range(13)]
-    # 8x8 digits with 2 black pixels between, each pixel doubled
+    # 8x8 digits with 2 black pixels between them, each pixel doubled
     assert read_png(tmp_path / "a" / "samples.png").shape == (2 * (8 * 30 - 2),) * 2
     for path in (tmp_path / "a").glob("**/*.*"):
         name = path.relative_to(tmp_path / "a")
@@ -426,7 +445,7 @@ def test_gan_mnist_offline_trains_on_the_sample_and_repeats_bit_for_bit(tmp_path
     assert (tmp_path / "a" / last).read_bytes() != (tmp_path / "c" / last).read_bytes()
 
 
-# Images of one's own
+# The user's images
 
 @pytest.mark.parametrize("script, flags, shape", [
     ("gan_mnist.py", [], (12, 3, 7, 12)), ("gan_mnist.py", ["--paper"], (12, 5, 7)),
@@ -434,7 +453,7 @@ def test_gan_mnist_offline_trains_on_the_sample_and_repeats_bit_for_bit(tmp_path
     ("wgan_gp_mnist.py", [], (12, 3, 13, 6)), ("wgan_gp_mnist.py", [], (12, 1, 1)),
     ("sngan_mnist.py", [], (12, 3, 8, 15))])
 def test_networks_are_made_for_the_images(script, flags, shape, tmp_path):
-    """Grey and coloured ones, of all sizes that a network can make: the samples have that size."""
+    """The samples have the size and the colours of the images, grey or RGB."""
     images = np.random.default_rng(0).uniform(size=shape).astype(np.float32)
     np.savez(tmp_path / "images.npz", images=images, labels=np.arange(12))
     channels = ["--channels", 2] if script != "gan_mnist.py" else []
@@ -449,9 +468,9 @@ def test_networks_are_made_for_the_images(script, flags, shape, tmp_path):
 
 @pytest.mark.parametrize("script", ["gan_mnist.py", "dcgan_mnist.py", "wgan_mnist.py",
                                     "sngan_mnist.py"])
-def test_a_size_that_a_network_cannot_make_is_said_with_those_it_can(script, tmp_path):
+def test_an_impossible_image_size_is_refused_with_the_possible_ones(script, tmp_path):
     np.save(tmp_path / "images.npy", np.full((20, 1, 28, 3), 9, np.uint8))
-    line = refusal(script, "--batch-size", 2, "--data", "images.npy", cwd=tmp_path)
+    line = read_refusal(script, "--batch-size", 2, "--data", "images.npy", cwd=tmp_path)
     assert "at least" in line and "28x3" in line
 
 
@@ -459,7 +478,7 @@ def test_a_size_that_a_network_cannot_make_is_said_with_those_it_can(script, tmp
 
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory):
-    """A run of two steps on images of 8x8 pixels, whose samples are no longer noise alone."""
+    """Return the folder of a run of two steps on images of 8x8 pixels."""
     folder = tmp_path_factory.mktemp("finished")
     np.save(folder / "images.npy", np.random.default_rng(0).integers(
         256, size=(40, 8, 8), dtype=np.uint8))
@@ -469,33 +488,35 @@ def finished_run(tmp_path_factory):
     return folder
 
 
-def cells(path, rows, columns, scale=2):
-    """The images of a grid, (rows, columns, 8, 8), one of each scale x scale pixels."""
+def read_cells(path, rows, columns, scale=2):
+    """Return the images of a grid before their scaling, (rows, columns, 8, 8)."""
     picture = np.pad(read_png(path)[::scale, ::scale], ((0, 2), (0, 2)))
     return picture.reshape(rows, 10, columns, 10).transpose(0, 2, 1, 3)[:, :, :8, :8]
 
 
-def test_sample_draws_what_it_says(finished_run, tmp_path):
-    """The ways begin and end at the same two samples and lie apart between; beside each sample
-    is the training image that the slow obvious search finds."""
+def test_sample_draws_samples_interpolations_and_nearest_images(finished_run, tmp_path):
+    """Both interpolations have the same ends and differ in between.
+
+    The picture of nearest images has the training image that a search over all images finds.
+    """
     process = run("sample.py", "run", "-n", 20, "--columns", 5, "--out", tmp_path, cwd=finished_run)
     assert process.returncode == 0 and "nearest training image" in process.stdout, process.stderr
-    samples = cells(tmp_path / "samples.png", 4, 5).reshape(20, 8, 8)
-    straight, spherical = (cells(tmp_path / f"{way}.png", 8, 5)
-                           for way in ("straight", "spherical"))
+    samples = read_cells(tmp_path / "samples.png", 4, 5).reshape(20, 8, 8)
+    linear, spherical = (read_cells(tmp_path / f"{way}.png", 8, 5)
+                         for way in ("linear", "spherical"))
     for ends in (0, -1):
-        assert abs(straight[:, ends] - 1.0 * spherical[:, ends]).max() <= 1     # a rounding
-    assert (straight[:, 2] != spherical[:, 2]).any()
-    pairs = cells(tmp_path / "nearest.png", 3, 16).reshape(-1, 2, 8, 8)[:20]
+        assert abs(linear[:, ends] - 1.0 * spherical[:, ends]).max() <= 1       # rounding
+    assert (linear[:, 2] != spherical[:, 2]).any()
+    pairs = read_cells(tmp_path / "nearest.png", 3, 16).reshape(-1, 2, 8, 8)[:20]
     assert (pairs[:, 0] == samples).all()
     data = load_arrays(finished_run / "images.npy").train.images[:, 0]
     for sample, found in pairs.astype(float):
         distances = [((sample - image) ** 2).sum() for image in data]
-        assert ((sample - found) ** 2).sum() <= min(distances) + 8 * 8 * 255    # samples of 8 bits
+        assert ((sample - found) ** 2).sum() <= min(distances) + 8 * 8 * 255    # of rounded samples
 
 
 @pytest.mark.parametrize("script", ["sample.py", "evaluate.py"])
-def test_dry_run_on_a_run(script, digits_run):
+def test_dry_run_of_the_scripts_for_a_run(script, digits_run):
     before = {path: path.read_bytes() for path in digits_run.glob("**/*") if path.is_file()}
     process = run(script, "run", "--dry-run", cwd=digits_run)
     assert process.returncode == 0 and "nothing kept" in process.stdout, process.stderr
@@ -503,62 +524,62 @@ def test_dry_run_on_a_run(script, digits_run):
                       if path.is_file()}
 
 
-def test_samples_depend_on_the_seed_and_on_no_neighbour(finished_run, tmp_path):
+def test_samples_depend_on_the_seed_and_not_on_each_other(finished_run, tmp_path):
     def samples(out, n, *flags):
         process = run("sample.py", "run", "-n", n, "--out", tmp_path / out, *flags,
                       cwd=finished_run)
         assert process.returncode == 0, process.stderr
-        return cells(tmp_path / out / "samples.png", 1, n)
+        return read_cells(tmp_path / out / "samples.png", 1, n)
     one, two = samples("one", 1), samples("two", 2)
-    assert abs(one[0, 0] - 1.0 * two[0, 0]).max() <= 1      # products of other sizes
+    assert abs(one[0, 0] - 1.0 * two[0, 0]).max() <= 1      # rounding
     assert (two[0, 0] != two[0, 1]).any()
     assert (samples("again", 2) == two).all() and (samples("other", 2, "--seed", 1) != two).any()
     assert (samples("truncated", 2, "--truncation", 0.1) != two).any()
     assert not (finished_run / "run" / "pictures").exists()
 
 
-def test_truncated_noise_is_within_the_limit_and_else_as_it_was():
+def test_truncation_redraws_only_values_beyond_the_limit():
     import sample
     game = Hinge(nn.Dense(50, 1), nn.Dense(1, 1), 50)
-    free, limited = (sample.inputs(game, None, 200, limit, Random(0)) for limit in (None, 0.7))
+    free, limited = (sample.draw_inputs(game, None, 200, limit, Random(0)) for limit in (None, 0.7))
     assert abs(limited).max() <= 0.7 and abs(free).max() > 2
-    assert (sample.inputs(game, None, 3, 0.7, Random(0)) == limited[:3]).all()
+    assert (sample.draw_inputs(game, None, 3, 0.7, Random(0)) == limited[:3]).all()
     inside = abs(free) <= 0.7
     assert (limited[inside] == free[inside]).all()
-    # of a normal within +-.7 the variance is 1 - 2 a phi(a) / (2 Phi(a) - 1) = .153, to a tenth: 5
-    # standard errors
+    # The variance of a normal distribution truncated at a = 0.7 is
+    # 1 - 2 a phi(a) / (2 Phi(a) - 1) = 0.153. The tolerance is about 5 standard errors.
     assert limited.var() == pytest.approx(0.153, abs=0.01)
 
 
-def test_ways_between_two_points():
-    """By their definitions: equal steps on a line; equal angles at a length that stays."""
+def test_interpolations():
+    """linear() takes equal steps on a line; spherical() takes equal angles at the same length."""
     import sample
     z0, z1 = np.array([[3.0, 0, 0], [0, 2, 0]]), np.array([[0, 3.0, 0], [0, 2, 0]])
-    np.testing.assert_allclose(sample.straight(z0, z1, 0.25), [[2.25, 0.75, 0], [0, 2, 0]])
+    np.testing.assert_allclose(sample.linear(z0, z1, 0.25), [[2.25, 0.75, 0], [0, 2, 0]])
     third = sample.spherical(z0, z1, 1 / 3)
     np.testing.assert_allclose(third[0], [3 * np.cos(np.pi / 6), 1.5, 0], atol=1e-12)
-    np.testing.assert_allclose(third[1], [0, 2, 0], atol=1e-12)     # the same point: stays
+    np.testing.assert_allclose(third[1], [0, 2, 0], atol=1e-12)     # both ends are the same
 
 
-def test_sample_refuses_in_one_sentence(finished_run, tmp_path):
+def test_sample_refuses_in_one_line(finished_run, tmp_path):
     np.save(tmp_path / "others.npy", np.full((40, 8, 8), 9, np.uint8))
     for flags, words in [
             ([tmp_path / "nowhere"], ["nowhere", "checkpoint.npz"]),
             (["run", "-n", 0], ["'0'", "at least 1"]),
-            (["run", "--truncation", 0.001], ["--truncation", ".01"]),
+            (["run", "--truncation", 0.001], ["--truncation", "0.01"]),
             (["run", "--data", tmp_path / "others.npy"], ["other data", "--data"]),
             (["run", "--out", "run/"], ["--out", "another folder"]),
             (["run", "--out", finished_run / "images.npy"], ["images.npy", "--out"])]:
-        line = refusal("sample.py", *flags, cwd=finished_run)
+        line = read_refusal("sample.py", *flags, cwd=finished_run)
         assert all(word in line for word in words), line
     assert not (tmp_path / "nowhere").exists()
 
 
-# Figures from a run
+# Measures of a run
 
 @pytest.fixture(scope="module")
 def digits_run(tmp_path_factory):
-    """A run of two steps on a few hundred of the bundled digits."""
+    """Return the folder of a run of two steps on 400 of the bundled digits."""
     folder = tmp_path_factory.mktemp("digits")
     sample = mnist.load_sample()
     np.savez(folder / "images.npz", images=sample.train.images[:400],
@@ -569,21 +590,24 @@ def digits_run(tmp_path_factory):
     return folder
 
 
-def test_evaluate_prints_a_table_and_keeps_it(digits_run):
-    """Every measure for samples, which after two steps are noise, and for training images, which
-    are better by each of them (as precise: of 40 images, the odd ones' neighbours are far)."""
+def test_evaluate_prints_and_saves_a_table(digits_run):
+    """The table has all measures; training images are better than samples after two steps.
+
+    Their precision may be the same: some of 40 images have only distant neighbours.
+    """
     process = run("evaluate.py", "run", "--centroids", cwd=digits_run)
     assert process.returncode == 0, process.stderr
     table = json.loads((digits_run / "run" / "evaluation.json").read_text())
     noise, real, centroids = table["measures"].values()
-    assert "a classifier of MNIST's digits" in process.stdout       # whatever the images are
+    assert "a classifier of MNIST's digits" in process.stdout
     assert table["n"] == 40 and "images.npz" in table["data"]
     for name in ("Frechet", "KID", "two-sample", "nearest"):
         assert real[name] < noise[name], name
     for name in ("recall", "score", "Parzen"):
         assert real[name] > noise[name], name
     assert real["precision"] >= noise["precision"] and real["nearest"] > 0
-    # the protocol: the widths fitted to the validation images, the likelihood of the test images
+    # the paper's protocol: the width is fitted to the validation images, and the likelihood is
+    # that of the test images
     data = load_arrays(str(digits_run / "images.npz"))
     chosen = Random(0).permutation(len(data.train.images))[:40]
     mean, error, _ = parzen_log_likelihood(*(as_floats(images) for images in (
@@ -598,9 +622,11 @@ def test_evaluate_prints_a_table_and_keeps_it(digits_run):
     assert json.loads((digits_run / "again.json").read_text())["measures"]["samples"] == noise
 
 
-def test_evaluate_measures_the_last_weights_beside_their_average(digits_run):
-    """An average changes nothing in the game: the last weights have the figure of the same run
-    without one. Their average, still close to the first weights, has another."""
+def test_evaluate_measures_the_last_weights_and_their_average(digits_run):
+    """--last measures the last weights, which are those of the same run without an average.
+
+    The average is still close to the initial weights, so its measure is another one.
+    """
     process = run("dcgan_mnist.py", "--channels", 2, "--batch-size", 8, "--steps", 2, "--data",
                   "images.npz", "--average", 0.9, "--out", "averaged", cwd=digits_run)
     assert process.returncode == 0, process.stderr
@@ -613,12 +639,12 @@ def test_evaluate_measures_the_last_weights_beside_their_average(digits_run):
     assert figures["averaged last weights"] == figures["run samples"]
     assert figures["averaged last weights"] != figures["averaged samples"]
     assert f"last weights: {figures['run samples']:.4g}" in process.stdout
-    line = refusal("evaluate.py", "run", "--last", cwd=digits_run)
+    line = read_refusal("evaluate.py", "run", "--last", cwd=digits_run)
     assert line.endswith("run keeps no average of G's weights, so all samples are of the last: "
                          "leave --last out")
 
 
-def test_evaluate_says_that_figures_are_the_samples(tmp_path):
+def test_evaluate_marks_measures_on_the_bundled_sample(tmp_path):
     process = run("dcgan_mnist.py", "--channels", 2, "--batch-size", 8, "--steps", 1, "--data",
                   "sample", "--out", "run", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
@@ -630,32 +656,32 @@ def test_evaluate_says_that_figures_are_the_samples(tmp_path):
 
 
 def test_evaluate_refuses_data_that_was_trained_on(digits_run, tmp_path):
-    """A test image that is among the training images, here since the file has all of them twice."""
+    """Test images that are also training images are refused. The file has each image twice."""
     images = np.load(digits_run / "images.npz")["images"]
     np.save(tmp_path / "twice.npy", np.concatenate([images, images]))
     process = run("dcgan_mnist.py", "--channels", 2, "--batch-size", 8, "--steps", 1, "--data",
                   "twice.npy", "--out", "run", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
-    line = refusal("evaluate.py", "run", cwd=tmp_path)
+    line = read_refusal("evaluate.py", "run", cwd=tmp_path)
     assert re.search(r"was trained on \d+ of the test images: leave images that are there twice",
                      line)
-    line = refusal("evaluate.py", "run", "--out", "there/e.json", cwd=tmp_path)
+    line = read_refusal("evaluate.py", "run", "--out", "there/e.json", cwd=tmp_path)
     assert "cannot write there/e.json" in line
-    assert "no checkpoint.npz" in refusal("evaluate.py", "nowhere", cwd=tmp_path)
+    assert "no checkpoint.npz" in read_refusal("evaluate.py", "nowhere", cwd=tmp_path)
 
 
-def test_evaluate_needs_images_to_fit_the_widths_to(tmp_path):
-    """Five training images leave none to validate."""
+def test_evaluate_needs_validation_images(tmp_path):
+    """Five training images leave no validation images, so the run is refused."""
     pixels = np.random.default_rng(0).uniform(size=(25, 8, 8)).astype(np.float32)
     np.savez(tmp_path / "few.npz", x_train=pixels[:5], x_test=pixels[5:])
     process = run("dcgan_mnist.py", "--channels", 2, "--batch-size", 2, "--steps", 1, "--data",
                   "few.npz", "--out", "run", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
-    assert "20 test and 0 validation images" in refusal("evaluate.py", "run", cwd=tmp_path)
+    assert "20 test and 0 validation images" in read_refusal("evaluate.py", "run", cwd=tmp_path)
 
 
-def test_evaluate_without_features(finished_run):
-    """Images that the classifier does not know have the other measures."""
+def test_evaluate_of_images_without_a_classifier(finished_run):
+    """Images for which there is no classifier have the measures that need none."""
     np.save(finished_run / "more.npy", np.random.default_rng(0).uniform(
         size=(120, 3, 8, 8)).astype(np.float32))
     process = run("wgan_gp_mnist.py", "--channels", 2, "--batch-size", 8, "--steps", 1, "--data",
@@ -666,17 +692,16 @@ def test_evaluate_without_features(finished_run):
     assert "Parzen" in process.stdout and "Frechet" not in process.stdout
 
 
-def test_reproduce_goes_on_with_what_is_missing(tmp_path, capsys):
-    """--quick runs every line of a table; of a table that was cut off only the missing ones are run
-    again, and the results of all of them stay."""
+def test_reproduce_runs_what_is_missing(tmp_path, capsys):
+    """--quick runs all lines of a table, and a second call runs those without a result."""
     process = run("reproduce.py", "mixtures", "--quick", "--jobs", 2, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
-    assert "16 runs, 0 done before" in process.stdout and not any(tmp_path.iterdir())
+    assert "20 runs, 0 done before" in process.stdout and not any(tmp_path.iterdir())
     rows = re.findall(r"^\| (\w+, \w+) (?:\| \S+ ){3}\| \d+ \|$", process.stdout, re.M)
-    assert len(set(rows)) == 16                         # ring and grid, eight games
+    assert len(set(rows)) == 20                         # ring and grid, ten games
     import reproduce
-    assert len(reproduce.mixtures("out", [], False)) == 5 * 16
-    few = lambda *args: dict(list(reproduce.mixtures(*args).items())[:3])
+    assert len(reproduce.list_mixtures("out", [], False)) == 5 * 20
+    few = lambda *args: dict(list(reproduce.list_mixtures(*args).items())[:3])
     args = types.SimpleNamespace(table="mixtures", out=str(tmp_path / "out"), data=None, quick=True,
                                  jobs=1, results=str(tmp_path / "results.jsonl"))
     with pytest.MonkeyPatch.context() as patch:
@@ -685,23 +710,24 @@ def test_reproduce_goes_on_with_what_is_missing(tmp_path, capsys):
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.chdir(tmp_path)
         for count in (3, 0):
-            reproduce.complete(args)
+            reproduce.run_table(args)
             assert f"{count} runs, {3 - count} done before" in capsys.readouterr().out
             before = reproduce.read_results(args.results)
             assert len(before) == 3 and all(line["x"] == 1 for line in before)
-        assert str(tmp_path) not in str(before)         # commands that anybody can type
+        assert str(tmp_path) not in str(before)         # commands without paths of this machine
         kept = [line for line in before if line["run"] != "ring, gan"]
         (tmp_path / "results.jsonl").write_text("".join(json.dumps(k) + "\n" for k in kept))
-        reproduce.complete(args)
+        reproduce.run_table(args)
         after = reproduce.read_results(args.results)
         assert after[:2] == kept and after[2]["run"] == "ring, gan"
     (tmp_path / "results.jsonl").write_text("{")
-    line = refusal("reproduce.py", "mixtures", "--show", "--results", "results.jsonl", cwd=tmp_path)
+    line = read_refusal("reproduce.py", "mixtures", "--show", "--results", "results.jsonl",
+                        cwd=tmp_path)
     assert "results.jsonl is no file of results" in line
 
 
-def test_reproduce_adds_the_parts_of_a_run_that_was_cut_off(tmp_path, monkeypatch):
-    """A command that fails leaves its seconds behind, and what follows it is not counted."""
+def test_reproduce_adds_the_times_of_interrupted_runs(tmp_path, monkeypatch):
+    """The time of a command that fails is kept and added to that of the next attempt."""
     import reproduce
     monkeypatch.setattr(reproduce, "HERE", str(tmp_path))
     (tmp_path / "work.py").write_text(
@@ -709,20 +735,22 @@ def test_reproduce_adds_the_parts_of_a_run_that_was_cut_off(tmp_path, monkeypatc
         "sys.exit(int(sys.argv[1]))\n")
     clock = str(tmp_path / "folder" / "clock")
     with pytest.raises(UserError, match="work.py 3 has ended with 3"):
-        reproduce.measured([["work.py", "3"]], clock)
-    outputs, seconds = reproduce.measured([["work.py", "0"], ["work.py", "0"]], clock)
-    # two parts of at least .3 s, and what a process uses after its last line
+        reproduce.run_commands([["work.py", "3"]], clock)
+    outputs, seconds = reproduce.run_commands([["work.py", "0"], ["work.py", "0"]], clock)
+    # two parts of at least 0.3 s, and the time that a process uses after its last line
     assert 0.6 <= seconds < 2 * float(outputs[0]) + 0.2
-    # while it runs, and so if it is killed, the clock says that nobody knows
+    # while a command runs, and so after it was killed, the clock says "nan"
     (tmp_path / "look.py").write_text("import sys\nprint(open(sys.argv[1]).read())\n")
-    assert reproduce.measured([["look.py", clock]], clock)[0][0].strip() == "nan"
+    assert reproduce.run_commands([["look.py", clock]], clock)[0][0].strip() == "nan"
     (tmp_path / "folder" / "clock").write_text("nan\n")
-    assert math.isnan(reproduce.measured([["work.py", "0"]], clock)[1])
+    assert math.isnan(reproduce.run_commands([["work.py", "0"]], clock)[1])
 
 
-def test_reproduce_keeps_what_is_finished(tmp_path, monkeypatch, capsys):
-    """A run that fails does not take others with it; lines of other commands or data do not count,
-    and nothing is begun whose results could not be written."""
+def test_reproduce_keeps_finished_runs(tmp_path, monkeypatch, capsys):
+    """The results of other runs are kept if a run fails.
+
+    Results of other commands are not used. Nothing is run if the results cannot be written.
+    """
     import reproduce
     monkeypatch.setattr(reproduce, "HERE", str(tmp_path))
     (tmp_path / "work.py").write_text("import sys\nsys.exit(int(sys.argv[1]))\n")
@@ -733,77 +761,81 @@ def test_reproduce_keeps_what_is_finished(tmp_path, monkeypatch, capsys):
     args = types.SimpleNamespace(table="mixtures", out=str(tmp_path / "an out"), data=None,
                                  quick=False, jobs=2, results=str(tmp_path / "results.jsonl"))
     with pytest.raises(UserError, match="1 of 3 runs have failed .a seed 1."):
-        reproduce.complete(args)
+        reproduce.run_table(args)
     assert {line["run"] for line in reproduce.read_results(args.results)} == {"b", "c"}
-    assert "2 of 3 runs so far" in reproduce.shown("mixtures", reproduce.read_results(args.results))
+    lines = reproduce.read_results(args.results)
+    assert "2 of 3 runs so far" in reproduce.make_table("mixtures", lines)
     table.update(a="0", b="00")
-    reproduce.complete(args)
+    reproduce.run_table(args)
     assert "2 runs, 1 done before" in capsys.readouterr().out
     with pytest.raises(UserError, match="cannot write .* by --results"):
         args.results = str(tmp_path / "nowhere" / "results.jsonl")
-        reproduce.complete(args)
+        reproduce.run_table(args)
 
 
 def test_reproduce_shows_mean_and_every_seed():
     import reproduce
     line = {"table": "mixtures", "run": "grid, r1", "row": "grid, r1", "machine": "a PC",
             "numpy": "2.0", "date": "2026-01-01", "data": "", "HQ %": 90.0}
-    now = reproduce.commands_now("mixtures", False)
+    now = reproduce.list_commands("mixtures", False)
     lines = [{**line, "seed": 2, "modes": 24, "seconds": 70},
              {**line, "seed": 1, "modes": 25, "seconds": 1060},
              {**line, "run": "ring, gan", "row": "ring, gan", "seed": 1, "modes": 8, "seconds": 50}]
     lines = [{**line, "command": now[line["run"], line["seed"]]} for line in lines]
-    lines.append({**lines[0], "command": ["another.py"], "modes": 3})       # does not count
-    table, caption = reproduce.shown("mixtures", lines).split("\n\n")
+    lines.append({**lines[0], "command": ["another.py"], "modes": 3})       # is not used
+    table, caption = reproduce.make_table("mixtures", lines).split("\n\n")
     head, _, *rows = table.splitlines()
     assert head == "| | HQ % | modes | seconds |"
     assert rows[0] == "| ring, GAN (Lin et al. 2018) | 98.2 | 6.3 |  |"
     assert rows[-2:] == ["| ring, gan | 90 | 8 | 50 |",
                          "| grid, r1 | 90 | 24.5 (25, 24) | 565 (1060, 70) |"]
-    assert "3 of 80 runs" in caption and "a PC" in caption and "2026-01-01" in caption
+    assert "3 of 100 runs" in caption and "a PC" in caption and "2026-01-01" in caption
 
 
-def test_reproduce_knows_what_data_it_measures(tmp_path):
-    """The bundled sample and others' images are named in their rows, MNIST is not."""
+def test_reproduce_names_the_data(tmp_path):
+    """The bundled sample and other data have a name for their rows; other sizes are refused."""
     import reproduce
-    assert reproduce.named("sample") == "the bundled sample"
+    assert reproduce.name_data("sample") == "the bundled sample"
     np.save(tmp_path / "other.npy", np.full((60, 28, 28), 9, np.uint8))
-    assert reproduce.named(str(tmp_path / "other.npy")) == "other data"
+    assert reproduce.name_data(str(tmp_path / "other.npy")) == "other data"
     np.save(tmp_path / "large.npy", np.full((60, 32, 32), 9, np.uint8))
     with pytest.raises(UserError, match="28x28 pixels"):
-        reproduce.named(str(tmp_path / "large.npy"))
+        reproduce.name_data(str(tmp_path / "large.npy"))
 
 
-def test_reproduce_reads_what_the_examples_print(tmp_path):
-    """The last line of mixtures.py, not those on the way; which column is theory's, and which the
-    order; distances over the floor."""
+def test_reproduce_reads_the_output_of_the_examples(tmp_path):
+    """reproduce.py reads the outputs of mixtures.py, theory.py, dirac.py and evaluate.py.
+
+    Of mixtures.py it reads the last line. The Frechet distance is divided by that of the training
+    images.
+    """
     import reproduce
     lines = ("modes 3  HQ 11.1 %  reverse KL 0.5\n"
              "\nr1  seed 1  modes 8  HQ 98.4 %  reverse KL 0.0040\n")
-    assert reproduce.coverage("ring, r1", [], [lines]) == {
+    assert reproduce.read_mixtures("ring, r1", [], [lines]) == {
         "ring, r1": {"modes": 8, "HQ %": 98.4, "reverse KL": 0.004}}
     table = "| | found | theory |\n|---|---|---|\n| a gap | 3.7 | 3.75 |\n"
     rates = "GAN, saturating   3.10  (1.0006, 1.0050)   1.41  (1.0001, 1.0000)\nWGAN  1  2\n"
-    assert reproduce.found("theory", [], [table + rates, ""]) == {
+    assert reproduce.read_theory("theory", [], [table + rates, ""]) == {
         "a gap": {"found": "3.7", "theory": "3.75"},
         "GAN, saturating: factor of a step, simultaneous": {"found": "1.0006", "theory": "1.0050"},
         "GAN, saturating: factor of a step, alternating": {"found": "1.0001", "theory": "1.0000"}}
     measures = {row: {"Frechet": value, "KID": 0.1, "precision": 0.7, "recall": 0.8, "classes": 10}
                 for row, value in (("samples", 6.0), ("training images", 0.5))}
     (tmp_path / "evaluation.json").write_text(json.dumps({"measures": measures}))
-    rows = reproduce.quality("GAN", [["evaluate.py", str(tmp_path)]], [])
+    rows = reproduce.read_mnist("GAN", [["evaluate.py", str(tmp_path)]], [])
     assert rows["GAN"]["times the floor"] == 12 and rows["training images"]["times the floor"] == 1
     assert rows["GAN"]["precision"] == 0.7 and rows["GAN"]["recall"] == 0.8
 
 
 def test_reproduce_reads_the_likelihoods(tmp_path):
-    """The paper's figure is of G; what evaluate.py calls samples are of the average."""
+    """The row of the paper has the last weights; evaluate.py's "samples" are of the average."""
     import reproduce
     measures = {row: {"Parzen": nats, "Parzen error": 2} for row, nats in (
         ("samples", 220), ("training images", 240), ("k-means centroids", 250),
         ("last weights", 210))}
     (tmp_path / "evaluation.json").write_text(json.dumps({"measures": measures}))
-    rows = reproduce.likelihood("alg", [["evaluate.py", str(tmp_path), "--last"]], [])
+    rows = reproduce.read_parzen("alg", [["evaluate.py", str(tmp_path), "--last"]], [])
     assert {row: values["nats"] for row, values in rows.items()} == {
         "alg": "210.0 +- 2.0", "alg, average of G": "220.0 +- 2.0",
         "training images": "240.0 +- 2.0", "k-means centroids": "250.0 +- 2.0"}
@@ -813,12 +845,15 @@ def test_reproduce_reads_the_likelihoods(tmp_path):
 @pytest.mark.parametrize("table, count, rows", [("parzen", 1, 3), ("mnist", 6, 7),
                                                 ("theory", 2, 15)])
 def test_reproduce_quick(table, count, rows, tmp_path):
-    """mnist and parzen have a row for training images, theory one for each thing it says."""
+    """The tables mnist and parzen have a row of the training images, too.
+
+    theory has one row for each quantity.
+    """
     process = run("reproduce.py", table, "--quick", "--jobs", 2, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     assert f"{count} runs, 0 done before" in process.stdout and not any(tmp_path.iterdir())
     found = re.findall(r"^\| (\w.*?) \| -?[\d.]+.* \|$", process.stdout, re.M)
-    found = [row for row in found if "et al." not in row]       # not the published ones
+    found = [row for row in found if "et al." not in row]       # without the published results
     assert len(set(found)) == len(found) == rows, process.stdout
     assert table == "theory" or all(row.endswith(", of other data") for row in found)
 
@@ -835,17 +870,17 @@ def test_classifier_dry_run(tmp_path):
     (["--data", "sample", "--out", "images.npz"], ["images.npz", "another folder"]),
     (["--data", "images.npz"], ["labels from 0 to 9", "images.npz", "--data"]),
     (["--data", "letters.npz"], ["labels from 0 to 9", "letters.npz", "--data"])])
-def test_classifier_refuses_in_a_sentence(flags, words, tmp_path):
-    """Before it has trained for minutes."""
+def test_classifier_refuses_in_one_line(flags, words, tmp_path):
+    """Invalid data and paths are refused before the training, which takes minutes."""
     images = np.full((60, 28, 28), 9, np.uint8)
     np.savez(tmp_path / "images.npz", images=images)
     np.savez(tmp_path / "letters.npz", images=images, labels=np.arange(60) % 26)
-    line = refusal("classifier_mnist.py", *flags, cwd=tmp_path)
+    line = read_refusal("classifier_mnist.py", *flags, cwd=tmp_path)
     assert all(word in line for word in words), line
 
 
-def test_a_classifier_that_was_killed_is_the_same(tmp_path):
-    """Every file of its run, and so the weights; which go elsewhere where --weights says so."""
+def test_a_killed_classifier_is_resumed(tmp_path):
+    """A run that was killed and resumed has the same files; --weights chooses another file."""
     images = np.random.default_rng(0).integers(256, size=(100, 28, 28), dtype=np.uint8)
     np.savez(tmp_path / "digits.npz", images=images, labels=np.arange(100) % 10)
     flags = ["--data", "digits.npz", "--batch-size", 8, "--epochs", 4, "--save-every", 0]
@@ -854,7 +889,8 @@ def test_a_classifier_that_was_killed_is_the_same(tmp_path):
     assert {path.name for path in (tmp_path / "whole").iterdir()} == {
         "settings.json", "log.csv", "losses.svg", "checkpoint.npz", "mnist_classifier.npz"}
     assert (tmp_path / "whole" / "log.csv").read_text().startswith("step,loss\n1,")
-    process = begin(tmp_path, ROOT / "examples" / "classifier_mnist.py", *flags, "--out", "killed")
+    process = start_script(tmp_path, ROOT / "examples" / "classifier_mnist.py", *flags,
+                           "--out", "killed")
     wait_for(tmp_path / "killed" / "checkpoint.npz")
     time.sleep(0.2)
     process.kill()
@@ -862,19 +898,20 @@ def test_a_classifier_that_was_killed_is_the_same(tmp_path):
     rest = run("classifier_mnist.py", "--resume", "--out", "killed", cwd=tmp_path)
     assert rest.returncode == 0, rest.stderr
     assert 0 < int(re.search(r"resumed after step (\d+)", rest.stdout)[1]) < 40
-    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    assert read_files(tmp_path / "killed") == read_files(tmp_path / "whole")
     again = run("classifier_mnist.py", "--resume", "--out", "killed", "--weights", "mine.npz",
                 cwd=tmp_path)
     assert again.returncode == 0 and again.stdout.endswith("weights: mine.npz\n"), again.stderr
     weights = (tmp_path / "whole" / "mnist_classifier.npz").read_bytes()
     assert (tmp_path / "mine.npz").read_bytes() == weights
-    line = refusal("classifier_mnist.py", "--resume", "--out", "killed", "--lr", 0.1, cwd=tmp_path)
+    line = read_refusal("classifier_mnist.py", "--resume", "--out", "killed", "--lr", 0.1,
+                        cwd=tmp_path)
     assert "has --lr 0.0015" in line
     with pytest.raises(UserError, match="a Sequential, which is no game"):
         load(tmp_path / "whole")
 
 
-def test_bad_input_is_one_sentence(tmp_path):
+def test_bad_input_is_refused_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     for flags, words in [
             (["--steps", -5], ["--steps", "'-5'", "at least 1"]),
@@ -892,11 +929,11 @@ def test_bad_input_is_one_sentence(tmp_path):
             (["--out", tmp_path / "file" / "out", "--steps", 1], ["file/out", "--out"])]:
         if "cupy" in flags and _has_cupy():
             continue
-        line = refusal("gan_mnist.py", *flags, cwd=tmp_path)
+        line = read_refusal("gan_mnist.py", *flags, cwd=tmp_path)
         assert all(word in line for word in words), line
-    assert "TINYGAN_BACKEND" in refusal("gan_mnist.py", "--dry-run", cwd=tmp_path,
-                                        TINYGAN_BACKEND="abacus")
-    assert "nowhere" in refusal("gan_mnist.py", cwd=tmp_path, TINYGAN_DATA="nowhere")
+    assert "TINYGAN_BACKEND" in read_refusal("gan_mnist.py", "--dry-run", cwd=tmp_path,
+                                             TINYGAN_BACKEND="abacus")
+    assert "nowhere" in read_refusal("gan_mnist.py", cwd=tmp_path, TINYGAN_DATA="nowhere")
 
 
 def _has_cupy():

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all; read back as they were saved, or refused in a sentence."""
+"""Tests of files.py: atomic writes, and reading of valid, damaged and malicious files."""
 
 import errno
 import os
@@ -12,56 +12,57 @@ import pytest
 
 from tinygan import files
 from tinygan.backend import UserError
-from tinygan.files import read_arrays, replaced
+from tinygan.files import atomic_write, read_arrays
 
+from fuzz import attempt, make_npy, make_npy_with_header, make_npz, mutate
 from helpers import peak_memory
-from fuzz import attempt, mutated, npy, npy_of, npz
 
 pytestmark = pytest.mark.host
 
 
-def names(folder):
+def list_names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def refused(path, *words):
-    """`path` is refused with one sentence that names it and has `words` in it."""
+def assert_refused(path, *words):
+    """Assert that the reader refuses `path` in one line with its path, once, and `words`."""
     with pytest.raises(UserError) as caught:
         read_arrays(path)
     message = str(caught.value)
     assert len(message.splitlines()) == 1 and message.count(str(path)) == 1
     for word in words:
-        assert word in message.replace(str(path), ""), message      # not in the path's own words
+        assert word in message.replace(str(path), ""), message      # outside the path
 
 
 # Writing
 
 @pytest.mark.parametrize("old", [None, b"", b"old and longer than the new one"])
 @pytest.mark.parametrize("kind", [str, pathlib.Path])
-def test_what_was_written_is_the_file(tmp_path, old, kind):
+def test_the_file_has_the_written_bytes(tmp_path, old, kind):
     path = tmp_path / "file"
     if old is not None:
         path.write_bytes(old)
-    with replaced(kind(path)) as file:
+    with atomic_write(kind(path)) as file:
         file.write(b"one\n")
         file.write(b"two\r\n\0")
         assert not path.exists() if old is None else path.read_bytes() == old
-    assert path.read_bytes() == b"one\ntwo\r\n\0" and names(tmp_path) == ["file"]
+    assert path.read_bytes() == b"one\ntwo\r\n\0" and list_names(tmp_path) == ["file"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes with names, and other rights")
-def test_what_is_no_plain_file_stays_what_it_is(tmp_path):
-    """A pipe and a device are written to, not replaced; and a file keeps its permissions."""
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes, and other permissions")
+def test_pipes_and_permissions_are_kept(tmp_path):
+    """A pipe is written to and not replaced; a replaced file keeps its permissions."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    with replaced(pipe) as file:
+    with atomic_write(pipe) as file:
         file.write(b"through")
-    assert os.read(reader, 100) == b"through" and pipe.is_fifo() and names(tmp_path) == ["pipe"]
+    assert (os.read(reader, 100) == b"through" and pipe.is_fifo()
+            and list_names(tmp_path) == ["pipe"])
     os.close(reader)
     (tmp_path / "mine").write_bytes(b"old")
     (tmp_path / "mine").chmod(0o600)
-    with replaced(tmp_path / "mine") as file:
+    with atomic_write(tmp_path / "mine") as file:
         file.write(b"new")
     assert (tmp_path / "mine").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "mine").read_bytes() == b"new"
@@ -72,7 +73,7 @@ def test_what_is_no_plain_file_stays_what_it_is(tmp_path):
     MemoryError()])
 @pytest.mark.parametrize("old", [None, b"old"])
 @pytest.mark.parametrize("moment", ["first", "between", "last", "to the disk", "to its name"])
-def test_failure_leaves_the_old_file(tmp_path, monkeypatch, error, old, moment):
+def test_an_error_leaves_the_old_file(tmp_path, monkeypatch, error, old, moment):
     path = tmp_path / "file"
     if old is not None:
         path.write_bytes(old)
@@ -84,45 +85,47 @@ def test_failure_leaves_the_old_file(tmp_path, monkeypatch, error, old, moment):
     if moment == "to its name":
         monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(type(error)) as caught:
-        with replaced(path) as file:
+        with atomic_write(path) as file:
             for part in "first", "between", "last":
                 if part == moment:
                     fail()
-                file.write(bytes(100_000))      # more than a buffer: some of it is in the file
+                file.write(bytes(100_000))      # more than the buffer, so it is partly written
     assert caught.value is error
-    assert names(tmp_path) == ([] if old is None else ["file"])
+    assert list_names(tmp_path) == ([] if old is None else ["file"])
     assert old is None or path.read_bytes() == old
 
 
-def test_a_full_disk(tmp_path):
-    """The error that closing would meet, with bytes still in the buffer, is the one that is told;
-    /dev/full takes no byte."""
+def test_a_full_disk_raises(tmp_path):
+    """If the disk is full when the buffer is written at the end, ENOSPC is raised.
+
+    Every write to /dev/full fails.
+    """
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")
     (tmp_path / "file").write_bytes(b"old")
     (tmp_path / "file.tmp").symlink_to("/dev/full")
     with pytest.raises(OSError) as caught:
-        with replaced(tmp_path / "file") as file:
+        with atomic_write(tmp_path / "file") as file:
             file.write(b"new")
     assert caught.value.errno == errno.ENOSPC
-    assert names(tmp_path) == ["file"] and (tmp_path / "file").read_bytes() == b"old"
+    assert list_names(tmp_path) == ["file"] and (tmp_path / "file").read_bytes() == b"old"
 
 
-def test_what_a_killed_process_left_does_no_harm(tmp_path):
+def test_a_tmp_file_of_a_killed_process_is_overwritten(tmp_path):
     path, stale = tmp_path / "file", tmp_path / "file.tmp"
     stale.write_bytes(b"half of something, longer than what comes now")
-    with replaced(path) as file:
+    with atomic_write(path) as file:
         file.write(b"whole")
-    assert path.read_bytes() == b"whole" and names(tmp_path) == ["file"]
+    assert path.read_bytes() == b"whole" and list_names(tmp_path) == ["file"]
     stale.write_bytes(b"half")
     with pytest.raises(ValueError):
-        with replaced(path) as file:
+        with atomic_write(path) as file:
             raise ValueError
-    assert path.read_bytes() == b"whole" and names(tmp_path) == ["file"]
+    assert path.read_bytes() == b"whole" and list_names(tmp_path) == ["file"]
 
 
-def test_it_is_on_the_disk_before_it_has_the_name(tmp_path, monkeypatch):
-    """Else a power cut could leave an empty file where the old one was."""
+def test_the_bytes_are_on_disk_before_the_file_is_renamed(tmp_path, monkeypatch):
+    """Without fsync, a power cut could leave an empty file in place of the old one."""
     order, fsync, replace = [], os.fsync, os.replace
 
     def synced(handle):
@@ -130,32 +133,32 @@ def test_it_is_on_the_disk_before_it_has_the_name(tmp_path, monkeypatch):
         order.append(os.fstat(handle).st_size)
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "replace", lambda *args: order.append("named") or replace(*args))
-    with replaced(tmp_path / "file") as file:
-        file.write(bytes(10))           # it is still in the buffer when the block ends
+    with atomic_write(tmp_path / "file") as file:
+        file.write(bytes(10))           # still in the buffer when the block ends
     assert order == [10, "named"]
 
 
-def test_no_place_to_write(tmp_path):
+def test_a_missing_folder_raises(tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
-        with replaced(tmp_path / "absent" / "file"):
+        with atomic_write(tmp_path / "absent" / "file"):
             pass
-    assert caught.value.__context__ is None         # nothing else went wrong on the way
+    assert caught.value.__context__ is None         # there was no other error before
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError):
-        with replaced(tmp_path / "folder") as file:
+        with atomic_write(tmp_path / "folder") as file:
             file.write(b"new")
-    assert names(tmp_path) == ["folder"]
+    assert list_names(tmp_path) == ["folder"]
 
 
 # Reading
 
-def same(a, b):
-    """The same array, down to the order of the bytes and the bits of a NaN."""
+def is_same(a, b):
+    """Return whether two arrays have the same dtype (with its byte order), shape and bytes."""
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
-def numbers(dtype, shape):
-    """Random numbers of any dtype, of which the floats have some that are not finite."""
+def random_numbers(dtype, shape):
+    """Return random numbers of any dtype; some floats are NaN or infinite."""
     draw = np.random.default_rng(0)
     array = draw.integers(-100, 100, shape).astype(np.float64) / 7
     if np.dtype(dtype).kind == "f":
@@ -173,42 +176,42 @@ SHAPES = [(), (1,), (7,), (0,), (0, 3), (3, 0), (2, 3), (1, 1, 1), (4, 3, 2), (2
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_reads_what_numpy_saved(tmp_path, dtype):
     for shape in SHAPES:
-        c = np.asarray(numbers(dtype, shape), dtype)
+        c = np.asarray(random_numbers(dtype, shape), dtype)
         for array in c, np.asfortranarray(c), np.repeat(c, 2, axis=-1)[..., ::2] if shape else c:
             np.save(tmp_path / "a.npy", array)
             (name, found), = read_arrays(tmp_path / "a.npy").items()
-            assert name == "" and same(found, array)
+            assert name == "" and is_same(found, array)
         arrays = {"c": c, "of fortran's": np.asfortranarray(c), "é.1/x": c.T}
         for save in np.savez, np.savez_compressed:
             save(tmp_path / "a.npz", **arrays)
             found = read_arrays(tmp_path / "a.npz")
             assert list(found) == list(arrays)
-            assert all(same(found[name], arrays[name]) for name in arrays)
+            assert all(is_same(found[name], arrays[name]) for name in arrays)
 
 
-def test_its_content_tells_what_it_is(tmp_path):
+def test_the_format_is_known_by_the_content(tmp_path):
     array = np.arange(3)
-    (tmp_path / "a.npz").write_bytes(npy(array))
-    (tmp_path / "b.npy").write_bytes(npz({"x": npy(array)}))
-    assert same(read_arrays(tmp_path / "a.npz")[""], array)
-    assert same(read_arrays(str(tmp_path / "b.npy"))["x"], array)
+    (tmp_path / "a.npz").write_bytes(make_npy(array))
+    (tmp_path / "b.npy").write_bytes(make_npz({"x": make_npy(array)}))
+    assert is_same(read_arrays(tmp_path / "a.npz")[""], array)
+    assert is_same(read_arrays(str(tmp_path / "b.npy"))["x"], array)
 
 
 def test_header_versions(tmp_path):
     path = tmp_path / "a"
     for version, dtype, reason in (1, "'<f4'", None), (2, "'<f4'", None), (3, "'<f4'", "version"):
         header = f"{{'descr': {dtype}, 'fortran_order': False, 'shape': (2, 3), }}"
-        path.write_bytes(npy_of(header, bytes(24), version))
+        path.write_bytes(make_npy_with_header(header, bytes(24), version))
         if reason:
-            refused(path, reason)       # what it is for, names of fields, is no number
+            assert_refused(path, reason)       # only arrays with named fields need version 3
         else:
-            assert same(read_arrays(path)[""], np.zeros((2, 3), np.float32))
+            assert is_same(read_arrays(path)[""], np.zeros((2, 3), np.float32))
 
 
 # Refusing
 
-class Bait:
-    """Whoever unpickles it makes a folder."""
+class Malicious:
+    """An object that creates a folder when it is unpickled."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -220,12 +223,12 @@ class Bait:
 @pytest.mark.parametrize("save", [np.save, np.savez, np.savez_compressed])
 def test_nothing_is_executed(tmp_path, save):
     array = np.empty(1, object)
-    array[0] = Bait(tmp_path / "caught")
+    array[0] = Malicious(tmp_path / "caught")
     path = tmp_path / ("a.npy" if save is np.save else "a.npz")
     save(path, array)
-    refused(path, "object")
+    assert_refused(path, "object")
     assert not (tmp_path / "caught").exists()
-    with np.errstate(all="ignore"):     # and that would have happened:
+    with np.errstate(all="ignore"):     # numpy's unpickling does create the folder
         loaded = np.load(path, allow_pickle=True)
         if save is not np.save:
             with loaded:
@@ -237,77 +240,84 @@ def test_nothing_is_executed(tmp_path, save):
     np.array(["text"]), np.array([b"text"]), np.zeros(3, "f4,i4"), np.zeros((2, 2), "V8"),
     np.array(["2020-01-01"], "M8[D]"), np.zeros(2, "m8[s]"), np.zeros(2, complex),
     np.zeros((3, 0), "U4"), np.zeros(0, object)])
-def test_nothing_but_numbers(tmp_path, array):
+def test_arrays_of_anything_but_numbers_are_refused(tmp_path, array):
     np.save(tmp_path / "a.npy", array)
-    refused(tmp_path / "a.npy", "no numbers")
+    assert_refused(tmp_path / "a.npy", "no numbers")
     np.savez(tmp_path / "a.npz", fine=np.zeros(2), other=array)
-    refused(tmp_path / "a.npz", "no numbers")
+    assert_refused(tmp_path / "a.npz", "no numbers")
 
 
-def test_no_file_of_arrays(tmp_path):
-    refused(tmp_path, "cannot read", "directory")
-    refused(tmp_path / "absent.npy", "cannot read", "No such file")
+def test_other_files_are_refused(tmp_path):
+    assert_refused(tmp_path, "cannot read", "directory")
+    assert_refused(tmp_path / "absent.npy", "cannot read", "No such file")
     path = tmp_path / "file"
-    refused(path / "below.npy", "cannot read")
+    assert_refused(path / "below.npy", "cannot read")
     for content in (b"", b"PK", b"PK\x03\x04", b"PK\x03\x04" + bytes(100), b"a text\nof lines\n",
                     b"\x93NUMPY", b"\x93NUMPY\1\0", b"\x93NUMPY\1\0\xff\xff{",
-                    b"\x93NUMPY\2\0\xff\xff\xff\xff{", npy(np.zeros(3)) + b"!",
-                    npy_of("{'descr': '<f8', 'fortran_order': False, 'shape': (-3, -1)}"),
-                    npy_of("{'descr': '<f8', 'fortran_order': False, 'shape': (3L,)}"),
-                    npy_of("{" + " " * 20_000 + "}"), npz({"a": b"no array"}),
-                    npz({"a": npy(np.zeros(3)), "readme": b"text"})):
+                    b"\x93NUMPY\2\0\xff\xff\xff\xff{", make_npy(np.zeros(3)) + b"!",
+                    make_npy_with_header(
+                        "{'descr': '<f8', 'fortran_order': False, 'shape': (-3, -1)}"),
+                    make_npy_with_header(
+                        "{'descr': '<f8', 'fortran_order': False, 'shape': (3L,)}"),
+                    make_npy_with_header("{" + " " * 20_000 + "}"), make_npz({"a": b"no array"}),
+                    make_npz({"a": make_npy(np.zeros(3)), "readme": b"text"})):
         path.write_bytes(content)
-        refused(path, "damaged, or no .npy or .npz file")
+        assert_refused(path, "damaged, or no .npy or .npz file")
 
 
-def test_truncated(tmp_path):
+def test_truncated_files_are_refused(tmp_path):
     path, array = tmp_path / "file", np.arange(6.0).reshape(2, 3)
-    for content in npy(array), npz({"a": npy(array)}), npz({"a": npy(array)}, zipfile.ZIP_DEFLATED):
+    npy = make_npy(array)
+    for content in npy, make_npz({"a": npy}), make_npz({"a": npy}, zipfile.ZIP_DEFLATED):
         for size in range(len(content)):
             path.write_bytes(content[:size])
-            refused(path)
+            assert_refused(path)
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_no_wrong_bit_gets_through(tmp_path, compression):
-    """An .npz has a checksum for each array; bits that nothing depends on, such as those after the
-    end of a compressed one, change nothing."""
+def test_a_changed_bit_is_refused(tmp_path, compression):
+    """An array with a changed bit does not have its checksum, and is refused.
+
+    A few bits do not matter, such as those after the end of the compressed data.
+    """
     path, array = tmp_path / "file", np.arange(20.0)
-    content = npz({"a": npy(array)}, compression)
+    content = make_npz({"a": make_npy(array)}, compression)
     harmless = 0
     start = 30 + len("a.npy")                       # of the zip's local header
-    end = content.rindex(b"PK\x01\x02")             # here the directory begins
+    end = content.rindex(b"PK\x01\x02")             # the start of the zip's directory
     for at in range(start, end):
         for bit in 1, 128:
             wrong = bytes([content[at] ^ bit])
             path.write_bytes(content[:at] + wrong + content[at + 1:])
             try:
-                assert same(read_arrays(path)["a"], array)
+                assert is_same(read_arrays(path)["a"], array)
                 harmless += 1
             except UserError:
                 pass
-    assert harmless <= 7        # of one byte, and none where nothing is compressed
+    assert harmless <= 7        # bits of one byte, and none in a file without compression
     assert harmless == 0 or compression != zipfile.ZIP_STORED
 
 
 @pytest.mark.parametrize("twice", [("a.npy", "a.npy"), ("a.npy", "a")])
-def test_a_name_that_comes_twice(tmp_path, twice):
-    content = npz({"a": npy(np.zeros(1)), "b": npy(np.ones(1))})
+def test_two_arrays_of_one_name_are_refused(tmp_path, twice):
+    content = make_npz({"a": make_npy(np.zeros(1)), "b": make_npy(np.ones(1))})
     if twice[1] == "a":
         content = content.replace(b"b.npy", b"a\0npy")      # zipfile ends a name at its first 0
     else:
         content = content.replace(b"b.npy", b"a.npy")
     (tmp_path / "file").write_bytes(content)
-    refused(tmp_path / "file", "('a' comes twice)")
+    assert_refused(tmp_path / "file", "('a' comes twice)")
 
 
-# A file's claims. What a refused one may take: some pieces of 1 MB, in which files are read.
-FEW = 4 << 20
+# Wrong sizes. A reader may use a few MB before it refuses a file, as it reads pieces of 1 MB.
+FEW_MB = 4 << 20
 
 
-def lie(content, size, packed=None):
-    """A zip file of one member, now said to have `size` bytes and, if given, `packed` in the
-    file."""
+def change_sizes(content, size, packed=None):
+    """Return a zip file of one member with other sizes in its headers.
+
+    The member is said to have `size` bytes and, if `packed` is given, that many compressed ones.
+    """
     content = bytearray(content)
     for at in 22, content.rindex(b"PK\x01\x02") + 24:
         content[at:at + 4] = struct.pack("<I", size)
@@ -316,63 +326,70 @@ def lie(content, size, packed=None):
     return bytes(content)
 
 
-def test_a_header_that_claims_too_much(tmp_path):
+def test_a_header_with_a_huge_shape_is_refused(tmp_path):
     path = tmp_path / "file"
     for shape in f"({10**15},)", "(1000000, 1000000, 1000)", f"({10**40}, 3)", "(2000000000,)":
         for version in 1, 2:
-            claim = npy_of(f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}",
-                           bytes(100), version)
+            claim = make_npy_with_header(
+                f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}", bytes(100),
+                version)
             for content in [claim] + [
-                    lie(npz({"a": claim}, compression), size, packed)
+                    change_sizes(make_npz({"a": claim}, compression), size, packed)
                     for compression in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
                     for size in (len(claim), 2_000_000_000, (1 << 32) - 2)
                     for packed in (None, 2_000_000_000)]:
                 path.write_bytes(content)
-                assert peak_memory(lambda: refused(path)) < FEW
+                assert peak_memory(lambda: assert_refused(path)) < FEW_MB
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_more_than_it_says(tmp_path, compression):
-    """16 MB of zeros in a few kB that are said to be 200 bytes."""
+def test_a_member_that_is_larger_than_its_header_says_is_refused(tmp_path, compression):
+    """A member of 16 MB of zeros whose header says 200 bytes is refused."""
     path = tmp_path / "file"
-    path.write_bytes(lie(npz({"a": npy(np.zeros(16 << 20, np.uint8))}, compression), 200))
+    content = make_npz({"a": make_npy(np.zeros(16 << 20, np.uint8))}, compression)
+    path.write_bytes(change_sizes(content, 200))
     assert path.stat().st_size < 50_000
-    assert peak_memory(lambda: refused(path)) < FEW
+    assert peak_memory(lambda: assert_refused(path)) < FEW_MB
 
 
-def test_limit(tmp_path, monkeypatch):
-    """What is compressed unpacks to LIMIT at most, all of a file together; what is larger is not
-    read at all. What is not compressed is as large as the file, and may be larger."""
+def test_the_limit_for_compressed_arrays(tmp_path, monkeypatch):
+    """The compressed arrays of a file may have LIMIT bytes in total; a larger file is not read.
+
+    Arrays without compression may be larger: they have no more bytes than the file itself.
+    """
     path, array = tmp_path / "file", np.zeros(50_000, np.uint8)
-    member = npy(array)
+    member = make_npy(array)
     size = 3 * len(member)
-    path.write_bytes(npz({"a": member, "b": member, "c": member}, zipfile.ZIP_DEFLATED))
+    path.write_bytes(make_npz({"a": member, "b": member, "c": member}, zipfile.ZIP_DEFLATED))
     monkeypatch.setattr(files, "LIMIT", size)
-    assert all(same(found, array) for found in read_arrays(path).values())
+    assert all(is_same(found, array) for found in read_arrays(path).values())
     monkeypatch.setattr(files, "LIMIT", size - 1)
-    refused(path, f"more than {size - 1} bytes", "np.savez")
-    for content in (member, npz({"a": member, "b": member, "c": member})):
+    assert_refused(path, f"more than {size - 1} bytes", "np.savez")
+    for content in (member, make_npz({"a": member, "b": member, "c": member})):
         path.write_bytes(content)
-        assert all(same(found, array) for found in read_arrays(path).values())
-    path.write_bytes(npz({"bomb": npy(np.zeros(20 << 20, np.uint8))}, zipfile.ZIP_DEFLATED))
+        assert all(is_same(found, array) for found in read_arrays(path).values())
+    zeros = make_npy(np.zeros(20 << 20, np.uint8))
+    path.write_bytes(make_npz({"bomb": zeros}, zipfile.ZIP_DEFLATED))
     monkeypatch.setattr(files, "LIMIT", 1 << 20)
     assert path.stat().st_size < 50_000
-    assert peak_memory(lambda: refused(path, "more than")) < 1 << 19    # not one piece
+    assert peak_memory(lambda: assert_refused(path, "more than")) < 1 << 19    # less than one piece
 
 
 @pytest.mark.parametrize("which", ["npy", "npz", "compressed npz", "npz of damaged arrays"])
 def test_fuzz(tmp_path, which):
-    """Whatever the bytes, the reader answers with arrays of numbers or with a UserError of one
-    line; `python tests/fuzz.py` tries many more."""
+    """For any bytes the reader returns arrays of numbers or raises a UserError of one line.
+
+    `python tests/fuzz.py` has many more cases.
+    """
     path = tmp_path / "file"
-    a = npy(np.arange(12, dtype=">f4").reshape(3, 4))
-    b = npy(np.asfortranarray(np.eye(3, dtype=int)))
+    a = make_npy(np.arange(12, dtype=">f4").reshape(3, 4))
+    b = make_npy(np.asfortranarray(np.eye(3, dtype=int)))
 
     def content(draw):
         if which == "npz of damaged arrays":
-            return npz({"a": mutated(draw, a, b), "b": b})
+            return make_npz({"a": mutate(draw, a, b), "b": b})
         compression = zipfile.ZIP_DEFLATED if "compressed" in which else zipfile.ZIP_STORED
-        return mutated(draw, a if which == "npy" else npz({"a": a, "b": b}, compression), b)
+        return mutate(draw, a if which == "npy" else make_npz({"a": a, "b": b}, compression), b)
 
     def read():
         for array in read_arrays(path).values():
@@ -381,16 +398,16 @@ def test_fuzz(tmp_path, which):
     outcomes = []
     for seed in range(300):
         path.write_bytes(content(random.Random(seed)))
-        outcomes.append(attempt(read, FEW))
-    assert min(outcomes.count("read"), outcomes.count("refused")) > 15      # both ways are taken
+        outcomes.append(attempt(read, FEW_MB))
+    assert min(outcomes.count("read"), outcomes.count("refused")) > 15      # both occur
 
 
 def test_a_link_stays_a_link(tmp_path):
-    """What it leads to is replaced."""
+    """The file that the link points to is replaced."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "file").write_bytes(b"old")
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "file")
-    with replaced(tmp_path / "link") as file:
+    with atomic_write(tmp_path / "link") as file:
         file.write(b"new")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "elsewhere" / "file").read_bytes() == b"new"

@@ -1,4 +1,4 @@
-"""check_grads itself: it must find what is wrong, say where, and not complain of what is right."""
+"""Tests of check_grads: it finds wrong derivatives, says where they are, and accepts right ones."""
 
 import functools
 import re
@@ -15,21 +15,21 @@ from helpers import error_of, normal, positive, tensor
 EVEN, ODD = normal(3, 4), normal(3, 4, seed=1)
 
 
-def complaint(f, *arrays, **settings):
-    """The message with which check_grads rejects f."""
+def get_error(f, *arrays, **settings):
+    """Return the message of the AssertionError that check_grads raises for f."""
     with pytest.raises(AssertionError) as raised:
         check_grads(f, *arrays, **settings)
     return str(raised.value)
 
 
-def numbers(message):
-    """measured, claimed, their distance, and that relative to the gradient."""
+def read_numbers(message):
+    """Read the message's numbers: measured, claimed, absolute error, relative error."""
     found = re.search(r"is (\S+) as measured, (\S+) by its rule: off by (\S+), (\S+) of", message)
     return [float(group) for group in found.groups()]
 
 
-def times(x, factor, claimed):
-    """factor * x, whose rule says `claimed`."""
+def multiply(x, factor, claimed):
+    """Return factor * x, with a rule whose derivative is `claimed`."""
     return op(x.data * factor, (x, lambda g, y: g * claimed))
 
 
@@ -63,64 +63,66 @@ def test_float32_arrays_and_tensors_are_checked_in_float64():
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_kinks_nearby_are_stepped_around(seed):
-    """A ReLU network at random inputs: among 8 x (16 + 16) units one is often within 1e-4 of its
-    kink, where the widest measurement sees both sides."""
+def test_kinks_near_the_input_do_no_harm(seed):
+    """Among the 8 x (16 + 16) ReLUs of a network at random inputs, one is often within 1e-4 of 0.
+
+    The widest step of the measurement then crosses the kink.
+    """
     net = nn.Sequential(nn.Dense(4, 16), nn.ReLU(), nn.Dense(16, 16), nn.ReLU(), nn.Dense(16, 1))
     rng.seed(seed)
     check_grads(net, normal(8, 4, seed=seed), seed=seed)
 
 
 @pytest.mark.parametrize("distance", [1e-3, 3e-5, 3e-6, 3e-7])
-def test_a_kink_at_a_distance(distance):
+def test_a_kink_at_some_distance_does_no_harm(distance):
     check_grads(lambda x: ops.relu(x) + x, np.array([distance, -distance, 1.0]))
 
 
 # Wrong functions
 
-def test_a_wrong_factor_is_found_and_its_size_told():
-    """The message holds the measured value, the claimed one, and how far apart they are."""
-    message = complaint(lambda x: times(x, 3.0, 3.03), EVEN)
+def test_a_wrong_factor_is_found_and_the_message_tells_its_size():
+    """The message contains the measured derivative, the claimed one, and their difference."""
+    message = get_error(lambda x: multiply(x, 3.0, 3.03), EVEN)
     assert message.startswith("order 1, input 0 (shape (3, 4)):")
-    measured, claimed, off, relative = numbers(message)
+    measured, claimed, off, relative = read_numbers(message)
     assert claimed == pytest.approx(1.01 * measured, rel=1e-6)
     assert off == pytest.approx(abs(claimed - measured), rel=0.05)          # printed to two digits
-    # <error, d> is at most |error| |d|, the error is 1% of the gradient, and |d|^2 = 12
+    # <error, d> is at most |error| |d|, the error is 1 % of the gradient, and |d|^2 = 12
     assert 0 < relative <= 0.0101 * 12 ** 0.5
 
 
 @pytest.mark.parametrize("factor", [1 + 1e-4, 1 - 1e-4, 0.5, 2, -1, 0, np.nan, np.inf])
-def test_wrong_factors_large_and_small(factor):
-    assert "order 1, input 0" in complaint(lambda x: times(x, 1.0, float(factor)), EVEN)
+def test_wrong_factors_of_any_size_are_found(factor):
+    assert "order 1, input 0" in get_error(lambda x: multiply(x, 1.0, float(factor)), EVEN)
 
 
-def test_a_rule_that_is_right_at_first_order_only():
-    """2x as a constant: the first derivative is right, and its derivative, 2, is missing."""
+def test_a_rule_that_is_right_to_first_order_only_is_found():
+    """The first derivative 2x is a constant, so the second derivative is 0 instead of 2."""
     def square(x):
         return op(x.data * x.data, (x, lambda g, y: g * Tensor(2 * x.data)))
     check_grads(square, EVEN, order=1)
-    assert complaint(square, EVEN, order=2).startswith("order 2, input 0")
+    assert get_error(square, EVEN, order=2).startswith("order 2, input 0")
 
 
-def test_a_rule_that_is_right_to_second_order_only():
-    def slope(x):       # 3 x^2, with its derivative 6x as a constant
+def test_a_rule_that_is_right_to_second_order_only_is_found():
+    def derivative(x):      # 3 x^2, with its own derivative 6x as a constant
         return op(3 * x.data ** 2, (x, lambda g, y: g * Tensor(6 * x.data)))
 
     def cube(x):
-        return op(x.data ** 3, (x, lambda g, y: g * slope(x)))
+        return op(x.data ** 3, (x, lambda g, y: g * derivative(x)))
     check_grads(cube, EVEN, order=2)
-    assert complaint(cube, EVEN, order=3).startswith("order 3, input 0")
+    assert get_error(cube, EVEN, order=3).startswith("order 3, input 0")
 
 
-def test_a_rule_that_is_wrong_in_the_cotangent():
-    """The value is right, but g enters as a constant: the rule is a function of g as well."""
+def test_a_rule_with_a_wrong_derivative_by_the_cotangent_is_found():
+    """The rule's value is right, but it uses the cotangent g as a constant."""
     def f(x):
         return op(x.data * 2.0, (x, lambda g, y: Tensor(g.data * 2.0)))
     check_grads(f, EVEN, order=1)
-    assert "order 2, the cotangent of order 1" in complaint(f, EVEN)
+    assert "order 2, the cotangent of order 1" in get_error(f, EVEN)
 
 
-def test_one_wrong_element_among_many():
+def test_one_wrong_entry_among_many_is_found():
     x = normal(100, 100)
     assert abs(x[37, 59]) > 0.1
     error = np.ones((100, 100))
@@ -128,59 +130,59 @@ def test_one_wrong_element_among_many():
 
     def square(x):
         return op(x.data * x.data, (x, lambda g, y: g * x * (2.0 * backend.xp.asarray(error))))
-    assert "order 1, input 0 (shape (100, 100))" in complaint(square, x)
+    assert "order 1, input 0 (shape (100, 100))" in get_error(square, x)
 
 
-def test_a_dependence_that_is_not_recorded():
-    message = complaint(lambda x: op(x.data * 2.0), EVEN)
-    measured, claimed, _, relative = numbers(message)
+def test_a_dependence_that_is_not_recorded_is_found():
+    message = get_error(lambda x: op(x.data * 2.0), EVEN)
+    measured, claimed, _, relative = read_numbers(message)
     assert claimed == 0 and measured != 0 and relative == pytest.approx(1)
 
 
 @pytest.mark.parametrize("wrong", range(3))
-def test_the_wrong_one_of_several_inputs_is_named(wrong):
+def test_the_message_names_the_input_with_the_wrong_gradient(wrong):
     claims = [2.0 if i != wrong else 2.1 for i in range(3)]
 
     def f(*xs):
-        return sum(times(x, 2.0, claim) for x, claim in zip(xs, claims))
-    assert f"order 1, input {wrong} " in complaint(f, EVEN, ODD, normal(3, 4, seed=2))
+        return sum(multiply(x, 2.0, claim) for x, claim in zip(xs, claims))
+    assert f"order 1, input {wrong} " in get_error(f, EVEN, ODD, normal(3, 4, seed=2))
 
 
-def test_the_wrong_one_of_several_outputs_is_found():
+def test_a_wrong_gradient_of_one_of_several_outputs_is_found():
     for wrong in range(2):
         claims = [2.0 if i != wrong else 2.1 for i in range(2)]
-        assert "order 1" in complaint(lambda x: tuple(times(x, 2.0, c) for c in claims), EVEN)
+        assert "order 1" in get_error(lambda x: tuple(multiply(x, 2.0, c) for c in claims), EVEN)
 
 
-def test_a_gradient_of_another_shape_is_named():
-    def f(a, b):        # without the sum over the copies of b
+def test_a_gradient_of_another_shape_is_found():
+    def f(a, b):        # the rule of b lacks the sum over the copies of b
         return op(a.data + b.data, (a, lambda g, y: g), (b, lambda g, y: g))
-    message = complaint(f, EVEN, normal(4))
+    message = get_error(f, EVEN, normal(4))
     assert "input 1" in message and "(3, 4)" in message and "(4,)" in message
 
 
 class WrongDense(nn.Dense):
-    """Its weight gradient is 1% too large."""
+    """A dense layer whose weight gradient is 1 % too large."""
 
     def forward(self, x):
-        return x @ times(self.weight, 1.0, 1.01).T + self.bias
+        return x @ multiply(self.weight, 1.0, 1.01).T + self.bias
 
 
-def test_the_wrong_parameter_of_a_module_is_named():
-    message = complaint(nn.Sequential(WrongDense(4, 3), nn.Tanh(), nn.Dense(3, 2)), EVEN)
+def test_the_message_names_the_parameter_with_the_wrong_gradient():
+    message = get_error(nn.Sequential(WrongDense(4, 3), nn.Tanh(), nn.Dense(3, 2)), EVEN)
     assert message.startswith("order 1, parameter 0.weight (shape (3, 4), in training)")
-    message = complaint(nn.Sequential(nn.Dense(4, 3), nn.Tanh(), WrongDense(3, 2)), EVEN)
+    message = get_error(nn.Sequential(nn.Dense(4, 3), nn.Tanh(), WrongDense(3, 2)), EVEN)
     assert message.startswith("order 1, parameter 2.weight (shape (2, 3), in training)")
 
 
-def test_the_gradient_of_a_shared_parameter_is_that_of_all_its_uses():
+def test_shared_parameters_are_checked_over_all_their_uses():
     layer, tied = nn.Dense(4, 4), nn.Dense(4, 4)
     tied.weight = layer.weight
     check_grads(nn.Sequential(layer, nn.Tanh(), layer, nn.Tanh(), tied), EVEN)
 
 
-def test_the_tolerance_is_the_callers():
-    check_grads(lambda x: times(x, 1.0, 1.0001), EVEN, order=1, tolerance=1e-2)
+def test_the_tolerance_can_be_set():
+    check_grads(lambda x: multiply(x, 1.0, 1.0001), EVEN, order=1, tolerance=1e-2)
 
 
 # What cannot be measured
@@ -189,28 +191,28 @@ def test_the_tolerance_is_the_callers():
                                   (lambda x: x.max(), np.ones(3)),
                                   (lambda x: ops.clip(x, -1, 1), np.array([1.0, 0.5]))],
                          ids=["relu", "abs", "max", "clip"])
-def test_a_kink_at_the_input_is_called_one(f, x):
-    message = complaint(f, x)
+def test_the_message_says_that_the_input_lies_on_a_kink(f, x):
+    message = get_error(f, x)
     assert message.startswith("order 1, input 0 ") and "the function is not smooth" in message
     assert "off the kink" in message
 
 
-def test_the_input_that_lies_on_a_kink_is_named():
-    message = complaint(lambda a, b: a + ops.relu(b), EVEN, np.zeros((3, 4)))
+def test_the_message_names_the_input_that_lies_on_a_kink():
+    message = get_error(lambda a, b: a + ops.relu(b), EVEN, np.zeros((3, 4)))
     assert message.startswith("order 1, input 1 ") and "the function is not smooth" in message
 
 
-def test_a_function_that_differs_at_every_call_is_reported():
+def test_a_function_with_other_values_at_every_call_is_reported():
     random = Random(0)
 
     def f(x):
         return x * random.normal(x.shape)
-    assert "the same values at every call" in complaint(f, EVEN)
+    assert "the same values at every call" in get_error(f, EVEN)
 
 
-# What enters and what is left alone
+# Inputs, and what check_grads leaves unchanged
 
-def test_integers_are_passed_on_as_they_are():
+def test_integers_are_passed_to_the_function_unchanged():
     labels = backend.xp.asarray(np.array([3, 0, 1]))
     seen = []
 
@@ -220,12 +222,12 @@ def test_integers_are_passed_on_as_they_are():
     check_grads(f, EVEN, labels, ODD)
     assert all(type(l) is backend.xp.ndarray and l.dtype == labels.dtype for l in seen)
     assert all((to_numpy(l) == to_numpy(labels)).all() for l in seen)
-    # and the float after it keeps its number
-    assert "input 2 " in complaint(lambda x, l, y: x + times(y, 1.0, 2.0), EVEN, labels, ODD)
+    # the message counts the integers as an input too
+    assert "input 2 " in get_error(lambda x, l, y: x + multiply(y, 1.0, 2.0), EVEN, labels, ODD)
 
 
-def test_order_1_looks_no_further():
-    """The rule's own rule, of order 2, is never called."""
+def test_order_1_does_not_check_the_second_order():
+    """The rule of the rule is not called."""
     called = []
 
     def f(x):
@@ -238,8 +240,8 @@ def test_order_1_looks_no_further():
     assert called
 
 
-def test_the_checked_module_is_left_as_it_was():
-    """Weights, buffers, modes and the stream of dropout masks: the check works on a copy."""
+def test_check_grads_does_not_change_the_module():
+    """Weights, buffers, modes and the random stream of dropout masks stay the same."""
     net = nn.Sequential(nn.Dense(4, 6), nn.BatchNorm(6), nn.Tanh(), nn.Dropout(0.5), nn.Dense(6, 1))
     net(tensor(normal(8, 4), "float32"))
     net.layers[2].eval()
@@ -254,31 +256,31 @@ def test_the_checked_module_is_left_as_it_was():
     assert rng.state == random
 
 
-def test_the_arrays_that_are_checked_are_left_as_they_were():
+def test_check_grads_does_not_change_the_arrays():
     x = backend.xp.asarray(EVEN)
     check_grads(lambda x: x * x, x)
     assert (to_numpy(x) == EVEN).all()
 
 
-def test_dropout_and_batchnorm_are_the_same_at_every_call():
-    """Masks would be drawn anew, and running averages would move: neither is a wrong derivative."""
+def test_dropout_and_batch_norm_can_be_checked():
+    """Every call sees the same dropout masks and the same running averages."""
     net = nn.Sequential(nn.Dense(4, 6), nn.Dropout(0.5), nn.BatchNorm(6), nn.Tanh())
     check_grads(net, normal(8, 4))
     check_grads(net.eval(), normal(8, 4))
 
 
-def test_a_bias_of_zero_is_moved_off_the_kink():
-    """Inputs of zeros (MNIST's black pixels) with a bias of zeros put every unit on its kink."""
+def test_a_bias_of_0_is_moved_away_from_the_kink():
+    """An input of zeros (MNIST's black pixels) and biases of 0 would put every ReLU on its kink."""
     check_grads(nn.Sequential(nn.Dense(4, 6), nn.ReLU(), nn.Dense(6, 1)), np.zeros((2, 4)), order=1)
 
 
-def test_the_same_seed_repeats_the_check():
-    messages = {complaint(lambda x: times(x, 1.0, 1.01), EVEN, seed=seed) for seed in (0, 0, 1)}
+def test_the_same_seed_gives_the_same_check():
+    messages = {get_error(lambda x: multiply(x, 1.0, 1.01), EVEN, seed=seed) for seed in (0, 0, 1)}
     assert len(messages) == 2
 
 
 class Shuffled(nn.Module):
-    """A layer with a buffer of whole numbers."""
+    """A layer with a buffer of integers."""
 
     def __init__(self):
         self.order = backend.xp.asarray(np.array([2, 0, 1]))
@@ -287,20 +289,23 @@ class Shuffled(nn.Module):
         return x[:, self.order] ** 2
 
 
-def test_whole_numbers_in_buffers_stay_whole():
+def test_buffers_of_integers_stay_integers():
     check_grads(Shuffled(), normal(4, 3))
 
 
-def test_lists_are_floats_and_something_must_be():
+def test_lists_become_float_arrays_and_one_float_array_is_required():
     check_grads(lambda x: x * x, [1, 2, 3])
     assert "at least one array of floats" in error_of(
         check_grads, lambda x: x, np.arange(3))
 
 
-# What nobody would see
+# Tensors that would go unchecked
 
-def test_a_tensor_that_the_function_holds_is_refused():
-    """By a closure, a global, a default argument, a computed one; in either dtype."""
+def test_a_function_that_holds_a_tensor_is_refused():
+    """The function may hold it in a closure, a default argument, a partial or a method.
+
+    It may be a leaf or computed, and of either dtype.
+    """
     w, half = tensor(normal(4)), tensor(normal(4), "float32")
     net = nn.Dense(4, 3)
     product = w * 2.0
@@ -308,7 +313,7 @@ def test_a_tensor_that_the_function_holds_is_refused():
             lambda w, x: x + w, w), lambda x: x * half, net.forward, lambda x: net(x),
             lambda x: ops.maximum(x, w)):
         message = error_of(check_grads, f, EVEN)
-        assert "unchecked" in message and "pass it as an input" in message
+        assert "would not be checked" in message and "pass it as an input" in message
     check_grads(lambda x: x * w.data + ops.maximum(x, 0.1) * Tensor(w.data), EVEN)  # constants
 
 
@@ -316,37 +321,37 @@ def test_a_module_that_hides_a_parameter_is_refused():
     for hide in (lambda w: {w}, lambda w: [w], lambda w: {"w": w}, lambda w: (lambda x: x * w)):
         net = nn.Sequential(nn.Tanh())
         net.hidden = hide(tensor(normal(4)))
-        assert "nothing finds there" in error_of(check_grads, net, EVEN)
+        assert "not found there" in error_of(check_grads, net, EVEN)
 
-    class Around(nn.Module):        # where nothing can look
+    class Around(nn.Module):        # hidden in an object of another class
         def __init__(self):
             self.scale = types.SimpleNamespace(w=tensor(normal(4)))
 
         def forward(self, x):
             return x * self.scale.w
-    assert "unchecked" in error_of(check_grads, Around(), EVEN)
+    assert "would not be checked" in error_of(check_grads, Around(), EVEN)
 
 
-class InMode(nn.Module):
-    """Its rule is wrong in one mode."""
+class WrongInOneMode(nn.Module):
+    """A Module with a wrong rule in one mode: training if `wrong` is True, else evaluation."""
 
-    def __init__(self, wrong, factor=1.0):
-        self.wrong, self.factor = wrong, factor
+    def __init__(self, wrong):
+        self.wrong = wrong
 
     def forward(self, x):
-        return times(x, 2.0, 2.2 if self.training == self.wrong else 2.0)
+        return multiply(x, 2.0, 2.2 if self.training == self.wrong else 2.0)
 
 
 @pytest.mark.parametrize("wrong, mode", [(True, "training"), (False, "evaluation")])
 def test_a_module_is_checked_in_both_modes(wrong, mode):
-    for net in (InMode(wrong), InMode(wrong).eval()):
-        assert f"in {mode}" in complaint(net, EVEN)
-        assert f"in {mode}" in complaint(net, EVEN, training=wrong)
+    for net in (WrongInOneMode(wrong), WrongInOneMode(wrong).eval()):
+        assert f"in {mode}" in get_error(net, EVEN)
+        assert f"in {mode}" in get_error(net, EVEN, training=wrong)
         check_grads(net, EVEN, training=not wrong)
 
 
-class OfOne(nn.Module):
-    """Its bias takes the gradient of the first example alone."""
+class WrongForBatches(nn.Module):
+    """A bias whose gradient is that of the first example only."""
 
     def __init__(self):
         self.bias = Tensor(backend.xp.zeros(4, "float32"))
@@ -355,21 +360,21 @@ class OfOne(nn.Module):
         return op(x.data + self.bias.data, (x, lambda g, y: g), (self.bias, lambda g, y: g[0]))
 
 
-def test_a_batch_of_one_is_checked_as_a_batch_of_two():
-    assert "parameter bias" in complaint(OfOne(), EVEN[:1])
+def test_a_batch_of_one_is_extended_to_a_batch_of_two():
+    assert "parameter bias" in get_error(WrongForBatches(), EVEN[:1])
     check_grads(nn.Dense(4, 3), EVEN[:1])
-    check_grads(nn.BatchNorm(4), EVEN[:1])              # which takes no single example
+    check_grads(nn.BatchNorm(4), EVEN[:1])              # it refuses a single example
 
     class Single(nn.Module):
-        """Takes a batch of one and no other."""
+        """A Module that accepts only a batch of one."""
 
         def forward(self, x):
             return x.reshape(2, 2) ** 2
     check_grads(Single(), EVEN[:1])
 
 
-def test_spectral_norm_is_checked_with_u_and_v_at_rest():
-    """In training a power iteration moves them with the weights, which no derivative follows."""
+def test_spectral_norm_is_checked_with_constant_u_and_v():
+    """Power iterations in training would change u and v, which are constants to the derivative."""
     net = nn.Sequential(nn.spectral_norm(nn.Dense(4, 3)), nn.Tanh(), nn.Dropout(0.3))
     check_grads(net, EVEN)
     check_grads(net, EVEN, training=True)
@@ -380,27 +385,27 @@ def test_spectral_norm_is_checked_with_u_and_v_at_rest():
     lambda x: op(x.data.mean(), (x, lambda g, y: g * Tensor(backend.xp.ones(x.shape)))),
     lambda x: op(x.data.sum(), (x, lambda g, y: -g * Tensor(backend.xp.ones(x.shape)))),
     lambda x: op(x.data[::-1], (x, lambda g, y: g)),
-    lambda x: op(x.data * x.data, (x, lambda g, y: exchanged(g * x * 2.0)))],
+    lambda x: op(x.data * x.data, (x, lambda g, y: exchange(g * x * 2.0)))],
     ids=["mean without 1/n", "sum with the other sign", "a flip", "two entries exchanged"])
-def test_errors_of_equal_size_do_not_cancel(f, seed):
-    """Along directions of +-1 each of these passed for half of the seeds or so."""
-    assert "order 1" in complaint(f, normal(4), seed=seed)
+def test_errors_of_equal_size_in_several_entries_do_not_cancel(f, seed):
+    """With directions of entries +-1 each of these mistakes passed for about half of the seeds."""
+    assert "order 1" in get_error(f, normal(4), seed=seed)
 
 
-def exchanged(x):
+def exchange(x):
     index = backend.xp.asarray(np.array([1, 0, 2, 3]))
-    return op(x.data[index], (x, lambda g, y: exchanged(g)))
+    return op(x.data[index], (x, lambda g, y: exchange(g)))
 
 
 @pytest.mark.parametrize("f", [ops.log, ops.sqrt, lambda x: 1 / x, lambda x: x ** -1.5])
 @pytest.mark.parametrize("size", [1e-2, 1e-4, 1e-6, 1e-9, 1e-12])
-def test_near_the_edge_of_a_domain(f, size):
-    """A step beyond it gives NaN, and closer points are taken."""
+def test_inputs_near_the_edge_of_a_domain_can_be_checked(f, size):
+    """A step out of the domain gives NaN, and check_grads takes a smaller step."""
     check_grads(f, size * np.array([1.0, 2.5, 7.0]))
 
 
 @pytest.mark.parametrize("size, offset", [(1e-8, 0), (1.0, 1e6), (1e3, 0), (1.0, -1e5)])
-def test_very_small_and_very_large_inputs(size, offset):
+def test_very_small_and_very_large_inputs_can_be_checked(size, offset):
     x = offset + size * normal(2, 3)
     for f in (lambda x: x ** 2, lambda x: x ** 3, ops.tanh, ops.norm, nn.LayerNorm(3),
               lambda x: (x - x.mean()) ** 2):
@@ -409,4 +414,4 @@ def test_very_small_and_very_large_inputs(size, offset):
 
 def test_a_large_constant_hides_no_error():
     check_grads(lambda x: ops.tanh(x) + 1e6, EVEN)
-    complaint(lambda x: times(ops.tanh(x), 1.0, 1.01) + 1e6, EVEN)
+    get_error(lambda x: multiply(ops.tanh(x), 1.0, 1.01) + 1e6, EVEN)

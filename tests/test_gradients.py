@@ -1,7 +1,7 @@
-"""The gradient table: every operation and layer against finite differences, to second order.
+"""Gradients of every operation and layer against finite differences, to second order.
 
-check_grads measures in float64 with an error of about 1e-10; the tolerance 1e-6 is far above that,
-and far below the error of any wrong rule, which is of the order of the gradient itself.
+check_grads measures in float64 with an error of about 1e-10. Its tolerance 1e-7 is far above that,
+and far below the error of any wrong rule, which is of the size of the gradient itself.
 """
 
 import numpy as np
@@ -134,7 +134,8 @@ LAYERS = {
 BROADCASTS = [((3, 4), (4,)), ((3, 1), (1, 4)), ((), (2, 3)), ((2, 1, 4), (3, 1)),
               ((1, 1), (2, 3, 4)), ((5,), ())]
 
-# image, kernel, stride, padding: among them sizes that do not divide, and 1x1 and full-size kernels
+# Image, kernel, stride, padding: also sizes that the stride does not divide, 1x1 kernels, and
+# kernels as large as the image.
 CONVOLUTIONS = [((5, 6), (3, 3), 1, 0), ((7, 7), (4, 4), 2, 1), ((8, 6), (4, 4), 2, 1),
                 ((6, 9), (2, 3), (3, 2), (1, 0)), ((4, 5), (1, 1), 1, 0), ((5, 5), (1, 1), 2, 0),
                 ((4, 3), (4, 3), 1, 0), ((5, 4), (2, 2), 3, 1), ((4, 4), (2, 2), 1, 3),
@@ -149,7 +150,7 @@ def test_operation(name):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_random_shapes(seed):
-    """Elementwise functions, and sums over random axes, of random shapes, broadcast at random."""
+    """Elementwise functions, broadcasting and sums are right for random shapes and axes."""
     random = np.random.default_rng(seed)
     shape = tuple(random.integers(1, 5, size=seed % 5).tolist())
     other = tuple(n if random.random() < 0.5 else 1 for n in shape)
@@ -182,7 +183,6 @@ def test_float32_in_float32_out_at_both_orders(name):
 
 
 def test_batch_norm_to_third_order():
-    """It is made of operations that are each other's rules."""
     check_grads(nn.BatchNorm(3), IMAGES, order=3)
 
 
@@ -201,11 +201,11 @@ def test_broadcasting(f, a, b):
 
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("image, kernel, stride, padding", CONVOLUTIONS)
-def test_convolution_triple_to_third_order(image, kernel, stride, padding, channels):
+def test_convolutions_to_third_order(image, kernel, stride, padding, channels):
     x, w = normal(2, channels, *image), normal(3, channels, *kernel)
     y = normal(*conv2d(tensor(x), tensor(w), None, stride, padding).shape)
     stride, padding = pair(stride), pair(padding)
-    # the output_padding that leads back to the image, where one does
+    # the output_padding with which the transposed convolution has the size of the image
     extra = [n - ((m - 1) * s - 2 * p + k)
              for n, m, s, p, k in zip(image, y.shape[2:], stride, padding, kernel)]
     check_grads(lambda x, w, b: conv2d(x, w, b, stride, padding), x, w, normal(3), order=3)

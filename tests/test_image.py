@@ -1,4 +1,4 @@
-"""Pictures: grids against their definition, PNG and APNG files against readers written here."""
+"""Pictures: grids against their definition; PNG and APNG files against readers written here."""
 
 import struct
 import zlib
@@ -9,13 +9,13 @@ import pytest
 
 from tinygan import backend
 from tinygan.backend import UserError
-from tinygan.runs.image import grid, save_animation, save_grid, save_png
+from tinygan.runs.image import make_grid, save_animation, save_grid, save_png
 
 rng = np.random.default_rng(0)
 
 
-def chunks_of(path):
-    """[(kind, content)] of the chunks of a PNG file; asserts their checksums."""
+def read_chunks(path):
+    """Return [(kind, content)] of the chunks of a PNG file; assert their checksums."""
     data = path.read_bytes()
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     chunks, at = [], 8
@@ -28,8 +28,8 @@ def chunks_of(path):
     return chunks
 
 
-def decoded(header, content):
-    """The pixels of an 8-bit picture with unfiltered rows, from its IHDR and its data."""
+def decode(header, content):
+    """Return the pixels of an 8-bit picture with unfiltered rows, from its IHDR and its data."""
     width, height, depth, colour, *methods = struct.unpack(">IIBBBBB", header)
     assert depth == 8 and colour in (0, 2) and methods == [0, 0, 0]
     rows = np.frombuffer(zlib.decompress(content), np.uint8).reshape(height, -1)
@@ -38,10 +38,14 @@ def decoded(header, content):
 
 
 def read_png(path):
-    """The pixels of an 8-bit PNG with unfiltered rows; asserts what RFC 2083 demands."""
-    chunks = chunks_of(path)
+    """Return the pixels of an 8-bit PNG with unfiltered rows; assert that it obeys RFC 2083.
+
+    Chunks of unknown ancillary kinds, whose names begin with a small letter, are skipped, as a
+    plain PNG decoder does.
+    """
+    chunks = [(kind, content) for kind, content in read_chunks(path) if kind[:1].isupper()]
     assert [kind for kind, _ in chunks] == [b"IHDR", b"IDAT", b"IEND"] and chunks[2][1] == b""
-    return decoded(chunks[0][1], chunks[1][1])
+    return decode(chunks[0][1], chunks[1][1])
 
 
 @pytest.mark.host
@@ -50,7 +54,8 @@ def test_png_reads_back(tmp_path, shape):
     pixels = rng.integers(256, size=shape, dtype=np.uint8)
     save_png(tmp_path / "a.png", pixels)
     assert np.array_equal(read_png(tmp_path / "a.png"), pixels)
-    save_png(str(tmp_path / "a.png"), pixels[::-1, ::-1])       # replaces; any memory order
+    assert len(read_chunks(tmp_path / "a.png")) == 3
+    save_png(str(tmp_path / "a.png"), pixels[::-1, ::-1])       # replaces it; another memory order
     assert np.array_equal(read_png(tmp_path / "a.png"), pixels[::-1, ::-1])
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
@@ -94,7 +99,7 @@ def test_save_into_no_folder(tmp_path):
 def test_every_image_is_in_its_place(n, columns, rows, used, channels, gap, scale):
     height, width = 3, 5
     images = rng.integers(1, 256, size=(n, channels, height, width), dtype=np.uint8)
-    picture = grid(backend.xp.asarray(images), columns, gap, scale)
+    picture = make_grid(backend.xp.asarray(images), columns, gap, scale)
     assert type(picture) is np.ndarray and picture.dtype == np.uint8
     expected = np.zeros((rows * (height + gap) - gap, used * (width + gap) - gap, channels),
                         np.uint8)
@@ -107,100 +112,99 @@ def test_every_image_is_in_its_place(n, columns, rows, used, channels, gap, scal
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
 def test_values(dtype):
-    """Bytes survive x / 255; the rest is clipped, and rounded to the nearest."""
+    """Bytes survive x / 255; floats are clipped to [0, 1] and rounded to the nearest byte."""
     levels = np.arange(256).reshape(1, 16, 16)
-    assert np.array_equal(grid(backend.xp.asarray((levels / 255).astype(dtype))), levels[0])
+    assert np.array_equal(make_grid(backend.xp.asarray((levels / 255).astype(dtype))), levels[0])
     values = [-0.1, 1.1, -np.inf, np.inf, np.nan, 0.4 / 255, 0.6 / 255, 254.6 / 255]
-    picture = grid(backend.xp.asarray(np.array([[values]], dtype)))
+    picture = make_grid(backend.xp.asarray(np.array([[values]], dtype)))
     assert picture.tolist() == [[0, 255, 0, 255, 0, 0, 1, 255]]
 
 
 def test_three_axes_are_grey_images():
     images = rng.random((3, 4, 5), np.float32)
     one, other = backend.xp.asarray(images), backend.xp.asarray(images[:, None])
-    assert np.array_equal(grid(one), grid(other))
+    assert np.array_equal(make_grid(one), make_grid(other))
 
 
 @pytest.mark.parametrize("shape", [
     (4,), (4, 4), (0, 1, 4, 4), (2, 2, 4, 4), (2, 4, 4, 3), (2, 1, 0, 4), (1, 2, 1, 4, 4)])
 def test_grid_refuses_shapes(shape):
     with pytest.raises(UserError) as error:
-        grid(backend.xp.zeros(shape))
+        make_grid(backend.xp.zeros(shape))
     assert f"shape {shape}" in str(error.value)
 
 
 @pytest.mark.host
 def test_grid_refuses_the_rest():
     with pytest.raises(UserError, match="int64.*uint8"):
-        grid(np.zeros((1, 2, 2), np.int64))
+        make_grid(np.zeros((1, 2, 2), np.int64))
     for wrong in {"columns": 0}, {"gap": -1}, {"scale": 0}:
         with pytest.raises(UserError, match="grid"):
-            grid(np.zeros((1, 2, 2)), **wrong)
+            make_grid(np.zeros((1, 2, 2)), **wrong)
 
 
 def test_save_grid(tmp_path):
     images = backend.xp.asarray(rng.random((7, 3, 4, 4), np.float32))
     save_grid(tmp_path / "a.png", images, columns=2, gap=1, scale=2)
-    assert np.array_equal(read_png(tmp_path / "a.png"), grid(images, 2, 1, 2))
+    assert np.array_equal(read_png(tmp_path / "a.png"), make_grid(images, 2, 1, 2))
 
 
 # Animations
 
 def read_apng(path):
-    """(frames, delays in seconds, how often it plays, where 0 is for ever) of an APNG, and what a
-    reader of plain PNG shows; asserts what https://wiki.mozilla.org/APNG_Specification demands."""
-    chunks = chunks_of(path)
+    """Return (frames, delays, plays, sequence numbers) of an APNG.
+
+    The delays are in seconds; the animation plays `plays` times, or for ever if that is 0; the
+    sequence numbers are in the order of the file. Asserts everything else that
+    https://wiki.mozilla.org/APNG_Specification demands.
+    """
+    chunks = read_chunks(path)
     kinds = [kind for kind, _ in chunks]
     assert kinds[0] == b"IHDR" and kinds[-1] == b"IEND" and chunks[-1][1] == b""
     assert kinds.count(b"IHDR") == kinds.count(b"IEND") == kinds.count(b"acTL") == 1
-    assert set(kinds) == {b"IHDR", b"acTL", b"fcTL", b"IDAT", b"IEND"} | (
-        {b"fdAT"} if kinds.count(b"fcTL") > 1 else set())
+    assert set(kinds) <= {b"IHDR", b"acTL", b"fcTL", b"IDAT", b"fdAT", b"IEND"}
     assert kinds.index(b"acTL") < kinds.index(b"IDAT")
     header = chunks[0][1]
     width, height = struct.unpack(">II", header[:8])
     count, plays = struct.unpack(">II", dict(chunks)[b"acTL"])
 
-    data, controls, sequence = [], [], 0
+    data, controls, sequence = [], [], []
     for kind, content in chunks:
-        if kind in (b"fcTL", b"fdAT"):      # one count for both kinds, without gaps
-            assert struct.unpack(">I", content[:4]) == (sequence,)
-            sequence += 1
+        if kind in (b"fcTL", b"fdAT"):      # both kinds share one count
+            sequence.append(struct.unpack(">I", content[:4])[0])
         if kind == b"fcTL":
             controls.append(struct.unpack(">IIIIHHBB", content[4:]))
             data.append([])
-        elif kind == b"IDAT":               # after the first fcTL: it is the first frame
+        elif kind == b"IDAT" and controls:  # after the first fcTL, it is the first frame
             assert len(controls) == 1
             data[-1].append(content)
         elif kind == b"fdAT":
-            assert len(controls) > 1
+            assert b"IDAT" in kinds[:kinds.index(b"fdAT")]
             data[-1].append(content[4:])
     assert len(controls) == count >= 1 and all(data)
     frames, delays, canvas = [], [], None
     for (w, h, x, y, delay, per, disposal, blending), content in zip(controls, data):
         assert x + w <= width and y + h <= height and min(w, h) > 0
         assert canvas is not None or (w, h, x, y) == (width, height, 0, 0)
-        assert disposal == 0 and blending in (0, 1)     # there is no alpha: blending replaces
-        pixels = decoded(struct.pack(">II", w, h) + header[8:], b"".join(content))
+        assert disposal == 0 and blending in (0, 1)     # blending replaces: there is no alpha
+        pixels = decode(struct.pack(">II", w, h) + header[8:], b"".join(content))
         if canvas is None:
             canvas = np.zeros_like(pixels)
         canvas[y:y + h, x:x + w] = pixels
         frames.append(canvas.copy())
         delays.append(Fraction(delay, per or 100))
-    # A reader of plain PNG passes over the kinds that begin with a small letter.
-    plain = [(kind, content) for kind, content in chunks if kind[:1].isupper()]
-    assert [kind for kind, _ in plain] == [b"IHDR", b"IDAT", b"IEND"]
-    return frames, delays, plays, decoded(header, plain[1][1])
+    return frames, delays, plays, sequence
 
 
-def saved(folder, *pictures):
-    """The paths of files with these pixels."""
+def save_pictures(folder, *pictures):
+    """Save each picture as a PNG file and return the list of paths."""
     paths = [folder / f"{i}.png" for i in range(len(pictures))]
     for path, pixels in zip(paths, pictures):
         save_png(path, pixels)
     return paths
 
 
-def random_pictures(n, shape):
+def draw_pictures(n, shape):
     return [rng.integers(256, size=shape, dtype=np.uint8) for _ in range(n)]
 
 
@@ -212,11 +216,12 @@ def equal(frames, pictures):
 @pytest.mark.parametrize("n", [1, 2, 3, 30])
 @pytest.mark.parametrize("shape", [(5, 7), (4, 9, 3), (1, 1)])
 def test_animation_reads_back(tmp_path, n, shape):
-    pictures = random_pictures(n, shape)
-    paths = saved(tmp_path, *pictures)
+    """It has all pictures in order, each for 0.1 s and the last for 2 s, and plays for ever."""
+    pictures = draw_pictures(n, shape)
+    paths = save_pictures(tmp_path, *pictures)
     save_animation(tmp_path / "all.png", paths)
-    frames, delays, plays, still = read_apng(tmp_path / "all.png")
-    assert equal(frames, pictures) and np.array_equal(still, pictures[0]) and plays == 0
+    frames, delays, plays, _ = read_apng(tmp_path / "all.png")
+    assert equal(frames, pictures) and plays == 0
     assert delays == [Fraction(1, 10)] * (n - 1) + [2]
     assert all(equal([read_png(path)], [pixels]) for path, pixels in zip(paths, pictures))
     save_animation(str(tmp_path / "all.png"), [str(path) for path in paths[::-1]])
@@ -225,13 +230,31 @@ def test_animation_reads_back(tmp_path, n, shape):
 
 
 @pytest.mark.host
+@pytest.mark.parametrize("n", [1, 2, 30])
+def test_a_viewer_without_animation_shows_the_last_picture(tmp_path, n):
+    pictures = draw_pictures(n, (5, 7))
+    save_animation(tmp_path / "all.png", save_pictures(tmp_path, *pictures))
+    assert np.array_equal(read_png(tmp_path / "all.png"), pictures[-1])
+    kinds = [kind for kind, _ in read_chunks(tmp_path / "all.png")]
+    assert kinds.index(b"IDAT") < kinds.index(b"fcTL")      # so it is not a frame as well
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("n", [1, 2, 30])
+def test_sequence_numbers_count_from_0(tmp_path, n):
+    """Each frame has two chunks, fcTL and fdAT; both kinds share one count, without gaps."""
+    save_animation(tmp_path / "all.png", save_pictures(tmp_path, *draw_pictures(n, (5, 7))))
+    assert read_apng(tmp_path / "all.png")[3] == list(range(2 * n))
+
+
+@pytest.mark.host
 @pytest.mark.parametrize("seconds, rest", [
     (0.5, 3), (1 / 3, 0.04), (2 / 3, 0.0126), (0, 0), (1, 60)])
 def test_animation_delays(tmp_path, seconds, rest):
-    paths = saved(tmp_path, *random_pictures(4, (2, 2)))
+    paths = save_pictures(tmp_path, *draw_pictures(4, (2, 2)))
     save_animation(tmp_path / "all.png", paths, seconds, rest)
     *others, last = read_apng(tmp_path / "all.png")[1]
-    # a viewer counts 1/1000 s: half of one
+    # times are rounded to 1/1000 s
     assert len(others) == 3 and all(abs(delay - seconds) <= 0.0005 for delay in others)
     assert abs(last - rest) <= 0.0005
 
@@ -239,19 +262,21 @@ def test_animation_delays(tmp_path, seconds, rest):
 @pytest.mark.host
 @pytest.mark.parametrize("other", [(5, 8), (6, 7), (7, 5), (5, 7, 3)])
 def test_animation_leaves_out_what_is_unlike_the_last(tmp_path, other):
-    a, b, c = random_pictures(3, (5, 7))
-    x, y = random_pictures(2, other)
-    a, b, c, x, y = saved(tmp_path, a, b, c, x, y)
+    """Pictures whose size or colour type is not that of the last picture are left out."""
+    a, b, c = draw_pictures(3, (5, 7))
+    x, y = draw_pictures(2, other)
+    a, b, c, x, y = save_pictures(tmp_path, a, b, c, x, y)
     for pictures, like in [([x, a, y, b, x, c], [a, b, c]), ([a, x, b, y], [x, y]), ([a, x], [x])]:
         save_animation(tmp_path / "all.png", pictures)
-        frames, delays, _, still = read_apng(tmp_path / "all.png")
+        frames, delays, _, sequence = read_apng(tmp_path / "all.png")
         assert equal(frames, [read_png(path) for path in like])
-        assert np.array_equal(still, read_png(like[0]))
-        assert len(delays) == len(like) and delays[-1] == 2     # of those that are left, the last
+        assert np.array_equal(read_png(tmp_path / "all.png"), read_png(like[-1]))
+        assert len(delays) == len(like) and delays[-1] == 2
+        assert sequence == list(range(2 * len(like)))
 
 
-def broken(content, kind, at, value):
-    """A PNG file's content with a byte of its first chunk of this kind changed."""
+def change_byte(content, kind, at, value):
+    """Return a PNG file's content with a byte of its first chunk of this kind changed."""
     at += content.index(kind) + 4
     return content[:at] + bytes([value]) + content[at + 1:]
 
@@ -263,8 +288,8 @@ DAMAGE = {
     "half a header": lambda content: content[:20],
     "no data": lambda content: content[:33],
     "half its data": lambda content: content[:60],
-    "a wrong byte": lambda content: broken(content, b"IDAT", 30, 99),
-    "a wrong header": lambda content: broken(content, b"IHDR", 8, 16),
+    "a wrong byte": lambda content: change_byte(content, b"IDAT", 30, 99),
+    "a wrong header": lambda content: change_byte(content, b"IHDR", 8, 16),
 }
 
 
@@ -272,18 +297,19 @@ DAMAGE = {
 @pytest.mark.parametrize("place", [0, 1, 2])
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_animation_leaves_out_what_is_damaged(tmp_path, damage, place):
-    pictures = random_pictures(3, (9, 9))
-    paths = saved(tmp_path, *pictures)
+    pictures = draw_pictures(3, (9, 9))
+    paths = save_pictures(tmp_path, *pictures)
     paths[place].write_bytes(DAMAGE[damage](paths[place].read_bytes()))
     save_animation(tmp_path / "all.png", paths)
     del pictures[place]
-    frames, _, _, still = read_apng(tmp_path / "all.png")
-    assert equal(frames, pictures) and np.array_equal(still, pictures[0])
+    frames, _, _, sequence = read_apng(tmp_path / "all.png")
+    assert equal(frames, pictures) and sequence == [0, 1, 2, 3]
+    assert np.array_equal(read_png(tmp_path / "all.png"), pictures[-1])
 
 
 @pytest.mark.host
 def test_failed_animation_leaves_the_old_one(tmp_path, monkeypatch):
-    paths = saved(tmp_path, *random_pictures(2, (3, 3)))
+    paths = save_pictures(tmp_path, *draw_pictures(2, (3, 3)))
     save_animation(tmp_path / "all.png", paths)
     old = (tmp_path / "all.png").read_bytes()
     with pytest.raises(FileNotFoundError):

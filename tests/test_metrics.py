@@ -1,4 +1,4 @@
-"""The metrics against slow obvious versions, closed forms, and what they promise."""
+"""The metrics against slow, obvious versions, closed forms and their stated properties."""
 
 import inspect
 import itertools
@@ -14,23 +14,24 @@ from tinygan import backend
 from tinygan.backend import UserError
 from tinygan.data import mixtures
 from tinygan.metrics import (class_shares, classifier, classifier_score, compute_precision_recall,
-                             coverage, find_nearest, frechet_distance, kid, parzen_log_likelihood,
-                             run_two_sample_test)
+                             find_nearest, frechet_distance, kid, measure_coverage,
+                             parzen_log_likelihood, run_two_sample_test)
 from tinygan.metrics.frechet import frechet_gaussians
-from tinygan.metrics.mmd import cubic, mmd2
-from tinygan.metrics.parzen import SIGMAS, centroids, log_likelihood
+from tinygan.metrics.mmd import cubic_kernel, mmd2
+from tinygan.metrics.parzen import SIGMAS, find_centroids, log_likelihood
 from tinygan.random import Random, rng
 
 from helpers import error_of, normal
 
 sys.path.append(str(pathlib.Path(__file__).parent.parent / "examples"))
+import benchmark
 import theory
 
 
 # Mode coverage
 
 def slowly(points, mixture):
-    """Modes, share and reverse KL, point by point."""
+    """Return the number of modes, the share and the reverse KL, computed point by point."""
     counts = [0] * len(mixture.modes)
     for x in points:
         distances = [math.dist(x, mode) for mode in mixture.modes]
@@ -44,9 +45,9 @@ def slowly(points, mixture):
 
 @pytest.mark.parametrize("mixture", [mixtures.ring(), mixtures.grid(), mixtures.ring(3, 1.0, 0.5)])
 def test_coverage_point_by_point(mixture):
-    """Of samples that are good, bad and between the modes; the modes of the last overlap."""
+    """Of samples near and far from the modes; the modes of the last mixture overlap."""
     x = mixture.sample(300) * rng.uniform(0.9, 1.1, (300, 1))
-    found = coverage(x, mixture)
+    found = measure_coverage(x, mixture)
     modes, quality, kl = slowly(backend.to_numpy(x), mixture)
     assert (found.modes, found.quality) == (modes, quality)
     assert found.kl == pytest.approx(kl, abs=1e-12)             # float64 sums
@@ -54,9 +55,12 @@ def test_coverage_point_by_point(mixture):
 
 @pytest.mark.parametrize("mixture, floor", [(mixtures.ring(), 0.0014), (mixtures.grid(), 0.0048)])
 def test_coverage_of_true_samples(mixture, floor):
-    """All modes; a share of 1 - exp(-9/2), of 50,000 within 4 standard errors; a reverse KL whose
-    mean is (K - 1) / 2n, the floor that is known for n = 2500."""
-    found = [coverage(mixture.sample(2500), mixture) for _ in range(20)]
+    """Samples of the mixture itself cover all modes and have the share and KL of theory.
+
+    The share is 1 - exp(-9/2), and the mean of the reverse KL is (K - 1) / 2n with n = 2500, both
+    within 4 standard errors.
+    """
+    found = [measure_coverage(mixture.sample(2500), mixture) for _ in range(20)]
     assert {c.modes for c in found} == {len(mixture.modes)}
     share = 1 - math.exp(-4.5)
     error = math.sqrt(share * (1 - share) / 50_000)
@@ -72,9 +76,10 @@ def test_coverage_of_true_samples(mixture, floor):
 def test_coverage_at_its_ends():
     mixture = mixtures.grid()
     everywhere = np.tile(mixture.modes, (4, 1))
-    assert coverage(everywhere, mixture) == (25, 1.0, pytest.approx(0, abs=1e-12))
-    assert coverage(mixture.modes[[7] * 9], mixture) == (1, 1.0, pytest.approx(math.log(25)))
-    nowhere = coverage(np.full((5, 2), 99.0), mixture)
+    assert measure_coverage(everywhere, mixture) == (25, 1.0, pytest.approx(0, abs=1e-12))
+    one = measure_coverage(mixture.modes[[7] * 9], mixture)
+    assert one == (1, 1.0, pytest.approx(math.log(25)))
+    nowhere = measure_coverage(np.full((5, 2), 99.0), mixture)
     assert nowhere == (0, 0.0, math.inf)
     assert str(nowhere) == "modes 0  HQ 0.0 %  reverse KL inf"
 
@@ -82,7 +87,7 @@ def test_coverage_at_its_ends():
 # Nearest neighbours
 
 def nearest_slowly(samples, images):
-    """Index and distance, pair by pair, in float64; and the distance of the second nearest."""
+    """Return the index, the distance and the distance of the second nearest, in float64."""
     found = []
     for s in np.float64(samples):
         squares = [float(((s - x) ** 2).sum()) for x in np.float64(images)]
@@ -93,13 +98,14 @@ def nearest_slowly(samples, images):
 
 
 def check_nearest(found, samples, images):
+    """Check the result of find_nearest against that of nearest_slowly."""
     index, distance = found
     assert type(index) is type(distance) is np.ndarray
     assert index.shape == distance.shape == (len(samples),) and index.dtype == np.int64
     expected, exact, second = nearest_slowly(samples, images)
-    assert (second - exact).min() > 1e-4        # more than float32 rounding: it cannot decide
+    assert (second - exact).min() > 1e-4        # more than float32 rounding could change
     assert index.tolist() == expected.tolist()
-    # a float32 difference and the sum of up to 200 squares; nothing cancels
+    # float32 differences and sums of up to 200 squares, without cancellation
     assert np.allclose(distance, exact, rtol=1e-5, atol=0)
 
 
@@ -111,7 +117,7 @@ def test_nearest_pair_by_pair(n, size, shape, shift):
     samples, images = (np.float32(draw.normal(size=(k, *shape)) + shift) for k in (n, size))
     found = find_nearest(backend.xp.asarray(samples), images)
     check_nearest(found, samples, images)
-    for piece in 1, 3, size, size + 1:      # in pieces it is the same, to the last bit
+    for piece in 1, 3, size, size + 1:      # the result is bitwise the same in pieces
         again = find_nearest(backend.xp.asarray(samples), images, piece=piece)
         assert all(map(np.array_equal, again, found))
 
@@ -141,7 +147,7 @@ def test_an_image_finds_itself():
 
 
 def test_bytes_are_scaled():
-    """Bytes against bytes, and against floats, either way, are as floats against floats."""
+    """uint8 samples or images give the same result as floats that are divided by 255."""
     draw = np.random.default_rng(0)
     samples, images = (draw.integers(256, size=(n, 1, 6, 6), dtype=np.uint8) for n in (9, 50))
     for s in samples, np.float32(samples / 255):
@@ -154,12 +160,12 @@ def test_nearest_of_equals_is_the_first(piece):
     a, b = np.eye(2, dtype=np.float32)
     index, distance = find_nearest(backend.xp.asarray(np.stack([a, b, b + 1, (a + b) / 2])),
                                    np.stack([b, a, b, a, a, b]), piece)
-    assert index.tolist() == [1, 0, 0, 0]       # the last is as far from all
+    assert index.tolist() == [1, 0, 0, 0]       # the last sample is equally far from all images
     assert np.allclose(distance, [0, 0, math.sqrt(2), math.sqrt(0.5)], rtol=1e-6)
 
 
 def test_a_copy_is_nearer_than_what_differs_in_one_pixel():
-    """By one of 255 levels: the least there is."""
+    """The pixel differs by one of 255 grey levels, the smallest possible difference."""
     images = np.random.default_rng(0).integers(256, size=(50, 1, 28, 28), dtype=np.uint8)
     almost = images.copy()
     almost[:, :, 0, 0] ^= 1
@@ -181,8 +187,10 @@ def device(array):
 # Parzen windows
 
 def test_log_likelihood_is_its_definition():
-    """The sum of N densities, point by point and centre by centre; float32 inputs are exact in
-    float64, where the expanded square loses a few of sixteen digits."""
+    """log p is that of the sum of N densities, computed point by point and centre by centre.
+
+    float32 inputs are exact in float64, where the expanded square loses a few of sixteen digits.
+    """
     x, s, sigmas = np.float32(normal(7, 2, 3)), np.float32(normal(5, 2, 3, seed=1)), (0.6, 1.1)
     expected = np.empty((2, 7))
     for (i, sigma), (j, point) in itertools.product(enumerate(sigmas), enumerate(x.astype(float))):
@@ -196,7 +204,7 @@ def test_log_likelihood_is_its_definition():
 
 @pytest.mark.numpy_only("arithmetic of the host")
 def test_log_likelihood_neither_underflows_nor_overflows():
-    """Far away it is the centre's: -|x - s|^2 / 2 sigma^2 - d log(sigma sqrt(2 pi))."""
+    """Far from equal centres it is -|x - s|^2 / 2 sigma^2 - d log(sigma sqrt(2 pi))."""
     (far,) = log_likelihood(np.full((1, 784), 1.0), np.zeros((2, 784)), [0.1])
     expected = -784 / 0.02 - 784 * math.log(0.1 * math.sqrt(2 * math.pi))
     assert far[0] == pytest.approx(expected, rel=1e-12)
@@ -204,22 +212,25 @@ def test_log_likelihood_neither_underflows_nor_overflows():
 
 @pytest.mark.numpy_only("arithmetic of the host")
 def test_parzen_of_a_gaussian_has_its_entropy():
-    """Of 2-D points of N(0, I), windows on 20,000 of them: the mean log-likelihood is that of
-    N(0, (1 + sigma^2) I), -log(2 pi s) - 1 / s with s = 1 + sigma^2, but for the centres being a
-    sample (.02: it is below by half the effective number of parameters over 20,000)."""
+    """Points of N(0, I) have a known log-likelihood under windows on 20,000 other such points.
+
+    Its mean in 2-D is that of N(0, (1 + sigma^2) I): -log(2 pi s) - 1 / s with s = 1 + sigma^2. As
+    the centres are a sample, it is lower by half the effective number of parameters over 20,000,
+    which is below 0.02.
+    """
     points = normal(22_000, 2)
     found = parzen_log_likelihood(points[:20_000], points[20_000:21_000], points[21_000:],
                                   sigmas=[0.2, 0.02, 3.0])
     assert found.sigma == 0.2
     s = 1 + 0.2 ** 2
-    # its own error, that of 1,000 points, four times
+    # four times the standard error of 1,000 points
     assert abs(found.mean - (-math.log(2 * math.pi * s) - 1 / s)) < 4 * found.error + 0.02
     (ll,) = log_likelihood(points[21_000:], points[:20_000], [0.2])
     assert found.error == pytest.approx(ll.std() / math.sqrt(1000))
 
 
 def test_the_published_settings():
-    """The figures of the README are of these, and of the widths below."""
+    """The published tables have these settings, and the widths of the next test."""
     default = lambda f, name: inspect.signature(f).parameters[name].default
     assert default(compute_precision_recall, "k") == 3
     assert default(kid, "subsets") == 100 and default(kid, "size") == 1000
@@ -232,10 +243,12 @@ def test_the_original_widths():
 # Frechet distance
 
 @pytest.mark.numpy_only("arithmetic of the host")
-def test_frechet_of_gaussians_that_are_known():
-    """Closed forms: covariances that commute give sum (sqrt l_i - sqrt m_i)^2; in one dimension
-    (mu - nu)^2 + (s - t)^2; and a rotation of everything changes nothing, but for the square root
-    of the rounding of an eigenvalue that is 0."""
+def test_frechet_of_gaussians_with_closed_forms():
+    """Commuting covariances have the distance sum (sqrt l_i - sqrt m_i)^2 + |mu - nu|^2.
+
+    In one dimension it is (mu - nu)^2 + (s - t)^2. A rotation of both Gaussians changes it only by
+    the square root of the rounding of an eigenvalue 0.
+    """
     a, b = np.array([4.0, 1.0, 0.25]), np.array([1.0, 9.0, 0.0])
     mu, nu = np.array([1.0, 2.0, 3.0]), np.array([1.0, 0.0, 3.0])
     expected = 4 + ((np.sqrt(a) - np.sqrt(b)) ** 2).sum()
@@ -248,7 +261,7 @@ def test_frechet_of_gaussians_that_are_known():
 
 @pytest.mark.numpy_only("arithmetic of the host")
 def test_frechet_against_the_square_root_of_the_product():
-    """(C_1 C_2)^(1/2) by the eigenvalues of the product, which a full rank allows."""
+    """With full rank, tr (C_1 C_2)^(1/2) is the sum of the roots of the product's eigenvalues."""
     c, d = (w @ w.T for w in (normal(6, 9), normal(6, 9, seed=1)))
     root = np.sqrt(np.linalg.eigvals(c @ d).real).sum()
     expected = np.trace(c) + np.trace(d) - 2 * root
@@ -257,11 +270,11 @@ def test_frechet_against_the_square_root_of_the_product():
 
 @pytest.mark.numpy_only("arithmetic of the host")
 def test_frechet_of_singular_covariances_is_exact():
-    """Of rank 2 in 60 dimensions, and of one with itself: 0 to the rounding of the traces."""
+    """For covariances of rank 2 in 60 dimensions the distance is exact to rounding."""
     w = normal(60, 2)
     c = w @ w.T
     assert abs(frechet_gaussians(np.zeros(60), c, np.zeros(60), c)) < 1e-12 * np.trace(c)
-    # twice as wide: (2 - 1)^2 of each singular value
+    # standard deviations twice as large: (2 - 1)^2 times each eigenvalue
     assert frechet_gaussians(np.zeros(60), c, np.zeros(60), 4 * c) == pytest.approx(
         np.trace(c), rel=1e-12)
     zero = np.zeros((60, 60))
@@ -270,8 +283,11 @@ def test_frechet_of_singular_covariances_is_exact():
 
 
 def test_frechet_of_features_takes_their_means_and_covariances():
-    """numpy's cov, over n - 1: features that are moved and stretched by 2 are as far away as they
-    were moved, and tr C. To rounding also if they lie in a plane, or there are few of them."""
+    """Features that are stretched by 2 and shifted have the squared distance |shift|^2 + tr C.
+
+    C is numpy's covariance, with n - 1. Singular covariances, of features in a plane or of fewer
+    features than dimensions, give results exact to rounding.
+    """
     x = np.float32(normal(50, 4))
     found = frechet_distance(device(x), device(2 * x + 3 - x.mean(0)))
     c = np.cov(x.astype(float), rowvar=False)
@@ -299,27 +315,29 @@ def test_mmd_is_its_definition():
 
 @pytest.mark.numpy_only("arithmetic of the host")
 def test_mmd_is_unbiased():
-    """Its mean over 2,000 pairs of samples: 0 for one distribution, and for the linear kernel
-    |mu - nu|^2; both within four standard errors."""
+    """The mean over 2,000 pairs of samples is the true value, within four standard errors.
+
+    It is 0 for equal distributions, and |mu - nu|^2 for the linear kernel.
+    """
     random = np.random.default_rng(0)
 
     def mean_of(shift, kernel):
         values = [mmd2(random.normal(size=(6, 2)), random.normal(size=(5, 2)) + shift, kernel)
                   for _ in range(2000)]
         return np.mean(values), np.std(values) / math.sqrt(2000)
-    mean, error = mean_of(0.0, cubic)
+    mean, error = mean_of(0.0, cubic_kernel)
     assert abs(mean) < 4 * error
     mean, error = mean_of(1.5, lambda x, y: x @ y.T)
     assert abs(mean - 2 * 1.5 ** 2) < 4 * error
 
 
 def test_kid_draws_subsets():
-    """Of features fewer than a subset it is mmd2 of all, without spread; else it varies around."""
+    """Subsets of all features have the same mmd2; smaller subsets vary around it."""
     x, y = device(normal(40, 3)), device(normal(40, 3, seed=1) + 0.5)
     whole = mmd2(x, y)
     assert kid(x, y, Random(0), subsets=3) == pytest.approx((whole, 0.0), abs=1e-9)
     mean, spread = kid(x, y, Random(0), subsets=200, size=20)
-    # far beyond the rounding by which all features in another order differ
+    # the spread is far more than the rounding of sums in another order
     assert spread > 1e-3 * abs(whole) and abs(mean - whole) < 4 * spread / math.sqrt(200) + 1e-9
     assert kid(x, y, Random(0), subsets=5, size=20) == kid(x, y, Random(0), 5, 20)
 
@@ -328,7 +346,7 @@ def test_kid_draws_subsets():
 
 @pytest.mark.parametrize("k", [1, 3])
 def test_precision_and_recall_are_their_definition(k):
-    """Point by point; in float64, where a point at the very edge is not to be expected."""
+    """Both agree with their definition, point by point; no point lies on an edge in float64."""
     real, fake = np.float32(normal(30, 2)), np.float32(0.7 * normal(20, 2, seed=1) + 0.4)
 
     def share(points, members):
@@ -346,8 +364,10 @@ def test_precision_and_recall_are_their_definition(k):
 
 
 def test_precision_and_recall_tell_collapse_from_noise():
-    """A tight cluster within the data is precise and recalls little; noise around it the reverse;
-    far away both are 0, and of the same points both 1."""
+    """A tight cluster within the data has high precision and low recall, wide noise the reverse.
+
+    Both are 0 for points far from the data, and 1 for the data itself.
+    """
     real = normal(300, 2)
     precision, recall = compute_precision_recall(device(real), device(0.05 * normal(300, 2)))
     assert precision > 0.95 and recall < 0.1
@@ -364,20 +384,22 @@ def test_two_samples_of_one_distribution_and_of_two():
     same, other = (run_two_sample_test(device(x), device(y + shift), Random(0), steps=60)
                    for shift in (0.0, [2.0, 0, 0]))
     assert same.p > 0.01 and other.p < 1e-10
-    # the best accuracy there is: Phi(|mu - nu| / 2) = Phi(1) = .841, to four standard errors
+    # the best possible accuracy, Phi(|mu - nu| / 2) = Phi(1) = 0.841, within four standard errors
     assert other.accuracy == pytest.approx(0.841, abs=4 * math.sqrt(0.841 * 0.159 / 400))
     assert other.low < other.accuracy < other.high
     assert other.high - other.low == pytest.approx(
         2 * 1.96 * math.sqrt(other.accuracy * (1 - other.accuracy) / 400))
-    for result in (same, other):        # of 400 held out the accuracy has standard deviation 1/40
+    for result in (same, other):        # the standard deviation for 400 held-out rows is 1/40
         assert result.p == pytest.approx(1 - NormalDist(0.5, 1 / 40).cdf(result.accuracy), abs=1e-9)
     again = run_two_sample_test(device(x), device(y), Random(0), steps=60)
     assert again == same
 
 
-def test_two_sample_test_does_not_count_what_it_has_learnt_by_heart():
-    """Of 40 points in 20 dimensions such a network knows each by its label in the end; of those
-    held out it knows nothing. Three standard deviations, of 40, about 1/2."""
+def test_two_sample_test_measures_on_held_out_rows():
+    """Overfitting to 40 points in 20 dimensions does not change the accuracy on held-out points.
+
+    It is 1/2 within three standard deviations for 40 points.
+    """
     x, y = normal(40, 20), normal(40, 20, seed=1)
     found = run_two_sample_test(device(x), device(y), Random(0), hidden=64, steps=300)
     assert abs(found.accuracy - 0.5) < 3 / math.sqrt(4 * 40)
@@ -385,9 +407,11 @@ def test_two_sample_test_does_not_count_what_it_has_learnt_by_heart():
 
 @pytest.mark.numpy_only("500 runs that would show the same")
 def test_two_sample_test_has_its_nominal_level():
-    """Of 500 pairs of samples of one distribution it rejects a twentieth at p <= .05: the number
-    that do is binomial, 25 +- 4.9, and lies within three of those; the accuracy, of n = 100 held
-    out, has mean 1/2 and variance 1 / 4n, each to four standard errors."""
+    """Of 500 pairs of samples of the same distribution, a twentieth has p <= 0.05.
+
+    Their number is binomial, 25 +- 4.9, and lies within three standard deviations. The accuracy on
+    n = 100 held-out rows has the mean 1/2 and the variance 1 / 4n, within four standard errors.
+    """
     results = theory.two_sample_results(500)
     rejected = sum(result.p <= 0.05 for result in results)
     assert abs(rejected - 25) <= 3 * 4.9
@@ -396,16 +420,19 @@ def test_two_sample_test_has_its_nominal_level():
     assert abs(accuracies.var() / (0.25 / 100) - 1) < 4 * math.sqrt(2 / 500)
 
 
-def test_two_sample_test_needs_some():
+def test_two_sample_test_needs_four_rows():
     assert "at least 4" in error_of(run_two_sample_test, normal(3, 2), normal(9, 2), Random(0))
 
 
 # The classifier and its score
 
 @pytest.mark.numpy_only("arithmetic of the host")
-def test_classifier_score_in_the_cases_that_are_known():
-    """1 where the classes do not depend on the sample, the number of classes where each is certain
-    and all are as frequent, and exp of the entropy of their frequencies where each is certain."""
+def test_classifier_score_in_known_cases():
+    """The score is 1 if all samples have the same class probabilities.
+
+    If the class of each sample is certain, it is exp of the entropy of the classes' frequencies,
+    which is the number of classes if all are equally frequent.
+    """
     assert classifier_score(np.full((9, 10), 0.1)) == pytest.approx(1)
     assert classifier_score(np.tile(np.eye(10), (3, 1))) == pytest.approx(10)
     p = np.eye(3)[[0, 0, 0, 1]]
@@ -414,42 +441,60 @@ def test_classifier_score_in_the_cases_that_are_known():
     assert list(class_shares(p)) == [0.75, 0.25, 0]
 
 
-def test_see_gives_features_and_probabilities():
-    """In pieces as in one, bytes as floats; the last layer of the features gives the logits."""
-    net = classifier.network().eval()
+def test_classify_gives_features_and_probabilities():
+    """The features times the last layer are the logits.
+
+    Pieces give the same as a whole, and bytes the same as floats.
+    """
+    net = classifier.make_classifier().eval()
     images = np.random.default_rng(0).integers(256, size=(7, 1, 28, 28), dtype=np.uint8)
-    seen = classifier.see(net, images)
+    seen = classifier.classify(net, images)
     assert seen.features.shape == (7, 128) and (seen.features >= 0).all()
     np.testing.assert_allclose(seen.p.sum(1), 1, rtol=1e-5)
     w, b = net.layers[-1].weight.numpy(), net.layers[-1].bias.numpy()
     logits = seen.features @ w.T + b
     np.testing.assert_allclose(np.log(seen.p), logits - np.log(np.exp(logits).sum(1))[:, None],
                                atol=1e-4)           # float32, sums of 128
-    for other in (classifier.see(net, images, piece=3),
-                  classifier.see(net, device(images / 255.0))):
+    for other in (classifier.classify(net, images, piece=3),
+                  classifier.classify(net, device(images / 255.0))):
         np.testing.assert_allclose(other.features, seen.features, atol=1e-4)
     with pytest.raises(UserError, match="28x28"):
-        classifier.see(net, images[:, :, :27])
+        classifier.classify(net, images[:, :, :27])
 
 
-def test_the_weights_that_come_with_tinygan_know_digits():
-    """Of the bundled images, most of which they were trained on, nearly all."""
+def test_the_weights_that_come_with_tinygan_classify_digits():
+    """They classify 99 % of bundled images correctly, most of which are training images."""
     from tinygan.data import mnist
     valid = mnist.load_sample().valid
-    net = classifier.trained()
-    right = (classifier.see(net, valid.images).p.argmax(1) == valid.labels).mean()
+    net = classifier.load_classifier()
+    right = (classifier.classify(net, valid.images).p.argmax(1) == valid.labels).mean()
     assert right >= 0.99
     assert classifier.WEIGHTS.stat().st_size < 1_000_000
 
 
 @pytest.mark.numpy_only("arithmetic of the host")
 def test_centroids_are_the_means_of_their_clusters():
-    """Clusters that lie apart, found from any start that has one point in each; and a fixed point
-    of the algorithm: each centre is the mean of the points nearest to it."""
+    """The result is a fixed point of k-means: each centre is the mean of the points nearest it."""
     points = np.concatenate([0.1 * normal(40, 2, 1, seed=i) + 10 * i for i in range(4)])
-    found = centroids(points, 12, Random(0), iterations=50)
+    found = find_centroids(points, 12, Random(0), iterations=50)
     nearest_to = ((points[:, None] - found) ** 2).sum((2, 3)).argmin(1)
     for j in set(nearest_to):
         mean = points[nearest_to == j].mean(0)
         np.testing.assert_allclose(found[j], mean, atol=1e-5)       # float32, numbers up to 30
     assert found.shape == (12, 2, 1)
+
+
+# The benchmark's table
+
+@pytest.mark.host
+@pytest.mark.parametrize("rounds, text", [(1, "1 round;"), (3, "3 rounds;")])
+def test_benchmark_without_torch_and_memory(monkeypatch, capsys, rounds, text):
+    """The table has "-" for values that were not measured, and "round" or "rounds"."""
+    results = {"tinygan": ([2.0] * rounds, math.nan), "products": ([1.0] * rounds, 40.0)}
+    monkeypatch.setattr(benchmark, "measure", lambda *args: results)
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--workload", "gan", "--rounds", str(rounds)])
+    benchmark.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith(text)
+    assert lines[-1].split() == ["gan", "2.00", "(2.00-2.00)", "-", "-", "1.00", "(1.00-1.00)",
+                                 "2.00", "(2.00-2.00)", "-", "-"]

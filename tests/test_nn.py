@@ -1,5 +1,7 @@
-"""Layers: bookkeeping, weights that come and go, initial weights, and what each layer computes.
-Their gradients are in test_gradients.py, their agreement with PyTorch in test_against_torch.py."""
+"""Tests of Modules: finding parameters, saved and initial weights, and the values of each layer.
+
+Gradients are tested in test_gradients.py, and agreement with PyTorch in test_against_torch.py.
+"""
 
 import collections
 import contextlib
@@ -28,8 +30,8 @@ def network():
         nn.Sequential(nn.Dense(32, 5), nn.Tanh()), nn.Dense(5, 1))
 
 
-def arrays_of(module):
-    """{name: the array itself}, without a copy."""
+def get_arrays(module):
+    """Return {name: array} of all parameters and buffers, without copies."""
     return {**{name: p.data for name, p in module.named_arrays(Tensor).items()},
             **module.named_arrays(backend.xp.ndarray)}
 
@@ -39,7 +41,7 @@ def images(*shape, seed=0, dtype="float32"):
 
 
 class TwoHeaded(nn.Module):
-    """Parts as attributes and in a list, its own parameter and buffer, one part used twice."""
+    """A Module with parts in attributes and in a list, and with a part and a weight used twice."""
 
     def __init__(self):
         self.scale = Tensor(backend.xp.ones(3, "float32"))
@@ -55,7 +57,7 @@ class TwoHeaded(nn.Module):
         return self.heads[0](self.body(x) * self.scale)
 
 
-# Bookkeeping
+# Finding parameters, buffers and parts
 
 def test_names_are_those_of_torch_sequential():
     assert list(network().state_dict()) == [
@@ -63,7 +65,7 @@ def test_names_are_those_of_torch_sequential():
         "1.running_mean", "1.running_var"]
 
 
-def test_attributes_and_lists_are_parts():
+def test_parts_are_found_in_attributes_and_lists():
     module = TwoHeaded()
     assert set(module.named_arrays(Tensor)) == {
         "scale", "body.weight", "body.bias", "heads.0.weight", "heads.0.bias", "heads.1.0.weight",
@@ -73,36 +75,40 @@ def test_attributes_and_lists_are_parts():
         "count", "heads.1.1.running_mean", "heads.1.1.running_var"}
 
 
-def around(thing):
+def hold_in_closure(thing):
+    """Return a function that holds `thing` in its closure."""
     return lambda x: thing(x)
 
 
-def with_default(thing):
+def hold_in_default(thing):
+    """Return a function that holds `thing` as a default argument."""
     def function(x, by_default=thing):
         return by_default(x)
     return function
 
 
-def with_keyword(thing):
+def hold_in_keyword(thing):
+    """Return a function that holds `thing` as the default of a keyword argument."""
     def function(x, *, by_default=thing):
         return by_default(x)
     return function
 
 
-# Places in which nothing finds a Module, nor a Tensor; and those in which nothing finds a Tensor
+# A Module in one of the places HIDING is not found. A Module in one of the places LISTING is found.
+# Tensors and arrays are found in neither.
 HIDING = {
     "set": lambda thing: {thing}, "frozenset": lambda thing: frozenset([thing]),
     "deque": lambda thing: collections.deque([thing]),
     "key": lambda thing: {thing: "a"}, "keys": lambda thing: {thing: "a"}.keys(),
     "mapping": lambda thing: types.MappingProxyType({"a": thing}),
-    "variable": around, "default": with_default, "keyword": with_keyword,
+    "variable": hold_in_closure, "default": hold_in_default, "keyword": hold_in_keyword,
     "partial": lambda thing: functools.partial(max, thing),
     "keyword of a partial": lambda thing: functools.partial(max, key=thing),
-    "function of a partial": lambda thing: functools.partial(around(thing)),
-    "function in a variable": lambda thing: around(around(thing)),
+    "function of a partial": lambda thing: functools.partial(hold_in_closure(thing)),
+    "function in a variable": lambda thing: hold_in_closure(hold_in_closure(thing)),
     "set in a list": lambda thing: [[1, {thing}]],
-    "set in a variable": lambda thing: around({thing}),
-    "function in a dictionary": lambda thing: {"a": [around(thing)]},
+    "set in a variable": lambda thing: hold_in_closure({thing}),
+    "function in a dictionary": lambda thing: {"a": [hold_in_closure(thing)]},
 }
 LISTING = {
     "list": lambda thing: [thing], "tuple": lambda thing: (1, thing),
@@ -111,56 +117,55 @@ LISTING = {
 }
 
 
-def with_settings():
-    """A network with collections and functions of numbers and texts, which are settings."""
+def make_network_with_settings():
+    """Return a network that has collections and functions as settings, without Tensors in them."""
     module = nn.Sequential(nn.Dense(2, 2), nn.ReLU())
     layer = module.layers[1]
     layer.sizes, layer.pairs, layer.names = [1, 2], [(1, 2), [3, 4]], {"a": {1, 2}, "b": "text"}
-    layer.functions = [ops.relu, around(3), functools.partial(max, 1), "text".count, len]
+    layer.functions = [ops.relu, hold_in_closure(3), functools.partial(max, 1), "text".count, len]
     assert len(module.parameters()) == 2
     return module
 
 
 @pytest.mark.parametrize("place", HIDING)
-def test_a_module_that_nothing_would_find_is_refused(place):
-    """It would be neither trained nor saved."""
-    module = with_settings()
+def test_a_module_in_a_place_that_is_not_searched_is_refused(place):
+    """Its weights would be neither trained nor saved."""
+    module = make_network_with_settings()
     module.layers[1].things = HIDING[place](nn.Dense(2, 1))
     for use in (module.parameters, module.state_dict, module.touch,
                 lambda: module.load_state_dict({})):
-        assert "ReLU.things holds a Dense that nothing finds" in error_of(use)
+        assert "ReLU.things holds a Dense, which is not found" in error_of(use)
 
 
-def test_a_method_of_a_module_that_nothing_would_find_is_refused():
-    module = with_settings()
+def test_a_method_of_a_module_that_is_not_found_is_refused():
+    module = make_network_with_settings()
     module.layers[1].things = nn.Dense(2, 1).forward
     assert "ReLU.things holds a Dense" in error_of(module.parameters)
 
 
 @pytest.mark.parametrize("place", {**HIDING, **LISTING})
-def test_a_tensor_that_nothing_would_find_is_refused(place):
-    module = with_settings()
+def test_a_tensor_in_a_place_that_is_not_searched_is_refused(place):
+    module = make_network_with_settings()
     module.layers[1].things = {**HIDING, **LISTING}[place](Tensor(1.0))
     for use in (module.parameters, module.state_dict):
-        assert "ReLU.things holds a Tensor that nothing finds" in error_of(use)
+        assert "ReLU.things holds a Tensor, which is not found" in error_of(use)
 
 
 @pytest.mark.parametrize("place", ["variable", "default", "partial", *LISTING])
-def test_an_array_that_nothing_would_find_is_refused_but_what_a_function_holds_is_a_constant(place):
-    module = with_settings()
+def test_an_array_in_a_collection_is_refused_but_a_function_may_hold_arrays(place):
+    module = make_network_with_settings()
     module.layers[1].things = {**HIDING, **LISTING}[place](backend.xp.zeros(2))
     if place in LISTING:
-        assert "ReLU.things holds a ndarray that nothing finds" in error_of(module.parameters)
+        assert "ReLU.things holds a ndarray, which is not found" in error_of(module.parameters)
     else:
         assert len(module.parameters()) == 2
 
 
 @pytest.mark.parametrize("place", {**HIDING, **LISTING, "method": lambda thing: thing.forward})
-def test_what_is_found_elsewhere_may_be_anywhere(place):
-    """And so may be what is computed, where Tensors are collected, and all that a class's notes
-    name."""
+def test_modules_and_tensors_that_are_found_may_also_be_in_any_other_place(place):
+    """A collection may contain computed Tensors, and an attribute in `untracked` anything."""
     put = {**HIDING, **LISTING}.get(place, lambda thing: thing.forward)
-    module = with_settings()
+    module = make_network_with_settings()
     dense, layer = module.layers
     before = [id(p) for p in module.parameters()]
     layer.things = put(dense)
@@ -172,7 +177,7 @@ def test_what_is_found_elsewhere_may_be_anywhere(place):
         layer.others = put(dense.weight * 2)
     assert [id(p) for p in module.parameters()] == before
     layer.things = put(Tensor(1.0))
-    layer.notes = ("things",)
+    layer.untracked = ("things",)
     assert [id(p) for p in module.parameters()] == before
 
 
@@ -181,8 +186,8 @@ def test_what_is_found_elsewhere_may_be_anywhere(place):
     lambda: [1, nn.Dense(2, 1)], lambda: {"a": (Tensor(1.0),)}, lambda: {nn.Dense(2, 1)},
     lambda: functools.partial(max, nn.Dense(2, 1))])
 @pytest.mark.parametrize("of_a_mixin", [False, True])
-def test_a_class_attribute_is_refused(thing, of_a_mixin):
-    """Of a class that is a Module, or of one beside it that is none."""
+def test_modules_tensors_and_arrays_in_class_attributes_are_refused(thing, of_a_mixin):
+    """The class may be the Module's own or a mixin that is no Module."""
     def define():
         if of_a_mixin:
             return type("Net", (type("Mixin", (), {"layer": thing()}), nn.Module), {})
@@ -199,7 +204,7 @@ def test_settings_may_be_class_attributes():
 
 
 def test_a_dictionary_of_modules_is_found():
-    """As in a network that grows, with a part for each size."""
+    """A growing network may have a dictionary with one part for each image size."""
     class Growing(nn.Module):
         def __init__(self):
             self.blocks = {"4x4": nn.Dense(2, 3), "8x8": [nn.Dense(3, 4), nn.Tanh()]}
@@ -222,21 +227,23 @@ def test_a_dictionary_of_modules_is_found():
     lambda: {"a.0": nn.Dense(2, 1), "a": [nn.Dense(2, 1)]},
     lambda: {"a.0": nn.Dense(2, 1), "a": nn.Sequential(nn.Dense(2, 1))},
     lambda: [{"a.body": nn.Dense(4, 3), "a": TwoHeaded()}]])
-def test_two_parts_of_one_name_are_refused(parts):
-    """The weights of one would take the other's place in what is saved."""
+def test_two_parts_with_the_same_name_are_refused(parts):
+    """In a file the weights of one part would replace those of the other."""
     module = nn.Sequential(nn.ReLU())
     module.layers[0].things = parts()
     for use in (module.parameters, module.state_dict):
-        assert "have one name" in error_of(use)
+        assert "have the same name" in error_of(use)
     if not isinstance(parts(), list) and "a.0" not in parts():      # within one Module
-        assert "two parts of ReLU have one name" in error_of(module.eval)
+        assert "two parts of ReLU have the same name" in error_of(module.eval)
     del module.layers[0].things
     assert module.parameters() == []
 
 
-def test_a_part_that_refers_to_what_it_is_a_part_of_does_no_harm():
-    """Nor do two parts that refer to each other: nothing is found more often than without, but
-    under the names of the one also what is in the other."""
+def test_a_part_may_refer_to_the_module_that_contains_it():
+    """Two parts may refer to each other too: each then has the other's arrays under its own name.
+
+    The list of parameters stays the same.
+    """
     net, x = network(), images(2, 1, 4, 4)
     names, parameters = list(net.state_dict()), [id(p) for p in net.parameters()]
     y = net.eval()(x).numpy()
@@ -255,10 +262,10 @@ def test_a_part_that_refers_to_what_it_is_a_part_of_does_no_harm():
         "1.other.weight", "1.other.bias"}
 
 
-class Keeping(nn.Module):
-    """Keeps its last output, as a Tensor, an array and in a list."""
+class KeepsOutput(nn.Module):
+    """A Module that keeps its last output as a Tensor, as an array and in a list."""
 
-    notes = ("array", "outputs")
+    untracked = ("array", "outputs")
 
     def __init__(self):
         self.dense, self.outputs = nn.Dense(2, 3), []
@@ -272,7 +279,7 @@ class Keeping(nn.Module):
 
 @pytest.mark.parametrize("context", [contextlib.nullcontext, no_grad])
 def test_an_output_that_a_layer_keeps_is_no_parameter(context):
-    net = Keeping()
+    net = KeepsOutput()
     before = list(net.arrays())
     with context():
         net(tensor(normal(4, 2), "float32"))
@@ -281,8 +288,8 @@ def test_an_output_that_a_layer_keeps_is_no_parameter(context):
     assert list(kept.arrays()) == before and kept.last.parents is None
 
 
-class Remembering(nn.Module):
-    """Keeps what it is given and what it makes of it."""
+class KeepsTensors(nn.Module):
+    """A Module that keeps its input, an intermediate result and its output."""
 
     def __init__(self):
         self.dense = nn.Dense(2, 2)
@@ -293,11 +300,11 @@ class Remembering(nn.Module):
         return self.output
 
 
-class Noisy(nn.Module):
-    """Gives a part of it a leaf that its own forward has made."""
+class PassesLeaf(nn.Module):
+    """A Module whose forward makes a leaf and passes it to a part."""
 
     def __init__(self):
-        self.inner = Remembering()
+        self.inner = KeepsTensors()
 
     def forward(self, x):
         return self.inner(Tensor(backend.xp.ones((4, 2), "float32"))) + x
@@ -305,16 +312,16 @@ class Noisy(nn.Module):
 
 @pytest.mark.parametrize("context", [contextlib.nullcontext, no_grad])
 @pytest.mark.parametrize("make", [
-    Remembering, lambda: nn.Sequential(Remembering(), nn.Sequential(Remembering())), Noisy])
+    KeepsTensors, lambda: nn.Sequential(KeepsTensors(), nn.Sequential(KeepsTensors())), PassesLeaf])
 def test_an_input_that_a_layer_keeps_is_no_parameter(make, context):
-    """The input is a leaf, as a parameter is. The layer stays trainable, and can be saved."""
+    """The input is a leaf, as a parameter is, but it is neither trained nor saved."""
     net, x = make(), images(4, 2)
     before, parameters = list(net.arrays()), [id(p) for p in net.parameters()]
     for _ in range(2):
         with context():
             y = net(x)
         assert list(net.arrays()) == before and [id(p) for p in net.parameters()] == parameters
-    for part in [part for _, part in net.modules() if type(part) is Remembering]:
+    for part in [part for _, part in net.modules() if type(part) is KeepsTensors]:
         assert part.input.shape == part.middle.shape == part.output.shape == (4, 2)
     if context is not no_grad:
         grad(y.sum(), net.parameters())
@@ -322,12 +329,12 @@ def test_an_input_that_a_layer_keeps_is_no_parameter(make, context):
     assert list(copy.deepcopy(net).arrays()) == before
 
 
-def test_layers_that_keep_tensors_are_checked_like_others():
-    check_grads(Remembering(), normal(4, 2))
+def test_check_grads_accepts_a_layer_that_keeps_tensors():
+    check_grads(KeepsTensors(), normal(4, 2))
 
 
-def test_what_was_kept_may_become_a_parameter():
-    net, x = Remembering(), images(4, 2)
+def test_a_kept_tensor_can_be_replaced_by_a_parameter():
+    net, x = KeepsTensors(), images(4, 2)
     net(x)
     net.output = Tensor(x.data[:1])
     assert set(net.named_arrays(Tensor)) == {"dense.weight", "dense.bias", "output"}
@@ -337,15 +344,15 @@ def test_what_was_kept_may_become_a_parameter():
 
 @pytest.mark.parametrize("context", [contextlib.nullcontext, no_grad])
 def test_a_computed_tensor_is_refused_outside_of_forward(context):
-    """It would look like a parameter, and no step would move it."""
+    """It would look like a parameter, but no optimiser could update it."""
     class Net(nn.Module):
-        notes = ("noted",)
+        untracked = ("noted",)
 
         def __init__(self, name):
             setattr(self, name, Tensor([1.0]) * 2)
     with context():
         assert "Net.weight is set to a computed Tensor" in error_of(Net, "weight")
-        assert "'weight' in the class's notes" in error_of(Net, "weight")
+        assert "'weight' in the class's `untracked`" in error_of(Net, "weight")
         net = Net("noted")
         assert "Net.other" in error_of(setattr, net, "other", net.noted)
     assert net.parameters() == [] and not hasattr(net, "other")
@@ -354,7 +361,7 @@ def test_a_computed_tensor_is_refused_outside_of_forward(context):
 
 
 class Lazy(nn.Module):
-    """A dense layer without bias that learns from its first input how many numbers it takes."""
+    """A network whose first weight is made in the first call, with the size of the input."""
 
     def __init__(self, n_out):
         self.n_out = n_out
@@ -372,8 +379,8 @@ class Lazy(nn.Module):
     (lambda: Lazy(3), ["weight", "inner.weight", "inner.bias", "calls"]),
     (lambda: nn.Sequential(nn.Dense(2, 5), nn.Sequential(Lazy(3))),
      ["0.weight", "0.bias", "1.0.weight", "1.0.inner.weight", "1.0.inner.bias", "1.0.calls"])])
-def test_a_weight_that_forward_makes_is_a_parameter(make, names):
-    """From the first call on, and so are buffers and parts."""
+def test_parameters_buffers_and_parts_that_forward_makes_are_found(make, names):
+    """They are found after the first call."""
     net, x = make(), images(4, 2)
     with no_grad():
         net(x)
@@ -388,7 +395,7 @@ def test_a_weight_that_forward_makes_is_a_parameter(make, names):
     np.testing.assert_array_equal(other(x).numpy(), net(x).numpy())
 
 
-def test_a_shared_parameter_comes_once():
+def test_a_shared_parameter_is_listed_once():
     module = TwoHeaded()
     parameters = module.parameters()
     assert len(parameters) == len(set(parameters)) == 9
@@ -405,11 +412,11 @@ def test_train_and_eval_reach_every_part_and_return_the_module():
     assert module.train() is module and all(part.training for part in parts)
 
 
-def test_evaluating_restores_each_mode_also_after_an_exception():
+def test_eval_mode_restores_each_mode_also_after_an_exception():
     module = network()
-    module.layers[1].eval()             # a frozen layer stays frozen
+    module.layers[1].eval()             # a layer in evaluation stays in it
     before = [part.training for _, part in module.modules()]
-    with pytest.raises(KeyError), nn.evaluating(module) as same:
+    with pytest.raises(KeyError), nn.eval_mode(module) as same:
         assert same is module and not any(part.training for _, part in module.modules())
         raise KeyError
     assert [part.training for _, part in module.modules()] == before
@@ -423,48 +430,48 @@ def test_repr_shows_the_settings():
     assert "kernel=(4, 4), stride=(2, 2), padding=(1, 1)" in repr(nn.Conv2d(1, 2, 4, 2, 1))
 
 
-# Weights out and in
+# Saving and loading weights
 
 def test_state_dict_is_a_copy_in_c_order():
     module = network()
     module.layers[0].weight.data = module.layers[0].weight.data.transpose(0, 1, 3, 2)
-    before = {name: to_numpy(a).copy() for name, a in arrays_of(module).items()}
+    before = {name: to_numpy(a).copy() for name, a in get_arrays(module).items()}
     state = module.state_dict()
     for name, value in state.items():
         assert type(value) is np.ndarray and value.flags.c_contiguous and value.flags.owndata
         assert (value == before[name]).all()
         value[...] = 7.0
-    assert all((to_numpy(a) == before[name]).all() for name, a in arrays_of(module).items())
+    assert all((to_numpy(a) == before[name]).all() for name, a in get_arrays(module).items())
 
 
-def test_load_state_dict_writes_into_the_arrays_that_are_there():
-    """An optimiser, or a captured graph, that holds an array sees the new weights."""
+def test_load_state_dict_writes_in_place():
+    """An optimiser or a captured graph that holds an array then has the new weights."""
     source, target = network(), network()
-    source(images(4, 1, 4, 4))          # so that the running averages are no longer initial
-    before, state = arrays_of(target), source.state_dict()
+    source(images(4, 1, 4, 4))          # so that the running averages have changed
+    before, state = get_arrays(target), source.state_dict()
     assert (to_numpy(before["0.weight"]) != state["0.weight"]).any()
     target.load_state_dict(state)
-    for name, array in arrays_of(target).items():
+    for name, array in get_arrays(target).items():
         assert array is before[name] and (to_numpy(array) == state[name]).all()
-    state["0.weight"][...] = 7.0        # nor do the two networks share anything with the dict
+    state["0.weight"][...] = 7.0        # the networks share no memory with the dict
     assert (to_numpy(target.layers[0].weight.data) != 7.0).any()
 
 
-def test_loading_keeps_the_dtype_and_passes_over_num_batches_tracked():
+def test_loading_keeps_the_dtype_and_ignores_num_batches_tracked():
     module, state = network(), network().state_dict()
     state = {name: value.astype("float64") for name, value in state.items()}
     module.load_state_dict({**state, "1.num_batches_tracked": np.array(3)})
-    assert all(a.dtype == np.float32 for a in arrays_of(module).values())
+    assert all(a.dtype == np.float32 for a in get_arrays(module).values())
 
 
 @pytest.mark.parametrize("change, words", [
     (lambda s: [s.pop("1.running_var"), s.pop("6.bias")], ["lack 1.running_var, 6.bias"]),
     (lambda s: s.update({"7.weight": s["6.weight"], "x": s["6.bias"]}),
-     ["no place for", "7.weight, x"]),
+     ["has no weights", "7.weight, x"]),
     (lambda s: s.update({"6.weight": s["6.weight"].T}), ["6.weight", "(5, 1)", "(1, 5)"]),
     (lambda s: s.update({"6.bias": s["6.bias"][0]}), ["6.bias", "()", "(1,)"]),
 ])
-def test_what_load_state_dict_refuses_changes_nothing(change, words):
+def test_a_state_dict_that_does_not_fit_is_refused_and_changes_nothing(change, words):
     module = network()
     before, state = module.state_dict(), network().state_dict()
     change(state)
@@ -474,9 +481,9 @@ def test_what_load_state_dict_refuses_changes_nothing(change, words):
     assert all((value == before[name]).all() for name, value in module.state_dict().items())
 
 
-# summary
+# Summary
 
-def test_summary_shows_every_layer_its_shape_and_its_parameters():
+def test_summary_shows_layers_output_shapes_and_parameter_counts():
     module = network()
     head, *rows, total = module.summary(1, 4, 4).splitlines()
     shapes = ["2x4x4", "2x4x4", "2x4x4", "2x4x4", "32", "5", "5", "1"]
@@ -497,9 +504,11 @@ def test_summary_groups_thousands_and_counts_a_shared_weight_once_in_the_total()
     assert [line.split()[-1] for line in lines[1:]] == ["1,640", "0", "1,640", "1,640"]
 
 
-def test_summary_of_functions_and_of_heirs_of_sequential():
-    """A function has a line of its own; an heir with a forward of its own is one layer, without
-    one the layers that it consists of."""
+def test_summary_of_functions_and_of_subclasses_of_sequential():
+    """A function has one line, and so has a subclass of Sequential that overrides forward.
+
+    A subclass that does not override forward has one line for each of its layers.
+    """
     class Plain(nn.Sequential):
         pass
 
@@ -518,7 +527,7 @@ def test_summary_of_functions_and_of_heirs_of_sequential():
     assert "Plain(Dense(" in repr(net.layers[2])
 
 
-def test_summary_leaves_modes_and_buffers_alone():
+def test_summary_does_not_change_modes_and_buffers():
     module = network()
     module.layers[3].eval()
     modes, state = [part.training for _, part in module.modules()], module.state_dict()
@@ -538,13 +547,15 @@ def test_summary_leaves_modes_and_buffers_alone():
     (nn.normal(0.02), 0.02 ** 2, math.inf),
 ], ids=["glorot", "he", "uniform", "normal"])
 def test_initial_weights_have_the_stated_moments(init, variance, bound):
-    """Mean and variance within four standard errors, which a right initialiser fails once in 8000
-    seeds; the seed is fixed."""
+    """Mean, variance and fourth moment are within four standard errors of the stated values.
+
+    A right initialiser fails that for mean or variance once in 8000 seeds; the seed is fixed.
+    """
     w = to_numpy(init((250, 150), 150, 250)).astype("float64")
     fourth = {math.inf: 3.0}.get(bound, 9 / 5)          # E x^4 / variance^2, normal and uniform
     assert abs(w.mean()) < 4 * math.sqrt(variance / w.size)
     assert abs(w.var() / variance - 1) < 4 * math.sqrt((fourth - 1) / w.size)
-    # the shape: 3 or 9/5, and the standard error of the larger is sqrt(96 / n)
+    # the standard error is sqrt(96 / n) for normal numbers and less for uniform ones
     assert abs((w ** 4).mean() / variance ** 2 - fourth) < 4 * math.sqrt(96 / w.size)
     assert abs(w).max() <= bound * (1 + 1e-6)           # the bound itself, rounded to float32
 
@@ -559,7 +570,7 @@ def test_constant_weights():
     (lambda init: nn.Conv2d(5, 3, (2, 4), init=init), 5 * 8, 3 * 8),
     (lambda init: nn.ConvTranspose2d(5, 3, (2, 4), init=init), 5 * 8, 3 * 8),
 ])
-def test_layers_tell_the_initialiser_their_fans(make, fan_in, fan_out):
+def test_layers_pass_their_fans_to_the_initialiser(make, fan_in, fan_out):
     told = []
     layer = make(lambda *arguments: told.append(arguments) or nn.glorot(*arguments))
     assert told == [(layer.weight.shape, fan_in, fan_out)]
@@ -576,21 +587,21 @@ def test_the_same_seed_gives_the_same_weights():
     assert (first["0.weight"] != other["0.weight"]).any()
 
 
-def layers_with_weights():
+def make_layers():
     return [nn.Dense(4, 3), nn.Maxout(4, 3, 2), nn.Conv2d(1, 2, 3), nn.ConvTranspose2d(1, 2, 3),
             nn.BatchNorm(3), nn.LayerNorm((2, 3)), nn.Dense(4, 3, bias=False),
             nn.Conv2d(1, 2, 3, init=nn.normal(0.02))]
 
 
-def test_blank_layers_begin_with_zeros_and_draw_nothing():
-    """Their weights are counted, by each context for itself."""
-    layers = layers_with_weights()
+def test_skip_init_makes_weights_of_zeros_without_random_numbers():
+    """Each context counts the weights, and raises ValueError if there are too many."""
+    layers = make_layers()
     numbers = sum(array.size for layer in layers for array in layer.arrays().values())
     state = rng.state
-    with nn.init.blank(numbers):
-        with nn.init.blank(15), pytest.raises(ValueError, match="more weights"):
+    with nn.init.skip_init(numbers):
+        with nn.init.skip_init(15), pytest.raises(ValueError, match="more weights"):
             nn.Dense(3, 4)
-        blank = layers_with_weights()
+        blank = make_layers()
         with pytest.raises(ValueError, match="more weights than there are in the file"):
             nn.Dense(1, 1, bias=False)
     assert rng.state == state
@@ -599,13 +610,13 @@ def test_blank_layers_begin_with_zeros_and_draw_nothing():
             name: (a.shape, a.strides) for name, a in its.arrays().items()}
         assert not any(to_numpy(a).any() for name, a in mine.arrays().items()
                        if type(mine) not in (nn.BatchNorm, nn.LayerNorm))
-    assert to_numpy(nn.Dense(4, 3).weight.data).any()       # outside it is as ever
+    assert to_numpy(nn.Dense(4, 3).weight.data).any()       # drawn outside of the context
 
 
 @pytest.mark.host
-def test_another_threads_layers_are_not_blank():
+def test_skip_init_does_not_affect_other_threads():
     made = []
-    with nn.init.blank(0):
+    with nn.init.skip_init(0):
         thread = threading.Thread(target=lambda: made.append(nn.Dense(4, 3)))
         thread.start()
         thread.join()
@@ -619,7 +630,7 @@ def test_batchnorm_output_has_mean_0_and_variance_1(shape):
     layer, x = nn.BatchNorm(3, eps=0.0), tensor(5 + 3 * normal(*shape), "float32")
     y = layer(x).numpy().astype("float64")
     axes = (0, 2, 3)[:len(shape) - 1]
-    # float32: 5 / 3 standard deviations off zero, rounded by 6e-8 of it
+    # float32: the mean, 5 / 3 standard deviations, is rounded by 6e-8 of its size
     np.testing.assert_allclose(y.mean(axes), 0, atol=1e-6)
     np.testing.assert_allclose(y.var(axes), 1, atol=1e-5)
     layer.weight.data[...] = 2.0
@@ -627,9 +638,8 @@ def test_batchnorm_output_has_mean_0_and_variance_1(shape):
     np.testing.assert_allclose(layer(x).numpy(), 2 * y - 1, atol=1e-5)
 
 
-def test_batchnorm_remembers_the_data():
-    """The running averages settle at the mean and the *unbiased* variance of the batches: with the
-    same batch again and again, (1 - momentum)^n is left of their initial values."""
+def test_batchnorm_running_averages_approach_mean_and_unbiased_variance():
+    """After n passes with the same batch, (1 - momentum)^n is left of the initial values."""
     layer, x = nn.BatchNorm(3, momentum=0.2), tensor(5 + 3 * normal(4, 3, 2, 1), "float32")
     values = x.numpy().astype("float64").transpose(1, 0, 2, 3).reshape(3, -1)
     mean, var = values.mean(1), values.var(1, ddof=1)
@@ -640,7 +650,7 @@ def test_batchnorm_remembers_the_data():
         np.testing.assert_allclose(to_numpy(layer.running_var), (1 - left) * var + left, rtol=1e-5)
 
 
-def test_batchnorm_evaluation_uses_the_memory_and_leaves_it_alone():
+def test_batchnorm_in_evaluation_uses_the_running_averages_and_keeps_them():
     layer = nn.BatchNorm(3)
     layer(images(20, 3, 4, 4))
     mean, var = to_numpy(layer.running_mean).copy(), to_numpy(layer.running_var).copy()
@@ -654,10 +664,10 @@ def test_batchnorm_evaluation_uses_the_memory_and_leaves_it_alone():
     assert (to_numpy(layer.running_mean) == mean).all()
     assert (to_numpy(layer.running_var) == var).all()
     alone = [layer(x[i:i + 1]).numpy() for i in range(5)]
-    assert (np.concatenate(alone) == together).all()                # no image sees its neighbours
+    assert (np.concatenate(alone) == together).all()                # no image depends on another
 
 
-def test_batchnorm_writes_its_memory_in_place_and_keeps_it_out_of_the_graph():
+def test_batchnorm_updates_running_averages_in_place_and_outside_the_graph():
     layer, x = nn.BatchNorm(3), images(6, 3)
     before = layer.running_mean, layer.running_var
     y = layer(x)
@@ -726,7 +736,7 @@ def test_dropout_does_nothing_in_evaluation_or_at_p_0():
     assert "1.0" in error_of(nn.Dropout, 1.0) and "-0.1" in error_of(nn.Dropout, -0.1)
 
 
-def test_given_masks_are_used_exactly():
+def test_dropout_uses_the_masks_of_the_given_source():
     masks = [normal(5, 4, seed=i) > 0 for i in range(2)]
     asked = []
 
@@ -735,25 +745,25 @@ def test_given_masks_are_used_exactly():
             asked.append((p, shape))
             return backend.xp.asarray(masks[len(asked) - 1])
     net, x = nn.Sequential(nn.Dropout(0.5), nn.Dropout(0.2)), images(5, 4)
-    with nn.drawing_from(Given()):
+    with nn.use_random(Given()):
         y = net(x).numpy()
     assert asked == [(0.5, (5, 4)), (0.8, (5, 4))]
     expected = x.numpy() * masks[0] / 0.5 * masks[1] / 0.8
     np.testing.assert_allclose(y, expected, rtol=1e-6)             # float32
 
 
-def test_the_same_source_gives_the_same_masks():
+def test_the_same_seed_gives_the_same_masks():
     net, x = nn.Sequential(nn.Dropout(), nn.Dropout()), images(5, 4)
 
-    def masked(seed):
-        with nn.drawing_from(Random(seed)):
+    def apply_masks(seed):
+        with nn.use_random(Random(seed)):
             return net(x).numpy()
-    assert (masked(1) == masked(1)).all() and (masked(1) != masked(2)).any()
+    assert (apply_masks(1) == apply_masks(1)).all() and (apply_masks(1) != apply_masks(2)).any()
 
 
 @pytest.mark.host
-def test_threads_draw_from_their_own_source():
-    """One thread's step does not get another's masks."""
+def test_use_random_does_not_affect_other_threads():
+    """Each thread draws its masks from its own source."""
     class Given:
         def __init__(self, keep):
             self.keep = keep
@@ -763,12 +773,12 @@ def test_threads_draw_from_their_own_source():
     layer, entered, left, seen = nn.Dropout(0.5), threading.Event(), threading.Event(), []
 
     def other():
-        with nn.drawing_from(Given(False)):
+        with nn.use_random(Given(False)):
             entered.set()
             left.wait(10)
             seen.append(layer(tensor([1.0])).item())
     thread = threading.Thread(target=other)
-    with nn.drawing_from(Given(True)):
+    with nn.use_random(Given(True)):
         thread.start()
         entered.wait(10)
         assert layer(tensor([1.0])).item() == 2
@@ -778,11 +788,11 @@ def test_threads_draw_from_their_own_source():
     assert seen == [0]
 
 
-def test_drawing_from_hands_back_the_stream_also_after_an_exception():
+def test_use_random_restores_the_stream_also_after_an_exception():
     x = images(5, 4)
     expected = nn.Dropout()(x).numpy()
     rng.seed(0)
-    with pytest.raises(KeyError), nn.drawing_from(Random(1)):
+    with pytest.raises(KeyError), nn.use_random(Random(1)):
         raise KeyError
     assert (nn.Dropout()(x).numpy() == expected).all()
 
@@ -793,11 +803,11 @@ def test_gaussian_noise_has_mean_0_and_variance_sigma_squared():
     x = tensor(np.full((100, 400), 3.0), "float32")
     noise = nn.GaussianNoise(0.5)(x).numpy().astype("float64") - 3
     n = noise.size
-    # four standard errors: of the mean, the variance and the fourth moment, a normal's
+    # four standard errors: of the mean, the variance and the fourth moment of normal numbers
     assert abs(noise.mean()) < 4 * 0.5 / math.sqrt(n)
     assert abs((noise ** 2).mean() / 0.25 - 1) < 4 * math.sqrt(2 / n)
     assert abs((noise ** 4).mean() / 0.0625 - 3) < 4 * math.sqrt(96 / n)
-    assert len(np.unique(noise)) > n / 2            # each number its own
+    assert len(np.unique(noise)) > n / 2            # each entry has its own noise
 
 
 def test_gaussian_noise_does_nothing_in_evaluation_or_at_sigma_0():
@@ -809,7 +819,7 @@ def test_gaussian_noise_does_nothing_in_evaluation_or_at_sigma_0():
     assert "-0.1" in error_of(nn.GaussianNoise, -0.1)
 
 
-def test_given_noise_is_used_exactly():
+def test_gaussian_noise_uses_the_numbers_of_the_given_source():
     asked = []
 
     class Given:
@@ -817,7 +827,7 @@ def test_given_noise_is_used_exactly():
             asked.append(shape)
             return tensor(normal(*shape, seed=len(asked)), "float32").data
     net, x = nn.Sequential(nn.GaussianNoise(0.5), nn.GaussianNoise(2)), images(5, 4)
-    with nn.drawing_from(Given()):
+    with nn.use_random(Given()):
         y = net(x).numpy()
     assert asked == [(5, 4), (5, 4)]
     expected = x.numpy() + 0.5 * normal(5, 4, seed=1) + 2 * normal(5, 4, seed=2)
@@ -826,46 +836,47 @@ def test_given_noise_is_used_exactly():
 
 # Spectral normalisation
 
-SPECTRAL = {    # layer and shape of its input; no biases, so that all of an output scales
+SPECTRAL = {    # layer, shape of its input; without biases the output is proportional to the weight
     "Dense": (lambda: nn.Dense(6, 4, bias=False), (5, 6)),
     "Conv2d": (lambda: nn.Conv2d(3, 5, (3, 2), (2, 1), (1, 0), bias=False), (2, 3, 7, 6)),
     "ConvTranspose2d": (lambda: nn.ConvTranspose2d(3, 5, (3, 2), (2, 1), bias=False), (2, 3, 4, 5)),
 }
-# the axes of a weight: outputs first
+# the axes of a weight, that of the outputs first
 AXES = {"Dense": (0, 1), "Conv2d": (0, 1, 2, 3), "ConvTranspose2d": (1, 0, 2, 3)}
 
 
-def weight(layer):
+def get_weight(layer):
     return layer.weight_orig if hasattr(layer, "weight_u") else layer.weight
 
 
-def unnormalised(layer):
-    """A copy without the norm, with the same weight."""
+def remove_norm(layer):
+    """Return a copy of the layer without the spectral norm, with the same weight."""
     plain = copy.deepcopy(layer)
     plain.weight = plain.weight_orig
     del plain.weight_u
     return plain
 
 
-def opened_out(layer):
-    """The weight as a matrix with a row for each output."""
-    w = weight(layer).numpy().transpose(AXES[type(layer).__name__])
+def as_matrix(layer):
+    """Return the layer's weight as a matrix with one row per output."""
+    w = get_weight(layer).numpy().transpose(AXES[type(layer).__name__])
     return w.reshape(len(w), -1)
 
 
-def folded(matrix, layer):
-    """The matrix laid out as the weight."""
+def from_matrix(matrix, layer):
+    """Return the matrix in the shape of the layer's weight: the inverse of as_matrix()."""
     axes = AXES[type(layer).__name__]
-    shape = [weight(layer).shape[i] for i in axes]
+    shape = [get_weight(layer).shape[i] for i in axes]
     return matrix.reshape(shape).transpose(np.argsort(axes))
 
 
-def uv(layer):
+def copy_uv(layer):
+    """Return copies of the layer's u and v on the host."""
     return to_numpy(layer.weight_u).copy(), to_numpy(layer.weight_v).copy()
 
 
-def doubled(layer):
-    """The layer in float64, its weight moved a little, so that u and v no longer fit it."""
+def prepare(layer):
+    """Return the layer in float64, with a changed weight, so that u and v no longer fit it."""
     w = layer.weight_orig
     w.data = tensor(w.numpy() + 0.1 * normal(*w.shape)).data
     layer.weight_u = tensor(to_numpy(layer.weight_u), "float64").data
@@ -875,12 +886,12 @@ def doubled(layer):
 
 @pytest.mark.parametrize("name", SPECTRAL)
 def test_spectral_norm_divides_by_the_largest_singular_value(name):
-    """Within 1 %; also in evaluation before any training, as PyTorch's 15 iterations come first."""
+    """It does so to 1 %, also before any training, because it starts with 15 power iterations."""
     make, shape = SPECTRAL[name]
     plain, x = make(), images(*shape)
     layer = copy.deepcopy(plain)
     assert nn.spectral_norm(layer) is layer
-    sigma = np.linalg.svd(opened_out(plain), compute_uv=False)[0]
+    sigma = np.linalg.svd(as_matrix(plain), compute_uv=False)[0]
     in_axis_order = plain.weight.numpy().reshape(len(plain.weight.data), -1)
     of_inputs_first = np.linalg.svd(in_axis_order, compute_uv=False)[0]
     assert (abs(of_inputs_first / sigma - 1) > 0.1) == (name == "ConvTranspose2d")
@@ -893,41 +904,41 @@ def test_spectral_norm_divides_by_the_largest_singular_value(name):
 
 
 @pytest.mark.parametrize("name", SPECTRAL)
-def test_spectral_norm_takes_one_power_iteration_for_each_pass_in_training(name):
+def test_spectral_norm_does_one_power_iteration_per_pass_in_training(name):
     make, shape = SPECTRAL[name]
-    layer, x = doubled(nn.spectral_norm(make())), images(*shape, dtype="float64")
-    plain, w = unnormalised(layer), opened_out(layer)
+    layer, x = prepare(nn.spectral_norm(make())), images(*shape, dtype="float64")
+    plain, w = remove_norm(layer), as_matrix(layer)
     close = dict(rtol=0, atol=2e-11)        # the layer adds 1e-12 to the norms it divides by
     arrays = layer.weight_u, layer.weight_v
     for _ in range(3):
-        u, _ = uv(layer)
+        u, _ = copy_uv(layer)
         v = w.T @ u / np.linalg.norm(w.T @ u)
         u = w @ v / np.linalg.norm(w @ v)
         y = layer(x).numpy()
-        for found, expected in zip(uv(layer), (u, v)):
+        for found, expected in zip(copy_uv(layer), (u, v)):
             np.testing.assert_allclose(found, expected, **close)
         np.testing.assert_allclose(y * (u @ w @ v), plain(x).numpy(), **close)
         layer.eval()
         assert (layer(x).numpy() == y).all()
-        assert all((a == b).all() for a, b in zip(uv(layer), uv(layer.train())))
-    # in place: who holds them sees the new ones
+        assert all((a == b).all() for a, b in zip(copy_uv(layer), copy_uv(layer.train())))
+    # updated in place
     assert layer.weight_u is arrays[0] and layer.weight_v is arrays[1]
 
 
 @pytest.mark.parametrize("name", SPECTRAL)
-def test_evaluation_leaves_u_and_v_alone(name):
+def test_evaluation_does_not_change_u_and_v(name):
     make, shape = SPECTRAL[name]
     layer = nn.spectral_norm(make())
     layer.weight_orig.data *= 3.0       # so that an iteration would move them
     layer.weight_orig.data[0, 0] += 1.0
-    before = uv(layer)
+    before = copy_uv(layer)
     layer.eval()(images(*shape))
-    assert all((a == b).all() for a, b in zip(uv(layer), before))
+    assert all((a == b).all() for a, b in zip(copy_uv(layer), before))
     layer.train()(images(*shape))
-    assert all((a != b).any() for a, b in zip(uv(layer), before))
+    assert all((a != b).any() for a, b in zip(copy_uv(layer), before))
 
 
-def test_u_and_v_are_buffers_and_come_and_go_with_the_weights():
+def test_u_and_v_are_buffers_and_are_saved_and_loaded():
     def network():
         return nn.Sequential(nn.spectral_norm(nn.Conv2d(1, 2, 3)), nn.Flatten(),
                              nn.spectral_norm(nn.Dense(8, 1)))
@@ -940,65 +951,75 @@ def test_u_and_v_are_buffers_and_come_and_go_with_the_weights():
     assert (source.eval()(x).numpy() != target.eval()(x).numpy()).any()
     target.load_state_dict(state)
     assert (source(x).numpy() == target(x).numpy()).all()
-    for _ in range(2):                  # and take the same way from there
+    for _ in range(2):                  # training continues in the same way
         assert (source.train()(x).numpy() == target.train()(x).numpy()).all()
 
 
-def gradient_by_hand(layer, x, c, u, v):
-    """d/dW <c, layer(x)> with W / sigma for W, sigma = u^T W v and u, v constants:
-    (G - <G, W / sigma> u v^T) / sigma, where G is the gradient by W / sigma."""
-    w = opened_out(layer)
+def differentiate_by_hand(layer, x, c, u, v):
+    """Return d/dW <c, layer(x)> for a layer that computes with W / sigma, sigma = u^T W v.
+
+    With constant u and v it is (G - <G, W / sigma> u v^T) / sigma, where G is the gradient by
+    W / sigma.
+    """
+    w = as_matrix(layer)
     sigma = u @ w @ v
-    plain = unnormalised(layer)
-    plain.weight = tensor(folded(w / sigma, layer))
+    plain = remove_norm(layer)
+    plain.weight = tensor(from_matrix(w / sigma, layer))
     g = grad((plain(x) * c).sum(), [plain.weight])[0].numpy()
-    return (g - (g * plain.weight.numpy()).sum() * folded(np.outer(u, v), layer)) / sigma
+    return (g - (g * plain.weight.numpy()).sum() * from_matrix(np.outer(u, v), layer)) / sigma
 
 
 @pytest.mark.parametrize("name", SPECTRAL)
 def test_u_and_v_are_constants_to_the_gradient(name):
-    """And each pass keeps its own: a loss of two passes in training has the gradients of both,
-    although the second has moved the buffers on."""
+    """Each pass keeps its own u and v.
+
+    So the gradient of a loss of two passes in training is the sum of the gradients of the two,
+    although the second pass changes the buffers.
+    """
     make, shape = SPECTRAL[name]
-    layer = doubled(nn.spectral_norm(make()))
-    loss, expected, before = 0.0, 0.0, uv(layer)
+    layer = prepare(nn.spectral_norm(make()))
+    loss, expected, before = 0.0, 0.0, copy_uv(layer)
     for seed in (1, 2):
         x = images(*shape, seed=seed, dtype="float64")
         y = layer(x)
         c = tensor(normal(*y.shape, seed=3 + seed))
         loss = (y * c).sum() + loss
-        expected = gradient_by_hand(layer, x, c, *uv(layer)) + expected
-        moved, before = [abs(a - b).max() for a, b in zip(uv(layer), before)], uv(layer)
-        assert min(moved) > 1e-4        # far beyond rounding: it matters whose u and v they are
+        expected = differentiate_by_hand(layer, x, c, *copy_uv(layer)) + expected
+        moved, before = [abs(a - b).max() for a, b in zip(copy_uv(layer), before)], copy_uv(layer)
+        assert min(moved) > 1e-4        # far above rounding: other u and v would be noticed
     np.testing.assert_allclose(grad(loss, [layer.weight_orig])[0].numpy(), expected, **ROUNDING)
 
 
-def test_a_spectrally_normalised_network_has_slope_1():
-    """Dense layers and what lies between them change distances by a factor of 1 at most, to the
-    1 % to which sigma is known; of a single layer there are points that it keeps apart."""
+def test_a_spectrally_normalised_network_has_lipschitz_constant_1():
+    """Dense layers and activations increase no distance by more than 1 %, the accuracy of sigma.
+
+    A single layer keeps the distance of points that differ by its v.
+    """
     layers = [nn.Dense(5, 16), nn.ReLU(), nn.Dense(16, 16), nn.LeakyReLU(), nn.Dense(16, 2)]
     for layer in layers[::2]:
         layer.weight.data *= 4.0
     net, x = nn.Sequential(*layers), images(200, 5)
     far, near = images(200, 5, seed=1), x + 0.1 * images(200, 5, seed=2)
 
-    def slopes(net, others):
+    def distance_ratios(net, others):
         moved = np.linalg.norm(net(x).numpy() - net(others).numpy(), axis=1)
         return moved / np.linalg.norm(x.numpy() - others.numpy(), axis=1)
-    assert min(slopes(net, far).max(), slopes(net, near).max()) > 2
+    assert min(distance_ratios(net, far).max(), distance_ratios(net, near).max()) > 2
     for layer in layers[::2]:
         nn.spectral_norm(layer)
     for _ in range(100):
         net(x)
     net.eval()
-    assert max(slopes(net, far).max(), slopes(net, near).max()) <= 1.01
+    assert max(distance_ratios(net, far).max(), distance_ratios(net, near).max()) <= 1.01
     along = Tensor(layers[0].weight_v[None, :])
-    assert slopes(layers[0], x + along).min() == pytest.approx(1, abs=0.01)
+    assert distance_ratios(layers[0], x + along).min() == pytest.approx(1, abs=0.01)
 
 
 def operator_norm(layer, *image):
-    """The largest factor by which the layer stretches an image: of its matrix, that has a row for
-    each pixel of `image` and what becomes of it."""
+    """Return the largest singular value of the layer's matrix, for inputs of shape `image`.
+
+    The matrix has one row for each pixel of the input.
+    """
     n = math.prod(image)
     pixels = tensor(np.eye(n).reshape(n, *image), "float32")
     return np.linalg.norm(layer.eval()(pixels).numpy().reshape(n, -1), 2)
@@ -1009,32 +1030,34 @@ GEOMETRIES = [(3, 1, 1), (3, 1, 2), (4, 2, 1), (3, 2, 2), ((4, 2), (2, 3), (1, 0
 
 
 @pytest.mark.parametrize("kernel, stride, padding", GEOMETRIES)
-def test_how_far_a_normalised_convolution_may_stretch(kernel, stride, padding):
-    """By sqrt(ceil(kh / stride) ceil(kw / stride)), a transposed one by sqrt(kh kw): with random
-    weights by no more (sigma is known to 1 %), and with one output for each pixel of the window by
-    just that, where an image has a pixel that lies in so many windows."""
+def test_lipschitz_constant_of_a_spectrally_normalised_convolution(kernel, stride, padding):
+    """The bound is sqrt(ceil(kh / stride) ceil(kw / stride)), and sqrt(kh kw) if transposed.
+
+    With random weights the constant is at most the bound (sigma is known to 1 %). With one output
+    for each pixel of the window, the constant equals the bound.
+    """
     def pair(v):
         return v if isinstance(v, tuple) else (v, v)
     area = math.prod(pair(kernel))
     overlap = math.sqrt(math.prod(-(-k // s) for k, s in zip(pair(kernel), pair(stride))))
 
-    def normalised(layer):
+    def normalise(layer):
         nn.spectral_norm(layer)
         for _ in range(50):
             layer(images(1, layer.c_in, 5, 6))
         return layer
     for seed in range(3):
         rng.seed(seed)
-        layer = normalised(nn.Conv2d(2, 3, kernel, stride, padding, bias=False))
+        layer = normalise(nn.Conv2d(2, 3, kernel, stride, padding, bias=False))
         assert operator_norm(layer, 2, 5, 6) <= 1.01 * overlap
-        layer = normalised(nn.ConvTranspose2d(2, 3, kernel, stride, padding, bias=False))
+        layer = normalise(nn.ConvTranspose2d(2, 3, kernel, stride, padding, bias=False))
         assert operator_norm(layer, 2, 5, 6) <= 1.01 * math.sqrt(area)
 
-    def one_output_each(shape, fan_in, fan_out):
+    def identity_weight(shape, fan_in, fan_out):
         return tensor(np.eye(area).reshape(shape), "float32").data
-    layer = nn.Conv2d(1, area, kernel, stride, padding, bias=False, init=one_output_each)
+    layer = nn.Conv2d(1, area, kernel, stride, padding, bias=False, init=identity_weight)
     assert operator_norm(nn.spectral_norm(layer), 1, 5, 6) == pytest.approx(overlap, rel=1e-5)
-    layer = nn.ConvTranspose2d(1, area, kernel, stride, padding, bias=False, init=one_output_each)
+    layer = nn.ConvTranspose2d(1, area, kernel, stride, padding, bias=False, init=identity_weight)
     assert operator_norm(nn.spectral_norm(layer), 1, 5, 6) == pytest.approx(math.sqrt(area),
                                                                             rel=1e-5)
 
@@ -1048,9 +1071,9 @@ def test_spectral_norm_of_another_layer_is_refused(make):
         nn.spectral_norm(make())
 
 
-# Shrinking and enlarging
+# Pooling, upsampling, reshaping
 
-def test_avg_pool_and_upsample_against_the_loop():
+def test_avg_pool_and_upsample_equal_a_loop():
     x = images(2, 3, 7, 5, dtype="float64")
     pooled, enlarged = nn.AvgPool2d(2)(x).numpy(), nn.Upsample(3)(x).numpy()
     assert pooled.shape == (2, 3, 3, 2) and enlarged.shape == (2, 3, 21, 15)
@@ -1062,7 +1085,7 @@ def test_avg_pool_and_upsample_against_the_loop():
 
 
 def test_upsample_is_the_adjoint_of_avg_pool_times_the_area():
-    """<upsample(x), y> = size^2 <x, avg_pool(y)>, and pooling undoes enlarging."""
+    """<upsample(x), y> = size^2 <x, avg_pool(y)>, and avg_pool(upsample(x)) = x."""
     x, y = images(2, 3, 4, 5, dtype="float64"), images(2, 3, 12, 15, seed=1, dtype="float64")
     enlarge, pool = nn.Upsample(3), nn.AvgPool2d(3)
     left, right = (enlarge(x) * y).sum().item(), 9 * (x * pool(y)).sum().item()
@@ -1070,13 +1093,13 @@ def test_upsample_is_the_adjoint_of_avg_pool_times_the_area():
     np.testing.assert_allclose(pool(enlarge(x)).numpy(), x.numpy(), **ROUNDING)
 
 
-def test_flatten_and_reshape_undo_each_other():
+def test_flatten_and_reshape_are_inverse():
     x = images(2, 3, 4, 5)
     flat = nn.Flatten()(x)
     assert flat.shape == (2, 60) and (nn.Reshape(3, 4, 5)(flat).numpy() == x.numpy()).all()
 
 
-# Every layer
+# All layers
 
 LAYERS = [
     (lambda: nn.Dense(4, 3), (5, 4), (5, 3)),
@@ -1109,7 +1132,7 @@ def test_float32_in_float32_out_and_the_stated_shape(make, shape, out):
     assert y.shape == out and y.dtype == np.float32 and type(y.data) is backend.xp.ndarray
     gradients = grad((y * y).sum(), [x, *layer.parameters()])
     assert all(g.dtype == np.float32 for g in gradients)
-    assert all(a.dtype == np.float32 for a in arrays_of(layer).values())
+    assert all(a.dtype == np.float32 for a in get_arrays(layer).values())
 
 
 @pytest.mark.parametrize("call, words", [
@@ -1127,7 +1150,7 @@ def test_float32_in_float32_out_and_the_stated_shape(make, shape, out):
     (lambda: nn.LayerNorm((2, 3, 4))(images(3, 4)), ["(2, 3, 4)", "(3, 4)"]),
     (lambda: nn.AvgPool2d(5)(images(2, 3, 4, 4)), ["5", "4x4"]),
 ])
-def test_wrong_shapes_are_named(call, words):
+def test_error_messages_name_the_shapes(call, words):
     message = error_of(call)
     assert all(word in message for word in words), message
     assert len(message.split()) > 6                                 # a sentence

@@ -1,6 +1,7 @@
-"""A Run in a notebook: no command line, no process of its own."""
+"""Tests of Run as it is used in a notebook: in the process of the test, without a command line."""
 
 import itertools
+import json
 import os
 import signal
 import threading
@@ -9,53 +10,55 @@ import numpy as np
 import pytest
 
 import tinygan
-from tinygan import Random, Run, nn, optim, rng, schedules, to_numpy
-from tinygan.data import Minibatches, Together
+from tinygan import Random, Run, checkpoint, nn, optim, rng, schedules, to_numpy
+from tinygan.data import Minibatches, ZipMinibatches
 from tinygan.games import GAN, R1, Game, losses, penalties, views
 
 from helpers import error_of, normal
-from test_run import contents, same
+from test_run import read_files, same_files
 
-pytestmark = pytest.mark.numpy_only("files are the same whatever the arrays")
+pytestmark = pytest.mark.numpy_only("the files do not depend on the backend")
 
 
-def game(D=None, **choices):
+def make_game(D=None, **choices):
+    """Return a small GAN with the same weights each time."""
     rng.seed(0)
     G = nn.Sequential(nn.Dense(3, 16), nn.BatchNorm(16), nn.Sigmoid(), nn.Reshape(1, 4, 4))
     D = D or nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Dense(16, 1))
     return GAN(G, D, 3, **choices)
 
 
-def data(m=4, **named):
+def make_data(m=4, **named):
+    """Return minibatches of m of 30 images."""
     return Minibatches(np.float32(normal(30, 1, 4, 4) % 1), m, **named)
 
 
-def run(folder, steps=20, played=None, batches=None, **settings):
-    """A run of a fresh game, as a cell of a notebook makes it."""
-    played = game() if played is None else played
-    optimisers = (optim.Adam(played.d_parameters(), schedules.cosine(1e-2, 100)),
-                  optim.SGD(played.g_parameters(), 0.1, 0.5))
-    return Run(folder, played, batches or data(), optimisers, steps, save_every=0, **settings)
+def make_run(folder, steps=20, game=None, batches=None, **settings):
+    """Return a Run that saves a checkpoint after each step. Its default game is make_game()."""
+    game = make_game() if game is None else game
+    optimisers = (optim.Adam(game.d_parameters(), schedules.cosine(1e-2, 0.0, 100)),
+                  optim.SGD(game.g_parameters(), 0.1, 0.5))
+    return Run(folder, game, batches or make_data(), optimisers, steps, save_every=0, **settings)
 
 
-def test_half_and_half_is_the_whole(tmp_path):
-    whole = run(tmp_path / "whole").play()
-    half = run(tmp_path / "half")
-    assert not (tmp_path / "half").exists()                 # nothing is written before it plays
+def test_a_run_in_two_parts_is_the_whole_run(tmp_path):
+    whole = make_run(tmp_path / "whole").play()
+    half = make_run(tmp_path / "half")
+    assert not (tmp_path / "half").exists()                 # no file before play()
     stop_after(half, 9)
     half.play()
     assert half.step == 9 and half.stopped == 2
-    again = run(tmp_path / "half", 20, resume=True)
+    again = make_run(tmp_path / "half", 20, resume=True)
     again.play()
     assert again.step == 20 and again.stopped is None
-    assert same(tmp_path / "whole", tmp_path / "half")
+    assert same_files(tmp_path / "whole", tmp_path / "half")
     z = whole.latent(3, rng)
     assert (to_numpy(again.game.sample(z)) == to_numpy(whole.sample(z))).all()
     assert (to_numpy(tinygan.load(tmp_path / "half").sample(z)) == to_numpy(whole.sample(z))).all()
 
 
 def stop_after(run, steps):
-    """Have the run stopped by Ctrl-C after so many steps."""
+    """Make the run send itself the signal of Ctrl-C after this number of steps."""
     measure = run.measure
 
     def stop(step):
@@ -65,59 +68,59 @@ def stop_after(run, steps):
     run.measure = stop
 
 
-def test_a_finished_run_is_restored_and_not_played_again(tmp_path):
-    first = run(tmp_path / "run")
+def test_a_resumed_run_at_its_last_step_changes_nothing(tmp_path):
+    first = make_run(tmp_path / "run")
     first.play()
-    before = contents(tmp_path / "run")
-    again = run(tmp_path / "run", resume=True)
+    before = read_files(tmp_path / "run")
+    again = make_run(tmp_path / "run", resume=True)
     again.play()
-    assert again.step == 20 and contents(tmp_path / "run") == before
+    assert again.step == 20 and read_files(tmp_path / "run") == before
     for a, b in zip(again.game.arrays().values(), first.game.arrays().values()):
         assert (a == b).all()
 
 
-def test_what_a_folder_holds_is_not_lost(tmp_path):
-    run(tmp_path / "run", 3).play()
-    before = contents(tmp_path / "run")
-    message = error_of(run, tmp_path / "run", 3)
+def test_a_run_in_the_folder_is_kept_until_the_first_step(tmp_path):
+    make_run(tmp_path / "run", 3).play()
+    before = read_files(tmp_path / "run")
+    message = error_of(make_run, tmp_path / "run", 3)
     assert "resume=True" in message and "overwrite=True" in message
-    replacing = run(tmp_path / "run", 4, overwrite=True)
-    assert contents(tmp_path / "run") == before             # not before the first step
+    replacing = make_run(tmp_path / "run", 4, overwrite=True)
+    assert read_files(tmp_path / "run") == before           # not before the first step
     replacing.play()
-    assert contents(tmp_path / "run") != before
+    assert read_files(tmp_path / "run") != before
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "log.csv").write_text("mine")
-    assert "no run to which that belongs" in error_of(run, tmp_path / "other", 3)
+    assert "no run to which that belongs" in error_of(make_run, tmp_path / "other", 3)
 
 
-def test_a_run_that_was_stopped_is_played_on_by_the_same_object(tmp_path):
-    """As by the next cell of a notebook; and one that has ended is not played again."""
-    run(tmp_path / "whole").play()
-    half = run(tmp_path / "half")
+def test_play_resumes_a_stopped_run(tmp_path):
+    """A second play() resumes a stopped run; a third play() changes nothing."""
+    make_run(tmp_path / "whole").play()
+    half = make_run(tmp_path / "half")
     stop_after(half, 9)
     half.play()
     half.play()
     assert half.step == 20 and half.stopped is None and half.optimisers["d_opt"].t == 20
     half.play()
-    assert half.step == 20 and same(tmp_path / "whole", tmp_path / "half")
+    assert half.step == 20 and same_files(tmp_path / "whole", tmp_path / "half")
 
 
-def test_a_stream_with_an_order_of_its_own_goes_on(tmp_path):
+def test_a_stream_with_its_own_random_order_is_resumed(tmp_path):
     for folder, steps in (("whole", [20]), ("half", [9, None])):
         for i, stop in enumerate(steps):
-            one = run(tmp_path / folder, batches=data(rng=Random(5)), resume=i > 0)
+            one = make_run(tmp_path / folder, batches=make_data(rng=Random(5)), resume=i > 0)
             if stop != 20 and stop is not None:
                 stop_after(one, stop)
             one.play()
-    assert same(tmp_path / "whole", tmp_path / "half")
+    assert same_files(tmp_path / "whole", tmp_path / "half")
 
 
 def test_a_second_stage_keeps_the_averages_of_the_first(tmp_path):
-    played = game()
-    run(tmp_path / "one", 5, played=played, average=0.9).play()
-    before = [p.numpy() for p in played.averages["G"].parameters()]
-    second = run(tmp_path / "two", 5, played=played, average=0.9)
-    for p, q in zip(played.averages["G"].parameters(), before):
+    game = make_game()
+    make_run(tmp_path / "one", 5, game=game, average=0.9).play()
+    before = [p.numpy() for p in game.averages["G"].parameters()]
+    second = make_run(tmp_path / "two", 5, game=game, average=0.9)
+    for p, q in zip(game.averages["G"].parameters(), before):
         assert (p.numpy() == q).all()
     assert len(second.play()._changes) == 1
 
@@ -125,22 +128,22 @@ def test_a_second_stage_keeps_the_averages_of_the_first(tmp_path):
 @pytest.mark.parametrize("settings, words", [
     (dict(steps=2.5), "2.5"), (dict(steps=0), "at least 1"), (dict(batch_size=8), "which is 4"),
     (dict(order="both"), "'both'")])
-def test_what_cannot_be_played_is_refused_at_the_start(settings, words, tmp_path):
-    assert words in error_of(run, tmp_path / "run", **settings)
+def test_invalid_settings_are_refused_at_the_start(settings, words, tmp_path):
+    assert words in error_of(make_run, tmp_path / "run", **settings)
     assert not (tmp_path / "run").exists()
 
 
-def test_what_a_run_cannot_take(tmp_path):
-    played = game()
-    opts = [optim.SGD(p, 0.1) for p in (played.d_parameters(), played.g_parameters())]
+def test_invalid_arguments_are_refused(tmp_path):
+    game = make_game()
+    opts = [optim.SGD(p, 0.1) for p in (game.d_parameters(), game.g_parameters())]
     for wrong in (opts[0], opts[:1], [*opts, opts[0]], None):
-        assert "two optimisers" in error_of(Run, tmp_path / "run", played, data(), wrong, 3)
-    assert "JSON" in error_of(Run, tmp_path / "run", played, data(), opts, 3,
+        assert "two optimisers" in error_of(Run, tmp_path / "run", game, make_data(), wrong, 3)
+    assert "JSON" in error_of(Run, tmp_path / "run", game, make_data(), opts, 3,
                               settings={"a": np.float32(1)})
     mine = {"name": "mine"}
-    Run(tmp_path / "run", played, data(), opts, 3, settings=mine)
+    Run(tmp_path / "run", game, make_data(), opts, 3, settings=mine)
     assert mine == {"name": "mine"}
-    assert "minibatches of one size" in error_of(Together, data(4), data(5))
+    assert "minibatches of one size" in error_of(ZipMinibatches, make_data(4), make_data(5))
 
 
 @pytest.mark.parametrize("change", [
@@ -148,72 +151,114 @@ def test_what_a_run_cannot_take(tmp_path):
     lambda game: game.penalties.append(penalties.R1(1.0)),
     lambda game: setattr(game.D.layers[1], "p", 0.5)])
 def test_a_setting_that_was_changed_after_the_constructor_is_refused(change, tmp_path):
-    """A checkpoint would tell of the constructor's."""
-    played = game()
-    change(played)
-    assert "give it to the constructor" in error_of(run, tmp_path / "run", played=played)
+    """The checkpoint would have the arguments of the constructor instead."""
+    game = make_game()
+    change(game)
+    assert "to the constructor" in error_of(make_run, tmp_path / "run", game=game)
 
 
 def test_another_run_is_not_resumed_in_its_place(tmp_path):
-    run(tmp_path / "run", 5, average=0.9).play()
-    before = contents(tmp_path / "run")
+    make_run(tmp_path / "run", 5, average=0.9).play()
+    before = read_files(tmp_path / "run")
     for words, changed in {
-            "batch size": dict(batches=data(5)),
+            "batch size": dict(batches=make_data(5)),
             "order": dict(order="simultaneous"),
-            "loss": dict(played=game(loss=losses.Hinge())),
-            "penalties": dict(played=game(penalties=[penalties.R1(1.0)])),
-            "views": dict(played=game(views=[views.InstanceNoise(0.1)])),
-            "d_steps": dict(played=game(d_steps=2)),
+            "loss": dict(game=make_game(loss=losses.Hinge())),
+            "penalties": dict(game=make_game(penalties=[penalties.R1(1.0)])),
+            "views": dict(game=make_game(views=[views.InstanceNoise(0.1)])),
+            "d_steps": dict(game=make_game(d_steps=2)),
             "examples are not those": dict(batches=Minibatches(np.float32(normal(
                 30, 1, 4, 4, seed=1) % 1), 4)),
-            "n_out was 1, now 2": dict(played=game(nn.Sequential(
+            "n_out was 1, now 2": dict(game=make_game(nn.Sequential(
                 nn.Flatten(), nn.Dropout(0.2), nn.Dense(16, 2)))),
             "decay was 0.9, now 0.8": dict(average=0.8),
             "at step 5 already": dict(steps=3)}.items():
-        again = run(tmp_path / "run", **{"steps": 9, "average": 0.9, **changed}, resume=True)
+        again = make_run(tmp_path / "run", **{"steps": 9, "average": 0.9, **changed}, resume=True)
         assert words in error_of(again.play)
-        assert contents(tmp_path / "run") == before
+        assert read_files(tmp_path / "run") == before
 
 
 def test_a_stream_without_state_is_refused_at_the_start(tmp_path):
     arrays = itertools.repeat(np.zeros((4, 1, 4, 4), "float32"))
-    message = error_of(run, tmp_path / "run", batches=arrays, batch_size=4)
+    message = error_of(make_run, tmp_path / "run", batches=arrays, batch_size=4)
     assert "a repeat, has no `state`" in message and not (tmp_path / "run").exists()
 
 
 def test_a_game_that_could_not_be_made_again_is_refused_at_the_start(tmp_path):
-    changed = game()
+    changed = make_game()
     changed.D.layers.append(nn.Dense(1, 1))
-    message = error_of(run, tmp_path / "run", played=changed)
+    message = error_of(make_run, tmp_path / "run", game=changed)
     assert "made again" in message and "D.3.bias, D.3.weight" in message
     lambdas = GAN(nn.Sequential(nn.Dense(3, 16), lambda x: x.reshape(-1, 1, 4, 4)),
                   nn.Sequential(nn.Flatten(), nn.Dense(16, 1)), 3)
-    assert "cannot describe a function" in error_of(run, tmp_path / "run", played=lambdas)
+    assert "cannot describe a function" in error_of(make_run, tmp_path / "run", game=lambdas)
 
 
 def test_a_run_in_another_thread(tmp_path):
-    """It hears of no signals there, and is otherwise the same."""
-    run(tmp_path / "whole").play()
-    other = run(tmp_path / "thread")
+    """A run in another thread gets no signals, and has the same files."""
+    make_run(tmp_path / "whole").play()
+    other = make_run(tmp_path / "thread")
     thread = threading.Thread(target=other.play)
     thread.start()
     thread.join(60)
-    assert other.step == 20 and same(tmp_path / "whole", tmp_path / "thread")
+    assert other.step == 20 and same_files(tmp_path / "whole", tmp_path / "thread")
 
 
 def test_two_runs_do_not_write_one_folder(tmp_path):
-    first, seen = run(tmp_path / "run", 3), []
+    first, seen = make_run(tmp_path / "run", 3), []
 
     def another(step):
-        seen.append(error_of(run(tmp_path / "run", 3, resume=True).play))
+        seen.append(error_of(make_run(tmp_path / "run", 3, resume=True).play))
         return {}
     first.measure = another
     first.play()
     assert len(seen) == 3 and all("another process is writing" in message for message in seen)
 
 
-class Alternating(Game):
-    """Logs another number in every second step."""
+def test_a_resumed_run_is_saved_before_its_first_step(tmp_path):
+    """The files then have the new settings, and a file that was missing is there again."""
+    folder, found = tmp_path / "run", []
+    make_run(folder, 3, settings={"note": "old"}).play()
+    (folder / "log.csv").unlink()       # as if the run had been killed before it wrote the log
+    again = make_run(folder, 4, settings={"note": "new"}, resume=True)
+
+    def measure(step):                  # Run.play calls it before it saves the step
+        saved = checkpoint.read(folder / checkpoint.NAME).about
+        found.append((saved["step"], saved["settings"]["note"],
+                      json.loads((folder / "settings.json").read_text())["note"],
+                      len((folder / "log.csv").read_text().splitlines())))
+        return {}
+    again.measure = measure
+    again.play()
+    assert found == [(3, "new", "new", 1 + 3)]
+
+
+class Counting(Run):
+    """A run that trains nothing and logs the number of each step."""
+
+    def iterations(self, start):
+        for i in range(start, self.steps):
+            yield i, {"number": np.float64(i + 1)}
+
+    def fixed_inputs(self):
+        return ()
+
+    def pictures(self, z):
+        return None, None
+
+
+def test_the_log_has_means_since_the_previous_row_and_a_row_of_the_last_step(tmp_path):
+    """A run of 1001 steps logs a row every two steps, and one for step 1001."""
+    game = make_game()
+    optimisers = [optim.SGD(p, 0.1) for p in (game.d_parameters(), game.g_parameters())]
+    Counting(tmp_path / "run", game, make_data(), optimisers, 1001).play()
+    head, *rows = (tmp_path / "run" / "log.csv").read_text().splitlines()
+    assert head == "step,number"
+    assert rows == [*(f"{step},{step - 0.5:.6g}" for step in range(2, 1001, 2)), "1001,1001"]
+
+
+class LogsSometimes(Game):
+    """A game that logs another number in every second step."""
 
     loss = losses.LeastSquares()
 
@@ -221,85 +266,86 @@ class Alternating(Game):
         loss = super().g_loss(x, z)
         self.i = getattr(self, "i", 0) + 1
         if self.i % 2 == 0:
-            self.seen = {**self.seen, "sometimes": loss.data * 0 + self.i}
+            self.logged = {**self.logged, "sometimes": loss.data * 0 + self.i}
         return loss
 
 
-def test_what_is_logged_may_differ_from_step_to_step(tmp_path):
+def test_the_logged_names_may_change_from_step_to_step(tmp_path):
     rng.seed(0)
-    played = Alternating(game().G, nn.Sequential(nn.Flatten(), nn.Dense(16, 1)), 3)
-    run(tmp_path / "run", 6, played=played).play()
+    game = LogsSometimes(make_game().G, nn.Sequential(nn.Flatten(), nn.Dense(16, 1)), 3)
+    make_run(tmp_path / "run", 6, game=game).play()
     head, *rows = (tmp_path / "run" / "log.csv").read_text().splitlines()
     assert head == "step,D loss,G loss,D(x),D(G(z)),sometimes"
     assert [row.rpartition(",")[2] for row in rows] == ["", "2", "", "4", "", "6"]
-    # one that ends between the two goes on with both
-    half = run(tmp_path / "half", 6, played=Alternating(*players(), 3))
+    # a run that is stopped after step 3 has the column, too
+    half = make_run(tmp_path / "half", 6, game=LogsSometimes(*make_players(), 3))
     stop_after(half, 3)
     half.play()
     text = (tmp_path / "half" / "log.csv").read_text()
     assert text.splitlines() == [head, *rows[:3]]
 
 
-def players():
+def make_players():
+    """Return G and D with the same weights each time."""
     rng.seed(0)
-    return game().G, nn.Sequential(nn.Flatten(), nn.Dense(16, 1))
+    return make_game().G, nn.Sequential(nn.Flatten(), nn.Dense(16, 1))
 
 
-def test_two_sets_that_are_not_paired_keep_their_orders(tmp_path):
-    """A game that takes the first of two sets; the state is that of both streams."""
+def test_both_streams_of_a_zip_are_resumed(tmp_path):
+    """A resumed run restores both streams of ZipMinibatches. The game uses only the first."""
     class First(GAN):
         def real(self, x):
             return x[0]
 
-    def both():
-        return Together(data(4), Minibatches(np.float32(normal(22, 1, 4, 4) % 1), 4))
+    def make_streams():
+        return ZipMinibatches(make_data(4), Minibatches(np.float32(normal(22, 1, 4, 4) % 1), 4))
 
-    def first():
+    def make_first():
         rng.seed(0)
-        return First(*players(), 3)
-    run(tmp_path / "whole", 20, first(), both()).play()
-    half = run(tmp_path / "half", 20, first(), both())
+        return First(*make_players(), 3)
+    make_run(tmp_path / "whole", 20, make_first(), make_streams()).play()
+    half = make_run(tmp_path / "half", 20, make_first(), make_streams())
     stop_after(half, 11)
     half.play()
-    run(tmp_path / "half", 20, first(), both(), resume=True).play()
-    assert same(tmp_path / "whole", tmp_path / "half")
+    make_run(tmp_path / "half", 20, make_first(), make_streams(), resume=True).play()
+    assert same_files(tmp_path / "whole", tmp_path / "half")
 
 
 def test_stages_are_runs_in_folders(tmp_path):
-    """The second takes the game as the first has left it; both are restored from their folders."""
-    def stages(steps, **settings):
-        played = game()
-        batches = data()
+    """The second stage begins with the game of the first. Both are restored from their folders."""
+    def play_stages(folder, **settings):
+        game = make_game()
+        batches = make_data()
         for name, loss in (("one", losses.Saturating()), ("two", losses.Hinge())):
-            played.loss = loss
-            staged = GAN(played.G, played.D, 3, loss=loss)
-            run(tmp_path / steps / name, 10, staged, batches, **settings).play()
-        return played
-    whole = stages("whole")
-    before = contents(tmp_path / "whole")
-    again = stages("whole", resume=True)
-    assert contents(tmp_path / "whole") == before
+            game.loss = loss
+            staged = GAN(game.G, game.D, 3, loss=loss)
+            make_run(tmp_path / folder / name, 10, staged, batches, **settings).play()
+        return game
+    whole = play_stages("whole")
+    before = read_files(tmp_path / "whole")
+    again = play_stages("whole", resume=True)
+    assert read_files(tmp_path / "whole") == before
     for a, b in zip(again.arrays().values(), whole.arrays().values()):
         assert (a == b).all()
 
 
-def test_the_batch_size_is_the_streams(tmp_path):
+def test_another_batch_size_than_the_streams_is_refused(tmp_path):
     assert "batch size of its data stream, which is 4, got 5" in error_of(
-        run, tmp_path / "run", batch_size=5)
+        make_run, tmp_path / "run", batch_size=5)
 
 
-def test_an_average_of_another_decay_begins_anew(tmp_path):
-    played = game()
-    run(tmp_path / "one", 5, played=played, average=0.9).play()
-    run(tmp_path / "two", 5, played=played, average=0.5)
-    assert played.decay == 0.5
-    for p, q in zip(played.averages["G"].parameters(), played.G.parameters()):
+def test_an_average_with_another_decay_begins_anew(tmp_path):
+    game = make_game()
+    make_run(tmp_path / "one", 5, game=game, average=0.9).play()
+    make_run(tmp_path / "two", 5, game=game, average=0.5)
+    assert game.decay == 0.5
+    for p, q in zip(game.averages["G"].parameters(), game.G.parameters()):
         assert (p.data == q.data).all()
 
 
-def test_r1_on_a_run_of_gan_is_another_run(tmp_path):
-    """R1 is a GAN with a penalty: its class is told apart, though its weights fit."""
-    run(tmp_path / "run", 3).play()
-    played = R1(*players(), 3)
+def test_r1_cannot_resume_a_run_of_gan(tmp_path):
+    """R1 is refused, although its networks are those of the run."""
+    make_run(tmp_path / "run", 3).play()
+    game = R1(*make_players(), 3)
     assert "was saved with other networks or settings" in error_of(
-        run(tmp_path / "run", 4, played, resume=True).play)
+        make_run(tmp_path / "run", 4, game, resume=True).play)

@@ -1,4 +1,4 @@
-"""Optimisers against their equations, one number at a time; schedules; what step() refuses."""
+"""Tests of the optimisers, against their equations, and of the schedules."""
 
 import itertools
 import math
@@ -13,7 +13,7 @@ from helpers import error_of, normal, tensor
 SHAPES = [(2, 3), (4,), ()]
 
 
-# The textbook: the value of one parameter after each of the gradients gs
+# The equations: each function yields the value of one parameter p after each of the gradients gs
 
 def sgd(p, gs, lr, momentum):
     v = 0.0
@@ -64,9 +64,11 @@ def gradients(step, dtype="float64"):
 
 
 @every_optimiser
-def test_each_step_is_the_textbooks(name):
-    """In float64, where the two differ by the rounding of a few operations in each of twelve steps,
-    some 1e-15 of numbers of size 1."""
+def test_each_step_equals_the_equations(name):
+    """In float64 optimiser and equation differ by rounding only, in each of twelve steps.
+
+    A few operations in each step round numbers of size 1, which gives errors of some 1e-15.
+    """
     make, textbook = OPTIMISERS[name]
     ps = parameters()
     start, opt = [p.numpy().copy() for p in ps], make(ps)
@@ -94,8 +96,8 @@ def test_sgd_without_momentum_is_gradient_descent():
             np.testing.assert_allclose(p.numpy(), s - 0.25 * t, rtol=0, atol=1e-14)     # rounding
 
 
-def test_adam_first_step_has_size_lr_whatever_the_gradient():
-    """p - lr g / (|g| + eps): eps / |g| is 1e-5 at most."""
+def test_the_first_step_of_adam_has_size_lr():
+    """The first step is lr g / (|g| + eps), where eps / |g| is 1e-5 at most."""
     g = np.array([1e-3, -1e-3, 1.0, -1.0, 1e3, -1e3])
     p = tensor(np.zeros(6))
     optim.Adam([p], lr=0.01).step([tensor(g)])
@@ -103,15 +105,15 @@ def test_adam_first_step_has_size_lr_whatever_the_gradient():
 
 
 @every_optimiser
-def test_zero_gradients_do_not_move_a_fresh_optimiser(name):
+def test_zero_gradients_change_nothing_in_the_first_step(name):
     ps = parameters()
     OPTIMISERS[name][0](ps).step([tensor(np.zeros(shape)) for shape in SHAPES])
     assert all((p.numpy() == q.numpy()).all() for p, q in zip(ps, parameters()))
 
 
 @every_optimiser
-def test_arrays_stay_where_they_are(name):
-    """Parameters and averages are written in place and keep float32; gradients are only read."""
+def test_parameters_and_averages_are_updated_in_place(name):
+    """The arrays stay float32, and the gradients are not changed."""
     ps, grads = parameters("float32"), gradients(0, "float32")
     opt = OPTIMISERS[name][0](ps)
     arrays = [p.data for p in ps] + [a for averages in opt.state.values() for a in averages]
@@ -125,8 +127,8 @@ def test_arrays_stay_where_they_are(name):
 
 
 @every_optimiser
-def test_t_and_state_are_all_there_is_to_remember(name):
-    """A new optimiser that is given both continues exactly where the old one stopped."""
+def test_t_and_state_are_the_whole_state(name):
+    """A new optimiser with the t and the state of another one makes the same steps."""
     make, _ = OPTIMISERS[name]
     ps, qs = parameters(), parameters()
     opt = make(ps)
@@ -148,11 +150,14 @@ def test_t_and_state_are_all_there_is_to_remember(name):
     lambda p: optim.SGD(p, schedules.linear(0.1, 0.0, 300)),
     lambda p: optim.SGD(p, schedules.linear(0.1, 0.0, 300), momentum=0.8),
     lambda p: optim.RMSProp(p, schedules.linear(0.1, 0.0, 300), rho=0.9),
-    lambda p: optim.Adam(p, schedules.cosine(0.1, 300)),
+    lambda p: optim.Adam(p, schedules.cosine(0.1, 0.0, 300)),
 ], ids=["SGD", "momentum", "RMSProp", "Adam"])
-def test_each_minimises_a_quadratic(make):
-    """1/2 sum a (x - b)^2 with curvatures a from 1/2 to 5, in float32. The learning rate falls to 0
-    because RMSProp and Adam jump about the minimum by the size of it."""
+def test_each_optimiser_minimises_a_quadratic(make):
+    """The function is 1/2 sum a (x - b)^2 with curvatures a from 1/2 to 5, in float32.
+
+    The learning rate falls to 0, because RMSProp and Adam oscillate about the minimum by the size
+    of the learning rate.
+    """
     a, b = tensor([0.5, 1.0, 2.0, 5.0], "float32"), tensor([1.0, -2.0, 0.0, 3.0], "float32")
     x = tensor(np.zeros(4), "float32")
     opt = make([x])
@@ -168,7 +173,7 @@ def test_linear_schedule():
     lr = schedules.linear(0.1, 0.02, 8)
     assert [lr(0), lr(8), lr(9), lr(1000)] == pytest.approx([0.1, 0.02, 0.02, 0.02], rel=1e-14)
     assert np.diff([lr(t) for t in range(9)]) == pytest.approx([-0.01] * 8, rel=1e-12)
-    momentum = schedules.linear(0.5, 0.7, 4)                            # upwards as well
+    momentum = schedules.linear(0.5, 0.7, 4)                            # a rising schedule
     assert [momentum(t) for t in (0, 2, 4, 5)] == pytest.approx([0.5, 0.6, 0.7, 0.7], rel=1e-14)
 
 
@@ -179,20 +184,20 @@ def test_exponential_schedule():
     values = [lr(t) for t in range(40)]
     above = [v for v in values if v > 0.01]
     assert np.divide(above[1:], above[:-1]) == pytest.approx([0.9] * (len(above) - 1), rel=1e-12)
-    assert len(above) == 22 and set(values[22:]) == {0.01}          # .9^22 is the first below 1/10
+    assert len(above) == 22 and set(values[22:]) == {0.01}          # 0.9^22 is the first below 1/10
     assert schedules.exponential(0.1, 0.9)(2000) == pytest.approx(0, abs=1e-90)
 
 
 @pytest.mark.host
 def test_cosine_schedule():
-    lr = schedules.cosine(0.1, 10, end=0.02)
+    lr = schedules.cosine(0.1, 0.02, 10)
     assert [lr(0), lr(5), lr(10)] == pytest.approx([0.1, 0.06, 0.02], rel=1e-14)
     assert lr(10) == lr(11) == lr(99)
     values = np.array([lr(t) for t in range(11)])
     steps = -np.diff(values)
     assert (steps > 0).all() and steps.argmax() in (4, 5) and steps[0] < steps[4] / 5
     assert values + values[::-1] == pytest.approx(np.full(11, 0.12), rel=1e-12)
-    assert schedules.cosine(0.1, 10)(10) == 0
+    assert schedules.cosine(0.1, 0.0, 10)(10) == 0
 
 
 def test_schedules_are_called_with_the_number_of_steps_taken():
@@ -207,15 +212,17 @@ def test_schedules_are_called_with_the_number_of_steps_taken():
         assert opt.t == t
         opt.step([tensor([1.0])])
         positions.append(p.item())
-    # v = -1, then .5 * -1 - 10, then -100
+    # v = -1, then 0.5 * -1 - 10, then -100
     assert positions == [-1.0, -11.5, -111.5]
     assert asked == {"lr": [0, 1, 2], "momentum": [0, 1, 2]}
 
 
 @pytest.mark.parametrize("make", [optim.SGD, optim.RMSProp, optim.Adam])
 def test_a_schedule_is_the_same_for_all_parameters(make):
-    """Two equal parameters with equal gradients stay equal, and a schedule that is constant is that
-    number."""
+    """Two equal parameters with equal gradients stay equal.
+
+    A constant schedule is the same as the number.
+    """
     ps, qs = parameters(), parameters()
     falling = lambda t: 0.1 / (1 + t)
     twice, once = make(ps + parameters(), falling), make(qs, falling)
@@ -230,18 +237,18 @@ def test_a_schedule_is_the_same_for_all_parameters(make):
     assert all((p.numpy() == q.numpy()).all() for p, q in zip(ps, qs))
 
 
-# Refusals
+# Refused arguments
 
 @pytest.mark.parametrize("spoil, words", [
     (lambda gs: gs[:-1], ["[(2, 3), (4,), ()]", "[(2, 3), (4,)]"]),
     (lambda gs: gs + gs[:1], ["[(2, 3), (4,), ()]", "[(2, 3), (4,), (), (2, 3)]"]),
     (lambda gs: [gs[1], gs[0], gs[2]], ["[(2, 3), (4,), ()]", "[(4,), (2, 3), ()]"]),
-    # this one would broadcast
+    # these shapes would broadcast
     (lambda gs: [gs[0].sum(0), gs[1], gs[2]], ["[(2, 3), (4,), ()]", "[(3,), (4,), ()]"]),
     (lambda gs: [], ["[(2, 3), (4,), ()]", "[]"]),
 ])
 @every_optimiser
-def test_gradients_of_other_shapes_are_refused_and_nothing_moves(name, spoil, words):
+def test_gradients_of_other_shapes_are_refused_and_nothing_changes(name, spoil, words):
     ps = parameters()
     opt = OPTIMISERS[name][0](ps)
     message = error_of(opt.step, spoil(gradients(0)))
@@ -251,16 +258,16 @@ def test_gradients_of_other_shapes_are_refused_and_nothing_moves(name, spoil, wo
 
 
 @every_optimiser
-def test_what_an_optimiser_refuses_to_move(name):
+def test_parameters_that_are_no_list_of_leaves_are_refused(name):
     make, net = type(OPTIMISERS[name][0](parameters())), nn.Dense(2, 3)
     for nothing in ([], (), {}, iter([]), nn.ReLU().parameters()):
         assert "at least one parameter" in error_of(make, nothing, 0.1)
     for no_list in (net.weight, net, None, 3):
         assert "a list of Tensors" in error_of(make, no_list, 0.1)
     for no_tensor in ([net.weight.data], ["weight"], net.state_dict(), [net]):
-        assert "an optimiser moves Tensors" in error_of(make, no_tensor, 0.1)
+        assert "an optimiser updates Tensors" in error_of(make, no_tensor, 0.1)
     for computed in (net.weight * 1.0, net.weight.T):
-        assert "moves leaves" in error_of(make, [computed], 0.1)
+        assert "updates leaves" in error_of(make, [computed], 0.1)
 
 
 @every_optimiser
@@ -269,7 +276,7 @@ def test_learning_rates_are_numbers_of_at_least_0(name):
     for wrong in (-0.1, float("nan"), float("inf"), "fast", None, [0.1, 0.2], -1e-300):
         message = error_of(make, parameters(), wrong)
         assert "lr" in message and repr(wrong) in message
-        if not isinstance(wrong, str):      # of a schedule, when it comes to it; nothing moves
+        if not isinstance(wrong, str):      # a schedule is checked in each step
             ps = parameters()
             opt = make(ps, lambda t: 0.1 if t < 1 else wrong)
             opt.step(gradients(0))
@@ -291,9 +298,12 @@ def test_the_other_settings_are_checked_too():
 
 
 @pytest.mark.parametrize("sizes", [(1.0, 1e-4), (1.0, 1e-6), (1e3, 1e-6), (1e-3, 1e-12)])
-def test_adam_without_averages_moves_by_the_learning_rate(sizes):
-    """With both betas 0, m = g and v = g^2: each step is lr g / |g|, however much smaller this
-    gradient is than the one before. (v + (g^2 - v) is 0 in float32 where v is 2^24 times g^2.)"""
+def test_adam_with_betas_0_moves_by_the_learning_rate(sizes):
+    """With both betas 0, m = g and v = g^2, so each step is lr g / |g|.
+
+    This must hold after a much larger gradient too: v + (g^2 - v) would be 0 in float32 where v is
+    more than 2^24 times g^2.
+    """
     p = tensor([0.0, 0.0], "float32")
     opt = optim.Adam([p], 0.5, betas=(0.0, 0.0), eps=0.0)
     for size in sizes:
@@ -309,26 +319,26 @@ def test_parameters_and_gradients_may_come_from_a_generator():
     assert all(type(a) is backend.xp.ndarray for a in opt.state["v"])
 
 
-def test_a_parameter_given_twice_moves_once():
+def test_a_parameter_given_twice_is_updated_once():
     p = tensor([1.0])
     opt = optim.SGD([p, p], 0.5)
     opt.step([tensor([1.0])])
     assert p.item() == 0.5
 
 
-def test_a_parameter_that_could_not_move_is_refused():
-    """The update works on a flat view, which an array that is not contiguous has not."""
+def test_a_parameter_that_is_not_contiguous_is_refused():
+    """The update works on a flat view, and an array that is not contiguous has none."""
     p = tensor(normal(3, 2))
     p.data = p.data[:, :1]
     assert "contiguous" in error_of(optim.SGD([p], 0.5).step, [p])
     q = tensor(normal(3, 2))
     opt = optim.SGD([q], 0.5)
-    q.data = q.data.T.copy().T                  # unlike the averages, which have been made already
+    q.data = q.data.T.copy().T                  # the averages exist already, in the old order
     assert "contiguous" in error_of(opt.step, [q]) and opt.t == 0
 
 
 @pytest.mark.parametrize("optimiser", [optim.SGD, optim.RMSProp, optim.Adam])
-def test_the_order_in_memory_of_parameter_and_gradient_does_not_matter(optimiser):
+def test_memory_order_of_parameter_and_gradient_does_not_matter(optimiser):
     start, g = normal(3, 4, 5), normal(3, 4, 5)
     moved = []
     for of_p, of_g in itertools.product(itertools.permutations(range(3)), repeat=2):

@@ -1,4 +1,4 @@
-"""Images of the user's own: what numpy saves is found again, or refused in a sentence."""
+"""Images of the user's own: files that numpy wrote are loaded, or refused with one sentence."""
 
 import pathlib
 import re
@@ -11,7 +11,7 @@ from tinygan import backend
 from tinygan.data import mnist, own
 from tinygan.random import rng
 
-from test_data import idx, nobodys_home, refused, small_files, write    # nobodys_home: every test
+from test_data import idx, nobodys_home, refused, small_files, write    # nobodys_home is autouse
 
 host = pytest.mark.host
 
@@ -19,7 +19,7 @@ README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
 
 
 def numbered(n, *shape, dtype=np.uint8):
-    """n images of which the i-th is all i, or (i + 1) / n where they are floats."""
+    """Return n images; all pixels of image i are i or, of floats, (i + 1) / n."""
     images = np.empty((n, *shape), dtype)
     values = np.arange(n) if dtype == np.uint8 else (np.arange(n) + 1) / n
     images[...] = values.reshape(-1, *[1] * len(shape))
@@ -27,7 +27,7 @@ def numbered(n, *shape, dtype=np.uint8):
 
 
 def saved(path, images, labels=None, save=np.savez):
-    """The path of a file with these arrays."""
+    """Save these arrays with the function `save` of numpy; return the path."""
     arrays = {"images": images} | ({} if labels is None else {"labels": labels})
     if save is np.save:
         np.save(path, images)
@@ -64,7 +64,7 @@ def test_values_are_kept(tmp_path, dtype):
     images = draw.integers(256, size=(30, 3, 4, 4), dtype=np.uint8)
     if dtype != np.uint8:
         images = (images / 255).astype(dtype)
-    images[0], images[1] = 0, 1         # the ends
+    images[0], images[1] = 0, 1         # the ends of the range of floats
     ids = np.arange(30)
     data = own.load_arrays(saved(tmp_path / "a.npz", images, ids))
     for part in parts(data):
@@ -76,7 +76,7 @@ def test_values_are_kept(tmp_path, dtype):
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, ">i4", np.uint16])
 @pytest.mark.parametrize("n", [3, 9, 10, 11, 19, 20, 100, 250])
 def test_labels_stay_with_their_images(tmp_path, n, dtype):
-    labels = (np.arange(n) * 7 % 251).astype(dtype)     # every one another
+    labels = (np.arange(n) * 7 % 251).astype(dtype)     # all different
     data = own.load_arrays(saved(tmp_path / "a.npz", numbered(n, 2, 2), labels))
     tenth = n // 10
     assert [len(part.images) for part in parts(data)] == [n - 2 * tenth, tenth, tenth]
@@ -90,7 +90,7 @@ def test_labels_stay_with_their_images(tmp_path, n, dtype):
 
 
 def test_always_the_same_order(tmp_path):
-    """Of files of one length, whatever was drawn before; and it is a random one."""
+    """The order is random, but the same for all files of the same length."""
     def order(*args):
         data = own.load_arrays(saved(tmp_path / "a.npz", *args))
         return [part.images[:, 0, 0, 0].tolist() for part in parts(data)]
@@ -101,9 +101,9 @@ def test_always_the_same_order(tmp_path):
     drawn = rng.state
     assert order(numbered(100, 3, 3)) == first
     assert order(numbered(100, 1, 7, 2), np.arange(100)) == first
-    assert rng.state == drawn != before         # nor does it draw from the one stream
-    # a tenth of the first hundred numbers in a random order has the mean 49.5, and a standard
-    # deviation of about 8.7; sorted, it would have 94.5. Random are also the neighbours
+    assert rng.state == drawn != before         # nothing is drawn from tinygan.rng
+    # Of the numbers 0 to 99 in a random order, the mean of a tenth has the expectation 49.5 and a
+    # standard deviation of about 8.7; in sorted order it would be 94.5. Neighbours are random too.
     assert all(abs(np.mean(part) - 49.5) < 30 for part in first[1:])
     steps = np.diff(first[0])
     assert 0.3 < (steps > 0).mean() < 0.7 and (steps == 1).sum() < 10
@@ -127,7 +127,7 @@ def test_names_do_not_matter(tmp_path):
         assert np.array_equal(data.train.images[:, 0, 0, 0], data.train.labels)
 
 
-# Where it is
+# Where the data is
 
 @host
 def test_environment_variable(tmp_path, monkeypatch):
@@ -170,11 +170,11 @@ def test_nothing_there(tmp_path):
 # Refusals
 
 def refuses(path, *words):
-    """Both ways of asking for it end in the same sentence, which names the file and has `words`."""
+    """Check that load and load_arrays refuse a file with one message, which has `words` in it."""
     message = refused(lambda: own.load(path), path)
     assert refused(lambda: own.load_arrays(path)) == message
     for word in words:
-        assert word in message.replace(str(path), ""), message      # not in the path's own words
+        assert word in message.replace(str(path), ""), message      # the path does not count
 
 
 @host
@@ -210,7 +210,7 @@ def test_no_arrays(tmp_path):
 @pytest.mark.parametrize("shape", [
     (6, 4, 5, 3), (6, 4, 5, 1), (6, 2, 4, 5), (6, 5, 4, 5), (6, 0, 4, 5)])
 def test_shapes(tmp_path, shape):
-    """Channels that come last are told from those that come first, and how to move them."""
+    """The message says how to move channels that come last."""
     refuses(saved(tmp_path / "a.npz", np.zeros(shape, np.uint8)), "transpose(0, 3, 1, 2)",
             str(shape))
 
@@ -224,14 +224,14 @@ def test_empty_images(tmp_path, shape, dtype):
 
 
 def follow(message, images):
-    """What the expression in `images` is with which the message ends."""
+    """Return the value of the expression with which the message ends, for these images."""
     return eval(re.search(r"images[\[.].*$", message)[0], {"images": images})
 
 
 @host
 @pytest.mark.parametrize("shape", [(20, 4, 6, 8), (20, 6, 8, 4), (20, 4, 6, 5), (20, 5, 6, 4)])
 def test_four_channels(tmp_path, shape):
-    """RGBA is named, and what the message says to do gives images with the same colours."""
+    """The message names RGBA, and its advice gives images with the same colours."""
     path, channel = tmp_path / "a.npz", 1 if shape[1] == 4 else 3
     images = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
     fixed = follow(refused(lambda: own.load(saved(path, images)), path, shape, "RGBA", "alpha"),
@@ -243,7 +243,7 @@ def test_four_channels(tmp_path, shape):
 @host
 @pytest.mark.parametrize("shape", [(48, 64, 3), (48, 64, 4), (6, 5, 3)])
 def test_a_single_picture(tmp_path, shape):
-    """Its rows are not taken for narrow grey images; those have a shape that nothing else has."""
+    """A colour picture (H, W, 3) is not taken for narrow grey images, which must have 4 axes."""
     path = tmp_path / "a.npy"
     images = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
     np.save(path, images)
@@ -258,8 +258,10 @@ def test_a_single_picture(tmp_path, shape):
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("name", ["images", "x_train", "x_test"])
 def test_pixels_divided_by_255_too_often(tmp_path, dtype, name):
-    """Bytes of 0 and 1, and floats of 0 and 1/255, come out black: each array is refused, and
-    loads when it is multiplied by 255. Twice as large a number is no such case."""
+    """Bytes of 0 and 1 and floats of 0 and 1/255 are refused, as they would be black.
+
+    Each array loads after multiplication by 255, or if its numbers are twice as large.
+    """
     path, white = tmp_path / "a.npz", 255 if dtype == np.uint8 else 1
     good = numbered(20, 4, 4)
 
@@ -318,6 +320,14 @@ def test_labels_of_another_number(tmp_path, count):
 
 
 @host
+def test_a_set_of_labels_without_any(tmp_path):
+    """A further array may be empty, as it is a set of its own."""
+    np.savez(tmp_path / "a.npz", images=numbered(20, 4, 4), labels=np.arange(20),
+             targets=np.arange(0))
+    assert all(len(part["targets"]) == 0 for part in parts(own.load(tmp_path / "a.npz")))
+
+
+@host
 @pytest.mark.parametrize("labels", [np.zeros(6), np.zeros((6, 1), int), np.zeros(6, bool)])
 def test_labels_of_another_kind(tmp_path, labels):
     refuses(saved(tmp_path / "a.npz", numbered(6, 4, 4), labels))
@@ -325,7 +335,7 @@ def test_labels_of_another_kind(tmp_path, labels):
 
 @host
 def test_negative_labels(tmp_path):
-    """Which as indices would count from the end."""
+    """Negative labels, which would count from the end as indices, are refused."""
     refuses(saved(tmp_path / "a.npz", numbered(6, 4, 4), np.arange(6) - 2), "label -2")
 
 
@@ -337,9 +347,8 @@ def test_names_of_several_lines(tmp_path):
 
 @host
 @pytest.mark.parametrize("labelled", [True, False])
-def test_a_split_of_ones_own(tmp_path, labelled):
-    """By the names of the arrays, as Keras's mnist.npz has them: train and test stay apart, and in
-    their order."""
+def test_a_split_by_names(tmp_path, labelled):
+    """x_train and x_test, the names of Keras's mnist.npz, stay apart and in their order."""
     images = np.arange(20, dtype=np.uint8).reshape(20, 1, 1).repeat(4, 1).repeat(4, 2)
     arrays = {"x_train": images[:14], "x_test": images[14:]}
     if labelled:
@@ -359,8 +368,8 @@ def test_a_split_of_ones_own(tmp_path, labelled):
 
 
 @host
-def test_data_says_how_to_have_it_again(tmp_path, monkeypatch):
-    """Its `place` is the same data from any folder; also the bundled sample's."""
+def test_place_loads_the_same_data_again(tmp_path, monkeypatch):
+    """The `place` of a data set, also of the bundled sample, is valid in any working directory."""
     np.save(tmp_path / "a.npy", numbered(10, 4, 4))
     monkeypatch.chdir(tmp_path)
     place = own.load("a.npy").place
@@ -376,10 +385,10 @@ KAGGLE = b"label,pixel0,pixel1\n5,0,255\n"
 
 
 def said(path, what, *words):
-    """The message says what `path` is and what to do, and nothing that leads elsewhere."""
+    """Check that the message says what `path` is and how to convert it; return the message."""
     message = refused(lambda: own.load(path), path, what, "convert to .npz", *words)
     heading = re.search('README "(.*)"', message)[1]
-    assert f"**{heading}.**" in README
+    assert f"\n## {heading}\n" in README
     assert "damaged" not in message and "idx3" not in message
     return message
 
@@ -394,7 +403,7 @@ def said(path, what, *words):
     ("a.npz", KAGGLE.replace(b"\n", b"\r\n"), "text such as CSV"),
     ("a", KAGGLE.replace(b",", b"\t"), "text such as CSV"), ("a", b"5;0;255\n", "such as CSV")])
 def test_a_picture_or_a_table(tmp_path, name, content, what):
-    """By what it begins with, or else by its name."""
+    """Pictures and tables are recognised by their first bytes, or else by their name."""
     path = tmp_path / name
     path.write_bytes(content + bytes(100) * (what.endswith("picture")))
     assert refused(lambda: own.load_arrays(path)) == said(path, what)
@@ -417,13 +426,13 @@ def test_a_folder_of_pictures_or_tables(tmp_path, name, what):
     folder = tmp_path / "folder"
     (folder / name).parent.mkdir(parents=True)
     (folder / "notes").write_text("a, b")
-    refused(lambda: own.load(folder), *mnist.FILES)     # without any, it is the four files
+    refused(lambda: own.load(folder), *mnist.FILES)     # no picture: the four files are missing
     (folder / name).touch()
     said(folder, what, repr(pathlib.Path(name).name), "four files")
     files = small_files()
-    for missing in files:       # with one of them, it is the other three
-        for there in folder.glob("*-ubyte"):
-            there.unlink()
+    for missing in files:       # one of the four files is there: the others are missing
+        for path in folder.glob("*-ubyte"):
+            path.unlink()
         write(folder, {missing: files[missing]})
         refused(lambda: own.load(folder), "there is no file", *mnist.FILES)
     write(folder, files)
@@ -431,8 +440,8 @@ def test_a_folder_of_pictures_or_tables(tmp_path, name, what):
 
 
 def readme_lines(word):
-    """The lines below README's "Your own images" in which `word` is."""
-    section = README.split("**Your own images.**")[1].split("\n## ")[0]
+    """Return the code block with `word` in the README's "Your own images"."""
+    section = README.split("\n## Your own images\n")[1].split("\n## ")[0]
     (block,) = [b for b in re.findall(r"(?:^    .*\n)+", section, re.M) if word in b]
     return textwrap.dedent(block)
 
@@ -472,6 +481,6 @@ def test_readme_converts_pictures(tmp_path, monkeypatch):
         assert arrays["images"].shape == (22, 3, 32, 32)
         assert np.array_equal(arrays["images"][:20], images.transpose(0, 3, 1, 2))
     assert own.load("cats.npz").train.images.dtype == np.uint8
-    # what the README says of grey images
+    # the README's change for grey images
     exec(readme_lines("PIL").replace('"RGB"', '"L"').replace(".transpose(0, 3, 1, 2)", ""), {})
     assert own.load("cats.npz").train.images.shape[1:] == (1, 32, 32)

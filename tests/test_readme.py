@@ -1,71 +1,49 @@
-"""The README is true: its map leads where it says, its code runs, its commands are those of CI."""
+"""The pages are true: maps lead to the code, code runs, commands are CI's, tables are generated."""
 
+import ast
 import importlib
 import inspect
+import itertools
 import os
 import pathlib
 import pkgutil
 import re
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 
 import tinygan
-from tinygan import checkpoint, nn, optim
+from tinygan import Tensor, nn, optim, play
 from tinygan.data import Minibatches
-from tinygan.games import GAN
 from tinygan.games.catalogue import GAMES
+from tinygan.random import Random
 
 ROOT = pathlib.Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+PAGES = {path: (ROOT / path).read_text()
+         for path in ("README.md", "examples/README.md", "tinygan/games/README.md")}
+README, EXAMPLES, GAMES_PAGE = PAGES.values()
 COMMANDS = re.findall(r"^    (python3 .*)$", README, re.M)
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S)
+TEMPLATE, = re.findall(r"^```python\n(.*?)^```$", GAMES_PAGE, re.M | re.S)
 
 
-def rows(head):
-    """The cells of the table below the line that begins with `head`."""
-    table = README.split(f"\n{head}", 1)[1].split("\n\n", 1)[0]
+def read_rows(page, head):
+    """Return the cells of the table whose first line begins with `head`."""
+    lines = page.split(f"\n{head}", 1)[1].splitlines()[2:]
     return [[cell.strip() for cell in line.strip("|").split("|")]
-            for line in table.splitlines()[2:]]
+            for line in itertools.takewhile(lambda line: line.startswith("|"), lines)]
 
 
-@pytest.mark.host
-def test_map_leads_to_the_code(monkeypatch):
-    """Each row's object exists and holds the phrases in quotation marks, and the paper's name or,
-    in the rows below it, the same one's."""
-    monkeypatch.syspath_prepend(str(ROOT))
-    paper = None
-    for name, there, here in rows("| paper | there"):
-        paper = name or paper
-        path = here.strip("`")
-        source = inspect.getsource(resolve(path))
-        phrases = re.findall('"(.*?)"', there)
-        assert phrases, there
-        for phrase in phrases:
-            assert phrase in source, f"{phrase!r} does not stand in {path}"
-        module = inspect.getsource(sys.modules[resolve(path).__module__]) if "." in path and \
-            not inspect.ismodule(resolve(path)) else source
-        for word in (re.match(r"\w+", paper)[0], re.search(r"\d{4}", paper)[0]):
-            assert word in module, f"{path} does not name {paper}"
-
-
-@pytest.mark.host
-def test_each_game_of_the_catalogue_has_its_paper_in_the_map():
-    """A row of it leads to the file of the game's class."""
-    leads, paper = {}, None
-    for name, _, here in rows("| paper | there"):
-        paper = name or paper
-        leads.setdefault(paper, []).append(here.strip("`"))
-    for name, entry in GAMES.items():
-        file = entry.game.__module__
-        assert any(f"{here}.".startswith(f"{file}.") for here in leads.get(entry.paper, [])), (
-            f"no row of {entry.paper} leads to {file}, where the game {name!r} is")
+def import_example(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    return importlib.import_module(name)
 
 
 def resolve(path):
-    """The module, class, function or method of a dotted path."""
+    """Return the module, class, function or method at a dotted path."""
     parts = path.split(".")
     for end in range(len(parts), 0, -1):
         try:
@@ -78,46 +56,142 @@ def resolve(path):
     raise AssertionError(f"{path} leads nowhere")
 
 
-@pytest.mark.host
-def test_pictures_are_there_and_small():
-    """Whoever opens the page loads them."""
-    pictures = [ROOT / path for path in re.findall(r"!\[.*?\]\((.*?)\)", README)]
-    assert len(pictures) == 3 and sum(path.stat().st_size for path in pictures) < 300_000
+# The map from equations to functions
 
+@pytest.mark.host
+def test_map_leads_to_the_code(monkeypatch):
+    """The object of each row exists, its source has the row's phrases in quotation marks, and its
+    file names the paper."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    paper = None
+    for name, equation, function in read_rows(GAMES_PAGE, "| paper | equation"):
+        paper = name or paper
+        path = function.strip("`")
+        source = inspect.getsource(resolve(path))
+        phrases = re.findall('"(.*?)"', equation)
+        assert phrases, equation
+        for phrase in phrases:
+            assert phrase in source, f"{phrase!r} is not in {path}"
+        module = inspect.getsource(sys.modules[resolve(path).__module__]) if "." in path and \
+            not inspect.ismodule(resolve(path)) else source
+        for word in (re.match(r"\w+", paper)[0], re.search(r"\d{4}", paper)[0]):
+            assert word in module, f"{path} does not name {paper}"
+
+
+@pytest.mark.host
+def test_each_game_of_the_catalogue_has_its_paper_in_the_map():
+    """A row of the paper leads to the file of the game's class."""
+    functions, paper = {}, None
+    for name, _, function in read_rows(GAMES_PAGE, "| paper | equation"):
+        paper = name or paper
+        functions.setdefault(paper, []).append(function.strip("`"))
+    for name, entry in GAMES.items():
+        file = entry.game.__module__
+        assert any(f"{function}.".startswith(f"{file}.")
+                   for function in functions.get(entry.paper, [])), (
+            f"no row of {entry.paper} leads to {file}, where the game {name!r} is")
+
+
+@pytest.mark.host
+def test_the_table_of_losses_has_each_game():
+    named = {row[0].strip("`") for row in read_rows(GAMES_PAGE, "| game | D minimises")}
+    assert named == {entry.game.__name__ for entry in GAMES.values()}
+
+
+@pytest.mark.host
+def test_the_hooks_in_the_table_are_those_of_game():
+    """Each exists, and each public method that a game may override is there."""
+    from tinygan.games import Game
+    named = {name.rstrip("=") for row in read_rows(GAMES_PAGE, "| method or attribute")
+             for name in re.findall(r"`(\w+=?)`", row[0])}
+    settable = set(inspect.signature(Game).parameters) | set(dir(Game))
+    assert named <= settable
+    internal = {"check", "score", "d_loss", "g_loss", "losses", "scores", "log_scores", "noise",
+                "sample", "begin_iteration", "update_averages", "keep_average",
+                "use_averages", "touch", "measure_averages", "d_parameters", "g_parameters"}
+    methods = {name for name, value in vars(Game).items()
+               if isinstance(value, types.FunctionType) and not name.startswith("_")}
+    assert methods - internal <= named
+
+
+# Tables and pictures
 
 @pytest.mark.host
 def test_tables_are_those_of_the_results_file(monkeypatch):
-    """Whoever runs `reproduce.py TABLE --show` sees what the README says."""
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    import reproduce
-    lines = reproduce.read_results(ROOT / "examples" / "results.jsonl")
+    """`pages.py` would change nothing, and each table is on a page."""
+    pages = import_example("pages", monkeypatch)
+    lines = pages.reproduce.read_results(ROOT / "examples" / "results.jsonl")
     assert lines
-    for table in {line["table"] for line in lines}:
-        assert reproduce.shown(table, lines) in README, f"{table} is another"
+    for path, page in PAGES.items():
+        assert pages.fill_page(page, lines) == page, f"{path} is out of date: run pages.py"
+    generated = re.findall(r"<!-- begin: (.*?) -->", "".join(PAGES[path] for path in pages.PAGES))
+    assert sorted(generated) == sorted({"papers", "gallery", *(line["table"] for line in lines)})
+
+
+@pytest.mark.host
+def test_each_paper_of_the_table_has_its_file_and_its_command(monkeypatch):
+    """The README's rows name files that exist and commands whose scripts exist; each game of the
+    catalogue is in one of the files."""
+    pages = import_example("pages", monkeypatch)
+    files = set()
+    for paper, file, command, figure in read_rows(README, "| paper | file"):
+        files.add(re.search(r"`(.*?)`", file)[1])
+        script = re.search(r"`(.*?)`", command)[1].split()[1]
+        assert (ROOT / script).exists() and figure and re.search(r"\d{4}", paper)
+    assert all((ROOT / file).exists() for file in files)
+    for entry in GAMES.values():
+        path = pathlib.Path(inspect.getfile(entry.game)).relative_to(ROOT).as_posix()
+        assert path in files, f"{path} is in no row"
+    assert len(read_rows(README, "| paper | file")) == len(pages.PAPERS)
+
+
+@pytest.mark.host
+def test_pictures_and_links_exist_and_are_small():
+    """A page loads at most 400 kB of pictures, and all of its links lead to files."""
+    for path, page in PAGES.items():
+        folder = (ROOT / path).parent
+        pictures = [folder / link for link in re.findall(r"!\[.*?\]\((.*?)\)", page)]
+        assert sum(picture.stat().st_size for picture in pictures) < 400_000, path
+        for link in re.findall(r"[^!]\[.*?\]\((.*?)\)", page):
+            file, _, heading = link.partition("#")
+            if "://" not in link:
+                target = folder / file if file else ROOT / path
+                assert target.exists(), link
+                headings = re.findall(r"^#+ (.*)$", target.read_text(), re.M)
+                assert not heading or heading in [
+                    re.sub(r"[^\w -]", "", text).lower().replace(" ", "-") for text in headings]
+    pictures = {path.name for path in (ROOT / "examples" / "pictures").iterdir()}
+    assert all(any(name in page for page in PAGES.values()) for name in pictures)
+
+
+# The order of the files
+
+@pytest.mark.host
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 220
 
 
 @pytest.mark.host
 def test_every_file_is_in_the_reading_order():
-    listed = " ".join(cell for row in rows("| file |") for cell in row[:1])
+    listed = " ".join(row[1] for row in read_rows(README, "| step | file"))
     for path in [*(ROOT / "tinygan").glob("**/*.py"), *(ROOT / "examples").glob("*.py")]:
         folder = path.parent.relative_to(ROOT).as_posix() + "/"
         assert path.name == "__init__.py" or path.name in listed or f"`{folder}`" in listed, path
 
 
 @pytest.mark.host
-def test_files_import_only_from_those_before():
-    """The order in which the README says to read them."""
-    cells = " ".join(row[0] for row in rows("| file |"))
-    order = list(dict.fromkeys(re.findall(r"`(?:tinygan/)?(\w+)(?:\.py|/)", cells)))
+def test_modules_import_only_from_those_before():
+    """The order is that of the package's docstring."""
+    order = re.findall(r"\w+", tinygan.__doc__.partition("before it:")[2])
     for path in (ROOT / "tinygan").glob("**/*.py"):
         parts = path.relative_to(ROOT / "tinygan").with_suffix("").parts
         if parts == ("__init__",):
             continue
-        up = "." * len(parts)
-        text = path.read_text()
-        used = set(re.findall(rf"^from {re.escape(up)}(\w+) import", text, re.M))
-        for names in re.findall(rf"^from {re.escape(up)} import (.*)$", text, re.M):
-            used |= {name.strip() for name in names.split(",")}
+        used = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level == len(parts):
+                used |= ({node.module.split(".")[0]} if node.module else
+                         {name.name for name in node.names})
         assert used <= set(order), (path, used)
         later = {name for name in used if order.index(name) >= order.index(parts[0])}
         assert not later, f"{path} imports {later}"
@@ -125,7 +199,7 @@ def test_files_import_only_from_those_before():
 
 @pytest.mark.host
 def test_every_module_is_the_attribute_of_its_name():
-    """No function of its name hides a module, and `import tinygan` is enough to reach each."""
+    """No function hides a module of its name, and `import tinygan` imports every module."""
     names = [module.name for module in pkgutil.walk_packages(tinygan.__path__, "tinygan.")]
     assert {"tinygan.runs.image", "tinygan.networks.dcgan", "tinygan.metrics.parzen"} <= {*names}
     program = """import sys, tinygan
@@ -138,29 +212,46 @@ for name in sys.argv[1:]:
     assert process.stdout + process.stderr == ""
 
 
-@pytest.fixture
-def a_run(tmp_path, monkeypatch):
-    """The folder that the README's first command leaves, with a small game."""
+# Code and commands
+
+def test_the_code_runs_in_its_order(tmp_path, monkeypatch, capsys):
+    """test_against_torch.py runs the block that needs PyTorch."""
     monkeypatch.chdir(tmp_path)
-    os.makedirs("runs/gan_mnist")
-    game = GAN(nn.Sequential(nn.Dense(4, 784), nn.Sigmoid(), nn.Reshape(1, 28, 28)),
-               nn.Sequential(nn.Flatten(), nn.Dense(784, 1)), 4)
-    opts = {"d_opt": optim.Adam(game.d_parameters()), "g_opt": optim.Adam(game.g_parameters())}
-    batches = Minibatches(np.full((10, 1, 28, 28), 255, np.uint8), 5)
-    checkpoint.save("runs/gan_mnist/checkpoint.npz", game, opts, batches, {}, {})
+    names = {"__name__": "readme"}
+    for block in BLOCKS:
+        if "import torch" not in block:
+            exec(block, names)
+    assert "step 300: D's loss" in capsys.readouterr().out
+    assert names["points"].shape == (1000, 2) and os.path.getsize("grid.png") > 0
+    assert names["game"].G.training is False        # load() returns a game in evaluation mode
 
 
-# test_against_torch.py runs the one that needs PyTorch
-@pytest.mark.parametrize("number", [i for i, block in enumerate(BLOCKS)
-                                    if "import torch" not in block])
-def test_code_runs(number, a_run):
-    exec(BLOCKS[number], {"__name__": "readme"})
+def test_the_game_in_twenty_lines_has_about_twenty_lines():
+    assert len([line for line in BLOCKS[0].splitlines() if line.strip()]) <= 22
 
 
-@pytest.mark.host
-def test_the_second_block_samples_from_a_run(a_run):
-    exec(BLOCKS[1], {"__name__": "readme"})
-    assert "tinygan.load" in BLOCKS[1] and os.path.getsize("grid.png") > 0
+def test_the_template_of_a_game_trains():
+    """The template's losses are the f-GAN's for Pearson's chi-squared divergence, and its term is
+    added."""
+    module = types.ModuleType("template")
+    sys.modules["template"] = module        # dataclasses look their module up
+    try:
+        exec(TEMPLATE, vars(module))
+    finally:
+        del sys.modules["template"]
+    D = nn.Sequential(nn.Dense(2, 8), nn.Tanh(), nn.Dense(8, 1))
+    game = module.FGAN(nn.Sequential(nn.Dense(3, 2)), D, 3, centre=0.5)
+    x, z = Tensor(Random(1).normal((5, 2))), game.latent(5, Random(2))
+    a, b = D(x).numpy(), D(game.G(z)).numpy()
+    conjugate = (b ** 2 / 4 + b).mean()
+    # float32 sums of a few numbers of size 1
+    assert game.d_loss(x, z).item() == pytest.approx(
+        conjugate - a.mean() + 0.5 * (a ** 2).mean(), abs=1e-6)
+    assert game.g_loss(x, z).item() == pytest.approx(-conjugate, abs=1e-6)
+    d_opt, g_opt = (optim.Adam(p, 1e-3) for p in (game.d_parameters(), game.g_parameters()))
+    data = Minibatches(np.random.default_rng(0).normal(size=(20, 2)), 5, Random(3))
+    for _, d_loss, g_loss in play(game, data, d_opt, g_opt, 5, Random(4), iterations=20):
+        assert np.isfinite(d_loss.item()) and np.isfinite(g_loss.item())
 
 
 @pytest.mark.host
@@ -169,3 +260,18 @@ def test_commands():
     train, test = COMMANDS
     assert train.endswith("python examples/gan_mnist.py") and test.endswith("python -m pytest")
     assert test in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+@pytest.mark.host
+def test_the_scripts_and_flags_in_commands_exist():
+    """Each `examples/x.py --flag` on a page is a script with that flag."""
+    commands = {command for page in PAGES.values()
+                for command in re.findall(r"(examples/\w+\.py[^`|\n]*)", page)
+                if "-->" not in command}
+    assert len(commands) > 15
+    for command in commands:
+        script, *words = command.split()
+        source = (ROOT / script).read_text() + (ROOT / "tinygan/runs/command.py").read_text()
+        for word in words:
+            if word.startswith("--"):
+                assert f'"{word}"' in source, command

@@ -1,5 +1,4 @@
-"""Runs as users make them: what is kept, and what becomes of it when they are stopped, killed,
-resumed, refused, or run out of disk; with real processes."""
+"""Tests of runs in real processes: files, stops and kills, resumes, refusals, full disks."""
 
 import json
 import os
@@ -23,150 +22,157 @@ from tinygan.runs.record import Progress
 from test_image import read_png
 
 ROOT = pathlib.Path(__file__).parent.parent
-ANY = ROOT / "tests" / "any_game.py"
-LEFT = {"settings.json", "samples", "samples.png", "training.png", "log.csv", "losses.svg",
-        "checkpoint.npz"}
+ANY_GAME = ROOT / "tests" / "any_game.py"
+RUN_FILES = {"settings.json", "samples", "samples.png", "training.png", "log.csv", "losses.svg",
+             "checkpoint.npz"}
 
 pytestmark = pytest.mark.host
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
-    """A file of sixty pictures of 4x4 pixels."""
+    """Return the path of a file of sixty images of 4x4 pixels."""
     path = tmp_path_factory.mktemp("data") / "digits.npy"
     np.save(path, np.random.default_rng(0).integers(256, size=(60, 4, 4), dtype=np.uint8))
     return path
 
 
-def begin(cwd, script, *flags, **environment):
+def start_script(cwd, script, *flags, **environment):
+    """Start a script in the folder `cwd` and return the process."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1",
                    **environment}
     return subprocess.Popen([sys.executable, script, *map(str, flags)], cwd=cwd, env=environment,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def end(process):
-    """(exit status, what it printed, its errors)."""
+def wait_for_end(process):
+    """Wait for a process and return (exit status, stdout, stderr)."""
     out, err = process.communicate(timeout=120)
     assert "Traceback" not in err, err
     return process.returncode, out, err
 
 
-def finished(cwd, script, *flags):
-    """What a process prints that ends well."""
-    status, out, err = end(begin(cwd, script, *flags))
+def run_script(cwd, script, *flags):
+    """Run a script that must succeed and return its stdout."""
+    status, out, err = wait_for_end(start_script(cwd, script, *flags))
     assert status == 0, err
     return out
 
 
-def refused(cwd, script, *flags):
-    """The one line on stderr of a process that must fail."""
-    status, _, err = end(begin(cwd, script, *flags))
+def read_refusal(cwd, script, *flags):
+    """Run a script that must fail and return the last line of its stderr."""
+    status, _, err = wait_for_end(start_script(cwd, script, *flags))
     assert status not in (0, -signal.SIGKILL) and err.strip()
     return err.strip().splitlines()[-1]
 
 
-def contents(folder):
-    """{path: content} of all files in a run's folder."""
+def read_files(folder):
+    """Return {path: content} of all files in a folder."""
     return {path.relative_to(folder).as_posix(): path.read_bytes()
             for path in folder.glob("**/*") if path.is_file()}
 
 
-def same(a, b):
-    a, b = contents(a), contents(b)
+def same_files(a, b):
+    """Assert that two folders have the same files, and return True."""
+    a, b = read_files(a), read_files(b)
     assert a.keys() == b.keys()
     assert not [path for path in a if a[path] != b[path]]
     return True
 
 
-def killed(cwd, script, flags, out, delay):
-    """Begin the run, kill it without warning after `delay` seconds, and then run it to its end."""
-    process = begin(cwd, script, *flags, "--out", out)
+def kill_and_resume(cwd, script, flags, out, delay):
+    """Start a run, kill it by SIGKILL after `delay` seconds, and then run it to its end."""
+    process = start_script(cwd, script, *flags, "--out", out)
     time.sleep(delay)
     process.kill()
     process.communicate()
     began = (out / "checkpoint.npz").exists()
-    return finished(cwd, script, *(["--resume", "--save-every", 0] if began else flags),
-                    "--out", out)
+    return run_script(cwd, script, *(["--resume", "--save-every", 0] if began else flags),
+                      "--out", out)
 
 
-# Killed and resumed
+# Kills and stops
 
-@pytest.mark.parametrize("name", ["gan", "wgan_gp", "sngan"])   # test_contract.py resumes each
-def test_a_killed_run_goes_on_bit_for_bit(name, digits, tmp_path):
-    """Every file of the run is, byte for byte, that of a run which nobody has killed; here
-    with instance noise and an average of G's weights, dropout, batch norm, schedules."""
+@pytest.mark.parametrize("name", ["gan", "wgan_gp", "sngan"])   # test_contract.py has all games
+def test_a_killed_run_is_resumed_bit_for_bit(name, digits, tmp_path):
+    """A run that was killed and resumed has the files of a run that was not killed.
+
+    The game has instance noise, an average of G's weights, dropout, batch normalisation and
+    schedules.
+    """
     flags = ["--data", digits, "--game", name, "--noise", 0.3, "--average", 0.9, "--save-every", 0,
              "--steps", 40]
     start = time.monotonic()
-    finished(tmp_path, ANY, *flags, "--out", tmp_path / "whole")
+    run_script(tmp_path, ANY_GAME, *flags, "--out", tmp_path / "whole")
     whole = time.monotonic() - start
     delay = random.Random(name).uniform(0.2, 0.9) * whole
-    killed(tmp_path, ANY, flags, tmp_path / "killed", delay)
-    assert same(tmp_path / "whole", tmp_path / "killed")
+    kill_and_resume(tmp_path, ANY_GAME, flags, tmp_path / "killed", delay)
+    assert same_files(tmp_path / "whole", tmp_path / "killed")
 
 
 @pytest.mark.parametrize("order", ["alternating", "simultaneous"])
-def test_half_and_half_is_the_whole(order, digits, tmp_path):
-    """The plain game, stopped at every possible place by its number of steps: ten and twenty more
-    are thirty. (SGD's schedules count on; nothing here knows how long it is to be.)"""
+def test_a_run_in_two_parts_is_the_whole_run(order, digits, tmp_path):
+    """A run of 10 steps that is resumed to 30 has the files of a run of 30 steps.
+
+    SGD's schedules do not depend on the number of steps of the run.
+    """
     flags = ["--data", digits, "--order", order]
-    finished(tmp_path, ANY, *flags, "--steps", 30, "--out", "whole")
-    finished(tmp_path, ANY, *flags, "--steps", 10, "--out", "half")
-    assert "resumed after step 10" in finished(tmp_path, ANY, "--resume", "--steps", 30,
-                                               "--out", "half")
-    assert same(tmp_path / "whole", tmp_path / "half")
+    run_script(tmp_path, ANY_GAME, *flags, "--steps", 30, "--out", "whole")
+    run_script(tmp_path, ANY_GAME, *flags, "--steps", 10, "--out", "half")
+    assert "resumed after step 10" in run_script(tmp_path, ANY_GAME, "--resume", "--steps", 30,
+                                                 "--out", "half")
+    assert same_files(tmp_path / "whole", tmp_path / "half")
 
 
-def test_an_example_killed_at_three_moments(tmp_path):
-    """The same for a real example, killed, resumed and killed again."""
+def test_an_example_that_is_killed_three_times(tmp_path):
+    """A run of an example is the same if it is killed and resumed three times."""
     images = np.random.default_rng(0).integers(256, size=(80, 28, 28), dtype=np.uint8)
     np.save(tmp_path / "images.npy", images)
     script = ROOT / "examples" / "dcgan_mnist.py"
     flags = ["--data", "images.npy", "--channels", 2, "--batch-size", 8, "--steps", 20,
              "--save-every", 0]
     start = time.monotonic()
-    finished(tmp_path, script, *flags, "--out", "whole")
+    run_script(tmp_path, script, *flags, "--out", "whole")
     whole, chance = time.monotonic() - start, random.Random(1)
     for _ in range(3):
-        process = begin(tmp_path, script, *flags, "--out", "killed")
+        process = start_script(tmp_path, script, *flags, "--out", "killed")
         time.sleep(chance.uniform(0.3, 0.6) * whole)
         process.kill()
         process.communicate()
         if (tmp_path / "killed" / "checkpoint.npz").exists():
             flags = ["--resume", "--save-every", 0]
-    finished(tmp_path, script, *flags, "--out", "killed")
-    assert same(tmp_path / "whole", tmp_path / "killed")
+    run_script(tmp_path, script, *flags, "--out", "killed")
+    assert same_files(tmp_path / "whole", tmp_path / "killed")
 
 
 def wait_for(path):
-    """Until there is a file at `path`: that long a run needs to begin."""
+    """Wait until there is a file at `path`."""
     limit = time.monotonic() + 60
     while not path.exists():
         assert time.monotonic() < limit
         time.sleep(0.02)
 
 
-LONG = ["--steps", 1000, "--width", 3]      # long enough to be stopped on the way
+LONG = ["--steps", 1000, "--width", 3]      # long enough to be stopped before its end
 
 
 @pytest.fixture(scope="module")
 def whole(digits, tmp_path_factory):
-    """The folder of a run of LONG that nobody stopped."""
+    """Return the folder of a run with the flags LONG that was not stopped."""
     folder = tmp_path_factory.mktemp("whole")
-    finished(folder, ANY, "--data", digits, *LONG, "--out", "whole")
+    run_script(folder, ANY_GAME, "--data", digits, *LONG, "--out", "whole")
     return folder / "whole"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_saves_and_says_how_to_go_on(number, whole, digits, tmp_path):
-    """The command that it prints finishes the run, as if nothing had happened."""
+def test_a_stopped_run_prints_the_command_that_resumes_it(number, whole, digits, tmp_path):
+    """The printed command resumes the run, whose files are those of a run without a stop."""
     flags = ["--data", digits, *LONG]
-    process = begin(tmp_path, ANY, *flags, "--out", "a run")
+    process = start_script(tmp_path, ANY_GAME, *flags, "--out", "a run")
     wait_for(tmp_path / "a run" / "settings.json")
     time.sleep(0.3)
     process.send_signal(number)
-    status, _, err = end(process)
+    status, _, err = wait_for_end(process)
     assert status == 128 + number
     step, command = re.search(r"stopped after step (\d+) of 1000, and saved; go on with\n(.*)\n",
                               err).groups()
@@ -177,16 +183,16 @@ def test_ctrl_c_saves_and_says_how_to_go_on(number, whole, digits, tmp_path):
     again = subprocess.run(command, shell=True, cwd=tmp_path, env=environment, capture_output=True,
                            text=True, timeout=120)
     assert again.returncode == 0 and f"resumed after step {step}" in again.stdout
-    assert same(whole, tmp_path / "a run")
+    assert same_files(whole, tmp_path / "a run")
 
 
-# What is kept
+# The files of a run
 
-def test_what_a_run_keeps(digits, tmp_path):
-    finished(tmp_path, ANY, "--data", digits, "--steps", 110, "--seed", 7, "--out", "run")
+def test_the_files_of_a_run(digits, tmp_path):
+    run_script(tmp_path, ANY_GAME, "--data", digits, "--steps", 110, "--seed", 7, "--out", "run")
     folder = tmp_path / "run"
-    assert {path.name for path in folder.iterdir()} == LEFT
-    # fifty times, rounded: every other step, and before the first
+    assert {path.name for path in folder.iterdir()} == RUN_FILES
+    # about fifty pictures: one at every other step, and one before the first step
     assert sorted(int(path.stem) for path in (folder / "samples").iterdir()) == [
         *range(0, 111, 2)]
     assert (folder / "samples.png").read_bytes() == (folder / "samples/000110.png").read_bytes()
@@ -205,32 +211,31 @@ def test_what_a_run_keeps(digits, tmp_path):
     assert {"D loss", "G loss", "D(x)", "D(G(z))", "step"} <= texts
 
 
-def test_the_log_has_the_means_of_its_stretches(digits, tmp_path):
-    """A run of 1000 steps, whose log has every other: means of what one step each would show. And
-    progress does not disturb it."""
+def test_the_log_has_means_over_equal_intervals(digits, tmp_path):
+    """A row of the log has means over steps // 500 steps: over two in a run of 1000 steps."""
     flags = ["--data", digits, "--steps"]
-    finished(tmp_path, ANY, *flags, 1000, "--out", "long")
-    finished(tmp_path, ANY, *flags, 499, "--out", "short")
+    run_script(tmp_path, ANY_GAME, *flags, 1000, "--out", "long")
+    run_script(tmp_path, ANY_GAME, *flags, 499, "--out", "short")
     long, short = (np.loadtxt(tmp_path / name / "log.csv", delimiter=",", skiprows=1)
                    for name in ("long", "short"))
     assert (long[:, 0] == range(2, 1001, 2)).all()
     pairs = (short[0:498:2, 1:] + short[1:498:2, 1:]) / 2
-    np.testing.assert_allclose(long[:249, 1:], pairs, rtol=1e-5)        # six digits are written
+    np.testing.assert_allclose(long[:249, 1:], pairs, rtol=1e-5)        # the log has six digits
 
 
-def test_the_noise_of_the_pictures_is_the_runs_own(digits, tmp_path):
-    """A later version of the script that draws other initial weights does not change it."""
-    finished(tmp_path, ANY, "--data", digits, "--steps", 2, "--out", "run")
+def test_the_noise_of_the_pictures_is_in_the_checkpoint(digits, tmp_path):
+    """A resumed run takes the noise of its pictures from the checkpoint; it draws no new noise."""
+    run_script(tmp_path, ANY_GAME, "--data", digits, "--steps", 2, "--out", "run")
     path = tmp_path / "run" / "checkpoint.npz"
     _, about, arrays = checkpoint.read(path)
     z = arrays["z"][::-1].copy()
     np.savez(path, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **{**arrays, "z": z})
-    finished(tmp_path, ANY, "--resume", "--steps", 3, "--out", "run")
+    run_script(tmp_path, ANY_GAME, "--resume", "--steps", 3, "--out", "run")
     assert (checkpoint.read(path).arrays["z"] == z).all()
 
 
 def test_the_last_picture_is_of_the_last_step(digits, tmp_path):
-    finished(tmp_path, ANY, "--data", digits, "--steps", 103, "--out", "run")
+    run_script(tmp_path, ANY_GAME, "--data", digits, "--steps", 103, "--out", "run")
     folder = tmp_path / "run"
     assert sorted(int(path.stem) for path in (folder / "samples").iterdir()) == [
         *range(0, 103, 2), 103]
@@ -238,9 +243,9 @@ def test_the_last_picture_is_of_the_last_step(digits, tmp_path):
     assert (folder / "log.csv").read_text().splitlines()[-1].startswith("103,")
 
 
-def test_a_reader_who_leaves_stops_the_run_with_a_checkpoint(digits, tmp_path):
-    """As `| head -1` does."""
-    process = begin(tmp_path, ANY, "--data", digits, "--steps", 10 ** 6, "--out", "run")
+def test_a_closed_output_stops_the_run_with_a_checkpoint(digits, tmp_path):
+    """A run whose output is closed, as by `| head -1`, saves a checkpoint and ends."""
+    process = start_script(tmp_path, ANY_GAME, "--data", digits, "--steps", 10 ** 6, "--out", "run")
     assert process.stdout.readline().startswith("data:")
     process.stdout.close()
     with process.stderr:
@@ -254,133 +259,137 @@ def test_a_reader_who_leaves_stops_the_run_with_a_checkpoint(digits, tmp_path):
 
 def test_a_folder_with_a_run_is_refused_resumed_or_replaced(digits, tmp_path):
     flags = ["--data", digits, "--steps", 6, "--out", "run"]
-    line = refused(tmp_path, ANY, "--resume", "--out", "run")
+    line = read_refusal(tmp_path, ANY_GAME, "--resume", "--out", "run")
     assert "no run in run" in line and "--out" in line
-    finished(tmp_path, ANY, *flags)
-    before = contents(tmp_path / "run")
-    line = refused(tmp_path, ANY, *flags)
+    run_script(tmp_path, ANY_GAME, *flags)
+    before = read_files(tmp_path / "run")
+    line = read_refusal(tmp_path, ANY_GAME, *flags)
     assert "run holds a run" in line and "--resume" in line and "--overwrite" in line
-    assert contents(tmp_path / "run") == before
-    assert "resumed after step 6" in finished(tmp_path, ANY, "--resume", "--out", "run")
-    assert contents(tmp_path / "run") == before             # it was at its end
-    assert "not allowed with" in refused(tmp_path, ANY, *flags, "--resume", "--overwrite")
+    assert read_files(tmp_path / "run") == before
+    assert "resumed after step 6" in run_script(tmp_path, ANY_GAME, "--resume", "--out", "run")
+    assert read_files(tmp_path / "run") == before          # there were no steps left
+    assert "not allowed with" in read_refusal(tmp_path, ANY_GAME, *flags, "--resume", "--overwrite")
     (tmp_path / "run" / "notes.txt").write_text("mine")
     (tmp_path / "run" / "samples" / "best.png").write_text("mine")
-    finished(tmp_path, ANY, *flags, "--steps", 3, "--seed", 1, "--overwrite")
-    after = contents(tmp_path / "run")
+    run_script(tmp_path, ANY_GAME, *flags, "--steps", 3, "--seed", 1, "--overwrite")
+    after = read_files(tmp_path / "run")
     assert after.pop("notes.txt") == after.pop("samples/best.png") == b"mine"
-    finished(tmp_path, ANY, *flags, "--steps", 3, "--seed", 1, "--out", "new")
-    assert after == contents(tmp_path / "new")
+    run_script(tmp_path, ANY_GAME, *flags, "--steps", 3, "--seed", 1, "--out", "new")
+    assert after == read_files(tmp_path / "new")
 
 
 @pytest.mark.parametrize("flags, words", [
     (["--batch-size", 100], "minibatch of 100"), (["--batch-size", 1], "larger batch"),
     (["--game", "sngan", "--order", "simultaneous"], "simultaneous")])
-def test_what_cannot_take_a_step_replaces_nothing(flags, words, digits, tmp_path):
-    """However far it comes: neither the run that was there, nor by making a folder a run's."""
-    finished(tmp_path, ANY, "--data", digits, "--steps", 3, "--out", "run")
-    before = contents(tmp_path / "run")
-    assert words in refused(tmp_path, ANY, "--data", digits, "--out", "run", "--overwrite", *flags)
-    assert contents(tmp_path / "run") == before
-    assert words in refused(tmp_path, ANY, "--data", digits, "--out", "new", *flags)
-    assert contents(tmp_path / "new") == {}
+def test_a_run_that_cannot_take_a_step_replaces_nothing(flags, words, digits, tmp_path):
+    """The old run in the folder stays, and a new folder has no files."""
+    run_script(tmp_path, ANY_GAME, "--data", digits, "--steps", 3, "--out", "run")
+    before = read_files(tmp_path / "run")
+    assert words in read_refusal(tmp_path, ANY_GAME, "--data", digits, "--out", "run",
+                                 "--overwrite", *flags)
+    assert read_files(tmp_path / "run") == before
+    assert words in read_refusal(tmp_path, ANY_GAME, "--data", digits, "--out", "new", *flags)
+    assert read_files(tmp_path / "new") == {}
 
 
-def test_files_that_are_no_runs_are_not_replaced(digits, tmp_path):
+def test_files_that_are_not_of_a_run_are_not_replaced(digits, tmp_path):
     for name, content in (("settings.json", b"mine"), ("samples/2024.png", b"mine"),
                           ("checkpoint.npz", b"mine")):
         path = tmp_path / "folder" / name
         path.parent.mkdir(parents=True)
         path.write_bytes(content)
         for flag in ([], ["--overwrite"]):
-            line = refused(tmp_path, ANY, "--data", digits, "--out", "folder", *flag)
-            assert "folder" in line and contents(tmp_path / "folder") == {name: content}
+            line = read_refusal(tmp_path, ANY_GAME, "--data", digits, "--out", "folder", *flag)
+            assert "folder" in line and read_files(tmp_path / "folder") == {name: content}
             assert "by --out" in line
         shutil.rmtree(tmp_path / "folder")
 
 
-def test_a_run_goes_on_where_the_environment_says(digits, tmp_path):
-    """One from a GPU on a machine without: by TINYGAN_BACKEND as by --backend."""
-    finished(tmp_path, ANY, "--data", digits, "--steps", 1, "--out", "run")
+def test_a_run_is_resumed_on_the_backend_of_the_environment(digits, tmp_path):
+    """TINYGAN_BACKEND replaces the backend of a run, so that a GPU's run is resumed on a CPU."""
+    run_script(tmp_path, ANY_GAME, "--data", digits, "--steps", 1, "--out", "run")
     path = tmp_path / "run" / "checkpoint.npz"
     with np.load(path) as file:
         arrays = dict(file)
     about = json.loads(arrays["about"].tobytes())
     about["settings"]["flags"]["backend"] = "nogpu"
     np.savez(path, **{**arrays, "about": np.frombuffer(json.dumps(about).encode(), np.uint8)})
-    assert "nogpu" in refused(tmp_path, ANY, "--resume", "--steps", 2, "--out", "run")
-    status, out, err = end(begin(tmp_path, ANY, "--resume", "--steps", 2, "--out", "run",
-                                 TINYGAN_BACKEND="numpy"))
+    assert "nogpu" in read_refusal(tmp_path, ANY_GAME, "--resume", "--steps", 2, "--out", "run")
+    status, out, err = wait_for_end(start_script(tmp_path, ANY_GAME, "--resume", "--steps", 2,
+                                                 "--out", "run", TINYGAN_BACKEND="numpy"))
     assert status == 0 and "resumed" in out, err
 
 
 def test_two_processes_do_not_write_one_run(digits, tmp_path):
-    process = begin(tmp_path, ANY, "--data", digits, "--steps", 10**6, "--out", "run")
+    process = start_script(tmp_path, ANY_GAME, "--data", digits, "--steps", 10**6, "--out", "run")
     try:
         wait_for(tmp_path / "run" / "checkpoint.npz")
         for flag in ("--resume", "--overwrite"):
-            line = refused(tmp_path, ANY, "--data", digits, "--out", "run", flag)
+            line = read_refusal(tmp_path, ANY_GAME, "--data", digits, "--out", "run", flag)
             assert "another process" in line
     finally:
         process.kill()
         process.communicate()
-    assert "resumed" in finished(tmp_path, ANY, "--resume", "--steps", 1, "--out", "run")
+    assert "resumed" in run_script(tmp_path, ANY_GAME, "--resume", "--steps", 1, "--out", "run")
 
 
-def test_a_resume_of_something_else_is_one_sentence_and_loses_nothing(digits, tmp_path):
-    finished(tmp_path, ANY, "--data", digits, "--steps", 4, "--noise", 0.5, "--out", "run")
-    before = contents(tmp_path / "run")
+def test_a_resume_with_other_settings_is_refused_and_loses_nothing(digits, tmp_path):
+    run_script(tmp_path, ANY_GAME, "--data", digits, "--steps", 4, "--noise", 0.5, "--out", "run")
+    before = read_files(tmp_path / "run")
     np.save(tmp_path / "others.npy", np.full((60, 4, 4), 9, np.uint8))
     np.save(tmp_path / "fewer.npy", np.load(digits)[:50])
-    other = tmp_path / "other_game.py"      # the same script with other networks
-    other.write_text(ANY.read_text().replace("args.width", "5"))
+    other = tmp_path / "other_game.py"      # a script with another name and other networks
+    other.write_text(ANY_GAME.read_text().replace("args.width", "5"))
     wider = tmp_path / "wider" / "any_game.py"
     wider.parent.mkdir()
-    wider.write_text(ANY.read_text().replace("args.width", "5"))
+    wider.write_text(ANY_GAME.read_text().replace("args.width", "5"))
     faster = tmp_path / "faster" / "any_game.py"
     faster.parent.mkdir()
-    faster.write_text(ANY.read_text().replace("0.05, 0.99", "0.05, 0.999"))
+    faster.write_text(ANY_GAME.read_text().replace("0.05, 0.99", "0.05, 0.999"))
     for script, flags, words in [
-            (ANY, ["--game", "r1"], ["has --game gan"]),
-            (ANY, ["--batch-size", 4], ["has --batch-size 8"]),
-            (ANY, ["--seed", 1], ["has --seed 0"]),
-            (ANY, ["--average", 0.9], ["has no --average"]),
-            (ANY, ["--steps", 3], ["at step 4 already"]),
-            (ANY, ["--data", "others.npy"], ["other data", "others.npy", "digits.npy"]),
-            (ANY, ["--data", "fewer.npy"], ["other data", "fewer.npy"]),
-            (ANY, ["--data", "nowhere.npy"], ["nowhere.npy"]),
+            (ANY_GAME, ["--game", "r1"], ["has --game gan"]),
+            (ANY_GAME, ["--batch-size", 4], ["has --batch-size 8"]),
+            (ANY_GAME, ["--seed", 1], ["has --seed 0"]),
+            (ANY_GAME, ["--average", 0.9], ["has no --average"]),
+            (ANY_GAME, ["--steps", 3], ["at step 4 already"]),
+            (ANY_GAME, ["--data", "others.npy"], ["other data", "others.npy", "digits.npy"]),
+            (ANY_GAME, ["--data", "fewer.npy"], ["other data", "fewer.npy"]),
+            (ANY_GAME, ["--data", "nowhere.npy"], ["nowhere.npy"]),
             (other, [], ["any_game.py"]),
             (wider, [], ["c_out was 4, now 5"]),
             (faster, [], ["d_opt.lr.rate was 0.99, now 0.999"])]:
-        line = refused(tmp_path, script, "--resume", "--out", "run", *flags)
+        line = read_refusal(tmp_path, script, "--resume", "--out", "run", *flags)
         assert all(word in line for word in words), line
-        assert contents(tmp_path / "run") == before
-    # where the data is may change, if it is the same
+        assert read_files(tmp_path / "run") == before
+    # the data may be at another path, if it is the same
     shutil.copy(digits, tmp_path / "moved.npy")
-    finished(tmp_path, ANY, "--resume", "--data", "moved.npy", "--out", "run")
+    run_script(tmp_path, ANY_GAME, "--resume", "--data", "moved.npy", "--out", "run")
 
 
-def test_a_run_knows_where_its_data_is(digits, tmp_path):
-    """From another folder, without the environment that it was begun in; and the bundled sample,
-    which a run without a network falls back to, whatever the network has by then."""
+def test_a_resumed_run_finds_its_data(digits, tmp_path):
+    """A run is resumed with its data, also from another folder and in another environment.
+
+    A run on the bundled sample is resumed on the sample.
+    """
     shutil.copy(digits, tmp_path / "mine.npy")
     (tmp_path / "elsewhere").mkdir()
     for flags in (["--data", "mine.npy"], []):
-        process = begin(tmp_path, ANY, *flags, "--steps", 2, "--out", "run", "--overwrite",
-                        TINYGAN_DATA="" if flags else "mine.npy")
-        assert end(process)[0] == 0
-        assert "resumed" in finished(tmp_path / "elsewhere", ANY, "--resume", "--out", "../run")
-    finished(tmp_path, ANY, "--data", digits, "--resume", "--out", "run")
+        process = start_script(tmp_path, ANY_GAME, *flags, "--steps", 2, "--out", "run",
+                               "--overwrite", TINYGAN_DATA="" if flags else "mine.npy")
+        assert wait_for_end(process)[0] == 0
+        assert "resumed" in run_script(tmp_path / "elsewhere", ANY_GAME, "--resume",
+                                       "--out", "../run")
+    run_script(tmp_path, ANY_GAME, "--data", digits, "--resume", "--out", "run")
     sample = ROOT / "examples" / "dcgan_mnist.py"
-    finished(tmp_path, sample, "--data", "sample", "--channels", 1, "--batch-size", 4, "--steps", 1,
-             "--out", "digits")
-    assert "bundled sample" in finished(tmp_path, sample, "--resume", "--steps", 2, "--out",
-                                        "digits")
+    run_script(tmp_path, sample, "--data", "sample", "--channels", 1, "--batch-size", 4,
+               "--steps", 1, "--out", "digits")
+    assert "bundled sample" in run_script(tmp_path, sample, "--resume", "--steps", 2,
+                                          "--out", "digits")
 
 
-def test_what_nobody_wrote_is_one_sentence(digits, tmp_path):
-    """A checkpoint whose checksums are right and whose settings and log are not."""
-    finished(tmp_path, ANY, "--data", digits, "--steps", 3, "--out", "run")
+def test_a_checkpoint_with_invalid_settings_is_refused(digits, tmp_path):
+    """A checkpoint with valid checksums and invalid settings or log is refused in one line."""
+    run_script(tmp_path, ANY_GAME, "--data", digits, "--steps", 3, "--out", "run")
     path = tmp_path / "run" / "checkpoint.npz"
     _, about, arrays = checkpoint.read(path)
     settings = about["settings"]
@@ -394,45 +403,45 @@ def test_what_nobody_wrote_is_one_sentence(digits, tmp_path):
                   {"z": {"tensor": "nothing"}}, {"data": {"tuple": 3}}, {"t": {"d_opt": "x"}}):
         np.savez(path, about=np.frombuffer(json.dumps({**about, **wrong}).encode(), np.uint8),
                  **arrays)
-        refused(tmp_path, ANY, "--resume", "--out", "run")
-    about["settings"]["flags"]["out"] = "elsewhere"             # leads nowhere else
+        read_refusal(tmp_path, ANY_GAME, "--resume", "--out", "run")
+    about["settings"]["flags"]["out"] = "elsewhere"             # must have no effect
     for name, array in (("log", np.zeros(2)), ("log", np.zeros((3, 99))), ("z", np.zeros(3)),
                         ("data.order", np.zeros(3))):
         np.savez(path, about=np.frombuffer(json.dumps(about).encode(), np.uint8),
                  **{**arrays, name: array})
-        refused(tmp_path, ANY, "--resume", "--out", "run")
+        read_refusal(tmp_path, ANY_GAME, "--resume", "--out", "run")
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_damaged_checkpoint_is_one_sentence(digits, tmp_path):
-    finished(tmp_path, ANY, "--data", digits, "--steps", 2, "--out", "run")
+def test_a_damaged_checkpoint_is_refused(digits, tmp_path):
+    run_script(tmp_path, ANY_GAME, "--data", digits, "--steps", 2, "--out", "run")
     path = tmp_path / "run" / "checkpoint.npz"
     good = path.read_bytes()
     foreign = tmp_path / "foreign.npz"
     np.savez(foreign, weights=np.zeros(3))
-    # in the numbers of an array, whose header has 128 bytes
+    # a byte in the numbers of an array, after the 128 bytes of its header
     middle = good.index(b"\x93NUMPY", len(good) // 2) + 130
     another = bytes([good[middle] ^ 1])
     for content in (b"", good[:middle], good[:middle] + another + good[middle + 1:], b"hello",
                     foreign.read_bytes()):
         path.write_bytes(content)
-        for command in ([ANY, "--resume", "--out", "run"],
+        for command in ([ANY_GAME, "--resume", "--out", "run"],
                         [ROOT / "examples" / "sample.py", "run"]):
-            line = refused(tmp_path, *command)
+            line = read_refusal(tmp_path, *command)
             assert "checkpoint.npz" in line and path.read_bytes() == content, line
 
 
 # Failures
 
 def test_a_loss_that_is_no_longer_finite_ends_the_run(tmp_path):
-    """With the quantity, the step and the last checkpoint, from which the weights can be had."""
+    """The error names the quantity, the step, and the last checkpoint, which can be loaded."""
     script = ROOT / "examples" / "dcgan_mnist.py"
     images = np.random.default_rng(0).integers(256, size=(80, 28, 28), dtype=np.uint8)
     np.save(tmp_path / "images.npy", images)
-    status, _, err = end(begin(tmp_path, script, "--data", "images.npy", "--channels", 2,
-                               "--batch-size", 8, "--lr", 1e8, "--steps", 99, "--save-every", 0,
-                               "--out", "run"))
-    (line,) = err.strip().splitlines()          # and no warning
+    status, _, err = wait_for_end(start_script(tmp_path, script, "--data", "images.npy",
+                                               "--channels", 2, "--batch-size", 8, "--lr", 1e8,
+                                               "--steps", 99, "--save-every", 0, "--out", "run"))
+    (line,) = err.strip().splitlines()          # there are no warnings
     assert status == 1
     found = re.fullmatch(r"dcgan_mnist.py: (\S.*) (?:has become nan|is no longer finite) by step "
                          r"(\d+): begin another run with .*; the last checkpoint, (\S+), is of "
@@ -446,9 +455,11 @@ def test_a_loss_that_is_no_longer_finite_ends_the_run(tmp_path):
     tinygan.load(tmp_path / "run")
 
 
-def small_disk(tmp_path, size, commands):
-    """Run `commands` of a shell in a folder that is a file system of its own, of `size` bytes;
-    skips the test where the system lets nobody have one."""
+def run_on_small_disk(tmp_path, size, commands):
+    """Run shell commands with a file system of `size` bytes mounted at the folder `disk`.
+
+    The test is skipped if the system does not allow users to mount file systems.
+    """
     (tmp_path / "disk").mkdir()
     shell = f"mount -t tmpfs -o size={size} none disk && {commands}"
     try:
@@ -458,17 +469,19 @@ def small_disk(tmp_path, size, commands):
     except FileNotFoundError:
         works = False
     if not works:
-        pytest.skip("this system lets no user mount a small file system (unshare -rm)")
+        pytest.skip("this system does not allow users to mount file systems (unshare -rm)")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
     return subprocess.run(["unshare", "-rm", "sh", "-c", shell], cwd=tmp_path, env=environment,
                           capture_output=True, text=True, timeout=120)
 
 
-def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(digits, tmp_path):
-    """On a file system that becomes full while it runs: the checkpoint is whole, nothing half
-    written is left, and with more room the run goes on."""
-    run = f"{sys.executable} {ANY} --out disk/run"
-    process = small_disk(
+def test_a_run_on_a_full_disk_can_be_resumed(digits, tmp_path):
+    """When the disk is full, the checkpoint stays valid, and the run can be resumed later.
+
+    No temporary file is left.
+    """
+    run = f"{sys.executable} {ANY_GAME} --out disk/run"
+    process = run_on_small_disk(
         tmp_path, "120k", f"{run} --data {digits} --steps 120 --save-every 0; echo status $?; "
         f"find disk -name '*.tmp'; mount -o remount,size=20m disk; {run} --resume; echo status $?; "
         "find disk -name '*.tmp'; cp -r disk/run kept")
@@ -480,41 +493,44 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(digits, tmp_path)
     assert re.fullmatch(r"any_game.py: cannot write disk/run/\S+ \(No space left on device\): make "
                         r"room or choose another place with --out; --resume then goes on from step "
                         rf"{lines[1].split()[-1]}", line), line
-    finished(tmp_path, ANY, "--data", digits, "--steps", 120, "--save-every", 0, "--out", "whole")
-    assert same(tmp_path / "whole", tmp_path / "kept")
+    run_script(tmp_path, ANY_GAME, "--data", digits, "--steps", 120, "--save-every", 0,
+               "--out", "whole")
+    assert same_files(tmp_path / "whole", tmp_path / "kept")
 
 
 def test_a_disk_that_is_full_from_the_start(digits, tmp_path):
-    """At the first checkpoint there is nothing yet to go on from; at the first after a resume
-    there is."""
-    run = f"{sys.executable} {ANY} --out disk/run"
-    process = small_disk(tmp_path, "8k", f"{run} --data {digits} --steps 9; mount -o "
-                         f"remount,size=20m disk; {run} --data {digits} --steps 9; dd if=/dev/zero "
-                         f"of=disk/fill bs=1k 2> /dev/null; {run} --resume --steps 12")
+    """The error mentions --resume only if there is a checkpoint."""
+    run = f"{sys.executable} {ANY_GAME} --out disk/run"
+    process = run_on_small_disk(
+        tmp_path, "8k", f"{run} --data {digits} --steps 9; mount -o remount,size=20m disk; "
+        f"{run} --data {digits} --steps 9; dd if=/dev/zero of=disk/fill bs=1k 2> /dev/null; "
+        f"{run} --resume --steps 12")
     first, second = process.stderr.strip().splitlines()
     assert "No space left" in first and first.endswith("with --out")
     assert "No space left" in second and second.endswith("--out; --resume then goes on from step 9")
 
 
-def test_a_read_only_folder_is_one_sentence(digits, tmp_path):
-    run = f"{sys.executable} {ANY} --data {digits} --steps 2 --out disk/run"
-    process = small_disk(tmp_path, "20m", f"{run} && mount -o remount,ro disk; {run} --resume; "
-                         f"{run}/new")
+def test_a_read_only_folder_is_refused(digits, tmp_path):
+    run = f"{sys.executable} {ANY_GAME} --data {digits} --steps 2 --out disk/run"
+    process = run_on_small_disk(tmp_path, "20m",
+                                f"{run} && mount -o remount,ro disk; {run} --resume; {run}/new")
     assert process.returncode == 1
     first, second = process.stderr.strip().splitlines()
     assert all("cannot write into" in line and "Read-only" in line and "--out" in line
                for line in (first, second))
 
 
-# Telling
+# Output
 
-def test_explain_tells_in_two_paragraphs(tmp_path):
-    paragraphs = finished(tmp_path, ROOT / "examples" / "gan_mnist.py", "--explain").split("\n\n")
+def test_explain_prints_two_paragraphs(tmp_path):
+    paragraphs = run_script(tmp_path, ROOT / "examples" / "gan_mnist.py", "--explain").split("\n\n")
     assert len(paragraphs) == 2 and not any(tmp_path.iterdir())
     assert "D(x)" in paragraphs[0] and "collapsed" in paragraphs[1]
 
 
 class Terminal:
+    """A stream that keeps what is written to it; `live` is the result of isatty()."""
+
     def __init__(self, live):
         self.live, self.text = live, ""
 
@@ -530,7 +546,7 @@ class Terminal:
 
 @pytest.mark.parametrize("live", [True, False])
 def test_progress_shows_averages_since_the_last_line(live):
-    """One line that is rewritten on a terminal, whole lines in a file; the end is always told."""
+    """On a terminal the line is rewritten; in a file there are whole lines, the last at the end."""
     terminal = Terminal(live)
     progress = Progress(4, terminal)
     progress.every = 1e9
@@ -546,8 +562,8 @@ def test_progress_shows_averages_since_the_last_line(live):
     assert terminal.text.count("\n") == (1 if live else 3) and terminal.text.endswith("\n")
 
 
-def test_a_value_that_comes_seldom_stays_in_the_line():
-    """Until there is another: what is measured at some steps is seen for longer than a moment."""
+def test_a_value_of_some_steps_stays_in_the_line():
+    """A value that is measured at some steps stays in the line until the next one."""
     terminal = Terminal(False)
     progress = Progress(3, terminal)
     progress.every = 0.0

@@ -1,4 +1,4 @@
-"""grad() and the Tensor: what is differentiated, what is refused, what it costs."""
+"""Tests of Tensor and grad(): derivatives, refused arguments, run time and memory."""
 
 import copy
 import gc
@@ -29,7 +29,7 @@ def test_second_derivative_of_a_polynomial():
     np.testing.assert_allclose(k.numpy(), [6, 6, 6], rtol=1e-15)
 
 
-def test_grad_y_is_the_cotangent_and_differentiable():
+def test_grad_y_is_the_cotangent_and_is_differentiable():
     x, c = tensor(normal(3)), tensor(normal(3, seed=1))
     (g,) = grad(ops.exp(x), [x], grad_y=c, create_graph=True)
     (by_c,) = grad(g.sum(), [c])
@@ -37,7 +37,7 @@ def test_grad_y_is_the_cotangent_and_differentiable():
     np.testing.assert_allclose(by_c.numpy(), np.exp(x.numpy()), rtol=1e-14)
 
 
-def test_inner_tensors_and_y_itself_can_be_asked_for():
+def test_xs_may_contain_intermediate_tensors_and_y_itself():
     x = tensor([3.0])
     y = x * x
     z = y * 2.0
@@ -51,28 +51,29 @@ def test_a_tensor_used_on_many_paths_gets_the_sum():
     assert grad(y, [x])[0].item() == 2 * 2 + 4
 
 
-def test_only_paths_to_the_xs_are_walked():
-    """The other player's weight gradients, and what lies beyond the xs, are never computed."""
+def test_only_rules_on_paths_to_the_xs_are_called():
+    """grad calls neither the rules of other inputs nor those of operations before the xs."""
     x, w = tensor([1.0]), tensor([1.0])
     called = []
 
-    def watched(name, a, b):
+    def multiply(name, a, b):
+        """Return a * b, with rules that append their names to `called`."""
         return ops.op(a.data * b.data, (a, lambda g, y: called.append(name + "0") or g * b),
                       (b, lambda g, y: called.append(name + "1") or g * a))
-    hidden = watched("first", x, w)
-    y = watched("second", hidden, w)
+    hidden = multiply("first", x, w)
+    y = multiply("second", hidden, w)
     grad(y, [hidden])
     assert called == ["second0"]
 
 
-def test_nothing_is_stored_and_the_same_graph_serves_again():
+def test_a_second_call_on_the_same_graph_gives_the_same_gradient():
     x = tensor(normal(3))
     y = ops.tanh(x).sum()
     first, second = grad(y, [x])[0].numpy(), grad(y, [x])[0].numpy()
     assert (first == second).all()
 
 
-def test_transpose_takes_a_tuple_too():
+def test_transpose_accepts_a_tuple():
     x = tensor(normal(2, 3, 4))
     assert x.transpose((1, 2, 0)).shape == x.transpose(1, 2, 0).shape == (3, 4, 2)
 
@@ -90,10 +91,10 @@ def test_first_order_gradients_are_constants():
     assert g.parents is None
 
 
-# A gradient through what has been written to since
+# Arrays that are written to between the forward pass and grad()
 
-def layers():
-    """G and D of one weight each, float64, and a loss of both."""
+def make_players():
+    """Return a weight of G, a weight of D, both in float64, and a function that computes a loss."""
     g, d, z = tensor(normal(2, 3)), tensor(normal(3, 1)), tensor(normal(4, 2))
     return g, d, lambda: ops.softplus(-(ops.tanh(z @ g) @ d)).mean()
 
@@ -108,25 +109,28 @@ WRITES = {
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_a_gradient_through_weights_that_have_moved_since_is_refused(write):
-    """Both losses first, then D's step, then G's gradient: it would mix D's old and new weights."""
-    g, d, loss = layers()
+def test_a_gradient_through_weights_changed_since_the_forward_pass_is_refused(write):
+    """Such a gradient would mix the weights before and after the change."""
+    g, d, loss = make_players()
     g_loss = loss()
     WRITES[write](d)
     for xs, unused in (([g], "error"), ([d], "error"), ([g, d], "zeros"), ([d], "zeros")):
         message = error_of(grad, g_loss, xs, unused=unused)
-        assert "written to since" in message and "(3, 1)" in message and "after the step" in message
-    # computed after the step it is right
+        assert "written to since" in message and "(3, 1)" in message
+        assert "after the write" in message
+    # the gradient of a loss computed after the step is right
     (after,) = grad(loss(), [g])
-    fresh_g, fresh_d, fresh = layers()
+    fresh_g, fresh_d, fresh = make_players()
     WRITES[write](fresh_d)
     assert (after.numpy() == grad(fresh(), [fresh_g])[0].numpy()).all()
 
 
-def test_the_order_of_a_hand_written_loop():
-    """Both gradients before the first step, or each loss after the other's step: both are fine; and
-    `p.data -= lr * g.data` is a step too."""
-    g, d, loss = layers()
+def test_orders_of_losses_and_steps_in_a_hand_written_loop():
+    """A loop may compute both gradients before a step, or each loss after the other player's step.
+
+    `p.data -= lr * g.data` counts as a step.
+    """
+    g, d, loss = make_players()
     d_loss, g_loss = -loss(), loss()
     (d_grad,), (g_grad,) = grad(d_loss, [d]), grad(g_loss, [g])
     d.data -= 0.1 * d_grad.data
@@ -140,9 +144,9 @@ def test_the_order_of_a_hand_written_loop():
     assert "written to since" in error_of(grad, g_loss, [g])
 
 
-def test_what_does_not_need_the_moved_weights_is_not_refused():
-    """A path that no operation on which depends on the weight; and another graph altogether."""
-    g, d, loss = layers()
+def test_a_gradient_that_does_not_need_the_changed_weights_is_computed():
+    """No operation on the path depends on the changed weight, or the graph is another one."""
+    g, d, loss = make_players()
     other, y = loss(), g.sum()
     unrelated = tensor(normal(2))
     z = (unrelated * 2.0).sum()
@@ -152,7 +156,7 @@ def test_what_does_not_need_the_moved_weights_is_not_refused():
     assert "written to since" in error_of(grad, other + y, [g])
 
 
-def test_a_weight_that_is_used_before_and_after_it_moved():
+def test_a_weight_used_before_and_after_a_change_is_refused():
     w = tensor([2.0])
     before = w * w
     w.data -= 1.0
@@ -160,8 +164,8 @@ def test_a_weight_that_is_used_before_and_after_it_moved():
     assert "written to since" in error_of(grad, y, [w])
 
 
-def test_an_output_that_was_overwritten():
-    """exp's rule needs its own output."""
+def test_an_overwritten_output_is_refused():
+    """The rule of exp uses the output of exp."""
     x = tensor([1.0])
     y = ops.exp(x)
     z = y * 1.0
@@ -169,7 +173,7 @@ def test_an_output_that_was_overwritten():
     assert "written to since" in error_of(grad, z, [x])
 
 
-def test_second_order_through_moved_weights():
+def test_a_second_order_gradient_through_changed_weights_is_refused():
     w, x = tensor(normal(3, 1)), tensor(normal(4, 3))
     (slope,) = grad(ops.tanh(x @ w).sum(), [x], create_graph=True)
     penalty = (slope * slope).sum()
@@ -180,15 +184,15 @@ def test_second_order_through_moved_weights():
 @pytest.mark.parametrize("write", [
     lambda net: net.load_state_dict(net.state_dict()), lambda net: net.touch(),
     lambda net: optim.RMSProp(net.parameters()).step(net.parameters())])
-def test_a_module_whose_weights_were_replaced(write):
+def test_a_gradient_through_replaced_weights_of_a_module_is_refused(write):
     net, x = Dense(3, 2), tensor(normal(4, 3), "float32")
     y = net(x).sum()
     write(net)
     assert "written to since" in error_of(grad, y, [x])
 
 
-def test_layers_whose_buffers_move_keep_what_their_gradient_needs():
-    """A second pass moves running means, u and v; the first one's gradient is what it was."""
+def test_a_later_forward_pass_does_not_change_an_earlier_gradient():
+    """The later pass changes running means, u and v; sigma is set to another value."""
     for layer, shape in ((BatchNorm(3), (6, 3)), (spectral_norm(Dense(3, 2)), (6, 3)),
                          (spectral_norm(Conv2d(2, 3, 3)), (2, 2, 5, 5)),
                          (GaussianNoise(0.5), (2, 3))):
@@ -206,15 +210,15 @@ def test_layers_whose_buffers_move_keep_what_their_gradient_needs():
             assert all((g.numpy() == e).all() for g, e in zip(grad(y, wanted), expected))
 
 
-def test_data_is_an_array():
-    """p.data - lr * g is a Tensor; as p's data it would be a graph inside an array."""
+def test_only_an_array_can_be_assigned_to_data():
+    """`p.data = p.data - lr * g` would assign a Tensor, because g is a Tensor."""
     p = tensor([1.0])
     for value in (p * 2.0, 1.0, [1.0], None):
         assert "p.data -= lr * g.data" in error_of(setattr, p, "data", value)
     assert p.numpy().tolist() == [1.0]
 
 
-def test_a_rule_returns_a_tensor():
+def test_a_rule_that_returns_no_tensor_is_refused():
     x = tensor([1.0, 2.0])
     for result in (lambda g: g.data * 2.0, lambda g: None, lambda g: 2.0):
         y = op(x.data * 2.0, (x, lambda g, y: result(g))).sum()
@@ -222,16 +226,16 @@ def test_a_rule_returns_a_tensor():
         assert "a rule returns a Tensor, got " + type(result(x)).__name__ in message
 
 
-# Truth, comparison, iteration, conversion
+# Truth values, comparison, iteration, conversion
 
-def test_the_truth_of_a_tensor_is_that_of_its_one_number():
+def test_the_truth_value_of_a_tensor_is_that_of_its_one_number():
     assert not Tensor(0.0) and Tensor(2.0) and not tensor([[0.0]]) and not (Tensor(1.0) - 1.0)
     for several in (tensor([0.0, 0.0]), tensor(np.zeros((0, 2)))):
         assert str(several.shape) in error_of(bool, several)
         assert "not one number" in error_of(lambda: several or 1)
 
 
-def test_comparisons_are_arrays_of_booleans():
+def test_comparisons_return_arrays_of_booleans():
     x = tensor([1.0, 2.0, 3.0])
     for mask, expected in ((x > 2, [0, 0, 1]), (x >= 2.0, [0, 1, 1]), (x < x * x, [0, 1, 1]),
                            (2 >= x, [1, 1, 0]), (x.data <= x, [1, 1, 1]),
@@ -244,24 +248,24 @@ def test_comparisons_are_arrays_of_booleans():
     assert "NoneType" in error_of(lambda: x > None)
 
 
-def test_equality_is_refused_since_it_has_two_meanings():
+def test_equality_is_refused_because_it_has_two_meanings():
     x, y = tensor([1.0]), tensor([1.0])
     for question in (lambda: x == y, lambda: x == 0, lambda: x != y, lambda: 1.0 == x,
                      lambda: x in [y], lambda: [y].index(x), lambda: x.data == x,
                      lambda: x == None):
         message = error_of(question)
         assert "x.data == y" in message and "x is y" in message
-    assert x in {x, y} and x in [x] and {x: 1}[x] == 1 and y not in {x}     # by identity
+    assert x in {x, y} and x in [x] and {x: 1}[x] == 1 and y not in {x}     # compared by identity
 
 
-def test_a_mask_is_an_array_of_booleans():
+def test_where_refuses_a_mask_that_is_no_array_of_booleans():
     x = tensor([1.0, -1.0])
     for mask in (x, tensor([0.0, 0.0]), [True, False], x.data, 1.0, None, "yes"):
         message = error_of(ops.where, mask, x, 0.0)
         assert "x.data > 0" in message and type(mask).__name__ in message
 
 
-def test_a_tensor_has_a_length_and_entries():
+def test_a_tensor_has_a_length_and_can_be_iterated_over():
     x = tensor(normal(3, 2))
     assert len(x) == 3 and len(tensor(np.zeros((0, 2)))) == 0
     assert [row.numpy().tolist() for row in x] == x.numpy().tolist()
@@ -272,7 +276,7 @@ def test_a_tensor_has_a_length_and_entries():
         assert "x.item()" in error_of(use, Tensor(3.0))
 
 
-def test_a_tensor_of_one_number_is_a_number():
+def test_a_tensor_of_one_number_converts_to_a_number():
     loss = tensor([[1.5]])
     assert float(loss) == loss.item() == 1.5 and f"{loss:.3f}" == "1.500" and f"{loss:8.1e}"
     assert f"{loss}" == repr(loss) == "Tensor([[1.5]])"
@@ -283,8 +287,8 @@ def test_a_tensor_of_one_number_is_a_number():
 
 
 @pytest.mark.numpy_only("another backend's arrays refuse Tensors by themselves")
-def test_numpy_does_not_take_a_tensor_for_an_array():
-    """The graph would be lost in silence."""
+def test_numpy_does_not_convert_a_tensor_to_an_array():
+    """The conversion would lose the graph without an error."""
     x = Tensor(1.0)
     for use in (np.asarray, lambda x: np.array([x, x]), lambda x: Tensor([x, x]),
                 lambda x: tensor([1.0, 2.0]) * [x, x],
@@ -292,14 +296,14 @@ def test_numpy_does_not_take_a_tensor_for_an_array():
         assert "x.numpy()" in error_of(use, x)
 
 
-# Arguments that make no sense
+# Invalid arguments
 
-def test_what_is_given_the_wrong_thing_says_so():
+def test_error_messages_for_invalid_arguments():
     x, images = tensor(normal(2, 3)), tensor(normal(1, 2, 4, 4))
     cases = {
         "(5, 2)": [lambda: x.reshape(5, 2), lambda: x.reshape((5, 2))],
-        "(2, 3), 6 numbers": [lambda: x.reshape(2.0, 3), lambda: x.reshape("a"),
-                              lambda: x.reshape(-1, -1), lambda: x.reshape(None)],
+        "(2, 3) with 6 numbers": [lambda: x.reshape(2.0, 3), lambda: x.reshape("a"),
+                                  lambda: x.reshape(-1, -1), lambda: x.reshape(None)],
         "each of its 2 axes once": [lambda: x.transpose(0), lambda: x.transpose(0, 0),
                                     lambda: x.transpose(0, 2), lambda: x.transpose((0, 1, 2)),
                                     lambda: x.transpose(1.0, 0.0)],
@@ -338,7 +342,7 @@ def test_what_is_given_the_wrong_thing_says_so():
 
 
 @pytest.mark.parametrize("axis", [0, -1, None, ()])
-def test_the_one_number_of_a_0d_tensor_may_be_reduced_over_axis_0(axis):
+def test_a_0d_tensor_may_be_reduced_over_axis_0(axis):
     for f in (lambda x: x.sum(axis), lambda x: x.mean(axis), lambda x: x.max(axis),
               lambda x: ops.norm(x, axis), lambda x: x.sum(axis, keepdims=True)):
         (g,) = grad(f(Tensor(3.0)) * 2.0, [x := Tensor(3.0)], unused="zeros")
@@ -346,13 +350,13 @@ def test_the_one_number_of_a_0d_tensor_may_be_reduced_over_axis_0(axis):
         assert y.shape == () and y.item() == 3 and grad(y * 2.0, [x])[0].item() == 2
 
 
-def test_recording_returns_after_an_exception():
+def test_recording_is_on_again_after_an_exception_in_no_grad():
     with pytest.raises(KeyError), no_grad():
         raise KeyError
     assert (tensor([1.0]) * 2.0).parents
 
 
-def test_what_grad_refuses():
+def test_error_messages_of_grad():
     x, other = tensor(normal(2, 3)), tensor(normal(4))
     assert "(2, 3)" in error_of(grad, x * x, [x])
     message = error_of(grad, x * x, [x], grad_y=tensor(normal(3)))
@@ -365,7 +369,7 @@ def test_what_grad_refuses():
     assert zeros.shape == (4,) and not zeros.numpy().any()
 
 
-def test_what_operations_refuse():
+def test_error_messages_of_operations():
     a, b = tensor(normal(2, 3)), tensor(normal(4))
     for message in (error_of(lambda: a + b), error_of(lambda: a * b), error_of(lambda: a @ b),
                     error_of(lambda: a @ a), error_of(lambda: ops.linear(a, tensor(normal(5, 4))))):
@@ -384,7 +388,7 @@ def test_what_operations_refuse():
     assert "wrap an array" in error_of(ops.maximum, a.data, 2.0)
 
 
-def test_dtypes_do_not_mix():
+def test_mixed_dtypes_are_refused():
     a, half = tensor(normal(2, 3)), tensor(normal(2, 3), "float32")
     images, kernel = tensor(normal(1, 2, 4, 4), "float32"), tensor(normal(5, 2, 3, 3))
     for call in (lambda: ops.linear(half, tensor(normal(4, 3))), lambda: conv2d(images, kernel),
@@ -393,7 +397,7 @@ def test_dtypes_do_not_mix():
         assert "float32 and float64" in error_of(call)
 
 
-def test_impossible_sizes():
+def test_impossible_sizes_are_refused():
     a, one = tensor(normal(2, 3)), tensor([1.0])
     images, kernel = tensor(normal(1, 2, 4, 4)), tensor(normal(5, 2, 3, 3))
     for call in (lambda: ops.linear(a, tensor(normal(4, 3)), one),
@@ -409,8 +413,8 @@ def test_impossible_sizes():
     assert "2x2" in error_of(ops.avg_pool, tensor(normal(1, 1, 2, 2)), 3)
 
 
-def test_what_a_tensor_refuses():
-    """Wrong dtypes name the fix, and what belongs to another library is never copied silently."""
+def test_a_tensor_refuses_other_dtypes_and_arrays_of_other_backends():
+    """The messages name the dtype, or tell how to copy the array to the backend."""
     assert "uint8" in error_of(Tensor, backend.xp.zeros(3, "uint8"))
     assert "int64" in error_of(Tensor, backend.xp.zeros(3, "int64"))
     assert "str" in error_of(Tensor, "1.0")
@@ -419,8 +423,8 @@ def test_what_a_tensor_refuses():
     assert "backend.xp.asarray" in error_of(lambda: tensor([1.0]) + foreign)
 
 
-def test_numbers_and_constants_take_the_tensors_dtype():
-    """The traps of numpy 2: its own scalars and float64 or whole-number arrays would promote."""
+def test_numbers_and_constants_are_converted_to_the_tensors_dtype():
+    """In numpy 2, numpy's scalars and arrays of other dtypes would promote float32 to float64."""
     x = tensor(positive(2, 3), "float32")
     xp = backend.xp
     for constant in (2, 2.0, np.float64(2), np.sqrt(2), xp.full(3, 2.0, "float64"),
@@ -449,8 +453,8 @@ def test_float32_in_float32_out_at_both_orders(f):
     assert all(type(t.data) is backend.xp.ndarray for t in (y, g, h))
 
 
-def test_kinks():
-    """The derivative that each rule takes where there is none."""
+def test_derivatives_at_kinks():
+    """Each rule has a fixed value where the derivative does not exist."""
     zero, two = tensor([0.0]), tensor([2.0])
 
     def slope(f, *xs):
@@ -461,29 +465,32 @@ def test_kinks():
     assert (slope(lambda x: ops.clip(x, 0, 2), zero) == slope(lambda x: ops.clip(x, 0, 2), two)
             == [1.0])
     assert (slope(ops.maximum, zero, tensor([0.0])) == slope(ops.minimum, zero, tensor([0.0]))
-            == [.5, .5])
+            == [0.5, 0.5])
     x = tensor([[1.0, 3.0, 3.0], [2.0, 2.0, 2.0]])
     shares = grad(x.max(1).sum(), [x])[0].numpy()
-    np.testing.assert_allclose(shares, [[0, .5, .5], [1 / 3] * 3], rtol=1e-15)
+    np.testing.assert_allclose(shares, [[0, 0.5, 0.5], [1 / 3] * 3], rtol=1e-15)
 
 
 @pytest.mark.parametrize("size", [1e-40, 1e-30, 5e-20, 1e-10, 1.0, 1e10, 1e19, 1e38])
 def test_norm_of_very_small_and_very_large_numbers(size):
-    """Its square, and the derivative of x / |x|, may lie beyond float32 where |x| and its gradient
-    do not. The tolerance is float32's spacing at 1e-40, which has five digits."""
+    """|x| and its gradient are right where |x|^2 overflows or underflows in float32.
+
+    The same holds where the derivative of x / |x| does. The tolerance 1e-4 is due to numbers near
+    1e-40, which have five digits in float32.
+    """
     x = tensor([[0.6 * size, -0.8 * size], [0.0, 0.0]], "float32")
     y = ops.norm(x, 1)
     np.testing.assert_allclose(y.numpy(), np.float32([size, 0]), rtol=1e-4)
     (g,) = grad(y.sum(), [x], create_graph=True)
     np.testing.assert_allclose(g.numpy(), [[0.6, -0.8], [0, 0]], rtol=1e-4)
-    if 1e-30 <= size <= 1e30:           # the second derivative itself is a float32 number
+    if 1e-30 <= size <= 1e30:           # the second derivative fits into float32
         (h,) = grad((g * tensor([[1.0, 0.0], [1.0, 1.0]], "float32")).sum(), [x])
         expected = np.array([[0.64, 0.48], [0, 0]]) / size
         np.testing.assert_allclose(h.numpy(), expected, rtol=1e-5, atol=1e-6 / size)
 
 
 def test_norm_is_finite_at_zero_to_third_order():
-    """One dead sample of a batch must not turn the others to NaN."""
+    """A row of zeros does not turn the gradients of the other rows into NaN."""
     x = tensor([[0.0, 0.0], [3.0, 4.0]])
     y = ((ops.norm(x, 1) - 1.0) ** 2).sum()
     for expected in ([0, 0, 4.8, 6.4], None, None):
@@ -496,27 +503,27 @@ def test_norm_is_finite_at_zero_to_third_order():
 
 @pytest.mark.parametrize("f, low, high", [(ops.sigmoid, 0, 1), (ops.softplus, 0, 1e4),
                                           (ops.log_sigmoid, -1e4, 0)])
-def test_logistic_functions_at_the_ends(f, low, high):
+def test_logistic_functions_of_very_large_numbers(f, low, high):
     x = tensor([-1e4, -90.0, 90.0, 1e4], "float32")
     y = f(x)
     (g,) = grad(y.sum(), [x])
     assert np.isfinite(y.numpy()).all() and np.isfinite(g.numpy()).all()
     assert y.numpy().min() >= low and y.numpy().max() <= high
-    # exp(-90) is lost when it is computed as 1 - sigmoid(90)
+    # 1 - sigmoid(80) would be 0
     assert ops.sigmoid(tensor([-80.0])).item() == pytest.approx(np.exp(-80.0), rel=1e-12)
 
 
-def test_index_arrays_collect_what_is_named_twice():
+def test_an_entry_that_is_indexed_twice_gets_the_sum_of_its_gradients():
     x = tensor([1.0, 2.0, 3.0])
     index = backend.xp.asarray(np.array([0, 2, 2]))
     (g,) = grad((x[index] * tensor([1.0, 10.0, 100.0])).sum(), [x])
     assert g.numpy().tolist() == [1, 0, 110]
     (g,) = grad((x[x.data > 1.5] ** 2).sum(), [x])
-    np.testing.assert_allclose(g.numpy(), [0, 4, 6], rtol=1e-15)    # a GPU's powers are rounded
+    np.testing.assert_allclose(g.numpy(), [0, 4, 6], rtol=1e-15)    # a GPU rounds powers
 
 
-def test_a_copy_is_a_leaf_that_can_be_differentiated():
-    """Also one that was written by another process, whose clock was further on."""
+def test_a_copy_is_a_leaf_and_can_be_differentiated():
+    """The same holds for a Tensor from a process that had made more Tensors."""
     w = tensor([2.0])
     w.age = 10 ** 9
     for copied in (copy.deepcopy(w), pickle.loads(pickle.dumps(w)) if backend.xp is np else w):
@@ -525,8 +532,8 @@ def test_a_copy_is_a_leaf_that_can_be_differentiated():
 
 
 @pytest.mark.host
-def test_threads_do_not_share_no_grad():
-    """One thread leaves no_grad while another is still in it."""
+def test_no_grad_belongs_to_one_thread():
+    """Gradients are recorded after one thread leaves no_grad while another is still in it."""
     x, entered, left = tensor([2.0]), threading.Event(), threading.Event()
 
     def other():
@@ -542,7 +549,7 @@ def test_threads_do_not_share_no_grad():
     assert grad(x * x, [x])[0].item() == 4.0
 
 
-def test_no_recursion_limit():
+def test_long_graphs_do_not_reach_the_recursion_limit():
     x = tensor([1.0])
     y = x
     for _ in range(10_000):
@@ -556,8 +563,8 @@ def critic():
                       Dense(4, 1))
 
 
-def test_no_reference_cycles_and_no_growth():
-    """With the garbage collector off, passes of first and second order leave no object more."""
+def test_graphs_have_no_reference_cycles_and_do_not_accumulate():
+    """First- and second-order passes leave no new objects while the garbage collector is off."""
     D, x = critic(), tensor(normal(3, 1, 8, 8), "float32")
     parameters = D.parameters()
 
@@ -567,7 +574,7 @@ def test_no_reference_cycles_and_no_growth():
         penalty = ((ops.norm(slope, (1, 2, 3)) - 1.0) ** 2).mean()
         grad(penalty, parameters, unused="zeros")
 
-    passes()                # whatever is cached is cached
+    passes()                # fills all caches
     gc.collect()
     gc.disable()
     try:
@@ -578,13 +585,15 @@ def test_no_reference_cycles_and_no_growth():
         garbage = gc.collect()
     finally:
         gc.enable()
-    assert after - before <= 2 and garbage == 0      # a frame or list of the test's own may count
+    assert after - before <= 2 and garbage == 0      # the test itself may hold a frame or a list
 
 
-@pytest.mark.numpy_only("a time on the processor")
-def test_overhead_of_a_small_operation():
-    """At most 15 microseconds forward and backward, graph included, on 8x8 arrays: the median over
-    operations and rounds, so that a busy machine does not fail it by a hiccup."""
+@pytest.mark.numpy_only("measures CPU time")
+def test_small_operations_have_little_overhead():
+    """An operation on 8x8 arrays takes at most 15 microseconds, forward and backward.
+
+    The time is the median of 30 rounds, so that a short disturbance does not matter.
+    """
     a, b = tensor(normal(8, 8), "float32"), tensor(normal(8, 8, seed=1), "float32")
     times = []
     for _ in range(30):
@@ -597,10 +606,12 @@ def test_overhead_of_a_small_operation():
     assert statistics.median(times) < 15e-6
 
 
-def test_sums_of_large_images_are_as_exact_as_of_small_ones():
-    """A channel of 2^20 equal numbers: added one after another in float32 they would be off by
-    2e-3, and their squares by 1e-2; 2^16 at a time by 5e-4, and those 16 sums by next to nothing
-    (measured)."""
+def test_sums_over_large_images_are_accurate():
+    """The sum of 2^20 equal float32 numbers has a relative error of at most 1e-3.
+
+    Measured: adding one number after another has an error of 2e-3, and 1e-2 for the squares.
+    Adding blocks of 2^16 numbers has an error of 5e-4, and adding the 16 sums almost none.
+    """
     x = tensor(np.full((16, 2, 256, 256), 0.1), "float32")
     exact = 2 ** 20 * 0.1
     np.testing.assert_allclose(ops.channel_sum(x).numpy(), exact, rtol=1e-3)

@@ -1,7 +1,7 @@
-"""tinygan: generative adversarial networks to read, on an autograd engine of their own.
+"""tinygan: a reference implementation of generative adversarial networks, made for reading.
 
-The floors, each importing only from those before it: cpu, backend, random, tensor, ops, conv,
-nested, nn, schedules, optim, gradcheck, games, networks, loop, files, data, metrics, runs.
+The modules, each of which imports only from those before it: cpu, backend, random, tensor, ops,
+conv, nested, nn, schedules, optim, gradcheck, games, networks, loop, files, data, metrics, runs.
 """
 
 from . import (backend, conv, cpu, data, files, games, gradcheck, loop, metrics, nested, networks,

@@ -1,16 +1,19 @@
-"""One array library behind the name `xp`: numpy on the CPU, cupy on an NVIDIA GPU.
+"""The array library `xp`: numpy on the CPU or cupy on an NVIDIA GPU.
 
-Everything above computes with `backend.xp`, looked up at each call, so that the same code runs on
-both (cupy has numpy's interface):
+cupy has numpy's interface. All other files use `backend.xp`, looked up at each call, so the same
+code runs on both:
 
     tinygan.use("cupy")            # or the environment variable TINYGAN_BACKEND=cupy
-    a = backend.xp.zeros((2, 3))   # lives on the GPU
+    a = backend.xp.zeros((2, 3))   # an array on the GPU
     backend.to_numpy(a)            # a copy on the host
 
-Choose before anything is built: arrays do not move when the backend changes.
+Choose the backend before building anything: existing arrays stay where they are.
 """
 
 import os
+import types
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -19,33 +22,33 @@ from . import cpu
 VERSION = "0.1.0"       # of tinygan
 
 xp = np
+Array = np.ndarray      # in type hints: an array of the current backend, numpy's or cupy's
 
 
 class UserError(ValueError):
-    """What was asked for cannot be done; the message says what was wrong and what to do instead.
+    """An error that the user can mend: the message says what was wrong and what to do.
 
-    Scripts print it as one line and exit with a non-zero status.
+    Scripts print the message as one line and exit with a non-zero status.
     """
 
 
-def use(library):
-    """Compute with `library` from now on: "numpy", "cupy", or a module with numpy's interface and
-    an `asnumpy` function (as cupy has; the tests bring one).
+def use(library: str | types.ModuleType) -> None:
+    """Choose the array library: "numpy", "cupy", or a module with the interface of cupy.
 
-    Raises UserError for an unknown name, and for cupy where it or a GPU is missing.
+    Raises UserError for an unknown name, and for "cupy" if cupy or a GPU is missing.
     """
     global xp
     if library == "numpy":
         xp = np
     elif library == "cupy":
-        xp = _working_cupy()
+        xp = _import_cupy()
     elif hasattr(library, "asnumpy"):
         xp = library
     else:
         raise UserError(f"unknown backend {library!r}: choose \"numpy\" (CPU) or \"cupy\" (GPU)")
 
 
-def _working_cupy():
+def _import_cupy():
     try:
         import cupy
     except ImportError as error:
@@ -54,7 +57,7 @@ def _working_cupy():
             "'cupy-cuda13x[ctk]', by your CUDA version, or choose the numpy backend") from None
     try:
         cupy.zeros(1) + 1
-    except Exception as error:      # no driver, no device, wrong CUDA: each its own exception class
+    except Exception as error:      # no driver, no device, wrong CUDA: many exception classes
         raise UserError(
             f"cupy is installed but no GPU answers ({error}): check the driver with nvidia-smi, "
             "and that cupy is for your CUDA version and has its libraries (pip install "
@@ -62,8 +65,11 @@ def _working_cupy():
     return cupy
 
 
-def to_numpy(array):
-    """`array` as a numpy array on the host (the same one if it is there already)."""
+def to_numpy(array: Array) -> np.ndarray:
+    """Return `array` as a numpy array on the host; a numpy array is returned as it is.
+
+    Raises TypeError for anything but an array.
+    """
     if isinstance(array, np.ndarray):
         return array
     if not isinstance(array, xp.ndarray):
@@ -72,28 +78,30 @@ def to_numpy(array):
     return xp.asnumpy(array)
 
 
-def in_pieces(n, size, work):
-    """Return [work(slice), ...] over range(n), of which each item takes `size` bytes: on the CPU in
-    pieces, see cpu.in_pieces; on a GPU in one."""
-    return cpu.in_pieces(n, size, work) if xp is np else [work(slice(0, n))]
+def run_in_pieces(n: int, size: int, work: Callable[[slice], Any]) -> list:
+    """Return [work(slice), ...] for slices that cover range(n), whose items take `size` bytes each.
+
+    On the CPU the slices fit into the cache (see cpu.run_in_pieces). On a GPU there is one slice.
+    """
+    return cpu.run_in_pieces(n, size, work) if xp is np else [work(slice(0, n))]
 
 
-def product(a, b):
+def product(a: Array, b: Array) -> Array:
     """Return the matrix product of two 2-D arrays."""
     return cpu.product(a, b) if xp is np else a * b if a.shape[1] == 1 else a @ b
 
 
-def channels_last(images):
-    """The same (N, C, H, W) array, lying in memory as (N, H, W, C): see conv.py for why."""
+def to_channels_last(images: Array) -> Array:
+    """Return the array (N, C, H, W) with the memory layout (N, H, W, C); conv.py says why."""
     return xp.ascontiguousarray(images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
 
 
-def kernel_first(weights):
-    """The same (O, C, kh, kw) array, lying in memory as (kh, kw, C, O): see conv.py for why."""
+def to_kernel_first(weights: Array) -> Array:
+    """Return the array (O, C, kh, kw) with the memory layout (kh, kw, C, O); conv.py says why."""
     return xp.ascontiguousarray(weights.transpose(2, 3, 1, 0)).transpose(3, 2, 0, 1)
 
 
 try:
     use(os.environ.get("TINYGAN_BACKEND") or "numpy")
-except UserError as error:      # nobody importing this could catch it in time to say it in a line
+except UserError as error:      # raised during an import, where no script could catch it
     raise SystemExit(f"TINYGAN_BACKEND: {error}") from None

@@ -1,43 +1,75 @@
-"""Convolution: one trilinear form with three faces.
+"""Convolution, transposed convolution and the weight gradient, from one trilinear form.
 
 For images x, weights w and outputs y let
 
     T(x, w, y) = sum over n, o, i, j, c, a, b of
                  x[n, c, s i + a - p, s j + b - p]  w[o, c, a, b]  y[n, o, i, j]
 
-with stride s, padding p and x = 0 outside the image. Its three partial gradients are
+with stride s, padding p and x = 0 outside the image. The partial derivatives of T are
 
-    conv2d(x, w)            = dT/dy     what a convolutional layer computes
-    conv_transpose2d(y, w)  = dT/dx     what a transposed one computes, and conv2d's x gradient
-    conv_weight(x, y)       = dT/dw     the weight gradient of both
+    conv2d(x, w)            = dT/dy     the output of a convolutional layer
+    conv_transpose2d(y, w)  = dT/dx     the output of a transposed convolutional layer, and the
+                                        gradient of conv2d with respect to x
+    conv_weight(x, y)       = dT/dw     the gradient of both with respect to w
 
-and T being linear in each argument, the derivatives of each are the other two: the triple is closed
-under differentiation to every order. (Goodfellow et al. 2016, Deep Learning, section 9.5.)
+T is linear in each argument. So the derivatives of each of the three functions are the other two
+functions, to every order (Goodfellow et al. 2016, Deep Learning, section 9.5).
 
-x is (N, C, H, W), w is (O, C, kh, kw), y is (N, O, OH, OW) with OH = (H + 2p - kh) // s + 1. In
-memory, images lie channels last, as (N, H, W, C): then a row of a kernel's window is one stretch of
-kw * C numbers, and the windows become the rows of a matrix product by copying whole stretches.
-numpy's elementwise operations keep an array's memory order, so the layout travels through a
-network (cupy's return to the other, which costs a copy at the next convolution).
-Weights lie kernel first, as (kh, kw, C, O): that is already the matrix to multiply with.
+convolve_by_sums() is the simple version: it computes dT/dy as written above, in ten lines. Read it
+first; the tests compare the fast functions with it.
+
+x is (N, C, H, W), w is (O, C, kh, kw), y is (N, O, OH, OW) with OH = (H + 2p - kh) // s + 1.
+
+The fast functions use im2col: the kernel-sized windows of x become the rows of a matrix, which is
+multiplied by the weights as a matrix. The memory layouts make this cheap:
+
+- Images lie channels last, as (N, H, W, C). A row of a window is then one contiguous run of kw * C
+  numbers, and a window is copied as kh such runs. numpy's elementwise operations keep the layout of
+  their inputs, so it is kept throughout a network. (cupy's operations return to the standard
+  layout, which costs a copy at the next convolution.)
+- Weights lie kernel first, as (kh, kw, C, O), which is the layout of the matrix.
 """
 
 import math
 import operator
 
+import numpy as np
+
 from . import backend
-from .ops import channel_sum, check_bias, tensors
-from .tensor import op
+from .ops import as_tensors, channel_sum, check_bias
+from .tensor import Tensor, op
+
+Pair = int | tuple[int, int]        # a number for both directions, or (vertical, horizontal)
 
 
-def conv2d(x, w, bias=None, stride=1, padding=0):
-    """y[n, o, i, j] = bias[o] + sum_{c, a, b} x[n, c, s i + a - p, s j + b - p] w[o, c, a, b].
+def convolve_by_sums(x: np.ndarray, w: np.ndarray, stride: Pair = 1,
+                     padding: Pair = 0) -> np.ndarray:
+    """Return conv2d(x, w) of arrays, computed by the definition; slow, for reading and for tests.
 
-    x (N, C, H, W); w (O, C, kh, kw); bias (O,); stride and padding a number or (vertical,
-    horizontal). Returns (N, O, OH, OW). Raises ValueError where channels differ or the kernel does
-    not fit.
+    y[n, o, i, j] = sum over c, a, b of x[n, c, s i + a - p, s j + b - p] w[o, c, a, b]
     """
-    x, w, bias = tensors(x, w, bias)
+    (s, t), (p, q) = stride_pair(stride), padding_pair(padding)
+    x = np.pad(x, [(0, 0), (0, 0), (p, p), (q, q)])
+    (N, C, H, W), (O, _, kh, kw) = x.shape, w.shape
+    y = np.zeros((N, O, (H - kh) // s + 1, (W - kw) // t + 1), x.dtype)
+    for n, o, i, j in np.ndindex(y.shape):
+        for c, a, b in np.ndindex(C, kh, kw):
+            y[n, o, i, j] += x[n, c, s * i + a, t * j + b] * w[o, c, a, b]
+    return y
+
+
+def conv2d(x: Tensor, w: Tensor, bias: Tensor | None = None, stride: Pair = 1,
+           padding: Pair = 0) -> Tensor:
+    """Return the convolution of images x with the kernels w.
+
+        y[n, o, i, j] = bias[o] + sum over c, a, b of
+                        x[n, c, s i + a - p, s j + b - p] w[o, c, a, b]
+
+    x (N, C, H, W); w (O, C, kh, kw); bias (O,). stride s and padding p are numbers or pairs
+    (vertical, horizontal). Returns (N, O, OH, OW). Raises ValueError if the channels of x and w
+    differ or if the kernel is larger than the padded image.
+    """
+    x, w, bias = as_tensors(x, w, bias)
     stride, padding = stride_pair(stride), padding_pair(padding)
     _check(x, w, 1, "conv2d")
     check_bias(bias, w.shape[0])
@@ -48,15 +80,19 @@ def conv2d(x, w, bias=None, stride=1, padding=0):
               (bias, lambda g, y: channel_sum(g)))
 
 
-def conv_transpose2d(y, w, bias=None, stride=1, padding=0, output_padding=0):
-    """x[n, c, h, v] = bias[c] + sum of y[n, o, i, j] w[o, c, a, b] over all o, i, j, a, b
-    with s i + a - p = h and s j + b - p = v.
+def conv_transpose2d(y: Tensor, w: Tensor, bias: Tensor | None = None, stride: Pair = 1,
+                     padding: Pair = 0, output_padding: Pair = 0) -> Tensor:
+    """Return the transposed convolution of y with the kernels w.
+
+        x[n, c, h, v] = bias[c] + sum of y[n, o, i, j] w[o, c, a, b]
+                        over all o, i, j, a, b with s i + a - p = h and s j + b - p = v
 
     y (N, O, OH, OW); w (O, C, kh, kw); bias (C,). Returns (N, C, H, W) with
-    H = (OH - 1) s - 2p + kh + output_padding, where 0 <= output_padding < s settles which of the
-    sizes is meant that a convolution of stride s takes to OH.
+    H = (OH - 1) s - 2p + kh + output_padding. A convolution of stride s maps s different image
+    sizes to OH; 0 <= output_padding < s chooses one of them. Raises ValueError for an
+    output_padding outside this range, for other shapes, and if the result would be empty.
     """
-    y, w, bias = tensors(y, w, bias)
+    y, w, bias = as_tensors(y, w, bias)
     stride, padding = stride_pair(stride), padding_pair(padding)
     extra = padding_pair(output_padding)
     _check(y, w, 0, "conv_transpose2d")
@@ -73,22 +109,26 @@ def conv_transpose2d(y, w, bias=None, stride=1, padding=0, output_padding=0):
 
 
 def _transposed(y, w, bias, stride, padding, size):
+    """Return the transposed convolution whose result has `size` (H, W)."""
     return op(_conv_transpose(y.data, w.data, bias, stride, padding, size),
               (y, lambda g, x: conv2d(g, w, None, stride, padding)),
               (w, lambda g, x: conv_weight(g, y, w.shape[2:], stride, padding)),
               (bias, lambda g, x: channel_sum(g)))
 
 
-def conv_weight(x, y, kernel, stride, padding):
-    """w[o, c, a, b] = sum_{n, i, j} x[n, c, s i + a - p, s j + b - p] y[n, o, i, j],
-    of size `kernel`."""
+def conv_weight(x: Tensor, y: Tensor, kernel: tuple[int, int], stride: tuple[int, int],
+                padding: tuple[int, int]) -> Tensor:
+    """Return the gradient of conv2d with respect to w, of kernel size (kh, kw) = `kernel`.
+
+        w[o, c, a, b] = sum over n, i, j of x[n, c, s i + a - p, s j + b - p] y[n, o, i, j]
+    """
     return op(_conv_weight(x.data, y.data, kernel, stride, padding),
               (x, lambda g, w: _transposed(y, g, None, stride, padding, x.shape[2:])),
               (y, lambda g, w: conv2d(x, g, None, stride, padding)))
 
 
-# The three on arrays. Each is, for some images at a time, one product of matrices with a row of
-# windows per output pixel; it is made and used while it is in the cache.
+# The three functions on arrays. Each works on a few images at a time, so few that their matrix of
+# windows stays in the processor's cache, and computes one matrix product for them.
 
 def _conv(x, w, bias, stride, padding):
     o, c, kh, kw = w.shape
@@ -117,7 +157,7 @@ def _conv_weight(x, y, kernel, stride, padding):
 
 
 def _conv_transpose(y, w, bias, stride, padding, size):
-    # what each window is made of, added up where it comes from
+    """Add each output pixel's contributions to the image at the places of its window (col2im)."""
     (o, c, kh, kw), (sh, sw), (ph, pw), (h, v) = w.shape, stride, padding, size
     n, _, oh, ow = y.shape
     y = backend.xp.ascontiguousarray(y.transpose(0, 2, 3, 1))
@@ -130,7 +170,7 @@ def _conv_transpose(y, w, bias, stride, padding, size):
         pixels = y[images].reshape(-1, o)
         frame = backend.xp.zeros((len(pixels) // (oh * ow), rows, steps, sw * c), y.dtype)
         for a in range(kh):
-            # the next `stride` columns of all windows lie side by side: one stretch to add
+            # `stride` neighbouring columns of all windows lie side by side, so one slice adds them
             for b in range(0, kw, sw):
                 columns = pixels @ kernel[a, b:b + sw].reshape(-1, o).T
                 part = frame[:, a:a + sh * oh:sh, b // sw:b // sw + ow, :columns.shape[1]]
@@ -142,11 +182,12 @@ def _conv_transpose(y, w, bias, stride, padding, size):
 
 
 def _windows(x, kernel, stride, padding, size):
-    """Every kernel-sized window of images x (N, C, H, W) as a row of (pixels, kh kw C)."""
+    """Return the kernel-sized windows of images x (N, C, H, W) as rows: (pixels, kh kw C)."""
     (n, c, h, v), (kh, kw), (sh, sw), (ph, pw) = x.shape, kernel, stride, padding
     frame = backend.xp.zeros((n, h + 2 * ph, v + 2 * pw, c), x.dtype)
     frame[:, ph:ph + h, pw:pw + v] = x.transpose(0, 2, 3, 1)
-    by_image, by_row, by_column, _ = frame.strides      # that of a single channel may be anything
+    # the channels' stride is not used: with one channel, numpy may set it to any value
+    by_image, by_row, by_column, _ = frame.strides
     windows = backend.xp.lib.stride_tricks.as_strided(
         frame, (n, *size, kh, kw * c),
         (by_image, sh * by_row, sw * by_column, by_row, frame.itemsize))
@@ -154,15 +195,21 @@ def _windows(x, kernel, stride, padding, size):
 
 
 def _in_pieces(y, columns, some):
-    """[some(images), ...] for slices of the images, so many that a matrix with a row for each pixel
-    of y (N, OH, OW, O), and so many columns, stays in the cache."""
-    return backend.in_pieces(len(y), math.prod(y.shape[1:3]) * columns * y.itemsize, some)
+    """Return [some(images), ...] for slices of the images of y (N, OH, OW, O).
+
+    A slice has so many images that a matrix with a row per pixel and `columns` columns stays in the
+    cache.
+    """
+    return backend.run_in_pieces(len(y), math.prod(y.shape[1:3]) * columns * y.itemsize, some)
 
 
 # Sizes
 
-def pair(v):
-    """A whole number or a pair of them as a pair: (vertical, horizontal)."""
+def pair(v: Pair) -> tuple[int, int]:
+    """Return a number, or a pair of numbers, as a pair (vertical, horizontal).
+
+    Raises ValueError for anything else.
+    """
     try:
         a, b = v if isinstance(v, (tuple, list)) else (v, v)
         return operator.index(a), operator.index(b)
@@ -171,18 +218,18 @@ def pair(v):
                          ) from None
 
 
-def kernel_pair(v):
-    """The size of a kernel as a pair; at least 1 each way."""
+def kernel_pair(v: Pair) -> tuple[int, int]:
+    """Return the size of a kernel as a pair. Raises ValueError for a size below 1."""
     return _at_least(1, v, "a kernel is at least 1x1")
 
 
-def stride_pair(v):
-    """A stride as a pair; at least 1 each way."""
+def stride_pair(v: Pair) -> tuple[int, int]:
+    """Return a stride as a pair. Raises ValueError for a stride below 1."""
     return _at_least(1, v, "a stride is at least 1")
 
 
-def padding_pair(v):
-    """A padding as a pair; at least 0 each way."""
+def padding_pair(v: Pair) -> tuple[int, int]:
+    """Return a padding as a pair. Raises ValueError for a padding below 0."""
     return _at_least(0, v, "a padding is at least 0")
 
 

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, and read without believing what they say of themselves."""
+"""Atomic writes, and reading of array files from untrusted sources."""
 
 import contextlib
 import io
@@ -6,21 +6,26 @@ import math
 import os
 import stat
 import warnings
+from collections.abc import Iterator
+from typing import BinaryIO
 
 import numpy as np
 
 from .backend import UserError
 
-LIMIT = 1 << 31     # bytes that what is compressed may unpack to
+LIMIT = 1 << 31     # bytes to which the arrays of a compressed file may unpack, all together
 
 
 @contextlib.contextmanager
-def replaced(path):
-    """Context that gives a binary file to write. Where it ends well that becomes the file at
-    `path`; else, and if the process is killed at any moment, the old one is left as it was. (Then
-    `path`.tmp may be left too, which the next attempt replaces.) A device or a pipe is written to
-    as it is."""
-    path = os.path.realpath(path)       # what a link leads to, not the link
+def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """Open a binary file that replaces `path` atomically when the context ends without an error.
+
+    After an error, or if the process is killed at any moment, `path` is as it was before. A killed
+    process may leave `path`.tmp behind; the next write replaces it. If `path` is a symbolic link,
+    the file that it points to is replaced. If it is a device or a pipe, the context writes to it
+    directly.
+    """
+    path = os.path.realpath(path)
     if os.path.exists(path) and not os.path.isfile(path):
         with open(path, "wb") as file:
             yield file
@@ -28,11 +33,12 @@ def replaced(path):
     temporary = f"{path}.tmp"
     try:
         with open(temporary, "wb") as file:
-            if os.path.exists(path):        # who could not read the old one cannot read this
+            if os.path.exists(path):        # keep its permissions: it may be private
                 os.chmod(temporary, stat.S_IMODE(os.stat(path).st_mode))
             yield file
             file.flush()
-            os.fsync(file.fileno())     # on the disk, before it has the name
+            # before the file gets its name: a power cut could otherwise leave an empty `path`
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -40,66 +46,76 @@ def replaced(path):
         raise
 
 
-def read_arrays(path):
-    """{name: array of numbers} of the .npz file at `path`, or {"": array} of an .npy file, which
-    its content tells, not its name.
+def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Read an .npz file as {name: array}, or an .npy file as {"": array}.
 
-    Raises UserError if it is neither, or damaged, or holds anything but numbers: nothing of it is
-    executed, and no more is read than there is, and of what is compressed than LIMIT.
+    The content of the file decides which of the two it is, not its name. The file is not trusted:
+    pickled objects are refused, so nothing is executed; no more bytes are read than the file has;
+    and compressed arrays may unpack to LIMIT bytes at most (to the size of the file, if that is
+    larger).
+
+    Raises UserError if the file cannot be read, is damaged, has another format, or holds anything
+    but integers, floats and booleans.
     """
-    import zipfile      # here, as it takes 8 ms: more than the rest of this file
+    import zipfile      # imported here because it takes 8 ms, more than the rest of this file
 
     try:
         with open(path, "rb") as file:
             size = os.path.getsize(path)
             if file.read(2) != b"PK":
                 file.seek(0)
-                return {"": _array(file, size)}
+                return {"": _read_array(file, size)}
             arrays, left = {}, max(size, LIMIT)
             with zipfile.ZipFile(file) as archive:
                 for member in archive.infolist():
                     name = member.filename.removesuffix(".npy")
                     if name in arrays:
                         raise ValueError(f"{name!r} comes twice")
-                    # others unpack without a limit
+                    # zipfile unpacks other methods without a limit on the memory
                     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                        raise ValueError(f"{name!r} is compressed in another way than numpy's")
+                        raise ValueError(f"{name!r} has a compression that numpy does not write")
                     left -= member.file_size
                     if left < 0:
                         raise UserError(f"{path} unpacks to more than {LIMIT} bytes: save it "
                                         "uncompressed, by np.savez or np.save")
                     with archive.open(member) as content:
-                        arrays[name] = _array(content, member.file_size)
+                        arrays[name] = _read_array(content, member.file_size)
             return arrays
     except UserError:
         raise
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror or error}): check that it is a file "
                         "that you may read") from None
-    except Exception as error:      # zipfile and numpy have a dozen kinds of them for bad content
+    except Exception as error:      # zipfile and numpy raise a dozen types for damaged content
         reason = str(error).splitlines() or [type(error).__name__]
         raise UserError(f"{path} is damaged, or no .npy or .npz file of numbers ({reason[0]})"
                         ) from None
 
 
-def _array(file, size):
-    """The array in an .npy file that is said to have `size` bytes."""
+def _read_array(file, size):
+    """Return the array of an open .npy file, which is claimed to have `size` bytes.
+
+    Raises an Exception of some type if the claim or the content is wrong.
+    """
     content = bytearray()
-    while piece := file.read(min(1 << 20, size + 1 - len(content))):    # one more shows a lie
+    # up to one byte more than claimed, so that a file that is too long is noticed
+    while piece := file.read(min(1 << 20, size + 1 - len(content))):
         content += piece
     if len(content) != size:
-        raise ValueError(f"{len(content)} bytes where it says {size}")
+        raise ValueError(f"it claims to have {size} bytes, but has "
+                         f"{'more' if len(content) > size else len(content)}")
     header = io.BytesIO(content[:1 << 16])
     version = np.lib.format.read_magic(header)
     if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"version {version} of the .npy format")
+        raise ValueError(f"version {version} of the .npy format is not supported")
     read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
     with warnings.catch_warnings():
-        warnings.simplefilter("error")                  # such as of headers that Python 2 wrote
+        warnings.simplefilter("error")      # numpy warns of headers that Python 2 wrote
         shape, fortran, dtype = read[version[0]](header)
     if dtype.kind not in "biuf":
-        raise ValueError(f"no numbers but {dtype}")
+        raise ValueError(f"it holds no numbers, but values of dtype {dtype}")
     if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != size - header.tell():
-        raise ValueError(f"{size - header.tell()} bytes for {dtype} of shape {shape}")
+        raise ValueError(f"it has {size - header.tell()} bytes for an array of shape {shape} and "
+                         f"dtype {dtype}")
     return np.frombuffer(content, dtype, offset=header.tell()).reshape(
         shape, order="F" if fortran else "C")

@@ -1,55 +1,60 @@
-"""check_grads: are the derivatives right? In float64, along random directions, to any order.
+"""Check gradients of any order against finite differences, in float64.
 
-For y = f(x) and a random cotangent c, grad() claims to give c^T dy/dx. Along a random direction d,
+For y = f(x) and a random cotangent c, grad() returns c^T dy/dx. Along a random direction d,
 
-    <c^T dy/dx, d>  =  d/dt <c, f(x + t d)>  at t = 0,
+    <c^T dy/dx, d>  =  d/dt <c, f(x + t d)>  at t = 0.
 
-and the right side is measured by evaluating f. What grad() computed is itself a function of x and
-of c, built of the same operations: checking *its* derivatives in the same way is the check of
-second order, and so on.
+check_grads() computes the left side by grad() and measures the right side by evaluating f. The
+function (x, c) -> c^T dy/dx consists of differentiable operations too. Checking its derivatives in
+the same way is the check of second order, and so on.
 
-The entries of c and d have random signs and sizes from 0.5 to 1.5, no two the same. So no entry can
-hide, and errors of several entries do not cancel: with entries of +-1, a mean that forgets its 1/n,
-or a gradient with two entries exchanged, would pass whenever the signs happen to add up.
+The entries of c and d have random signs and different sizes from 0.5 to 1.5. So every entry of the
+gradient contributes, and the errors of several entries do not cancel. With entries of +-1, a mean
+without its factor 1/n, or a gradient with two entries exchanged, would pass for some signs.
 """
 
 import copy
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from . import backend
-from .nn import Module, drawing_from
+from .nn import Module, use_random
 from .random import Random
 from .tensor import DtypeError, Tensor, grad
 
-HELD = ("pass it as an input, give check_grads the Module that holds it, or use its array, x.data, "
-        "if it is a constant")
+ADVICE = ("pass it as an input, give check_grads the Module that holds it, or use its array, "
+          "x.data, if it is a constant")
 
 
-def check_grads(f, *arrays, order=2, tolerance=1e-7, seed=0, training=None):
-    """Check the derivatives of f at `arrays` up to `order`; nothing is returned if they are right.
+def check_grads(f: Callable, *arrays: Any, order: int = 2, tolerance: float = 1e-7, seed: int = 0,
+                training: bool | None = None) -> None:
+    """Check the derivatives of f at `arrays` up to `order`; raise AssertionError if one is wrong.
 
-    f          a function of Tensors that returns a Tensor or a tuple of them; or a Module: then its
-               parameters are checked too, on a float64 copy in which they are a little off their
-               values (a bias of exactly 0 likes to sit on a kink), and every call sees the same
-               dropout masks and buffers
-    arrays     floats, each taken to float64 and checked; others (labels) go to f as they are
-    order      1 checks grad() itself, 2 double backprop as well, ...
-    tolerance  the largest allowed |claimed - measured|, relative to the norm of the gradient, and
-               beyond what rounding may do to the measurement
-    training   True or False checks a Module in training or in evaluation alone, None in both
+    f          a function of Tensors that returns a Tensor or a tuple of Tensors, or a Module
+    arrays     the inputs: floats are converted to float64 and checked, other arrays (labels) are
+               passed to f as they are
+    order      1 checks grad(), 2 checks double backprop too, and so on
+    tolerance  the largest allowed difference between the claimed and the measured derivative,
+               relative to the norm of the gradient; the rounding error of the measurement is
+               allowed in addition
+    training   True checks a Module in training mode, False in evaluation mode, None in both
 
-    A Module is checked on a batch of two where it is given a batch of one and takes two: a rule
-    that forgets to sum over the batch is right for one. Layers under nn.spectral_norm are checked
-    as they are in evaluation, also in training: u and v are constants to their derivative, and a
-    power iteration would move them with the weights.
+    A Module's parameters are checked too, on a float64 copy of the Module. The copy's parameters
+    are changed a little at random, because initial values such as a bias of 0 often lie on a kink.
+    Each call of the copy uses the same dropout masks and buffers. A batch of one example is
+    extended to two if the Module accepts that, since a rule that does not sum over the batch is
+    right for one example. Layers under nn.spectral_norm are checked in evaluation mode only: in
+    training mode, each call would change u and v, which their derivative treats as constants.
 
-    A kink between two points of measurement (a ReLU's 0) is noticed, and closer points are taken.
-    Raises AssertionError naming the input, the order and both values, or the input on a kink;
-    ValueError if there is nothing to check; TypeError if f computes with a leaf that is neither an
-    input nor a Module's parameter, whose gradient would go unchecked. A slope of less than 1e-11 of
-    the function's values is hidden by rounding and passes.
+    If the measurement meets a kink (such as a ReLU's at 0), it is repeated with smaller steps.
+
+    The AssertionError names the input, the order and both values, or the input that lies on a kink.
+    Raises ValueError if there is nothing to check. Raises TypeError if f computes with a leaf that
+    is neither an input nor a parameter of the Module, because its gradient would not be checked. A
+    derivative below 1e-11 of the function's values is lost in rounding and passes.
     """
     if training not in (None, True, False):
         raise ValueError(f"training is True, False or None (both), got {training!r}")
@@ -63,7 +68,7 @@ def check_grads(f, *arrays, order=2, tolerance=1e-7, seed=0, training=None):
         return
     for mode in (True, False) if training is None else (training,):
         function, parameters, moved = _as_function(f, mode, len(arrays), generator)
-        inputs = _of_two(function, arrays, list(parameters.values()), generator)
+        inputs = _make_batch_of_two(function, arrays, list(parameters.values()), generator)
         try:
             _check_function(function, inputs + list(parameters.values()), names + list(parameters),
                             ", in training" if mode else ", in evaluation", order, tolerance,
@@ -71,9 +76,10 @@ def check_grads(f, *arrays, order=2, tolerance=1e-7, seed=0, training=None):
         except AssertionError as error:
             if not moved:
                 raise
-            raise AssertionError(f"{error} (forward moves the buffers {', '.join(sorted(moved))}: "
-                                 "if its result depends on them and they are constants to its "
-                                 f"derivative, check with training={not mode})") from None
+            raise AssertionError(f"{error} (forward changes the buffers "
+                                 f"{', '.join(sorted(moved))}: if its result depends on them and "
+                                 "its derivative treats them as constants, check with "
+                                 f"training={not mode})") from None
 
 
 def _check_function(f, arrays, names, mode, order, tolerance, generator):
@@ -90,20 +96,20 @@ def _check_function(f, arrays, names, mode, order, tolerance, generator):
         return ys if isinstance(ys, (tuple, list)) else (ys,)
     xs, names = [arrays[i] for i in checked], [names[i] for i in checked]
     try:
-        of_floats(*map(Tensor, xs))         # once before, for a function that keeps what it makes
+        of_floats(*map(Tensor, xs))         # a first call, for functions that cache Tensors
         inputs = [Tensor(x) for x in xs]
         ys = of_floats(*inputs)
     except DtypeError as error:
-        raise TypeError(f"{error} (the inputs of check_grads are float64, what f holds itself may "
-                        f"be float32, and would go unchecked: {HELD})") from None
-    if (found := _held(ys, inputs)) is not None:
+        raise TypeError(f"{error} (the inputs of check_grads are float64; f may use a float32 "
+                        f"Tensor of its own, which would not be checked: {ADVICE})") from None
+    if (found := _find_hidden_leaf(ys, inputs)) is not None:
         raise TypeError(f"f computes with a Tensor of shape {found.shape} that is not among its "
-                        f"inputs, so that its gradient would go unchecked: {HELD}")
+                        f"inputs, so its gradient would not be checked: {ADVICE}")
     _check(of_floats, xs, names, mode, 1, order, tolerance, generator)
 
 
-def _held(ys, inputs):
-    """Return a leaf that ys were computed from and that is older than the inputs, or None."""
+def _find_hidden_leaf(ys, inputs):
+    """Return a leaf older than the inputs that ys were computed from, or None."""
     seen, stack, born = set(inputs), list(ys), min(x.age for x in inputs)
     while stack:
         t = stack.pop()
@@ -118,6 +124,7 @@ def _held(ys, inputs):
 
 
 def _check(f, xs, names, mode, this_order, order, tolerance, generator, noise_before=0.0):
+    """Check the derivatives of f at xs for `this_order` and, recursively, up to `order`."""
     n = len(xs)
 
     def vjp(*inputs):
@@ -126,10 +133,10 @@ def _check(f, xs, names, mode, this_order, order, tolerance, generator, noise_be
         return grad(total, xs, create_graph=True, unused="zeros")
 
     ys = f(*map(Tensor, xs))
-    cs = [_direction(generator, y.shape) for y in ys]
+    cs = [_draw_direction(generator, y.shape) for y in ys]
     claims = vjp(*map(Tensor, xs + cs))
-    # Rounding moves the result as if each output and each input were off by 1e-16 of its size; and
-    # the gradient of a function that is rounded has that rounding too.
+    # The rounding error of <c, f(x)>: each output and each input is off by about 1e-16 of its size.
+    # At higher orders f is a gradient, which has the rounding error of the order before as well.
     largest = max([float(abs(x).max()) for x in xs if x.size], default=1.0)
     noise = noise_before / (min(largest, 1.0) or 1.0) + 4e-15 * sum(
         float(abs(a.data * b).sum()) for a, b in zip([*ys, *claims], cs + xs) if a.shape == b.shape)
@@ -139,19 +146,19 @@ def _check(f, xs, names, mode, this_order, order, tolerance, generator, noise_be
             raise AssertionError(f"{where}: the gradient has shape {claim.shape}")
         if not backend.xp.isfinite(claim.data).all():
             raise AssertionError(f"{where}: the gradient is not finite")
-        d = _direction(generator, x.shape)
+        d = _draw_direction(generator, x.shape)
 
         def along(t):
             ys = f(*map(Tensor, xs[:i] + [x + t * d] + xs[i + 1:]))
             return sum(float((y.data * c).sum()) for y, c in zip(ys, cs))
         claimed = float((claim.data * d).sum())
         scale = float((claim.data * claim.data).sum()) ** 0.5
-        # below the inputs' own size, but wide enough for the noise where that is possible
+        # the widest step: below the inputs' size, but large enough to exceed the noise if possible
         widest = max(largest, 1.0) * 1e-4
         if scale:
             widest = min(max(noise / (tolerance * scale), widest), 1e3 * widest)
-        with np.errstate(all="ignore"):         # a step may lead out of a function's domain
-            measured, accuracy = _slope(along, widest, noise, tolerance, scale, where)
+        with np.errstate(all="ignore"):         # a step may leave the function's domain
+            measured, accuracy = _measure_slope(along, widest, noise, tolerance, scale, where)
         if not abs(claimed - measured) <= tolerance * max(scale, abs(measured)) + accuracy:
             raise AssertionError(
                 f"{where}: the derivative is {measured:.9g} as measured, {claimed:.9g} by its "
@@ -164,33 +171,35 @@ def _check(f, xs, names, mode, this_order, order, tolerance, generator, noise_be
                noise)
 
 
-def _direction(generator, shape):
-    """Return random signs times sizes from U(0.5, 1.5), in float64."""
+def _draw_direction(generator, shape):
+    """Return float64 numbers with random signs and sizes from U(0.5, 1.5)."""
     return backend.xp.asarray(generator.uniform(0.5, 1.5, shape) * generator.choice([-1, 1], shape))
 
 
-def _slope(f, widest, noise, tolerance, scale, where):
-    """Return f'(0) by central differences, and its accuracy; `noise` / h is what rounding allows
-    steps of h, `scale` the size of the slope that is claimed.
+def _measure_slope(f, widest, noise, tolerance, scale, where):
+    """Measure f'(0) by central differences; return it and its accuracy.
 
-    The steps shrink from `widest` until the slopes of two of them agree. Wider ones are tried last,
-    for a function with more rounding than `noise` says; and then the best of all is taken, if it is
-    good to 1e-4.
+    noise   the rounding error of f; the rounding error of a slope with step h is noise / h
+    scale   the size of the claimed slope
+
+    The step h shrinks from `widest` until the slopes of steps h and h/2 agree. Then two wider steps
+    are tried, for functions with a larger rounding error than `noise`. If no step is good enough,
+    the best slope is returned, provided that it is accurate to 1e-4 of `scale`.
     """
     best, worst, first = (math.inf, None), 0.0, None
     for h in [widest * 0.1 ** k for k in range(15)] + [10 * widest, 100 * widest]:
         rounding = noise / h
         left, half_left, middle, half_right, right = (f(t) for t in (-h, -h / 2, 0.0, h / 2, h))
         slope, half_slope = (right - left) / (2 * h), (half_right - half_left) / h
-        # The difference of the slopes on both sides: for a smooth f it halves with h.
+        # the difference between the right and the left slope: for a smooth f it halves with h
         bend = (right + left - 2 * middle) / h
         half_bend = (half_right + half_left - 2 * middle) / (h / 2)
         roughness = abs(slope - half_slope) + abs(bend - 2 * half_bend)
         first = first or (abs(slope), abs(bend))
-        if not math.isfinite(roughness):        # a step out of the function's domain
+        if not math.isfinite(roughness):        # the step left the function's domain
             continue
-        # So small a step that rounding hides a thousandth of the slope shows nothing, unless it
-        # would still show the roughness that a wider one has met.
+        # With a small step, rounding hides a thousandth of the slope. Agreement of two such slopes
+        # is no evidence, unless the roughness found with a wider step would still be visible.
         blind = h < 1e-3 * widest and rounding > 1e-3 * max(scale, abs(half_slope))
         if roughness <= tolerance * abs(half_slope) + rounding:
             if not blind or rounding <= 0.1 * worst:
@@ -208,10 +217,13 @@ def _slope(f, widest, noise, tolerance, scale, where):
 
 
 def _as_function(module, training, n_inputs, generator):
-    """Return a function (inputs..., parameters...) -> module(inputs), {name: array} of parameters,
-    and the names of the buffers that a call moves."""
+    """Return a copy of the module as a function f(inputs..., parameters...).
+
+    Also return {name: array} of its parameters, and a set that collects the names of the buffers
+    that calls of f change.
+    """
     module = copy.deepcopy(module)
-    module.parameters()         # raises for one that nothing would find
+    module.parameters()         # raises if the module holds a Tensor where it cannot be found
     places, buffers, moved = {}, [], set()
     for prefix, part in module.modules():
         part.training = training and not hasattr(part, "weight_u")      # under spectral_norm
@@ -229,7 +241,7 @@ def _as_function(module, training, n_inputs, generator):
                 setattr(part, name, parameter)
         for part, name, value, _ in buffers:
             setattr(part, name, value.copy())
-        with drawing_from(Random(0)):
+        with use_random(Random(0)):
             y = module(*inputs[:n_inputs])
         moved.update(full for part, name, value, full in buffers
                      if (getattr(part, name) != value).any())
@@ -240,9 +252,11 @@ def _as_function(module, training, n_inputs, generator):
                for name, a in values.items()}, moved
 
 
-def _of_two(f, arrays, parameters, generator):
-    """Return the inputs with a second example, a little off the first, for those of a batch of one;
-    `arrays` as they are if the first is of another batch, or f takes no two."""
+def _make_batch_of_two(f, arrays, parameters, generator):
+    """Return the inputs with a second example, close to the first, added to each batch of one.
+
+    Return `arrays` unchanged if the first of them is not a batch of one or f does not accept two.
+    """
     if not arrays or arrays[0].shape[:1] != (1,):
         return arrays
 
@@ -252,6 +266,6 @@ def _of_two(f, arrays, parameters, generator):
     two = [twice(a) if a.shape[:1] == (1,) else a for a in arrays]
     try:
         f(*(Tensor(a) if a.dtype.kind == "f" else a for a in two + parameters))
-    except Exception:       # whatever the Module raises on a batch that it does not take
+    except Exception:       # a Module may raise anything for a batch size that it does not accept
         return arrays
     return two

@@ -1,121 +1,144 @@
-"""Algorithm 1 of Goodfellow et al. 2014: the loop that plays any game."""
+"""The training loop of every game: Algorithm 1 of Goodfellow et al. 2014."""
+
+from collections.abc import Iterator
+from typing import Any
 
 from .backend import UserError
-from .games.game import refuse_other_range
+from .games.game import Game, refuse_other_range
 from .nested import map_nested
-from .nn import drawing_from
+from .nn import use_random
+from .optim import Optimizer
 from .random import Random
-from .schedules import at
+from .schedules import value_at
 from .tensor import Tensor, grad, is_whole
 
 
-def play(game, data, d_opt, g_opt, m, rng, iterations, start=0, order="alternating"):
-    """Play `game` for iterations start ... iterations - 1, as a generator: after each it yields
-    (i, d_loss, g_loss), Tensors of one number.
+def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int, rng: Random,
+         iterations: int, start: int = 0,
+         order: str = "alternating") -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Train the players of `game`: a generator that yields (i, d_loss, g_loss) after iteration i.
 
-    data          an iterator without end whose next() is a minibatch x of m samples: an array, or a
-                  tuple of them
+    The iterations are start ... iterations - 1. The losses are Tensors of one number.
+
+    data          an endless iterator over minibatches x of m samples: arrays, or tuples of arrays
     d_opt, g_opt  optimisers of game.d_parameters() and game.g_parameters()
     m             the size of a minibatch
-    rng           a Random, from which noise and dropout masks are drawn
-    order         "alternating": the paper's algorithm box, each step on fresh x and z.
-                  "simultaneous": the published code's: one x and one z, both gradients where both
-                  players were (game.losses; the GAN's from one forward pass), then both move
+    rng           the source of noise and dropout masks
+    order         "alternating", as in the paper's Algorithm 1: D's steps, then G's step, each on
+                  new x and z. "simultaneous", as in the published code: both gradients are computed
+                  for the same x and z before either player is updated
 
-    All that is random is drawn before a step: d_step, g_step and both_step are functions of their
-    arguments and of the players' parameters and buffers alone. (G's step has a minibatch of its own
-    too, for the games that compare with it.) As a generator it raises when first asked: ValueError
-    for another order and for fewer than 0 iterations or 1 discriminator step; UserError for
-    simultaneous play with more than one, and for a G that ends in a sigmoid or a tanh where the
-    images of the first minibatch have another range.
+    All random numbers of a step are drawn before it. So d_step, g_step and both_step are functions
+    of their arguments and of the players' parameters and buffers. G's step gets a minibatch too,
+    because some losses compare samples with data.
+
+    Errors are raised at the first next(). Raises ValueError for another order, for a negative
+    number of iterations and for fewer than one step of a player. Raises UserError for a
+    simultaneous order with more than one step, and if G ends in a sigmoid or a tanh but the images
+    of the first minibatch have another range.
     """
     check_order(order)
     if iterations < 0:
         raise ValueError(f"play needs at least 0 iterations, got {iterations}")
-    data = _checked(data, game)
+    data = _check_first(data, game)
     game.check(to_play=True)
     for i in range(start, iterations):                  # for number of training iterations do
-        game.start(i)
-        k, n = steps(game, "d_steps", i), steps(game, "g_steps", i)
+        game.begin_iteration(i)
+        k, n = count_steps(game, "d_steps", i), count_steps(game, "g_steps", i)
         if order == "alternating":
             for _ in range(k):                          #   for k steps do
                 batch = draw(game, data, m, rng, i)     #     sample m noise samples and m examples
                 d_loss = d_step(game, d_opt, *batch)    #     update D by its stochastic gradient
-            for _ in range(n):                          #   (one step, in the paper)
+            for _ in range(n):                          #   (in the paper: once)
                 batch = draw(game, data, m, rng, i)     #   sample m noise samples
                 g_loss = g_step(game, g_opt, *batch)    #   update G by its stochastic gradient
         elif max(k, n) > 1:
-            raise UserError("in simultaneous play each player moves once: play one step of each, "
-                            f"not {k} and {n}, or in alternating order")
+            raise UserError("in simultaneous order each player takes one step in an iteration: set "
+                            f"d_steps and g_steps to 1, not {k} and {n}, or choose the alternating "
+                            "order")
         else:
             d_loss, g_loss = both_step(game, d_opt, g_opt, *draw(game, data, m, rng, i))
         yield i, d_loss, g_loss                         # end for
 
 
-def check_order(order):
-    """Raise ValueError for an order of play that there is not."""
+def check_order(order: str) -> None:
+    """Raise ValueError unless the order is "alternating" or "simultaneous"."""
     if order not in ("alternating", "simultaneous"):
         raise ValueError(f"order is \"alternating\" or \"simultaneous\", got {order!r}")
 
 
-def steps(game, name, i):
-    """Return the number of a player's steps in iteration i; `name` is "d_steps" or "g_steps"."""
-    k = at(getattr(game, name), i)
+def count_steps(game: Game, name: str, i: int) -> int:
+    """Return the number of a player's steps in iteration i; `name` is "d_steps" or "g_steps".
+
+    Raises ValueError unless it is a whole number of at least 1.
+    """
+    k = value_at(getattr(game, name), i)
     if not is_whole(k, 1):
         raise ValueError(f"the game's {name} is {k} in iteration {i}: give a whole number of at "
                          "least 1")
     return k
 
 
-def draw(game, data, m, rng, i):
-    """All that a step draws: a minibatch x, the noise z, and the seed of its dropout masks."""
-    return map_nested(_tensor, next(data)), game.noise(m, rng, i), rng.key()
+def draw(game: Game, data: Iterator, m: int, rng: Random, i: int) -> tuple[Any, Any, int]:
+    """Draw the inputs of a step: a minibatch x, the noise z, and the seed of the dropout masks."""
+    return map_nested(_as_tensor, next(data)), game.noise(m, rng, i), rng.key()
 
 
-def _checked(data, game):
-    """The minibatches of `data`, the first of which is compared with the range of G's images."""
+def _check_first(data, game):
+    """Yield the minibatches of `data`; check that the first has the range of G's images."""
     for first in data:
-        refuse_other_range(getattr(game, "G", None), map_nested(_tensor, first))
+        refuse_other_range(getattr(game, "G", None), map_nested(_as_tensor, first))
         yield first
         break
     yield from data
 
 
-def _tensor(x):
+def _as_tensor(x):
     if x.dtype == "uint8" and x.ndim > 2:
-        raise TypeError(f"a minibatch of bytes, {x.shape}, has no scale: give floats, by "
+        raise TypeError(f"a minibatch of bytes, {x.shape}, has no scale: convert it to floats by "
                         "data.as_floats(x), or use Minibatches")
     return Tensor(x) if x.dtype.kind == "f" else x      # labels stay whole numbers
 
 
-def d_step(game, opt, x, z, masks):
-    """Update D by descending the gradient of its loss (Algorithm 1: ascending that of V). G's
-    parameters stay what they are. `masks` is the seed of the dropout masks."""
-    with drawing_from(Random(masks)):
+def d_step(game: Game, opt: Optimizer, x: Any, z: Any, masks: int) -> Tensor:
+    """Update D by descending the gradient of its loss; return the loss.
+
+    In Algorithm 1 this is D's step "by ascending" the gradient of V. `masks` is the seed of the
+    dropout masks.
+    """
+    with use_random(Random(masks)):
         loss = game.d_loss(x, z)
     opt.step(grad(loss, opt.parameters, unused=game.unused))
     game.after_d_step()
-    return Tensor(loss.data)        # the number, without the graph that hangs on it
+    return Tensor(loss.data)        # without the graph, whose memory is freed here
 
 
-def g_step(game, opt, x, z, masks):
-    """Update G by descending the gradient of its loss (Algorithm 1). D's parameters stay what they
-    are. `masks` is the seed of the dropout masks."""
-    with drawing_from(Random(masks)):
+def g_step(game: Game, opt: Optimizer, x: Any, z: Any, masks: int) -> Tensor:
+    """Update G by descending the gradient of its loss (Algorithm 1); return the loss.
+
+    `masks` is the seed of the dropout masks.
+    """
+    with use_random(Random(masks)):
         loss = game.g_loss(x, z)
     opt.step(grad(loss, opt.parameters, unused=game.unused))
-    game.end_g_step()
+    game.after_g_step()
+    game.update_averages()
     return Tensor(loss.data)
 
 
-def both_step(game, d_opt, g_opt, x, z, masks):
-    """One step of both, each down its gradient at the point where both were."""
-    with drawing_from(Random(masks)):
+def both_step(game: Game, d_opt: Optimizer, g_opt: Optimizer, x: Any, z: Any,
+              masks: int) -> tuple[Tensor, Tensor]:
+    """Update both players simultaneously; return (d_loss, g_loss).
+
+    Both gradients are computed before either player is updated.
+    """
+    with use_random(Random(masks)):
         d_loss, g_loss = game.losses(x, z)
     d_grads = grad(d_loss, d_opt.parameters, unused=game.unused)
     g_grads = grad(g_loss, g_opt.parameters, unused=game.unused)
     d_opt.step(d_grads)
     g_opt.step(g_grads)
     game.after_d_step()
-    game.end_g_step()
+    game.after_g_step()
+    game.update_averages()
     return Tensor(d_loss.data), Tensor(g_loss.data)

@@ -1,16 +1,21 @@
-"""Nested tuples: a minibatch, a game's noise, what D is shown may each be one value or tuples."""
+"""Functions on nested tuples, the form of a minibatch, of a game's noise and of D's input."""
+
+from collections.abc import Callable
+from typing import Any
 
 
-def map_nested(f, *values):
-    """Return f(*values), or, of tuples of one form, the tuple of map_nested(f, ...) of their
-    parts."""
+def map_nested(f: Callable, *values: Any) -> Any:
+    """Return f(*values), or for nested tuples of equal form the tuple of f's results.
+
+        map_nested(f, (a, (b, c)), (p, (q, r))) == (f(a, p), (f(b, q), f(c, r)))
+    """
     if isinstance(values[0], tuple):
         return tuple([map_nested(f, *parts) for parts in zip(*values)])
     return f(*values)
 
 
-def leaves(value):
-    """List what is in nested tuples, in order."""
+def leaves(value: Any) -> list:
+    """List the values in nested tuples, in order."""
     if isinstance(value, tuple):
         return [leaf for part in value for leaf in leaves(part)]
     return [value]

@@ -1,29 +1,36 @@
-"""Optimisers: opt.step(grads) moves the parameters, in place.
+"""Optimisers: opt.step(grads) updates the parameters in place so as to minimise a loss.
 
-`lr` and SGD's `momentum` are numbers or schedules: functions of t, the number of steps taken
-before (see schedules.py). All minimise; g is the gradient, t counts from 1 in the equations.
+`lr` and SGD's `momentum` are numbers or schedules, functions of the number of steps taken so far
+(see schedules.py). In the equations g is the gradient, p a parameter, and t counts steps from 1.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from . import backend
-from .schedules import at
+from .backend import Array
+from .schedules import value_at
 from .tensor import Tensor
 
 
 class Optimizer:
-    """What the optimisers share. `parameters` is a list of Tensors, of which one that comes twice
-    counts once; `state` holds, for each of the kept averages, one array for each parameter.
+    """The base class of the optimisers.
 
-    Raises TypeError where `parameters` is no list of Tensors, ValueError if it is empty, if a
-    Tensor in it is no leaf, and for a learning rate that is not a finite number of at least 0; a
-    schedule's is checked at each step.
+    parameters   a list of Tensors; a Tensor that occurs twice counts once
+    lr           the learning rate, a number or a schedule
+    state        {name: [one array per parameter]} of the averages that the optimiser keeps
+    t            the number of steps taken
+
+    A subclass names its averages in `averages` and defines update().
+
+    Raises TypeError if `parameters` is not a list of Tensors. Raises ValueError if it is empty, if
+    one of its Tensors is not a leaf, and for a learning rate that is not a finite number of at
+    least 0. The learning rate of a schedule is checked at each step.
     """
 
-    averages = ()       # their names
+    averages = ()
 
-    def __init__(self, parameters, lr):
+    def __init__(self, parameters: Iterable[Tensor], lr: float | Callable) -> None:
         if not isinstance(parameters, Iterable) or type(parameters) is Tensor:
             raise TypeError("an optimiser takes a list of Tensors, such as net.parameters() or "
                             f"[p], got a {type(parameters).__name__}")
@@ -33,44 +40,52 @@ class Optimizer:
                              "Module finds Tensors and Modules that are set on self")
         for p in parameters:
             if type(p) is not Tensor:
-                raise TypeError(f"an optimiser moves Tensors, got a {type(p).__name__} among them")
+                raise TypeError("an optimiser updates Tensors, got a "
+                                f"{type(p).__name__} among them")
             if p.parents != ():
-                raise ValueError(f"an optimiser moves leaves, but a Tensor of shape {p.shape} was "
-                                 "computed: make it one by Tensor(p.data.copy())")
+                raise ValueError(f"an optimiser updates leaves, but a Tensor of shape {p.shape} "
+                                 "was computed: make it a leaf by Tensor(p.data.copy())")
         self.parameters = list(dict.fromkeys(parameters))
-        self.lr = lr if callable(lr) else _checked(lr, "lr", 0, math.inf)
+        self.lr = lr if callable(lr) else _check_number(lr, "lr", 0, math.inf)
         self.t = 0
         self.state = {name: [backend.xp.zeros_like(p.data) for p in self.parameters]
                       for name in self.averages}
 
-    def step(self, grads):
-        """Move each parameter by its gradient; `grads` in the order of `parameters`.
+    def step(self, grads: Iterable[Tensor]) -> None:
+        """Update each parameter by its gradient; `grads` are in the order of `parameters`.
 
-        Raises ValueError if their number or a shape differs from the parameters', or if a
-        parameter's array is not contiguous.
+        Raises ValueError if the number or the shapes of the gradients differ from the parameters',
+        or if a parameter's array is not contiguous.
         """
         grads = list(grads)
         if any(type(g) is not Tensor for g in grads):
             raise TypeError("step takes Tensors, as grad() returns them, got "
                             f"{[type(g).__name__ for g in grads]}")
         if [g.shape for g in grads] != [p.shape for p in self.parameters]:
-            raise ValueError(f"the optimiser moves parameters of shapes "
+            raise ValueError(f"the optimiser has parameters of shapes "
                              f"{[p.shape for p in self.parameters]}, got gradients of shapes "
                              f"{[g.shape for g in grads]}: ask grad() for opt.parameters")
-        moved = [_flat(p.data, *arrays) for p, *arrays
+        moved = [_flatten_in_memory_order(p.data, *arrays) for p, *arrays
                  in zip(self.parameters, *self.state.values(), [g.data for g in grads])]
-        lr = _checked(at(self.lr, self.t), f"lr at step {self.t}", 0, math.inf)
+        lr = _check_number(value_at(self.lr, self.t), f"lr at step {self.t}", 0, math.inf)
         self.t += 1
         for p, *averages, g in moved:
-            # an update goes over its arrays many times: in pieces, they stay in the cache
-            backend.in_pieces(len(p), 8 * p.itemsize, lambda piece: self.update(
+            # update() reads its arrays several times; small pieces stay in the cache meanwhile
+            backend.run_in_pieces(len(p), 8 * p.itemsize, lambda piece: self.update(
                 lr, p[piece], g[piece], *[a[piece] for a in averages]))
         for p in self.parameters:
             p.touch()
 
+    def update(self, lr: float, p: Array, g: Array, *averages: Array) -> None:
+        """Update the array p in place by the gradient g, and its averages with it.
 
-def _checked(value, name, low, high):
-    """`value` as a float from `low` to below `high`; raises ValueError for another."""
+        The arrays are one-dimensional pieces of a parameter, its gradient and its averages.
+        """
+        raise NotImplementedError
+
+
+def _check_number(value, name, low, high):
+    """Return `value` as a float if low <= value < high, else raise ValueError."""
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -81,29 +96,39 @@ def _checked(value, name, low, high):
     return number
 
 
-def _flat(*arrays):
-    """The arrays as rows of numbers, in the order in which the first lies in memory: views, but for
-    the last (a gradient), which is copied where it lies in another order."""
+def _flatten_in_memory_order(*arrays):
+    """Return the arrays as one-dimensional arrays in the memory order of the first.
+
+    They are views. Only the last one, a gradient, is copied if its memory order differs.
+    """
     axes = sorted(range(arrays[0].ndim), key=lambda i: -arrays[0].strides[i])
     arrays = [a.transpose(axes) for a in arrays]
     if not all(a.flags.c_contiguous for a in arrays[:-1]):
-        raise ValueError("the optimiser moves contiguous arrays: make a parameter's so, before the "
-                         "optimiser is built, by p.data = backend.xp.ascontiguousarray(p.data)")
+        raise ValueError("the optimiser needs contiguous arrays: before building it, write "
+                         "p.data = backend.xp.ascontiguousarray(p.data) for each parameter p")
     return [a.reshape(-1) for a in arrays]
 
 
 class SGD(Optimizer):
-    """v <- momentum v - lr g,  p <- p + v: stochastic gradient descent with momentum (Polyak 1964,
-    in the form of Sutskever et al. 2013, eq. 1-2)."""
+    """Stochastic gradient descent with momentum.
+
+        v <- momentum v - lr g
+        p <- p + v              (Polyak 1964, in the form of Sutskever et al. 2013, eq. 1-2)
+
+    Raises ValueError for a momentum outside [0, 1).
+    """
 
     averages = ("v",)
 
-    def __init__(self, parameters, lr, momentum=0.0):
+    def __init__(self, parameters: Iterable[Tensor], lr: float | Callable,
+                 momentum: float | Callable = 0.0) -> None:
         super().__init__(parameters, lr)
-        self.momentum = momentum if callable(momentum) else _checked(momentum, "momentum", 0, 1)
+        self.momentum = momentum if callable(momentum) else _check_number(
+            momentum, "momentum", 0, 1)
 
     def step(self, grads):
-        self._momentum = _checked(at(self.momentum, self.t), f"momentum at step {self.t}", 0, 1)
+        self._momentum = _check_number(value_at(self.momentum, self.t),
+                                       f"momentum at step {self.t}", 0, 1)
         super().step(grads)
 
     def update(self, lr, p, g, v):
@@ -113,14 +138,21 @@ class SGD(Optimizer):
 
 
 class RMSProp(Optimizer):
-    """s <- rho s + (1 - rho) g^2,  p <- p - lr g / (sqrt(s) + eps) (Tieleman and Hinton 2012,
-    lecture 6.5, where rho is .9; rho = .99 and eps, outside the root, as in PyTorch)."""
+    """RMSProp (Tieleman and Hinton 2012, lecture 6.5).
+
+        s <- rho s + (1 - rho) g^2
+        p <- p - lr g / (sqrt(s) + eps)
+
+    The lecture has rho = 0.9. The default rho = 0.99 and the eps outside the root are PyTorch's.
+    Raises ValueError for a rho outside [0, 1) and for a negative eps.
+    """
 
     averages = ("s",)
 
-    def __init__(self, parameters, lr=1e-3, rho=0.99, eps=1e-8):
+    def __init__(self, parameters: Iterable[Tensor], lr: float | Callable = 1e-3,
+                 rho: float = 0.99, eps: float = 1e-8) -> None:
         super().__init__(parameters, lr)
-        self.rho, self.eps = _checked(rho, "rho", 0, 1), _checked(eps, "eps", 0, math.inf)
+        self.rho, self.eps = _check_number(rho, "rho", 0, 1), _check_number(eps, "eps", 0, math.inf)
 
     def update(self, lr, p, g, s):
         s *= self.rho
@@ -129,34 +161,40 @@ class RMSProp(Optimizer):
 
 
 class Adam(Optimizer):
-    """m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2,
-    p <- p - lr m' / (sqrt(v') + eps) with m' = m / (1 - beta1^t), v' = v / (1 - beta2^t)
-    (Kingma and Ba 2015, Algorithm 1). The default beta1 = .5 is the GAN literature's, not the
-    paper's .9 (Radford et al. 2016)."""
+    """Adam (Kingma and Ba 2015, Algorithm 1).
+
+        m <- beta1 m + (1 - beta1) g
+        v <- beta2 v + (1 - beta2) g^2
+        p <- p - lr m' / (sqrt(v') + eps),  m' = m / (1 - beta1^t),  v' = v / (1 - beta2^t)
+
+    The default beta1 = 0.5 is usual for GANs (Radford et al. 2016); the paper has 0.9. Raises
+    ValueError for a beta outside [0, 1) and for a negative eps.
+    """
 
     averages = ("m", "v")
 
-    def __init__(self, parameters, lr=2e-4, betas=(0.5, 0.999), eps=1e-8):
+    def __init__(self, parameters: Iterable[Tensor], lr: float | Callable = 2e-4,
+                 betas: tuple[float, float] = (0.5, 0.999), eps: float = 1e-8) -> None:
         super().__init__(parameters, lr)
         try:
             beta1, beta2 = betas
         except (TypeError, ValueError):
             raise ValueError(f"Adam's betas are two numbers, got {betas!r}") from None
-        self.betas = _checked(beta1, "beta1", 0, 1), _checked(beta2, "beta2", 0, 1)
-        self.eps = _checked(eps, "eps", 0, math.inf)
+        self.betas = _check_number(beta1, "beta1", 0, 1), _check_number(beta2, "beta2", 0, 1)
+        self.eps = _check_number(eps, "eps", 0, math.inf)
 
     def update(self, lr, p, g, m, v):
         beta1, beta2 = self.betas
-        _follow(m, g, beta1)
-        _follow(v, g * g, beta2)
-        # both corrections as numbers, so that m' and v' are never written out
+        _move_average(m, g, beta1)
+        _move_average(v, g * g, beta2)
+        # the bias corrections are applied to the scalars, which saves the arrays m' and v'
         root = backend.xp.sqrt(v) * (1 / math.sqrt(1 - beta2 ** self.t)) + self.eps
         p -= lr / (1 - beta1 ** self.t) * m / root
 
 
-def _follow(average, value, beta):
-    """average <- beta average + (1 - beta) value, in place."""
-    if beta < 0.5:      # of a value far below the average, average + (value - average) rounds to 0
+def _move_average(average, value, beta):
+    """Compute average <- beta average + (1 - beta) value in place."""
+    if beta < 0.5:      # the form below would lose a value that is far smaller than the average
         average *= beta
         average += (1 - beta) * value
     else:

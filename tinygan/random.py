@@ -1,56 +1,60 @@
-"""Seeded random numbers, from which initial weights, data order, noise and masks come."""
+"""Seeded random numbers for initial weights, data order, noise and dropout masks."""
+
+from typing import Any
 
 import numpy as np
 
 from . import backend
+from .backend import Array
 
 
 class Random:
-    """A seeded stream of random arrays, float32 unless said otherwise, on the current backend.
+    """A seeded stream of random arrays on the current backend.
 
-    Numbers are drawn on the host and copied over, so every backend sees the same ones.
+    Numbers are drawn on the host and copied to the device, so that they are the same on every
+    backend. Floats are float32.
     """
 
-    def __init__(self, seed=0):
+    def __init__(self, seed: int = 0) -> None:
         self.seed(seed)
 
-    def seed(self, seed):
-        """Begin the stream of `seed` (an integer >= 0)."""
+    def seed(self, seed: int) -> None:
+        """Restart the stream from `seed`, an integer of at least 0."""
         self._generator = np.random.Generator(np.random.PCG64(seed))
 
-    def uniform(self, low, high, shape):
-        """U(low, high)."""
-        low, high = float(low), float(high)     # a numpy float64 would make the array one
+    def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> Array:
+        """Draw an array of this shape from the uniform distribution U(low, high)."""
+        low, high = float(low), float(high)     # a numpy float64 would make the result float64
         return backend.xp.asarray(self._generator.random(shape, np.float32) * (high - low) + low)
 
-    def normal(self, shape):
-        """N(0, 1)."""
+    def normal(self, shape: tuple[int, ...]) -> Array:
+        """Draw an array of this shape from N(0, 1)."""
         return backend.xp.asarray(self._generator.standard_normal(shape, np.float32))
 
-    def bernoulli(self, p, shape):
-        """True with probability p."""
+    def bernoulli(self, p: float, shape: tuple[int, ...]) -> Array:
+        """Draw a boolean array of this shape; each element is True with probability p."""
         return backend.xp.asarray(self._generator.random(shape, np.float32) < p)
 
-    def integers(self, high, shape):
-        """Whole numbers 0 ... high - 1, each as likely."""
+    def integers(self, high: int, shape: tuple[int, ...]) -> Array:
+        """Draw an array of this shape of integers from 0 to high - 1, all equally likely."""
         return backend.xp.asarray(self._generator.integers(high, size=shape))
 
-    def permutation(self, n):
-        """The numbers 0 ... n - 1 in random order."""
+    def permutation(self, n: int) -> Array:
+        """Draw a random order of the integers from 0 to n - 1."""
         return backend.xp.asarray(self._generator.permutation(n))
 
-    def key(self):
-        """A number to seed another stream with: Random(key) starts at the same place each time."""
+    def key(self) -> int:
+        """Draw a seed for another stream: Random(key) gives the same numbers each time."""
         return int(self._generator.integers(2**63))
 
     @property
-    def state(self):
-        """Where the stream is, as plain Python values; assign it back to continue from there."""
+    def state(self) -> dict[str, Any]:
+        """Return the stream's state as plain Python values; assign it to continue from there."""
         return self._generator.bit_generator.state
 
     @state.setter
-    def state(self, state):
+    def state(self, state: dict[str, Any]) -> None:
         self._generator.bit_generator.state = state
 
 
-rng = Random(0)     # the one stream: initial weights, data order and noise all come from it
+rng = Random(0)     # the default stream for all that is drawn: weights, data order, noise, masks

@@ -1,17 +1,18 @@
-"""Schedules: functions of t, the number of steps taken, that can be saved with a run."""
+"""Schedules: functions of t, the number of steps taken, that are saved with a run."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
-def at(value, t):
-    """The value at step t of a number or schedule."""
+def value_at(value: float | Callable, t: int) -> float:
+    """Return the value of a number or schedule at step t."""
     return value(t) if callable(value) else value
 
 
 @dataclass(frozen=True)
 class linear:
-    """From `start` to `end` in `steps` equal parts, and `end` from there on."""
+    """A linear change from `start` at step 0 to `end` at step `steps`, then `end`."""
     start: float
     end: float
     steps: float
@@ -22,7 +23,7 @@ class linear:
 
 @dataclass(frozen=True)
 class exponential:
-    """start * rate^t, but not below `floor`."""
+    """The decay start * rate^t, limited from below by `floor`."""
     start: float
     rate: float
     floor: float = 0.0
@@ -33,10 +34,10 @@ class exponential:
 
 @dataclass(frozen=True)
 class cosine:
-    """From `start` to `end` along half a cosine (Loshchilov and Hutter 2017, eq. 5)."""
+    """Half a cosine from `start` to `end` in `steps` steps (Loshchilov and Hutter 2017, eq. 5)."""
     start: float
+    end: float
     steps: float
-    end: float = 0.0
 
     def __call__(self, t):
         fraction = (1 + math.cos(math.pi * min(t / self.steps, 1))) / 2

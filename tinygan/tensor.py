@@ -1,10 +1,10 @@
-"""Tensor and grad(): reverse-mode differentiation whose derivatives are themselves differentiable.
+"""Reverse-mode differentiation (backprop) whose results can be differentiated again.
 
-An operation computes its output and notes, for each input, one rule: given the gradient `g` of some
-scalar L with respect to the output y, return the gradient of L with respect to that input (the
-vector-Jacobian product g^T dy/dx). `grad` walks from y back to the xs, newest tensor first, and
-applies the rules. As a rule is written in the same operations, its result can be differentiated
-again: that is all there is to double backprop.
+Each operation computes its output y and records one rule per input. A rule takes the gradient g of
+a scalar L with respect to y and returns the gradient of L with respect to the input: the
+vector-Jacobian product g^T dy/dx. grad() starts at y, visits the Tensors that y was computed from,
+newest first, and applies their rules. The rules are written with the same operations, so their
+results are Tensors that can be differentiated too. Double backprop needs nothing else.
 
     x = Tensor([1.0, 2.0])
     y = (x * x).sum()
@@ -17,57 +17,64 @@ import itertools
 import operator
 import threading
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from . import backend
+from .backend import Array
 
-_clock = itertools.count()      # every Tensor gets the next number: older means computed earlier
+_clock = itertools.count()      # each new Tensor takes the next number as its age
+
+Axis = int | tuple[int, ...] | None
 
 
-def now():
-    """Return the age that a Tensor made now would have."""
+def now() -> int:
+    """Return the next age, a number above the age of every existing Tensor."""
     return next(_clock)
 
 
-class _State(threading.local):
-    recording = True            # of each thread on its own
+class _State(threading.local):  # one for each thread
+    recording = True
 
 
 _state = _State()
 
 
 class _Node:
-    """What a Tensor consists of. A new Tensor is filled in as a _Node and then turned into a
-    Tensor, because an assignment to a Tensor's data is noted (see Tensor.touch)."""
+    """Hold the attributes of a Tensor.
+
+    An operation fills in a _Node and then changes its class to Tensor. This skips
+    Tensor.__setattr__, which would check and record each assignment.
+    """
 
     __slots__ = ("data", "parents", "age", "touched", "base")
 
 
 class Tensor(_Node):
-    """An array of float32 or float64, and how it was computed.
+    """An array of float32 or float64 that records how it was computed.
 
-    data      the array, of the current backend
-    parents   ((input, rule), ...): what it was computed from; () for a leaf, which Tensor(...)
-              makes; None for a result that was not recorded
-    age       when it was made, as a count of what was made or written to before
-    touched   when its data was last written to, in the same count
-    base      the Tensor whose array its own is a view of, or None
+    data      the array, on the current backend
+    parents   ((input, rule), ...) of the operation that computed it; () for a leaf, which is made
+              by Tensor(...); None for a result that was not recorded
+    age       a counter value: the Tensor is newer than all Tensors with a smaller age
+    touched   the counter value when `data` was last written
+    base      the Tensor whose array this one's array is a view of, or None
 
-    There is no `requires_grad` and no `.grad`: what is differentiated is said where grad() is
-    called. Arithmetic works between Tensors of one dtype, with Python numbers, and with constant
-    arrays, which take the Tensor's dtype. Operations keep their inputs' arrays, not copies: grad()
-    refuses to compute with a Tensor that was written to since (see touch), but it cannot see that a
-    constant array was.
+    There is no `requires_grad` and no `.grad`: the call grad(y, xs) names the xs. Arithmetic works
+    between Tensors of one dtype, with Python numbers, and with constant arrays, which are converted
+    to the Tensor's dtype. Operations keep references to their inputs' arrays, not copies. So grad()
+    raises an error if a Tensor on its path has been written to since (see touch). It cannot detect
+    that a constant array has changed.
 
-    Comparisons by <, <=, > and >= give arrays of booleans. A Tensor of one number has a truth value
-    and converts to float.
+    The comparisons <, <=, > and >= return arrays of booleans. A Tensor with one element has a truth
+    value and converts to float.
 
-    Raises TypeError for data of another dtype, or for an array of another backend.
+    Raises TypeError for data of another dtype and for an array of another backend.
     """
 
     __slots__ = ()
-    __array_ufunc__ = None      # so that array * tensor comes to Tensor.__rmul__, not to numpy
+    __array_ufunc__ = None      # makes numpy leave array * tensor to Tensor.__rmul__
 
     def __new__(cls, data):
         x = _Node()
@@ -82,16 +89,16 @@ class Tensor(_Node):
                     or value.dtype != np.float32 and value.dtype != np.float64):
                 what = f"{value.dtype} array" if hasattr(value, "dtype") else type(value).__name__
                 raise TypeError(f"a Tensor's data is a {backend.xp.__name__} array of float32 or "
-                                f"float64, got a {what}: an update of a parameter p by a gradient "
-                                "g is p.data -= lr * g.data")
+                                f"float64, got a {what}: to update a parameter p by a gradient g, "
+                                "write p.data -= lr * g.data")
             self.touch()
         super().__setattr__(name, value)
 
-    def touch(self):
-        """Note that data is written to now, so that grad() refuses results computed before.
+    def touch(self) -> None:
+        """Record that `data` has been written to, so that grad() refuses older results.
 
-        An assignment to data (x.data = a, x.data -= a) does this by itself; what writes into the
-        array (x.data[0] = a, or a function's out=x.data) has to call it.
+        An assignment to data (x.data = a, x.data -= a) calls this method. Code that writes into the
+        array itself (x.data[0] = a, or out=x.data) must call it.
         """
         self.touched = next(_clock)
 
@@ -100,12 +107,15 @@ class Tensor(_Node):
     size = property(lambda x: x.data.size)
     dtype = property(lambda x: x.data.dtype)
 
-    def numpy(self):
-        """The values as a numpy array on the host."""
+    def numpy(self) -> np.ndarray:
+        """Return the values as a numpy array on the host."""
         return backend.to_numpy(self.data)
 
-    def item(self):
-        """The value of a one-element Tensor as a Python float. Raises ValueError for another."""
+    def item(self) -> float:
+        """Return the value of a Tensor with one element.
+
+        Raises ValueError if it has another number of elements.
+        """
         if self.size != 1:
             raise ValueError(f"a Tensor of shape {self.shape} is not one number: sum or average "
                              "it first, or take x.numpy()")
@@ -129,17 +139,18 @@ class Tensor(_Node):
         return map(self.__getitem__, range(len(self)))
 
     def __array__(self, dtype=None, copy=None):
-        raise TypeError("a Tensor does not become an array by itself, which would lose its "
-                        "gradient: take x.numpy(), or x.data on the backend; several Tensors are "
-                        "joined by ops.concat")
+        raise TypeError("numpy cannot convert a Tensor to an array, because its gradient would be "
+                        "lost: use x.numpy(), or x.data for an array on the backend; ops.concat "
+                        "joins Tensors")
 
-    def __reduce__(self):       # a copy's age is the copying process's
-        return _copied, (self.data, self.parents == ())
+    def __reduce__(self):       # for copy and pickle; the copy gets an age of its own
+        return _rebuild, (self.data, self.parents == ())
 
     def __repr__(self):
         return f"Tensor({np.array2string(self.numpy(), separator=', ', prefix='Tensor(')})"
 
-    # Comparisons, which have no gradient. Tensors are keys of dictionaries, by identity.
+    # Comparisons return arrays, which have no gradient. Tensors are hashed by identity, so that
+    # they can be keys of dictionaries.
 
     def __lt__(a, b):
         return _apply(operator.lt, a, b)
@@ -154,12 +165,12 @@ class Tensor(_Node):
         return _apply(operator.ge, a, b)
 
     def __eq__(a, b):
-        raise TypeError("== of a Tensor could ask for equal numbers or for the same Tensor: write "
-                        "x.data == y, which gives an array, or x is y")
+        raise TypeError("== is ambiguous for a Tensor: write x.data == y to compare the numbers, "
+                        "which gives an array, or x is y to ask for the same Tensor")
 
     __hash__ = object.__hash__
 
-    # Arithmetic. Each operation is its forward line and, below it, one rule per input.
+    # Arithmetic. Each operation has a forward line and, below it, one rule per input.
 
     def __neg__(x):
         return op(-x.data, (x, lambda g, y: -g))
@@ -187,26 +198,26 @@ class Tensor(_Node):
     __radd__ = __add__
     __rmul__ = __mul__
 
-    def __rsub__(b, a):         # here and below, the operand on the left is a constant
+    def __rsub__(b, a):         # in __r...__, the left operand a is a constant
         return op(_apply(operator.sub, a, b), (b, lambda g, y: sum_to(-g, b.shape)))
 
     def __rtruediv__(b, a):
         return op(_apply(operator.truediv, a, b), (b, lambda g, y: sum_to(-(g * y) / b, b.shape)))
 
     def __pow__(x, n):
-        """x ** n, elementwise, for a number n."""
+        """Return x^n elementwise, for a number n."""
         if not isinstance(n, (int, float, np.integer, np.floating)):
             raise TypeError(f"the exponent of ** is a number, got {type(n).__name__}: "
                             "for a Tensor exponent write exp(n * log(x))")
         n = n.item() if isinstance(n, np.generic) else n
-        # The factor n = 0 stands alone: 0 * x ** -1 would be NaN at x = 0.
+        # n = 0 is a case of its own because 0 * x ** -1 is NaN at x = 0.
         return op(x.data ** n, (x, lambda g, y: g * (n * x ** (n - 1)) if n else g * 0.0))
 
     def __abs__(x):
         return op(abs(x.data), (x, lambda g, y: g * backend.xp.sign(x.data)))
 
     def __matmul__(a, b):
-        """Matrix product over the last two axes; the axes before them broadcast."""
+        """Return the matrix product over the last two axes; the other axes broadcast."""
         b = b if type(b) is Tensor else Tensor(as_array(b, a.dtype))
         return op(_apply(_matmul, a, b, need="(..., n, k) @ (..., k, m) is needed"),
                   (a, lambda g, y: sum_to(g @ b.T, a.shape)),
@@ -215,41 +226,54 @@ class Tensor(_Node):
     def __rmatmul__(b, a):
         return Tensor(as_array(a, b.dtype)) @ b
 
-    # Sums. `axis` is None (all), a number or a tuple of numbers.
+    # Reductions. `axis` is None (all axes), a number or a tuple of numbers.
 
-    def sum(x, axis=None, keepdims=False):
+    def sum(x, axis: Axis = None, keepdims: bool = False) -> "Tensor":
+        """Return the sum over `axis`."""
         return op(x.data.sum(axis, keepdims=keepdims),
                   (x, lambda g, y: broadcast_to(restore_axes(g, x, axis), x.shape)))
 
-    def mean(x, axis=None, keepdims=False):
+    def mean(x, axis: Axis = None, keepdims: bool = False) -> "Tensor":
+        """Return the mean over `axis`. Raises ValueError for a mean of no numbers."""
         total = x.sum(axis, keepdims)
         if x.size == 0 and total.size:
-            raise ValueError(f"there is no mean of no numbers: the Tensor has shape {x.shape}")
+            raise ValueError(f"the mean of no numbers is undefined: the Tensor has shape {x.shape}")
         return total * (total.size / (x.size or 1))
 
-    def max(x, axis=None, keepdims=False):
-        """The largest entry; equal maxima share the gradient equally."""
+    def max(x, axis: Axis = None, keepdims: bool = False) -> "Tensor":
+        """Return the maximum over `axis`. Equal maxima share the gradient equally.
+
+        Raises ValueError for a maximum of no numbers.
+        """
         def rule(g, y):
             top = (x.data == restore_axes(y, x, axis).data).astype(x.dtype)
             return restore_axes(g, x, axis) * (top / top.sum(axis, keepdims=True))
         if x.size == 0 and x.data.sum(axis).size:
-            raise ValueError(f"there is no largest of no numbers: the Tensor has shape {x.shape}")
+            raise ValueError("the maximum of no numbers is undefined: the Tensor has shape "
+                             f"{x.shape}")
         return op(x.data.max(axis, keepdims=keepdims), (x, rule))
 
-    # The same numbers in another shape.
+    # Changes of shape
 
-    def reshape(x, *shape):
+    def reshape(x, *shape: int) -> "Tensor":
+        """Return the same numbers in another shape, given as numbers or as one tuple.
+
+        Raises ValueError if the number of elements differs.
+        """
         shape = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
         try:
             data = x.data.reshape(shape)
         except (TypeError, ValueError):
-            raise ValueError(f"a Tensor of shape {x.shape}, {x.size} numbers, has no shape {shape}"
-                             ) from None
-        return _view(backend.channels_last(data) if data.ndim == 4 else data, x,
+            raise ValueError(f"a Tensor of shape {x.shape} with {x.size} numbers cannot be reshaped"
+                             f" to {shape}") from None
+        return _view(backend.to_channels_last(data) if data.ndim == 4 else data, x,
                      lambda g, y: g.reshape(x.shape))
 
-    def transpose(x, *axes):
-        """Axes in the order `axes`; reversed if none are given."""
+    def transpose(x, *axes: int) -> "Tensor":
+        """Return x with its axes in the order `axes`; without arguments, in reverse order.
+
+        Raises ValueError if `axes` does not name each axis once.
+        """
         axes = axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes
         axes = axes or tuple(reversed(range(x.ndim)))
         try:
@@ -261,25 +285,26 @@ class Tensor(_Node):
         return _view(data, x, lambda g, y: g.transpose(*back))
 
     @property
-    def T(x):
-        """The last two axes exchanged."""
+    def T(x) -> "Tensor":
+        """x with its last two axes exchanged."""
         return x.transpose(*range(x.ndim - 2), -1, -2)
 
     def __getitem__(x, index):
         return _view(x.data[index], x, lambda g, y: _scatter(g, index, x.shape))
 
 
-def op(data, *parents):
-    """The Tensor of array `data`, computed from `parents`, pairs (input, rule).
+def op(data: Array, *parents: tuple) -> Tensor:
+    """Return the Tensor of the array `data`, computed from `parents`, pairs (input, rule).
 
-    A rule is called as rule(g, y) with Tensors: g is the gradient with respect to the output y; it
-    returns the gradient with respect to its input, of the input's shape, computed by differentiable
-    operations. It is handed y rather than closing over it, so that a Tensor never refers to itself
-    and memory is freed as soon as the last reference goes. Inputs that are no Tensors are
-    constants. An input whose values a rule needs, but which gets no gradient, has the rule None.
+    grad() calls a rule as rule(g, y) with two Tensors: g is the gradient with respect to the output
+    y. The rule returns the gradient with respect to its input, in the input's shape, computed with
+    differentiable operations. The rule gets y as an argument and must not close over it: a Tensor
+    that refers to itself would not be freed with its last reference. Inputs that are not Tensors
+    are constants. The rule None marks an input that gets no gradient here, but whose values
+    another rule uses.
     """
     y = _Node()
-    # numpy's reductions, and arithmetic on 0-d arrays, give scalars of numpy's own
+    # numpy returns scalars, not arrays, from reductions and from arithmetic on 0-d arrays
     y.data = data if type(data) is backend.xp.ndarray else backend.xp.asarray(data)
     if _state.recording:
         parents = tuple([p for p in parents if type(p[0]) is Tensor])
@@ -293,30 +318,33 @@ def op(data, *parents):
 
 
 def _view(data, x, rule):
-    """Return the Tensor of `data`, which may be a view of the array of its input x."""
+    """Return the Tensor of `data`, computed from x, whose array it may be a view of."""
     y = op(data, (x, rule))
     _Node.base.__set__(y, x)
     return y
 
 
-def _copied(data, leaf):
-    """Return a copy of a Tensor: a leaf's is a leaf, that of any other is a constant."""
-    return Tensor(data) if leaf else op(data)
+def _rebuild(data, is_leaf):
+    """Return the copy of a Tensor: a leaf for a leaf, else a constant."""
+    return Tensor(data) if is_leaf else op(data)
 
 
-def grad(y, xs, grad_y=None, create_graph=False, unused="error"):
-    """The gradients of y with respect to each of xs, as a list of Tensors; nothing is stored.
+def grad(y: Tensor, xs: Iterable[Tensor], grad_y: Tensor | Array | None = None,
+         create_graph: bool = False, unused: str = "error") -> list[Tensor]:
+    """Return the gradients of y with respect to each of xs. Nothing is stored in the Tensors.
 
-    y             the Tensor to differentiate; of one element unless grad_y is given
+    y             the Tensor to differentiate; it has one element unless grad_y is given
     xs            Tensors that y was computed from, leaves or not
-    grad_y        the gradient arriving at y, of y's shape (default 1): returned is grad_y^T dy/dx
+    grad_y        the gradient with respect to y, in y's shape (default 1); the result is
+                  grad_y^T dy/dx
     create_graph  record the computation, so that the gradients can be differentiated again
-    unused        what to do about an x that y does not depend on: "error" or "zeros"
+    unused        for an x that y does not depend on: "error" raises, "zeros" returns zeros
 
-    Only tensors on a path from the xs to y are visited: no other gradient is computed.
-    Raises TypeError for a y or xs that are no Tensors and for a rule that does not return one;
-    ValueError for a y of several elements without grad_y, a grad_y of another shape, an unused x,
-    and a Tensor that has been written to since an operation on the path used it.
+    grad visits only Tensors on a path from the xs to y and computes no other gradient.
+
+    Raises TypeError if y or an x is not a Tensor, or if a rule does not return one. Raises
+    ValueError if y has several elements and no grad_y is given, if grad_y has another shape, for an
+    unused x, and if a Tensor has been written to after an operation on the path used it.
     """
     if unused not in ("error", "zeros"):
         raise ValueError(f"unused is \"error\" or \"zeros\", got {unused!r}")
@@ -348,7 +376,7 @@ def grad(y, xs, grad_y=None, create_graph=False, unused="error"):
                 break
 
     gradient = {y: grad_y} if y in on_path else {}
-    with _recorded(create_graph):
+    with _set_recording(create_graph):
         for t in reversed(order):
             if t in gradient and t.parents:
                 _check_touched(t, t.age)
@@ -373,19 +401,18 @@ def grad(y, xs, grad_y=None, create_graph=False, unused="error"):
 
 
 def _check_touched(t, age):
-    """Raise ValueError if t, or what it is a view of, has been written to since `age`."""
+    """Raise ValueError if t, or a Tensor that it is a view of, was written to after `age`."""
     while t is not None:
         if t.touched > age:
             raise ValueError(
                 f"y was computed from a Tensor of shape {t.shape} that has been written to since, "
-                "by an optimiser's step or by hand, so that its gradient would mix old and new "
-                "numbers: compute y after the step that moves what it depends on, or take all "
-                "gradients before the first step")
+                "by an optimiser's step or by hand, so its gradient would mix old and new numbers: "
+                "compute y again after the write, or take all gradients before it")
         t = t.base
 
 
 def _ancestors(y, oldest):
-    """y and all it was computed from, oldest first; nothing older than `oldest` can matter."""
+    """List y and the Tensors that it was computed from, oldest first; older than `oldest` none."""
     seen, stack = {y}, [y]
     while stack:
         for parent, _ in stack.pop().parents or ():
@@ -396,7 +423,7 @@ def _ancestors(y, oldest):
 
 
 @contextlib.contextmanager
-def _recorded(yes):
+def _set_recording(yes):
     before, _state.recording = _state.recording, yes
     try:
         yield
@@ -404,21 +431,21 @@ def _recorded(yes):
         _state.recording = before
 
 
-def no_grad():
-    """Context in which operations record nothing: their results are constants to grad()."""
-    return _recorded(False)
+def no_grad() -> contextlib.AbstractContextManager:
+    """Record no operations inside the context: their results are constants for grad()."""
+    return _set_recording(False)
 
 
-# Broadcasting and its adjoint: numpy stretches axes of size 1 and adds axes in front; the gradient
-# of what was copied is the sum over the copies.
+# Broadcasting and its adjoint. numpy repeats the numbers along axes of size 1 and along new axes in
+# front. The gradient of a repeated number is the sum over its copies.
 
-def broadcast_to(x, shape):
-    """x stretched to `shape` as numpy broadcasts."""
+def broadcast_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return x broadcast to `shape` by numpy's rules."""
     return _view(backend.xp.broadcast_to(x.data, shape), x, lambda g, y: sum_to(g, x.shape))
 
 
-def sum_to(x, shape):
-    """x summed over the axes in which it is larger than `shape`: the adjoint of broadcast_to."""
+def sum_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return x summed over the axes that broadcast_to(., x.shape) expands: its adjoint."""
     if x.shape == shape:
         return x
     added = x.ndim - len(shape)
@@ -426,9 +453,9 @@ def sum_to(x, shape):
     return x.sum(tuple(range(added)) + stretched).reshape(shape)
 
 
-def restore_axes(g, x, axis):
-    """g, a reduction of x over `axis`, with the reduced axes back as axes of size 1."""
-    if x.ndim == 0:         # numpy lets the one number be reduced over axis 0
+def restore_axes(g: Tensor, x: Tensor, axis: Axis) -> Tensor:
+    """Return g, a reduction of x over `axis`, with the reduced axes restored with size 1."""
+    if x.ndim == 0:         # numpy allows a reduction of a 0-d array over axis 0
         return g.reshape(())
     axes = range(x.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     axes = [i % x.ndim for i in axes]
@@ -436,35 +463,38 @@ def restore_axes(g, x, axis):
 
 
 def _scatter(g, index, shape):
-    """Zeros of `shape` with g added at `index`: the adjoint of x[index]."""
+    """Return zeros of `shape` with g added at `index`: the adjoint of x[index]."""
     data = backend.xp.zeros(shape, g.dtype)
     parts = index if isinstance(index, tuple) else (index,)
     if all(isinstance(i, (int, slice, type(None), type(...))) for i in parts):
         data[index] = g.data
-    else:                                   # an index array may name an entry more than once
+    else:                                   # an index array may contain an index twice
         backend.xp.add.at(data, index, g.data)
     return op(data, (g, lambda h, y: h[index]))
 
 
-# What may enter an operation.
+# Operands
 
 class DtypeError(TypeError):
-    """float32 and float64 Tensors in one operation."""
+    """An operation got both float32 and float64 Tensors."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__("float32 and float64 Tensors do not mix: convert one of them")
 
 
-def as_array(data, dtype=None):
-    """`data` as a float array of the current backend, of `dtype` if given; see Tensor for what it
-    may be and what is raised. Python numbers and lists become float32."""
+def as_array(data: Any, dtype: Any = None) -> Array:
+    """Return `data` as a float array on the current backend, converted to `dtype` if given.
+
+    `data` is a Tensor, an array, a number or a list of numbers. Without a dtype, numbers and lists
+    become float32. Raises TypeError for other data and for arrays that are not float32 or float64.
+    """
     xp = backend.xp
     if type(data) is Tensor:
         data = data.data
-    if isinstance(data, np.generic):        # a scalar of numpy's own: an array with no axes
+    if isinstance(data, np.generic):        # a numpy scalar becomes a 0-d array
         data = xp.asarray(data)
     elif isinstance(data, (int, float)):
-        return xp.full((), data, dtype or np.float32)       # made on the device, not copied there
+        return xp.full((), data, dtype or np.float32)       # avoids a copy from host to device
     elif isinstance(data, (list, tuple)):
         return xp.asarray(np.asarray(data, dtype or np.float32))
     if not isinstance(data, xp.ndarray):
@@ -480,7 +510,7 @@ def as_array(data, dtype=None):
 
 
 def _apply(f, a, b, need="sizes must be equal or 1, counted from the last axis"):
-    """The array f(a, b) of two operands of which one at least is a Tensor."""
+    """Return the array f(a, b) for two operands, at least one of them a Tensor."""
     if type(a) is not Tensor:
         a, b = _constant(a, b.dtype), b.data
     elif type(b) is not Tensor:
@@ -497,7 +527,7 @@ def _apply(f, a, b, need="sizes must be equal or 1, counted from the last axis")
 
 
 def _constant(c, dtype):
-    # A Python number takes the dtype of the array it meets; a numpy scalar would impose its own.
+    # numpy gives a Python number the dtype of the array, but keeps the dtype of its own scalars.
     return c if type(c) is float or type(c) is int else as_array(c, dtype)
 
 
@@ -507,6 +537,6 @@ def _matmul(a, b):
     return a @ b if a.ndim > 2 or b.ndim > 2 else backend.product(a, b)
 
 
-def is_whole(value, least):
+def is_whole(value: Any, least: int) -> bool:
     """Return whether `value` is a whole number of at least `least`."""
     return isinstance(value, (int, np.integer)) and value >= least

@@ -1,6 +1,8 @@
 """Conditional generative adversarial nets (Mirza and Osindero 2014).
 
-    python tests/trials/conditional.py --loss hinge --penalty r1 --data DIGITS --out DIR
+    python tests/trials/conditional.py --loss hinge --penalty r1 --data DATA --out DIR
+
+DATA is an .npz file with images of 4x4 pixels and their labels, 0 to 2.
 """
 
 from tinygan import Tensor, backend, command, nn, ops, optim
@@ -10,11 +12,11 @@ from tinygan.games.catalogue import Entry
 
 
 class Conditional(Game):
-    """G and D are told a label y (eq. 2):
+    """A conditional GAN: G and D are given a label y (eq. 2).
 
         min_G max_D E_x[log D(x|y)] + E_z[log(1 - D(G(z|y)|y))]
 
-    D sees an image with its label. G's labels are drawn with the noise, each as likely.
+    D's input is an image and its label. The labels for G are drawn uniformly, with the noise.
     """
 
     loss = losses.NonSaturating()
@@ -29,17 +31,17 @@ class Conditional(Game):
     def fake(self, x, z):
         return self.G(*z), z[1]
 
-    def exhibits(self, split, n, rng):
+    def fixed_inputs(self, split, n, rng):
         labels = backend.xp.arange(self.classes).repeat(n // self.classes)
         return super().latent(len(labels), rng), labels
 
-    def shown(self, z):
-        """Return the samples, a row for each class."""
+    def pictures(self, z):
+        """Return the samples, one row for each class."""
         return self.sample(z), len(z[1]) // self.classes
 
 
-class Told(nn.Sequential):
-    """A network of (x, y): x as a row of numbers, and beside it the label y as a one-hot code."""
+class LabelledSequential(nn.Sequential):
+    """Apply layers to x, flattened, concatenated with the one-hot code of the label y."""
 
     def __init__(self, classes, *layers):
         super().__init__(*layers)
@@ -51,14 +53,16 @@ class Told(nn.Sequential):
 
 
 def networks(classes=3, dropout=0.2):
-    G = Told(classes, nn.Dense(5 + classes, 16), nn.BatchNorm(16), nn.ReLU(), nn.Dense(16, 16),
-             nn.Sigmoid(), nn.Reshape(1, 4, 4))
-    D = Told(classes, nn.Dense(16 + classes, 16), nn.LeakyReLU(), nn.Dropout(dropout),
-             nn.Dense(16, 1))
+    """Return G and D for images of 4x4 pixels."""
+    G = LabelledSequential(classes, nn.Dense(5 + classes, 16), nn.BatchNorm(16), nn.ReLU(),
+                           nn.Dense(16, 16), nn.Sigmoid(), nn.Reshape(1, 4, 4))
+    D = LabelledSequential(classes, nn.Dense(16 + classes, 16), nn.LeakyReLU(),
+                           nn.Dropout(dropout), nn.Dense(16, 1))
     return G, D
 
 
 def examples(n, rng):
+    """Return n random images of 4x4 pixels and their labels."""
     return {"images": rng.uniform(0, 1, (n, 1, 4, 4)), "labels": rng.integers(3, (n,))}
 
 
@@ -69,12 +73,13 @@ PENALTIES = {"none": [], "gp": [penalties.GradientPenalty()], "r1": [penalties.R
 
 
 def main():
-    flags = command.flags(__doc__, steps=30, batch_size=8, out="runs/conditional")
+    """Train the game with the settings of the command line."""
+    flags = command.game_parser(__doc__, steps=30, batch_size=8, out="runs/conditional")
     flags.add_argument("--loss", choices=LOSSES, default="gan")
     flags.add_argument("--penalty", choices=PENALTIES, default="none")
     flags.add_argument("--noise", type=command.from_0, default=0.0)
     args = command.parse(flags)
-    with command.started(args) as data:
+    with command.start(args) as data:
         game = ENTRY(loss=LOSSES[args.loss], penalties=PENALTIES[args.penalty],
                      views=[views.InstanceNoise(args.noise)])
         batches = Minibatches(data.train.images, args.batch_size, labels=data.train.labels)

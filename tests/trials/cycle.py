@@ -2,25 +2,25 @@
 
     python tests/trials/cycle.py --data DATA --out DIR
 
-DATA is an .npz file with two sets of images, "images" and "targets".
+DATA is an .npz file with two sets of images of 4x4 pixels, "images" and "targets".
 """
 
 from tinygan import Tensor, backend, command, nn, ops, optim
 from tinygan.backend import to_numpy
-from tinygan.data import Minibatches, Together, as_floats
+from tinygan.data import Minibatches, ZipMinibatches, as_floats
 from tinygan.games import Game, losses
 from tinygan.games.catalogue import Entry
 
 
 class CycleGAN(Game):
-    """G makes images of one set, y, of those of another, x, and F the other way (eq. 3):
+    """CycleGAN: G maps images x of one set to images y of another, and F maps y to x (eq. 3).
 
         L = L_GAN(G, D) + L_GAN(F, D_x) + lam L_cyc
         L_cyc = E |F(G(x)) - x|_1 + E |G(F(y)) - y|_1                   (eq. 2)
 
-    with the least squares loss (section 4). Both losses are half of that, as the two L_GAN are
-    averaged. In its own step D is shown, half of the time, an image that was made before, from a
-    pool of `pool` images of each set (Shrivastava et al. 2017).
+    L_GAN is the least-squares loss (section 4). The losses here are L / 2, because the mean of the
+    two L_GAN is taken, not their sum. In D's step, half of the generated images are replaced by
+    earlier ones from a pool of `pool` images of each set (Shrivastava et al. 2017).
     """
 
     loss = losses.LeastSquares()
@@ -33,7 +33,7 @@ class CycleGAN(Game):
         self.filled = backend.xp.zeros(pool, "bool")
 
     def latent(self, m, rng):
-        """Return a place in the pool for each image, and whether D is shown the one there."""
+        """Return for each image an index into the pool, and whether D gets the pool's image."""
         return rng.permutation(len(self.filled))[:m], rng.bernoulli(0.5, (m,))
 
     def real(self, x):
@@ -42,7 +42,7 @@ class CycleGAN(Game):
     def fake(self, x, z):
         return self.G(x[0]), self.F(x[1])
 
-    def verdict(self, shown):
+    def discriminate(self, shown):
         return ops.concat([self.D(shown[0]), self.D_x(shown[1])])
 
     def replay(self, fake, z):
@@ -59,15 +59,15 @@ class CycleGAN(Game):
 
     def g_terms(self, x, z, fake):
         cycle = abs(self.F(fake[0]) - x[0]).mean() + abs(self.G(fake[1]) - x[1]).mean()
-        self.seen = {**self.seen, "cycle": cycle.data}
+        self.logged = {**self.logged, "cycle": cycle.data}
         return [self.lam / 2 * cycle]
 
     def inputs(self, split, n, rng):
         chosen = to_numpy(rng.integers(len(split.images), (n,)))
         return Tensor(backend.xp.asarray(as_floats(split.images[chosen])))
 
-    def shown(self, z):
-        """Return pairs, (input, output)."""
+    def pictures(self, z):
+        """Return pairs of images, (input, output)."""
         pairs = backend.xp.stack([z.data, self.sample(z)], 1)
         return pairs.reshape(-1, *z.shape[1:]), 16
 
@@ -76,6 +76,7 @@ class CycleGAN(Game):
 
 
 def networks():
+    """Return G, F, D and D_x for images of 4x4 pixels."""
     def translator():
         return nn.Sequential(nn.Conv2d(1, 4, 3, 1, 1), nn.BatchNorm(4), nn.ReLU(),
                              nn.Conv2d(4, 1, 3, 1, 1), nn.Sigmoid())
@@ -87,6 +88,7 @@ def networks():
 
 
 def examples(n, rng):
+    """Return n random images of 4x4 pixels of each set."""
     return {name: rng.uniform(0, 1, (n, 1, 4, 4)) for name in ("images", "targets")}
 
 
@@ -94,11 +96,12 @@ ENTRY = Entry(CycleGAN, "Zhu et al. 2017", dict(shape=(1, 4, 4), pool=20), netwo
 
 
 def main():
-    args = command.parse(command.flags(__doc__, steps=30, batch_size=8, out="runs/cycle"))
-    with command.started(args) as data:
+    """Train the game with the settings of the command line."""
+    args = command.parse(command.game_parser(__doc__, steps=30, batch_size=8, out="runs/cycle"))
+    with command.start(args) as data:
         game = ENTRY()
-        batches = Together(*(Minibatches(data.train[name], args.batch_size)
-                             for name in ("images", "targets")))
+        batches = ZipMinibatches(*(Minibatches(data.train[name], args.batch_size)
+                                   for name in ("images", "targets")))
         d_opt, g_opt = (optim.Adam(p, 1e-3) for p in (game.d_parameters(), game.g_parameters()))
         command.train(args, game, batches, d_opt, g_opt)
 

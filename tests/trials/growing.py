@@ -2,7 +2,7 @@
 
     python tests/trials/growing.py --data DATA --out DIR
 
-DATA has images of 8x8 pixels. The stages are the runs DIR/4x4 and DIR/8x8.
+DATA is a file of images of 8x8 pixels. The stages are the runs DIR/4x4 and DIR/8x8.
 """
 
 from tinygan import backend, command, nn, ops, optim
@@ -12,14 +12,17 @@ from tinygan.games.catalogue import Entry
 
 
 class ProGAN(WGANGP):
-    """WGAN-GP whose networks grow (section 2): each stage doubles the size of the images, and in
-    its first `fade` iterations the new layers come in by a weight alpha from 0 to 1 (fig. 2).
+    """WGAN-GP with growing networks: each stage doubles the size of the images (section 2).
 
-    G, D   as Generator and Discriminator below; what the stages before have learnt goes on
-    size   of the stage's images: 4, 8
+    In the first `fade` iterations of a stage, the weight alpha of its new layers rises from 0 to 1
+    (fig. 2).
+
+    G, D   a Generator and a Discriminator (below), with the weights from the previous stage
+    size   the size of the stage's images, 4 or 8
+    fade   the number of iterations in which alpha rises
     """
 
-    unused = "zeros"        # the layers of later stages
+    unused = "zeros"        # the layers of later stages get no gradient
 
     def __init__(self, G, D, z_size=512, size=4, fade=100, **choices):
         super().__init__(G, D, z_size, n_critic=1, **choices)
@@ -31,11 +34,11 @@ class ProGAN(WGANGP):
             network.alpha[...] = 1.0 if self.size == 4 else min(i / self.fade, 1.0)
 
     def targets(self, split):
-        return shrunk(split.images, self.size)
+        return shrink(split.images, self.size)
 
 
 class Generator(nn.Module):
-    """From z to images of size 4, or, with the next block, 8."""
+    """Map z to images of 4x4 or, with a further block, 8x8 pixels."""
 
     def __init__(self, z_size=5, channels=4):
         self.size, self.alpha = 4, backend.xp.ones((), "float32")
@@ -56,7 +59,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """The mirror image of the Generator."""
+    """Map images of 4x4 or 8x8 pixels to scores; the layers mirror those of the Generator."""
 
     def __init__(self, channels=4):
         self.size, self.alpha = 4, backend.xp.ones((), "float32")
@@ -74,18 +77,20 @@ class Discriminator(nn.Module):
         return self.blocks["4"](smaller * (1 - self.alpha) + h * self.alpha)
 
 
-def shrunk(images, size):
-    """Return images as floats of size x size pixels, each the mean of those in its place."""
+def shrink(images, size):
+    """Return images of size x size pixels as floats; a pixel is the mean of a block of pixels."""
     k = images.shape[-1] // size
     blocks = as_floats(images).reshape(len(images), -1, size, k, size, k)
     return blocks.mean((3, 5))
 
 
 def networks():
+    """Return G and D for images of up to 8x8 pixels."""
     return Generator(), Discriminator()
 
 
 def examples(n, rng):
+    """Return n random images of 8x8 pixels."""
     return {"images": rng.uniform(0, 1, (n, 1, 8, 8))}
 
 
@@ -93,12 +98,13 @@ ENTRY = Entry(ProGAN, "Karras et al. 2018", dict(z_size=5, size=8, fade=10), net
 
 
 def main():
-    args = command.parse(command.flags(__doc__, steps=20, batch_size=8, out="runs/growing"))
-    with command.started(args) as data:
+    """Train both stages with the settings of the command line."""
+    args = command.parse(command.game_parser(__doc__, steps=20, batch_size=8, out="runs/growing"))
+    with command.start(args) as data:
         G, D = networks()
         for size in (4, 8):
             game = ENTRY(G, D, size=size)
-            batches = Minibatches(shrunk(data.train.images, size), args.batch_size)
+            batches = Minibatches(shrink(data.train.images, size), args.batch_size)
             d_opt, g_opt = (optim.Adam(p, 1e-3) for p in (game.d_parameters(), game.g_parameters()))
             command.train(args, game, batches, d_opt, g_opt, stage=f"{size}x{size}",
                           steps=args.steps)

@@ -1,6 +1,8 @@
 """InfoGAN (Chen et al. 2016).
 
-    python tests/trials/info.py --data DIGITS --out DIR
+    python tests/trials/info.py --data DATA --out DIR
+
+DATA is a file of images of 4x4 pixels.
 """
 
 import math
@@ -12,13 +14,13 @@ from tinygan.games.catalogue import Entry
 
 
 class InfoGAN(GAN):
-    """G takes beside the noise a code c, one of `codes`, and is to show it (eq. 6):
+    """InfoGAN: G's input is the noise z and a code c, which Q predicts from the image (eq. 6).
 
         min_{G, Q} max_D V(D, G) - lam L_I(G, Q)
         L_I = E log Q(c|G(z, c)) + H(c)                                 (eq. 5)
 
-    Q shares its layers with D, all but the last, and moves with it. L_I, a lower bound of the
-    information between c and G(z, c), in nats, is logged.
+    c is one of `codes` classes. Q shares all layers but the last with D and is updated in D's step.
+    L_I, a lower bound of the mutual information of c and G(z, c) in nats, is logged.
     """
 
     d_players = ("D", "Q")
@@ -32,22 +34,22 @@ class InfoGAN(GAN):
 
     def d_terms(self, x, z, fake):
         information = math.log(self.codes) - ops.cross_entropy(self.Q(fake), z[1])
-        self.seen = {**self.seen, "L_I": information.data}
+        self.logged = {**self.logged, "L_I": information.data}
         return [-self.lam * information]
 
     g_terms = d_terms
 
-    def exhibits(self, split, n, rng):
+    def fixed_inputs(self, split, n, rng):
         noise = super().latent(n // self.codes, rng).data.repeat(self.codes, 0)
         return Tensor(noise), backend.xp.arange(len(noise)) % self.codes
 
-    def shown(self, z):
-        """Return the samples, in each row the same noise with each code."""
+    def pictures(self, z):
+        """Return the samples; a row has one noise vector with every code."""
         return self.sample(z), self.codes
 
 
-class Coded(nn.Sequential):
-    """A network of (z, c): the noise, and beside it the code c as a one-hot code."""
+class CodedSequential(nn.Sequential):
+    """Apply layers to the noise z, concatenated with the one-hot code of c."""
 
     def forward(self, z, c):
         c = Tensor((c[:, None] == backend.xp.arange(10)).astype(z.dtype))
@@ -55,8 +57,9 @@ class Coded(nn.Sequential):
 
 
 def networks():
-    G = Coded(nn.Dense(15, 16), nn.BatchNorm(16), nn.ReLU(), nn.Dense(16, 16), nn.Sigmoid(),
-              nn.Reshape(1, 4, 4))
+    """Return G, D and Q for images of 4x4 pixels."""
+    G = CodedSequential(nn.Dense(15, 16), nn.BatchNorm(16), nn.ReLU(), nn.Dense(16, 16),
+                        nn.Sigmoid(), nn.Reshape(1, 4, 4))
     trunk = nn.Sequential(nn.Flatten(), nn.Dense(16, 16), nn.LeakyReLU(), nn.Dropout(0.2))
     return G, nn.Sequential(trunk, nn.Dense(16, 1)), nn.Sequential(trunk, nn.Dense(16, 10))
 
@@ -65,8 +68,9 @@ ENTRY = Entry(InfoGAN, "Chen et al. 2016", dict(z_size=5), networks)
 
 
 def main():
-    args = command.parse(command.flags(__doc__, steps=30, batch_size=8, out="runs/info"))
-    with command.started(args) as data:
+    """Train the game with the settings of the command line."""
+    args = command.parse(command.game_parser(__doc__, steps=30, batch_size=8, out="runs/info"))
+    with command.start(args) as data:
         game = ENTRY()
         batches = Minibatches(data.train.images, args.batch_size)
         d_opt, g_opt = (optim.Adam(p, 1e-3) for p in (game.d_parameters(), game.g_parameters()))

@@ -1,15 +1,16 @@
-"""What the games are played on.
+"""Data sets to train on, and minibatches of them.
 
-    load          images: MNIST, or those in a file or a folder of the user's
-    mnist         handwritten digits: MNIST, or files of its format (Fashion-MNIST, KMNIST)
-    own           images in an .npz or .npy file
-    mixtures      the ring and the grid of Gaussians, where every lost mode can be counted
-    DataSet       three Splits of named arrays: training, validation, test
-    Minibatches   minibatches without end from arrays; Together, from several sets at once
-    as_floats     pixels as they are in minibatches
+    load             load images: MNIST, or those in a file or a folder of your own
+    mnist            handwritten digits: MNIST, or files of its format (Fashion-MNIST, KMNIST)
+    own              images in an .npz or .npy file
+    mixtures         a ring and a grid of Gaussians, where every lost mode can be counted
+    DataSet          three Splits of named arrays: training, validation, test
+    Minibatches      an endless stream of minibatches from arrays
+    ZipMinibatches   several such streams side by side
+    as_floats        pixels as floats, as in minibatches
 """
 
 from . import arrays, minibatches, mixtures, mnist, own
 from .arrays import DataSet, Split, as_floats
-from .minibatches import Minibatches, Together
+from .minibatches import Minibatches, ZipMinibatches
 from .own import load

@@ -1,29 +1,37 @@
-"""Data sets of named arrays: what these may hold, and pixels as floats."""
+"""Data sets of named arrays: checks of their contents, and pixels as floats."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from ..backend import UserError
+from ..backend import Array, UserError
 
 LARGEST = float(np.finfo(np.float32).max)
 
 
 class Split(dict):
-    """A part of a data set: named arrays, each with an example in each row.
+    """A part of a data set: a dictionary of arrays by name, with one example in each row.
 
     images   uint8, or float32 in [0, 1]: (N, C, H, W)
-    labels   whole numbers (N,), or None where the data has none
+    labels   whole numbers (N,); may be missing
 
-    Others have names of their own, as in split["targets"]: as many rows where they belong to the
-    images, or another number where they are a set for themselves.
+    There may be further arrays under other names, such as split["targets"]. An array that belongs
+    to the images row by row has N rows too; an array that is a set of its own may have another
+    number of rows.
     """
 
-    images = property(lambda split: split["images"])
-    labels = property(lambda split: split.get("labels"))
+    @property
+    def images(self) -> np.ndarray:
+        """Return the images."""
+        return self["images"]
 
-    def part(self, chosen):
-        """Return the Split of the rows `chosen`, a slice or an array of numbers, of each array."""
+    @property
+    def labels(self) -> np.ndarray | None:
+        """Return the labels, or None if there are none."""
+        return self.get("labels")
+
+    def part(self, chosen: slice | np.ndarray) -> "Split":
+        """Return the Split of the rows `chosen`, a slice or an array of indices, of each array."""
         return Split({name: array[chosen] for name, array in self.items()})
 
 
@@ -33,12 +41,12 @@ class DataSet(NamedTuple):
     train: Split
     valid: Split
     test: Split
-    source: str             # a sentence for the user: where it came from
-    place: str              # what to give as --data to have the same again
+    source: str             # a text for the user that says where the data came from
+    place: str              # the value of --data that loads the same data again
 
 
-def as_floats(images):
-    """Return the array as float32 in its units: bytes (uint8, pixels) over 255, floats as they are.
+def as_floats(images: Array) -> Array:
+    """Return images as float32: uint8 pixels are divided by 255, floats keep their values.
 
     Raises UserError for another dtype, which does not say what number is white.
     """
@@ -48,30 +56,32 @@ def as_floats(images):
     return floats / 255 if images.dtype == np.uint8 else floats
 
 
-def check_images(images, whose):
-    """Refuse a data set of which as_floats would make numbers at a wrong scale, or no numbers.
+def check_images(images: Array, whose: str) -> None:
+    """Raise UserError for a data set that as_floats would scale wrongly or could not convert.
 
-    It is for whole data sets, as a minibatch may well be black. `whose` begins the message: "a.npz
-    holds". Raises UserError for a dtype other than uint8 and floats, an array that is empty or has
-    fewer than two dimensions, bytes that never exceed 1, NaN, and floats beyond those of float32.
+    What is refused: a dtype other than uint8 and floats, an array that is empty or has fewer than
+    two dimensions, uint8 pixels of which none exceeds 1, NaN, and floats that float32 cannot hold.
+    The check is for whole data sets: a single minibatch may well be black. `whose` begins the
+    message, such as "a.npz holds".
     """
     _check_dtype(images, whose)
     if images.ndim < 2 or images.size == 0:
-        raise UserError(f"{whose} images of shape {images.shape}: give (N, ...), two dimensions or "
-                        "more, none of which is 0")
+        raise UserError(f"{whose} images of shape {images.shape}: give an array (N, ...) of two or "
+                        "more dimensions, none of which is 0")
     if images.dtype == np.uint8:
         check_white(images, whose, 255)
         return
     low, high = float(images.min()), float(images.max())
-    if not -LARGEST <= low <= high <= LARGEST:      # NaN is the minimum where one number is NaN
+    if not -LARGEST <= low <= high <= LARGEST:      # min() and max() are NaN if any number is NaN
         raise UserError(f"{whose} numbers from {low:g} to {high:g}: give numbers that float32 can "
                         "hold, neither NaN nor infinite")
 
 
-def check_white(images, whose, white):
-    """Refuse pixels that never exceed white / 255: divided by 255 once too often they are black.
+def check_white(images: Array, whose: str, white: int) -> None:
+    """Raise UserError for pixels that are black because they were divided by 255 once too often.
 
-    Raises UserError, whose message begins with `whose`.
+    `white` is the value of a white pixel: 255 for bytes, 1 for floats. Pixels of which none exceeds
+    white / 255 are refused. `whose` begins the message.
     """
     high = float(images.max())
     if high / white * 255 < 1.5:        # not 1: 1/255 is not exact in floats
@@ -80,21 +90,21 @@ def check_white(images, whose, white):
                         f"white: {fix}")
 
 
-def check_labels(labels, n, whose):
-    """Refuse labels that are not one whole number from 0 for each of n images.
+def check_labels(labels: Array, n: int, whose: str) -> None:
+    """Raise UserError for labels that are not n whole numbers of at least 0, one for each image.
 
-    Raises UserError, whose message begins with `whose`.
+    `whose` begins the message.
     """
     if labels.shape != (n,) or labels.dtype.kind not in "iu":
         raise UserError(f"{whose} {n} images and labels of shape {labels.shape} and dtype "
                         f"{labels.dtype}: give one whole number for each image, or no labels")
-    if labels.min() < 0:
-        raise UserError(f"{whose} the label {labels.min()}: give whole numbers from 0, or no "
-                        "labels")
+    if n and labels.min() < 0:
+        raise UserError(f"{whose} the label {labels.min()}: give whole numbers of at least 0, or "
+                        "no labels")
 
 
 def _check_dtype(images, whose):
     if images.dtype != np.uint8 and images.dtype.kind != "f":
-        raise UserError(f"{whose} images of dtype {images.dtype}: give bytes, by "
-                        "images.astype(numpy.uint8), if they are pixels from 0 to 255, or floats, "
-                        "by images.astype(numpy.float32), from 0 to 1 if they are pixels")
+        raise UserError(f"{whose} images of dtype {images.dtype}: convert pixels from 0 to 255 to "
+                        "bytes by images.astype(numpy.uint8), and pixels from 0 to 1 or other "
+                        "numbers to floats by images.astype(numpy.float32)")

@@ -1,45 +1,56 @@
 """Minibatches: the "sample minibatch of m examples from the data" of Algorithm 1."""
 
 import zlib
+from typing import Any
 
 import numpy as np
 
 from .. import backend, random
+from ..random import Random
 from .arrays import as_floats, check_images, check_labels
 
 
 class Minibatches:
-    """Minibatches of `m` examples without end; an epoch takes each example at most once.
+    """An endless stream of minibatches of m examples: next() returns the next minibatch.
 
     images   (N, ...): uint8 pixels, which are scaled to [0, 1] (x / 255), or floats (images,
-             points), which are left as they are; on the device, or anything numpy.asarray takes; or
-             a tuple of several such arrays and of labels, which belong together row by row
-    rng      where the order comes from, a `Random` (default: `tinygan.rng`)
-    labels   (N,) whole numbers from 0, one for each image: minibatches are then pairs (x, labels)
-    epoch    epochs finished so far
+             points), which keep their values. The array may be on the device, or anything that
+             numpy.asarray takes. Or a tuple of several such arrays and arrays of labels, which
+             belong together row by row
+    m        the size of a minibatch
+    rng      the Random from which the order is drawn (default: `tinygan.rng`)
+    labels   (N,) whole numbers of at least 0, one for each image: minibatches are then pairs
+             (x, labels)
 
-    Each is a float32 array (m, ...) on the current backend, or a tuple of arrays. Every epoch has
-    its own random order and N // m minibatches; the N % m examples left over are skipped, so that
-    every minibatch is full. The data moves to the device once, here.
+    A minibatch is a float32 array (m, ...) on the current backend, or a tuple of arrays, in which
+    labels stay whole numbers. Every epoch has its own random order and N // m minibatches, in which
+    no example comes twice. The N % m examples left over are skipped, so that every minibatch is
+    full. The attribute `epoch` is the number of finished epochs. The constructor copies the data to
+    the device, once.
 
-    Raises UserError if N examples do not make a minibatch of m, and for what check_images and
-    check_labels refuse, such as pixels at another scale and NaN.
+    Raises UserError if m is not from 1 to N, for arrays of different lengths, and for arrays that
+    check_images and check_labels refuse, such as pixels at another scale and NaN.
     """
 
-    def __init__(self, images, m, rng=None, labels=None):
+    def __init__(self, images: Any, m: int, rng: Random | None = None, labels: Any = None) -> None:
         several = isinstance(images, tuple)
-        arrays = [_array(a, "images") for a in (images if several else [images])]
+        arrays = [_as_array(a, "images") for a in (images if several else [images])]
         n = len(arrays[0]) if arrays and arrays[0].ndim else 0
         if any(a.shape[:1] != (n,) for a in arrays[1:]):
-            raise backend.UserError("arrays that belong together have one length, got shapes "
-                                    f"{[a.shape for a in arrays]}: give Together(Minibatches(...), "
-                                    "Minibatches(...)) for sets that do not")
-        arrays = [_checked(a, several) for a in arrays]
+            raise backend.UserError(
+                "the arrays of a tuple must have the same length, got the shapes "
+                f"{[a.shape for a in arrays]}: for sets that do not belong together row by row, "
+                "give ZipMinibatches(Minibatches(...), Minibatches(...))")
+        arrays = [_check_array(a, several) for a in arrays]
+        if n == 0:
+            raise backend.UserError("there are no training examples: give data that has some")
         if not 1 <= m <= n:
-            raise backend.UserError(f"{n} training examples do not make a minibatch of "
-                                    f"{m}: choose a --batch-size from 1 to {n}")
+            examples, sizes = ("1 training example", "of 1") if n == 1 else (
+                f"{n} training examples", f"from 1 to {n}")
+            raise backend.UserError(f"a minibatch of {m} cannot be drawn from {examples}: choose a "
+                                    f"--batch-size {sizes}")
         if labels is not None:
-            labels = _array(labels, "labels")
+            labels = _as_array(labels, "labels")
             check_labels(labels, n, "Minibatches got")
             arrays.append(labels)
         self.m = m
@@ -47,7 +58,7 @@ class Minibatches:
         self.epoch = 0
         self._arrays = [backend.xp.asarray(a) for a in arrays]
         self._is_tuple = several or labels is not None
-        # a checksum of fifty of the examples
+        # checksums of 50 to 100 of the examples, by which a resumed run recognises its data
         some = slice(None, None, max(1, n // 50))
         self._sum = [zlib.crc32(np.ascontiguousarray(backend.to_numpy(a[some])))
                      for a in self._arrays]
@@ -65,29 +76,34 @@ class Minibatches:
         if self._position + self.m > len(self._order):
             self.epoch += 1
             self._position = 0
-        # whole numbers other than bytes are labels
+        # arrays that are neither floats nor uint8 pixels are labels
         parts = [as_floats(x) if x.dtype == np.uint8 and x.ndim > 1 or x.dtype.kind == "f" else x
                  for x in (a[chosen] for a in self._arrays)]
         return tuple(parts) if self._is_tuple else parts[0]
 
     @property
-    def state(self):
-        """What a checkpoint needs beside rng's state, as a host array and two ints; assign it back
-        to continue from there. Raises UserError if it was saved over other data."""
+    def state(self) -> dict[str, Any]:
+        """Return the stream's state, which a checkpoint keeps; assign it to continue from there.
+
+        It includes the state of the stream's own Random, but not that of tinygan.rng, which the
+        checkpoint keeps itself. Assigning it raises UserError if it is damaged or was saved with
+        other data.
+        """
         state = {"order": backend.to_numpy(self._order), "position": self._position,
                  "epoch": self.epoch, "sum": self._sum}
         return state if self.rng is random.rng else {**state, "rng": self.rng.state}
 
     @state.setter
-    def state(self, state):
+    def state(self, state: dict[str, Any]) -> None:
         if len(state["order"]) != len(self._order):
             raise backend.UserError(
-                f"the saved order is one of {len(state['order'])} examples, but the data has "
+                f"the saved order has {len(state['order'])} examples, but the data has "
                 f"{len(self._order)}: resume with the data that the run was started with")
         order, position = backend.to_numpy(state["order"]), int(state["position"])
         if not (np.sort(order) == np.arange(len(order))).all() or not (
                 0 <= position <= len(order) - self.m):
-            raise backend.UserError("the saved order is damaged: it has not each example once")
+            raise backend.UserError("the saved order is damaged: it does not hold each example "
+                                    "once, or the position in it is wrong")
         if state["sum"] != self._sum:
             raise backend.UserError("the examples are not those of the saved run: resume with the "
                                     "data that it was started with")
@@ -97,14 +113,17 @@ class Minibatches:
         self._position, self.epoch = position, int(state["epoch"])
 
 
-class Together:
-    """Minibatches of several streams at once, each in an order of its own: a tuple of theirs, as
-    for two sets of images that are not paired."""
+class ZipMinibatches:
+    """An endless stream of tuples: one minibatch from each of several streams.
 
-    def __init__(self, *streams):
+    Each stream has an order of its own, as for two sets of images that are not paired. Raises
+    UserError if the streams have different sizes m of minibatches.
+    """
+
+    def __init__(self, *streams: Any) -> None:
         if len({stream.m for stream in streams}) != 1:
-            raise backend.UserError("streams that are taken together have minibatches of one size, "
-                                    f"got {[stream.m for stream in streams]}")
+            raise backend.UserError("ZipMinibatches takes streams with minibatches of one size, "
+                                    f"got the sizes {[stream.m for stream in streams]}")
         self.streams, self.m = streams, streams[0].m
 
     def __iter__(self):
@@ -114,19 +133,21 @@ class Together:
         return tuple([next(stream) for stream in self.streams])
 
     @property
-    def state(self):
-        """Those of the streams; assign it back to continue from there."""
+    def state(self) -> list[Any]:
+        """Return the list of the streams' states; assign it to continue from there."""
         return [stream.state for stream in self.streams]
 
     @state.setter
-    def state(self, state):
+    def state(self, state: list[Any]) -> None:
         for stream, its in zip(self.streams, state, strict=True):
             stream.state = its
 
 
-def _checked(array, or_labels):
-    """Return an array of images or points, or of labels if there may be any, once it is checked;
-    floats as float32, since a device has not all of numpy's."""
+def _check_array(array, or_labels):
+    """Check an array of images and return it; if `or_labels`, a 1-D array is taken for labels.
+
+    Floats are returned as float32, as a device may lack dtypes that numpy has.
+    """
     if or_labels and array.ndim == 1:
         check_labels(array, len(array), "Minibatches got")
         return array
@@ -134,19 +155,20 @@ def _checked(array, or_labels):
     return array if array.dtype == np.uint8 else array.astype(np.float32, copy=False)
 
 
-def _array(values, what):
-    """Return `values`, as a numpy array unless they are an array on the device.
+def _as_array(values, what):
+    """Return `values` as a numpy array, or as they are if they are an array on the device.
 
-    Raises UserError for a masked array, whose mask numpy would drop, and for what is no array.
+    Raises UserError for a masked array, whose mask numpy would ignore, and for values that numpy
+    cannot convert. `what` names the values in the message.
     """
     if isinstance(values, np.ma.MaskedArray):
-        raise backend.UserError(f"Minibatches got a masked array of {what}, of which every number "
-                                f"would count: give {what}.filled(x) with an x for those masked")
+        raise backend.UserError(f"Minibatches got a masked array of {what}, whose mask would be "
+                                f"ignored: give {what}.filled(x), where x replaces masked numbers")
     if backend.xp is not np and isinstance(values, backend.xp.ndarray):
         return values
     try:
         return np.asarray(values)
-    except Exception as error:      # each library's arrays have their own reasons
+    except Exception as error:      # each library's arrays raise exceptions of their own
         reason = " ".join(str(error).split())
-        raise backend.UserError(f"Minibatches got {what} of which numpy makes no array ({reason}): "
-                                "give a numpy array, or one of the backend") from None
+        raise backend.UserError(f"Minibatches got {what} that numpy cannot convert to an array "
+                                f"({reason}): give an array of numpy or of the backend") from None

@@ -3,11 +3,12 @@
     data = mnist.load()
     data.train.images       uint8 (50000, 1, 28, 28), 0 is the black background
     data.train.labels       uint8 (50000,), 0 ... 9
-    data.source             a sentence for the user: where it came from
+    data.source             a text for the user that says where the data came from
 
-The training images are split 50,000 / 10,000 as in Goodfellow et al. (2014). They come from a
-folder of the user's, else from the cache, else from the network; where that fails, from the sample
-of 10,000 images beside this file, so that everything runs, only not as well.
+The training images are split 50,000 / 10,000 into training and validation, as in Goodfellow et al.
+(2014). The files come from a folder that the user names, or else from the cache, or else from the
+network. If the download fails, the sample of 10,000 images beside this file takes their place:
+everything runs, but the results are worse.
 """
 
 import contextlib
@@ -33,11 +34,11 @@ from .arrays import DataSet, Split, check_images
 
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/",
            "https://storage.googleapis.com/cvdf-datasets/mnist/")
-TIMEOUT = 10                # seconds without an answer after which a mirror is given up
-LIMIT = 1 << 28             # bytes: five times MNIST, and no file's claim makes us hold more
+TIMEOUT = 10                # seconds to wait for an answer of a mirror
+LIMIT = 1 << 28             # the largest array or download in bytes: five times MNIST
 PIECE = 1 << 16             # bytes read at a time
 
-FILES = {                   # name: number of dimensions, md5 of the content (decompressed)
+FILES = {                   # name: number of dimensions, md5 of the decompressed content
     "train-images-idx3-ubyte": (3, "6bbc9ace898e44ae57da46a324031adb"),
     "train-labels-idx1-ubyte": (1, "a25bea736e30d166cdddb491f175f624"),
     "t10k-images-idx3-ubyte": (3, "2646ac647ad5339dbf082846283269ea"),
@@ -45,94 +46,109 @@ FILES = {                   # name: number of dimensions, md5 of the content (de
 }
 
 
-def load(folder=None):
-    """MNIST, from the first of these:
+def load(folder: str | os.PathLike | None = None) -> DataSet:
+    """Return MNIST, or data of its format, from the first of these places.
 
-    1. `folder`, or else the one that the environment variable TINYGAN_DATA names. It may hold any
-       data in MNIST's format; the last sixth of the training images is for validation
+    1. `folder`, or else the folder that the environment variable TINYGAN_DATA names. It may hold
+       any data in MNIST's format; the last sixth of the training images is for validation
     2. the user's cache
-    3. the network (11 MB, which the cache keeps)
-    4. the bundled sample; `source` says why
+    3. the network (11 MB, which are then kept in the cache)
+    4. the bundled sample; `source` says why the download failed
 
-    Raises UserError if a file in the folder of (1) is missing or wrong; the others do not fail.
+    Raises UserError if a file in the folder of (1) is missing or wrong. The other places raise no
+    error.
     """
     folder = folder or os.environ.get("TINYGAN_DATA")
     if folder:
         folder = pathlib.Path(os.path.expanduser(folder))
         paths = [_find(folder, name) for name in FILES]
-        train, test = _read(*paths[:2]), _read(*paths[2:])
+        train, test = _read_split(*paths[:2]), _read_split(*paths[2:])
         if train.images.shape[1:] != test.images.shape[1:]:
-            raise UserError(f"{paths[0]} holds images of {_times(train.images.shape[2:])} pixels, "
-                            f"{paths[2]} of {_times(test.images.shape[2:])}: give files that "
-                            "belong together")
+            sizes = [_format_shape(split.images.shape[2:]) for split in (train, test)]
+            raise UserError(f"{paths[0]} holds images of {sizes[0]} pixels, but {paths[2]} of "
+                            f"{sizes[1]}: give files that belong together")
     else:
-        folder = _cache()
+        folder = _cache_folder()
         try:
-            arrays = [_official(folder, name) for name in FILES]
+            arrays = [_load_official(folder, name) for name in FILES]
         except OSError as error:
             return load_sample(" ".join(f"because {error}".split()))
-        train, test = _digits(*arrays[:2]), _digits(*arrays[2:])
+        train, test = _make_split(*arrays[:2]), _make_split(*arrays[2:])
     n = len(train.labels) - len(train.labels) // 6
     return DataSet(train.part(slice(n)), train.part(slice(n, None)), test,
                    f"the four files in {folder}", os.path.abspath(folder))
 
 
-def load_sample(why="as asked"):
-    """The first 10,000 training images, split 8,000 / 1,000 / 1,000; they come with tinygan: this
-    needs no network. `why` goes into `source`."""
+def load_sample(why: str = "") -> DataSet:
+    """Return the bundled sample: MNIST's first 10,000 training images.
+
+    They are split 8,000 / 1,000 / 1,000. `why`, such as "because ...", is a reason for taking the
+    sample that is added to `source`.
+    """
     here = pathlib.Path(__file__).parent
-    whole = _read(here / "sample-images-idx3-ubyte.gz", here / "sample-labels-idx1-ubyte.gz")
+    whole = _read_split(here / "sample-images-idx3-ubyte.gz", here / "sample-labels-idx1-ubyte.gz")
     parts = (whole.part(slice(*ends)) for ends in [(8000,), (8000, 9000), (9000, None)])
-    return DataSet(*parts, f"the bundled sample, 10,000 of MNIST's 70,000 images, {why}; for the "
+    reason = f", {why}" if why else ""
+    return DataSet(*parts, f"the bundled sample, 10,000 of MNIST's 70,000 images{reason}; for the "
                    "full set give --data DIR, a folder with its four files", "sample")
 
 
-def _digits(images, labels):
+def _make_split(images, labels):
     return Split(images=images[:, None], labels=labels)     # (N, 1, 28, 28): one channel, grey
 
 
-# Files: a folder of the user's
+# Files: a folder that the user names
 
-def find(folder, name):
-    """Return the path of the file `name` in `folder`, under any of the names it is known by.
+def find(folder: pathlib.Path, name: str) -> pathlib.Path | None:
+    """Return the path of the file `name` in `folder`, or None if it is not there.
 
-    None if it is not there.
+    Its name may have ".idx" for "-idx", and may end in ".gz". Raises UserError if the folder cannot
+    be read.
     """
     for base in (name, name.replace("-idx", ".idx")):
         for path in (folder / base, folder / f"{base}.gz"):
             if os.path.isfile(path):
                 return path
+    try:        # isfile() is also False for a folder that may not be read or searched
+        os.listdir(folder)
+        os.lstat(folder / name)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read ({error.strerror}): check that it is a folder "
+                        "that you may read, or give another by --data") from None
     return None
 
 
 def _find(folder, name):
-    """Return the path of the file `name` in `folder`; UserError if it is not there."""
+    """Return the path of the file `name` in `folder`; raise UserError if it is not there."""
     if path := find(folder, name):
         return path
     what = f"no file {name} in {folder}" if os.path.isdir(folder) else f"no file or folder {folder}"
-    raise UserError(f"there is {what}: --data (or TINYGAN_DATA) wants a folder with the four files "
-                    f"{', '.join(FILES)}, each as it is or as .gz; or an .npz or .npy file of "
+    raise UserError(f"there is {what}: give --data (or TINYGAN_DATA) a folder with the four files "
+                    f"{', '.join(FILES)}, uncompressed or as .gz; or an .npz or .npy file of "
                     "images")
 
 
-def _read(images_path, labels_path):
+def _read_split(images_path, labels_path):
+    """Return the Split in two IDX files; raise UserError if they do not belong together."""
     images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
     if len(images) != len(labels):
         raise UserError(f"{images_path} holds {len(images)} images but {labels_path} holds "
                         f"{len(labels)} labels: give two files that belong together")
     check_images(images, f"{images_path} holds")
-    return _digits(images, labels)
+    return _make_split(images, labels)
 
 
-def read_idx(path, ndim):
-    """The uint8 array of `ndim` dimensions (3: images, 1: labels) in the IDX file at `path`.
+def read_idx(path: str | os.PathLike, ndim: int) -> np.ndarray:
+    """Return the uint8 array of `ndim` dimensions (3: images, 1: labels) in an IDX file.
 
-    An IDX file is a header of big-endian 32-bit numbers, 0x0800 + ndim (08: of unsigned bytes) and
-    then the shape, followed by the bytes, last dimension fastest. It may be compressed with gzip,
-    which its content tells, not its name.
+    An IDX file begins with a header of big-endian 32-bit numbers: first 0x0800 + ndim, where 08
+    stands for unsigned bytes, and then the shape. The elements follow, last dimension fastest. The
+    file may be compressed with gzip, which its content shows, not its name.
 
-    Raises UserError if it is anything else. What the header claims is not believed: content is read
-    piece by piece, and no more of it than the one byte that shows there is too much.
+    Raises UserError for any other content. The header is not trusted: the content is read in small
+    pieces, and at most one byte more than the header announces.
     """
     head_size = 4 + 4 * ndim
     kind = "images" if ndim == 3 else "labels"
@@ -141,16 +157,16 @@ def read_idx(path, ndim):
             content = gzip.open(file) if file.peek(2)[:2] == b"\x1f\x8b" else file
             head = content.read(head_size)
             if len(head) < head_size:
-                raise UserError(f"{path} holds {len(head)} bytes, where the header alone of an IDX "
-                                f"file of {kind} has {head_size}: fetch it again")
+                raise UserError(f"{path} holds {len(head)} bytes, but the header of an IDX file of "
+                                f"{kind} alone has {head_size}: fetch it again")
             magic, *shape = struct.unpack(f">{1 + ndim}I", head)
             if magic != 0x800 + ndim:
-                raise UserError(f"{path} begins with 0x{magic:08x}, where an IDX file of {kind} "
+                raise UserError(f"{path} begins with 0x{magic:08x}, but an IDX file of {kind} "
                                 f"begins with 0x{0x800 + ndim:08x}: give a file of {kind}")
             size = math.prod(shape)
             if not 0 < size <= LIMIT:
-                raise UserError(f"{path} says that its shape is {_times(shape)}: give a file of at "
-                                f"least 1 and at most {LIMIT} bytes")
+                raise UserError(f"the header of {path} gives the shape {_format_shape(shape)}: "
+                                f"give an array of at least 1 and at most {LIMIT} bytes")
             data = bytearray()
             while piece := content.read(min(PIECE, size + 1 - len(data))):
                 data += piece
@@ -161,18 +177,18 @@ def read_idx(path, ndim):
                         "you may read") from None
     if len(data) != size:
         found = f"only {len(data)}" if len(data) < size else "more"
-        raise UserError(f"{path} should hold {size} bytes after its header of {head_size}, as that "
-                        f"says, but holds {found}: fetch it again")
+        raise UserError(f"{path} should hold {size} bytes after its header of {head_size}, as the "
+                        f"header says, but holds {found}: fetch it again")
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
-def _times(shape):
+def _format_shape(shape):
     return "x".join(map(str, shape))
 
 
 # Files: the official ones, in the cache or from the network
 
-def _cache():
+def _cache_folder():
     if os.name == "nt":
         base = os.environ.get("LOCALAPPDATA") or os.path.expanduser("~/AppData/Local")
     else:
@@ -180,34 +196,38 @@ def _cache():
     return pathlib.Path(base, "tinygan", "mnist")
 
 
-def _official(cache, name):
-    """The array in the official file `name`: from the cache, or downloaded into it.
+def _load_official(cache, name):
+    """Return the array in the official file `name`, after downloading it if it is not in `cache`.
 
     Raises OSError if no mirror sends it or the cache cannot be written.
     """
     path = cache / f"{name}.gz"
     try:
-        return _verified(path, name)
-    except UserError:               # not there, or damaged
+        return _read_verified(path, name)
+    except UserError:               # missing or damaged
         return _download(path, name)
 
 
-def _verified(path, name):
-    """The array in the file at `path`; UserError unless it is that of the official file `name`."""
+def _read_verified(path, name):
+    """Return the array in the file at `path`; raise UserError if it is not the official `name`."""
     ndim, md5 = FILES[name]
     array = read_idx(path, ndim)
-    # an array has one IDX file, so its checksum needs no second pass over the compressed file
+    # the array determines the content of its IDX file, so the file need not be unpacked twice
     content = hashlib.md5(struct.pack(f">{1 + ndim}I", 0x800 + ndim, *array.shape),
                           usedforsecurity=False)
     content.update(array)
     if content.hexdigest() != md5:
-        raise UserError(f"{path} has not the md5 {md5} of the official {name}")
+        raise UserError(f"{path} does not have the md5 {md5} of the official {name}")
     return array
 
 
 def _download(path, name):
+    """Download the official file `name` to `path` and return its array.
+
+    Raises OSError if no mirror sends it or it cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # under a name of its own until complete: other processes may be downloading the same
+    # a unique temporary name, as other processes may be downloading the same file
     handle, temporary = tempfile.mkstemp(prefix=path.name, suffix=".tmp", dir=path.parent)
     os.close(handle)
     problems = []
@@ -215,7 +235,7 @@ def _download(path, name):
         for mirror in MIRRORS:
             try:
                 _transfer(f"{mirror}{name}.gz", temporary)
-                array = _verified(temporary, name)
+                array = _read_verified(temporary, name)
                 os.replace(temporary, path)
                 return array
             except UserError:
@@ -229,12 +249,12 @@ def _download(path, name):
 
 
 def _transfer(url, path):
-    """Save what `url` sends, telling on stderr how far it is."""
+    """Save the content of `url` at `path`, with the progress on standard error."""
     terminal = sys.stderr.isatty()
     print(f"downloading {url}", end="" if terminal else "\n", file=sys.stderr, flush=True)
     try:
         with _open(url) as response, open(path, "wb") as file:
-            total = response.length             # None where the server does not say
+            total = response.length             # None if the server does not announce it
             while piece := response.read(PIECE):
                 file.write(piece)
                 if file.tell() > LIMIT:
@@ -248,8 +268,11 @@ def _transfer(url, path):
 
 
 def _open(url):
-    """urlopen that gives up after TIMEOUT. Its own timeout starts anew with each address of a
-    mirror, and there are many: behind a firewall that drops packets they add up to minutes."""
+    """Return the response of `url`; raise TimeoutError after TIMEOUT seconds without one.
+
+    urlopen's own timeout is not enough: it starts anew with each address of a mirror. A mirror has
+    many addresses, and behind a firewall that drops packets their timeouts add up to minutes.
+    """
     answers = queue.SimpleQueue()
 
     def ask():
@@ -257,7 +280,7 @@ def _open(url):
             answers.put(urllib.request.urlopen(url, timeout=TIMEOUT))
         except Exception as error:
             if isinstance(error, urllib.error.HTTPError):
-                error.close()       # it holds the connection
+                error.close()       # an HTTPError keeps the connection open
             answers.put(error)
 
     threading.Thread(target=ask, daemon=True).start()

@@ -1,4 +1,4 @@
-"""Images of the user's own, in an .npz or .npy file as numpy saves them."""
+"""Images of your own, in an .npz or .npy file as numpy saves them."""
 
 import os
 import pathlib
@@ -11,7 +11,7 @@ from ..random import Random
 from . import mnist
 from .arrays import DataSet, Split, check_images, check_labels, check_white
 
-KINDS = {       # what holds images too but is not read here, by the end of its name
+KINDS = {       # file types that are recognised, but not read, by their suffix
     ".png": "a PNG picture", ".jpg": "a JPEG picture", ".jpeg": "a JPEG picture",
     ".gif": "a GIF picture", ".bmp": "a BMP picture", ".webp": "a WebP picture",
     ".tif": "a TIFF picture", ".tiff": "a TIFF picture",
@@ -20,12 +20,12 @@ BEGINNINGS = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif"}
 ADVICE = 'convert to .npz, see README "Your own images"'
 
 
-def load(path=None):
-    """Return the images at `path`, or else at that which the environment variable TINYGAN_DATA
-    names: an .npz or .npy file (see load_arrays), a folder (see mnist.load, also for what it is
-    without either), or "sample", the bundled digits.
+def load(path: str | os.PathLike | None = None) -> DataSet:
+    """Return the data set at `path`; by default that at TINYGAN_DATA, or else MNIST.
 
-    Raises UserError if it is none of them, or there is something wrong with it.
+    `path`, or the environment variable TINYGAN_DATA, is an .npz or .npy file (see load_arrays), a
+    folder with four files of MNIST's format (see mnist.load), or "sample", the bundled digits.
+    Raises UserError if it is none of these, or if its content is refused.
     """
     path = path or os.environ.get("TINYGAN_DATA")
     if path == "sample":
@@ -37,34 +37,40 @@ def load(path=None):
     return mnist.load(path)
 
 
-def load_arrays(path):
-    """Return the images in an .npy file, or an .npz file with one array of images and, where there
-    are any, one of labels.
+def load_arrays(path: str | os.PathLike) -> DataSet:
+    """Return the images, and the labels if there are any, in an .npz or .npy file.
 
-    Images are (N, H, W), grey, or (N, C, H, W) with C = 1 or 3: bytes, 0 to 255, or floats, 0 to 1;
-    labels are whole numbers from 0, (N,). In an order that is random, but always the same, eight
-    tenths are for training, and one each for validation and test. But if the arrays are named
-    x_train, x_test and, for labels, y_train and y_test, that is the split, and the last sixth of
-    the training images is for validation.
+    images   (N, H, W), which are grey, or (N, C, H, W) with C = 1 or 3; bytes from 0 to 255, or
+             floats from 0 to 1
+    labels   (N,) whole numbers of at least 0
 
-    An .npz file may have further arrays of images and labels, under any names, beside one that is
-    named "images": those with as many rows belong to it row by row, others are sets for themselves.
-    Raises UserError if anything is else.
+    The file decides how the images are split:
+
+    - An .npy file is one array of images, and an .npz file may hold one such array and one of
+      labels, under any names. They are put in a random order that is always the same; eight tenths
+      are for training, and a tenth each for validation and test.
+    - An .npz file may also hold several arrays of images and of labels, under any names, if one of
+      them is named "images". Each array is split as above. Arrays of equal length are put in the
+      same order: they belong together row by row. An array of another length is a set of its own.
+    - An .npz file with the arrays x_train and x_test and, for labels, y_train and y_test has its
+      own split. The last sixth of its training images is for validation.
+
+    Raises UserError for any other content.
     """
-    if kind := _kind(path):
+    if kind := _guess_kind(path):
         raise UserError(f"{path} is {kind}, not an .npz or .npy file of images: {ADVICE}")
     arrays = read_arrays(path)
     if {"x_train", "x_test"} <= arrays.keys() <= {"x_train", "x_test", "y_train", "y_test"}:
-        train, test = (_split(path, {"images": arrays[f"x_{part}"],
-                                     "labels": arrays.get(f"y_{part}")})
+        train, test = (_make_split(path, {"images": arrays[f"x_{part}"],
+                                          "labels": arrays.get(f"y_{part}")})
                        for part in ("train", "test"))
         if train.images.shape[1:] != test.images.shape[1:]:
             raise UserError(f"{path} has images {train.images.shape} to train and "
-                            f"{test.images.shape} to test: give both of one size")
+                            f"{test.images.shape} to test: give images of one size")
         if (train.labels is None) != (test.labels is None):
-            raise UserError(f"{path} has one of y_train and y_test: give both or neither")
+            raise UserError(f"{path} has only one of y_train and y_test: give both or neither")
         n = len(train.images) - len(train.images) // 6
-        return _data(path, train.part(slice(n)), train.part(slice(n, None)), test)
+        return _make_data_set(path, train.part(slice(n)), train.part(slice(n, None)), test)
     images = {name: a for name, a in arrays.items() if a.ndim in (3, 4)}
     labels = {name: a for name, a in arrays.items() if a.ndim == 1 and a.dtype.kind in "iu"}
     if len(images) == 1 and len(labels) <= 1 and len(arrays) == len(images) + len(labels):
@@ -75,23 +81,22 @@ def load_arrays(path):
         shapes = ", ".join(f"{name if name.isprintable() else repr(name)} {a.shape} {a.dtype}"
                            .strip() for name, a in arrays.items())
         raise UserError(f"{path} holds {shapes or 'nothing'}: give one array of images, (N, H, W) "
-                        "or (N, C, H, W), and at most one of labels, whole numbers (N,); of "
-                        "several, name one \"images\"")
-    whole = _split(path, named)
+                        "or (N, C, H, W), and at most one of labels, whole numbers (N,); if there "
+                        "are several, name one array of images \"images\"")
+    whole = _make_split(path, named)
 
     def rows(a, part):
-        """Those of the array for part 0, 1 or 2; arrays of equal length are in one order."""
+        """Return the rows of array a for part 0, 1 or 2, in an order that its length determines."""
         n, tenth = len(a), len(a) // 10
         ends = 0, n - 2 * tenth, n - tenth, n
         return a[to_numpy(Random(0).permutation(n))[ends[part]:ends[part + 1]]]
-    return _data(path, *(Split({name: rows(a, part) for name, a in whole.items()})
-                         for part in range(3)))
+    return _make_data_set(path, *(Split({name: rows(a, part) for name, a in whole.items()})
+                                  for part in range(3)))
 
 
-def _split(path, arrays):
-    """Return the Split of these arrays, some of which may be None; UserError if they are not what
-    they should be."""
-    split = Split({name: _pictures(path, a) if a.ndim > 1 else a
+def _make_split(path, arrays):
+    """Check a dictionary of arrays and return their Split; entries that are None are left out."""
+    split = Split({name: _as_images(path, a) if a.ndim > 1 else a
                    for name, a in arrays.items() if a is not None})
     for name, a in split.items():
         if a.ndim == 1:
@@ -99,24 +104,23 @@ def _split(path, arrays):
     return split
 
 
-def _pictures(path, images):
-    """Return images as (N, C, H, W), bytes or float32; UserError if they are not what they should
-    be."""
+def _as_images(path, images):
+    """Check an array of images and return it as (N, C, H, W), uint8 or float32."""
     shape = images.shape
     if images.ndim == 3:
-        # taken for grey images, each row of the picture would be one
+        # taken for (N, H, W), a colour picture (H, W, C) would be H narrow grey images
         if shape[2] in (3, 4) and shape[1] > shape[2]:
             raise UserError(f"{path} holds an array of shape {shape}, which looks like one colour "
-                            "picture, (H, W, C): give many, (N, C, H, W); grey images so narrow "
-                            "go as images[:, None]")
+                            "picture, (H, W, C): give an array of pictures, (N, C, H, W); or, if "
+                            "these are narrow grey images, give images[:, None]")
         images = images[:, None]
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         if images.ndim == 4 and 4 in (shape[1], shape[3]) and shape[3] not in (1, 3):
             fix = "[:, :3]" if shape[1] == 4 else "[..., :3].transpose(0, 3, 1, 2)"
-            raise UserError(f"{path} holds images of shape {shape}, which have 4 channels, as RGBA "
-                            f"has: drop the alpha channel, by images{fix}")
+            raise UserError(f"{path} holds images of shape {shape}, which have 4 channels, like "
+                            f"RGBA: drop the alpha channel by images{fix}")
         raise UserError(f"{path} holds images of shape {shape}: give (N, C, H, W) with C = 1 or 3; "
-                        "channels that come last go there by images.transpose(0, 3, 1, 2)")
+                        "if the channels come last, move them by images.transpose(0, 3, 1, 2)")
     check_images(images, f"{path} holds")
     if images.dtype != np.uint8:
         if images.min() < 0 or images.max() > 1:
@@ -127,22 +131,23 @@ def _pictures(path, images):
     return images
 
 
-def _data(path, train, valid, test):
+def _make_data_set(path, train, valid, test):
     n = sum(len(split.images) for split in (train, valid, test))
     return DataSet(train, valid, test, f"the {n} images of {path}", os.path.abspath(path))
 
 
 # Pictures and tables
 
-def _kind(path):
-    """Return what the file at `path` is, such as "a PNG picture"; None if no picture or table.
+def _guess_kind(path):
+    """Return what the file at `path` seems to be, such as "a PNG picture", if not numpy's.
 
-    Its content decides before its name does.
+    The beginning of its content counts more than its name. Returns None if it is neither a picture
+    nor a table.
     """
     try:
         with open(path, "rb") as file:
             start = file.read(1000)
-    except OSError:         # read_arrays says which
+    except OSError:         # read_arrays will raise UserError
         return None
     if start.startswith((b"PK", b"\x93NUMPY")):        # .npz, .npy
         return None
@@ -155,9 +160,9 @@ def _kind(path):
 
 
 def _check_folder(folder):
-    """Refuse a folder with pictures or tables, also one folder deeper, but no file of MNIST's.
+    """Raise UserError for a folder of pictures or tables that has none of MNIST's four files.
 
-    Raises UserError that names the first of them.
+    The message names the first of them, which may lie in a sub-folder.
     """
     if any(mnist.find(folder, name) for name in mnist.FILES):
         return

@@ -1,10 +1,9 @@
-"""The games: one file per paper, each a class that makes three choices and adds what else the paper
-has.
+"""The games: one file per paper. README.md in this folder maps equations to functions.
 
-    game       what all have in common
-    losses     what D's scores cost each player
-    penalties  on D's slope
-    views      what is done to all that D is shown
+    game       the base class
+    losses     functions of D's scores
+    penalties  terms on the gradient of D
+    views      transformations of D's input
     catalogue  all games by name
 """
 

@@ -1,13 +1,15 @@
-"""What all games have in common."""
+"""The base class of all games: players, losses, random draws, samples."""
 
 import contextlib
 import copy
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from .. import backend, ops
-from ..backend import UserError
+from ..backend import Array, UserError
 from ..nested import map_nested
 from ..nn import (BatchNorm, Flatten, Module, Reshape, Sequential, Sigmoid, Tanh, Upsample,
-                  evaluating, power_iteration)
+                  eval_mode, power_iteration)
 from ..random import Random
 from ..tensor import Tensor, no_grad
 from .losses import Loss
@@ -16,247 +18,275 @@ from .views import View
 
 
 class Game(Module):
-    """Two players, G and D, and three choices that combine freely:
+    """A game of two players: a generator G and a discriminator D.
 
-    what D is shown   real(x) of the data and fake(x, z) of G's work, through the `views`;
-                      verdict() is D's on it
-    loss              what the scores cost each player, see losses.py
-    penalties         on D's slope, added to D's loss, see penalties.py
+    A game makes three choices that combine freely:
 
-    A paper is a choice of each, and its own terms, d_terms() and g_terms(). The loop that plays is
-    in loop.py.
+    D's input   real(x) for the data and fake(x, z) for G's samples; D sees it through the `views`,
+                see views.py
+    loss        what D's scores cost each player, see losses.py
+    penalties   terms on D's gradient, added to D's loss, see penalties.py
 
-    G, D       Modules: G maps noise to samples, D what it is shown to scores (m, 1)
-    z_size     how many numbers of noise G takes
-    d_steps    D's steps in an iteration, k; may be a function of the iteration
-    g_steps    G's steps in an iteration; likewise
+    A paper's game sets these and may add terms of its own, d_terms() and g_terms(). The training
+    loop is in loop.py.
 
-    x is a minibatch of data and z what latent() drew: Tensors (m, ...), or nested tuples of Tensors
-    and arrays of whole numbers (labels), as the game says. What is a Tensor is taken for a sample,
-    by views and penalties too. A player may be several networks: they are attributes, named in
-    `d_players` and `g_players`. A number that changes while the game is played is an array, so that
-    a checkpoint keeps it.
+    G, D       Modules: G maps noise to samples, D maps its input to scores (m, 1)
+    z_size     the number of noise variables that G takes
+    d_steps    the number of D's steps in an iteration, k: a number or a function of the iteration
+    g_steps    the same for G
 
-    Raises UserError for a loss, penalties or views that are none, a D that ends in a sigmoid, and
-    batch normalisation in D where a penalty rules it out.
+    The methods' argument x is a minibatch of data, and z is the noise that latent() drew. Both are
+    Tensors (m, ...) or nested tuples of Tensors and label arrays (whole numbers). Views and
+    penalties treat every Tensor in D's input as samples. A player may consist of several networks:
+    they are attributes of the game, named in `d_players` and `g_players`. A number that changes
+    during training must be an array, so that checkpoints save it.
+
+    Raises UserError for an invalid loss, penalty or view, for a D that ends in a sigmoid, and for
+    batch normalisation in D together with a penalty.
     """
 
-    notes = ("seen", "stale")
-    loss = None             # of the class, where the constructor is given none
+    untracked = ("logged", "stale")
+    loss = None             # the default of a subclass
     d_players, g_players = ("D",), ("G",)
-    unused = "error"        # "zeros" where a stage leaves some parameters without a gradient
-    averages = None         # see keep_average
-    stale = True            # whether the averages' batch statistics are still G's
-    seen = {}               # what the last losses saw, {name: array of one number}, on the device
+    unused = "error"        # "zeros" if a stage of training leaves parameters without a gradient
+    averages = None         # {name: average network}, see keep_average
+    stale = True            # whether the averages need new batch statistics
+    logged = {}             # {name: array of one number}: the values to log of the last step
 
-    def __init__(self, G, D, z_size=100, loss=None, penalties=(), views=(), d_steps=1, g_steps=1):
+    def __init__(self, G: Module, D: Module, z_size: int = 100, loss: Loss | None = None,
+                 penalties: Sequence[Penalty] = (), views: Sequence[View] = (),
+                 d_steps: int | Callable = 1, g_steps: int | Callable = 1) -> None:
         self.G, self.D = G, D
         self.z_size = z_size
         self.loss = self.loss if loss is None else loss
-        for name, chosen, kind in (("penalties", penalties, Penalty), ("views", views, View)):
+        for name, chosen, kind, example in (("penalties", penalties, Penalty, "R1(10.0)"),
+                                            ("views", views, View, "InstanceNoise(0.1)")):
             if not isinstance(chosen, (list, tuple)) or not all(
                     isinstance(each, kind) for each in chosen):
-                raise UserError(f"{name} are a list of games.{name}.{kind.__name__} objects, such "
-                                f"as [{'R1(10.0)' if kind is Penalty else 'InstanceNoise(0.1)'}], "
-                                f"got {chosen!r:.60}")
+                raise UserError(f"{name} must be a list of games.{name}.{kind.__name__} objects, "
+                                f"such as [{example}], got {chosen!r:.60}")
         self.penalties, self.views = list(penalties), list(views)
         self.d_steps, self.g_steps = d_steps, g_steps
         self.check()
 
-    def check(self, to_play=False):
-        """Raise UserError for choices that the game cannot be played with. It is called again
-        before the first step, `to_play`, when all networks are there."""
+    def check(self, to_play: bool = False) -> None:
+        """Raise UserError for choices that cannot be trained with.
+
+        The constructor calls this method. The training loop calls it again with to_play=True before
+        the first step, when a subclass has added all its networks.
+        """
         own = type(self).d_loss is not Game.d_loss
         if not isinstance(self.loss, Loss) and (self.loss is not None or to_play and not own):
-            raise UserError("a game's loss is a games.losses.Loss object, such as losses.Hinge(), "
+            raise UserError("a game's loss must be a games.losses.Loss, such as losses.Hinge(), "
                             f"got {self.loss!r:.60}")
         if own and self.penalties:
-            raise UserError(f"{type(self).__name__} defines d_loss itself, which leaves the "
-                            "penalties out: define d_terms or a Loss instead")
+            raise UserError(f"{type(self).__name__} defines d_loss itself, so its penalties would "
+                            "have no effect: define d_terms or a Loss instead")
         for D in [getattr(self, name) for name in self.d_players if hasattr(self, name)]:
             last = last_layer(D, (Reshape, Flatten, Upsample))
             if isinstance(last, Sigmoid) or last is ops.sigmoid:
-                raise UserError("D ends in a sigmoid, but gives a logit or a score, of any size: "
-                                "leave the sigmoid out; where a loss needs one, it is in the loss")
+                raise UserError("D ends in a sigmoid, but its output must be a logit or a score, "
+                                "any number: remove the sigmoid; a loss that needs one applies it")
             if self.penalties:
                 refuse_batch_norm(D)
 
-    # What D is shown, and its verdict
+    # D's input and its scores
 
-    def real(self, x):
-        """Return what D is shown of the data: x."""
+    def real(self, x: Any) -> Any:
+        """Return D's input for the data; by default x."""
         return x
 
-    def fake(self, x, z):
-        """Return what D is shown of G's work: G(z)."""
+    def fake(self, x: Any, z: Any) -> Any:
+        """Return D's input for G's samples; by default G(z)."""
         return apply(self.G, z)
 
-    def verdict(self, shown):
-        """Return D's scores of what it is shown, (m, 1): D(shown)."""
-        return apply(self.D, shown)
+    def discriminate(self, inputs: Any) -> Tensor:
+        """Return D's scores of its inputs, (m, 1); by default D(inputs)."""
+        return apply(self.D, inputs)
 
-    def score(self, shown):
-        """Return D's verdict on what it is shown, as it looks through the views."""
+    def score(self, inputs: Any) -> Tensor:
+        """Return D's scores of its inputs as seen through the views, (m, 1)."""
         for view in self.views:
-            shown = view(shown)
-        return self.verdict(shown)
+            inputs = view(inputs)
+        return self.discriminate(inputs)
 
-    def replay(self, fake, z):
-        """Return what D is shown in its own step for fake(x, z), here itself. A game that keeps
-        older samples mixes them in."""
+    def replay(self, fake: Any, z: Any) -> Any:
+        """Return the fake inputs for D's step; by default `fake`.
+
+        A game with an image pool returns a mixture of `fake` and older samples.
+        """
         return fake
 
-    # What a paper's losses have beside the scores' cost and the penalties
+    # Further terms of a paper's losses
 
-    def d_terms(self, x, z, fake):
-        """Return the list of further terms of D's loss, Tensors of one number: none."""
+    def d_terms(self, x: Any, z: Any, fake: Any) -> list[Tensor]:
+        """List the further terms of D's loss, Tensors of one number; by default none."""
         return []
 
-    def g_terms(self, x, z, fake):
-        """Return the list of further terms of G's loss: none."""
+    def g_terms(self, x: Any, z: Any, fake: Any) -> list[Tensor]:
+        """List the further terms of G's loss, Tensors of one number; by default none."""
         return []
 
     # The losses
 
-    def d_loss(self, x, z):
-        """Return what D's parameters minimise, a Tensor of one number: the loss of D's scores, the
-        penalties, and the game's own terms."""
+    def d_loss(self, x: Any, z: Any) -> Tensor:
+        """Return D's loss, a Tensor of one number.
+
+        It is the loss of D's scores, plus the penalties, plus d_terms().
+        """
         z, drawn = self._split(z)
-        with no_grad():                     # constants in D's step
+        with no_grad():                     # D's step has no gradient with respect to its inputs
             real = self.real(x)
         a_real = self.score(real)
         with no_grad():
             fake = self.fake(x, z)
-            shown = self.replay(fake, z)
-        loss = self._d_loss(real, shown, a_real, self.score(shown), drawn)
+            replayed = self.replay(fake, z)
+        loss = self._d_loss(real, replayed, a_real, self.score(replayed), drawn)
         return sum(self.d_terms(x, z, fake), loss)
 
-    def g_loss(self, x, z):
-        """Return what G's parameters minimise, a Tensor of one number."""
+    def g_loss(self, x: Any, z: Any) -> Tensor:
+        """Return G's loss, a Tensor of one number: the loss of D's scores plus g_terms()."""
         z, _ = self._split(z)
         fake = self.fake(x, z)
         loss = self._g_loss(self.score(fake), self.real(x))
         return sum(self.g_terms(x, z, fake), loss)
 
-    def losses(self, x, z):
-        """Return (d_loss, g_loss) for simultaneous play, from one forward pass; or, of a game that
-        defines one of them or replay() itself, from two."""
+    def losses(self, x: Any, z: Any) -> tuple[Tensor, Tensor]:
+        """Return (d_loss, g_loss) for a simultaneous step, computed from one forward pass.
+
+        A game that overrides d_loss, g_loss or replay needs two forward passes.
+        """
         if any(getattr(type(self), name) is not getattr(Game, name)
                for name in ("d_loss", "g_loss", "replay")):
             return self.d_loss(x, z), self.g_loss(x, z)
         z, drawn = self._split(z)
         real = self.real(x)
-        shown = map_nested(constant, real)      # of (x, E(x)), too, a penalty has partial slopes
-        a_real = self.score(shown)
+        constant = map_nested(detach, real)     # a penalty differentiates by each part of (x, E(x))
+        a_real = self.score(constant)
         fake = self.fake(x, z)
         a_fake = self.score(fake)
-        d_loss = sum(self.d_terms(x, z, map_nested(constant, fake)),
-                     self._d_loss(shown, fake, a_real, a_fake, drawn))
+        d_loss = sum(self.d_terms(x, z, map_nested(detach, fake)),
+                     self._d_loss(constant, fake, a_real, a_fake, drawn))
         return d_loss, sum(self.g_terms(x, z, fake), self._g_loss(a_fake, real, a_real))
 
     def _d_loss(self, real, fake, a_real, a_fake, drawn):
-        self.saw(a_real, a_fake)
+        """Return the loss of D's scores plus the penalties, whose random numbers are `drawn`."""
+        self.log_scores(a_real, a_fake)
         loss = self.loss.d(a_real, a_fake)
         for penalty, numbers in zip(self.penalties, drawn):
             loss = loss + penalty(self.score, real, fake, a_real, a_fake, numbers)
         return loss
 
     def _g_loss(self, a_fake, real, a_real=None):
-        """Return G's loss of the scores; `a_real`, if given, are those of the data as constants."""
-        # G has a hand in what D is shown of the data where that was computed, as BiGAN's (x, E(x))
-        has_part = any(t.parents for t in tensors_in(real))
-        if has_part or self.loss.compares and a_real is None:
+        """Return G's loss of the scores.
+
+        a_real   D's scores of the data with the data as constants, if they are known already
+        """
+        # The real input depends on G's parameters if it was computed, as BiGAN's (x, E(x)) is.
+        real_depends_on_G = any(t.parents for t in tensors_in(real))
+        if real_depends_on_G or self.loss.compares and a_real is None:
             a_real = self.score(real)
         if self.loss.compares:
             return self.loss.g(a_real, a_fake)
         loss = self.loss.g(None, a_fake)
-        return loss + self.loss.g_real(a_real) if has_part else loss
+        return loss + self.loss.g_real(a_real) if real_depends_on_G else loss
 
-    def scores(self, x, z):
-        """Return D's scores of the data and of G's work for D's step, (m, 1) each, and note their
-        means; for a game that defines d_loss itself."""
+    def scores(self, x: Any, z: Any) -> tuple[Tensor, Tensor]:
+        """Return D's scores of the data and of G's samples for D's step, (m, 1) each, and log them.
+
+        This is for a game that overrides d_loss.
+        """
         a_real = self.score(self.real(x))
         with no_grad():
             fake = self.fake(x, z)
         a_fake = self.score(fake)
-        self.saw(a_real, a_fake)
+        self.log_scores(a_real, a_fake)
         return a_real, a_fake
 
-    def saw(self, a_real, a_fake):
-        """Note in `seen` what is logged of the scores."""
+    def log_scores(self, a_real: Tensor, a_fake: Tensor) -> None:
+        """Set `logged` to the summary of the scores that the loss defines."""
         with no_grad():
-            self.seen = (self.loss or Loss()).seen(a_real, a_fake)
+            self.logged = (self.loss or Loss()).summarise(a_real, a_fake)
 
-    # What is drawn at random
+    # Random draws
 
-    def latent(self, m, rng):
-        """Return what G maps to m samples: z ~ N(0, I), (m, z_size)."""
+    def latent(self, m: int, rng: Random) -> Any:
+        """Draw G's input for m samples; by default z ~ N(0, I), (m, z_size)."""
         return Tensor(rng.normal((m, self.z_size)))
 
-    def noise(self, m, rng, i):
-        """Return all that a step of iteration i draws at random for m samples: z, or, where a
-        penalty needs random numbers, (z, [those of each penalty])."""
+    def noise(self, m: int, rng: Random, i: int) -> Any:
+        """Draw all random numbers of a step of iteration i with m samples.
+
+        Returns z, or (z, [the numbers of each penalty]) if a penalty draws random numbers.
+        """
         z = self.latent(m, rng)
         if any(penalty.draws for penalty in self.penalties):
             return z, [penalty.draw(m, rng) for penalty in self.penalties]
         return z
 
     def _split(self, z):
+        """Return (z, [the numbers of each penalty]) of what noise() returned."""
         if any(penalty.draws for penalty in self.penalties):
             return z
         return z, [None] * len(self.penalties)
 
-    # What happens between the steps
+    # Hooks of the training loop
 
-    def begin(self, i):
-        """Prepare for iteration i, such as a stage's fade-in: nothing here."""
+    def begin(self, i: int) -> None:
+        """Prepare the game for iteration i, such as the fade-in of a layer; by default nothing."""
 
-    def after_d_step(self):
-        """Restore a constraint on D's parameters, after each of its steps: nothing here."""
+    def after_d_step(self) -> None:
+        """Restore a constraint on D's parameters after a step of D; by default nothing."""
 
-    def after_g_step(self):
-        """Do what is to be done after each of G's steps: nothing here."""
+    def after_g_step(self) -> None:
+        """Update the game after a step of G; by default nothing."""
 
-    def start(self, i):
-        """Start iteration i: the views' noise, and begin(i)."""
+    def begin_iteration(self, i: int) -> None:
+        """Prepare the views and the game for iteration i."""
         for view in self.views:
             view.begin(i)
         self.begin(i)
 
-    def end_g_step(self):
-        """End a step of G: after_g_step(), and the averages of G's weights, where they are kept,
-        move."""
-        self.after_g_step()
+    def update_averages(self) -> None:
+        """Update the averages of G's weights after a step of G, if they are kept."""
         if self.averages is not None:
             for name, average in self.averages.items():
-                follow(average, getattr(self, name), self.decay)
+                update_average(average, getattr(self, name), self.decay)
             self.stale = True
 
-    def keep_average(self, decay=0.999):
-        """Keep from now on, in `averages`, a copy of each of G's networks whose parameters are
-        an exponential moving average of its own: p_average <- decay p_average + (1 - decay) p after
-        each of G's steps (Yazici et al. 2019; the default is the decay of Karras et al. 2018). It
-        samples more steadily than G; it does not play. Its batch normalisation has a mean and
-        variance measured with its own weights, see measure_averages. Raises ValueError for a decay
-        not in [0, 1).
+    def keep_average(self, decay: float = 0.999) -> None:
+        """Keep an exponential moving average of G's weights, to sample from (Yazici et al. 2019).
+
+            p_average <- decay p_average + (1 - decay) p, after each step of G
+
+        `averages` holds a copy of each of G's networks with the averaged parameters. Samples of the
+        average vary less from step to step than G's; training does not use it. Its batch
+        normalisation uses statistics of its own, see measure_averages. The default decay is that of
+        Karras et al. 2018. Raises ValueError for a decay outside [0, 1).
         """
         if not 0 <= decay < 1:
-            raise ValueError(f"an average needs a decay from 0 to below 1, got {decay}")
+            raise ValueError(f"the decay of an average is a number from 0 to below 1, got {decay}")
         self.averages = {name: copy.deepcopy(getattr(self, name)) for name in self.g_players}
         self.decay = decay
         self._changes.append((Game.keep_average, {"decay": decay}))
 
     # Samples and pictures
 
-    def sample(self, z):
-        """Return G's samples for z as latent() gives it, an array (m, ...)."""
-        with self.sampling():
+    def sample(self, z: Any) -> Array:
+        """Return G's samples for the input z, which latent() or inputs() drew: an array (m, ...).
+
+        G is in evaluation mode, so no sample depends on the others. If an average of G is kept, the
+        samples are the average's.
+        """
+        with self.use_averages():
             return apply(self.G, z).data
 
     @contextlib.contextmanager
-    def sampling(self):
-        """Context in which G's networks are their averages, where these are kept, in evaluation, so
-        that no sample depends on the others; nothing is recorded."""
+    def use_averages(self) -> Iterator[None]:
+        """Replace G's networks by their averages, if kept, inside the context.
+
+        The networks are in evaluation mode, and no operation is recorded.
+        """
         own = {name: getattr(self, name) for name in self.g_players}
         with contextlib.ExitStack() as stack, no_grad():
             stack.callback(vars(self).update, own)
@@ -264,18 +294,21 @@ class Game(Module):
                 self.measure_averages()
                 self.stale = False
             for name, network in (self.averages or own).items():
-                setattr(self, name, stack.enter_context(evaluating(network)))
+                setattr(self, name, stack.enter_context(eval_mode(network)))
             yield
 
-    def touch(self):
+    def touch(self) -> None:
+        """Record that the parameters have been written to, as by load_state_dict."""
         super().touch()
-        self.stale = True       # as after load_state_dict
+        self.stale = True
 
-    def measure_averages(self):
-        """Set the running mean and variance of batch normalisation in G's average to those of 1,000
-        of its own samples, always the same. With G's, which fit its weights less well, its samples
-        can be worse than G's own. They stay G's in a game that has its own inputs() or sample(), as
-        G may then take something else than latent() draws."""
+    def measure_averages(self) -> None:
+        """Measure the batch normalisation statistics of G's average anew, on 1,000 samples of it.
+
+        The samples' noise is the same at each call. With the statistics of G, samples of the
+        average can be worse than G's own. A game that overrides inputs() or sample() keeps G's
+        statistics, because its G may not take the noise of latent().
+        """
         if (type(self).inputs, type(self).sample) != (Game.inputs, Game.sample):
             return
         G, rng = self.averages.get("G"), Random(0)
@@ -283,90 +316,104 @@ class Game(Module):
         if not norms:
             return
         before = [layer.momentum for layer in norms]
-        with evaluating(G):             # all but these: dropout would draw masks
+        with eval_mode(G):              # only batch normalisation is in training mode
             for i in range(10):
-                for layer in norms:
-                    layer.momentum, layer.training = 1 / (i + 1), True      # the mean of all so far
+                for layer in norms:     # momentum 1 / (i + 1) gives the mean over the batches
+                    layer.momentum, layer.training = 1 / (i + 1), True
                 apply(G, self.latent(100, rng))
         for layer, momentum in zip(norms, before):
             layer.momentum = momentum
 
-    def inputs(self, split, n, rng):
-        """Return what sample() maps to n samples: latent(n, rng). A game whose G takes images takes
-        them from `split`, a data set (see data.Split)."""
+    def inputs(self, split: Any, n: int, rng: Random) -> Any:
+        """Draw the inputs of n samples for sample(); by default latent(n, rng).
+
+        A game whose G takes images draws them from `split`, a part of a data set (data.Split).
+        """
         return self.latent(n, rng)
 
-    def exhibits(self, split, n, rng):
-        """Return the inputs whose pictures a run shows, about n of them: inputs() by default. They
-        are drawn once."""
+    def fixed_inputs(self, split: Any, n: int, rng: Random) -> Any:
+        """Draw about n inputs whose pictures a run shows at all times; by default inputs().
+
+        A run draws them once. For a plain GAN they are its fixed noise.
+        """
         return self.inputs(split, n, rng)
 
-    def shown(self, z):
-        """Return the pictures of z as exhibits() gives it: (images (N, C, H, W), columns), the
-        columns None for a square grid."""
+    def pictures(self, z: Any) -> tuple[Array, int | None]:
+        """Return (images (N, C, H, W), columns) that show the samples for the fixed inputs z.
+
+        The images are laid out in a grid with so many columns; None makes the grid square.
+        """
         return self.sample(z), None
 
-    def targets(self, split):
-        """Return the images of a data set to which samples are to be compared."""
+    def targets(self, split: Any) -> Array:
+        """Return the images in `split` that samples are compared with; by default split.images."""
         return split.images
 
     # The players' parameters
 
-    def d_parameters(self):
-        """Return the list of D's parameters."""
+    def d_parameters(self) -> list[Tensor]:
+        """List D's parameters."""
         return self._parameters(self.d_players)
 
-    def g_parameters(self):
-        """Return the list of G's parameters."""
+    def g_parameters(self) -> list[Tensor]:
+        """List G's parameters."""
         return self._parameters(self.g_players)
 
     def _parameters(self, names):
-        # a network may refer to its game, which does not make the other player a part of it
+        # above=(self,): a network may refer to its game, which is not a part of the network
         return list(dict.fromkeys(p for name in names
                                   for p in getattr(self, name).parameters(above=(self,))))
 
 
-def constant(t):
-    """Return a Tensor that was computed as one that was not; others, and labels, as they are."""
+def detach(t: Any) -> Any:
+    """Return a computed Tensor as a constant Tensor; return leaves and labels as they are."""
     return Tensor(t.data) if type(t) is Tensor and t.parents else t
 
 
-def apply(network, inputs):
-    """Return network(inputs), or, of a tuple of inputs, network(*inputs)."""
+def apply(network: Callable, inputs: Any) -> Any:
+    """Return network(inputs), or network(*inputs) if inputs is a tuple."""
     return network(*inputs) if isinstance(inputs, tuple) else network(inputs)
 
 
-def follow(kept, G, decay):
-    """Move the parameters of `kept` towards those of G. Its buffers become G's, but for u and v of
-    spectral norm, which follow its own weights by a power iteration."""
-    for average, p in zip(kept.parameters(), G.parameters()):
-        average.data += (1 - decay) * (p.data - average.data)
-    for (_, there), (_, here) in zip(kept.modules(), G.modules()):
-        if hasattr(there, "weight_u"):
-            power_iteration(there)
+def update_average(average: Module, network: Module, decay: float) -> None:
+    """Update an exponential moving average of a network's weights.
+
+    The average's buffers become the network's. Only u and v of spectral norm are updated by a power
+    iteration instead, because they belong to the averaged weight.
+    """
+    for p_average, p in zip(average.parameters(), network.parameters()):
+        p_average.data += (1 - decay) * (p.data - p_average.data)
+    for (_, part), (_, original) in zip(average.modules(), network.modules()):
+        if hasattr(part, "weight_u"):
+            power_iteration(part)
         else:
-            for name, buffer in here.own_arrays(backend.xp.ndarray):
-                vars(there)[name][...] = buffer
+            for name, buffer in original.own_arrays(backend.xp.ndarray):
+                vars(part)[name][...] = buffer
 
 
-def last_layer(network, but=()):
-    """Return the layer that computes a network's output, as far as it is Sequential; of the classes
-    `but`, which only move numbers, the one before."""
+def last_layer(network: Any, skip: tuple[type, ...] = ()) -> Any:
+    """Return the layer that computes the output of a network of Sequentials.
+
+    Layers of the classes `skip`, such as Reshape, which only rearrange numbers, are passed over.
+    """
     if not _is_sequential(network) or not network.layers:
         return network
-    lasts = (last_layer(layer, but) for layer in reversed(network.layers))
-    return next((last for last in lasts if not (isinstance(last, but) or _is_sequential(last))),
+    lasts = (last_layer(layer, skip) for layer in reversed(network.layers))
+    return next((last for last in lasts if not (isinstance(last, skip) or _is_sequential(last))),
                 network.layers[-1])
 
 
 def _is_sequential(network):
-    """Return whether it is the layers one after the other: an heir may have its own forward."""
+    """Return whether the network's forward() is that of Sequential."""
     return getattr(type(network), "forward", None) is Sequential.forward
 
 
-def refuse_other_range(G, x):
-    """Raise UserError if G ends in an activation whose range is not that of a minibatch x of images
-    (here: samples of 16 numbers or more): D could tell them apart by their range alone."""
+def refuse_other_range(G: Any, x: Any) -> None:
+    """Raise UserError if the range of G's last activation is not that of the images in x.
+
+    D could tell data and samples apart by their range alone. Images are samples of 16 numbers or
+    more here.
+    """
     last = last_layer(G, (Reshape, Flatten, Upsample))
     images = [t for t in tensors_in(x) if t.size >= 16 * len(t) > 0]
     if isinstance(last, Sigmoid) or last is ops.sigmoid:
@@ -378,23 +425,26 @@ def refuse_other_range(G, x):
     if not images:
         return
     least, most = float(images[0].data.min()), float(images[0].data.max())
-    slack = 0.05            # pixels may have a little noise
+    slack = 0.05            # pixels may have been given a little noise
     if not low - slack <= least <= most <= high + slack or low < 0 <= least:
         raise UserError(f"G ends in {name}, whose images lie in [{low}, {high}], but the data has "
                         f"pixels from {least:.3g} to {most:.3g}: end G in another activation (a "
                         "sigmoid for [0, 1], a tanh for [-1, 1]), or scale the data")
 
 
-def refuse(D, wrong, why):
-    """Raise UserError with the reason `why` if wrong(layer) for a layer of D."""
+def refuse(D: Module, is_wrong: Callable[[Module], bool], why: str) -> None:
+    """Raise UserError with the reason `why` if is_wrong(layer) for a layer of D."""
     for name, layer in D.modules():
-        if wrong(layer):
+        if is_wrong(layer):
             place = f"layer {name.rstrip('.')} of D" if name else "D"
             raise UserError(f"{place} is a {type(layer).__name__}: {why}")
 
 
-def refuse_batch_norm(D):
-    """Raise UserError if D normalises over the batch: a penalty on the gradient by one sample needs
-    a D(x) that depends on no other (Gulrajani et al. 2017, section 4)."""
-    refuse(D, lambda layer: isinstance(layer, BatchNorm), "a gradient penalty is one sample's and "
-           "rules out normalisation over the batch: leave it out, or use nn.LayerNorm")
+def refuse_batch_norm(D: Module) -> None:
+    """Raise UserError if D has batch normalisation (Gulrajani et al. 2017, section 4).
+
+    A gradient penalty uses the gradient of D(x) with respect to one sample x, so D(x) must not
+    depend on the other samples.
+    """
+    refuse(D, lambda layer: isinstance(layer, BatchNorm), "a gradient penalty needs a D(x) that "
+           "depends on one sample alone: leave batch normalisation out, or use nn.LayerNorm")

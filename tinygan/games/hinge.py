@@ -5,7 +5,11 @@ from .game import Game
 
 
 class Hinge(Game):
-    """D separates real from generated samples by a margin of 1 on each side of 0, as a support
-    vector machine does: samples beyond the margin have no say. G moves its own along D's slope."""
+    """The GAN with the hinge loss, see losses.Hinge.
+
+    D separates real and generated samples by the margin [-1, 1], as a support vector machine does.
+    Samples beyond the margin do not contribute to D's gradient. G maximises D's score of its
+    samples.
+    """
 
     loss = losses.Hinge()

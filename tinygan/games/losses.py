@@ -1,165 +1,188 @@
-"""What D's scores cost each player: one class for each loss.
+"""Losses: functions of D's scores, one class for each loss.
 
-A loss is a function of the scores that D gives to the data and to G's work, `real` and `fake`,
-Tensors (m, 1):
+`real` and `fake` are D's scores of the data and of G's samples, Tensors (m, 1):
 
-    d(real, fake)    what D minimises
-    g(real, fake)    what G minimises; `real` is None unless the loss compares the two
-    g_real(real)     what it minimises besides where it has a part in what D is shown of the data,
-                     as BiGAN's encoder has, unless the loss compares the two
+    d(real, fake)    D's loss
+    g(real, fake)    G's loss; `real` is None unless the loss compares real and fake scores
+    g_real(real)     a second term of G's loss, for games whose real input depends on G's
+                     parameters, such as BiGAN's (x, E(x))
 
-Any game takes any of them: Game(G, D, loss=losses.Hinge()). In a loss that reads probabilities the
-scores are logits: D(x) = sigmoid(a), so that log D(x) = log_sigmoid(a) and log(1 - D(x)) =
-log_sigmoid(-a), neither computed in two steps.
+Every loss can be used with every game: Game(G, D, loss=losses.Hinge()). In losses that use
+probabilities the scores are logits a, with D(x) = sigmoid(a). log D(x) is then log_sigmoid(a), and
+log(1 - D(x)) is log_sigmoid(-a): computed in one step, they do not overflow.
 """
 
 from dataclasses import dataclass
 
+from ..backend import Array
 from ..ops import log_sigmoid, relu, sigmoid, softplus
+from ..tensor import Tensor
 
 
 @dataclass(frozen=True)
 class Loss:
-    """The base of all losses."""
+    """The base class of all losses."""
 
-    compares = False        # whether g needs the scores of the data
+    compares = False        # whether g() needs the scores of the data
 
-    def d(self, real, fake):
+    def d(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return D's loss, a Tensor of one number."""
         raise NotImplementedError
 
-    def g(self, real, fake):
+    def g(self, real: Tensor | None, fake: Tensor) -> Tensor:
+        """Return G's loss, a Tensor of one number."""
         raise NotImplementedError
 
-    def g_real(self, real):
-        raise NotImplementedError(f"{type(self).__name__} has no g_real, which a game needs whose "
-                                  "G has a part in what D is shown of the data")
+    def g_real(self, real: Tensor) -> Tensor:
+        """Return the term of G's loss for a real input that depends on G's parameters."""
+        raise NotImplementedError(f"{type(self).__name__} defines no g_real(), which a game needs "
+                                  "if its real input depends on G's parameters")
 
-    def seen(self, real, fake):
-        """Return {name: array} of what is logged of the scores: here their means."""
+    def summarise(self, real: Tensor, fake: Tensor) -> dict[str, Array]:
+        """Return {name: array of one number}: the values to log, here the mean scores."""
         return {"D(x)": real.mean().data, "D(G(z))": fake.mean().data}
 
 
 @dataclass(frozen=True)
 class Saturating(Loss):
-    """The minimax loss as Algorithm 1 of Goodfellow et al. 2014 prints it. Where D rejects every
-    sample, G's gradient vanishes."""
+    """The minimax loss of Goodfellow et al. 2014, Algorithm 1.
 
-    def d(self, real, fake):
-        """-1/m sum [log D(x) + log(1 - D(G(z)))]: Algorithm 1's, with the sign to descend it."""
+    G's gradient vanishes if D rejects all samples with certainty.
+    """
+
+    def d(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return -1/m sum [log D(x) + log(1 - D(G(z)))]; Algorithm 1 ascends its negative."""
         return -(log_sigmoid(real).mean() + log_sigmoid(-fake).mean())
 
-    def g(self, real, fake):
-        """1/m sum log(1 - D(G(z)))."""
+    def g(self, real: Tensor | None, fake: Tensor) -> Tensor:
+        """Return 1/m sum log(1 - D(G(z)))."""
         return log_sigmoid(-fake).mean()
 
-    def g_real(self, real):
-        """1/m sum log D(x)."""
+    def g_real(self, real: Tensor) -> Tensor:
+        """Return 1/m sum log D(x)."""
         return log_sigmoid(real).mean()
 
-    def seen(self, real, fake):
+    def summarise(self, real: Tensor, fake: Tensor) -> dict[str, Array]:
         """Return the mean probabilities D(x) and D(G(z))."""
-        return super().seen(sigmoid(real), sigmoid(fake))
+        return super().summarise(sigmoid(real), sigmoid(fake))
 
 
 @dataclass(frozen=True)
 class NonSaturating(Saturating):
-    """The same for D; G maximises log D(G(z)) instead (Goodfellow et al. 2014, section 3)."""
+    """The non-saturating loss: G maximises log D(G(z)) (Goodfellow et al. 2014, section 3).
 
-    def g(self, real, fake):
-        """-1/m sum log D(G(z))."""
+    D's loss is that of Saturating.
+    """
+
+    def g(self, real: Tensor | None, fake: Tensor) -> Tensor:
+        """Return -1/m sum log D(G(z))."""
         return -log_sigmoid(fake).mean()
 
-    def g_real(self, real):
-        """-1/m sum log(1 - D(x))."""
+    def g_real(self, real: Tensor) -> Tensor:
+        """Return -1/m sum log(1 - D(x))."""
         return -log_sigmoid(-real).mean()
 
 
 @dataclass(frozen=True)
 class LeastSquares(Loss):
-    """D regresses on 1 for the data and 0 for samples, G wants its samples at 1 (Mao et al. 2017,
-    eq. 2 with a = 0, b = c = 1: eq. 9; without the factors 1/2)."""
+    """The least squares loss (Mao et al. 2017, eq. 2 with a = 0, b = c = 1: eq. 9).
 
-    def d(self, real, fake):
-        """E (D(x) - 1)^2 + E D(G(z))^2."""
+    D's target is 1 for data and 0 for samples; G's target for its samples is 1. The paper's factors
+    1/2 are left out.
+    """
+
+    def d(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return E (D(x) - 1)^2 + E D(G(z))^2."""
         return ((real - 1) ** 2).mean() + (fake ** 2).mean()
 
-    def g(self, real, fake):
-        """E (D(G(z)) - 1)^2."""
+    def g(self, real: Tensor | None, fake: Tensor) -> Tensor:
+        """Return E (D(G(z)) - 1)^2."""
         return ((fake - 1) ** 2).mean()
 
-    def g_real(self, real):
-        """E D(x)^2."""
+    def g_real(self, real: Tensor) -> Tensor:
+        """Return E D(x)^2."""
         return (real ** 2).mean()
 
 
 @dataclass(frozen=True)
 class Hinge(Loss):
-    """D separates the data from samples by a margin of 1 on each side of 0 (Lim and Ye 2017; Tran
-    et al. 2017)."""
+    """The hinge loss: D separates data and samples by a margin (Lim and Ye 2017; Tran et al. 2017).
 
-    def d(self, real, fake):
-        """E max(0, 1 - D(x)) + E max(0, 1 + D(G(z)))."""
+    The margin reaches from -1 to 1. Scores beyond it do not contribute to D's gradient.
+    """
+
+    def d(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return E max(0, 1 - D(x)) + E max(0, 1 + D(G(z)))."""
         return relu(1 - real).mean() + relu(1 + fake).mean()
 
-    def g(self, real, fake):
-        """-E D(G(z))."""
+    def g(self, real: Tensor | None, fake: Tensor) -> Tensor:
+        """Return -E D(G(z))."""
         return -fake.mean()
 
-    def g_real(self, real):
-        """E D(x)."""
+    def g_real(self, real: Tensor) -> Tensor:
+        """Return E D(x)."""
         return real.mean()
 
 
 @dataclass(frozen=True)
 class Wasserstein(Loss):
-    """The difference of the mean scores (Arjovsky et al. 2017, eq. 2), for a D whose slope is
-    bounded by something else. W, the estimate of the distance, is logged."""
+    """The difference of the mean scores (Arjovsky et al. 2017, eq. 2).
 
-    def d(self, real, fake):
-        """-(E D(x) - E D(G(z)))."""
+    The game must bound the Lipschitz constant of D by other means. W, the estimate of the
+    Wasserstein distance, is logged.
+    """
+
+    def d(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return -(E D(x) - E D(G(z)))."""
         return fake.mean() - real.mean()
 
-    def g(self, real, fake):
-        """-E D(G(z))."""
+    def g(self, real: Tensor | None, fake: Tensor) -> Tensor:
+        """Return -E D(G(z))."""
         return -fake.mean()
 
-    def g_real(self, real):
-        """E D(x)."""
+    def g_real(self, real: Tensor) -> Tensor:
+        """Return E D(x)."""
         return real.mean()
 
-    def seen(self, real, fake):
-        return {**super().seen(real, fake), "W": (real.mean() - fake.mean()).data}
+    def summarise(self, real: Tensor, fake: Tensor) -> dict[str, Array]:
+        """Return the mean scores and W = E D(x) - E D(G(z))."""
+        return {**super().summarise(real, fake), "W": (real.mean() - fake.mean()).data}
 
 
 @dataclass(frozen=True)
 class Relativistic(Loss):
-    """The probability that a real sample looks more real than a generated one is
-    sigmoid(D(x) - D(G(z))), x and z in pairs; D maximises it, G minimises it (Jolicoeur-Martineau
-    2019, section 4, RSGAN). -log sigmoid(a) = softplus(-a)."""
+    """The relativistic loss (Jolicoeur-Martineau 2019, section 4, RSGAN).
+
+    sigmoid(D(x) - D(G(z))) is the probability that x is more realistic than G(z), for x and z in
+    pairs. D maximises its logarithm; G maximises that of the opposite. -log sigmoid(a) is
+    softplus(-a).
+    """
 
     compares = True
 
-    def d(self, real, fake):
-        """-E log sigmoid(D(x) - D(G(z)))."""
+    def d(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return -E log sigmoid(D(x) - D(G(z)))."""
         return softplus(fake - real).mean()
 
-    def g(self, real, fake):
-        """-E log sigmoid(D(G(z)) - D(x))."""
+    def g(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return -E log sigmoid(D(G(z)) - D(x))."""
         return softplus(real - fake).mean()
 
 
 @dataclass(frozen=True)
 class RelativisticAverage(Loss):
-    """The same with each sample compared with the mean score of the other kind
-    (Jolicoeur-Martineau 2019, section 4, RaSGAN). The published code halves both losses; the
-    paper's equations do not."""
+    """The relativistic average loss (Jolicoeur-Martineau 2019, section 4, RaSGAN).
+
+    Each score is compared with the mean score of the other kind. The paper's equations are used;
+    the published code halves both losses.
+    """
 
     compares = True
 
-    def d(self, real, fake):
-        """-E log sigmoid(D(x) - E D(G(z))) - E log(1 - sigmoid(D(G(z)) - E D(x)))."""
+    def d(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return -E log sigmoid(D(x) - E D(G(z))) - E log(1 - sigmoid(D(G(z)) - E D(x)))."""
         return softplus(-(real - fake.mean())).mean() + softplus(fake - real.mean()).mean()
 
-    def g(self, real, fake):
-        """The same with the roles exchanged, both terms of it."""
+    def g(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the loss of d() with real and fake scores exchanged."""
         return self.d(fake, real)

@@ -5,15 +5,20 @@ from .losses import Relativistic, RelativisticAverage
 
 
 class RSGAN(Game):
-    """D's network C scores samples, and D is the probability that a real one looks more real than a
-    generated one, D = sigmoid(C(x) - C(G(z))): for G it is not enough that its samples look more
-    real, real ones have to look less so (section 4, RSGAN)."""
+    """The relativistic standard GAN (section 4, RSGAN).
+
+    D is the probability that a real sample is more realistic than a generated one,
+    D = sigmoid(C(x) - C(G(z))), where the network C (here the Module D) scores single samples. G's
+    gradient depends on both scores: it raises C(G(z)) relative to C(x).
+    """
 
     loss = Relativistic()
 
 
 class RaGAN(Game):
-    """The relativistic average GAN: each sample is compared not with one of the other kind but with
-    their mean score (section 4, RaSGAN)."""
+    """The relativistic average GAN (section 4, RaSGAN).
+
+    Each score is compared with the mean score of the other kind.
+    """
 
     loss = RelativisticAverage()

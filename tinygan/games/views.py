@@ -1,44 +1,47 @@
-"""Views: what is done to all that D is shown, the data and G's work alike.
+"""Views: transformations of D's input, applied to data and samples alike.
 
-A View is a Module that D looks through: it is applied to each Tensor of what D is shown, and labels
-(arrays of whole numbers) stay as they are. Any game takes several: Game(G, D,
-views=[InstanceNoise(0.1)]). They are part of D's verdict, so that a penalty's x_hat is seen through
-them as well. What a view draws at random comes from layers such as nn.GaussianNoise, whose source
-is the step's own.
+A View is a Module. It is applied to each Tensor in D's input; labels (arrays of whole numbers) stay
+as they are. A game takes a list of views: Game(G, D, views=[InstanceNoise(0.1)]). The views belong
+to D's score, so a penalty's x_hat passes through them too. A view draws its random numbers through
+layers such as nn.GaussianNoise, which use the random source of the training step.
 """
+
+from collections.abc import Callable
 
 from ..nested import map_nested
 from ..nn import GaussianNoise, Module
-from ..schedules import at
+from ..schedules import value_at
 from ..tensor import Tensor
 
 
 class View(Module):
-    """The base of all views. forward(x) is applied to each Tensor that D is shown."""
+    """The base class of all views; forward(x) is applied to each Tensor in D's input."""
 
-    def begin(self, i):
-        """Prepare for iteration i."""
+    def begin(self, i: int) -> None:
+        """Prepare the view for iteration i; by default nothing."""
 
-    def __call__(self, shown):
+    def __call__(self, inputs):
         view = super().__call__
-        return map_nested(lambda x: view(x) if type(x) is Tensor else x, shown)
+        return map_nested(lambda x: view(x) if type(x) is Tensor else x, inputs)
 
 
 class InstanceNoise(View):
-    """Instance noise: N(0, sigma^2) added to all that D sees (Sønderby et al. 2017; Arjovsky and
-    Bottou 2017).
+    """Instance noise N(0, sigma^2) (Sønderby et al. 2017; Arjovsky and Bottou 2017).
 
-    Data and samples on thin sets do not overlap, and D can be right about all of them; noise makes
-    them overlap, so that D's optimum, and with it G's gradient, is finite. It is to vanish as the
-    samples get better: sigma is a number or a schedule, a function of the iteration, such as
-    schedules.linear(0.1, 0.0, steps). Raises ValueError for a negative sigma.
+    If data and samples lie on low-dimensional sets that do not overlap, D can separate them
+    perfectly. With noise the two distributions overlap, so the optimal D is finite, and G's
+    gradient with it. The noise should vanish as the samples get better: sigma is a number, or a
+    schedule of the iteration such as schedules.linear(0.1, 0.0, steps). Raises ValueError for a
+    negative sigma.
     """
 
-    def __init__(self, sigma):
-        self.sigma, self.noise = sigma, GaussianNoise(at(sigma, 0))
+    def __init__(self, sigma: float | Callable) -> None:
+        self.sigma, self.noise = sigma, GaussianNoise(value_at(sigma, 0))
 
-    def begin(self, i):
-        self.noise.set(at(self.sigma, i))
+    def begin(self, i: int) -> None:
+        """Set sigma to its value in iteration i."""
+        self.noise.set(value_at(self.sigma, i))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x with noise in training mode, and x in evaluation mode."""
         return self.noise(x)

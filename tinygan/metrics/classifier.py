@@ -1,16 +1,17 @@
-"""A classifier of MNIST's digits, whose features the metrics compare, and its score.
+"""A classifier of MNIST's digits, whose features the other metrics compare, and its score.
 
-It is trained by examples/classifier_mnist.py with this library's engine. Other classifiers have
-other features: distances between them compare only with distances by the same weights.
+examples/classifier_mnist.py trains it with this library. Its features differ from those of other
+classifiers: a distance between features can be compared only with distances by the same weights.
 """
 
+import os
 import pathlib
 from typing import NamedTuple
 
 import numpy as np
 
 from .. import backend, nn
-from ..backend import UserError
+from ..backend import Array, UserError
 from ..data import as_floats
 from ..files import read_arrays
 from ..tensor import Tensor, no_grad
@@ -18,9 +19,12 @@ from ..tensor import Tensor, no_grad
 WEIGHTS = pathlib.Path(__file__).parent / "mnist_classifier.npz"
 
 
-def network():
-    """LeNet's layers (LeCun et al. 1998, section II.B), wider, with ReLUs: (m, 1, 28, 28) pixels in
-    [0, 1] to 10 logits; 128 features before the last layer."""
+def make_classifier() -> nn.Sequential:
+    """Return an untrained network: (m, 1, 28, 28) pixels in [0, 1] to 10 logits.
+
+    Its layers are those of LeNet (LeCun et al. 1998, section II.B), but wider and with ReLUs. The
+    features are the 128 inputs of the last layer.
+    """
     return nn.Sequential(
         nn.Conv2d(1, 32, 5, init=nn.he), nn.ReLU(), nn.AvgPool2d(2),            # 32 x 12 x 12
         nn.Conv2d(32, 64, 5, init=nn.he), nn.ReLU(), nn.AvgPool2d(2),           # 64 x 4 x 4
@@ -28,25 +32,33 @@ def network():
         nn.Dropout(0.5), nn.Dense(128, 10))                                     # 10 logits
 
 
-def trained(path=WEIGHTS):
-    """The network with the weights that come with tinygan, or those at `path`; evaluating. Raises
-    UserError if they are damaged or another network's."""
-    net = network()
+def load_classifier(path: str | os.PathLike = WEIGHTS) -> nn.Sequential:
+    """Return the trained network, in evaluation mode.
+
+    Its weights are those that come with tinygan, or those in the .npz file at `path`. Raises
+    UserError if the file is damaged or holds the weights of another network.
+    """
+    net = make_classifier()
     net.load_state_dict(read_arrays(path))
     return net.eval()
 
 
-class Seen(NamedTuple):
+class Classified(NamedTuple):
+    """Features and class probabilities of n images, on the host."""
+
     features: np.ndarray    # (n, 128) float32
-    p: np.ndarray           # (n, 10) float32, the probabilities of the classes
+    p: np.ndarray           # (n, 10) float32
 
 
-def see(net, images, piece=500):
-    """What the network `net` sees in images, (n, 1, 28, 28), uint8 or floats in [0, 1]; on the
-    host. Raises UserError for other images."""
+def classify(net: nn.Sequential, images: Array, piece: int = 500) -> Classified:
+    """Return the features and class probabilities that `net` computes of images (n, 1, 28, 28).
+
+    The images are uint8, or floats in [0, 1]; `piece` of them are computed at a time. Raises
+    UserError for images of another shape.
+    """
     if images.shape[1:] != (1, 28, 28):
-        raise UserError(f"the classifier knows grey images of 28x28 pixels, not "
-                        f"{images.shape[1:]}: train another for those")
+        raise UserError("the classifier takes images of the shape (1, 28, 28), 28x28 grey pixels, "
+                        f"not {images.shape[1:]}: train another classifier for those")
     features, p = [], []
     for start in range(0, len(images), piece):
         x = as_floats(backend.xp.asarray(images[start:start + piece]))
@@ -56,18 +68,21 @@ def see(net, images, piece=500):
         features.append(backend.to_numpy(y.data))
         e = np.exp(logits - logits.max(1, keepdims=True))
         p.append(e / e.sum(1, keepdims=True))
-    return Seen(np.concatenate(features), np.concatenate(p))
+    return Classified(np.concatenate(features), np.concatenate(p))
 
 
-def classifier_score(p):
-    """exp(E_x KL(p(y|x) | p(y))) for class probabilities p (n, classes), from 1 to the number of
-    classes: high where each sample is clearly of one class and all classes are as frequent
-    (Salimans et al. 2016, section 4: the Inception score, here with another classifier)."""
+def classifier_score(p: np.ndarray) -> float:
+    """Return the score exp(E_x KL(p(y|x) | p(y))) of class probabilities p (n, classes).
+
+    It lies between 1 and the number of classes. It is high if each sample is clearly of one class
+    and all classes are equally frequent. This is the Inception score (Salimans et al. 2016, section
+    4) with another classifier.
+    """
     p = np.asarray(p, np.float64)
     terms = np.where(p > 0, p * (np.log(np.maximum(p, 1e-300)) - np.log(p.mean(0) + 1e-300)), 0.0)
     return float(np.exp(terms.sum(1).mean()))
 
 
-def class_shares(p):
-    """The share of samples that are of each class before all others, (classes,)."""
+def class_shares(p: np.ndarray) -> np.ndarray:
+    """Return, for each class, the share of samples for which it is most probable, (classes,)."""
     return np.bincount(np.argmax(p, 1), minlength=p.shape[1]) / len(p)

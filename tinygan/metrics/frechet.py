@@ -5,14 +5,17 @@ import math
 import numpy as np
 
 from .. import backend
+from ..backend import Array
 
 
-def frechet_distance(x, y):
-    """The squared Fréchet (2-Wasserstein) distance between the Gaussians with the means and the
-    covariances of features x (n, d) and y (m, d) (Heusel et al. 2017, eq. 6); at least two each.
+def frechet_distance(x: Array, y: Array) -> float:
+    """Return the squared Fréchet (2-Wasserstein) distance of features x (n, d) and y (m, d).
 
-    It is biased: of two samples of one distribution it is above 0, the more so the smaller they
-    are, so compare it with that of two sets of real images.
+    It is the distance between the Gaussians with the means and covariances of x and of y (Heusel et
+    al. 2017, eq. 6), which need at least two rows each.
+
+    It is biased: for two samples of the same distribution it is above 0, and the smaller they are,
+    the larger it is. Compare it therefore with the distance between two sets of real images.
     """
     moments = []
     for features in (x, y):
@@ -24,10 +27,13 @@ def frechet_distance(x, y):
     return _distance(*moments)
 
 
-def frechet_gaussians(mean_1, cov_1, mean_2, cov_2):
-    """The same between N(mu_1, C_1) and N(mu_2, C_2), whose covariances may be singular:
+def frechet_gaussians(mean_1: np.ndarray, cov_1: np.ndarray,
+                      mean_2: np.ndarray, cov_2: np.ndarray) -> float:
+    """Return the squared Fréchet distance between N(mu_1, C_1) and N(mu_2, C_2).
 
         |mu_1 - mu_2|^2 + tr(C_1 + C_2 - 2 (C_1 C_2)^(1/2))        (Dowson and Landau 1982)
+
+    The covariances C_1 and C_2 may be singular.
     """
     roots = []
     for cov in (cov_1, cov_2):
@@ -37,8 +43,11 @@ def frechet_gaussians(mean_1, cov_1, mean_2, cov_2):
 
 
 def _distance(mean_1, a, mean_2, b):
-    """For C_1 = A A^T and C_2 = B B^T: the trace of (C_1 C_2)^(1/2) is the sum of the singular
-    values of A^T B. No root of a product whose eigenvalues rounding has made negative."""
+    """Return the distance for C_1 = A A^T and C_2 = B B^T.
+
+    The trace of (C_1 C_2)^(1/2) is the sum of the singular values of A^T B. Computed in this way it
+    takes no square root of C_1 C_2, which rounding may give negative eigenvalues.
+    """
     cross = np.linalg.svd(a.T @ b, compute_uv=False).sum()
     difference = np.subtract(mean_1, mean_2)
     return float((difference ** 2).sum() + (a * a).sum() + (b * b).sum() - 2 * cross)

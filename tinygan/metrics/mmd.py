@@ -1,23 +1,32 @@
-"""Maximum mean discrepancy (Gretton et al. 2012), and with it KID, the Kernel Inception Distance
-(Bińkowski et al. 2018)."""
+"""The maximum mean discrepancy, MMD (Gretton et al. 2012), and KID (Bińkowski et al. 2018).
+
+KID, the Kernel Inception Distance, is the mean of the squared MMD over random subsets.
+"""
+
+from collections.abc import Callable
 
 import numpy as np
 
 from .. import backend
+from ..backend import Array
+from ..random import Random
 
 
-def cubic(x, y):
-    """k(x, y) = (x.y / d + 1)^3 for all pairs of x (n, d) and y (m, d), as KID has it."""
+def cubic_kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return KID's kernel (x.y / d + 1)^3 for all pairs of rows of x (n, d) and y (m, d)."""
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
-def mmd2(x, y, kernel=cubic):
-    """The unbiased estimate of the squared discrepancy (Gretton et al. 2012, eq. 3),
+def mmd2(x: Array, y: Array,
+         kernel: Callable[[np.ndarray, np.ndarray], np.ndarray] = cubic_kernel) -> float:
+    """Return the unbiased estimate of the squared MMD (Gretton et al. 2012, eq. 3).
 
-        mean over i != j of k(x_i, x_j) + of k(y_i, y_j) - 2 mean over i, j of k(x_i, y_j)
+        mean over i != j of k(x_i, x_j) + mean over i != j of k(y_i, y_j)
+        - 2 mean over i, j of k(x_i, y_j)
 
-    of features x (n, d) and y (m, d), at least two each: its expectation is 0 for one distribution,
-    so that it may be negative. `kernel` gives the matrix for all pairs.
+    for features x (n, d) and y (m, d) with at least two rows each. `kernel` returns the matrix of k
+    for all pairs. The expectation is 0 if both are samples of the same distribution, so that the
+    estimate may be negative.
     """
     x, y = _features(x), _features(y)
     kxx, kyy, n, m = kernel(x, x), kernel(y, y), len(x), len(y)
@@ -25,15 +34,19 @@ def mmd2(x, y, kernel=cubic):
                  / (m * (m - 1)) - 2 * kernel(x, y).mean())
 
 
-def kid(x, y, rng, subsets=100, size=1000):
-    """KID as it is published: the mean and the standard deviation of mmd2 over random subsets of
-    `size` features of each (fewer if there are fewer), drawn by `rng`, a Random."""
+def kid(x: Array, y: Array, rng: Random, subsets: int = 100,
+        size: int = 1000) -> tuple[float, float]:
+    """Return KID of features x (n, d) and y (m, d), and its standard deviation.
+
+    They are the mean and the standard deviation of mmd2 over random subsets, as published. `rng`
+    draws each subset: `size` rows of x and of y, or all rows of one that has fewer.
+    """
     x, y = _features(x), _features(y)
 
-    def some(features):
+    def draw_subset(features):
         order = backend.to_numpy(rng.permutation(len(features)))
         return features[order[:size]]
-    values = [mmd2(some(x), some(y)) for _ in range(subsets)]
+    values = [mmd2(draw_subset(x), draw_subset(y)) for _ in range(subsets)]
     return float(np.mean(values)), float(np.std(values))
 
 

@@ -1,5 +1,9 @@
-"""Which modes of a mixture the samples reach (VEEGAN, Srivastava et al. 2017, section 4.1), and how
-evenly (PacGAN, Lin et al. 2018)."""
+"""The coverage of a mixture's modes by samples.
+
+The number of modes and the share of high-quality samples are those of VEEGAN (Srivastava et al.
+2017, section 4.1); the reverse KL, which tells how evenly the modes are covered, is that of PacGAN
+(Lin et al. 2018).
+"""
 
 import math
 from typing import NamedTuple
@@ -7,14 +11,18 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import backend
+from ..backend import Array
+from ..data.mixtures import Mixture
 
 
 class Coverage(NamedTuple):
-    """modes     modes that are the nearest to at least one high-quality sample
+    """The coverage of a mixture's K modes by samples.
+
+    modes     the number of modes that are the nearest mode of at least one high-quality sample
     quality   the share of high-quality samples: those within 3 standard deviations of a mode
-    kl        reverse KL, sum_k p_k log(p_k K) for the shares p_k of the high-quality samples that
-              are nearest to mode k: 0 if all K are as likely, log K if there is one, infinite if
-              there is no such sample
+    kl        the reverse KL, sum_k p_k log(p_k K), where p_k is the share of mode k: of the
+              high-quality samples, those that are nearest to it. It is 0 if all shares are equal,
+              log K if only one mode is covered, and infinite if no sample is of high quality
     """
 
     modes: int
@@ -25,16 +33,16 @@ class Coverage(NamedTuple):
         return f"modes {self.modes}  HQ {100 * self.quality:.1f} %  reverse KL {self.kl:.4f}"
 
 
-def coverage(points, mixture):
-    """The Coverage of `mixture` (data.mixtures.Mixture) by samples `points` (n, 2).
+def measure_coverage(points: Array, mixture: Mixture) -> Coverage:
+    """Return the Coverage of `mixture` by samples `points` (n, 2).
 
-    True samples are of high quality with probability 1 - exp(-9/2) = 98.89 %, and their reverse KL
-    is about (K - 1) / 2n: a higher share than that is a generator which is too narrow. Raises
-    ValueError if there are no points.
+    Samples of the mixture itself are of high quality with probability 1 - exp(-9/2) = 98.89 %, and
+    their reverse KL is about (K - 1) / 2n. A higher share of high-quality samples means that the
+    generator's modes are too narrow. Raises ValueError if there are no points.
     """
     points = backend.to_numpy(points)
     if len(points) == 0:
-        raise ValueError("the modes that samples cover need at least one sample")
+        raise ValueError("the coverage of modes can only be measured with at least one sample")
     distances = np.linalg.norm(points[:, None] - mixture.modes, axis=2)         # (n, K)
     good = distances.argmin(1)[distances.min(1) <= 3 * mixture.std]
     p = np.bincount(good, minlength=len(mixture.modes)) / max(len(good), 1)

@@ -1,21 +1,28 @@
-"""Parzen windows: the log-likelihood by which Goodfellow et al. 2014 compare generators
-(section 5), after Breuleux et al. 2009."""
+"""Parzen windows: the log-likelihood by which Goodfellow et al. 2014 compare generators.
+
+See section 5 of that paper; the method is that of Breuleux et al. 2009.
+"""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from .. import backend
-from .nearest import find_nearest, flat
+from ..backend import Array
+from ..random import Random
+from .nearest import find_nearest, flatten
 
 SIGMAS = np.logspace(-1, 0, 10)
 
 
 class Parzen(NamedTuple):
-    """mean     of the log-likelihood of the test points, in nats
-    error    its standard error, std / sqrt(n)
-    sigma    the width that fits the validation points best
+    """A log-likelihood of test points under Parzen windows.
+
+    mean     the mean over the n test points, in nats
+    error    the standard error of the mean, std / sqrt(n)
+    sigma    the width of the windows, which fits the validation points best
     """
 
     mean: float
@@ -23,34 +30,39 @@ class Parzen(NamedTuple):
     sigma: float
 
 
-def parzen_log_likelihood(samples, valid, test, sigmas=SIGMAS):
-    """The Parzen of `test` (n, ...) under a Gaussian window on each of `samples` (N, ...), its
-    width the one of `sigmas` that gives the `valid` points the largest mean log-likelihood.
+def parzen_log_likelihood(samples: Array, valid: Array, test: Array,
+                          sigmas: Sequence[float] = SIGMAS) -> Parzen:
+    """Return the log-likelihood of `test` (n, ...) under Gaussian windows on `samples` (N, ...).
 
-    The original protocol (goodfeli/adversarial, parzen_ll.py) has N = 10,000 samples, the first
-    1,000 validation images, all 10,000 test images, pixels in [0, 1]. It does not tell how real
-    samples look: centres of k-means clusters score above the training images (Theis et al. 2016),
-    as do other smooth averages.
+    The width of the windows is the one of `sigmas` that gives the points `valid` the largest mean
+    log-likelihood.
+
+    The original protocol (goodfeli/adversarial, parzen_ll.py) takes N = 10,000 samples, the first
+    1,000 validation images and all 10,000 test images, with pixels in [0, 1]. The result does not
+    tell how real samples look: centres of k-means clusters (Theis et al. 2016) and other smooth
+    averages have larger log-likelihoods than the training images.
     """
     sigma = sigmas[log_likelihood(valid, samples, sigmas).mean(1).argmax()]
     (ll,) = log_likelihood(test, samples, [sigma])
     return Parzen(float(ll.mean()), float(ll.std() / math.sqrt(len(ll))), float(sigma))
 
 
-def log_likelihood(points, centres, sigmas, piece=500):
-    """log p of each point x (n, ...) for p = 1/N sum_i N(s_i, sigma^2 I) with centres s_i (N, ...),
-    for each of `sigmas` (k,):
+def log_likelihood(points: Array, centres: Array, sigmas: Sequence[float],
+                   piece: int = 500) -> np.ndarray:
+    """Return log p of n points for each of k `sigmas`, a host array (k, n) of float64.
 
-        log 1/N sum_i exp(-|x - s_i|^2 / 2 sigma^2) - d log(sigma sqrt(2 pi))
+    With centres s_i (N, ...), p is 1/N sum_i N(s_i, sigma^2 I), so that a point x (d numbers) has
 
-    in float64, a host array (k, n). The largest exponent is taken out of the sum, which would else
-    underflow.
+        log p(x) = log 1/N sum_i exp(-|x - s_i|^2 / 2 sigma^2) - d log(sigma sqrt(2 pi))
+
+    The largest exponential is factored out of the sum, which would underflow otherwise. `piece`
+    points are computed at a time.
     """
-    xp, s = backend.xp, flat(centres)
+    xp, s = backend.xp, flatten(centres)
     d, squares, parts = s.shape[1], (s * s).sum(1), []
     for start in range(0, len(points), piece):
-        x = flat(points[start:start + piece])
-        # |x - s|^2 = |x|^2 + |s|^2 - 2 x.s, one product for all pairs
+        x = flatten(points[start:start + piece])
+        # |x - s|^2 = |x|^2 + |s|^2 - 2 x.s, by one matrix product for all pairs
         distances = (x * x).sum(1)[:, None] + squares - 2 * backend.product(x, s.T)
         least = distances.min(1)
         distances -= least[:, None]
@@ -61,11 +73,14 @@ def log_likelihood(points, centres, sigmas, piece=500):
     return backend.to_numpy(xp.concatenate(parts, 1)) - np.array(scale)[:, None]
 
 
-def centroids(images, k, rng, iterations=5):
-    """The centres (k, ...) of k clusters of images (N, ...) by k-means (Lloyd 1982), from k images
-    that `rng`, a Random, chooses; float32, on the host. A cluster that has lost its members
-    keeps its centre. As windows they score above the images themselves, which is why they are
-    printed beside the samples (Theis et al. 2016, section 3.5)."""
+def find_centroids(images: Array, k: int, rng: Random, iterations: int = 5) -> np.ndarray:
+    """Return the centres of k clusters of images (N, ...), a host array (k, ...) of float32.
+
+    The clusters are found by k-means (Lloyd 1982), beginning with k images that `rng` chooses. A
+    cluster without members keeps its centre. With windows on the centres, the log-likelihood is
+    larger than with windows on the images themselves (Theis et al. 2016, section 3.5). For
+    comparison, examples/evaluate.py can print it beside that of the samples.
+    """
     images = np.asarray(images, np.float32)
     centres = images[backend.to_numpy(rng.permutation(len(images)))[:k]]
     for _ in range(iterations):

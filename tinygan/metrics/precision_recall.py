@@ -3,23 +3,27 @@
 import numpy as np
 
 from .. import backend
+from ..backend import Array
 
 
-def compute_precision_recall(real, fake, k=3):
-    """(precision, recall) of features real (n, d) and fake (m, d), more than k each (Kynkäänniemi
-    et al. 2019, eq. 1-2): the share of generated samples that look real, and of real ones that G
-    could have made. A point belongs to a set if it is no farther from one of its members than that
-    member's k-th nearest neighbour in the set.
+def compute_precision_recall(real: Array, fake: Array, k: int = 3) -> tuple[float, float]:
+    """Return (precision, recall) of features real (n, d) and fake (m, d).
 
-    Compare with the values of two sets of real images, which are below 1.
+    Precision, the share of samples that look real, is the share of generated points that lie within
+    the real set. Recall, the share of real images that G could have generated, is the share of real
+    points that lie within the generated set (Kynkäänniemi et al. 2019, eq. 1-2). A point lies
+    within a set if it is no farther from one of the members than that member's k-th nearest
+    neighbour in the set. Both sets need more than k rows.
+
+    Compare the values with those of two sets of real images, which are below 1 too.
     """
     real, fake = (np.asarray(backend.to_numpy(x), np.float64) for x in (real, fake))
     return _share_within(fake, real, k), _share_within(real, fake, k)
 
 
 def _share_within(points, members, k, piece=1000):
-    """The share of points that belong to the set of members."""
-    # the nearest to a member is itself, at distance 0
+    """Return the share of points that lie within the set of members."""
+    # index k, not k - 1: the nearest point to a member is the member itself
     radius = np.concatenate([np.partition(_squares(members[i:i + piece], members), k, axis=1)[:, k]
                              for i in range(0, len(members), piece)])
     return float(np.mean([inside for i in range(0, len(points), piece) for inside in
@@ -27,6 +31,6 @@ def _share_within(points, members, k, piece=1000):
 
 
 def _squares(x, y):
-    """|x - y|^2 for all pairs."""
+    """Return |x - y|^2 for all pairs of rows."""
     squares = (x * x).sum(1)[:, None] + (y * y).sum(1) - 2 * backend.product(x, y.T)
     return squares.clip(0)

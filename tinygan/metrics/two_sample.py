@@ -6,14 +6,19 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import backend, nn, ops, optim, schedules
+from ..backend import Array
+from ..random import Random
 from ..tensor import Tensor, grad, no_grad
 
 
 class TwoSample(NamedTuple):
-    """accuracy   of the classifier on the half it has not seen
-    low, high  its 95 % confidence interval, accuracy +- 1.96 sqrt(a (1 - a) / n)
-    p          the probability of such an accuracy or a higher one if both sets are of one
-               distribution, where it is N(1/2, 1/(4n)) (Lopez-Paz and Oquab 2017, section 3)
+    """The result of a two-sample test with n held-out rows.
+
+    accuracy   the classifier's accuracy a on the held-out half of the rows
+    low, high  its 95 % confidence interval, a +- 1.96 sqrt(a (1 - a) / n)
+    p          the probability of this or a higher accuracy if both sets are samples of the same
+               distribution: the accuracy is then distributed as N(1/2, 1/(4n)) (Lopez-Paz and Oquab
+               2017, section 3)
     """
 
     accuracy: float
@@ -22,15 +27,19 @@ class TwoSample(NamedTuple):
     p: float
 
 
-def run_two_sample_test(x, y, rng, hidden=32, steps=200, batch=64, lr=1e-2):
-    """Can a classifier tell features x (n, d) from y (n, d)? As many of both are taken, scaled to
-    mean 0 and variance 1, half of each for training: a network with one layer of `hidden` ReLUs, or
-    none for hidden = 0, by Adam. Returns the TwoSample of the other half. `rng`, a Random,
-    splits, begins the weights and draws minibatches.
+def run_two_sample_test(x: Array, y: Array, rng: Random, hidden: int = 32, steps: int = 200,
+                        batch: int = 64, lr: float = 1e-2) -> TwoSample:
+    """Return how well a classifier can tell features x (n, d) from features y (m, d).
+
+    An equal number of rows of x and y is used, scaled to mean 0 and variance 1. One half of them
+    trains a network with one layer of `hidden` ReLUs (with none, if hidden = 0) by Adam; the result
+    is that of the other half. `rng` draws the split, the initial weights and the minibatches.
+    Raises ValueError if x or y has fewer than 4 rows.
     """
     n = min(len(x), len(y)) // 2 * 2
     if n < 4:
-        raise ValueError(f"a two-sample test needs at least 4 of each, got {len(x)} and {len(y)}")
+        raise ValueError("a two-sample test needs at least 4 rows of each set, got "
+                         f"{len(x)} and {len(y)}")
     x, y = (np.asarray(backend.to_numpy(a), np.float32) for a in (x, y))
     x, y = (a[backend.to_numpy(rng.permutation(len(a)))[:n]] for a in (x, y))
     both = np.concatenate([x, y])
@@ -41,7 +50,7 @@ def run_two_sample_test(x, y, rng, hidden=32, steps=200, batch=64, lr=1e-2):
     init = lambda shape, fan_in, _: rng.normal(shape) * (2 / fan_in) ** 0.5     # He's
     layers = [nn.Dense(z.shape[1], hidden, init=init), nn.ReLU()] if hidden else []
     net = nn.Sequential(*layers, nn.Dense(hidden or z.shape[1], 2, init=init))
-    opt = optim.Adam(net.parameters(), schedules.cosine(lr, steps), betas=(0.9, 0.999))
+    opt = optim.Adam(net.parameters(), schedules.cosine(lr, 0.0, steps), betas=(0.9, 0.999))
     for _ in range(steps):
         i = rng.integers(len(labels), (batch,))
         loss = ops.cross_entropy(net(Tensor(z[i])), labels[i])

@@ -1,51 +1,58 @@
-"""Initial weights: init(shape, fan_in, fan_out) gives the array of a layer's initial weights, where
-fan_in inputs reach each output and each input reaches fan_out outputs."""
+"""Initial weights: init(shape, fan_in, fan_out) returns the array of a layer's initial weights.
+
+fan_in is the number of inputs that each output depends on, and fan_out the number of outputs that
+each input contributes to.
+"""
 
 import contextlib
 import math
 import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .. import backend
+from ..backend import Array
 from ..random import rng
 
 
-class _Blank(threading.local):
-    left = None             # how many numbers may still be made, in blank()
+class _Skipped(threading.local):
+    left = None             # inside skip_init(): the number of weights that may still be made
 
 
-_blank = _Blank()
+_skipped = _Skipped()
 
 
 @contextlib.contextmanager
-def blank(numbers):
-    """Context in which layers begin with zeros and nothing is drawn: for networks whose weights are
-    to be read from a file. They may have `numbers` weights together; ValueError if they have
-    more."""
-    before, _blank.left = _blank.left, numbers
+def skip_init(limit: int) -> Iterator[None]:
+    """Make layers start with zeros inside the context, without drawing random numbers.
+
+    This is for networks whose weights will be read from a file. Raises ValueError if the networks
+    have more than `limit` weights in total.
+    """
+    before, _skipped.left = _skipped.left, limit
     try:
         yield
     finally:
-        _blank.left = before
+        _skipped.left = before
 
 
-def initial(init, shape, fan_in, fan_out):
-    """Return a layer's initial weights, of `shape`: init(shape, fan_in, fan_out)."""
-    return zeros(shape) if _blank.left is not None else init(shape, fan_in, fan_out)
+def make_weights(init: Callable, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Array:
+    """Return a layer's initial weights: init(shape, fan_in, fan_out), or zeros in skip_init()."""
+    return zeros(shape) if _skipped.left is not None else init(shape, fan_in, fan_out)
 
 
-def zeros(shape):
+def zeros(shape: int | tuple[int, ...]) -> Array:
     """Return initial weights of zeros, such as a bias."""
-    if _blank.left is not None:
-        _blank.left -= math.prod(shape) if isinstance(shape, tuple) else shape
-        if _blank.left < 0:
+    if _skipped.left is not None:
+        _skipped.left -= math.prod(shape) if isinstance(shape, tuple) else shape
+        if _skipped.left < 0:
             raise ValueError("the networks have more weights than there are in the file")
     return backend.xp.zeros(shape, "float32")
 
 
 @dataclass(frozen=True)
 class uniform:
-    """U(-a, a)."""
+    """The uniform distribution U(-a, a)."""
 
     a: float
 
@@ -55,7 +62,7 @@ class uniform:
 
 @dataclass(frozen=True)
 class normal:
-    """N(0, std^2)."""
+    """The normal distribution N(0, std^2)."""
 
     std: float
 
@@ -65,7 +72,7 @@ class normal:
 
 @dataclass(frozen=True)
 class constant:
-    """`value` everywhere."""
+    """The same number, `value`, in every entry."""
 
     value: float
 
@@ -73,13 +80,18 @@ class constant:
         return backend.xp.full(shape, self.value, "float32")
 
 
-def glorot(shape, fan_in, fan_out):
-    """U(-a, a), a = sqrt(6 / (fan_in + fan_out)): keeps the variance of signals and gradients
-    through layers that are linear near 0 (Glorot and Bengio 2010, eq. 16)."""
+def glorot(shape: tuple[int, ...], fan_in: int, fan_out: int) -> Array:
+    """Draw from U(-a, a) with a = sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010, eq. 16).
+
+    This keeps the variance of signals and gradients from layer to layer, for activations that are
+    linear near 0.
+    """
     return uniform(math.sqrt(6 / (fan_in + fan_out)))(shape, fan_in, fan_out)
 
 
-def he(shape, fan_in, fan_out):
-    """N(0, 2 / fan_in): the same for ReLU layers, which halve the signal (He et al. 2015,
-    eq. 10)."""
+def he(shape: tuple[int, ...], fan_in: int, fan_out: int) -> Array:
+    """Draw from N(0, 2 / fan_in) (He et al. 2015, eq. 10).
+
+    This keeps the variance of signals in networks of ReLUs, each of which halves it.
+    """
     return normal(math.sqrt(2 / fan_in))(shape, fan_in, fan_out)

@@ -1,27 +1,31 @@
-"""Module: a function with parameters.
+"""The base class of layers and networks: a function with parameters.
 
-A Module's attributes are what it is made of: a Tensor is a parameter, an array a buffer (a number
-that is kept but not learned, such as a running mean), and a Module, or each Module in a list or a
-dictionary, is a part. A Tensor that forward keeps (an output, an input) is none of these. That is
-all the bookkeeping there is. Shapes, names and layouts are PyTorch's, so that weights go back and
-forth.
+The attributes of a Module decide what belongs to it:
+
+    a Tensor    is a parameter
+    an array    is a buffer, which is saved but not learned, such as a running mean
+    a Module    is a part, and so is each Module in a list or a dictionary
+
+A Tensor that forward() stores (an input or an output) is not a parameter. Shapes, names and layouts
+are PyTorch's, so weights can be exchanged with PyTorch.
 """
 
 import contextlib
 import functools
 import threading
 import types
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from .. import backend
-from ..backend import UserError
+from ..backend import Array, UserError
 from ..tensor import Tensor, no_grad, now
 
 
 class _Calls(threading.local):
-    """Of each thread: when the innermost call of a Module began; None outside of calls."""
+    """For each thread, the age at which the innermost call of a Module began, or None."""
 
     begin = None
 
@@ -30,14 +34,20 @@ _calls = _Calls()
 
 
 class Module:
-    """Something with parameters that maps Tensors to Tensors: subclasses define forward(x)."""
+    """A function of Tensors with parameters; subclasses define forward().
 
-    # For a checkpoint, how the Module was made: its constructor's arguments, and what was done to
-    # it since, [(function, keywords)]. And the names of the Tensors that forward has kept.
+    training    True in training mode, False in evaluation mode; dropout and batch normalisation
+                compute differently in the two modes
+    untracked   the names of attributes that are not parameters, buffers or parts
+    """
+
+    # _arguments are the constructor's arguments. _changes are [(function, keywords)] that changed
+    # the Module later, such as spectral_norm. A checkpoint saves both (see runs/description.py).
+    # _kept are the names of the Tensors that forward() has stored.
     __slots__ = ("_arguments", "_changes", "_kept", "__dict__", "__weakref__")
 
-    training = True     # dropout and batch normalisation differ between training and evaluation
-    notes = ()          # the names of attributes that are neither parameters, buffers nor parts
+    training = True
+    untracked = ()
 
     def __new__(cls, *args, **kwargs):
         module = super().__new__(cls)
@@ -51,7 +61,7 @@ class Module:
                 if not isinstance(value, types.FunctionType):
                     for thing in _inside(value):
                         raise TypeError(f"the class attribute {cls.__name__}.{name} holds a "
-                                        f"{type(thing).__name__} that nothing finds there: set it "
+                                        f"{type(thing).__name__}, which is not found there: set it "
                                         "on self, in __init__")
 
     def __call__(self, *inputs):
@@ -61,47 +71,60 @@ class Module:
         finally:
             _calls.begin = before
 
+    def forward(self, *inputs: Any) -> Any:
+        """Return the output for these inputs. Call the Module itself, which calls forward."""
+        raise NotImplementedError(f"{type(self).__name__} defines no forward()")
+
     def __setattr__(self, name, value):
-        if type(value) is Tensor and name not in self.notes:
-            if _calls.begin is not None:        # what is older is an input
+        if type(value) is Tensor and name not in self.untracked:
+            if _calls.begin is not None:        # forward() is running; an older leaf is its input
                 if value.parents != () or value.age < _calls.begin:
                     self._kept.add(name)
             elif value.parents != ():
                 raise TypeError(f"{type(self).__name__}.{name} is set to a computed Tensor, "
-                                "which is no parameter: make it one by Tensor(x.data.copy()), or "
-                                f"name {name!r} in the class's notes")
+                                "which cannot be a parameter: make it a leaf by "
+                                f"Tensor(x.data.copy()), or name {name!r} in the class's "
+                                "`untracked`")
             else:
                 self._kept.discard(name)
         super().__setattr__(name, value)
 
-    def parts(self):
-        """List (name, Module) of each part, in the order in which they were set: an attribute's
-        name, with the place in a list or the key in a dictionary after a dot. Raises TypeError if
-        two have one name."""
-        parts = [part for name, value in vars(self).items() if name not in self.notes
+    def parts(self) -> list[tuple[str, "Module"]]:
+        """List (name, Module) of each part, in the order in which they were set.
+
+        A part's name is that of the attribute. The index in a list or the key in a dictionary
+        follows after a dot. Raises TypeError if two parts have the same name.
+        """
+        parts = [part for name, value in vars(self).items() if name not in self.untracked
                  for part in _parts(name, value)]
         if len(dict(parts)) < len(parts):
-            raise TypeError(f"two parts of {type(self).__name__} have one name among "
-                            f"{[name for name, _ in parts]}: give them others")
+            raise TypeError(f"two parts of {type(self).__name__} have the same name among "
+                            f"{[name for name, _ in parts]}: give them other names")
         return parts
 
-    def modules(self, prefix="", above=()):
-        """Yield (prefix of its names, Module) of this Module and everything inside it."""
+    def modules(self, prefix: str = "", above: tuple = ()) -> Iterator[tuple[str, "Module"]]:
+        """Yield (prefix, Module) for this Module and all Modules inside it, at any depth.
+
+        The names of a Module's arrays begin with its prefix. `above` are the Modules that contain
+        this one; an attribute that refers to one of them is not a part.
+        """
         yield prefix, self
         above = (*above, self)
         for name, part in self.parts():
-            if part not in above:       # a part may refer to what it is a part of
+            if part not in above:
                 yield from part.modules(f"{prefix}{name}.", above)
 
     def _check_found(self):
-        """Raise TypeError for a Module, a Tensor or an array that an attribute holds where nothing
-        finds it, so that it would be neither trained nor saved: in a set, a function, or a Tensor
-        in a list."""
+        """Raise TypeError for a Module, Tensor or array in a place that is not searched.
+
+        It would be neither trained nor saved. Such places are sets, functions, and lists of
+        Tensors.
+        """
         named = list(self.modules())
         if len(dict(named)) < len(named):
             names = sorted(name for name, _ in named)
             twice = next(a for a, b in zip(names, names[1:]) if a == b)
-            raise TypeError(f"two parts of {type(self).__name__} have one name, "
+            raise TypeError(f"two parts of {type(self).__name__} have the same name, "
                             f"{twice.rstrip('.')!r}: give the keys of dictionaries other names")
         modules = [module for _, module in named]
         found, others = {id(module) for module in modules}, []
@@ -109,57 +132,59 @@ class Module:
             for name, value in vars(module).items():
                 if isinstance(value, (Tensor, backend.xp.ndarray)):
                     found.add(id(value))
-                elif not isinstance(value, (Module, *_SIMPLE)) and name not in module.notes:
+                elif not isinstance(value, (Module, *_SIMPLE)) and name not in module.untracked:
                     others.append((module, name, value))
         for module, name, value in others:
             for thing in _inside(value):
                 if id(thing) not in found and not _is_computed(thing):
                     raise TypeError(
-                        f"{type(module).__name__}.{name} holds a {type(thing).__name__} that "
-                        "nothing finds there: set Tensors and arrays as attributes of their "
-                        "own, Modules also in a list or a dictionary; or name the attribute "
-                        "in the class's notes")
+                        f"{type(module).__name__}.{name} holds a {type(thing).__name__}, which is "
+                        "not found there: set Tensors and arrays as attributes of their own, "
+                        "Modules also in a list or a dictionary; or name the attribute in the "
+                        "class's `untracked`")
 
-    def named_arrays(self, kind, above=()):
-        """{name: attribute} of all parameters or buffers, as `kind` is Tensor or xp.ndarray."""
+    def named_arrays(self, kind: type, above: tuple = ()) -> dict[str, Any]:
+        """Return {name: attribute} of all parameters (kind Tensor) or buffers (kind xp.ndarray)."""
         return {prefix + name: value for prefix, module in self.modules(above=above)
                 for name, value in module.own_arrays(kind)}
 
-    def own_arrays(self, kind):
-        """List (name, attribute) of the parameters or buffers of this Module, without its parts."""
+    def own_arrays(self, kind: type) -> list[tuple[str, Any]]:
+        """List (name, attribute) of this Module's parameters or buffers, without its parts."""
         return [(name, value) for name, value in vars(self).items() if isinstance(value, kind)
-                and name not in self.notes and name not in self._kept]
+                and name not in self.untracked and name not in self._kept]
 
-    def parameters(self, above=()):
-        """Return the list of parameters; one that is shared by two parts comes once. What this is
-        a part of, `above`, is no part where one refers to it. Raises TypeError for one that nothing
-        finds where it is, such as in a set."""
+    def parameters(self, above: tuple = ()) -> list[Tensor]:
+        """List the parameters; a parameter that two parts share is listed once.
+
+        `above` is as in modules(). Raises TypeError for a parameter in a place that is not
+        searched, such as a set.
+        """
         self._check_found()
         return list(dict.fromkeys(self.named_arrays(Tensor, above).values()))
 
-    def train(self, training=True):
-        """Switch to training, or with train(False) to evaluation; returns self."""
+    def train(self, training: bool = True) -> "Module":
+        """Switch to training mode, or with False to evaluation mode, and return self."""
         for _, module in self.modules():
             module.training = training
         return self
 
-    def eval(self):
-        """Switch to evaluation; returns self."""
+    def eval(self) -> "Module":
+        """Switch to evaluation mode and return self."""
         return self.train(False)
 
-    def state_dict(self):
-        """{name: numpy array} of all parameters and buffers, copied to the host.
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Return {name: numpy array} of all parameters and buffers, copied to the host.
 
         In PyTorch: module.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()}).
         """
         return {name: backend.to_numpy(array).copy(order="C")
                 for name, array in self.arrays().items()}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Copy the arrays of `state`, anything numpy can read, into the parameters and buffers.
 
-        Raises UserError if a name is missing or unknown or a shape differs; then nothing has
-        changed. PyTorch's `num_batches_tracked`, which no computation reads, is passed over.
+        PyTorch's `num_batches_tracked`, which no computation uses, is ignored. Raises UserError if
+        a name is missing or unknown or a shape differs; nothing has changed then.
         """
         arrays = self.arrays()
         state = {name: array for name, array in state.items()
@@ -168,7 +193,7 @@ class Module:
             raise UserError(f"the weights lack {', '.join(missing)}: "
                             "they belong to another network")
         if unknown := sorted(state.keys() - arrays.keys()):
-            raise UserError(f"no place for weights {', '.join(unknown)}: "
+            raise UserError(f"the network has no weights {', '.join(unknown)}: "
                             "they belong to another network")
         for name, array in arrays.items():
             if np.shape(state[name]) != array.shape:
@@ -178,24 +203,28 @@ class Module:
             array[...] = backend.xp.asarray(np.asarray(state[name]), dtype=array.dtype)
         self.touch()
 
-    def touch(self):
-        """Note that the parameters' arrays are written to now: see Tensor.touch."""
+    def touch(self) -> None:
+        """Record that the parameters' arrays have been written to, see Tensor.touch."""
         for p in self.parameters():
             p.touch()
 
-    def arrays(self):
-        """Return {name: array} of all parameters and buffers, themselves. Raises TypeError for one
-        that nothing finds where it is."""
+    def arrays(self) -> dict[str, Array]:
+        """Return {name: array} of all parameters and buffers, not copied.
+
+        Raises TypeError for a Tensor or an array in a place that is not searched.
+        """
         self._check_found()
         parameters = {name: p.data for name, p in self.named_arrays(Tensor).items()}
         buffers = self.named_arrays(backend.xp.ndarray)
         return {**parameters, **buffers}
 
-    def summary(self, *shape):
-        """A table of the layers: for an input of `shape` (without the batch), each one's output
-        shape and its number of parameters."""
+    def summary(self, *shape: int) -> str:
+        """Return a table of the layers, with output shapes and numbers of parameters.
+
+        `shape` is the shape of one input, without the batch axis.
+        """
         rows = []
-        with evaluating(self), no_grad():
+        with eval_mode(self), no_grad():
             y = _trace(self, Tensor(backend.xp.zeros((1, *shape), "float32")), "", rows)
         rows += [("", "", y.shape[1:], sum(p.size for p in self.parameters()))]
         width = max(len(f"{name} {layer}") for name, layer, _, _ in rows)
@@ -214,7 +243,7 @@ _SIMPLE = (int, float, str, bytes, type(None), Tensor, np.ndarray)
 
 
 def _parts(name, value):
-    """Yield (name, Module) of what is found in an attribute's value."""
+    """Yield (name, Module) for each Module in the value of the attribute `name`."""
     if isinstance(value, _SIMPLE):
         return
     if isinstance(value, Module):
@@ -228,8 +257,11 @@ def _parts(name, value):
 
 
 def _inside(value, depth=0):
-    """Yield the Modules, Tensors and arrays that are inside a value: in a collection, or in what a
-    function holds (but not its arrays, which are constants)."""
+    """Yield the Modules, Tensors and arrays inside a value.
+
+    The search enters collections, and the closures, defaults and bound objects of functions. Arrays
+    in functions are constants and are not yielded.
+    """
     if isinstance(value, (Module, Tensor, backend.xp.ndarray)):
         yield value
     if depth == 8 or isinstance(value, (Module, *_SIMPLE, backend.xp.ndarray)):
@@ -237,7 +269,7 @@ def _inside(value, depth=0):
     if isinstance(value, types.FunctionType):
         held = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
         for cell in value.__closure__ or ():
-            with contextlib.suppress(ValueError):       # a variable that is not set yet
+            with contextlib.suppress(ValueError):       # the variable has no value yet
                 held.append(cell.cell_contents)
     elif isinstance(value, functools.partial):
         held = [value.func, value.args, value.keywords]
@@ -261,8 +293,8 @@ def _is_computed(thing):
 
 
 @contextlib.contextmanager
-def evaluating(module):
-    """Context in which `module` is in evaluation; afterwards every part is as it was."""
+def eval_mode(module: Module) -> Iterator[Module]:
+    """Put `module` into evaluation mode inside the context; restore each part's mode after it."""
     before = [(part, part.training) for _, part in module.modules()]
     for part, _ in before:
         part.training = False
@@ -274,8 +306,9 @@ def evaluating(module):
 
 
 def _trace(layer, x, name, rows):
-    """layer(x), with a row for each layer that it consists of."""
-    if getattr(type(layer), "forward", None) is Sequential.forward:     # which no heir overrides
+    """Return layer(x), and append a row to `rows` for each layer inside."""
+    # a subclass of Sequential with a forward of its own is one layer
+    if getattr(type(layer), "forward", None) is Sequential.forward:
         for i, part in enumerate(layer.layers):
             x = _trace(part, x, f"{name}.{i}".lstrip("."), rows)
         return x
@@ -287,10 +320,13 @@ def _trace(layer, x, name, rows):
 
 
 class Sequential(Module):
-    """The layers one after the other: Modules, or functions of one Tensor such as ops.relu.
-    Parameter names are "0.weight", "0.bias", "1.weight", ... Raises TypeError for another layer."""
+    """The layers applied one after the other.
 
-    def __init__(self, *layers):
+    A layer is a Module or a function of one Tensor such as ops.relu. Parameters are named
+    "0.weight", "0.bias", "1.weight" and so on. Raises TypeError for another layer.
+    """
+
+    def __init__(self, *layers: Module | Callable[[Tensor], Tensor]) -> None:
         for i, layer in enumerate(layers):
             if not callable(layer) or isinstance(layer, type):
                 raise TypeError(f"layer {i} of Sequential is a Module or a function of one Tensor, "
@@ -300,7 +336,7 @@ class Sequential(Module):
     def parts(self):
         return [(name.removeprefix("layers."), part) for name, part in super().parts()]
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:
             x = layer(x)
         return x

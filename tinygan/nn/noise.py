@@ -1,61 +1,72 @@
-"""Layers that draw random numbers in training."""
+"""Layers that draw random numbers in training mode."""
 
 import contextlib
 import threading
+from collections.abc import Iterator
 
 from .. import backend
-from ..random import rng
+from ..random import Random, rng
+from ..tensor import Tensor
 from .module import Module
 
 
-class _Drawing(threading.local):
-    source = rng        # of each thread on its own
+class _Current(threading.local):    # one for each thread
+    source = rng
 
 
-_drawing = _Drawing()
+_current = _Current()
 
 
 @contextlib.contextmanager
-def drawing_from(source):
-    """Context in which this thread's layers draw from `source`: a Random, or any object whose
-    bernoulli(p, shape) gives dropout's masks and normal(shape) noise. The same source again gives
-    the same numbers, so that a step of training is a function of its inputs."""
-    before, _drawing.source = _drawing.source, source
+def use_random(source: Random) -> Iterator[None]:
+    """Make this thread's layers draw their random numbers from `source` inside the context.
+
+    `source` is a Random, or an object with its methods bernoulli(p, shape), for dropout masks, and
+    normal(shape), for noise. A training step with a source of the same seed draws the same numbers,
+    so it is a function of its inputs.
+    """
+    before, _current.source = _current.source, source
     try:
         yield
     finally:
-        _drawing.source = before
+        _current.source = before
 
 
 class Dropout(Module):
-    """In training, sets each number to 0 with probability p and divides the rest by 1 - p; in
-    evaluation, nothing (Srivastava et al. 2014, section 10: "inverted" dropout). Any shape."""
+    """Dropout (Srivastava et al. 2014, section 10: "inverted" dropout), for inputs of any shape.
 
-    def __init__(self, p=0.5):
+    In training mode it sets each number to 0 with probability p and divides the others by 1 - p. In
+    evaluation mode it returns its input. Raises ValueError for a p outside [0, 1).
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
         if not 0 <= p < 1:
-            raise ValueError(f"Dropout needs a probability 0 <= p < 1 of dropping, got {p}")
+            raise ValueError(f"Dropout needs a dropout probability 0 <= p < 1, got {p}")
         self.p = p
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
-        keep = _drawing.source.bernoulli(1 - self.p, x.shape)
+        keep = _current.source.bernoulli(1 - self.p, x.shape)
         return x * (keep.astype(x.dtype) * (1 / (1 - self.p)))
 
 
 class GaussianNoise(Module):
-    """In training, adds N(0, sigma^2) to each number; in evaluation, nothing. Any shape. sigma is a
-    buffer, so that it may change from step to step."""
+    """Additive noise N(0, sigma^2) in training mode, for inputs of any shape.
 
-    def __init__(self, sigma):
+    In evaluation mode it returns its input. sigma is a buffer, so it may change from step to step.
+    Raises ValueError for a negative sigma.
+    """
+
+    def __init__(self, sigma: float) -> None:
         self.sigma = backend.xp.zeros((), "float32")
         self.set(sigma)
 
-    def set(self, sigma):
-        """Change sigma. Raises ValueError for a negative one."""
+    def set(self, sigma: float) -> None:
+        """Change sigma. Raises ValueError for a negative value."""
         if not sigma >= 0:
             raise ValueError(f"GaussianNoise needs a standard deviation of at least 0, got {sigma}")
         self.sigma[...] = float(sigma)
 
-    def forward(self, x):
-        return x + _drawing.source.normal(x.shape) * self.sigma if self.training else x
+    def forward(self, x: Tensor) -> Tensor:
+        return x + _current.source.normal(x.shape) * self.sigma if self.training else x

@@ -1,4 +1,4 @@
-"""Normalisation over the batch and over a sample."""
+"""Batch normalisation and layer normalisation."""
 
 from .. import backend, ops
 from ..backend import UserError
@@ -8,23 +8,26 @@ from .module import Module
 
 
 class BatchNorm(Module):
-    """(x - mean) / sqrt(var + eps) * weight + bias, per channel (Ioffe and Szegedy 2015, Alg. 1).
+    """Batch normalisation of n channels (Ioffe and Szegedy 2015, Alg. 1).
 
-    In training, mean and variance are the batch's, over all axes but the channels', and the running
-    averages move towards them by the fraction `momentum` (towards the unbiased variance, as in
-    Alg. 2); in evaluation the running averages stand in, so that no image depends on its
-    neighbours. (m, n) or (N, n, H, W), shape kept. Raises ValueError in training where a channel
-    has one value.
+        (x - mean) / sqrt(var + eps) * weight + bias, for each channel
+
+    (m, n) or (N, n, H, W), to the same shape. In training mode, mean and variance are those of the
+    batch, over all axes but the channels'. The running averages change by the fraction `momentum`
+    towards them (towards the unbiased variance, as in Alg. 2). In evaluation mode the running
+    averages are used, so the output for one image does not depend on the other images.
+
+    Raises UserError in training mode for a batch with one value per channel.
     """
 
-    def __init__(self, n, eps=1e-5, momentum=0.1):
+    def __init__(self, n: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         self.n, self.eps, self.momentum = n, eps, momentum
         self.weight = Tensor(zeros(n) + 1.0)
         self.bias = Tensor(zeros(n))
         self.running_mean = zeros(n)
         self.running_var = zeros(n) + 1.0
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if x.ndim not in (2, 4) or x.shape[1] != self.n:
             raise ValueError(f"BatchNorm({self.n}) needs (m, {self.n}) or (N, {self.n}, H, W), "
                              f"got {x.shape}")
@@ -33,8 +36,8 @@ class BatchNorm(Module):
             return ops.scale(x, self.weight * r, self.bias - self.weight * (self.running_mean * r))
         count = x.size // self.n
         if count < 2:
-            raise UserError(f"BatchNorm in training needs more than one value for each channel, "
-                             f"got {x.shape}: use a larger batch, or evaluation")
+            raise UserError("BatchNorm in training mode needs more than one value for each "
+                            f"channel, got {x.shape}: use a larger batch, or evaluation mode")
         centred, mean = ops.centre(x)
         var = ops.channel_sum(centred, centred) * (1 / count)
         self.running_mean += self.momentum * (mean - self.running_mean)
@@ -43,15 +46,19 @@ class BatchNorm(Module):
 
 
 class LayerNorm(Module):
-    """(x - mean) / sqrt(var + eps) * weight + bias, for each sample, over its last axes, of `shape`
-    (Ba et al. 2016, eq. 3). Weight and bias have that shape."""
+    """Layer normalisation of each sample over its last axes (Ba et al. 2016, eq. 3).
 
-    def __init__(self, shape, eps=1e-5):
+        (x - mean) / sqrt(var + eps) * weight + bias
+
+    `shape` is the shape of these axes; weight and bias have it too.
+    """
+
+    def __init__(self, shape: int | tuple[int, ...], eps: float = 1e-5) -> None:
         self.shape, self.eps = (shape,) if isinstance(shape, int) else tuple(shape), eps
         self.weight = Tensor(zeros(self.shape) + 1.0)
         self.bias = Tensor(zeros(self.shape))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         if x.shape[-len(self.shape):] != self.shape:
             raise ValueError(f"LayerNorm({self.shape}) needs an input whose last axes are "
                              f"{self.shape}, got {x.shape}")

@@ -1,12 +1,12 @@
-"""What a person sees and keeps of a run.
+"""Training runs: how they are started, stopped and resumed, and the files that they write.
 
-    run         a run: how it starts, goes on and is stopped
-    command     the command line of a script
-    record      what is shown while it goes, and the files that stay
-    checkpoint  a run in one file
-    description a game in words, from which it is made anew
-    image       pictures, still and moving
-    plot        curves
+    run         a run: training a game, stopping, resuming
+    command     the command line of a training script
+    record      the progress line, and the files in a run's folder
+    checkpoint  the state of a run in one file
+    description how a game was made, as JSON, from which it can be made again
+    image       PNG pictures, also animated
+    plot        curves as SVG
 """
 
 from . import checkpoint, command, description, image, plot, record

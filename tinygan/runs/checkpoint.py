@@ -1,15 +1,14 @@
-"""A run in one file: the game, the optimisers, the data stream, the random stream, and the step.
+"""Checkpoints: the state of a run in one file, from which the run can be resumed.
 
-A checkpoint is an .npz of plain arrays, nothing that could be executed:
+A checkpoint is an .npz file of plain arrays, which contains nothing that could be executed:
 
     game.G.0.weight ...     the game's parameters and buffers
     d_opt.m.0 ...           the averages that the optimisers keep, one for each of their parameters
-    data.order ...          the arrays of the data stream's state
-    about                   all else, a JSON text: how the game was made, the step, the state of the
-                            random stream
+    data.order ...          the arrays in the state of the data stream
+    about                   everything else, as a JSON text: the description of the game, the step,
+                            the state of the random stream, and more
 
-It is all that a run needs to go on. A game is described by how it was made (see description.py),
-and load() makes it anew from that.
+load() makes the game again from its description (see description.py).
 """
 
 import contextlib
@@ -17,42 +16,47 @@ import json
 import math
 import os
 import re
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import backend, nn
 from ..backend import UserError
-from ..files import read_arrays, replaced
+from ..files import read_arrays, atomic_write
 from ..games import Game
+from ..optim import Optimizer
 from ..random import rng
 from ..tensor import Tensor
-from .description import MadeUp, build, describe, describe_optimiser, difference
+from .description import InvalidDescription, build, describe, describe_optimiser, find_difference
 
-FORMAT = 2              # of what is written below
-NAME = "checkpoint.npz"
-
-
-class Saved(NamedTuple):
-    """A checkpoint as it is in the file at `path`."""
-
-    path: str
-    about: dict
-    arrays: dict
+FORMAT = 2                  # the number of the file format that this version writes and reads
+NAME = "checkpoint.npz"     # the name of the file in the folder of a run
 
 
-def save(path, game, optimisers, data, about, arrays):
-    """Save the state of a run between two iterations, with further entries `about` and `arrays`.
+class Checkpoint(NamedTuple):
+    """The content of a checkpoint file."""
+
+    path: str                       # where the file was read
+    about: dict[str, Any]           # the JSON entry
+    arrays: dict[str, np.ndarray]   # all other entries
+
+
+def save(path: str | os.PathLike, game: nn.Module, optimisers: dict[str, Optimizer], data: Any,
+         about: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Save the state of a run between two iterations.
 
     optimisers   {name: Optimizer}
-    data         the data stream, with a `state`: numbers, texts and arrays, in dictionaries, lists
-                 and tuples
+    data         the data stream; its attribute `state` consists of numbers, texts and arrays in
+                 dictionaries, lists and tuples
+    about        further entries of the checkpoint's `about`
+    arrays       further arrays
 
-    Of the random streams it is tinygan.rng which is saved: a run that gives another one to play()
-    or Minibatches() saves its `state` itself.
+    The states of tinygan.rng and of the Random of Minibatches are saved. A run that gives another
+    Random to play() has to save its `state` itself, in `about`.
 
-    Raises FloatingPointError if a weight or an average is NaN or infinite: a file from which nobody
-    can go on must not replace one from which they can. Raises OSError if it cannot be written.
+    Raises FloatingPointError if a weight or an average is NaN or infinite. Such a checkpoint could
+    not be resumed, so it must not replace a good one. Raises OSError if the file cannot be written.
     """
     state = {name: backend.to_numpy(a) for name, a in _arrays(game, optimisers).items()}
     for name, array in state.items():
@@ -63,13 +67,16 @@ def save(path, game, optimisers, data, about, arrays):
              "optimisers": {name: describe_optimiser(opt) for name, opt in optimisers.items()},
              "t": {name: opt.t for name, opt in optimisers.items()}}
     text = np.frombuffer(json.dumps(about).encode(), np.uint8)
-    with replaced(path) as file:
+    with atomic_write(path) as file:
         np.savez(file, about=text, **state, **arrays)
 
 
-def read(path, any_format=False):
-    """Return the checkpoint at `path`, Saved. Raises UserError if it is none or damaged, or, unless
-    `any_format` is asked for, of another format."""
+def read(path: str | os.PathLike, any_format: bool = False) -> Checkpoint:
+    """Return the checkpoint in the file at `path`.
+
+    Raises UserError if the file is damaged or is no checkpoint, or, unless `any_format` is True, if
+    it has another format than FORMAT.
+    """
     arrays = read_arrays(path)
     try:
         text = arrays.pop("about")
@@ -80,35 +87,37 @@ def read(path, any_format=False):
         if not isinstance(game, dict) or not isinstance(version, int):
             raise ValueError
     except (KeyError, TypeError, ValueError, RecursionError):
-        raise UserError(f"{path} is no checkpoint of tinygan's: give that of a run") from None
+        raise UserError(f"{path} is no checkpoint of tinygan's: give the checkpoint of a run"
+                        ) from None
     if version != FORMAT and not any_format:
         raise UserError(f"{path} has format {version}, and this version of tinygan reads format "
                         f"{FORMAT}: use the version that wrote it, or train the run again")
-    return Saved(path, about, arrays)
+    return Checkpoint(path, about, arrays)
 
 
-def restore(saved, game, optimisers, data):
-    """Bring the game, the optimisers, the data stream and tinygan.rng to where they were `saved`.
+def restore(saved: Checkpoint, game: nn.Module, optimisers: dict[str, Optimizer],
+            data: Any) -> None:
+    """Set the game, the optimisers, the data stream and tinygan.rng to the state in a checkpoint.
 
-    Raises UserError if they are other networks, losses or optimisers than then, or the file is
-    damaged.
+    Raises UserError if the game, its networks or the optimisers are not the ones that were saved,
+    or if the file is damaged. Then nothing has changed.
     """
     path, about, arrays = saved
     known = {}
     here = json.loads(json.dumps({"game": describe(game, known=known), **{
         name: describe_optimiser(opt, known) for name, opt in optimisers.items()}}))
-    with damage(path, "its parts do not fit together"):
+    with report_damage(path, "its parts do not fit together"):
         there = {"game": about["game"], **about["optimisers"]}
-        if found := difference(there, here, "", known):
+        if found := find_difference(there, here, "", known):
             raise UserError(f"{path} was saved with other networks or settings ({found}): resume "
-                            "with the same ones, or begin another run")
+                            "with the same ones, or start another run")
         now = _arrays(game, optimisers)
         prefixes = ("game.", *(f"{name}." for name in optimisers))
         kept = {name for name in arrays if name.startswith(prefixes)}
         if other := sorted(kept ^ now.keys()):
             raise UserError(f"{path} {'has' if other[0] in kept else 'lacks'} {other[0]}, and the "
                             f"game {'lacks' if other[0] in kept else 'has'} it: its classes have "
-                            "changed since, so begin another run")
+                            "changed since, so start another run")
         values = {}
         for name, array in now.items():
             with np.errstate(over="ignore"):
@@ -117,8 +126,8 @@ def restore(saved, game, optimisers, data):
                 raise ValueError
         steps = {name: int(about["t"][name]) for name in optimisers}
         state, stream = unpack(about["data"], arrays), about["rng"]
-        type(rng)().state = stream          # raises, for a stream that it is not
-    with damage(path, "the state of its data does not fit", made_up=_is_ours(data)):
+        type(rng)().state = stream          # raises an error if it is no state of a random stream
+    with report_damage(path, "the state of its data does not fit", made_up=_is_from_tinygan(data)):
         data.state = state
     rng.state = stream
     for name, array in _arrays(game, optimisers).items():
@@ -129,8 +138,12 @@ def restore(saved, game, optimisers, data):
 
 
 @contextlib.contextmanager
-def damage(path, what, made_up=True):
-    """Context in which whatever a made-up file leads to is told as damage; UserErrors stay."""
+def report_damage(path: str | os.PathLike, what: str, made_up: bool = True) -> Iterator[None]:
+    """Turn any error in the context into a UserError that the file at `path` is damaged.
+
+    `what` says what is wrong with it. UserErrors stay as they are. So do all errors if `made_up` is
+    False: in that case, code that is not tinygan's may have caused them.
+    """
     try:
         yield
     except UserError:
@@ -141,24 +154,24 @@ def damage(path, what, made_up=True):
         raise UserError(f"{path} is damaged: {what}") from None
 
 
-def load(run, *known):
-    """Return the game of the run in the folder `run` as its last checkpoint has it, in evaluation:
+def load(run: str | os.PathLike, *known: type | Callable) -> Game:
+    """Return the game of the run in the folder `run`, from its last checkpoint.
 
         game = tinygan.load("runs/gan_mnist")
         images = game.sample(game.latent(64, tinygan.rng))
 
-    `known` are classes and functions that it was played with and that are not tinygan's. Raises
-    UserError if one of those is missing, or there is no checkpoint, or a damaged one. An error in
-    the constructor of a known class stays what it is.
+    The game is in evaluation mode. `known` are the classes and functions that it uses and that are
+    not tinygan's. Raises UserError if one of them is missing, or if there is no checkpoint or a
+    damaged one. An error in the constructor of a class in `known` is raised as it is.
     """
     path = os.path.join(run, NAME)
     if not os.path.exists(path):
         raise UserError(f"there is no {NAME} in {run}: give the folder of a run")
     saved = read(path)
-    return load_saved(saved, *known)
+    return build_game(saved, *known)
 
 
-def load_saved(saved, *known):
+def build_game(saved: Checkpoint, *known: type | Callable) -> Game:
     """Return the game of a checkpoint that has been read; see load()."""
     path, about, arrays = saved
     weights = {name.removeprefix("game."): array for name, array in arrays.items()
@@ -166,60 +179,71 @@ def load_saved(saved, *known):
     try:
         game = build(about["game"], known, sum(array.size for array in weights.values()))
         if not isinstance(game, nn.Module):
-            raise MadeUp("it describes no game")
+            raise InvalidDescription("it describes no game")
         if not isinstance(game, Game):
-            raise UserError(f"what was trained is a {type(game).__name__}, which is no game: give "
-                            "the folder of a game's run")
+            raise UserError(f"the run trained a {type(game).__name__}, which is no game: give the "
+                            "folder of a run that trained a game")
         try:
             with np.errstate(over="ignore"):
                 game.load_state_dict(weights)
-        except TypeError as error:      # parts of one name, or where nothing finds them
-            raise MadeUp(error) from None
+        except TypeError as error:      # two parts have one name, or nothing finds a part
+            raise InvalidDescription(error) from None
         if not all(np.isfinite(array).all() for array in game.state_dict().values()):
-            raise MadeUp("it has weights that are not finite")
-    except (MadeUp, UserError) as error:
-        said = f"{path} is damaged" if isinstance(error, MadeUp) else path
-        reason = "".join(c if c.isprintable() else " " for c in str(error))     # names are a file's
+            raise InvalidDescription("it has weights that are not finite")
+    except (InvalidDescription, UserError) as error:
+        said = f"{path} is damaged" if isinstance(error, InvalidDescription) else path
+        # names from the file may have line breaks and terminal commands in them
+        reason = "".join(c if c.isprintable() else " " for c in str(error))
         raise UserError(f"{said}: {reason}") from None
     return game.eval()
 
 
-def check(game, data):
-    """Refuse a game that could not be loaded from its checkpoint, or a data stream that has no
-    state, before a run begins. Raises UserError, and TypeError for what cannot be described."""
+def check(game: nn.Module, data: Any) -> None:
+    """Check before a run starts that its game and its data stream can be saved and restored.
+
+    Raises UserError for a data stream without a `state`, and for a game whose description would
+    make a different game. Raises TypeError for what cannot be described or saved.
+    """
     if not hasattr(data, "state"):
-        raise UserError(f"the data stream, a {type(data).__name__}, has no `state` by which a "
-                        "resumed run would go on with it: give Minibatches, or an iterator with a "
+        raise UserError(f"the data stream, a {type(data).__name__}, has no `state`, from which a "
+                        "resumed run would continue it: give Minibatches, or an iterator with a "
                         "`state` that can be read and assigned")
     classes = {}
     description = json.loads(json.dumps(describe(game, known=classes)))
     try:
         made = build(description, classes.values(), math.inf)
-    except MadeUp as error:
+    except InvalidDescription as error:
         raise UserError(f"the game could not be loaded from its checkpoint: {error}") from None
-    there, here = ({**{name.rstrip("."): type(part) for name, part in each.modules()},
-                    **{name: a.shape for name, a in each.arrays().items()}}
-                   for each in (game, made))
-    if there != here:
-        names = sorted({name for name, _ in set(there.items()) ^ set(here.items())})
-        raise UserError(f"made again from its constructors' arguments, the game has other parts or "
+    wanted, found = ({**{name.rstrip("."): type(part) for name, part in each.modules()},
+                      **{name: a.shape for name, a in each.arrays().items()}}
+                     for each in (game, made))
+    if wanted != found:
+        names = sorted({name for name, _ in set(wanted.items()) ^ set(found.items())})
+        raise UserError("when it is made again by its constructors, the game has other parts or "
                         f"weights ({', '.join(names)[:200]}): change networks in their "
-                        "constructors, not after these have run")
+                        "constructors, not afterwards")
     for (name, part), (_, again) in zip(game.modules(), made.modules()):
-        if changed := sorted(_settings(part).items() ^ _settings(again).items()):
+        if changed := sorted(_describe_settings(part).items() ^ _describe_settings(again).items()):
             raise UserError(f"{name}{changed[0][0]} has been changed since the game was made, "
-                            "which its checkpoint would not tell: give it to the constructor")
+                            "which a checkpoint does not record: give its value to the constructor")
     if odd := [name for name in game.arrays() if not name.isprintable()]:
         raise UserError(f"a checkpoint cannot keep weights by the name {odd[0]!r}: give the keys "
                         "of dictionaries in the networks other names")
-    pack(data.state, "data", {})        # raises TypeError for what cannot be kept
+    pack(data.state, "data", {})        # raises TypeError for what cannot be saved
 
 
-# Nested values with arrays in them, such as the state of a data stream or a game's latents
+# Nested values with arrays in them, such as the state of a data stream or the noise of a game
 
-def pack(value, name, arrays):
-    """Return `value`, numbers, texts, Tensors and arrays in dictionaries, lists and tuples, as JSON
-    has it, with its arrays put into the dictionary `arrays` under names that begin with `name`."""
+def pack(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
+    """Convert a nested value to JSON and arrays; unpack() is the inverse.
+
+    value    numbers, texts, Tensors and arrays, in dictionaries, lists and tuples
+    name     what the value is, such as "data"; the names of its arrays begin with it
+    arrays   a dictionary to which the arrays are added as host arrays; the JSON refers to their
+             names
+
+    Raises TypeError for any other value.
+    """
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         return {"dictionary": {key: pack(part, f"{name}.{key}", arrays)
                                for key, part in value.items()}}
@@ -228,7 +252,8 @@ def pack(value, name, arrays):
         return parts if isinstance(value, list) else {"tuple": parts}
     if type(value) is Tensor or (isinstance(value, (np.ndarray, backend.xp.ndarray))
                                  and value.dtype.kind in "biuf"):
-        if name in arrays or not re.fullmatch(r"[\w.]+", name):    # no name in a file
+        # a name that is taken, or that an .npz file may not keep, is replaced
+        if name in arrays or not re.fullmatch(r"[\w.]+", name):
             name = f"{name.partition('.')[0]}#{len(arrays)}"
         is_tensor = type(value) is Tensor
         arrays[name] = value.numpy() if is_tensor else backend.to_numpy(value)
@@ -239,12 +264,14 @@ def pack(value, name, arrays):
         return value
     what = f"{value.dtype} array" if hasattr(value, "dtype") else type(value).__name__
     raise TypeError(f"a checkpoint cannot keep {name}, a {what}: give numbers, texts, Tensors or "
-                    "arrays of numbers in lists, tuples and dictionaries, these by text")
+                    "arrays of numbers, in lists, tuples and dictionaries that are keyed by text")
 
 
-def unpack(value, arrays):
-    """Return what pack() was given, its arrays on the current backend. Raises KeyError and others
-    for a made-up value."""
+def unpack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """Return the value that pack() converted, with its arrays on the current backend.
+
+    Raises an Exception of some type for a value that pack() cannot have made.
+    """
     if isinstance(value, list):
         return [unpack(part, arrays) for part in value]
     if not isinstance(value, dict):
@@ -262,22 +289,25 @@ def unpack(value, arrays):
     raise ValueError(kind)
 
 
-def _settings(module):
-    """{name: text} of a Module's attributes that are numbers, texts, or losses and the like."""
+def _describe_settings(module):
+    """Return {name: description as a text} of a Module's attributes that are settings.
+
+    Settings are numbers, texts, losses and other values that describe() takes, but no Modules.
+    """
     found = {}
     for name, value in vars(module).items():
-        if name not in (*module.notes, "training") and not isinstance(value, nn.Module):
-            with contextlib.suppress(TypeError):        # what cannot be described is no setting
+        if name not in (*module.untracked, "training") and not isinstance(value, nn.Module):
+            with contextlib.suppress(TypeError):        # it cannot be described: no setting
                 found[name] = json.dumps(describe(value))
     return found
 
 
-def _is_ours(thing):
+def _is_from_tinygan(thing):
     return type(thing).__module__.startswith("tinygan.")
 
 
 def _arrays(game, optimisers):
-    """{name: array} of all that the steps change, themselves."""
+    """Return {name: array} of all arrays that training changes, not copied."""
     arrays = {f"game.{name}": array for name, array in game.arrays().items()}
     for player, opt in optimisers.items():
         for average, each in opt.state.items():

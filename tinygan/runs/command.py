@@ -1,4 +1,4 @@
-"""Scripts: their flags, how their runs start and go on, and what is said if they fail."""
+"""The command line of training scripts: flags, starting and resuming runs, error messages."""
 
 import argparse
 import contextlib
@@ -12,67 +12,85 @@ import shlex
 import sys
 import tempfile
 import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from . import checkpoint
 from .. import backend, data, nn
 from ..backend import UserError
+from ..games import Game
+from ..optim import Optimizer
 from ..random import rng
-from .run import Run, check_folder, remove, versions
+from .run import Run, check_folder, remove_run, list_versions
 
 EXPLANATION = """\
-A discriminator's D(x) and D(G(z)) are the mean probabilities that it gives to real and to generated
-images of being real; both near 0.5: it cannot tell them apart, where theory says that training
-ends. D(x) near 1 and D(G(z)) near 0 mean that D wins: a little of that is as it should be, but at
-.99 and .01 G learns next to nothing. A critic (WGAN and its kin, hinge, LSGAN, the relativistic
-games) gives scores, of which only the difference says something; WGAN's and WGAN-GP's, W = D(x) -
-D(G(z)), estimates the distance between the two distributions and is to fall. The losses are what
-each player minimises against the other, so that neither has to fall while the pictures get better.
+If D is a discriminator, D(x) and D(G(z)) are the mean probabilities of being real that D gives to
+real and to generated images. If both are near 0.5, D cannot tell real from generated images; in
+theory, training ends there. If D(x) is near 1 and D(G(z)) near 0, D is ahead of G. A small lead is
+normal, but at 0.99 and 0.01 G learns next to nothing. If D is a critic (in WGAN, WGAN-GP, hinge,
+SNGAN, LSGAN, RSGAN and RaGAN), D(x) and D(G(z)) are mean scores, of which only the difference has a
+meaning. In WGAN and WGAN-GP, W = D(x) - D(G(z)) estimates the distance between the distributions of
+real and generated images, and should fall. D loss and G loss are what the two players minimise.
+They play against each other, so neither loss has to fall while the pictures get better.
 
-A GAN has collapsed when its samples look alike, or all turn together from a few shapes to a few
-others while the losses swing: open training.png, which shows the same noise at all times. It has
-failed when the losses settle at a constant, as with D(x) = 1 and D(G(z)) = 0, and the pictures stay
-as they are. In either case try a smaller learning rate or another seed, or a game that holds D's
-slope, such as WGAN-GP, SNGAN or R1."""
+A GAN has collapsed if its samples look alike, or if they all change together from a few shapes to a
+few others while the losses oscillate. You can see this in training.png, which shows samples of the
+same noise from the first step to the last. Training has failed if the losses stay constant, such as
+with D(x) = 1 and D(G(z)) = 0, and the pictures no longer change. In either case, try a smaller
+learning rate, another seed, or a game that bounds the Lipschitz constant of D, such as WGAN-GP,
+SNGAN or R1."""
 
 
-def flags(description, steps, batch_size, out):
-    """Return the parser with the flags that every game on images has, and these defaults."""
-    parser = run_flags(description, batch_size, out)
+def game_parser(description: str, steps: int, batch_size: int,
+                out: str) -> argparse.ArgumentParser:
+    """Return a parser with the flags that every script for games on images has.
+
+    The arguments are the script's description and the defaults of the flags.
+    """
+    parser = run_parser(description, batch_size, out)
     add = parser.add_argument
-    add("--steps", type=positive, default=steps, help=f"iterations to play ({steps})")
+    add("--steps", type=positive, default=steps, help=f"number of training iterations ({steps})")
     add("--average", type=fraction, metavar="DECAY",
-        help="sample from an average of G's weights that keeps DECAY, such as 0.999, at each step")
-    add("--explain", action=_Explain, help="what the numbers mean, in two paragraphs")
+        help="draw samples from an exponential moving average of G's weights, with this decay, "
+        "such as 0.999")
+    add("--explain", action=_Explain, help="explain the logged numbers in two paragraphs, and exit")
     return parser
 
 
-def run_flags(description, batch_size, out):
-    """Return the parser with the flags that every run on a data set has, and these defaults."""
+def run_parser(description: str, batch_size: int, out: str) -> argparse.ArgumentParser:
+    """Return a parser with the flags that every script for runs on a data set has.
+
+    The arguments are the script's description and the defaults of the flags.
+    """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--batch-size", type=positive, default=batch_size,
         help=f"m, the size of a minibatch ({batch_size})")
-    add("--seed", type=whole, default=0, help="of everything random (0)")
+    add("--seed", type=whole, default=0, help="seed of all random numbers (0)")
     add("--backend", default=None, metavar="NAME",
-        help="numpy, or cupy for a GPU (TINYGAN_BACKEND, else numpy)")
-    add("--data", metavar="PATH", help="a folder with MNIST's four files, an .npz or .npy file of "
-        "images, or sample: the bundled digits (TINYGAN_DATA, else a download)")
-    add("--out", metavar="DIR", default=out, help=f"the run's folder ({out})")
+        help="numpy, or cupy for a GPU (default: the environment variable TINYGAN_BACKEND, or else "
+        "numpy)")
+    add("--data", metavar="PATH", help="a folder with MNIST's four files; an .npz or .npy file of "
+        "images; or the word sample, for the bundled digits (default: the environment variable "
+        "TINYGAN_DATA, or else MNIST, which is downloaded)")
+    add("--out", metavar="DIR", default=out, help=f"folder of the run ({out})")
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--resume", action="store_true",
-                        help="go on with the run in --out, from its last checkpoint")
+                        help="resume the run in --out from its last checkpoint")
     either.add_argument("--overwrite", action="store_true", help="replace the run in --out")
     add("--save-every", type=from_0, default=30.0, metavar="SECONDS",
-        help="between checkpoints (30)")
+        help="seconds between checkpoints (30)")
     add("--dry-run", action="store_true",
-        help="2 iterations on the bundled sample, everything done once, nothing kept")
+        help="do everything once, in 2 iterations on the bundled digits, and keep no files")
     return parser
 
 
 class _Explain(argparse.Action):
+    """A flag that prints EXPLANATION and exits."""
+
     def __init__(self, **kwargs):
         super().__init__(nargs=0, **kwargs)
 
@@ -81,27 +99,32 @@ class _Explain(argparse.Action):
         parser.exit()
 
 
-FREE = {"steps", "data", "backend", "save_every"}       # flags that may change in a resumed run
-PASSING = {"out", "resume", "overwrite", "dry_run", "explain"}      # this process's, not the run's
+# flags that may have another value when a run is resumed
+FREE = {"steps", "data", "backend", "save_every"}
+# flags that are not settings of the run, and are not saved with it
+PASSING = {"out", "resume", "overwrite", "dry_run", "explain"}
 
 
-def parse(parser, *free):
-    """Return the command line's flags; with --resume, those that are not given are the run's. Those
-    in FREE, and those named in `free`, may change then. Raises UserError if there is no run to
-    resume, or one with other flags."""
+def parse(parser: argparse.ArgumentParser, *free: str) -> argparse.Namespace:
+    """Parse the command line and return its flags.
+
+    With --resume, flags that are not given have the values that are saved with the run. Flags that
+    are given must have the saved values too, except for those in FREE and in `free`. Raises
+    UserError if there is no run to resume, or if it has other flags.
+    """
     args = parser.parse_args()
     if not args.resume or args.dry_run:
         return args
-    settings = read(begun(args.out)).about["settings"]
+    settings = read(find_run(args.out)).about["settings"]
     if settings["script"] != _script():
-        raise UserError(f"the run in {args.out} was begun by {settings['script']}: resume it with "
-                        "that, or choose another --out")
+        raise UserError(f"the run in {args.out} was started by {settings['script']}: resume it "
+                        "with that script, or choose another --out")
     there = {name: value for name, value in settings["flags"].items()
              if name in vars(args) and name not in PASSING}
-    if "TINYGAN_BACKEND" in os.environ:         # where it is now, not where it was
+    if "TINYGAN_BACKEND" in os.environ:         # overrides the saved backend
         there.pop("backend", None)
-    # as if they stood on the command line, before what does; so each is checked as there
-    args = parser.parse_args([*as_flags(parser, there), *sys.argv[1:]])
+    # parsed together, so that saved values are checked too, and the command line overrides them
+    args = parser.parse_args([*to_flags(parser, there), *sys.argv[1:]])
     for name, value in there.items():
         if name not in FREE and name not in free and getattr(args, name) != value:
             flag = f"--{name.replace('_', '-')}"
@@ -111,8 +134,8 @@ def parse(parser, *free):
     return args
 
 
-def as_flags(parser, values):
-    """Return {name: value} as a command line has it, a list of words; defaults are left out."""
+def to_flags(parser: argparse.ArgumentParser, values: Mapping[str, Any]) -> list[str]:
+    """Return the words of a command line for {flag: value}; defaults are left out."""
     words = []
     for name, value in values.items():
         flag = f"--{name.replace('_', '-')}"
@@ -123,36 +146,41 @@ def as_flags(parser, values):
     return words
 
 
-def begun(folder):
-    """Return the folder of a run: `folder`, or that of the first of its stages. Raises UserError if
-    there is no run."""
-    for path in (folder, *below(folder)):
+def find_run(folder: str) -> str:
+    """Return `folder` if it holds a run, or else the first of its sub-folders that does.
+
+    Raises UserError if there is none.
+    """
+    for path in (folder, *list_runs(folder)):
         if os.path.exists(os.path.join(path, checkpoint.NAME)):
             return path
-    raise UserError(f"there is no run in {folder} to go on with: check --out, or leave --resume "
-                    "out to begin one")
+    raise UserError(f"there is no run in {folder} to resume: check --out, or leave --resume out to "
+                    "start a run")
 
 
-def below(folder):
-    """List the paths of the folders in `folder` that hold a run, such as the stages of one."""
+def list_runs(folder: str) -> list[str]:
+    """List the paths of the sub-folders of `folder` that hold a run, such as its stages."""
     return sorted(entry.path for entry in os.scandir(folder) if os.path.exists(
         os.path.join(entry.path, checkpoint.NAME))) if os.path.isdir(folder) else []
 
 
-def stages(folder):
-    """List the paths of the stages in `folder` that this script has begun."""
+def list_stages(folder: str) -> list[str]:
+    """List the paths of the stages in `folder` that this script has started."""
     found = []
-    for path in below(folder):
-        with contextlib.suppress(UserError):        # of a run that no script has begun
+    for path in list_runs(folder):
+        with contextlib.suppress(UserError):        # a run that was not started by a script
             settings = read(path).about["settings"]
             if settings["script"] == _script() and "stage" in settings:
                 found.append(path)
     return found
 
 
-def read(folder):
-    """Return the checkpoint.Saved of the run in `folder`. Raises UserError if there is none, or one
-    that no script here has begun."""
+def read(folder: str) -> checkpoint.Checkpoint:
+    """Return the checkpoint of the run in `folder`.
+
+    Raises UserError if it cannot be read, or if the run was not started by a script that uses this
+    module.
+    """
     saved = checkpoint.read(os.path.join(folder, checkpoint.NAME))
     settings = saved.about.get("settings")
     try:
@@ -162,22 +190,26 @@ def read(folder):
     except (KeyError, TypeError):
         whole = False
     if not whole:
-        raise UserError(f"{saved.path} is of a run that was not begun by a script with these "
-                        "flags: go on with it as it was begun")
+        raise UserError(f"{saved.path} is of a run that was not started from a command line: "
+                        "resume it in the same way as it was started")
     return saved
 
 
 def _script():
+    """Return the name of the running script."""
     return os.path.basename(sys.argv[0])
 
 
 def _number(kind, fits, wanted):
-    """An argparse type: text to a number of this kind, int or float, that fits."""
+    """Return an argparse type for numbers of the type `kind`, int or float, for which fits() holds.
+
+    `wanted` says in words which numbers these are.
+    """
     def convert(text):
         try:
             number = kind(text)
         except ValueError:
-            number = math.nan       # which fits nothing
+            number = math.nan       # fits nothing
         if not fits(number):
             raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
         return number
@@ -192,10 +224,12 @@ from_0 = _number(float, lambda n: 0 <= n < math.inf, "a number of at least 0")
 
 
 @contextlib.contextmanager
-def output(args):
-    """Context of a script with the flags --backend, --out and --dry-run: computes on that backend,
-    and writes into args.out, which is made, or in a dry run replaced by a folder that vanishes
-    afterwards."""
+def prepare_output(args: argparse.Namespace) -> Iterator[None]:
+    """Set the backend and make the output folder, from the flags --backend, --out and --dry-run.
+
+    In a dry run, args.out becomes a temporary folder, which is removed after the context. Raises
+    UserError if the folder cannot be written into.
+    """
     with contextlib.ExitStack() as stack:
         if args.backend:
             backend.use(args.backend)
@@ -203,7 +237,7 @@ def output(args):
             args.out = stack.enter_context(tempfile.TemporaryDirectory())
         try:
             os.makedirs(args.out, exist_ok=True)
-            with tempfile.TemporaryFile(dir=args.out):      # now, not after minutes of training
+            with tempfile.TemporaryFile(dir=args.out):      # fails now, not after minutes
                 pass
         except OSError as error:
             raise UserError(f"cannot write into {args.out!r} ({error.strerror}): choose another "
@@ -212,39 +246,41 @@ def output(args):
 
 
 @contextlib.contextmanager
-def started(args):
-    """Context of a run with these flags, from its seed: gives the data; see also output(). Raises
-    UserError if --out holds a run that is neither to be resumed nor to be replaced, or files that
-    are no run's; or if the data is not that of the run to resume."""
+def start(args: argparse.Namespace) -> Iterator[data.DataSet]:
+    """Prepare a run with the flags `args`: its output, tinygan.rng and its data.
+
+    The value of the context is the data set. See also prepare_output(). Raises UserError if --out
+    holds a run and neither --resume nor --overwrite is given, or files that do not belong to a run;
+    or if the data is not that of the run to resume.
+    """
     if not args.dry_run:
         check_folder(args.out, args.resume, args.overwrite)
-    with output(args):
+    with prepare_output(args):
         if args.dry_run:
             args.steps, args.resume = 2, False
         rng.seed(args.seed)
         loaded = data.load(args.data or ("sample" if args.dry_run else None))
         print(f"data: {loaded.source}")
         if args.resume:
-            same_data(begun(args.out), loaded)
+            check_same_data(find_run(args.out), loaded)
         args.data, args.backend = loaded.place, backend.xp.__name__
         args.loaded = loaded
         yield loaded
 
 
-def settings_of(args):
-    """Return what settings.json says of a run with these flags."""
+def make_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the content of settings.json for a run with these flags."""
     passing = PASSING | {"loaded"}
     return {"script": _script(),
             "flags": {name: value for name, value in vars(args).items() if name not in passing},
             "data": {"place": args.loaded.place,
                      "shape": list(args.loaded.train.images.shape),
                      "sha256": digest(args.loaded.train)},
-            "versions": versions()}
+            "versions": list_versions()}
 
 
-def digest(arrays):
-    """Return a number that tells whether the arrays of a dictionary by name, such as training
-    images and labels, are the same ones."""
+def digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """Return a checksum of {name: array}, such as training images and labels."""
     found = hashlib.sha256()
     for _, array in sorted(arrays.items()):
         found.update(f"{array.dtype} {array.shape}".encode())
@@ -252,63 +288,76 @@ def digest(arrays):
     return found.hexdigest()[:16]
 
 
-def data_of(folder, path=None):
-    """Return the data that the run in `folder` was trained on; `path`: where it is now. Raises
-    UserError if it is no longer there or not the same."""
+def load_data(folder: str, path: str | None = None) -> data.DataSet:
+    """Load the data on which the run in `folder` was trained.
+
+    `path` is where the data is now, if it has moved. Raises UserError if it is not there, or is not
+    the same data.
+    """
     loaded = data.load(path or read(folder).about["settings"]["data"]["place"])
-    same_data(folder, loaded)
+    check_same_data(folder, loaded)
     return loaded
 
 
-def same_data(folder, loaded):
-    """Raise UserError if the run in `folder` was not trained on the loaded arrays."""
+def check_same_data(folder: str, loaded: data.DataSet) -> None:
+    """Raise UserError if the run in `folder` was not trained on the loaded data."""
     then = read(folder).about["settings"]["data"]
     if then["sha256"] != digest(loaded.train):
-        raise UserError(f"the run in {folder} was begun on other data than {loaded.place} now "
-                        f"holds: give by --data what {then['place']} was then")
+        raise UserError(f"the run in {folder} was begun on other data than {loaded.place} holds "
+                        f"now: give by --data what {then['place']} held then")
 
 
-def load(run, modules=()):
-    """Return the game of the run in the folder `run`, as tinygan.load does. `modules` are the paths
-    of Python files, which are executed: the classes and functions that it was played with and that
-    are not tinygan's are those defined there, and the classes imported there."""
-    return checkpoint.load(run, *dict.fromkeys(thing for path in modules for thing in _known(path)))
+def load(run: str, modules: Iterable[str] = ()) -> Game:
+    """Return the game of the run in the folder `run`, from its last checkpoint; see tinygan.load.
+
+    `modules` are the paths of Python files, which are executed. The game may use the functions that
+    they define, and the classes that they define or import.
+    """
+    known = dict.fromkeys(thing for path in modules for thing in _list_known(path))
+    return checkpoint.load(run, *known)
 
 
-def _known(path):
-    """List the functions that the Python file at `path` defines, and the classes of Modules and
-    dataclasses that it has."""
+def _list_known(path):
+    """List the functions that a Python file defines, and its Module classes and dataclasses."""
     folder, name = os.path.split(os.path.realpath(path))
     if not (os.path.isfile(path) and name.endswith(".py")):
         raise UserError(f"{path} is no Python file: give by --module the script of the run, or the "
                         "file with its classes")
-    sys.path.insert(0, folder)          # as it is for a script
+    sys.path.insert(0, folder)          # as when the file runs as a script
     try:
         module = importlib.import_module(name.removesuffix(".py"))
     finally:
         sys.path.remove(folder)
     if os.path.realpath(getattr(module, "__file__", None) or "") != os.path.join(folder, name):
-        raise UserError(f"another module has the name of {path}: give the file another name, in "
-                        "the folder of the script that the run was played by")
+        raise UserError(f"another module has the name of {path}, and Python cannot import both: "
+                        "give the file another name")
     return [thing for thing in vars(module).values() if (
         isinstance(thing, types.FunctionType) and thing.__module__ == module.__name__
         or isinstance(thing, type) and (issubclass(thing, nn.Module)
                                         or dataclasses.is_dataclass(thing)))]
 
 
-def train(args, game, batches, d_opt, g_opt, order="alternating", stage=None, steps=None):
-    """Play `game` as a Run with these flags, in args.out or, for a stage of several, in its folder
-    `stage` and for `steps` of its own; return the game. A run that is stopped ends the script.
+def train(args: argparse.Namespace, game: nn.Module, batches: Any, d_opt: Optimizer,
+          g_opt: Optimizer, order: str = "alternating", stage: str | None = None,
+          steps: int | None = None) -> nn.Module:
+    """Train `game` in a Run with the flags `args`, and return it. A stopped run ends the script.
 
-    The first stage to be replaced (--overwrite) has the others removed, which went on from it.
-    Raises UserError for other steps of a stage that is resumed, from which another may have gone
-    on.
+    batches        the data stream
+    d_opt, g_opt   the optimisers
+    order          the order of the players' steps, see loop.play
+    stage          the name of the stage, if the run has several: the stage is a Run in the folder
+                   of this name in args.out
+    steps          the number of iterations (default: args.steps)
+
+    With --overwrite, the first stage that is replaced has all other stages in args.out removed,
+    since they were trained from the old one. Raises UserError if a stage that is resumed had
+    another number of steps, since a later stage may have been trained from its end.
     """
     folder = args.out if stage is None else os.path.join(args.out, stage)
-    steps, settings = steps or args.steps, settings_of(args)
+    steps, settings = steps or args.steps, make_settings(args)
     if stage is not None:
         settings |= {"stage": stage, "steps": steps}
-        if args.resume and folder in stages(args.out):
+        if args.resume and folder in list_stages(args.out):
             then = read(folder).about["settings"].get("steps")
             if then != steps:
                 raise UserError(f"the stage in {folder} has {then} steps, not {steps}: resume it "
@@ -318,9 +367,9 @@ def train(args, game, batches, d_opt, g_opt, order="alternating", stage=None, st
               valid if len(valid.images) else training, args.save_every, settings, args.resume,
               args.overwrite or args.dry_run)
     if stage is not None and args.overwrite:
-        for path in stages(args.out):
+        for path in list_stages(args.out):
             if path != folder:
-                remove(path)
+                remove_run(path)
         args.overwrite = False
     play(args, run)
     print("dry run: all done once, nothing kept" if args.dry_run else
@@ -328,9 +377,11 @@ def train(args, game, batches, d_opt, g_opt, order="alternating", stage=None, st
     return game
 
 
-def play(args, run, flags=()):
-    """Play a Run; if it was stopped, say how to go on, and end the script. `flags` are words that
-    the command to go on has beside --out and --resume."""
+def play(args: argparse.Namespace, run: Run, flags: Sequence[str] = ()) -> None:
+    """Call run.play(). If the run was stopped, print the command that resumes it, and exit.
+
+    `flags` are words that this command needs beside --out and --resume.
+    """
     run.play()
     if run.stopped is not None:
         again = shlex.join([sys.executable, sys.argv[0], *flags, "--out", args.out, "--resume"])
@@ -341,8 +392,8 @@ def play(args, run, flags=()):
         sys.exit(128 + run.stopped)
 
 
-def processor():
-    """The name of this machine's processor."""
+def processor_name() -> str:
+    """Return the name of this machine's processor."""
     try:
         with open("/proc/cpuinfo") as file:
             return next(line.split(":")[1].strip() for line in file
@@ -351,13 +402,18 @@ def processor():
         return platform.processor() or platform.machine()
 
 
-def main(script):
-    """Run `script()`; what the user can mend is told in one line on stderr, with exit status 1."""
+def main(script: Callable[[], None]) -> None:
+    """Call script(); print an error that the user can correct as one line, and exit with status 1.
+
+    Such errors are UserError, OSError and MemoryError; the line goes to standard error.
+    """
     try:
         script()
     except UserError as error:
         sys.exit(f"{os.path.basename(sys.argv[0])}: {error}")
-    except BrokenPipeError:         # who read the output has left; there is nobody to tell
+    except BrokenPipeError:
+        # the process that read standard output has ended; Python would fail again at exit, when it
+        # flushes what is left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:

@@ -1,9 +1,27 @@
-"""A game in words: how it was made, so that it can be made anew.
+"""Descriptions: how a game was made, as JSON, from which it can be made again.
 
-A Module is described by the qualified name of its class and the arguments of its constructor, and
-so is each Module, loss, penalty or schedule among these. build() makes it from that, with classes
-of tinygan's modules or of those that the caller names: nothing in a description is executed but
-their constructors.
+describe() turns a Module into a description: the name of its class, the arguments of its
+constructor, and the changes that were made to it afterwards. Arguments that are Modules, losses,
+penalties, views or schedules are described in the same way. build() turns the description into a
+Module again: it calls the same constructors with the same arguments and makes the same changes.
+Weights are no part of a description.
+
+A description has these forms, where ... stands for descriptions:
+
+    5, 0.5, "text", true, null, [...]       values that JSON has itself
+    {"tuple": [...]}
+    {"dictionary": {key: ...}}
+    {"function": name}                      a function, or a class that is itself an argument
+    {"class": name, "arguments": {key: ...}}                                a dataclass object
+    {"class": name, "arguments": {key: ...}, "changes": [[name, {key: ...}], ...]}      a Module
+    {"again": n}                            Module number n, which has been described before
+
+Modules are numbered from 0 in the order in which their descriptions begin.
+
+A checkpoint may come from anybody, so build() does not trust a description. It constructs only
+Modules and dataclass objects. The description can name tinygan's public classes, its functions that
+compute, and the classes and functions that the caller of build() allows. The numbers of weights and
+of parts are limited. Everything else is refused.
 """
 
 import contextlib
@@ -14,245 +32,309 @@ import json
 import os
 import sys
 import types
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
 from .. import nn
 from ..backend import UserError
 from ..games import Game
+from ..optim import Optimizer
 from ..random import rng
 
-CHANGES = {nn.spectral_norm, Game.keep_average}     # what may be done to a Module after it is made
-COMPUTING = {"ops", "conv", "nn", "schedules", "games", "networks"}     # a file's functions' rooms
-MOST = 10_000           # parts of a Module that is made from a file
+# The functions that may have changed a Module after it was made. Such a function appends itself
+# and its arguments to the Module's _changes.
+CHANGES = {nn.spectral_norm, Game.keep_average}
+# The modules and packages of tinygan whose functions a description may name. None of these
+# functions reads or writes a file, or changes the backend.
+COMPUTING = {"ops", "conv", "nn", "schedules", "games", "networks"}
+MOST = 10_000           # the largest number of parts of a Module that build() makes
 
 
-def describe(thing, before=None, known=None):
-    """Return how a Module, a schedule or an argument was made, as JSON has it.
+# From things to descriptions
 
-    A Module that is in two places is described once, and then by its number. Classes and functions
-    are noted in the dictionary `known`. Raises TypeError for what cannot be described.
+def describe(thing: Any, before: dict[int, int] | None = None,
+             known: dict[str, type | Callable] | None = None) -> Any:
+    """Return the description of a Module, or of any other argument of a constructor.
+
+    before   the numbers of the Modules described so far, {id: number}. A Module that occurs twice
+             is described once; its second occurrence is a reference by number
+    known    a dictionary to which each class and function is added that the description names,
+             {name: class or function}
+
+    Raises TypeError for what cannot be described, such as a lambda.
     """
     before, known = ({} if d is None else d for d in (before, known))
 
-    def all_of(things):
+    def describe_all(things):
         return {name: describe(value, before, known) for name, value in things.items()}
     if isinstance(thing, nn.Module):
         if id(thing) in before:
             return {"again": before[id(thing)]}
         before[id(thing)] = len(before)
-        return {"class": _name(type(thing), known), "arguments": all_of(_arguments(thing)),
-                "changes": [[_name(function, known), all_of(keywords)]
+        return {"class": _qualify_name(type(thing), known),
+                "arguments": describe_all(_bind_arguments(thing)),
+                "changes": [[_qualify_name(function, known), describe_all(keywords)]
                             for function, keywords in thing._changes]}
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
-        return {"class": _name(type(thing), known), "arguments": all_of(
+        return {"class": _qualify_name(type(thing), known), "arguments": describe_all(
             {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing)})}
+    # lambdas, methods and nested functions could not be found again by name
     if isinstance(thing, (types.FunctionType, type)) and thing.__qualname__.isidentifier():
-        return {"function": _name(thing, known)}
+        return {"function": _qualify_name(thing, known)}
     if isinstance(thing, (list, tuple)):
         parts = [describe(part, before, known) for part in thing]
         return parts if isinstance(thing, list) else {"tuple": parts}
     if isinstance(thing, dict) and all(isinstance(key, str) for key in thing):
-        return {"dictionary": all_of(thing)}
+        return {"dictionary": describe_all(thing)}
     if isinstance(thing, np.generic):
         return thing.item()
     if isinstance(thing, (str, int, float)) or thing is None:
         return thing
-    raise TypeError(f"a checkpoint cannot describe a {type(thing).__name__} ({thing!r:.60}) that a "
-                    "constructor was given: give numbers, texts, named functions, Modules, or "
-                    "lists, tuples or dictionaries (by text) of these")
+    raise TypeError(f"a checkpoint cannot describe a {type(thing).__name__} ({thing!r:.60}) among "
+                    "the arguments of a constructor: give numbers, texts, named functions, "
+                    "Modules, or lists, tuples or dictionaries (with texts as keys) of these")
 
 
-def _arguments(module):
-    """{name: argument} of a Module's constructor, with * before the name of those that it takes any
-    number of. Initial weights are left out: the file has the weights."""
+def describe_optimiser(opt: Optimizer, known: dict[str, type | Callable] | None = None) -> Any:
+    """Return the description of an optimiser: its class and its settings.
+
+    Classes and functions are added to `known`, as by describe().
+    """
+    known = {} if known is None else known
+    changing = ("parameters", "state", "t")     # what training changes is no setting
+    return {"class": _qualify_name(type(opt), known), "arguments": {
+        name: describe(value, known=known) for name, value in vars(opt).items()
+        if name not in changing and not name.startswith("_")}}
+
+
+def _bind_arguments(module):
+    """Return {name: argument} of the call of a Module's constructor, defaults included.
+
+    The names of the parameters *args and **kwargs keep their stars. The argument `init` is left
+    out: it chose the initial weights, and a checkpoint has the trained ones.
+    """
     args, kwargs = module._arguments
     bound = inspect.signature(type(module).__init__).bind(module, *args, **kwargs)
     bound.apply_defaults()
     stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
-    parameters = list(bound.signature.parameters.values())[1:]
+    parameters = list(bound.signature.parameters.values())[1:]      # without self
     return {stars.get(p.kind, "") + p.name: bound.arguments[p.name]
             for p in parameters if p.name != "init"}
 
 
-def _name(thing, known):
-    """The qualified name of a class or function; "script.Class" for one of the running script."""
+def _qualify_name(thing, known):
+    """Return the qualified name of a class or function, and add it to `known`.
+
+    For a class Net of the running script train.py the name is "train.Net", not "__main__.Net": so
+    it has the same name in a script that imports it. Raises TypeError if `known` has something else
+    by this name.
+    """
     module = thing.__module__
     if module == "__main__":
         path = getattr(sys.modules["__main__"], "__file__", None) or "__main__"
         module = os.path.splitext(os.path.basename(path))[0]
     name = f"{module}.{thing.__qualname__}"
     if known.setdefault(name, thing) is not thing:
-        raise TypeError(f"two classes or functions have the one name {name}, by which a checkpoint "
-                        "could not tell them apart: give them others")
+        raise TypeError(f"two classes or functions have the one name {name}, so that a checkpoint "
+                        "cannot tell them apart: give them different names")
     return name
 
 
-class MadeUp(Exception):
-    """A description that no game of this version has."""
+# From descriptions to things
+
+class InvalidDescription(Exception):
+    """A description from which this version of tinygan cannot make a game."""
 
 
-def build(description, known, numbers):
-    """Return the Module that describe() told of, its weights zeros, `numbers` of them at most.
+def build(description: Any, known: Iterable[type | Callable], numbers: float) -> nn.Module:
+    """Return the Module that `description` describes, with zeros for weights.
 
-    Raises MadeUp for a description of nothing, UserError for a class that is neither tinygan's nor
-    `known`.
+    known     the classes and functions, beside tinygan's, that the description may name
+    numbers   the largest number of weights that the Module may have
+
+    tinygan.rng is in the same state afterwards as before. Raises InvalidDescription if the
+    description has another form or does not fit tinygan's classes, and UserError if it names a
+    class or function that is neither tinygan's nor in `known`, or arguments that a class in `known`
+    does not take. An error in the constructor of a class in `known` is raised as it is.
     """
     names = {}
     for thing in known:
-        _name(thing, names)
-    state = rng.state               # a known class may draw from it
+        _qualify_name(thing, names)
+    state = rng.state               # the constructor of a class in `known` may draw from it
     try:
-        with nn.init.blank(numbers):
+        with nn.init.skip_init(numbers):
             return _build(description, names, [])
     except RecursionError:
-        raise MadeUp("it describes no game") from None
+        raise InvalidDescription("it describes no game") from None
     finally:
         rng.state = state
 
 
-def _build(part, known, before):
-    def all_of(things):
-        return {name: _build(p, known, before) for name, p in things.items()}
+def _build(part, known, modules):
+    """Return what a part of a description describes.
+
+    `known` is {name: class or function}. `modules` is the list of the Modules built so far, by
+    number; the place of a Module whose arguments are being built is still None.
+    """
+    def build_all(parts):
+        return {name: _build(p, known, modules) for name, p in parts.items()}
     if isinstance(part, list):
-        return [_build(p, known, before) for p in part]
+        return [_build(p, known, modules) for p in part]
     if not isinstance(part, dict):
         return part
     match part:
-        case {"again": int(number)} if 0 <= number < len(before) and before[number] is not None:
-            return before[number]
+        case {"again": int(n)} if 0 <= n < len(modules) and modules[n] is not None:
+            return modules[n]
         case {"tuple": list(parts)}:
-            return tuple([_build(p, known, before) for p in parts])
+            return tuple([_build(p, known, modules) for p in parts])
         case {"dictionary": dict(parts)}:
-            return all_of(parts)
+            return build_all(parts)
         case {"function": str(name)}:
-            return _find(name, known)
+            return _look_up(name, known)
         case {"class": str(name), "arguments": dict(arguments)}:
-            return _make(name, arguments, part.get("changes", []), known, before)
-    raise MadeUp("it describes no game")
+            return _construct(name, arguments, part.get("changes", []), known, modules)
+    raise InvalidDescription("it describes no game")
 
 
-def _make(name, arguments, changes, known, before):
-    """The object of the class of this name, made by its constructor."""
-    kind = _find(name, known)
-    ours = kind.__module__.partition(".")[0] == __name__.partition(".")[0]
+def _construct(name, arguments, changes, known, modules):
+    """Return an object of the class `name`: call its constructor, then apply the changes."""
+    kind = _look_up(name, known)
+    from_tinygan = kind.__module__.partition(".")[0] == __name__.partition(".")[0]
     is_module = isinstance(kind, type) and issubclass(kind, nn.Module)
     if not is_module and not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
-        raise MadeUp(f"{_word(name)} is no class of Modules")
+        raise InvalidDescription(f"{_quote(name)} is no class of Modules or settings")
     if is_module:
-        number = len(before)
-        before.append(None)         # as describe() counts: a Module before what it consists of
-    given = {name: _build(p, known, before) for name, p in arguments.items()}
+        number = len(modules)
+        modules.append(None)        # describe() numbers a Module before its arguments
+    given = {key: _build(p, known, modules) for key, p in arguments.items()}
     args, keywords = [], {}
     try:
-        for each, value in given.items():
-            if each[:2] == "**":
+        for key, value in given.items():
+            if key[:2] == "**":
                 keywords.update(value)
-            elif each[:1] == "*":       # what comes before a * is given by its place
+            elif key[:1] == "*":        # the parameters before *args are given by position
                 args, keywords = [*keywords.values(), *value], {}
             else:
-                keywords[each] = value
+                keywords[key] = value
         inspect.signature(kind.__init__).bind(None, *args, **keywords)
     except (TypeError, ValueError) as error:
-        if not ours:
-            raise UserError(f"the class {_word(name)} has changed since the run was played "
-                            f"({error}): give what is new a default") from None
-        raise MadeUp(f"{_word(name)} is not made like that ({error})") from None
+        if not from_tinygan:
+            raise UserError(f"the class {_quote(name)} has changed since the run was made "
+                            f"({error}): keep its old parameters, and give new ones a default"
+                            ) from None
+        raise InvalidDescription(f"{_quote(name)} is not made like that ({error})") from None
     try:
         thing = kind(*args, **keywords)
     except UserError:
         raise
     except Exception as error:
-        if not ours:
+        if not from_tinygan:
             raise
-        raise MadeUp(f"{_word(name)} is not made like that ({type(error).__name__})") from None
+        raise InvalidDescription(
+            f"{_quote(name)} is not made like that ({type(error).__name__})") from None
     if is_module:
-        before[number] = thing
-        _change(thing, name, changes, known, before)
+        modules[number] = thing
+        _apply_changes(thing, name, changes, known, modules)
     return thing
 
 
-def _change(module, name, changes, known, before):
-    """Do to a Module what was done after it was made."""
+def _apply_changes(module, name, changes, known, modules):
+    """Call the functions of `changes` on a Module, such as spectral_norm."""
     try:
         for function, keywords in changes:
-            function = _find(function, known)
+            function = _look_up(function, known)
             if function not in CHANGES:
                 raise TypeError
-            function(module, **{key: _build(p, known, before) for key, p in keywords.items()})
-        # a part may be in many parts, each of which is in many ...
+            function(module, **{key: _build(p, known, modules) for key, p in keywords.items()})
+        # A Module that is a part twice counts twice. If its own parts are such Modules again, the
+        # number of parts grows exponentially with the depth.
         if len(list(itertools.islice(module.modules(), MOST + 1))) > MOST:
-            raise MadeUp(f"{_word(name)} has more than {MOST} parts")
-    except (UserError, MadeUp):
+            raise InvalidDescription(f"{_quote(name)} has more than {MOST} parts")
+    except (UserError, InvalidDescription):
         raise
     except Exception as error:
-        raise MadeUp(f"{_word(name)} is not made like that ({type(error).__name__})") from None
+        raise InvalidDescription(
+            f"{_quote(name)} is not made like that ({type(error).__name__})") from None
 
 
-def _find(name, known):
-    """The class or function of this qualified name: among the known, else below tinygan."""
+def _look_up(name, known):
+    """Return the class or function with this qualified name, from `known` or from tinygan.
+
+    Of tinygan, these are the public classes, and the public functions of the modules in COMPUTING.
+    """
     if name in known:
         return known[name]
-    module, _, rest = name.partition(".")
-    thing = sys.modules[__name__.partition(".")[0]] if module == "tinygan" else None
+    package, _, rest = name.partition(".")
+    thing = sys.modules[__name__.partition(".")[0]] if package == "tinygan" else None
     for part in rest.split(".") if thing else ():
         if not isinstance(thing, (types.ModuleType, type)) or part[:1] == "_":
             thing = None
             break
         thing = vars(thing).get(part)
+    # tinygan's modules contain things that they import from elsewhere, which are not meant
     if isinstance(thing, (type, types.FunctionType)) and thing.__module__.startswith("tinygan."):
         if isinstance(thing, type) or thing.__module__.split(".")[1] in COMPUTING:
             return thing
-    if module == "tinygan":
-        raise MadeUp(f"this version of tinygan has no {_word(name)}")
-    last = _word(name.rpartition(".")[2])
-    raise UserError(f"this run was played with {_word(name)}, which is not tinygan's: give it to "
-                    f"load, as in load(run, {last}), or to a script by --module")
+    if package == "tinygan":
+        raise InvalidDescription(f"this version of tinygan has no {_quote(name)}")
+    last = _quote(name.rpartition(".")[2])
+    raise UserError(f"this run was made with {_quote(name)}, which is not tinygan's: give it to "
+                    f"load, as in load(run, {last}), or give a script the file that defines it, by "
+                    "--module")
 
 
-def describe_optimiser(opt, known=None):
-    """Return the class and the settings of an optimiser, as JSON has them; see describe()."""
-    known = {} if known is None else known
-    work = ("parameters", "state", "t")
-    return {"class": _name(type(opt), known), "arguments": {
-        name: describe(value, known=known) for name, value in vars(opt).items()
-        if name not in work and not name.startswith("_")}}
+# Comparing descriptions
 
+def find_difference(there: Any, here: Any, name: str,
+                    known: dict[str, type | Callable]) -> str | None:
+    """Return the first difference between two descriptions, in words, or None if there is none.
 
-def difference(there, here, name, known):
-    """Where two descriptions differ first, in words; None if nowhere. An argument that came after
-    the older one was written has its default there."""
+    there   the description in a checkpoint
+    here    the description of the present game or optimiser
+    name    the words that name what they describe, such as "game.D"; the answer begins with them,
+            as in "game.D.slope was 0.1, now 0.3"
+    known   the classes that `here` names, {name: class}, as from describe()
+
+    An argument that a class did not yet take when the checkpoint was written counts there as its
+    default.
+    """
     if isinstance(there, dict) and isinstance(here, dict):
         kind = here.get("class")
         if isinstance(kind, str) and kind in known and there.get("class") == kind:
-            later = _defaults(known[kind], here["arguments"].keys())
-            there = {**there, "arguments": {**later, **there["arguments"]}}
+            defaults = _describe_defaults(known[kind], here["arguments"].keys())
+            there = {**there, "arguments": {**defaults, **there["arguments"]}}
         keys = [*here, *(key for key in there if key not in here)]
         pairs = [(key, there.get(key), here.get(key)) for key in keys]
     elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
         pairs = zip(range(len(here)), there, here)
     else:
-        return None if there == here else f"{name} was {_short(there)}, now {_short(here)}"
+        return None if there == here else f"{name} was {_shorten(there)}, now {_shorten(here)}"
     return next(filter(None, (
-        difference(a, b, name if key == "arguments" else f"{name}.{_word(key)}".strip("."), known)
-        for key, a, b in pairs)), None)
+        find_difference(a, b, name if key == "arguments" else f"{name}.{_quote(key)}".strip("."),
+                        known) for key, a, b in pairs)), None)
 
 
-def _defaults(kind, names):
-    """{name: description of its default} of those of a constructor's arguments that have one."""
+def _describe_defaults(kind, names):
+    """Return {name: description} of the defaults of the parameters `names` of a constructor.
+
+    Parameters without a default, or with one that cannot be described, are left out.
+    """
     defaults = {name: {"dictionary": {}} if name[:2] == "**" else {"tuple": []}
                 for name in names if name[:1] == "*"}
     for name, parameter in inspect.signature(kind.__init__).parameters.items():
         if name in names and parameter.default is not parameter.empty:
-            with contextlib.suppress(TypeError):        # no default that can be described
+            with contextlib.suppress(TypeError):
                 defaults[name] = json.loads(json.dumps(describe(parameter.default)))
     return defaults
 
 
-def _short(part):
+def _shorten(part):
+    """Return the name of a description's class, or the description; at most 60 characters."""
     return json.dumps(part.get("class", part) if isinstance(part, dict) else part)[:60]
 
 
-def _word(name):
-    """A name from a file, on one line."""
+def _quote(name):
+    """Return a name from a file as printable ASCII on one line."""
     return json.dumps(name).strip('"')

@@ -1,48 +1,52 @@
-"""Arrays to pictures: a grid of images as one array, that as a PNG file, and several that move."""
+"""Pictures as files: a grid of images as a PNG, and several PNGs as one animated PNG."""
 
 import math
+import os
 import struct
 import zlib
+from collections.abc import Iterable
 
 import numpy as np
 
 from .. import backend
-from ..backend import UserError
-from ..files import replaced
+from ..backend import Array, UserError
+from ..files import atomic_write
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def save_grid(path, images, columns=None, gap=2, scale=1):
-    """Save `images` side by side as a PNG: `save_png` of `grid`."""
-    save_png(path, grid(images, columns, gap, scale))
+def save_grid(path: str | os.PathLike, images: Array, columns: int | None = None, gap: int = 2,
+              scale: int = 1) -> None:
+    """Save `images` as one PNG file, in a grid as make_grid() makes it."""
+    save_png(path, make_grid(images, columns, gap, scale))
 
 
-def grid(images, columns=None, gap=2, scale=1):
-    """One uint8 picture, (H', W') or (H', W', 3), of N images in reading order.
+def make_grid(images: Array, columns: int | None = None, gap: int = 2,
+              scale: int = 1) -> np.ndarray:
+    """Return N images in reading order as one uint8 picture, (H', W') or (H', W', 3).
 
-    images    (N, H, W), (N, 1, H, W) or (N, 3, H, W), on any device: uint8, or floats of which 0 is
-              black and 1 is white (beyond them is clipped, NaN is black)
-    columns   default: ceil(sqrt(N)), the squarest
-    gap       black pixels between neighbours
-    scale     enlarges each pixel to scale x scale, for small images on large screens
+    images    (N, H, W), (N, 1, H, W) or (N, 3, H, W), on any device: uint8, or floats, of which 0
+              is black and 1 is white (values outside [0, 1] are clipped, NaN is black)
+    columns   the number of images in a row (default: ceil(sqrt(N)), the squarest grid)
+    gap       the number of black pixels between neighbours
+    scale     enlarges each pixel to scale x scale pixels, for small images on large screens
 
-    Raises UserError if the shape or the dtype is none of these.
+    Raises UserError for another shape or dtype, and for columns, gap or scale below 1, 0 and 1.
     """
     images = backend.to_numpy(images)
     shape = images.shape
     if len(shape) == 3:
         images = images[:, None]
     if images.ndim != 4 or images.shape[1] not in (1, 3) or images.size == 0:
-        raise UserError(f"an array of shape {shape} is no batch of images: "
-                        "give (N, H, W), (N, 1, H, W) or (N, 3, H, W), none of them 0")
+        raise UserError(f"an array of shape {shape} is no batch of images: give an array "
+                        "(N, H, W), (N, 1, H, W) or (N, 3, H, W) that is not empty")
     n, channels, height, width = images.shape
-    columns = math.isqrt(n - 1) + 1 if columns is None else columns     # isqrt: ceil(sqrt) exactly
+    columns = math.isqrt(n - 1) + 1 if columns is None else columns     # exactly ceil(sqrt(n))
     if columns < 1 or gap < 0 or scale < 1:
-        raise UserError(f"no grid has {columns} columns, a gap of {gap} and a scale of {scale}: "
-                        "give at least 1, 0 and 1")
+        raise UserError(f"a grid cannot have {columns} columns, a gap of {gap} and a scale of "
+                        f"{scale}: give at least 1, 0 and 1")
     rows = -(-n // columns)
-    # Every cell is an image with its gap below and to the right; the outermost gaps are cut off.
+    # a cell is an image with the gaps below and to the right; the outermost gaps are cut off
     cells = np.pad(_to_uint8(images), ((0, rows * columns - n), (0, 0), (0, gap), (0, gap)))
     cells = cells.reshape(rows, columns, channels, height + gap, width + gap)
     h, w = rows * (height + gap), columns * (width + gap)
@@ -55,16 +59,16 @@ def _to_uint8(images):
     if images.dtype == np.uint8:
         return images
     if images.dtype.kind != "f":
-        raise UserError(f"images of dtype {images.dtype} have no agreed white: "
-                        "give uint8 (white is 255) or floats (white is 1)")
+        raise UserError(f"images of dtype {images.dtype} do not say which number is white: give "
+                        "uint8 (white is 255) or floats (white is 1)")
     return np.rint(np.nan_to_num(images, nan=0.0).clip(0, 1) * 255).astype(np.uint8)
 
 
-def save_png(path, pixels):
-    """Save uint8 `pixels`, (H, W) grey or (H, W, 3) red-green-blue, as a PNG file.
+def save_png(path: str | os.PathLike, pixels: np.ndarray) -> None:
+    """Save uint8 `pixels`, (H, W) for grey or (H, W, 3) for RGB, as a PNG file.
 
-    The file appears at `path` complete or not at all. Raises UserError if the shape or the dtype is
-    another, OSError if the file cannot be written.
+    The write is atomic. Raises UserError for another shape or dtype, and OSError if the file cannot
+    be written.
     """
     pixels = np.asarray(pixels)
     rgb = pixels.ndim == 3 and pixels.shape[2] == 3
@@ -72,54 +76,63 @@ def save_png(path, pixels):
         raise UserError(f"an array of shape {pixels.shape} and dtype {pixels.dtype} is no picture: "
                         "give uint8, (H, W) for grey or (H, W, 3) for colour")
     height, width = pixels.shape[:2]
-    # 8 bits a sample; grey is colour type 0, RGB 2; then the only compression and filter methods
+    # 8 bits a number; colour type 0 is grey, 2 is RGB; compression and filter method are always 0;
+    # not interlaced
     header = struct.pack(">IIBBBBB", width, height, 8, 2 if rgb else 0, 0, 0, 0)
-    # each row begins with the number of its filter: 0, none
+    # each row begins with the number of its filter, here 0 for no filter
     rows = np.pad(pixels.reshape(height, -1), ((0, 0), (1, 0)))
-    png = (SIGNATURE + _chunk(b"IHDR", header)
-           + _chunk(b"IDAT", zlib.compress(rows.tobytes(), 9)) + _chunk(b"IEND", b""))
-    with replaced(path) as file:
+    png = (SIGNATURE + _make_chunk(b"IHDR", header)
+           + _make_chunk(b"IDAT", zlib.compress(rows.tobytes(), 9)) + _make_chunk(b"IEND", b""))
+    with atomic_write(path) as file:
         file.write(png)
 
 
-def save_animation(path, pictures, seconds=0.1, rest=2.0):
-    """Save the PNG files `pictures`, paths of files by save_png in the order in which to show them,
-    as one animated PNG (APNG), which begins anew without end: each is shown for `seconds`, the last
-    for `rest`.
+def save_animation(path: str | os.PathLike, pictures: Iterable[str | os.PathLike],
+                   seconds: float = 0.1, rest: float = 2.0) -> None:
+    """Save PNG files as one animated PNG (APNG), which browsers play in an endless loop.
 
-    Pictures that are damaged, or of another size or kind than the last good one, are left out.
-    Browsers play it; what knows only PNG shows the first. A time is at most 65 s. Raises ValueError
-    if there is no picture, OSError if a file cannot be read or written.
+    pictures   the paths of files by save_png(), in the order in which they are shown
+    seconds    how long each picture but the last is shown, at most 65 s
+    rest       how long the last picture is shown, at most 65 s
+
+    A viewer that does not know APNG shows the last picture. Pictures that are damaged are left out,
+    and those whose size or colour type is not that of the last undamaged picture. Raises ValueError
+    if no picture is left, and OSError if a file cannot be read or written.
     """
     frames = []
     for picture in pictures:
         with open(picture, "rb") as file:
-            if frame := _content(file.read()):
+            if frame := _read_chunks(file.read()):
                 frames.append(frame)
     if not frames:
-        raise ValueError("an animation needs at least one picture that is whole")
+        raise ValueError("an animation needs at least one picture that is not damaged")
     header = frames[-1][b"IHDR"]
     frames = [frame for frame in frames if frame[b"IHDR"] == header]
-    parts = [_chunk(b"IHDR", header), _chunk(b"acTL", struct.pack(">II", len(frames), 0))]
+    # The default image, IDAT, is what a plain PNG viewer shows. With no fcTL before it, it is not
+    # part of the animation (https://wiki.mozilla.org/APNG_Specification).
+    parts = [_make_chunk(b"IHDR", header), _make_chunk(b"acTL", struct.pack(">II", len(frames), 0)),
+             _make_chunk(b"IDAT", frames[-1][b"IDAT"])]
     for i, frame in enumerate(frames):
         delay = round(1000 * (seconds if i + 1 < len(frames) else rest))        # in 1/1000 s
-        # a sequence number; width and height, at (0, 0); neither disposal nor blending
+        # the whole width and height, at (0, 0); no disposal and no blending
         control = header[:8] + struct.pack(">IIHHBB", 0, 0, min(delay, 65535), 1000, 0, 0)
-        parts.append(_chunk(b"fcTL", struct.pack(">I", max(2 * i - 1, 0)) + control))
-        # the first frame is the picture itself; those after it are data that only APNG knows
-        parts.append(_chunk(b"fdAT", struct.pack(">I", 2 * i) + frame[b"IDAT"]) if i else
-                     _chunk(b"IDAT", frame[b"IDAT"]))
-    with replaced(path) as file:
-        file.write(SIGNATURE + b"".join(parts) + _chunk(b"IEND", b""))
+        # each chunk begins with a sequence number; fcTL and fdAT chunks share one count from 0
+        parts.append(_make_chunk(b"fcTL", struct.pack(">I", 2 * i) + control))
+        parts.append(_make_chunk(b"fdAT", struct.pack(">I", 2 * i + 1) + frame[b"IDAT"]))
+    with atomic_write(path) as file:
+        file.write(SIGNATURE + b"".join(parts) + _make_chunk(b"IEND", b""))
 
 
-def _content(png):
-    """{kind: content} of a PNG file's chunks, the same kind's joined; None if it is damaged."""
+def _read_chunks(png):
+    """Return {kind: content} of a PNG file's chunks, or None if the file is damaged.
+
+    Contents of chunks of the same kind are joined.
+    """
     chunks, at = {}, len(SIGNATURE)
     while at + 12 <= len(png):
         size, kind = struct.unpack(">I4s", png[at:at + 8])
         content = png[at + 8:at + 8 + size]
-        if png[at:at + 12 + size] != _chunk(kind, content):
+        if png[at:at + 12 + size] != _make_chunk(kind, content):
             return None
         chunks[kind] = chunks.get(kind, b"") + content
         at += 12 + size
@@ -127,6 +140,7 @@ def _content(png):
     return chunks if whole else None
 
 
-def _chunk(kind, content):
+def _make_chunk(kind, content):
+    """Return a chunk of a PNG file: its length, its kind, its content and its checksum."""
     crc = zlib.crc32(kind + content)
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc)

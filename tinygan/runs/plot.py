@@ -1,37 +1,47 @@
-"""Numbers to curves: an SVG file, which a browser shows at any size."""
+"""Curves as SVG files, which a browser shows at any size."""
 
 import html
 import math
+import os
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..files import replaced
+from ..files import atomic_write
 
-# each readable on white and on black
+# each is readable on white and on black
 COLOURS, GREY = ("#3b82f6", "#f97316", "#22a06b", "#b35cc4"), "#7d8590"
 WIDTH, HEIGHT = 720, 220        # of a panel, in pixels
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 30, 26               # its margins
 
 
-def save_curves(path, x, panels, label="step"):
-    """Save an SVG of `panels`, one below the other, each a dict {name: y values} of at most four
-    curves over x; on a transparent ground, for light and dark pages.
+def save_curves(path: str | os.PathLike, x: Sequence[float] | np.ndarray,
+                panels: Sequence[Mapping[str, Sequence[float] | np.ndarray]],
+                label: str = "step") -> None:
+    """Save panels of curves over a common x axis as an SVG file.
 
-    A panel reaches from the 1st to the 99th percentile of its values, a little more, so that a few
-    extremes do not flatten the rest; what is beyond is cut off. NaN and infinities are left out.
-    Raises OSError if the file cannot be written.
+    x        the x values of all curves
+    panels   one dictionary {name: y values} for each panel, from top to bottom, with at most four
+             curves each
+    label    the name of the x axis
+
+    A panel shows the range from the 1st to the 99th percentile of its values, with a margin of 8 %,
+    so that a few extreme values do not flatten the rest; curves are clipped at its edges. NaN and
+    infinite values are left out. The background is transparent, for light and dark pages. Raises
+    OSError if the file cannot be written.
     """
     height = len(panels) * HEIGHT + 14
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
              f'width="{WIDTH}" height="{height}" font-family="sans-serif" font-size="12" '
              f'fill="{GREY}">']
     for i, curves in enumerate(panels):
-        parts += _panel(np.asarray(x, float), curves, i, label if i + 1 == len(panels) else "")
-    with replaced(path) as file:
+        parts += _draw_panel(np.asarray(x, float), curves, i, label if i + 1 == len(panels) else "")
+    with atomic_write(path) as file:
         file.write("\n".join([*parts, "</svg>", ""]).encode())
 
 
-def _panel(x, curves, i, label):
+def _draw_panel(x, curves, i, label):
+    """Yield the SVG elements of panel i; `label` names its x axis."""
     top = i * HEIGHT
     x_low, x_high = (min(x.min(), 0), x.max()) if len(x) else (0, 1)
     values = np.concatenate([np.asarray(y, float) for y in curves.values()])
@@ -46,10 +56,11 @@ def _panel(x, curves, i, label):
     def row(y):
         return top + TOP + (y_high - y) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
 
-    for y in ticks(y_low, y_high):
-        yield (f'<path d="M{LEFT} {row(y):.1f}H{WIDTH - RIGHT}" stroke="#888" stroke-opacity=".3"/>'
-               f'<text x="{LEFT - 8}" y="{row(y) + 4:.1f}" text-anchor="end">{y:.10g}</text>')
-    for t in ticks(x_low, x_high):
+    for y in choose_ticks(y_low, y_high):
+        yield (f'<path d="M{LEFT} {row(y):.1f}H{WIDTH - RIGHT}" stroke="#888" '
+               f'stroke-opacity="0.3"/><text x="{LEFT - 8}" y="{row(y) + 4:.1f}" '
+               f'text-anchor="end">{y:.10g}</text>')
+    for t in choose_ticks(x_low, x_high):
         yield (f'<text x="{column(t):.1f}" y="{top + HEIGHT - 8}" text-anchor="middle">{t:.10g}'
                "</text>")
     yield (f'<text x="{WIDTH - RIGHT}" y="{top + HEIGHT + 8}" text-anchor="end">'
@@ -64,13 +75,16 @@ def _panel(x, curves, i, label):
                f'<text x="{at + 24}" y="{top + 20}">{html.escape(name)}</text>')
 
 
-def ticks(low, high, about=5):
-    """Round numbers from `low` to `high`: multiples of 1, 2 or 5 times a power of ten, of which
-    about as many as asked for lie there."""
+def choose_ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Return round numbers from `low` to `high` for the ticks of an axis, at most about + 1.
+
+    They are all multiples in that range of a step that is 1, 2 or 5 times a power of ten. If the
+    range is empty or not finite, the only tick is `low`.
+    """
     if not 0 < high - low < math.inf:
         return [low]
     power = 10.0 ** math.floor(math.log10((high - low) / about))
     step = next(s * power for s in (1, 2, 5, 10) if (high - low) / (s * power) <= about)
-    rounded = [float(f"{k * step:.12g}")        # .1 + .2 is not .3
+    rounded = [float(f"{k * step:.12g}")        # in floats, 3 * 0.1 is not 0.3
                for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
     return list(dict.fromkeys(rounded))

@@ -1,4 +1,4 @@
-"""What is shown of a run while it goes, and what is kept of it."""
+"""The progress line of a run, and the files in its folder."""
 
 import glob
 import json
@@ -7,34 +7,43 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
 from . import checkpoint, image, plot
 from .. import backend
-from ..backend import UserError
-from ..files import replaced
+from ..backend import Array, UserError
+from ..files import atomic_write
 
-# What a run writes into its folder, beside the checkpoint and the pictures in samples/
+if TYPE_CHECKING:
+    from .run import Run
+
+# the files of a run, beside the checkpoint and the pictures in samples/
 NAMES = "settings.json", "samples.png", "training.png", "log.csv", "losses.svg"
 
 
 class Means:
-    """Means of arrays of one number, added up where they are and read only when asked for, so that
-    a GPU need not be waited for."""
+    """Running means of arrays of one number.
 
-    def __init__(self):
+    The sums stay on the device until take() reads them, so that each step need not wait for a GPU.
+    """
+
+    def __init__(self) -> None:
         self.counts, self.sums = {}, {}
 
-    def add(self, values):
-        """Add {name: array}; the names may be others each time."""
+    def add(self, values: Mapping[str, Array | float]) -> None:
+        """Add {name: array of one number}; each call may have other names."""
         for name, value in values.items():
             self.counts[name] = self.counts.get(name, 0) + 1
             self.sums[name] = value + self.sums.get(name, 0.0)
 
-    def take(self):
-        """Return {name: mean since the last take()}. Raises FloatingPointError if one is not
-        finite."""
+    def take(self) -> dict[str, float]:
+        """Return {name: mean since the last take()}, and start again.
+
+        Raises FloatingPointError if a mean is NaN or infinite.
+        """
         means = {name: float(value) / self.counts[name] for name, value in self.sums.items()}
         self.counts, self.sums = {}, {}
         for name, mean in means.items():
@@ -44,40 +53,55 @@ class Means:
 
 
 class Progress:
-    """One line that says how far a run is, its rate, the time left, and what the losses saw,
-    averaged since the line before: rewritten in place on a terminal, else a new one now and then. A
-    value that comes at some steps only stays in the line until the next."""
+    """A line with the step, the rate, the time left, and the means of the logged values.
 
-    def __init__(self, steps, file=None, start=0):
+    On a terminal, the line is rewritten in place twice a second; otherwise a new line is printed
+    every ten seconds. The means are those since the line before. A value that is logged or measured
+    at some steps only stays in the line until the next value; measured values are not averaged.
+
+    steps   the number of iterations of the run
+    file    where the line is printed (default: standard output)
+    start   the iteration from which the run is resumed
+    """
+
+    def __init__(self, steps: int, file: TextIO | None = None, start: int = 0) -> None:
         self.steps, self.start, self.file = steps, start, file or sys.stdout
         self.live = self.file.isatty()
         self.every = 0.5 if self.live else 10.0         # seconds
         self.begin = time.monotonic()
-        self.last = self.begin - self.every + min(self.every, 1.0)      # the first comes soon
-        self.means, self.newest, self.open = Means(), {}, False
+        self.last = self.begin - self.every + min(self.every, 1.0)      # the first line within 1 s
+        self.means, self.open = Means(), False
+        self.newest, self.measured = {}, {}             # {name: text}
 
-    def __call__(self, i, values):
-        """Show iteration i (from 0): `values` is {name: array of one number}. Raises
-        FloatingPointError if a mean of one is not finite."""
+    def __call__(self, i: int, values: Mapping[str, Array | float],
+                 measured: Mapping[str, float] = {}) -> None:
+        """Add the values of iteration i (from 0), {name: array of one number}; print if it is time.
+
+        measured   values to show as they are, {name: number}
+
+        Raises FloatingPointError if a mean is NaN or infinite.
+        """
         self.means.add(values)
+        self.measured |= {name: f"{value:.4g}" for name, value in measured.items()}
         now = time.monotonic()
         if now - self.last < self.every and i + 1 < self.steps:
             return
         self.last = now
         rate = (i + 1 - self.start) / max(now - self.begin, 1e-9)
         left = int((self.steps - i - 1) / rate)
-        self.newest |= self.means.take()
-        means = "  ".join(f"{name} {mean:.3f}" for name, mean in self.newest.items())
+        self.newest |= {name: f"{mean:.3f}" for name, mean in self.means.take().items()}
+        shown = "  ".join(f"{name} {text}" for name, text in {**self.newest,
+                                                              **self.measured}.items())
         line = (f"step {i + 1:>{len(str(self.steps))}}/{self.steps}  {rate:5.1f}/s  "
-                f"{left // 60}:{left % 60:02} left  {means}")
-        if self.live:       # a line that is longer than the terminal is wide could not be rewritten
+                f"{left // 60}:{left % 60:02} left  {shown}")
+        if self.live:       # cut, since a line that the terminal wraps could not be rewritten
             line = f"\r{line[:shutil.get_terminal_size().columns - 1]}\x1b[K"
         self.open = self.live
         print(line, end="" if self.live else "\n", file=self.file, flush=True)
         if i + 1 == self.steps:
             self.close()
 
-    def close(self):
+    def close(self) -> None:
         """End the line that is being rewritten, if there is one."""
         if self.open:
             self.open = False
@@ -85,38 +109,41 @@ class Progress:
 
 
 class Record:
-    """What is kept of a run, in its folder:
+    """The files of a run.
 
-        checkpoint.npz      all that it takes to go on, the log included
-        settings.json       the settings, with the seed; the data; versions
-        samples/            pictures of the same inputs: before the first step, at the last, and
-                            fifty times or somewhat more on the way
-        samples.png         the newest of them
-        training.png        all of them, animated
-        log.csv             losses, what they saw and what is measured, means over a 500th of the
-                            run each, or less
-        losses.svg          the same as curves
+        checkpoint.npz      the state of the run, from which it can be resumed, and the log
+        settings.json       the flags with the seed, the data, the versions of the software
+        samples/            pictures of samples from fixed noise: before the first step, after the
+                            last one, and at fifty or more steps between
+        samples.png         the newest of these pictures
+        training.png        all of these pictures as an animation
+        log.csv             losses, scores and measurements, as means over a 500th of the run
+                            or less
+        losses.svg          the log as curves
 
-    `run` is a Run, `saved` the checkpoint from which it goes on, or None. `step` is the number of
-    iterations done. Nothing is written, and nothing of an earlier run replaced, before the first
-    one is done. Raises UserError if something cannot be written, and FloatingPointError if a loss
-    or a weight is not finite.
+    run     the Run
+    saved   the checkpoint from which it is resumed, or None
+
+    The attribute `step` is the number of finished iterations. Nothing is written, and no file of an
+    earlier run is replaced, before the first iteration is finished. Raises UserError if a file
+    cannot be written or the checkpoint does not fit the run, and FloatingPointError if a loss or a
+    weight is not finite.
     """
 
-    def __init__(self, run, saved):
+    def __init__(self, run: "Run", saved: checkpoint.Checkpoint | None) -> None:
         self.run, self.step, self.means = run, 0, Means()
-        self.columns, self.rows = [], []        # of the log: names, and [step, {name: mean}]
-        self.saved = self.when = None       # the step of the last checkpoint, and the time of it
-        self.z = run.exhibits()
-        self.first = run.shown(self.z)
+        self.columns, self.rows = [], []    # the log: its names, and a [step, {name: mean}] a row
+        self.saved = self.when = None       # the step and the time of the last checkpoint
+        self.z = run.fixed_inputs()
+        self.first = run.pictures(self.z)
         if saved is not None:
             self._restore(saved)
             self.save()
             if self.step == 1:
-                self._begin()
+                self._save_first()
 
-    def add(self, values):
-        """Keep an iteration: `values` is {name: array of one number}."""
+    def add(self, values: Mapping[str, Array | float]) -> None:
+        """Record an iteration with its values, {name: array of one number}."""
         steps = self.run.steps
         self.step += 1
         self.means.add(values)
@@ -126,20 +153,20 @@ class Record:
             self.rows.append([self.step, means])
         if self.step == 1:
             self.save()
-            self._begin()
-        elif self._is_pictured():
-            self._picture(self.step, self.run.shown(self.z))
+            self._save_first()
+        elif self._is_picture_due():
+            self._save_pictures(self.step, self.run.pictures(self.z))
         if time.monotonic() - self.when >= self.run.save_every:
             self.save()
 
-    def save(self):
+    def save(self) -> None:
         """Write the checkpoint, the settings, the log and its curves."""
         rows = np.array([[step, *(means.get(name, math.nan) for name in self.columns)]
                          for step, means in self.rows], float)
         rows = rows.reshape(len(self.rows), 1 + len(self.columns))
         arrays = {"log": rows, **{f"sums.{name}": backend.to_numpy(backend.xp.asarray(value))
                                   for name, value in self.means.sums.items()}}
-        about = {"settings": self.run.settings, "step": self.step, "played": self._played(),
+        about = {"settings": self.run.settings, "step": self.step, "played": self._fixed_settings(),
                  "counts": self.means.counts, "columns": self.columns,
                  "z": checkpoint.pack(self.z, "z", arrays)}
         self._write(checkpoint.NAME, checkpoint.save, self.run.game, self.run.optimisers,
@@ -155,36 +182,41 @@ class Record:
                     [{name: curves[name] for name in names}
                      for names in self.run.panels(self.columns)])
 
-    def _played(self):
-        """What a resumed run may not change, beside what it was made of."""
+    def _fixed_settings(self):
+        """Return {name: value} of the settings of the Run itself that a resumed run must share."""
         return {"batch size": self.run.batch_size, "order": self.run.order}
 
-    def _begin(self):
-        """After the first step. It is done again when a run is resumed from there, as it may have
-        been killed in the middle of this."""
-        for path in pictures(self.run.folder):      # of a run that this one replaces
-            os.remove(path)
-        self._picture(0, self.first)
-        if self._is_pictured():
-            self._picture(self.step, self.run.shown(self.z))
+    def _save_first(self):
+        """Write the first pictures, after the first step.
 
-    def _is_pictured(self):
+        A run that is resumed after its first step writes them again, since it may have been killed
+        in the middle of this.
+        """
+        for path in list_pictures(self.run.folder):      # those of a run that this one replaces
+            os.remove(path)
+        self._save_pictures(0, self.first)
+        if self._is_picture_due():
+            self._save_pictures(self.step, self.run.pictures(self.z))
+
+    def _is_picture_due(self):
         return self.step % (self.run.steps // 50 or 1) == 0 or self.step == self.run.steps
 
-    def _picture(self, step, shown):
-        images, columns = shown
-        if images is None:                  # a game without pictures
+    def _save_pictures(self, step, pictures):
+        """Write the pictures (images, columns) of a step, and the animation of all up to it."""
+        images, columns = pictures
+        if images is None:                  # the game has no pictures
             return
         os.makedirs(os.path.join(self.run.folder, "samples"), exist_ok=True)
         for name in (os.path.join("samples", f"{step:06}.png"), "samples.png"):
             self._write(name, image.save_grid, images, columns, scale=2)
-        self._write("training.png", image.save_animation, pictures(self.run.folder, step))
+        self._write("training.png", image.save_animation, list_pictures(self.run.folder, step))
 
     def _restore(self, saved):
+        """Set the run and this Record to the state in a checkpoint."""
         checkpoint.restore(saved, self.run.game, self.run.optimisers, self.run.data)
         about, arrays = saved.about, saved.arrays
-        with checkpoint.damage(saved.path, "its log does not fit"):
-            for name, value in self._played().items():
+        with checkpoint.report_damage(saved.path, "its log does not fit"):
+            for name, value in self._fixed_settings().items():
                 if about["played"][name] != value:
                     raise UserError(f"the run in {self.run.folder} has the {name} "
                                     f"{about['played'][name]!r:.60}, not {value!r}: resume it with "
@@ -206,18 +238,21 @@ class Record:
                                    if not math.isnan(value)}] for row in log.tolist()]
         if self.step > self.run.steps:
             raise UserError(f"the run in {self.run.folder} is at step {self.step} already: give "
-                            "--steps of at least that")
+                            f"--steps of at least {self.step}")
         self.saved = self.step
         print(f"resumed after step {self.step}")
 
     def _write(self, name, write, *args, **kwargs):
+        """Call try_to_write() for the file `name`; an error says from which step to resume."""
         more = "" if self.saved is None else f"; --resume then goes on from step {self.saved}"
         try_to_write(os.path.join(self.run.folder, name), write, *args, more=more, **kwargs)
 
 
-def pictures(folder, step=math.inf):
-    """List the paths of a run's pictures in samples/ in order, up to this step: a run that was
-    killed may have got further than it was saved."""
+def list_pictures(folder: str | os.PathLike, step: float = math.inf) -> list[str]:
+    """List the paths of a run's pictures in samples/, in the order of their steps, up to `step`.
+
+    There may be later ones, of a run that was killed some time after its last checkpoint.
+    """
     paths = {}
     for path in glob.glob(os.path.join(glob.escape(folder), "samples", "*.png")):
         name = os.path.basename(path)[:-4]
@@ -226,19 +261,23 @@ def pictures(folder, step=math.inf):
     return [paths[number] for number in sorted(paths)]
 
 
-def leftovers(folder):
-    """List the paths of what a run has left in `folder` beside its checkpoint."""
+def list_files(folder: str | os.PathLike) -> list[str]:
+    """List the paths of a run's files in `folder`, without its checkpoint."""
     paths = [os.path.join(folder, name) for name in NAMES]
-    return [path for path in paths if os.path.exists(path)] + pictures(folder)
+    return [path for path in paths if os.path.exists(path)] + list_pictures(folder)
 
 
 def _write_text(path, text):
-    with replaced(path) as file:
+    with atomic_write(path) as file:
         file.write(text.encode())
 
 
-def try_to_write(path, write, *args, more="", **kwargs):
-    """Call write(path, ...), with a sentence for the user if the file cannot be written."""
+def try_to_write(path: str | os.PathLike, write: Callable, *args: Any, more: str = "",
+                 **kwargs: Any) -> None:
+    """Call write(path, *args, **kwargs); turn an OSError into a UserError that names the file.
+
+    `more` is added to the end of the message.
+    """
     try:
         write(path, *args, **kwargs)
     except OSError as error:

@@ -1,13 +1,14 @@
-"""A run: a game that is played for some steps, shown while it goes, kept in a folder, gone on with.
+"""Runs: train a game, show the progress, keep the results in a folder, and resume the training.
 
     run = Run("runs/mine", game, Minibatches(images, 64), (d_opt, g_opt), steps=1000)
     run.play()
 
-leaves pictures, curves and a checkpoint in the folder. Where the process was stopped or killed,
+writes pictures, curves and a checkpoint into the folder. If the process was stopped or killed,
 
     Run("runs/mine", game, ..., resume=True).play()
 
-goes on, and each file ends as it would have. A script's command line builds a Run: see command.py.
+resumes the run. At its end, each file is the same as that of a run that was not interrupted. In a
+script, the command line makes the Run: see command.py.
 """
 
 import contextlib
@@ -17,16 +18,21 @@ import platform
 import signal
 import sys
 import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from . import checkpoint
 from .. import backend
-from ..backend import VERSION, UserError
+from ..backend import VERSION, Array, UserError
+from ..data import Split
 from ..loop import check_order, play
+from ..nn import Module
+from ..optim import Optimizer
 from ..random import rng
 from ..tensor import is_whole
-from .record import Progress, Record, leftovers
+from .record import Progress, Record, list_files
 
 try:
     import fcntl
@@ -35,34 +41,43 @@ except ImportError:         # Windows
 
 
 class Run:
-    """A game with its data and optimisers, played for `steps` iterations and kept in `folder`.
+    """The training of a game on a data stream, whose results are kept in a folder.
 
-    data         the data stream: an iterator without end whose next() is a minibatch, with a
-                 `state`, such as Minibatches
+    folder       where the files are written
+    game         the Game
+    data         the data stream: an endless iterator whose next() is a minibatch, with a `state`,
+                 such as Minibatches
     optimisers   (d_opt, g_opt), or {"d_opt": ..., "g_opt": ...}
+    steps        the number of training iterations
     batch_size   m, the size of a minibatch (default: data.m)
-    order        of play, see loop.play
-    average      the decay of averages of G's weights, see Game.keep_average (default: none); those
-                 that a stage before has kept go on
-    source       the data set from which a game whose G takes images has those that are shown
-    save_every   seconds between checkpoints
-    settings     a dictionary that is kept with the run
-    resume       go on with the run in the folder, if there is one
+    order        the order of the players' steps, see loop.play
+    average      the decay of averages of G's weights, see Game.keep_average (default: no averages,
+                 or those that the game keeps already)
+    source       the data set from which fixed inputs are taken, if the game's G takes images
+    save_every   the seconds between two checkpoints
+    settings     a dictionary of settings that is kept with the run, as JSON has it
+    resume       resume the run in the folder, if there is one
     overwrite    replace the run in the folder
 
-    Stages are runs in sub-folders, each built with the game as the stage before left it: a run that
-    had reached its last step restores it. A subclass may play something else (iterations), or show
-    and measure it in another way (exhibits, shown, measure, panels). With iterations, exhibits and
-    shown of its own, `game` may be any Module.
+    To train in stages, make a Run in a folder of its own for each stage, and give each the game
+    that the one before has trained. A Run that is resumed after its last step only restores its
+    game.
 
-    Raises UserError if the folder holds a run that is neither to be resumed nor to be replaced, or
-    files that are no run's; for a data stream without a state; and for a game that could not be
-    loaded from its checkpoint.
+    A subclass may override `iterations` to train in another way, `fixed_inputs` and `pictures` to
+    show something else, and `measure` and `panels` to log more. If it overrides the first three,
+    `game` may be any Module.
+
+    Raises UserError if the folder holds a run and neither `resume` nor `overwrite` is given, or
+    files that do not belong to a run; for a data stream without a state; and for a game that could
+    not be loaded from its checkpoint.
     """
 
-    def __init__(self, folder, game, data, optimisers, steps, batch_size=None, order="alternating",
-                 average=None, source=None, save_every=30.0, settings=None, resume=False,
-                 overwrite=False):
+    def __init__(self, folder: str | os.PathLike, game: Module, data: Any,
+                 optimisers: Sequence[Optimizer] | dict[str, Optimizer], steps: int,
+                 batch_size: int | None = None, order: str = "alternating",
+                 average: float | None = None, source: Split | None = None,
+                 save_every: float = 30.0, settings: dict[str, Any] | None = None,
+                 resume: bool = False, overwrite: bool = False) -> None:
         self.folder, self.game, self.data, self.steps = os.fspath(folder), game, data, steps
         if not isinstance(optimisers, dict):
             if not isinstance(optimisers, (list, tuple)) or len(optimisers) != 2:
@@ -72,15 +87,16 @@ class Run:
         m = getattr(data, "m", None)
         if not is_whole(steps, 1) or batch_size is None and m is None or (
                 None not in (batch_size, m) and batch_size != m):
-            raise UserError(f"a run takes a number of steps of at least 1, got {steps!r}, and the "
-                            f"batch size of its data stream, which is {m}, got {batch_size!r}")
+            raise UserError(f"a run takes a whole number of steps, at least 1, got {steps!r}; and "
+                            f"the batch size of its data stream, which is {m}, got {batch_size!r}")
         check_order(order)
         self.optimisers, self.batch_size = optimisers, m if batch_size is None else batch_size
         self.order, self.source, self.save_every = order, source, save_every
-        self.settings = {"versions": versions(), **(settings or {})}
+        self.settings = {"versions": list_versions(), **(settings or {})}
         json.dumps(self.settings)       # raises TypeError now, not after the first step
-        self.step = 0               # how many iterations have been played
-        self.stopped = None         # the signal that ended play(), or 0 where its reader had left
+        self.step = 0               # the number of finished iterations
+        # the number of the signal that stopped play(), or 0 if standard output was closed
+        self.stopped = None
         check_folder(self.folder, resume, overwrite)
         path = os.path.join(self.folder, checkpoint.NAME)
         self._saved = checkpoint.read(path) if resume and os.path.exists(path) else None
@@ -88,28 +104,29 @@ class Run:
             game.keep_average(average)
         checkpoint.check(game, data)
 
-    def play(self):
-        """Play the iterations that are left, show how it goes and keep a Record; return the game.
+    def play(self) -> Module:
+        """Train the game to the last step, with a progress line and a Record; return the game.
 
-        A signal (Ctrl-C), or whoever reads the output leaving, ends it after the iteration, with a
-        checkpoint; which one is then in `stopped`. Raises UserError if a loss or a weight is no
-        longer finite, a file cannot be written, or another process writes the run.
+        SIGINT (Ctrl-C), SIGTERM, SIGHUP and the end of the process that reads standard output stop
+        the run after the current iteration, with a checkpoint. The attribute `stopped` is then the
+        number of the signal, or 0. Raises UserError if a loss or a weight is no longer finite, if a
+        file cannot be written, or if another process is writing the run.
         """
         os.makedirs(self.folder, exist_ok=True)
-        if self.step:           # played before: go on from where that ended
+        if self.step:           # this is not the first call: continue where the last one stopped
             self._saved = checkpoint.read(os.path.join(self.folder, checkpoint.NAME))
         self.stopped = None
-        with alone(self.folder), _stopped_by_signals() as stopped, np.errstate(all="ignore"):
+        with lock(self.folder), _catch_signals() as stopped, np.errstate(all="ignore"):
             record = Record(self, self._saved)
             progress = Progress(self.steps, start=record.step)
             try:
                 for i, values in self.iterations(record.step):
-                    values = {**values, **self.measure(i + 1)}
-                    record.add(values)
+                    measured = self.measure(i + 1)
+                    record.add({**values, **measured})
                     try:
-                        progress(i, values)
+                        progress(i, values, measured)
                     except BrokenPipeError:
-                        stopped.append(0)           # no signal's number
+                        stopped.append(0)           # no signal has this number
                     if stopped:
                         break
                 record.save()
@@ -127,83 +144,102 @@ class Run:
             self.stopped = 0 if 0 in stopped else stopped[0]
         return self.game
 
-    # What a subclass may change
+    # Methods that a subclass may override
 
-    def iterations(self, start):
-        """Play from iteration `start` on: yield (i, values) after each, values {name: array of one
-        number} to log."""
+    def iterations(self, start: int) -> Iterator[tuple[int, dict[str, Array]]]:
+        """Train from iteration `start` on; after each, yield its number and its values to log.
+
+        The values are {name: array of one number}.
+        """
         for i, d_loss, g_loss in play(
                 self.game, self.data, self.optimisers["d_opt"], self.optimisers["g_opt"],
                 self.batch_size, rng, self.steps, start, self.order):
-            yield i, {"D loss": d_loss.data, "G loss": g_loss.data, **self.game.seen}
+            yield i, {"D loss": d_loss.data, "G loss": g_loss.data, **self.game.logged}
 
-    def measure(self, step):
-        """Return further values to log after so many steps, {name: number}; at some steps only, if
-        they take time."""
+    def measure(self, step: int) -> dict[str, float]:
+        """Return further values to log after this number of steps, {name: number}: none here.
+
+        A subclass whose measurements take time may return them at some steps only.
+        """
         return {}
 
-    def panels(self, names):
-        """Return how the curves of the values of these names are drawn: lists of names, one for
-        each panel."""
+    def panels(self, names: list[str]) -> list[list[str]]:
+        """Return the panels in which the logged values are drawn: one list of names for each."""
         losses = [name for name in names if name in ("D loss", "G loss")]
         others = [name for name in names if name not in losses]
         return [panel for panel in (losses, others) if panel]
 
-    def exhibits(self):
-        """Return the inputs of which the pictures are; they are drawn once."""
-        return self.game.exhibits(self.source, 64, rng)
+    def fixed_inputs(self) -> Any:
+        """Return the fixed noise, or other inputs, of the pictures; a run draws it once."""
+        return self.game.fixed_inputs(self.source, 64, rng)
 
-    def shown(self, z):
-        """Return (images, columns): the pictures of these inputs, or (None, None)."""
-        return self.game.shown(z)
+    def pictures(self, z: Any) -> tuple[Array | None, int | None]:
+        """Return (images, columns), the pictures of the inputs z as a grid; (None, None) for none.
+
+        The images are (N, C, H, W); columns is None for a square grid.
+        """
+        return self.game.pictures(z)
 
 
-def versions():
-    """Return {what: version} of all on which the numbers of a run depend."""
+def list_versions() -> dict[str, str]:
+    """Return {software: version} for the software on which the numbers of a run depend."""
     library = backend.xp
     return {"tinygan": VERSION, "python": platform.python_version(), "numpy": np.__version__,
             **({} if library is np else {library.__name__: getattr(library, "__version__", "")})}
 
 
-def check_folder(folder, resume=False, overwrite=False):
-    """Raise UserError if a run in `folder` would replace what it is not asked to."""
+def check_folder(folder: str | os.PathLike, resume: bool = False, overwrite: bool = False) -> None:
+    """Raise UserError if a run in `folder` would replace files that it must not replace.
+
+    It must not replace another run, unless `resume` or `overwrite` is given; a checkpoint.npz that
+    is damaged or is no checkpoint; and files that have the names of a run's files, if there is no
+    checkpoint.
+    """
     path = os.path.join(folder, checkpoint.NAME)
     if os.path.exists(path):
-        if not (resume or overwrite):
-            raise UserError(f"{folder} holds a run: go on with it by --resume (resume=True), "
-                            "replace it by --overwrite (overwrite=True), or choose another folder "
-                            "by --out")
-        if overwrite:       # a file of that name that is something else is not replaced
-            try:
-                checkpoint.read(path, any_format=True)
-            except UserError as error:
-                raise UserError(f"{error}; --overwrite replaces runs alone, so remove the file, or "
-                                "choose another folder by --out") from None
-    elif there := leftovers(folder):
+        if resume and not overwrite:
+            return                  # the checkpoint is read, and so checked, when it is restored
+        try:
+            saved = checkpoint.read(path, any_format=True)
+        except UserError as error:
+            raise UserError(f"{error}; --overwrite replaces runs alone, so remove the file, or "
+                            "choose another folder by --out") from None
+        if not overwrite:
+            what, resuming = "a run", "go on with it by --resume (resume=True), "
+            if (version := saved.about["format"]) != checkpoint.FORMAT:
+                what, resuming = f"a run of format {version}, which cannot be resumed", ""
+            raise UserError(f"{folder} holds {what}: {resuming}replace it by --overwrite "
+                            "(overwrite=True), or choose another folder by --out")
+    elif there := list_files(folder):
         raise UserError(f"{folder} holds {os.path.relpath(there[0], folder)}, but no run to which "
                         "that belongs: choose another folder by --out")
 
 
-def remove(folder):
-    """Remove the run in `folder`; other files stay. Raises UserError if another process is writing
-    it."""
-    with alone(folder):
-        # the checkpoint last: what is left where this is cut off can be removed as well
+def remove_run(folder: str | os.PathLike) -> None:
+    """Remove the files of the run in `folder`, but no other files.
+
+    Raises UserError if another process is writing the run.
+    """
+    with lock(folder):
+        # the checkpoint is last: an interrupted removal still leaves a run, which can be removed
         path = os.path.join(folder, checkpoint.NAME)
         if os.path.exists(path):
-            for path in [*leftovers(folder), path]:
+            for path in [*list_files(folder), path]:
                 os.remove(path)
 
 
 @contextlib.contextmanager
-def alone(folder):
-    """Context in which no other process writes into `folder`, where the system has such locks."""
+def lock(folder: str | os.PathLike) -> Iterator[None]:
+    """Lock `folder` against other processes of tinygan, if the system has such locks.
+
+    Raises UserError if another process has locked it.
+    """
     if fcntl is None:
         yield
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):      # file systems without locks
+        with contextlib.suppress(OSError):      # some file systems have no locks
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -215,9 +251,11 @@ def alone(folder):
 
 
 @contextlib.contextmanager
-def _stopped_by_signals():
-    """Context that gives a list, to which a first SIGINT (Ctrl-C), SIGTERM or SIGHUP adds itself; a
-    second one stops the process as ever."""
+def _catch_signals():
+    """Append the number of a first SIGINT (Ctrl-C), SIGTERM or SIGHUP to the list of the context.
+
+    A second signal of the same kind has its usual effect.
+    """
     stopped, before = [], {}
 
     def stop(number, frame):
@@ -228,7 +266,8 @@ def _stopped_by_signals():
                   flush=True)
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)            # Windows has no SIGHUP
-        # only the main thread is told of signals
+        # Python allows signal handlers in the main thread only; an ignored signal (as SIGHUP under
+        # nohup) stays ignored
         if (number is not None and threading.current_thread() is threading.main_thread()
                 and signal.getsignal(number) is not signal.SIG_IGN):
             before[number] = signal.signal(number, stop)

@@ -1,0 +1,110 @@
+"""Write the generated parts of the pages: tables of results.jsonl, and the gallery.
+
+    python examples/pages.py                            the tables and the gallery's layout
+    python examples/pages.py --gallery runs/reproduce   the gallery's pictures too, from the runs
+                                                        of `reproduce.py mnist`
+
+A generated part of README.md or examples/README.md lies between the lines <!-- begin: NAME --> and
+<!-- end -->. NAME is a table of reproduce.py, "papers" or "gallery".
+"""
+
+import argparse
+import os
+import pathlib
+import re
+from typing import Any
+
+import numpy as np
+import reproduce
+
+from tinygan import command, image, load
+from tinygan.files import atomic_write
+from tinygan.random import Random
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = "README.md", "examples/README.md"
+# paper, file, command, and the row of a table of reproduce.py that has its figure
+PAPERS = [
+    ("Goodfellow et al. 2014: GAN", "tinygan/games/gan.py", "gan_mnist.py", "mnist", "GAN"),
+    ("Radford et al. 2016: DCGAN", "tinygan/networks/dcgan.py", "dcgan_mnist.py", "mnist", "DCGAN"),
+    ("Mao et al. 2017: LSGAN", "tinygan/games/lsgan.py", "mixtures.py --game lsgan",
+     "mixtures", "grid, lsgan"),
+    ("Lim and Ye 2017: hinge loss", "tinygan/games/hinge.py", "mixtures.py --game hinge",
+     "mixtures", "grid, hinge"),
+    ("Arjovsky et al. 2017: WGAN", "tinygan/games/wgan.py", "wgan_mnist.py", "mnist", "WGAN"),
+    ("Gulrajani et al. 2017: WGAN-GP", "tinygan/games/wgan_gp.py", "wgan_gp_mnist.py",
+     "mnist", "WGAN-GP"),
+    ("Miyato et al. 2018: SNGAN", "tinygan/games/sngan.py", "sngan_mnist.py", "mnist", "SNGAN"),
+    ("Mescheder et al. 2018: R1", "tinygan/games/r1.py", "mixtures.py --game r1",
+     "mixtures", "grid, r1"),
+    ("Jolicoeur-Martineau 2019: RSGAN, RaGAN", "tinygan/games/relativistic.py",
+     "dcgan_mnist.py --game ragan", "mnist", "RaGAN"),
+]
+
+
+def make_papers(lines: list[dict[str, Any]]) -> str:
+    """Return the table of papers, a row for each."""
+    rows = ["| paper | file | command | figure |", "|---|---|---|---|"]
+    for paper, file, script, table, row in PAPERS:
+        now = reproduce.list_commands(table, quick=False)
+        found = [line for line in reproduce.select_lines(table, lines, now) if line["row"] == row]
+        mean = lambda figure: np.mean([line[figure] for line in found])
+        figure = "not measured yet" if not found else (
+            f"Fréchet distance {mean('Frechet'):.3g}" if table == "mnist" else
+            f"{mean('modes'):.3g} of 25 modes")
+        rows.append(f"| {paper} | `{file}` | `python examples/{script}` | {figure} |")
+    return "\n".join(rows)
+
+
+def name_picture(run: str) -> str:
+    """Return the file name of a run's picture in the gallery."""
+    return f"{run.lower().replace('-', '_')}.png"
+
+
+def make_gallery() -> str:
+    """Return the gallery, a table of pictures with a column for each run on MNIST."""
+    names = list(reproduce.MNIST)
+    return "\n".join([
+        f"| {' | '.join(names)} |", f"{'|---' * len(names)}|",
+        f"| {' | '.join(f'![{name}](pictures/{name_picture(name)})' for name in names)} |"])
+
+
+def save_gallery(folder: str) -> None:
+    """Save 25 samples of each run of seed 1 on MNIST in `folder`, for the same noise stream."""
+    for name in reproduce.MNIST:
+        game = load(os.path.join(folder, f"{name}-1"))
+        samples = game.sample(game.latent(25, Random(0)))
+        image.save_grid(ROOT / "examples" / "pictures" / name_picture(name), samples)
+
+
+def fill_page(page: str, lines: list[dict[str, Any]]) -> str:
+    """Return the text of a page with its generated parts made anew from the results `lines`."""
+    def make(match):
+        name = match[1]
+        part = (make_papers(lines) if name == "papers" else
+                make_gallery() if name == "gallery" else reproduce.make_table(name, lines))
+        return f"<!-- begin: {name} -->\n{part}\n<!-- end -->"
+    return re.sub(r"<!-- begin: (\w+) -->\n.*?<!-- end -->", make, page, flags=re.S)
+
+
+def main() -> None:
+    """Write the pages."""
+    flags = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--gallery", metavar="DIR", help="the folder with the runs on MNIST")
+    flags.add_argument("--dry-run", action="store_true", help="write nothing")
+    args = flags.parse_args()
+    if args.gallery and not args.dry_run:
+        save_gallery(args.gallery)
+    lines = reproduce.read_results(ROOT / "examples" / "results.jsonl")
+    for name in PAGES:
+        page = (ROOT / name).read_text()
+        filled = fill_page(page, lines)
+        print(f"{name}: {'unchanged' if filled == page else 'changed'}")
+        if not args.dry_run:
+            with atomic_write(ROOT / name) as file:
+                file.write(filled.encode())
+
+
+if __name__ == "__main__":
+    command.main(main)

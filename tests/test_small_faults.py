@@ -1,0 +1,140 @@
+"""Mistakes of a user are refused at once, in a sentence that says what to do."""
+
+import builtins
+import json
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+
+from tinygan import Run, UserError, checkpoint, nn, optim, rng
+from tinygan.games import GAN
+from tinygan.runs.record import Progress
+from tinygan.runs.run import check_folder
+
+sys.path.append(str(pathlib.Path(__file__).parent.parent / "examples"))
+
+pytestmark = pytest.mark.numpy_only("messages are the same on every backend")
+
+
+class Points:
+    """A data stream of random points."""
+
+    m = 4
+    state = ()
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return rng.normal((self.m, 2))
+
+
+def make_run(folder, steps, **flags):
+    """Return a Run of a small game on points, in `folder`."""
+    game = GAN(nn.Dense(2, 2), nn.Dense(2, 1), 2)
+    opts = optim.SGD(game.d_parameters(), 0.1), optim.SGD(game.g_parameters(), 0.1)
+    run = Run(folder, game, Points(), opts, steps, **flags)
+    run.pictures = lambda z: (None, None)
+    return run
+
+
+def set_format(path, version):
+    """Change the format number of a checkpoint."""
+    _, about, arrays = checkpoint.read(path)
+    text = np.frombuffer(json.dumps({**about, "format": version}).encode(), np.uint8)
+    np.savez(path, about=text, **arrays)
+
+
+@pytest.mark.parametrize("keep", [0, 100, 1000])
+@pytest.mark.parametrize("flags", [{}, {"overwrite": True}])
+def test_a_damaged_checkpoint_is_not_offered_to_be_replaced(keep, flags, tmp_path):
+    """Without and with --overwrite, the message is that the file is damaged and has to go."""
+    make_run(tmp_path, 1).play()
+    path = tmp_path / checkpoint.NAME
+    damaged = path.read_bytes()[:keep]
+    path.write_bytes(damaged)
+    with pytest.raises(UserError) as refusal:
+        check_folder(tmp_path, **flags)
+    message = str(refusal.value)
+    assert f"{path} is damaged" in message and "so remove the file" in message
+    assert "go on with it by --resume" not in message and "replace it by" not in message
+    assert path.read_bytes() == damaged
+
+
+def test_a_whole_checkpoint_can_be_resumed_or_replaced(tmp_path):
+    make_run(tmp_path, 1).play()
+    with pytest.raises(UserError, match="holds a run: go on with it by --resume .*--overwrite"):
+        check_folder(tmp_path)
+    for flags in ({"resume": True}, {"overwrite": True}):
+        check_folder(tmp_path, **flags)
+
+
+def test_a_run_of_an_older_format_is_replaced_but_not_resumed(tmp_path):
+    make_run(tmp_path, 3).play()
+    path = tmp_path / checkpoint.NAME
+    set_format(path, checkpoint.FORMAT - 1)
+    with pytest.raises(UserError) as refusal:
+        make_run(tmp_path, 2)
+    message = str(refusal.value)
+    assert f"holds a run of format {checkpoint.FORMAT - 1}, which cannot be resumed" in message
+    assert "replace it by --overwrite" in message and "--resume" not in message
+    with pytest.raises(UserError, match=f"reads format {checkpoint.FORMAT}"):
+        make_run(tmp_path, 5, resume=True)
+    make_run(tmp_path, 2, overwrite=True).play()
+    about = checkpoint.read(path).about         # raises an error for another format
+    assert about["step"] == 2
+
+
+@pytest.mark.host
+def test_reproduce_refuses_results_that_cannot_be_read(tmp_path, monkeypatch):
+    """A folder, and a file without the permission to read it."""
+    import reproduce
+    monkeypatch.setattr(sys, "argv", ["reproduce.py", "theory", "--show", "--results",
+                                      str(tmp_path)])
+    with pytest.raises(UserError, match=f"cannot read the results in {tmp_path} .*--results"):
+        reproduce.main()
+    path = tmp_path / "results.jsonl"
+    path.write_text("")
+    assert reproduce.read_results(path) == []
+
+    def refuse(name, *args, **kwargs):
+        if name == path:
+            raise PermissionError(13, "Permission denied")
+        return builtins.open(name, *args, **kwargs)
+    monkeypatch.setattr(reproduce, "open", refuse, raising=False)
+    with pytest.raises(UserError, match="cannot read .*results.jsonl .Permission denied.: give"):
+        reproduce.read_results(path)
+
+
+@pytest.mark.host
+def test_reproduce_quick_takes_no_data(tmp_path, monkeypatch, capsys):
+    import reproduce
+    monkeypatch.setattr(sys, "argv", ["reproduce.py", "mnist", "--quick", "--data", "mine.npz"])
+    monkeypatch.setattr(reproduce, "run_table", lambda args: pytest.fail("a run was started"))
+    with pytest.raises(SystemExit) as stop:
+        reproduce.main()
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert stop.value.code == 2 and "--data" in line and "--quick has images of its own" in line
+
+
+@pytest.mark.host
+def test_evaluate_refuses_a_folder_for_its_table_before_it_reads_the_run(tmp_path, monkeypatch):
+    """For --out and for the default, evaluation.json in the folder of the run."""
+    import evaluate
+    (tmp_path / "run" / "evaluation.json").mkdir(parents=True)
+    for flags in ([str(tmp_path / "nowhere"), "--out", str(tmp_path)], [str(tmp_path / "run")]):
+        monkeypatch.setattr(sys, "argv", ["evaluate.py", *flags])
+        with pytest.raises(UserError, match="cannot write .*, as it is a folder: .*--out"):
+            evaluate.main()
+
+
+def test_measured_values_are_shown_as_they_are(capsys):
+    """The progress line has the mean of logged values, but the last of measured values: half a mode
+    would be no measurement."""
+    progress = Progress(3)
+    progress.every = 1e9
+    for i, modes in enumerate([8, 7, 6]):
+        progress(i, {"loss": float(i)}, {"modes": modes, "KL": 0.25})
+    assert capsys.readouterr().out.split("left  ")[1] == "loss 1.000  modes 6  KL 0.25\n"
