@@ -156,7 +156,8 @@ def main() -> None:
         pictures = np.stack(pictures[::2] + pictures[1::2]).transpose(0, 3, 1, 2)
         path = os.path.join(args.out, "trajectories.png")
         record.try_to_write(path, image.save_grid, pictures, len(GAMES), gap=4)
-        print("dry run: all done once, nothing kept" if args.dry_run else f"picture: {path}")
+        print("dry run: every part has run once, no files are kept" if args.dry_run else
+              f"picture: {path}")
 
 
 if __name__ == "__main__":

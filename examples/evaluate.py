@@ -136,7 +136,8 @@ def main() -> None:
         raise UserError(f"{args.run} keeps no average of G's weights, so all samples are of the "
                         "last: leave --last out")
     data = command.load_data(args.run, args.data)
-    train, valid, test = (game.targets(split) for split in (data.train, data.valid, data.test))
+    train, valid, test = (game.reference_images(split)
+                          for split in (data.train, data.valid, data.test))
     refuse_seen(train, test)
     test = test[:50] if args.dry_run else test
     n = len(test)
@@ -173,7 +174,7 @@ def main() -> None:
         found["last weights"] = measure_likelihood(last, valid, test)
         print(f"Parzen of G's last weights: {found['last weights']['Parzen']:.4g}{sample}")
     if args.dry_run:
-        print("dry run: all done once, nothing kept")
+        print("dry run: every part has run once, no files are kept")
         return
     table = {"run": args.run, "data": data.source, "n": n, "seed": args.seed,
              "measures": found}

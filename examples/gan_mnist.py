@@ -22,11 +22,11 @@ PAPER = dict(steps=10_000, batch_size=100, order="simultaneous")
 
 
 def recipe(steps: int, shape: tuple[int, int, int]) -> tuple:
-    """Return (G, D, d_opt, g_opt): the settings with the best samples after three minutes.
+    """Return (G, D, d_opt, g_opt): the settings with the best samples found for three minutes.
 
     The networks are InfoGAN's for MNIST (Chen et al. 2016, appendix C.1), with two dense layers and
-    two convolutions in each player. They have at most a quarter of that width, which leaves time
-    for more steps. The learning rates are larger and fall to 0. `shape` is that of an image,
+    two convolutions in each player, but at a quarter of the width or less, which leaves time for
+    more steps. The learning rates are larger and fall to 0. `shape` is that of an image,
     (C, H, W). Raises UserError if H or W is below 4.
     """
     colours, height, width = dcgan.check_shape(shape, 4)
@@ -89,7 +89,7 @@ def main() -> None:
     flags.add_argument("--paper", action="store_true",
                        help="the paper's networks and settings, {steps} steps of {batch_size}"
                        .format(**PAPER))
-    if flags.parse_args().paper:
+    if flags.parse_args().paper:        # its settings are defaults, which other flags override
         flags.set_defaults(**PAPER)
     args = command.parse(flags)
 

@@ -209,7 +209,8 @@ def main() -> None:
         if len(rows) > 1:
             path = os.path.join(args.out, f"{args.mixture}.png")
             record.try_to_write(path, image.save_grid, np.stack(pictures), len(names))
-        print("dry run: all done once, nothing kept" if args.dry_run else f"picture: {path}")
+        print("dry run: every part has run once, no files are kept" if args.dry_run else
+              f"picture: {path}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import reproduce
 
-from tinygan import command, image, load
+from tinygan import UserError, command, image, load
 from tinygan.files import atomic_write
 from tinygan.random import Random
 
@@ -48,6 +48,8 @@ def make_papers(lines: list[dict[str, Any]]) -> str:
     for paper, file, script, table, row in PAPERS:
         now = reproduce.list_commands(table, quick=False)
         found = [line for line in reproduce.select_lines(table, lines, now) if line["row"] == row]
+        if len(found) < len(reproduce.SEEDS[table]):
+            found = []
         mean = lambda figure: np.mean([line[figure] for line in found])
         figure = "not measured yet" if not found else (
             f"Fréchet distance {mean('Frechet'):.3g}" if table == "mnist" else
@@ -81,10 +83,14 @@ def fill_page(page: str, lines: list[dict[str, Any]]) -> str:
     """Return the text of a page with its generated parts made anew from the results `lines`."""
     def make(match):
         name = match[1]
+        if name not in ("papers", "gallery", *reproduce.TABLES):
+            raise UserError(f"a page asks for the part {name!r}: name it papers, gallery or as a "
+                            "table of reproduce.py")
         part = (make_papers(lines) if name == "papers" else
                 make_gallery() if name == "gallery" else reproduce.make_table(name, lines))
         return f"<!-- begin: {name} -->\n{part}\n<!-- end -->"
-    return re.sub(r"<!-- begin: (\w+) -->\n.*?<!-- end -->", make, page, flags=re.S)
+    return re.sub(r"<!-- begin: (\w+) -->\n(?:(?!<!-- begin: ).)*?<!-- end -->", make, page,
+                  flags=re.S)
 
 
 def main() -> None:
@@ -98,7 +104,7 @@ def main() -> None:
         save_gallery(args.gallery)
     lines = reproduce.read_results(ROOT / "examples" / "results.jsonl")
     for name in PAGES:
-        page = (ROOT / name).read_text()
+        page = (ROOT / name).read_text(encoding="utf-8")
         filled = fill_page(page, lines)
         print(f"{name}: {'unchanged' if filled == page else 'changed'}")
         if not args.dry_run:

@@ -9,7 +9,7 @@ The pictures are written into the folder `pictures` of the run, or into --out:
     linear.png      linear interpolation: each row has the samples from noise on the straight line
                     between two points
     spherical.png   spherical interpolation: the same two points, and the great circle between them
-    shown.png       only of games that have pictures of their own: samples in rows by class, or
+    pictures.png    only of games that have pictures of their own: samples in rows by class, or
                     pairs (input, output)
     nearest.png     each sample, and to its right the training image at the smallest Euclidean
                     distance: if the two are the same, G has memorised the training data
@@ -28,7 +28,7 @@ from tinygan import Tensor, backend, command, image, record
 from tinygan.data import Split, as_floats
 from tinygan.games import Game
 from tinygan.metrics import find_nearest
-from tinygan.nested import leaves, map_nested
+from tinygan.nested import flatten_nested, map_nested
 from tinygan.random import Random
 
 
@@ -46,7 +46,8 @@ def draw_inputs(game: Game, split: Split | None, n: int, limit: float | None, rn
     for _ in range(n):
         own = Random(rng.key())
         z = to_host(game.inputs(split, 1, own))
-        while limit is not None and any((abs(a) > limit).any() for a in leaves(z) if is_noise(a)):
+        while limit is not None and any((abs(a) > limit).any()
+                                        for a in flatten_nested(z) if is_noise(a)):
             z = map_nested(lambda a, new: np.where(abs(a) > limit, new, a) if is_noise(a) else a,
                            z, to_host(game.inputs(split, 1, own)))
         rows.append(z)
@@ -142,7 +143,7 @@ def main() -> None:
         rng = Random(args.seed)
         z0, z1 = (draw_inputs(game, split, 8, args.truncation, rng) for _ in range(2))
         names = ["samples.png"]
-        for way in (linear, spherical) if any(map(is_noise, leaves(z0))) else ():
+        for way in (linear, spherical) if any(map(is_noise, flatten_nested(z0))) else ():
             z = [interpolate(way, z0, z1, a) for a in np.linspace(0, 1, args.columns)]
             z = map_nested(lambda *a: np.stack(a, 1).reshape(-1, *a[0].shape[1:]), *z)
             names.append(f"{way.__name__}.png")
@@ -150,19 +151,19 @@ def main() -> None:
         images = samples(draw_inputs(game, split, args.n, args.truncation, rng))
         write("samples.png", images)
         if (type(game).fixed_inputs, type(game).pictures) != (Game.fixed_inputs, Game.pictures):
-            names.append("shown.png")
-            write("shown.png", *game.pictures(game.fixed_inputs(split, 64, rng)))
+            names.append("pictures.png")
+            write("pictures.png", *game.pictures(game.fixed_inputs(split, 64, rng)))
         print(f"{', '.join(names)} in {args.out}")
         # not before: the other pictures can be drawn without the data
         data = data or command.load_data(args.run, args.data)
-        real = game.targets(data.train)
+        real = game.reference_images(data.train)
         index, distance = find_nearest(images, real)
         found = as_floats(real[index])
         write("nearest.png", np.stack([images, found], 1).reshape(-1, *images.shape[1:]), 16)
         print(f"nearest.png: the distance to the nearest training image is {distance.min():.2f} to "
               f"{distance.max():.2f}, median {np.median(distance):.2f}")
         if args.dry_run:
-            print("dry run: all done once, nothing kept")
+            print("dry run: every part has run once, no files are kept")
 
 
 if __name__ == "__main__":

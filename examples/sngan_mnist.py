@@ -20,7 +20,8 @@ def discriminator(channels: int, shape: tuple[int, int, int]) -> nn.Sequential:
     """Return D, a smaller version of the paper's discriminator for 32 x 32 pixels.
 
     It consists of pairs of a 3x3 convolution of stride 1 and a 4x4 convolution of stride 2, with
-    leaky ReLUs of slope 0.1 and no batch normalisation. The paper's has one more pair.
+    leaky ReLUs of slope 0.1 and no batch normalisation. The paper's has one more pair and a last
+    3x3 convolution.
     """
     colours, height, width = shape
     c, layers = channels, []
@@ -44,9 +45,9 @@ def main() -> None:
 
     with command.start(args) as data:
         shape = data.train.images.shape[1:]
-        # With DCGAN's initial weights N(0, 0.02^2), G collapses to one image: this D has no batch
-        # normalisation and is slow to notice it. Larger weights change relatively less in each of
-        # Adam's steps, which prevents it.
+        # With DCGAN's initial weights N(0, 0.02^2), all images of G change in the same way before
+        # this D, which has no batch normalisation, can tell one image from many. Larger weights
+        # change relatively less in each of Adam's steps.
         G = dcgan.generator(128, args.channels, shape, init=nn.normal(0.1))
         D = discriminator(args.channels, shape)
         game = SNGAN(G, D, 128, args.n_dis)

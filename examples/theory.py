@@ -65,7 +65,7 @@ def optimal_discriminator(data: str, model: str, steps: int = 1000) -> tuple[flo
     opt = optim.Adam(D.parameters(), schedules.cosine(2e-2, 0.0, steps), betas=(0.9, 0.99))
     x, z = quantiles(DENSITIES[data]), quantiles(DENSITIES[model])
     for _ in range(steps):
-        value = -d_step(game, opt, x, z, masks=0).item()
+        value = -d_step(game, opt, x, z, seed=0).item()
 
     t = (np.arange(1000) + 0.5) / 500 - 1
     p, q = DENSITIES[data](t), DENSITIES[model](t)
@@ -92,7 +92,7 @@ def two_points(theta: float, lam: float = 0.5, m: int = 32,
     opt = optim.Adam(D.parameters(), schedules.cosine(2e-2, 0.0, steps), betas=(0.9, 0.99))
     x, z, eps = tensor(np.zeros((m, 1))), tensor(np.full((m, 1), theta)), (np.arange(m) + 0.5) / m
     for _ in range(steps):
-        d_step(game, opt, x, (z, [tensor(eps)]), masks=0)
+        d_step(game, opt, x, (z, [tensor(eps)]), seed=0)
     return (D(x) - D(z)).mean().item(), abs(theta) + theta ** 2 / (2 * lam)
 
 

@@ -4,11 +4,12 @@
 
 The networks and settings are those of the published code (igul222/improved_wgan_training,
 gan_mnist.py), with three differences: all layers have Glorot's initial weights, there are a tenth
-of the iterations, and the padding before an image is larger than the padding after it.
+of the iterations, and the padding before an image is larger than the padding after it (in the
+published code it is the reverse).
 
 W in the output is the critic's estimate of the Wasserstein distance between digits and samples, for
-the Euclidean distance between images. The estimate is a little too large, because the penalty only
-approximates the Lipschitz constraint.
+the Euclidean distance between images. At the critic's optimum the estimate is too large, because
+the penalty only approximates the Lipschitz constraint.
 
 Pictures, curves and checkpoints are written to --out. --explain explains the printed numbers.
 """
@@ -19,7 +20,7 @@ from tinygan.games import WGANGP
 
 
 def sizes(n: int) -> tuple[int, int, int, int]:
-    """Return the side of an image of n pixels after 0, 1, 2 and 3 convolutions of stride 2."""
+    """Return the side of an image of side n after 0, 1, 2 and 3 convolutions of stride 2."""
     return n, -(-n // 2), -(-n // 4), -(-n // 8)
 
 

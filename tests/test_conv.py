@@ -83,9 +83,9 @@ def test_output_size_of_the_transposed_convolution(padding, output_padding):
 
 def test_memory_order_of_the_input_does_not_matter():
     x, w = normal(2, 3, 6, 6), tensor(normal(4, 3, 3, 3))
-    to_channels_last = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    channels_last = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
     a = conv2d(tensor(x), w, None, 2, 1).numpy()
-    b = conv2d(tensor(to_channels_last).transpose(0, 3, 1, 2), w, None, 2, 1).numpy()
+    b = conv2d(tensor(channels_last).transpose(0, 3, 1, 2), w, None, 2, 1).numpy()
     assert (a == b).all()
 
 

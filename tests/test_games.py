@@ -355,8 +355,8 @@ def test_penalties_use_labels_and_do_not_differentiate_by_them():
     """In a gradient penalty x_hat has the label of x; the critic's gradient norm is |w[label]|."""
     w, labels = normal(3, 2), np.array([0, 2, 2, 1])
 
-    def critic(shown):
-        x, labels = shown
+    def critic(inputs):
+        x, labels = inputs
         return (x * tensor(w)[labels]).sum(1, keepdims=True)
     x, fake, eps = tensor(normal(4, 2)), tensor(normal(4, 2, seed=1)), tensor(uniform(4))
     norms = np.array([np.linalg.norm(w[label]) for label in labels])
@@ -371,15 +371,15 @@ def test_penalties_use_labels_and_do_not_differentiate_by_them():
 def test_the_gradient_norm_is_over_both_parts_of_a_pair():
     w, v = normal(2), normal(3, seed=1)
 
-    def critic(shown):
-        (x,), code = shown
+    def critic(inputs):
+        (x,), code = inputs
         return (x * tensor(w)).sum(1) + (code * tensor(v)).sum(1)
-    shown, other = (((tensor(normal(4, 2, seed=i)),), tensor(normal(4, 3, seed=i)))
+    inputs, other = (((tensor(normal(4, 2, seed=i)),), tensor(normal(4, 3, seed=i)))
                     for i in (2, 3))
     size = math.sqrt(w @ w + v @ v)
-    assert gradient_penalty(critic, shown, other, tensor(uniform(4)), 0.5).item() == pytest.approx(
+    assert gradient_penalty(critic, inputs, other, tensor(uniform(4)), 0.5).item() == pytest.approx(
         (size - 0.5) ** 2, **EXACT)
-    assert squared_gradient_norm(shown, critic(shown)).item() == pytest.approx(size ** 2, **EXACT)
+    assert squared_gradient_norm(inputs, critic(inputs)).item() == pytest.approx(size ** 2, **EXACT)
 
 
 class Embedding(nn.Module):
@@ -457,8 +457,8 @@ class Inferring(Game):
     def fake(self, x, z):
         return self.G(z), z
 
-    def discriminate(self, shown):
-        return super().discriminate(shown) + self.judge(shown[1])
+    def discriminate(self, inputs):
+        return super().discriminate(inputs) + self.judge(inputs[1])
 
 
 def make_inferring(judge=None, **choices):
@@ -599,9 +599,9 @@ def test_a_penalty_is_computed_on_replayed_samples():
     game = Replaying(generator(), smooth_discriminator(), 3, penalties=[Recording()]).eval()
     x, z = tensor(normal(5, 2), "float32"), game.noise(5, rng, 0)
     game.d_loss(x, z)
-    shown = game.G(z).numpy() + 1
+    inputs = game.G(z).numpy() + 1
     ((fake, a_fake),) = Recording.calls
-    assert (fake.numpy() == shown).all()
+    assert (fake.numpy() == inputs).all()
     assert (a_fake.numpy() == game.D(fake).numpy()).all()
 
 

@@ -90,7 +90,7 @@ def test_a_run_in_the_folder_is_kept_until_the_first_step(tmp_path):
     assert read_files(tmp_path / "run") != before
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "log.csv").write_text("mine")
-    assert "no run to which that belongs" in error_of(make_run, tmp_path / "other", 3)
+    assert "a run whose checkpoint is missing" in error_of(make_run, tmp_path / "other", 3)
 
 
 def test_play_resumes_a_stopped_run(tmp_path):

@@ -174,7 +174,7 @@ def test_a_stopped_run_prints_the_command_that_resumes_it(number, whole, digits,
     process.send_signal(number)
     status, _, err = wait_for_end(process)
     assert status == 128 + number
-    step, command = re.search(r"stopped after step (\d+) of 1000, and saved; go on with\n(.*)\n",
+    step, command = re.search(r"stopped after step (\d+) of 1000 with a checkpoint.*\n(.*)\n",
                               err).groups()
     assert 0 < int(step) < 1000
     about = checkpoint.read(tmp_path / "a run" / "checkpoint.npz").about
@@ -251,7 +251,7 @@ def test_a_closed_output_stops_the_run_with_a_checkpoint(digits, tmp_path):
     with process.stderr:
         err = process.stderr.read()
     assert process.wait(60) == 1 and "Traceback" not in err
-    step = int(re.match(r"stopped after step (\d+) of 1000000, and saved; go on", err)[1])
+    step = int(re.match(r"stopped after step (\d+) of 1000000 with a checkpoint", err)[1])
     assert checkpoint.read(tmp_path / "run" / "checkpoint.npz").about["step"] == step > 0
 
 
@@ -444,7 +444,7 @@ def test_a_loss_that_is_no_longer_finite_ends_the_run(tmp_path):
     (line,) = err.strip().splitlines()          # there are no warnings
     assert status == 1
     found = re.fullmatch(r"dcgan_mnist.py: (\S.*) (?:has become nan|is no longer finite) by step "
-                         r"(\d+): begin another run with .*; the last checkpoint, (\S+), is of "
+                         r"(\d+): start another run with .*; the last checkpoint, (\S+), is of "
                          r"step (\d+)", line)
     assert found, line
     _, step, path, saved = found.groups()
@@ -491,7 +491,7 @@ def test_a_run_on_a_full_disk_can_be_resumed(digits, tmp_path):
     assert lines[1].startswith("resumed after step ") and int(lines[1].split()[-1]) > 0
     (line,) = process.stderr.strip().splitlines()
     assert re.fullmatch(r"any_game.py: cannot write disk/run/\S+ \(No space left on device\): make "
-                        r"room or choose another place with --out; --resume then goes on from step "
+                        r"room or choose another place with --out; --resume then resumes from step "
                         rf"{lines[1].split()[-1]}", line), line
     run_script(tmp_path, ANY_GAME, "--data", digits, "--steps", 120, "--save-every", 0,
                "--out", "whole")
@@ -507,7 +507,7 @@ def test_a_disk_that_is_full_from_the_start(digits, tmp_path):
         f"{run} --resume --steps 12")
     first, second = process.stderr.strip().splitlines()
     assert "No space left" in first and first.endswith("with --out")
-    assert "No space left" in second and second.endswith("--out; --resume then goes on from step 9")
+    assert "No space left" in second and second.endswith("--out; --resume then resumes from step 9")
 
 
 def test_a_read_only_folder_is_refused(digits, tmp_path):

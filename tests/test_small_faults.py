@@ -59,13 +59,13 @@ def test_a_damaged_checkpoint_is_not_offered_to_be_replaced(keep, flags, tmp_pat
         check_folder(tmp_path, **flags)
     message = str(refusal.value)
     assert f"{path} is damaged" in message and "so remove the file" in message
-    assert "go on with it by --resume" not in message and "replace it by" not in message
+    assert "resume it by --resume" not in message and "replace it by" not in message
     assert path.read_bytes() == damaged
 
 
 def test_a_whole_checkpoint_can_be_resumed_or_replaced(tmp_path):
     make_run(tmp_path, 1).play()
-    with pytest.raises(UserError, match="holds a run: go on with it by --resume .*--overwrite"):
+    with pytest.raises(UserError, match="holds a run: resume it by --resume .*--overwrite"):
         check_folder(tmp_path)
     for flags in ({"resume": True}, {"overwrite": True}):
         check_folder(tmp_path, **flags)

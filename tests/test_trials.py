@@ -91,7 +91,7 @@ def test_a_trial_is_sampled_and_evaluated(name, place, tmp_path):
         written = {path.stem for path in (tmp_path / "pictures").iterdir()}
         ways = set() if name == "cycle" else {"linear", "spherical"}      # cycle has no noise
         assert written == {"samples", "nearest"} | ways | (
-            {"shown"} if name != "growing" else set())
+            {"pictures"} if name != "growing" else set())
         size = 8 if run.endswith("8x8") else 4
         side = 2 * (8 * (size + 2) - 2)
         assert read_png(tmp_path / "pictures" / "samples.png").shape == (side, side)
@@ -162,7 +162,7 @@ def test_a_run_depends_on_all_arrays_of_its_data(place, tmp_path):
         np.savez(tmp_path / "other.npz", **{**arrays, key: arrays[key][::-1]})
         line = read_refusal(place, TRIALS[name], "--resume", "--data", tmp_path / "other.npz",
                             "--out", name)
-        assert "begun on other data" in line
+        assert "trained on other data" in line
 
 
 @pytest.mark.host
@@ -182,11 +182,11 @@ def test_files_that_hold_no_classes_are_refused(place, tmp_path):
 def test_instance_noise_does_not_change_labels():
     game = conditional.ENTRY(views=[views.InstanceNoise(0.3)])
     data = Minibatches(make_grey_images(np.linspace(0.1, 0.9, 12)), 4, labels=np.arange(12) % 3)
-    shown = []
-    game.discriminate = lambda what: shown.append(what) or type(game).discriminate(game, what)
+    inputs = []
+    game.discriminate = lambda what: inputs.append(what) or type(game).discriminate(game, what)
     x, z, _ = draw(game, data, 4, rng, 0)
     game.losses(x, z)
-    for (images, labels), clean in zip(shown, [x, game.fake(x, z)], strict=True):
+    for (images, labels), clean in zip(inputs, [x, game.fake(x, z)], strict=True):
         assert labels.dtype.kind == "i" and (labels == clean[1]).all()
         assert 0.1 < (images.numpy() - clean[0].numpy()).std() < 0.5
 
@@ -258,11 +258,11 @@ def test_the_image_pool():
         place, exchange = game.latent(4, source)
         new = [Tensor(backend.xp.full((4, 1, 4, 4), 100.0 * (1 + which) + i, "float32"))
                for which in (0, 1)]
-        for which, shown in enumerate(game.replay(tuple(new), (place, exchange))):
+        for which, replayed in enumerate(game.replay(tuple(new), (place, exchange))):
             for j, (at, old) in enumerate(zip(to_numpy(place), to_numpy(exchange))):
                 mine = float(new[which].numpy()[j, 0, 0, 0])
                 there = pool.setdefault((which, at), mine)
-                assert (shown.numpy()[j] == (there if old else mine)).all()
+                assert (replayed.numpy()[j] == (there if old else mine)).all()
                 pool[which, at] = mine if old else there
     for which, kept in enumerate((game.old_y, game.old_x)):
         assert to_numpy(kept)[:, 0, 0, 0].tolist() == [pool[which, at] for at in range(6)]
@@ -291,5 +291,5 @@ def test_a_stage_trains_its_own_layers_and_the_next_fades_in():
     assert alphas == [(a, a) for a in (0.0, 0.25, 0.5, 0.75, 1.0, 1.0)]
     assert not set(read_layers_of_8()) & set(before)
     split = Split(images=images)
-    assert [game.targets(split).shape for game in (first, second)] == [
+    assert [game.reference_images(split).shape for game in (first, second)] == [
         (32, 1, size, size) for size in (4, 8)]

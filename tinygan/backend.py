@@ -26,7 +26,7 @@ Array = np.ndarray      # in type hints: an array of the current backend, numpy'
 
 
 class UserError(ValueError):
-    """An error that the user can mend: the message says what was wrong and what to do.
+    """An error that the user can correct: the message says what was wrong and what to do.
 
     Scripts print the message as one line and exit with a non-zero status.
     """
@@ -88,6 +88,7 @@ def run_in_pieces(n: int, size: int, work: Callable[[slice], Any]) -> list:
 
 def product(a: Array, b: Array) -> Array:
     """Return the matrix product of two 2-D arrays."""
+    # a has one column: an outer product, for which a * b is faster
     return cpu.product(a, b) if xp is np else a * b if a.shape[1] == 1 else a @ b
 
 

@@ -23,11 +23,11 @@ x is (N, C, H, W), w is (O, C, kh, kw), y is (N, O, OH, OW) with OH = (H + 2p - 
 The fast functions use im2col: the kernel-sized windows of x become the rows of a matrix, which is
 multiplied by the weights as a matrix. The memory layouts make this cheap:
 
-- Images lie channels last, as (N, H, W, C). A row of a window is then one contiguous run of kw * C
-  numbers, and a window is copied as kh such runs. numpy's elementwise operations keep the layout of
-  their inputs, so it is kept throughout a network. (cupy's operations return to the standard
-  layout, which costs a copy at the next convolution.)
-- Weights lie kernel first, as (kh, kw, C, O), which is the layout of the matrix.
+- In memory, images lie channels last, as (N, H, W, C). A row of a window is then one contiguous run
+  of kw * C numbers, and a window is copied as kh such runs. numpy's elementwise operations keep the
+  layout of their inputs, so it is kept throughout a network. (cupy's operations return to the
+  standard layout, which costs a copy at the next convolution.)
+- In memory, weights lie kernel first, as (kh, kw, C, O), which is the layout of the matrix.
 """
 
 import math
@@ -128,7 +128,7 @@ def conv_weight(x: Tensor, y: Tensor, kernel: tuple[int, int], stride: tuple[int
 
 
 # The three functions on arrays. Each works on a few images at a time, so few that their matrix of
-# windows stays in the processor's cache, and computes one matrix product for them.
+# windows stays in the processor's cache.
 
 def _conv(x, w, bias, stride, padding):
     o, c, kh, kw = w.shape
@@ -136,12 +136,12 @@ def _conv(x, w, bias, stride, padding):
     matrix = w.transpose(2, 3, 1, 0).reshape(kh * kw * c, o)
     y = backend.xp.empty((len(x), *size, o), x.dtype)
 
-    def some(images):
-        rows = _windows(x[images], (kh, kw), stride, padding, size)
-        columns = backend.xp.matmul(rows, matrix, out=y[images].reshape(len(rows), o))
+    def work(piece):
+        rows = _windows(x[piece], (kh, kw), stride, padding, size)
+        columns = backend.xp.matmul(rows, matrix, out=y[piece].reshape(len(rows), o))
         if bias is not None:
             columns += bias.data
-    _in_pieces(y, len(matrix), some)
+    _in_pieces(y, len(matrix), work)
     return y.transpose(0, 3, 1, 2)
 
 
@@ -149,15 +149,15 @@ def _conv_weight(x, y, kernel, stride, padding):
     c, o = x.shape[1], y.shape[1]
     y = backend.xp.ascontiguousarray(y.transpose(0, 2, 3, 1))
 
-    def some(images):
-        rows = _windows(x[images], kernel, stride, padding, y.shape[1:3])
-        return rows.T @ y[images].reshape(len(rows), o)
-    matrix = sum(_in_pieces(y, math.prod(kernel) * c, some))
+    def work(piece):
+        rows = _windows(x[piece], kernel, stride, padding, y.shape[1:3])
+        return rows.T @ y[piece].reshape(len(rows), o)
+    matrix = sum(_in_pieces(y, math.prod(kernel) * c, work))
     return matrix.reshape(*kernel, c, o).transpose(3, 2, 0, 1)
 
 
 def _conv_transpose(y, w, bias, stride, padding, size):
-    """Add each output pixel's contributions to the image at the places of its window (col2im)."""
+    """Add each pixel of y times the kernel to the pixel's window in the image (col2im)."""
     (o, c, kh, kw), (sh, sw), (ph, pw), (h, v) = w.shape, stride, padding, size
     n, _, oh, ow = y.shape
     y = backend.xp.ascontiguousarray(y.transpose(0, 2, 3, 1))
@@ -166,18 +166,19 @@ def _conv_transpose(y, w, bias, stride, padding, size):
     rows = max(h + ph, (oh - 1) * sh + kh)
     steps = max(-(-(v + pw) // sw), ow - 1 + -(-kw // sw))
 
-    def some(images):
-        pixels = y[images].reshape(-1, o)
+    def work(piece):
+        pixels = y[piece].reshape(-1, o)
         frame = backend.xp.zeros((len(pixels) // (oh * ow), rows, steps, sw * c), y.dtype)
         for a in range(kh):
-            # `stride` neighbouring columns of all windows lie side by side, so one slice adds them
+            # A row of `frame` is divided into steps of sw columns. Columns b ... b + sw - 1 of
+            # window j fill step j + b // sw, so one slice adds them for all windows at once.
             for b in range(0, kw, sw):
                 columns = pixels @ kernel[a, b:b + sw].reshape(-1, o).T
                 part = frame[:, a:a + sh * oh:sh, b // sw:b // sw + ow, :columns.shape[1]]
                 part += columns.reshape(part.shape)
         frame = frame.reshape(-1, rows, steps * sw, c)[:, ph:ph + h, pw:pw + v]
-        x[images] = frame if bias is None else frame + bias.data
-    _in_pieces(y, (sh + 1) * sw * c + o, some)      # frame, columns and pixels
+        x[piece] = frame if bias is None else frame + bias.data
+    _in_pieces(y, (sh + 1) * sw * c + o, work)      # frame, columns and pixels
     return x.transpose(0, 3, 1, 2)
 
 
@@ -194,13 +195,12 @@ def _windows(x, kernel, stride, padding, size):
     return windows.reshape(-1, kh * kw * c)
 
 
-def _in_pieces(y, columns, some):
-    """Return [some(images), ...] for slices of the images of y (N, OH, OW, O).
+def _in_pieces(y, columns, work):
+    """Return [work(piece), ...] for slices of the images of y (N, OH, OW, O).
 
-    A slice has so many images that a matrix with a row per pixel and `columns` columns stays in the
-    cache.
+    A slice holds as many images as fit into the cache with `columns` numbers per pixel.
     """
-    return backend.run_in_pieces(len(y), math.prod(y.shape[1:3]) * columns * y.itemsize, some)
+    return backend.run_in_pieces(len(y), math.prod(y.shape[1:3]) * columns * y.itemsize, work)
 
 
 # Sizes
@@ -214,7 +214,7 @@ def pair(v: Pair) -> tuple[int, int]:
         a, b = v if isinstance(v, (tuple, list)) else (v, v)
         return operator.index(a), operator.index(b)
     except (TypeError, ValueError):
-        raise ValueError(f"a whole number or two, (vertical, horizontal), are needed, got {v!r}"
+        raise ValueError(f"give a whole number or a pair (vertical, horizontal), not {v!r}"
                          ) from None
 
 

@@ -1,6 +1,7 @@
 """Check gradients of any order against finite differences, in float64.
 
-For y = f(x) and a random cotangent c, grad() returns c^T dy/dx. Along a random direction d,
+For y = f(x) and a random array c of y's shape, the cotangent, grad() returns c^T dy/dx. Along a
+random direction d,
 
     <c^T dy/dx, d>  =  d/dt <c, f(x + t d)>  at t = 0.
 
@@ -54,7 +55,7 @@ def check_grads(f: Callable, *arrays: Any, order: int = 2, tolerance: float = 1e
     The AssertionError names the input, the order and both values, or the input that lies on a kink.
     Raises ValueError if there is nothing to check. Raises TypeError if f computes with a leaf that
     is neither an input nor a parameter of the Module, because its gradient would not be checked. A
-    derivative below 1e-11 of the function's values is lost in rounding and passes.
+    wrong derivative passes if rounding hides its effect on f.
     """
     if training not in (None, True, False):
         raise ValueError(f"training is True, False or None (both), got {training!r}")
@@ -67,17 +68,17 @@ def check_grads(f: Callable, *arrays: Any, order: int = 2, tolerance: float = 1e
         _check_function(f, arrays, names, "", order, tolerance, generator)
         return
     for mode in (True, False) if training is None else (training,):
-        function, parameters, moved = _as_function(f, mode, len(arrays), generator)
+        function, parameters, changed = _as_function(f, mode, len(arrays), generator)
         inputs = _make_batch_of_two(function, arrays, list(parameters.values()), generator)
         try:
             _check_function(function, inputs + list(parameters.values()), names + list(parameters),
                             ", in training" if mode else ", in evaluation", order, tolerance,
                             generator)
         except AssertionError as error:
-            if not moved:
+            if not changed:
                 raise
             raise AssertionError(f"{error} (forward changes the buffers "
-                                 f"{', '.join(sorted(moved))}: if its result depends on them and "
+                                 f"{', '.join(sorted(changed))}: if its result depends on them and "
                                  "its derivative treats them as constants, check with "
                                  f"training={not mode})") from None
 
@@ -153,7 +154,7 @@ def _check(f, xs, names, mode, this_order, order, tolerance, generator, noise_be
             return sum(float((y.data * c).sum()) for y, c in zip(ys, cs))
         claimed = float((claim.data * d).sum())
         scale = float((claim.data * claim.data).sum()) ** 0.5
-        # the widest step: below the inputs' size, but large enough to exceed the noise if possible
+        # the widest step: below the inputs' size, but wide enough that f's change exceeds the noise
         widest = max(largest, 1.0) * 1e-4
         if scale:
             widest = min(max(noise / (tolerance * scale), widest), 1e3 * widest)
@@ -180,11 +181,11 @@ def _measure_slope(f, widest, noise, tolerance, scale, where):
     """Measure f'(0) by central differences; return it and its accuracy.
 
     noise   the rounding error of f; the rounding error of a slope with step h is noise / h
-    scale   the size of the claimed slope
+    scale   the norm of the claimed gradient
 
-    The step h shrinks from `widest` until the slopes of steps h and h/2 agree. Then two wider steps
-    are tried, for functions with a larger rounding error than `noise`. If no step is good enough,
-    the best slope is returned, provided that it is accurate to 1e-4 of `scale`.
+    The step h shrinks from `widest` until the slopes of steps h and h/2 agree. If none agree, two
+    wider steps are tried, for functions with a larger rounding error than `noise`. If these fail
+    too, the best slope is returned if it is accurate to 1e-4 of `scale`; if not, this raises.
     """
     best, worst, first = (math.inf, None), 0.0, None
     for h in [widest * 0.1 ** k for k in range(15)] + [10 * widest, 100 * widest]:
@@ -198,8 +199,8 @@ def _measure_slope(f, widest, noise, tolerance, scale, where):
         first = first or (abs(slope), abs(bend))
         if not math.isfinite(roughness):        # the step left the function's domain
             continue
-        # With a small step, rounding hides a thousandth of the slope. Agreement of two such slopes
-        # is no evidence, unless the roughness found with a wider step would still be visible.
+        # If rounding can hide a thousandth of the slope, two slopes may agree by chance. They count
+        # only if the roughness found with a wider step would still stand out from the rounding.
         blind = h < 1e-3 * widest and rounding > 1e-3 * max(scale, abs(half_slope))
         if roughness <= tolerance * abs(half_slope) + rounding:
             if not blind or rounding <= 0.1 * worst:
@@ -224,7 +225,7 @@ def _as_function(module, training, n_inputs, generator):
     """
     module = copy.deepcopy(module)
     module.parameters()         # raises if the module holds a Tensor where it cannot be found
-    places, buffers, moved = {}, [], set()
+    places, buffers, changed = {}, [], set()
     for prefix, part in module.modules():
         part.training = training and not hasattr(part, "weight_u")      # under spectral_norm
         for name, parameter in part.own_arrays(Tensor):
@@ -243,13 +244,13 @@ def _as_function(module, training, n_inputs, generator):
             setattr(part, name, value.copy())
         with use_random(Random(0)):
             y = module(*inputs[:n_inputs])
-        moved.update(full for part, name, value, full in buffers
+        changed.update(full for part, name, value, full in buffers
                      if (getattr(part, name) != value).any())
         return y
     values = {f"parameter {owners[0][2]}{owners[0][1]}": p.data.astype("float64")
               for p, owners in places.items()}
     return f, {name: a + 0.01 * backend.xp.asarray(generator.standard_normal(a.shape))
-               for name, a in values.items()}, moved
+               for name, a in values.items()}, changed
 
 
 def _make_batch_of_two(f, arrays, parameters, generator):

@@ -16,9 +16,10 @@ from .tensor import Tensor, grad, is_whole
 def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int, rng: Random,
          iterations: int, start: int = 0,
          order: str = "alternating") -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Train the players of `game`: a generator that yields (i, d_loss, g_loss) after iteration i.
+    """Train the players of `game`: a Python generator, which yields (i, d_loss, g_loss).
 
-    The iterations are start ... iterations - 1. The losses are Tensors of one number.
+    It yields after each iteration i = start ... iterations - 1. The losses are those before the
+    steps' updates, Tensors of one number.
 
     data          an endless iterator over minibatches x of m samples: arrays, or tuples of arrays
     d_opt, g_opt  optimisers of game.d_parameters() and game.g_parameters()
@@ -28,8 +29,8 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
                   new x and z. "simultaneous", as in the published code: both gradients are computed
                   for the same x and z before either player is updated
 
-    All random numbers of a step are drawn before it. So d_step, g_step and both_step are functions
-    of their arguments and of the players' parameters and buffers. G's step gets a minibatch too,
+    All random numbers of a step are drawn before it. So d_step, g_step and both_step depend only on
+    their arguments and on the players' parameters and buffers. G's step gets a minibatch too,
     because some losses compare samples with data.
 
     Errors are raised at the first next(). Raises ValueError for another order, for a negative
@@ -41,7 +42,7 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     if iterations < 0:
         raise ValueError(f"play needs at least 0 iterations, got {iterations}")
     data = _check_first(data, game)
-    game.check(to_play=True)
+    game.check(before_training=True)
     for i in range(start, iterations):                  # for number of training iterations do
         game.begin_iteration(i)
         k, n = count_steps(game, "d_steps", i), count_steps(game, "g_steps", i)
@@ -80,7 +81,7 @@ def count_steps(game: Game, name: str, i: int) -> int:
 
 
 def draw(game: Game, data: Iterator, m: int, rng: Random, i: int) -> tuple[Any, Any, int]:
-    """Draw the inputs of a step: a minibatch x, the noise z, and the seed of the dropout masks."""
+    """Draw the inputs of a step: a minibatch x, the noise z, and the seed of its layers."""
     return map_nested(_as_tensor, next(data)), game.noise(m, rng, i), rng.key()
 
 
@@ -95,30 +96,30 @@ def _check_first(data, game):
 
 def _as_tensor(x):
     if x.dtype == "uint8" and x.ndim > 2:
-        raise TypeError(f"a minibatch of bytes, {x.shape}, has no scale: convert it to floats by "
+        raise TypeError(f"a minibatch of bytes, {x.shape}, must be scaled to [0, 1]: convert it by "
                         "data.as_floats(x), or use Minibatches")
     return Tensor(x) if x.dtype.kind == "f" else x      # labels stay whole numbers
 
 
-def d_step(game: Game, opt: Optimizer, x: Any, z: Any, masks: int) -> Tensor:
-    """Update D by descending the gradient of its loss; return the loss.
+def d_step(game: Game, opt: Optimizer, x: Any, z: Any, seed: int) -> Tensor:
+    """Update D by descending the gradient of its loss; return the loss. G does not change.
 
-    In Algorithm 1 this is D's step "by ascending" the gradient of V. `masks` is the seed of the
-    dropout masks.
+    Algorithm 1 has it ascending the gradient of V, which is minus this loss. `seed` is that of the
+    layers' random numbers: dropout masks and noise.
     """
-    with use_random(Random(masks)):
+    with use_random(Random(seed)):
         loss = game.d_loss(x, z)
     opt.step(grad(loss, opt.parameters, unused=game.unused))
     game.after_d_step()
     return Tensor(loss.data)        # without the graph, whose memory is freed here
 
 
-def g_step(game: Game, opt: Optimizer, x: Any, z: Any, masks: int) -> Tensor:
-    """Update G by descending the gradient of its loss (Algorithm 1); return the loss.
+def g_step(game: Game, opt: Optimizer, x: Any, z: Any, seed: int) -> Tensor:
+    """Update G by descending the gradient of its loss (Algorithm 1); return it. D does not change.
 
-    `masks` is the seed of the dropout masks.
+    `seed` is that of the layers' random numbers.
     """
-    with use_random(Random(masks)):
+    with use_random(Random(seed)):
         loss = game.g_loss(x, z)
     opt.step(grad(loss, opt.parameters, unused=game.unused))
     game.after_g_step()
@@ -127,12 +128,9 @@ def g_step(game: Game, opt: Optimizer, x: Any, z: Any, masks: int) -> Tensor:
 
 
 def both_step(game: Game, d_opt: Optimizer, g_opt: Optimizer, x: Any, z: Any,
-              masks: int) -> tuple[Tensor, Tensor]:
-    """Update both players simultaneously; return (d_loss, g_loss).
-
-    Both gradients are computed before either player is updated.
-    """
-    with use_random(Random(masks)):
+              seed: int) -> tuple[Tensor, Tensor]:
+    """Update both players by gradients that are computed first; return (d_loss, g_loss)."""
+    with use_random(Random(seed)):
         d_loss, g_loss = game.losses(x, z)
     d_grads = grad(d_loss, d_opt.parameters, unused=game.unused)
     g_grads = grad(g_loss, g_opt.parameters, unused=game.unused)

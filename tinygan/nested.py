@@ -14,8 +14,8 @@ def map_nested(f: Callable, *values: Any) -> Any:
     return f(*values)
 
 
-def leaves(value: Any) -> list:
+def flatten_nested(value: Any) -> list:
     """List the values in nested tuples, in order."""
     if isinstance(value, tuple):
-        return [leaf for part in value for leaf in leaves(part)]
+        return [leaf for part in value for leaf in flatten_nested(part)]
     return [value]

@@ -1,4 +1,4 @@
-"""Differentiable functions of Tensors beside Python's own operators.
+"""Differentiable functions of Tensors, in addition to Python's own operators.
 
 Each function has a forward line and, below it, one derivative rule per input, as in tensor.py. The
 functions are elementwise unless their docstrings say otherwise. A function with a kink, a point
@@ -40,7 +40,7 @@ def sqrt(x: Tensor) -> Tensor:
 def norm(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Return the Euclidean norm |x|_2 = sqrt(sum x^2) over `axis`.
 
-    If squares could overflow or underflow, x is divided by its largest entry first.
+    If squares could overflow or underflow, x is divided by its largest absolute value first.
 
     The gradient x / |x| and all its derivatives are defined as 0 at x = 0. So a penalty on the norm
     of a gradient stays finite where that gradient is 0.
@@ -65,18 +65,18 @@ def norm(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return op(xp.sqrt(total) * unit.reshape(total.shape), (x, rule))
 
 
-# The logistic functions. They are built on softplus, so that log(sigmoid(x)) is never computed in
-# two steps.
+# The logistic functions. log_sigmoid is built on softplus and not on sigmoid, whose logarithm would
+# lose precision, and would be -inf for large negative x.
 
 def sigmoid(x: Tensor) -> Tensor:
-    """Return 1 / (1 + exp(-x)), computed as exp(min(x, 0)) / (1 + exp(-|x|)) against overflow."""
+    """Return 1 / (1 + exp(-x)), computed as exp(min(x, 0)) / (1 + exp(-|x|)), without overflow."""
     xp = backend.xp
     return op(xp.exp(xp.minimum(x.data, 0.0)) / (1.0 + xp.exp(-abs(x.data))),
               (x, lambda g, y: g * y * (1.0 - y)))
 
 
 def softplus(x: Tensor) -> Tensor:
-    """Return log(1 + exp(x)), computed as max(x, 0) + log1p(exp(-|x|)) against overflow."""
+    """Return log(1 + exp(x)), computed as max(x, 0) + log1p(exp(-|x|)), without overflow."""
     xp = backend.xp
     return op(xp.maximum(x.data, 0.0) + xp.log1p(xp.exp(-abs(x.data))),
               (x, lambda g, y: g * sigmoid(x)))
@@ -93,7 +93,7 @@ def tanh(x: Tensor) -> Tensor:
 
 
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
-    """Return x - log sum exp x along `axis`. The maximum is subtracted first against overflow."""
+    """Return x - log sum exp x along `axis`. The maximum is subtracted first, to avoid overflow."""
     xp = backend.xp
     shifted = x.data - x.data.max(axis, keepdims=True)
     return op(shifted - xp.log(xp.exp(shifted).sum(axis, keepdims=True)),
@@ -104,7 +104,7 @@ def cross_entropy(logits: Tensor, labels: Array) -> Tensor:
     """Return the mean cross-entropy -1/m sum_i log softmax(logits_i)[labels_i] of a batch of m.
 
     logits (m, classes); labels (m,), an array of whole numbers from 0 to classes - 1. Raises
-    ValueError for other shapes and labels.
+    ValueError for other shapes and types and, on the CPU, for labels outside this range.
     """
     shape = getattr(labels, "shape", None)
     if (logits.ndim != 2 or type(labels) is Tensor or shape != logits.shape[:1]
@@ -126,6 +126,7 @@ def cross_entropy(logits: Tensor, labels: Array) -> Tensor:
 
 def relu(x: Tensor) -> Tensor:
     """Return max(x, 0). The derivative at 0 is 0."""
+    # clip is three times as fast as maximum
     return op(backend.xp.clip(x.data, 0.0, math.inf), (x, lambda g, y: _scale_negative(g, y, 0.0)))
 
 
@@ -142,9 +143,9 @@ def leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
 
 
 def _scale_negative(g, x, slope):
-    """Return g where x > 0 and slope * g elsewhere. The operation is its own adjoint in g.
+    """Return g where x > 0 and slope * g elsewhere; as a linear map of g it is its own adjoint.
 
-    A product with a mask of 1 and `slope` is ten times as fast as where().
+    A product with an array of the factors 1 and `slope` is ten times as fast as where().
     """
     xp = backend.xp
     mask = xp.greater(x.data, 0.0, out=xp.empty_like(g.data), casting="unsafe")
@@ -189,8 +190,8 @@ def clip(x: Tensor, low: float, high: float) -> Tensor:
 def where(mask: Array, a: Tensor | Array | float, b: Tensor | Array | float) -> Tensor:
     """Return a where the array `mask` is true and b elsewhere.
 
-    One of a and b must be a Tensor; the other may be a number. Raises TypeError if the mask is not
-    an array of booleans.
+    One of a and b must be a Tensor; the other may be a number or an array. Raises TypeError if the
+    mask is not an array of booleans.
     """
     if getattr(mask, "dtype", None) != bool or type(mask) is Tensor:
         raise TypeError("where takes an array of booleans as its mask, such as x.data > 0, got a "
@@ -215,8 +216,10 @@ def concat(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
 
     Raises ValueError if xs is empty or if the shapes differ in another axis.
     """
+    if not len(xs):
+        raise ValueError("concat needs at least one Tensor, got none")
     try:
-        xs = as_tensors(*xs) if len(xs) else [None]
+        xs = as_tensors(*xs)
         joined = backend.xp.concatenate([x.data for x in xs], operator.index(axis))
     except DtypeError:
         raise
@@ -292,7 +295,7 @@ def _image_shape(x, name):
 
 # Operations on each channel of x, which is (m, n) or images (N, n, H, W). Channels lie last in the
 # memory of images (see conv.py), so both are matrices with one column per channel. The column sums
-# are a product with a row of ones, which is faster than sum().
+# of x are a product with a row of ones, which is faster than sum().
 
 def scale(x: Tensor, w: Tensor | Array, b: Tensor | Array | None = None) -> Tensor:
     """Return x * w + b for each channel, with w and b of shape (n,)."""
@@ -319,7 +322,7 @@ def channel_sum(x: Tensor, y: Tensor | None = None) -> Tensor:
 
 
 def centre(x: Tensor) -> tuple[Tensor, Array]:
-    """Return (x - mean, mean) for each channel; the mean is an array (n,).
+    """Return (x - mean, mean) for each channel; the mean is an array (n,) without gradient.
 
     The operation x - mean is its own adjoint.
     """
@@ -346,7 +349,7 @@ def _row(v, x):
     return v.reshape(1, -1, *[1] * (x.ndim - 2))
 
 
-ROWS = 1 << 16      # a sequential sum of this many float32 can lose four of seven digits
+ROWS = 1 << 16      # longer sums of float32 lose too many digits; this many lose up to 4 of 7
 
 
 def _sums(a, b=None):
@@ -362,8 +365,8 @@ def _sums(a, b=None):
 def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     """Return x w^T + b, the output of a dense layer.
 
-    x (m, n_in), w (n_out, n_in), b (n_out,). This is one operation and not three, so that each
-    gradient is one matrix product whose result has the memory layout of its parameter.
+    x (m, n_in), w (n_out, n_in), b (n_out,). This is one operation and not three, so that the
+    gradients of x and w are one matrix product each, and that of w has the memory layout of w.
     """
     x, w, b = as_tensors(x, w, b)
     check_bias(b, w.shape[0])
@@ -384,6 +387,7 @@ def as_tensors(*xs: Tensor | Array | float | None) -> list[Tensor | None]:
     """
     dtypes = {x.dtype for x in xs if type(x) is Tensor}
     if len(dtypes) != 1:
-        raise DtypeError() if dtypes else TypeError("this takes Tensors: wrap an array, Tensor(x)")
+        raise DtypeError() if dtypes else TypeError(
+            "at least one argument must be a Tensor: wrap an array as Tensor(x)")
     (dtype,) = dtypes
     return [x if type(x) is Tensor or x is None else Tensor(as_array(x, dtype)) for x in xs]

@@ -65,12 +65,13 @@ class Optimizer:
             raise ValueError(f"the optimiser has parameters of shapes "
                              f"{[p.shape for p in self.parameters]}, got gradients of shapes "
                              f"{[g.shape for g in grads]}: ask grad() for opt.parameters")
-        moved = [_flatten_in_memory_order(p.data, *arrays) for p, *arrays
+        flat = [_flatten_in_memory_order(p.data, *arrays) for p, *arrays
                  in zip(self.parameters, *self.state.values(), [g.data for g in grads])]
         lr = _check_number(value_at(self.lr, self.t), f"lr at step {self.t}", 0, math.inf)
         self.t += 1
-        for p, *averages, g in moved:
-            # update() reads its arrays several times; small pieces stay in the cache meanwhile
+        for p, *averages, g in flat:
+            # update() reads its arrays several times; small pieces stay in the cache meanwhile.
+            # 8: p, g, the averages and the arrays that update() makes
             backend.run_in_pieces(len(p), 8 * p.itemsize, lambda piece: self.update(
                 lr, p[piece], g[piece], *[a[piece] for a in averages]))
         for p in self.parameters:
@@ -91,7 +92,7 @@ def _check_number(value, name, low, high):
     except (TypeError, ValueError):
         number = math.nan
     if not low <= number < high:
-        raise ValueError(f"an optimiser's {name} is a number from {low} to below {high}, "
+        raise ValueError(f"an optimiser's {name} must be at least {low} and less than {high}, "
                          f"got {value!r}")
     return number
 
@@ -187,7 +188,7 @@ class Adam(Optimizer):
         beta1, beta2 = self.betas
         _move_average(m, g, beta1)
         _move_average(v, g * g, beta2)
-        # the bias corrections are applied to the scalars, which saves the arrays m' and v'
+        # the bias corrections are scalar factors, so the arrays m' and v' are not needed
         root = backend.xp.sqrt(v) * (1 / math.sqrt(1 - beta2 ** self.t)) + self.eps
         p -= lr / (1 - beta1 ** self.t) * m / root
 

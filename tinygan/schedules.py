@@ -1,4 +1,7 @@
-"""Schedules: functions of t, the number of steps taken, that are saved with a run."""
+"""Schedules: functions of the steps an optimiser has taken, or of a game's iteration.
+
+They are dataclasses, so that a run can save them.
+"""
 
 import math
 from collections.abc import Callable

@@ -50,22 +50,29 @@ class _Node:
 
     __slots__ = ("data", "parents", "age", "touched", "base")
 
+    data: Array
+    parents: tuple | None
+    age: int
+    touched: int
+    base: "Tensor | None"
+
 
 class Tensor(_Node):
     """An array of float32 or float64 that records how it was computed.
 
     data      the array, on the current backend
     parents   ((input, rule), ...) of the operation that computed it; () for a leaf, which is made
-              by Tensor(...); None for a result that was not recorded
+              by Tensor(...); None if not recorded, or if no input was a Tensor
     age       a counter value: the Tensor is newer than all Tensors with a smaller age
     touched   the counter value when `data` was last written
-    base      the Tensor whose array this one's array is a view of, or None
+    base      the Tensor whose array this one's array may be a view of, or None
 
     There is no `requires_grad` and no `.grad`: the call grad(y, xs) names the xs. Arithmetic works
     between Tensors of one dtype, with Python numbers, and with constant arrays, which are converted
-    to the Tensor's dtype. Operations keep references to their inputs' arrays, not copies. So grad()
-    raises an error if a Tensor on its path has been written to since (see touch). It cannot detect
-    that a constant array has changed.
+    to the Tensor's dtype. Tensor(a) keeps the array a itself, and operations keep their inputs'
+    arrays, without copying. So grad() raises an error if a Tensor on its path was written to after
+    an operation used it (see touch). It cannot detect a write to a constant array, or a write made
+    through another Tensor that shares the array, such as x.reshape(...) or Tensor(x.data).
 
     The comparisons <, <=, > and >= return arrays of booleans. A Tensor with one element has a truth
     value and converts to float.
@@ -165,7 +172,8 @@ class Tensor(_Node):
         return _apply(operator.ge, a, b)
 
     def __eq__(a, b):
-        raise TypeError("== is ambiguous for a Tensor: write x.data == y to compare the numbers, "
+        raise TypeError("== is ambiguous for a Tensor: write x.data == y.data to compare the "
+                        "numbers, "
                         "which gives an array, or x is y to ask for the same Tensor")
 
     __hash__ = object.__hash__
@@ -224,6 +232,7 @@ class Tensor(_Node):
                   (b, lambda g, y: sum_to(a.T @ g, b.shape)))
 
     def __rmatmul__(b, a):
+        # the rule needs the .T of a Tensor, which exchanges two axes; numpy's reverses all of them
         return Tensor(as_array(a, b.dtype)) @ b
 
     # Reductions. `axis` is None (all axes), a number or a tuple of numbers.
@@ -255,7 +264,7 @@ class Tensor(_Node):
 
     # Changes of shape
 
-    def reshape(x, *shape: int) -> "Tensor":
+    def reshape(x, *shape: int | tuple[int, ...]) -> "Tensor":
         """Return the same numbers in another shape, given as numbers or as one tuple.
 
         Raises ValueError if the number of elements differs.
@@ -269,7 +278,7 @@ class Tensor(_Node):
         return _view(backend.to_channels_last(data) if data.ndim == 4 else data, x,
                      lambda g, y: g.reshape(x.shape))
 
-    def transpose(x, *axes: int) -> "Tensor":
+    def transpose(x, *axes: int | tuple[int, ...]) -> "Tensor":
         """Return x with its axes in the order `axes`; without arguments, in reverse order.
 
         Raises ValueError if `axes` does not name each axis once.
@@ -301,7 +310,7 @@ def op(data: Array, *parents: tuple) -> Tensor:
     differentiable operations. The rule gets y as an argument and must not close over it: a Tensor
     that refers to itself would not be freed with its last reference. Inputs that are not Tensors
     are constants. The rule None marks an input that gets no gradient here, but whose values
-    another rule uses.
+    another rule uses: grad() raises an error if they have changed.
     """
     y = _Node()
     # numpy returns scalars, not arrays, from reductions and from arithmetic on 0-d arrays
@@ -331,7 +340,7 @@ def _rebuild(data, is_leaf):
 
 def grad(y: Tensor, xs: Iterable[Tensor], grad_y: Tensor | Array | None = None,
          create_graph: bool = False, unused: str = "error") -> list[Tensor]:
-    """Return the gradients of y with respect to each of xs. Nothing is stored in the Tensors.
+    """Return the gradient of y with respect to each x in xs. Nothing is stored in the Tensors.
 
     y             the Tensor to differentiate; it has one element unless grad_y is given
     xs            Tensors that y was computed from, leaves or not
@@ -340,7 +349,7 @@ def grad(y: Tensor, xs: Iterable[Tensor], grad_y: Tensor | Array | None = None,
     create_graph  record the computation, so that the gradients can be differentiated again
     unused        for an x that y does not depend on: "error" raises, "zeros" returns zeros
 
-    grad visits only Tensors on a path from the xs to y and computes no other gradient.
+    Only the rules on a path from an x to y are applied; no other gradient is computed.
 
     Raises TypeError if y or an x is not a Tensor, or if a rule does not return one. Raises
     ValueError if y has several elements and no grad_y is given, if grad_y has another shape, for an
@@ -351,12 +360,12 @@ def grad(y: Tensor, xs: Iterable[Tensor], grad_y: Tensor | Array | None = None,
     if type(y) is not Tensor:
         raise TypeError(f"grad differentiates a Tensor y, got a {type(y).__name__}")
     if not isinstance(xs, Iterable) or type(xs) is Tensor:
-        raise TypeError("grad takes a list of Tensors to differentiate by, such as grad(y, [x]) or "
+        raise TypeError("grad takes xs as a list of Tensors, such as grad(y, [x]) or "
                         f"grad(y, net.parameters()), got a {type(xs).__name__}")
     xs = list(xs)
     for x in xs:
         if type(x) is not Tensor:
-            raise TypeError(f"grad differentiates by Tensors, got a {type(x).__name__} among them")
+            raise TypeError(f"grad's xs are Tensors, got a {type(x).__name__} among them")
     if grad_y is None:
         if y.size != 1:
             raise ValueError(f"grad of a y of shape {y.shape} needs grad_y of that shape: "
@@ -379,11 +388,11 @@ def grad(y: Tensor, xs: Iterable[Tensor], grad_y: Tensor | Array | None = None,
     with _set_recording(create_graph):
         for t in reversed(order):
             if t in gradient and t.parents:
-                _check_touched(t, t.age)
+                _refuse_written(t, t.age)
                 g = gradient[t] if t in wanted else gradient.pop(t)
                 for parent, rule in t.parents:
                     if parent.touched > t.age or parent.base is not None:
-                        _check_touched(parent, t.age)
+                        _refuse_written(parent, t.age)
                     if parent in on_path and rule is not None:
                         term = rule(g, t)
                         if type(term) is not Tensor:
@@ -400,7 +409,7 @@ def grad(y: Tensor, xs: Iterable[Tensor], grad_y: Tensor | Array | None = None,
     return [gradient[x] for x in xs]
 
 
-def _check_touched(t, age):
+def _refuse_written(t, age):
     """Raise ValueError if t, or a Tensor that it is a view of, was written to after `age`."""
     while t is not None:
         if t.touched > age:
@@ -412,7 +421,11 @@ def _check_touched(t, age):
 
 
 def _ancestors(y, oldest):
-    """List y and the Tensors that it was computed from, oldest first; older than `oldest` none."""
+    """List y and the Tensors it was computed from, oldest first; leave out those before `oldest`.
+
+    A result is newer than its inputs. So a Tensor older than every x depends on none of them, and
+    when grad() reaches a Tensor, newest first, all terms of its gradient have been added already.
+    """
     seen, stack = {y}, [y]
     while stack:
         for parent, _ in stack.pop().parents or ():
@@ -423,8 +436,8 @@ def _ancestors(y, oldest):
 
 
 @contextlib.contextmanager
-def _set_recording(yes):
-    before, _state.recording = _state.recording, yes
+def _set_recording(recording):
+    before, _state.recording = _state.recording, recording
     try:
         yield
     finally:
@@ -445,7 +458,7 @@ def broadcast_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def sum_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return x summed over the axes that broadcast_to(., x.shape) expands: its adjoint."""
+    """Return x summed over the axes that broadcasting repeats: the adjoint of broadcast_to."""
     if x.shape == shape:
         return x
     added = x.ndim - len(shape)
@@ -454,7 +467,7 @@ def sum_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def restore_axes(g: Tensor, x: Tensor, axis: Axis) -> Tensor:
-    """Return g, a reduction of x over `axis`, with the reduced axes restored with size 1."""
+    """Return g, shaped like a reduction of x over `axis`, with size 1 for each reduced axis."""
     if x.ndim == 0:         # numpy allows a reduction of a 0-d array over axis 0
         return g.reshape(())
     axes = range(x.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
@@ -485,8 +498,8 @@ class DtypeError(TypeError):
 def as_array(data: Any, dtype: Any = None) -> Array:
     """Return `data` as a float array on the current backend, converted to `dtype` if given.
 
-    `data` is a Tensor, an array, a number or a list of numbers. Without a dtype, numbers and lists
-    become float32. Raises TypeError for other data and for arrays that are not float32 or float64.
+    `data` is a Tensor, an array, a number or a list of numbers. Without a dtype, Python numbers and
+    lists become float32, and numpy's must be float32 or float64. Raises TypeError for other data.
     """
     xp = backend.xp
     if type(data) is Tensor:
@@ -509,7 +522,7 @@ def as_array(data: Any, dtype: Any = None) -> Array:
     return data
 
 
-def _apply(f, a, b, need="sizes must be equal or 1, counted from the last axis"):
+def _apply(f, a, b, need="counted from the last axis, sizes must be equal or 1"):
     """Return the array f(a, b) for two operands, at least one of them a Tensor."""
     if type(a) is not Tensor:
         a, b = _constant(a, b.dtype), b.data
@@ -533,7 +546,7 @@ def _constant(c, dtype):
 
 def _matmul(a, b):
     if a.ndim < 2 or b.ndim < 2:
-        raise ValueError
+        raise ValueError        # _apply() writes the message
     return a @ b if a.ndim > 2 or b.ndim > 2 else backend.product(a, b)
 
 

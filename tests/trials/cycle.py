@@ -42,20 +42,20 @@ class CycleGAN(Game):
     def fake(self, x, z):
         return self.G(x[0]), self.F(x[1])
 
-    def discriminate(self, shown):
-        return ops.concat([self.D(shown[0]), self.D_x(shown[1])])
+    def discriminate(self, inputs):
+        return ops.concat([self.D(inputs[0]), self.D_x(inputs[1])])
 
     def replay(self, fake, z):
         place, exchange = z
         filled = self.filled[place]
         old, kept = (a[:, None, None, None] for a in (exchange & filled, exchange | ~filled))
-        shown = []
+        replayed = []
         for pool, new in zip((self.old_y, self.old_x), fake):
             there = pool[place]
-            shown.append(Tensor(backend.xp.where(old, there, new.data)))
+            replayed.append(Tensor(backend.xp.where(old, there, new.data)))
             pool[place] = backend.xp.where(kept, new.data, there)
         self.filled[place] = True
-        return tuple(shown)
+        return tuple(replayed)
 
     def g_terms(self, x, z, fake):
         cycle = abs(self.F(fake[0]) - x[0]).mean() + abs(self.G(fake[1]) - x[1]).mean()
@@ -71,7 +71,7 @@ class CycleGAN(Game):
         pairs = backend.xp.stack([z.data, self.sample(z)], 1)
         return pairs.reshape(-1, *z.shape[1:]), 16
 
-    def targets(self, split):
+    def reference_images(self, split):
         return split["targets"]
 
 

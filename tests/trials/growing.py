@@ -33,7 +33,7 @@ class ProGAN(WGANGP):
         for network in (self.G, self.D):
             network.alpha[...] = 1.0 if self.size == 4 else min(i / self.fade, 1.0)
 
-    def targets(self, split):
+    def reference_images(self, split):
         return shrink(split.images, self.size)
 
 

@@ -24,8 +24,8 @@ class Game(Module):
 
     D's input   real(x) for the data and fake(x, z) for G's samples; D sees it through the `views`,
                 see views.py
-    loss        what D's scores cost each player, see losses.py
-    penalties   terms on D's gradient, added to D's loss, see penalties.py
+    loss        the functions of D's scores that the players minimise, see losses.py
+    penalties   terms that depend on D's gradient, added to D's loss, see penalties.py
 
     A paper's game sets these and may add terms of its own, d_terms() and g_terms(). The training
     loop is in loop.py.
@@ -35,9 +35,10 @@ class Game(Module):
     d_steps    the number of D's steps in an iteration, k: a number or a function of the iteration
     g_steps    the same for G
 
-    The methods' argument x is a minibatch of data, and z is the noise that latent() drew. Both are
-    Tensors (m, ...) or nested tuples of Tensors and label arrays (whole numbers). Views and
-    penalties treat every Tensor in D's input as samples. A player may consist of several networks:
+    The methods' argument x is a minibatch of data, and z is the noise that latent() drew (in
+    d_loss(), g_loss() and losses(): that noise() drew). Both are Tensors (m, ...) or nested tuples
+    of Tensors and label arrays (whole numbers). Views and penalties treat every Tensor in D's input
+    as samples. A player may consist of several networks:
     they are attributes of the game, named in `d_players` and `g_players`. A number that changes
     during training must be an array, so that checkpoints save it.
 
@@ -45,12 +46,12 @@ class Game(Module):
     batch normalisation in D together with a penalty.
     """
 
-    untracked = ("logged", "stale")
+    untracked = ("logged", "averages_are_stale")
     loss = None             # the default of a subclass
     d_players, g_players = ("D",), ("G",)
-    unused = "error"        # "zeros" if a stage of training leaves parameters without a gradient
+    unused = "error"        # for grad(): "zeros" if a stage leaves parameters without a gradient
     averages = None         # {name: average network}, see keep_average
-    stale = True            # whether the averages need new batch statistics
+    averages_are_stale = True            # whether the averages need new batch statistics
     logged = {}             # {name: array of one number}: the values to log of the last step
 
     def __init__(self, G: Module, D: Module, z_size: int = 100, loss: Loss | None = None,
@@ -69,14 +70,15 @@ class Game(Module):
         self.d_steps, self.g_steps = d_steps, g_steps
         self.check()
 
-    def check(self, to_play: bool = False) -> None:
+    def check(self, before_training: bool = False) -> None:
         """Raise UserError for choices that cannot be trained with.
 
         The constructor calls this method. The training loop calls it again with to_play=True before
         the first step, when a subclass has added all its networks.
         """
         own = type(self).d_loss is not Game.d_loss
-        if not isinstance(self.loss, Loss) and (self.loss is not None or to_play and not own):
+        if not isinstance(self.loss, Loss) and (
+                self.loss is not None or before_training and not own):
             raise UserError("a game's loss must be a games.losses.Loss, such as losses.Hinge(), "
                             f"got {self.loss!r:.60}")
         if own and self.penalties:
@@ -86,7 +88,8 @@ class Game(Module):
             last = last_layer(D, (Reshape, Flatten, Upsample))
             if isinstance(last, Sigmoid) or last is ops.sigmoid:
                 raise UserError("D ends in a sigmoid, but its output must be a logit or a score, "
-                                "any number: remove the sigmoid; a loss that needs one applies it")
+                                "any real number: remove the sigmoid; a loss that needs one "
+                                "applies it")
             if self.penalties:
                 refuse_batch_norm(D)
 
@@ -135,20 +138,22 @@ class Game(Module):
         It is the loss of D's scores, plus the penalties, plus d_terms().
         """
         z, drawn = self._split(z)
-        with no_grad():                     # D's step has no gradient with respect to its inputs
+        # D's step does not differentiate with respect to G. D scores the real input first, as in
+        # losses(), so that its layers draw the same random numbers.
+        with no_grad():
             real = self.real(x)
         a_real = self.score(real)
         with no_grad():
             fake = self.fake(x, z)
             replayed = self.replay(fake, z)
-        loss = self._d_loss(real, replayed, a_real, self.score(replayed), drawn)
+        loss = self._d_loss_of_scores(real, replayed, a_real, self.score(replayed), drawn)
         return sum(self.d_terms(x, z, fake), loss)
 
     def g_loss(self, x: Any, z: Any) -> Tensor:
         """Return G's loss, a Tensor of one number: the loss of D's scores plus g_terms()."""
         z, _ = self._split(z)
         fake = self.fake(x, z)
-        loss = self._g_loss(self.score(fake), self.real(x))
+        loss = self._g_loss_of_scores(self.score(fake), self.real(x))
         return sum(self.g_terms(x, z, fake), loss)
 
     def losses(self, x: Any, z: Any) -> tuple[Tensor, Tensor]:
@@ -161,15 +166,16 @@ class Game(Module):
             return self.d_loss(x, z), self.g_loss(x, z)
         z, drawn = self._split(z)
         real = self.real(x)
-        constant = map_nested(detach, real)     # a penalty differentiates by each part of (x, E(x))
-        a_real = self.score(constant)
+        # constants, so that a penalty's gradient with respect to x does not pass through E(x)
+        detached = map_nested(detach, real)
+        a_real = self.score(detached)
         fake = self.fake(x, z)
         a_fake = self.score(fake)
         d_loss = sum(self.d_terms(x, z, map_nested(detach, fake)),
-                     self._d_loss(constant, fake, a_real, a_fake, drawn))
-        return d_loss, sum(self.g_terms(x, z, fake), self._g_loss(a_fake, real, a_real))
+                     self._d_loss_of_scores(detached, fake, a_real, a_fake, drawn))
+        return d_loss, sum(self.g_terms(x, z, fake), self._g_loss_of_scores(a_fake, real, a_real))
 
-    def _d_loss(self, real, fake, a_real, a_fake, drawn):
+    def _d_loss_of_scores(self, real, fake, a_real, a_fake, drawn):
         """Return the loss of D's scores plus the penalties, whose random numbers are `drawn`."""
         self.log_scores(a_real, a_fake)
         loss = self.loss.d(a_real, a_fake)
@@ -177,10 +183,10 @@ class Game(Module):
             loss = loss + penalty(self.score, real, fake, a_real, a_fake, numbers)
         return loss
 
-    def _g_loss(self, a_fake, real, a_real=None):
+    def _g_loss_of_scores(self, a_fake, real, a_real=None):
         """Return G's loss of the scores.
 
-        a_real   D's scores of the data with the data as constants, if they are known already
+        a_real   D's scores of the data, computed from constants, or None if they are not known
         """
         # The real input depends on G's parameters if it was computed, as BiGAN's (x, E(x)) is.
         real_depends_on_G = any(t.parents for t in tensors_in(real))
@@ -215,9 +221,10 @@ class Game(Module):
         return Tensor(rng.normal((m, self.z_size)))
 
     def noise(self, m: int, rng: Random, i: int) -> Any:
-        """Draw all random numbers of a step of iteration i with m samples.
+        """Draw a step's noise and its penalties' random numbers.
 
-        Returns z, or (z, [the numbers of each penalty]) if a penalty draws random numbers.
+        A subclass may use the iteration i. Returns z, or (z, [the numbers of each penalty]) if a
+        penalty draws random numbers.
         """
         z = self.latent(m, rng)
         if any(penalty.draws for penalty in self.penalties):
@@ -252,7 +259,7 @@ class Game(Module):
         if self.averages is not None:
             for name, average in self.averages.items():
                 update_average(average, getattr(self, name), self.decay)
-            self.stale = True
+            self.averages_are_stale = True
 
     def keep_average(self, decay: float = 0.999) -> None:
         """Keep an exponential moving average of G's weights, to sample from (Yazici et al. 2019).
@@ -290,9 +297,9 @@ class Game(Module):
         own = {name: getattr(self, name) for name in self.g_players}
         with contextlib.ExitStack() as stack, no_grad():
             stack.callback(vars(self).update, own)
-            if self.averages is not None and self.stale:
+            if self.averages is not None and self.averages_are_stale:
                 self.measure_averages()
-                self.stale = False
+                self.averages_are_stale = False
             for name, network in (self.averages or own).items():
                 setattr(self, name, stack.enter_context(eval_mode(network)))
             yield
@@ -300,7 +307,7 @@ class Game(Module):
     def touch(self) -> None:
         """Record that the parameters have been written to, as by load_state_dict."""
         super().touch()
-        self.stale = True
+        self.averages_are_stale = True
 
     def measure_averages(self) -> None:
         """Measure the batch normalisation statistics of G's average anew, on 1,000 samples of it.
@@ -332,20 +339,20 @@ class Game(Module):
         return self.latent(n, rng)
 
     def fixed_inputs(self, split: Any, n: int, rng: Random) -> Any:
-        """Draw about n inputs whose pictures a run shows at all times; by default inputs().
+        """Draw about n inputs, once in a run, whose pictures it shows throughout.
 
-        A run draws them once. For a plain GAN they are its fixed noise.
+        By default they are those of inputs(): for a plain GAN, its fixed noise.
         """
         return self.inputs(split, n, rng)
 
     def pictures(self, z: Any) -> tuple[Array, int | None]:
         """Return (images (N, C, H, W), columns) that show the samples for the fixed inputs z.
 
-        The images are laid out in a grid with so many columns; None makes the grid square.
+        The images form a grid with `columns` columns; None makes the grid square.
         """
         return self.sample(z), None
 
-    def targets(self, split: Any) -> Array:
+    def reference_images(self, split: Any) -> Array:
         """Return the images in `split` that samples are compared with; by default split.images."""
         return split.images
 
@@ -366,7 +373,7 @@ class Game(Module):
 
 
 def detach(t: Any) -> Any:
-    """Return a computed Tensor as a constant Tensor; return leaves and labels as they are."""
+    """Return a computed Tensor as a new leaf with the same array; return others as they are."""
     return Tensor(t.data) if type(t) is Tensor and t.parents else t
 
 
@@ -378,8 +385,8 @@ def apply(network: Callable, inputs: Any) -> Any:
 def update_average(average: Module, network: Module, decay: float) -> None:
     """Update an exponential moving average of a network's weights.
 
-    The average's buffers become the network's. Only u and v of spectral norm are updated by a power
-    iteration instead, because they belong to the averaged weight.
+    The average's buffers are set to the network's values. Only u and v of spectral norm, which
+    belong to the averaged weight, are updated by a power iteration instead.
     """
     for p_average, p in zip(average.parameters(), network.parameters()):
         p_average.data += (1 - decay) * (p.data - p_average.data)
@@ -394,7 +401,8 @@ def update_average(average: Module, network: Module, decay: float) -> None:
 def last_layer(network: Any, skip: tuple[type, ...] = ()) -> Any:
     """Return the layer that computes the output of a network of Sequentials.
 
-    Layers of the classes `skip`, such as Reshape, which only rearrange numbers, are passed over.
+    Layers of the classes `skip`, such as Reshape, which only rearrange or repeat numbers, are
+    passed over.
     """
     if not _is_sequential(network) or not network.layers:
         return network

@@ -5,11 +5,12 @@
     d(real, fake)    D's loss
     g(real, fake)    G's loss; `real` is None unless the loss compares real and fake scores
     g_real(real)     a second term of G's loss, for games whose real input depends on G's
-                     parameters, such as BiGAN's (x, E(x))
+                     parameters, such as BiGAN's (x, E(x)); not used if the loss compares
 
 Every loss can be used with every game: Game(G, D, loss=losses.Hinge()). In losses that use
-probabilities the scores are logits a, with D(x) = sigmoid(a). log D(x) is then log_sigmoid(a), and
-log(1 - D(x)) is log_sigmoid(-a): computed in one step, they do not overflow.
+probabilities the scores are logits a, with D(x) = sigmoid(a); in the others D(x) is the score
+itself. log D(x) is then log_sigmoid(a), and log(1 - D(x)) is log_sigmoid(-a): computed in one step,
+they do not overflow.
 """
 
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ class LeastSquares(Loss):
 class Hinge(Loss):
     """The hinge loss: D separates data and samples by a margin (Lim and Ye 2017; Tran et al. 2017).
 
-    The margin reaches from -1 to 1. Scores beyond it do not contribute to D's gradient.
+    Real scores above 1 and fake scores below -1 do not contribute to D's gradient.
     """
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -154,7 +155,7 @@ class Relativistic(Loss):
     """The relativistic loss (Jolicoeur-Martineau 2019, section 4, RSGAN).
 
     sigmoid(D(x) - D(G(z))) is the probability that x is more realistic than G(z), for x and z in
-    pairs. D maximises its logarithm; G maximises that of the opposite. -log sigmoid(a) is
+    pairs. D maximises its logarithm; G maximises log sigmoid(D(G(z)) - D(x)). -log sigmoid(a) is
     softplus(-a).
     """
 

@@ -6,20 +6,21 @@ A penalty bounds the Lipschitz constant of D, or flattens D near the data. It is
 
     score            the function from D's input to its scores
     real, fake       D's inputs for the data and for G's samples: Tensors, or nested tuples of
-                     Tensors and labels; both are constants
+                     Tensors and labels; real is constant, fake may depend on G's parameters
     a_real, a_fake   D's scores of them
     drawn            the random numbers that draw() returned for this step
 
 A game takes a list of penalties: Game(G, D, penalties=[R1(gamma=10.0)]). A penalty treats each
-score as a function of one sample, or of one pack of consecutive samples. So a game with a penalty
-raises an error for batch normalisation in D (Gulrajani et al. 2017, section 4).
+score as a function of one sample, or of one pack of consecutive samples if D scores several samples
+together, as in PacGAN. So a game with a penalty raises an error for batch normalisation in D
+(Gulrajani et al. 2017, section 4).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..nested import leaves, map_nested
+from ..nested import flatten_nested, map_nested
 from ..ops import concat, norm
 from ..random import Random
 from ..tensor import Tensor, broadcast_to, grad
@@ -59,6 +60,7 @@ class GradientPenalty(Penalty):
         return Tensor(rng.uniform(0, 1, (m,)))
 
     def __call__(self, score, real, fake, a_real, a_fake, eps):
+        # one eps per score: there are fewer scores than samples if D scores packs of samples
         return self.lam * gradient_penalty(score, real, fake, eps[:len(a_real)])
 
 
@@ -97,7 +99,7 @@ def gradient_penalty(critic: Callable, x: Any, x_fake: Any, eps: Tensor,
     """
     x_hat = map_nested(lambda real, fake: _interpolate(real, fake, eps), x, x_fake)
     gradients = grad(critic(x_hat).sum(), tensors_in(x_hat), create_graph=True)
-    if len(gradients) > 1 or len(gradients[0]) > len(eps):
+    if len(gradients) > 1 or len(gradients[0]) > len(eps):      # then join them: a row per score
         gradients = [concat([g.reshape(len(eps), -1) for g in gradients], 1)]
     (g,) = gradients
     return ((norm(g, tuple(range(1, g.ndim))) - target) ** 2).mean()
@@ -111,7 +113,7 @@ def squared_gradient_norm(x: Any, y: Tensor) -> Tensor:
 
 def tensors_in(value: Any) -> list[Tensor]:
     """List the Tensors in a value, a Tensor or a nested tuple of Tensors and labels."""
-    return [t for t in leaves(value) if type(t) is Tensor]
+    return [t for t in flatten_nested(value) if type(t) is Tensor]
 
 
 def _interpolate(x, x_fake, eps):

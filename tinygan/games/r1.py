@@ -1,8 +1,10 @@
 """The R1 penalty: Which training methods for GANs do actually converge? (Mescheder et al. 2018)."""
 
+from collections.abc import Sequence
+
 from ..nn import Module
-from . import penalties
 from .gan import GAN
+from .penalties import R1 as R1Penalty, Penalty
 
 
 class R1(GAN):
@@ -11,13 +13,13 @@ class R1(GAN):
         R1 = gamma / 2 E_x |dD/dx|^2, added to D's loss; D is the logit
 
     At the equilibrium, where samples and data have the same distribution, the penalty makes D
-    constant on the data, so that G gets no gradient. Near it the game converges (Theorem 4.1).
+    constant on the data, so that G gets no gradient. Near it, gradient descent converges, under the
+    assumptions of Theorem 4.1.
 
-    z is drawn as for the GAN. Raises ValueError for a negative gamma. Raises UserError if D has
-    batch normalisation, because the penalty uses the gradient of each sample's own score.
+    z is drawn as for the GAN. Raises ValueError for a negative gamma, and UserError if D has batch
+    normalisation.
     """
 
     def __init__(self, G: Module, D: Module, z_size: int = 100, gamma: float = 10.0,
-                 **choices) -> None:
-        super().__init__(G, D, z_size, penalties=[penalties.R1(gamma),
-                                                  *choices.pop("penalties", ())], **choices)
+                 penalties: Sequence[Penalty] = (), **choices) -> None:
+        super().__init__(G, D, z_size, penalties=[R1Penalty(gamma), *penalties], **choices)

@@ -10,8 +10,8 @@ from .hinge import Hinge
 class SNGAN(Hinge):
     """The hinge game (eq. 16-17) with spectral normalisation of all weights of D.
 
-    nn.spectral_norm bounds the Lipschitz constant of D's layers without samples and without a
-    penalty.
+    nn.spectral_norm needs neither samples nor a penalty to bound the Lipschitz constant of D's
+    layers.
 
     n_dis    D's steps in an iteration: in the paper 5 for its residual networks on CIFAR-10, and 1
              for the smaller networks
@@ -24,8 +24,8 @@ class SNGAN(Hinge):
                  **choices) -> None:
         super().__init__(G, D, z_size, d_steps=n_dis, **choices)
 
-    def check(self, to_play: bool = False) -> None:
-        super().check(to_play)
+    def check(self, before_training: bool = False) -> None:
+        super().check(before_training)
         for name in self.d_players:
             refuse(getattr(self, name), lambda layer: (
                 isinstance(layer, (Dense, Maxout, Conv2d, ConvTranspose2d))

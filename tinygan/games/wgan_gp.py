@@ -13,13 +13,14 @@ class WGANGP(Game):
 
         L = E D(G(z)) - E D(x) + lam E (|dD/dx_hat|_2 - 1)^2,  x_hat = eps x + (1 - eps) G(z)
 
-    eps ~ U(0, 1) is drawn for each sample, and the norm is over all of a sample's dimensions (see
-    penalties.gradient_penalty). The critic's estimate W is in the units of the data. It may exceed
-    the distance: for two points at distance theta it is theta + theta^2 / (2 lam).
+    L is the critic's loss. eps ~ U(0, 1) is drawn for each sample, and the norm is over all of a
+    sample's dimensions (see penalties.gradient_penalty). The critic's estimate W is in the units of
+    the data. At the critic's optimum it exceeds the distance: for two points theta apart it is
+    theta + theta^2 / (2 lam).
 
     Raises ValueError for a negative lam. Raises UserError if the critic has batch normalisation,
-    with which D(x_hat) would depend on the other samples (section 4, "No critic batch
-    normalization").
+    with which D(x_hat) would depend on the other samples (section 4,
+    "No critic batch normalization").
     """
 
     loss = Wasserstein()

@@ -31,7 +31,7 @@ class Parzen(NamedTuple):
 
 
 def parzen_log_likelihood(samples: Array, valid: Array, test: Array,
-                          sigmas: Sequence[float] = SIGMAS) -> Parzen:
+                          sigmas: Sequence[float] | np.ndarray = SIGMAS) -> Parzen:
     """Return the log-likelihood of `test` (n, ...) under Gaussian windows on `samples` (N, ...).
 
     The width of the windows is the one of `sigmas` that gives the points `valid` the largest mean
@@ -47,7 +47,7 @@ def parzen_log_likelihood(samples: Array, valid: Array, test: Array,
     return Parzen(float(ll.mean()), float(ll.std() / math.sqrt(len(ll))), float(sigma))
 
 
-def log_likelihood(points: Array, centres: Array, sigmas: Sequence[float],
+def log_likelihood(points: Array, centres: Array, sigmas: Sequence[float] | np.ndarray,
                    piece: int = 500) -> np.ndarray:
     """Return log p of n points for each of k `sigmas`, a host array (k, n) of float64.
 

@@ -1,10 +1,10 @@
 """The networks of deep convolutional GANs (Radford et al. 2016).
 
 The game is the GAN; the paper's contribution is networks that train well. Its guidelines
-(section 3): strided convolutions instead of pooling, batch normalisation in both players, no dense
-hidden layers, ReLU in G and leaky ReLU in D. Against instability, G's output layer and D's input
-layer have no batch normalisation. Initial weights are N(0, 0.02^2) (section 4), and the initial
-gains of batch normalisation are N(1, 0.02^2) (published code).
+(section 3) are: strided convolutions instead of pooling, batch normalisation in both players, no
+dense hidden layers, ReLU in G and leaky ReLU in D. To avoid instability, G's output layer and D's
+input layer have no batch normalisation. Initial weights are N(0, 0.02^2) (section 4), and the
+initial gains of batch normalisation are N(1, 0.02^2) (published code).
 """
 
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def halve(c_in: int, c_out: int, bias: bool = True) -> nn.Conv2d:
 
 
 def double(c_in: int, c_out: int, size: tuple[int, int], bias: bool = True,
-            init: Callable = nn.normal(0.02)) -> nn.ConvTranspose2d:
+           init: Callable = nn.normal(0.02)) -> nn.ConvTranspose2d:
     """Return the transposed convolution from H/2 x W/2, rounded down, to `size` (H, W)."""
     return nn.ConvTranspose2d(c_in, c_out, 4, 2, 1, tuple(n % 2 for n in size), bias, init)
 
@@ -65,7 +65,7 @@ def double(c_in: int, c_out: int, size: tuple[int, int], bias: bool = True,
 def check_shape(shape: tuple[int, int, int], least: int) -> tuple[int, int, int]:
     """Return `shape`, (C, H, W). Raises UserError if H or W is below `least`."""
     if len(shape) != 3 or min(shape[1:]) < least:
-        raise UserError(f"these networks make images of at least {least}x{least} pixels, not "
+        raise UserError(f"these networks are for images of at least {least}x{least} pixels, not "
                         f"{'x'.join(map(str, shape[1:]))}: enlarge or pad the images")
     return shape
 

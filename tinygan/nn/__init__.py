@@ -2,7 +2,7 @@
 
     module     the base class: parts, names, training and evaluation mode
     init       initial weights
-    layers     dense and convolutional layers, and the functions between them
+    layers     dense and convolutional layers, activations, pooling, reshaping
     norm       batch normalisation and layer normalisation
     spectral   spectral normalisation
     noise      dropout and Gaussian noise

@@ -1,7 +1,7 @@
 """Initial weights: init(shape, fan_in, fan_out) returns the array of a layer's initial weights.
 
 fan_in is the number of inputs that each output depends on, and fan_out the number of outputs that
-each input contributes to.
+each input contributes to. Convolutions count both as if the stride were 1.
 """
 
 import contextlib
@@ -23,8 +23,8 @@ _skipped = _Skipped()
 
 
 @contextlib.contextmanager
-def skip_init(limit: int) -> Iterator[None]:
-    """Make layers start with zeros inside the context, without drawing random numbers.
+def skip_init(limit: float) -> Iterator[None]:
+    """Make layers' weights zeros inside the context instead of calling their `init`.
 
     This is for networks whose weights will be read from a file. Raises ValueError if the networks
     have more than `limit` weights in total.
@@ -42,7 +42,7 @@ def make_weights(init: Callable, shape: tuple[int, ...], fan_in: int, fan_out: i
 
 
 def zeros(shape: int | tuple[int, ...]) -> Array:
-    """Return initial weights of zeros, such as a bias."""
+    """Return zeros: the initial bias of a layer, or any initial weights in skip_init()."""
     if _skipped.left is not None:
         _skipped.left -= math.prod(shape) if isinstance(shape, tuple) else shape
         if _skipped.left < 0:
@@ -83,8 +83,8 @@ class constant:
 def glorot(shape: tuple[int, ...], fan_in: int, fan_out: int) -> Array:
     """Draw from U(-a, a) with a = sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010, eq. 16).
 
-    This keeps the variance of signals and gradients from layer to layer, for activations that are
-    linear near 0.
+    This roughly keeps the variance of signals and gradients from layer to layer, for activations
+    that are linear near 0.
     """
     return uniform(math.sqrt(6 / (fan_in + fan_out)))(shape, fan_in, fan_out)
 
@@ -92,6 +92,6 @@ def glorot(shape: tuple[int, ...], fan_in: int, fan_out: int) -> Array:
 def he(shape: tuple[int, ...], fan_in: int, fan_out: int) -> Array:
     """Draw from N(0, 2 / fan_in) (He et al. 2015, eq. 10).
 
-    This keeps the variance of signals in networks of ReLUs, each of which halves it.
+    This keeps the mean square of signals in networks of ReLUs, each of which halves it.
     """
     return normal(math.sqrt(2 / fan_in))(shape, fan_in, fan_out)

@@ -1,4 +1,4 @@
-"""Layers with weights, and the functions between them."""
+"""Layers with weights, activations, pooling and reshaping."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from .spectral import effective_weight
 
 
 class Dense(Module):
-    """The linear map x W^T + b, also called a fully connected layer.
+    """The affine map x W^T + b, also called a fully connected layer.
 
     (m, n_in) -> (m, n_out); weight (n_out, n_in), bias (n_out,) or None.
     """
@@ -29,17 +29,17 @@ class Dense(Module):
 
 
 class Maxout(Module):
-    """The elementwise maximum of several linear maps (Goodfellow et al. 2013, section 3).
+    """The elementwise maximum of several affine maps (Goodfellow et al. 2013, section 3).
 
         max_j (x W_j^T + b_j),  j = 1 ... pieces
 
-    (m, n_in) -> (m, n_out); weight (pieces * n_out, n_in), all of piece 1 first. Raises ValueError
-    for less than one piece.
+    (m, n_in) -> (m, n_out); weight (pieces * n_out, n_in), the rows of piece 1 first. Raises
+    ValueError for fewer than one piece.
     """
 
     def __init__(self, n_in: int, n_out: int, pieces: int, init: Callable = glorot) -> None:
         if pieces < 1:
-            raise ValueError(f"Maxout is the maximum of at least 1 pieces, got {pieces}")
+            raise ValueError(f"Maxout is the maximum of at least one piece, got {pieces}")
         self.n_in, self.n_out, self.pieces = n_in, n_out, pieces
         self.weight = Tensor(make_weights(init, (pieces * n_out, n_in), n_in, n_out))
         self.bias = Tensor(zeros(pieces * n_out))

@@ -4,10 +4,10 @@ The attributes of a Module decide what belongs to it:
 
     a Tensor    is a parameter
     an array    is a buffer, which is saved but not learned, such as a running mean
-    a Module    is a part, and so is each Module in a list or a dictionary
+    a Module    is a part, and so is each Module in a list, a tuple or a dictionary
 
-A Tensor that forward() stores (an input or an output) is not a parameter. Shapes, names and layouts
-are PyTorch's, so weights can be exchanged with PyTorch.
+A Tensor that forward() stores is not a parameter if it is an input or was computed. Names, shapes
+and the order of axes are PyTorch's, so weights can be exchanged with PyTorch.
 """
 
 import contextlib
@@ -139,9 +139,9 @@ class Module:
                 if id(thing) not in found and not _is_computed(thing):
                     raise TypeError(
                         f"{type(module).__name__}.{name} holds a {type(thing).__name__}, which is "
-                        "not found there: set Tensors and arrays as attributes of their own, "
-                        "Modules also in a list or a dictionary; or name the attribute in the "
-                        "class's `untracked`")
+                        "not found there, and so neither trained nor saved: set Tensors and arrays "
+                        "as attributes of their own, Modules also in a list or a dictionary; or "
+                        "name the attribute in the class's `untracked`")
 
     def named_arrays(self, kind: type, above: tuple = ()) -> dict[str, Any]:
         """Return {name: attribute} of all parameters (kind Tensor) or buffers (kind xp.ndarray)."""
@@ -181,10 +181,12 @@ class Module:
                 for name, array in self.arrays().items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Copy the arrays of `state`, anything numpy can read, into the parameters and buffers.
+        """Copy the values of `state` into the parameters and buffers.
+
+        The values are arrays, or anything that numpy converts to arrays.
 
         PyTorch's `num_batches_tracked`, which no computation uses, is ignored. Raises UserError if
-        a name is missing or unknown or a shape differs; nothing has changed then.
+        a name is missing or unknown or a shape differs; nothing is changed in that case.
         """
         arrays = self.arrays()
         state = {name: array for name, array in state.items()
@@ -239,7 +241,7 @@ class Module:
         return f"{type(self).__name__}({', '.join(settings)})"
 
 
-_SIMPLE = (int, float, str, bytes, type(None), Tensor, np.ndarray)
+_SIMPLE = (int, float, str, bytes, type(None), Tensor, np.ndarray)      # contain no Modules
 
 
 def _parts(name, value):
@@ -264,6 +266,7 @@ def _inside(value, depth=0):
     """
     if isinstance(value, (Module, Tensor, backend.xp.ndarray)):
         yield value
+    # the depth is limited because a collection may contain itself
     if depth == 8 or isinstance(value, (Module, *_SIMPLE, backend.xp.ndarray)):
         return
     if isinstance(value, types.FunctionType):

@@ -3,9 +3,10 @@
 import contextlib
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 from .. import backend
-from ..random import Random, rng
+from ..random import rng
 from ..tensor import Tensor
 from .module import Module
 
@@ -18,12 +19,12 @@ _current = _Current()
 
 
 @contextlib.contextmanager
-def use_random(source: Random) -> Iterator[None]:
+def use_random(source: Any) -> Iterator[None]:
     """Make this thread's layers draw their random numbers from `source` inside the context.
 
     `source` is a Random, or an object with its methods bernoulli(p, shape), for dropout masks, and
-    normal(shape), for noise. A training step with a source of the same seed draws the same numbers,
-    so it is a function of its inputs.
+    normal(shape), for noise. Given a source with the same seed, a training step draws the same
+    numbers again.
     """
     before, _current.source = _current.source, source
     try:
@@ -54,8 +55,8 @@ class Dropout(Module):
 class GaussianNoise(Module):
     """Additive noise N(0, sigma^2) in training mode, for inputs of any shape.
 
-    In evaluation mode it returns its input. sigma is a buffer, so it may change from step to step.
-    Raises ValueError for a negative sigma.
+    In evaluation mode it returns its input. sigma is a buffer, so a checkpoint saves its current
+    value. Raises ValueError for a negative sigma.
     """
 
     def __init__(self, sigma: float) -> None:

@@ -12,10 +12,10 @@ class BatchNorm(Module):
 
         (x - mean) / sqrt(var + eps) * weight + bias, for each channel
 
-    (m, n) or (N, n, H, W), to the same shape. In training mode, mean and variance are those of the
-    batch, over all axes but the channels'. The running averages change by the fraction `momentum`
-    towards them (towards the unbiased variance, as in Alg. 2). In evaluation mode the running
-    averages are used, so the output for one image does not depend on the other images.
+    x is (m, n) or (N, n, H, W), and so is the result. In training mode, mean and variance are those
+    of the batch, over all axes but the channels'. The running averages then move the fraction
+    `momentum` of the way to the batch's mean and unbiased variance (Alg. 2). In evaluation mode the
+    running averages are used, so the output for one image does not depend on the other images.
 
     Raises UserError in training mode for a batch with one value per channel.
     """

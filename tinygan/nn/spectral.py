@@ -21,8 +21,8 @@ def spectral_norm(layer: Module) -> Module:
     parameter weight_orig, and u and v are the buffers weight_u (c_out,) and weight_v, (n_in,) or
     (c_in kh kw,).
 
-    A Dense layer then has the Lipschitz constant 1. The Lipschitz constant of a convolution may be
-    larger, because its windows overlap: a pixel lies in up to
+    Once the iteration has converged, a Dense layer has the Lipschitz constant 1. The Lipschitz
+    constant of a convolution may be larger, because its windows overlap: a pixel lies in up to
     n = ceil(kh / stride) ceil(kw / stride) windows, and the constant is at most sqrt(n). For a
     transposed convolution it is at most sqrt(kh kw), because each pixel contributes to kh kw
     pixels.
@@ -43,14 +43,17 @@ def spectral_norm(layer: Module) -> Module:
 
 
 def effective_weight(layer: Module) -> Tensor:
-    """Return the weight that a layer computes with, normalised if it is under spectral_norm."""
+    """Return the weight that a layer computes with, normalised if it is under spectral_norm.
+
+    In training mode, a layer under spectral_norm makes a power iteration first.
+    """
     if not hasattr(layer, "weight_u"):
         return layer.weight
     if layer.training:
         power_iteration(layer)
     w, axes = _matrix(layer), layer.outputs_first
     # u v^T in the weight's memory layout, as a new array: later iterations do not change it
-    v = _view_v_as_weight(layer).reshape(-1)
+    v = _v_in_memory_order(layer).reshape(-1)
     uv = backend.xp.multiply(layer.weight_u[:, None], v, out=backend.xp.empty_like(w))
     shape = [layer.weight_orig.shape[i] for i in axes]
     uv = uv.reshape(shape).transpose(sorted(range(len(axes)), key=lambda i: axes[i]))
@@ -58,8 +61,11 @@ def effective_weight(layer: Module) -> Tensor:
 
 
 def power_iteration(layer: Module) -> None:
-    """Update u and v of a layer by one power iteration (Miyato et al. 2018, Algorithm 1)."""
-    w, v = _matrix(layer), _view_v_as_weight(layer)
+    """Make one power iteration (Miyato et al. 2018, Algorithm 1).
+
+    It updates u and v of a layer under spectral_norm, for the layer's present weight.
+    """
+    w, v = _matrix(layer), _v_in_memory_order(layer)
     v[...] = _normalise(layer.weight_u @ w).reshape(v.shape)
     layer.weight_u[...] = _normalise(w @ v.reshape(-1))
 
@@ -74,7 +80,7 @@ def _matrix(layer):
     return w.reshape(len(w), -1)
 
 
-def _view_v_as_weight(layer):
+def _v_in_memory_order(layer):
     """Return a view of weight_v whose axes are in the memory order of the weight's input axes."""
     if len(layer.outputs_first) == 2:
         return layer.weight_v

@@ -53,7 +53,7 @@ def save(path: str | os.PathLike, game: nn.Module, optimisers: dict[str, Optimiz
     arrays       further arrays
 
     The states of tinygan.rng and of the Random of Minibatches are saved. A run that gives another
-    Random to play() has to save its `state` itself, in `about`.
+    Random to play() or to Mixture.minibatches() has to save its `state` itself, in `about`.
 
     Raises FloatingPointError if a weight or an average is NaN or infinite. Such a checkpoint could
     not be resumed, so it must not replace a good one. Raises OSError if the file cannot be written.
@@ -100,7 +100,7 @@ def restore(saved: Checkpoint, game: nn.Module, optimisers: dict[str, Optimizer]
     """Set the game, the optimisers, the data stream and tinygan.rng to the state in a checkpoint.
 
     Raises UserError if the game, its networks or the optimisers are not the ones that were saved,
-    or if the file is damaged. Then nothing has changed.
+    or if the file is damaged. The game, the optimisers and tinygan.rng have not changed then.
     """
     path, about, arrays = saved
     known = {}

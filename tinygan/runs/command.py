@@ -303,7 +303,7 @@ def check_same_data(folder: str, loaded: data.DataSet) -> None:
     """Raise UserError if the run in `folder` was not trained on the loaded data."""
     then = read(folder).about["settings"]["data"]
     if then["sha256"] != digest(loaded.train):
-        raise UserError(f"the run in {folder} was begun on other data than {loaded.place} holds "
+        raise UserError(f"the run in {folder} was trained on other data than {loaded.place} holds "
                         f"now: give by --data what {then['place']} held then")
 
 
@@ -372,7 +372,7 @@ def train(args: argparse.Namespace, game: nn.Module, batches: Any, d_opt: Optimi
                 remove_run(path)
         args.overwrite = False
     play(args, run)
-    print("dry run: all done once, nothing kept" if args.dry_run else
+    print("dry run: every part has run once, no files are kept" if args.dry_run else
           f"samples.png, training.png, losses.svg and more in {folder}")
     return game
 
@@ -385,7 +385,8 @@ def play(args: argparse.Namespace, run: Run, flags: Sequence[str] = ()) -> None:
     run.play()
     if run.stopped is not None:
         again = shlex.join([sys.executable, sys.argv[0], *flags, "--out", args.out, "--resume"])
-        print(f"stopped after step {run.step} of {run.steps}, and saved; go on with\n{again}",
+        print(f"stopped after step {run.step} of {run.steps} with a checkpoint; resume it with\n"
+              f"{again}",
               file=sys.stderr)
         if run.stopped == 0:
             raise BrokenPipeError

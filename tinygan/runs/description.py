@@ -224,7 +224,8 @@ def _construct(name, arguments, changes, known, modules):
             raise UserError(f"the class {_quote(name)} has changed since the run was made "
                             f"({error}): keep its old parameters, and give new ones a default"
                             ) from None
-        raise InvalidDescription(f"{_quote(name)} is not made like that ({error})") from None
+        raise InvalidDescription(
+            f"{_quote(name)} cannot be constructed in this way ({error})") from None
     try:
         thing = kind(*args, **keywords)
     except UserError:
@@ -233,7 +234,7 @@ def _construct(name, arguments, changes, known, modules):
         if not from_tinygan:
             raise
         raise InvalidDescription(
-            f"{_quote(name)} is not made like that ({type(error).__name__})") from None
+            f"{_quote(name)} cannot be constructed in this way ({type(error).__name__})") from None
     if is_module:
         modules[number] = thing
         _apply_changes(thing, name, changes, known, modules)
@@ -256,7 +257,7 @@ def _apply_changes(module, name, changes, known, modules):
         raise
     except Exception as error:
         raise InvalidDescription(
-            f"{_quote(name)} is not made like that ({type(error).__name__})") from None
+            f"{_quote(name)} cannot be constructed in this way ({type(error).__name__})") from None
 
 
 def _look_up(name, known):

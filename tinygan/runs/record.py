@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from . import checkpoint, image, plot
 from .. import backend
 from ..backend import Array, UserError
 from ..files import atomic_write
-
-if TYPE_CHECKING:
-    from .run import Run
 
 # the files of a run, beside the checkpoint and the pictures in samples/
 NAMES = "settings.json", "samples.png", "training.png", "log.csv", "losses.svg"
@@ -130,7 +127,7 @@ class Record:
     weight is not finite.
     """
 
-    def __init__(self, run: "Run", saved: checkpoint.Checkpoint | None) -> None:
+    def __init__(self, run: Any, saved: checkpoint.Checkpoint | None) -> None:
         self.run, self.step, self.means = run, 0, Means()
         self.columns, self.rows = [], []    # the log: its names, and a [step, {name: mean}] a row
         self.saved = self.when = None       # the step and the time of the last checkpoint
@@ -244,7 +241,7 @@ class Record:
 
     def _write(self, name, write, *args, **kwargs):
         """Call try_to_write() for the file `name`; an error says from which step to resume."""
-        more = "" if self.saved is None else f"; --resume then goes on from step {self.saved}"
+        more = "" if self.saved is None else f"; --resume then resumes from step {self.saved}"
         try_to_write(os.path.join(self.run.folder, name), write, *args, more=more, **kwargs)
 
 

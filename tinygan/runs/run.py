@@ -134,7 +134,7 @@ class Run:
                 last = "nothing has been saved" if record.saved is None else (
                     f"the last checkpoint, {os.path.join(self.folder, checkpoint.NAME)}, is of "
                     f"step {record.saved}")
-                raise UserError(f"{error} by step {record.step}: begin another run with other "
+                raise UserError(f"{error} by step {record.step}: start another run with other "
                                 f"settings, such as a smaller learning rate; {last}") from None
             finally:
                 if 0 not in stopped:
@@ -202,17 +202,17 @@ def check_folder(folder: str | os.PathLike, resume: bool = False, overwrite: boo
         try:
             saved = checkpoint.read(path, any_format=True)
         except UserError as error:
-            raise UserError(f"{error}; --overwrite replaces runs alone, so remove the file, or "
+            raise UserError(f"{error}; --overwrite replaces only runs, so remove the file, or "
                             "choose another folder by --out") from None
         if not overwrite:
-            what, resuming = "a run", "go on with it by --resume (resume=True), "
+            what, resuming = "a run", "resume it by --resume (resume=True), "
             if (version := saved.about["format"]) != checkpoint.FORMAT:
                 what, resuming = f"a run of format {version}, which cannot be resumed", ""
             raise UserError(f"{folder} holds {what}: {resuming}replace it by --overwrite "
                             "(overwrite=True), or choose another folder by --out")
     elif there := list_files(folder):
-        raise UserError(f"{folder} holds {os.path.relpath(there[0], folder)}, but no run to which "
-                        "that belongs: choose another folder by --out")
+        raise UserError(f"{folder} holds {os.path.relpath(there[0], folder)}, a file of a run "
+                        "whose checkpoint is missing: choose another folder by --out")
 
 
 def remove_run(folder: str | os.PathLike) -> None:
