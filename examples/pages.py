@@ -44,7 +44,7 @@ PAPERS = [
 
 def make_papers(lines: list[dict[str, Any]]) -> str:
     """Return the table of papers, a row for each."""
-    rows = ["| paper | file | command | figure |", "|---|---|---|---|"]
+    rows = ["| paper | file | command | result |", "|---|---|---|---|"]
     for paper, file, script, table, row in PAPERS:
         now = reproduce.list_commands(table, quick=False)
         found = [line for line in reproduce.select_lines(table, lines, now) if line["row"] == row]

@@ -9,7 +9,7 @@ import pytest
 from tinygan import (Tensor, backend, check_grads, checkpoint, command, grad, image, nn, optim,
                      play, rng, schedules, to_numpy)
 from tinygan.data import Minibatches, Split
-from tinygan.games import catalogue, views
+from tinygan.games import catalogue, losses, views
 from tinygan.loop import both_step, d_step, draw, g_step
 from tinygan.nested import map_nested
 from tinygan.random import Random
@@ -108,6 +108,13 @@ class LossOf(nn.Module):
         for name, a in self.game.named_arrays(backend.xp.ndarray).items():
             a[...] = self.buffers[name]         # the previous call may have changed a pool
         return getattr(self.game, self.loss)(to_float64(self.x), to_float64(self.z))
+
+
+@each_game
+def test_another_loss_can_be_chosen(entry):
+    """Each game takes any loss as the argument `loss`."""
+    loss = losses.LeastSquares()
+    assert entry(loss=loss).loss is loss
 
 
 @each_game

@@ -15,7 +15,9 @@ from test_data import idx, nobodys_home, refused, small_files, write    # nobody
 
 host = pytest.mark.host
 
-README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLES = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
 
 
 def numbered(n, *shape, dtype=np.uint8):
@@ -440,9 +442,10 @@ def test_a_folder_of_pictures_or_tables(tmp_path, name, what):
 
 
 def readme_lines(word):
-    """Return the code block with `word` in the README's "Your own images"."""
-    section = README.split("\n## Your own images\n")[1].split("\n## ")[0]
-    (block,) = [b for b in re.findall(r"(?:^    .*\n)+", section, re.M) if word in b]
+    """Return the code block with `word` on the pages on a user's own images."""
+    sections = [page.split(f"\n## {heading}\n")[1].split("\n## ")[0] for page, heading in (
+        (README, "Your own images"), (EXAMPLES, "A CSV table"))]
+    (block,) = [b for b in re.findall(r"(?:^    .*\n)+", "".join(sections), re.M) if word in b]
     return textwrap.dedent(block)
 
 

@@ -15,7 +15,7 @@ PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md",
 TEXTS = [*CODE, *sorted((ROOT / "tests").rglob("*.py")), *PAGES]
 VERBS = set("""Add Append Apply Call Change Check Choose Clip Compute Convert Copy Do Download Draw
     End Keep List Load Lock Make Measure Open Parse Prepare Print Put Raise Read Record Remove
-    Replace Restart Restore Return Run Save Set Switch Test Train Turn Update Wait Write
+    Replace Restart Restore Return Run Save Set Split Switch Test Train Turn Update Wait Write
     Yield""".split())
 pytestmark = pytest.mark.host
 

@@ -118,7 +118,9 @@ def _transposed(y, w, bias, stride, padding, size):
 
 def conv_weight(x: Tensor, y: Tensor, kernel: tuple[int, int], stride: tuple[int, int],
                 padding: tuple[int, int]) -> Tensor:
-    """Return the gradient of conv2d with respect to w, of kernel size (kh, kw) = `kernel`.
+    """Return dT/dw: conv2d's gradient with respect to w, if its output's gradient is y.
+
+    `kernel` is the kernel's size (kh, kw).
 
         w[o, c, a, b] = sum over n, i, j of x[n, c, s i + a - p, s j + b - p] y[n, o, i, j]
     """

@@ -115,7 +115,7 @@ def _find_hidden_leaf(ys, inputs):
     while stack:
         t = stack.pop()
         if type(t) is not Tensor:
-            raise TypeError(f"f returns a Tensor or a tuple of Tensors, got a {type(t).__name__}")
+            raise TypeError(f"f returns a Tensor or a tuple of Tensors, got {type(t).__name__}")
         if t not in seen:
             seen.add(t)
             if t.parents == () and t.age < born:

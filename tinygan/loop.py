@@ -81,7 +81,7 @@ def count_steps(game: Game, name: str, i: int) -> int:
 
 
 def draw(game: Game, data: Iterator, m: int, rng: Random, i: int) -> tuple[Any, Any, int]:
-    """Draw the inputs of a step: a minibatch x, the noise z, and the seed of its layers."""
+    """Draw the inputs of a step: a minibatch x, the noise z, and the seed of the layers' draws."""
     return map_nested(_as_tensor, next(data)), game.noise(m, rng, i), rng.key()
 
 
@@ -102,9 +102,10 @@ def _as_tensor(x):
 
 
 def d_step(game: Game, opt: Optimizer, x: Any, z: Any, seed: int) -> Tensor:
-    """Update D by descending the gradient of its loss; return the loss. G does not change.
+    """Update D by descending the gradient of its loss; return the loss.
 
-    Algorithm 1 has it ascending the gradient of V, which is minus this loss. `seed` is that of the
+    G's parameters do not change, but its buffers may, such as running means. Algorithm 1 has D
+    ascending the gradient of V, which is minus the D loss of Saturating. `seed` is that of the
     layers' random numbers: dropout masks and noise.
     """
     with use_random(Random(seed)):
@@ -115,9 +116,9 @@ def d_step(game: Game, opt: Optimizer, x: Any, z: Any, seed: int) -> Tensor:
 
 
 def g_step(game: Game, opt: Optimizer, x: Any, z: Any, seed: int) -> Tensor:
-    """Update G by descending the gradient of its loss (Algorithm 1); return it. D does not change.
+    """Update G by descending the gradient of its loss (Algorithm 1); return the loss.
 
-    `seed` is that of the layers' random numbers.
+    D's parameters do not change, but its buffers may. `seed` is that of the layers' random numbers.
     """
     with use_random(Random(seed)):
         loss = game.g_loss(x, z)

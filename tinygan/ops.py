@@ -43,7 +43,7 @@ def norm(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     If squares could overflow or underflow, x is divided by its largest absolute value first.
 
     The gradient x / |x| and all its derivatives are defined as 0 at x = 0. So a penalty on the norm
-    of a gradient stays finite where that gradient is 0.
+    of a gradient has a finite derivative where that gradient is 0.
     """
     def rule(g, y):
         g, y = restore_axes(g, x, axis), restore_axes(y, x, axis)
@@ -194,7 +194,7 @@ def where(mask: Array, a: Tensor | Array | float, b: Tensor | Array | float) -> 
     mask is not an array of booleans.
     """
     if getattr(mask, "dtype", None) != bool or type(mask) is Tensor:
-        raise TypeError("where takes an array of booleans as its mask, such as x.data > 0, got a "
+        raise TypeError("where takes an array of booleans as its mask, such as x.data > 0, got "
                         f"{type(mask).__name__}")
     a, b = as_tensors(a, b)
     return op(backend.xp.where(mask, a.data, b.data),
@@ -206,7 +206,7 @@ def _number(value, what):
     """Return `value` as a float; a Tensor raises TypeError, because it would get no gradient."""
     if type(value) is float or isinstance(value, (int, float, np.integer, np.floating)):
         return float(value)
-    raise TypeError(f"{what} is a number, got a {type(value).__name__}")
+    raise TypeError(f"{what} is a number, got {type(value).__name__}")
 
 
 # Joining and enlarging
@@ -218,13 +218,11 @@ def concat(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
     """
     if not len(xs):
         raise ValueError("concat needs at least one Tensor, got none")
+    xs = as_tensors(*xs)
     try:
-        xs = as_tensors(*xs)
         joined = backend.xp.concatenate([x.data for x in xs], operator.index(axis))
-    except DtypeError:
-        raise
-    except (AttributeError, TypeError, ValueError):
-        shapes = [getattr(x, "shape", None) for x in xs]
+    except (TypeError, ValueError):
+        shapes = [x.shape for x in xs]
         raise ValueError("concat needs Tensors whose shapes differ at most in the axis along which "
                          f"they are joined, got {shapes} and axis {axis!r:.40}") from None
     ends = [0]
@@ -349,7 +347,7 @@ def _row(v, x):
     return v.reshape(1, -1, *[1] * (x.ndim - 2))
 
 
-ROWS = 1 << 16      # longer sums of float32 lose too many digits; this many lose up to 4 of 7
+ROWS = 1 << 16      # longer float32 sums lose too many digits; sums this long lose up to 4 of 7
 
 
 def _sums(a, b=None):

@@ -33,14 +33,14 @@ class Optimizer:
     def __init__(self, parameters: Iterable[Tensor], lr: float | Callable) -> None:
         if not isinstance(parameters, Iterable) or type(parameters) is Tensor:
             raise TypeError("an optimiser takes a list of Tensors, such as net.parameters() or "
-                            f"[p], got a {type(parameters).__name__}")
+                            f"[p], got {type(parameters).__name__}")
         parameters = list(parameters)
         if not parameters:
             raise ValueError("an optimiser needs at least one parameter, got an empty list: a "
                              "Module finds Tensors and Modules that are set on self")
         for p in parameters:
             if type(p) is not Tensor:
-                raise TypeError("an optimiser updates Tensors, got a "
+                raise TypeError("an optimiser updates Tensors, got "
                                 f"{type(p).__name__} among them")
             if p.parents != ():
                 raise ValueError(f"an optimiser updates leaves, but a Tensor of shape {p.shape} "

@@ -70,9 +70,10 @@ class Tensor(_Node):
     There is no `requires_grad` and no `.grad`: the call grad(y, xs) names the xs. Arithmetic works
     between Tensors of one dtype, with Python numbers, and with constant arrays, which are converted
     to the Tensor's dtype. Tensor(a) keeps the array a itself, and operations keep their inputs'
-    arrays, without copying. So grad() raises an error if a Tensor on its path was written to after
-    an operation used it (see touch). It cannot detect a write to a constant array, or a write made
-    through another Tensor that shares the array, such as x.reshape(...) or Tensor(x.data).
+    arrays, without copying. So grad() raises an error if a Tensor was written to after an operation
+    on the path from an x to y used it (see touch). It cannot detect a write to a constant array, or
+    a write made through another Tensor that shares the array, such as x.reshape(...) or
+    Tensor(x.data).
 
     The comparisons <, <=, > and >= return arrays of booleans. A Tensor with one element has a truth
     value and converts to float.
@@ -96,7 +97,7 @@ class Tensor(_Node):
                     or value.dtype != np.float32 and value.dtype != np.float64):
                 what = f"{value.dtype} array" if hasattr(value, "dtype") else type(value).__name__
                 raise TypeError(f"a Tensor's data is a {backend.xp.__name__} array of float32 or "
-                                f"float64, got a {what}: to update a parameter p by a gradient g, "
+                                f"float64, got {what}: to update a parameter p by a gradient g, "
                                 "write p.data -= lr * g.data")
             self.touch()
         super().__setattr__(name, value)
@@ -358,14 +359,14 @@ def grad(y: Tensor, xs: Iterable[Tensor], grad_y: Tensor | Array | None = None,
     if unused not in ("error", "zeros"):
         raise ValueError(f"unused is \"error\" or \"zeros\", got {unused!r}")
     if type(y) is not Tensor:
-        raise TypeError(f"grad differentiates a Tensor y, got a {type(y).__name__}")
+        raise TypeError(f"grad differentiates a Tensor y, got {type(y).__name__}")
     if not isinstance(xs, Iterable) or type(xs) is Tensor:
         raise TypeError("grad takes xs as a list of Tensors, such as grad(y, [x]) or "
-                        f"grad(y, net.parameters()), got a {type(xs).__name__}")
+                        f"grad(y, net.parameters()), got {type(xs).__name__}")
     xs = list(xs)
     for x in xs:
         if type(x) is not Tensor:
-            raise TypeError(f"grad's xs are Tensors, got a {type(x).__name__} among them")
+            raise TypeError(f"grad's xs are Tensors, got {type(x).__name__} among them")
     if grad_y is None:
         if y.size != 1:
             raise ValueError(f"grad of a y of shape {y.shape} needs grad_y of that shape: "
@@ -414,8 +415,8 @@ def _refuse_written(t, age):
     while t is not None:
         if t.touched > age:
             raise ValueError(
-                f"y was computed from a Tensor of shape {t.shape} that has been written to since, "
-                "by an optimiser's step or by hand, so its gradient would mix old and new numbers: "
+                f"a Tensor of shape {t.shape} in the computation of y has been written to since, "
+                "by an optimiser's step or by hand, so y's gradient would mix old and new numbers: "
                 "compute y again after the write, or take all gradients before it")
         t = t.base
 
@@ -467,7 +468,7 @@ def sum_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def restore_axes(g: Tensor, x: Tensor, axis: Axis) -> Tensor:
-    """Return g, shaped like a reduction of x over `axis`, with size 1 for each reduced axis."""
+    """Return g with the axes that a reduction of x over `axis` removed put back as size 1."""
     if x.ndim == 0:         # numpy allows a reduction of a 0-d array over axis 0
         return g.reshape(())
     axes = range(x.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
@@ -499,7 +500,8 @@ def as_array(data: Any, dtype: Any = None) -> Array:
     """Return `data` as a float array on the current backend, converted to `dtype` if given.
 
     `data` is a Tensor, an array, a number or a list of numbers. Without a dtype, Python numbers and
-    lists become float32, and numpy's must be float32 or float64. Raises TypeError for other data.
+    lists become float32; numpy scalars and arrays must already be float32 or float64. Raises
+    TypeError for other data.
     """
     xp = backend.xp
     if type(data) is Tensor:

@@ -35,10 +35,10 @@ class Game(Module):
     d_steps    the number of D's steps in an iteration, k: a number or a function of the iteration
     g_steps    the same for G
 
-    The methods' argument x is a minibatch of data, and z is the noise that latent() drew (in
-    d_loss(), g_loss() and losses(): that noise() drew). Both are Tensors (m, ...) or nested tuples
-    of Tensors and label arrays (whole numbers). Views and penalties treat every Tensor in D's input
-    as samples. A player may consist of several networks:
+    The methods' argument x is a minibatch of data, and z is noise: what noise() drew in d_loss(),
+    g_loss() and losses(), what latent() drew in the others. Both are Tensors (m, ...) or nested
+    tuples of Tensors and label arrays (whole numbers). Views and penalties treat every Tensor in
+    D's input as samples. A player may consist of several networks:
     they are attributes of the game, named in `d_players` and `g_players`. A number that changes
     during training must be an array, so that checkpoints save it.
 
@@ -49,7 +49,7 @@ class Game(Module):
     untracked = ("logged", "averages_are_stale")
     loss = None             # the default of a subclass
     d_players, g_players = ("D",), ("G",)
-    unused = "error"        # for grad(): "zeros" if a stage leaves parameters without a gradient
+    unused = "error"        # passed to grad(); "zeros" if some parameters may get no gradient
     averages = None         # {name: average network}, see keep_average
     averages_are_stale = True            # whether the averages need new batch statistics
     logged = {}             # {name: array of one number}: the values to log of the last step
@@ -73,8 +73,8 @@ class Game(Module):
     def check(self, before_training: bool = False) -> None:
         """Raise UserError for choices that cannot be trained with.
 
-        The constructor calls this method. The training loop calls it again with to_play=True before
-        the first step, when a subclass has added all its networks.
+        The constructor calls this method. The training loop calls it again with
+        before_training=True before the first step, when a subclass has added all its networks.
         """
         own = type(self).d_loss is not Game.d_loss
         if not isinstance(self.loss, Loss) and (
@@ -232,7 +232,7 @@ class Game(Module):
         return z
 
     def _split(self, z):
-        """Return (z, [the numbers of each penalty]) of what noise() returned."""
+        """Split what noise() returned into (z, [the numbers of each penalty])."""
         if any(penalty.draws for penalty in self.penalties):
             return z
         return z, [None] * len(self.penalties)
@@ -240,7 +240,7 @@ class Game(Module):
     # Hooks of the training loop
 
     def begin(self, i: int) -> None:
-        """Prepare the game for iteration i, such as the fade-in of a layer; by default nothing."""
+        """Prepare the game for iteration i, for example fade in a layer; by default do nothing."""
 
     def after_d_step(self) -> None:
         """Restore a constraint on D's parameters after a step of D; by default nothing."""
@@ -267,7 +267,7 @@ class Game(Module):
             p_average <- decay p_average + (1 - decay) p, after each step of G
 
         `averages` holds a copy of each of G's networks with the averaged parameters. Samples of the
-        average vary less from step to step than G's; training does not use it. Its batch
+        average vary less from step to step than G's. Training does not use the average. Its batch
         normalisation uses statistics of its own, see measure_averages. The default decay is that of
         Karras et al. 2018. Raises ValueError for a decay outside [0, 1).
         """
@@ -339,7 +339,7 @@ class Game(Module):
         return self.latent(n, rng)
 
     def fixed_inputs(self, split: Any, n: int, rng: Random) -> Any:
-        """Draw about n inputs, once in a run, whose pictures it shows throughout.
+        """Draw about n inputs, once per run, for the pictures that the run shows throughout.
 
         By default they are those of inputs(): for a plain GAN, its fixed noise.
         """

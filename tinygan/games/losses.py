@@ -8,9 +8,9 @@
                      parameters, such as BiGAN's (x, E(x)); not used if the loss compares
 
 Every loss can be used with every game: Game(G, D, loss=losses.Hinge()). In losses that use
-probabilities the scores are logits a, with D(x) = sigmoid(a); in the others D(x) is the score
-itself. log D(x) is then log_sigmoid(a), and log(1 - D(x)) is log_sigmoid(-a): computed in one step,
-they do not overflow.
+probabilities the scores are logits a, with D(x) = sigmoid(a): log D(x) is log_sigmoid(a), and
+log(1 - D(x)) is log_sigmoid(-a). Each is computed in one step, so it does not overflow. In the
+other losses D(x) is the score itself.
 """
 
 from dataclasses import dataclass

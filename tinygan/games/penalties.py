@@ -89,8 +89,8 @@ def gradient_penalty(critic: Callable, x: Any, x_fake: Any, eps: Tensor,
     respect to the critic's parameters, by double backprop.
 
     critic      the function D from samples to scores; each score depends on one sample
-    x, x_fake   real and generated samples (m, ...), constants; or nested tuples of Tensors and
-                labels, of which x_hat has the labels of x
+    x, x_fake   real and generated samples (m, ...), or nested tuples of Tensors and labels; x_hat
+                gets the labels of x
     eps         the interpolation factors, (m,), or (m / k,) if the critic scores packs of k samples
 
     The norm |.|_2 is over all dimensions of a sample (or pack). Where the gradient is 0, the

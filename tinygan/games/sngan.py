@@ -8,7 +8,7 @@ from .hinge import Hinge
 
 
 class SNGAN(Hinge):
-    """The hinge game (eq. 16-17) with spectral normalisation of all weights of D.
+    """The hinge game (eq. 16-17) with spectral normalisation of D's dense and convolutional layers.
 
     nn.spectral_norm needs neither samples nor a penalty to bound the Lipschitz constant of D's
     layers.
@@ -16,8 +16,8 @@ class SNGAN(Hinge):
     n_dis    D's steps in an iteration: in the paper 5 for its residual networks on CIFAR-10, and 1
              for the smaller networks
 
-    Raises UserError if a layer of D has a weight without spectral norm. For the paper's eq. 1, use
-    GAN(G, D) with a spectrally normalised D.
+    Raises UserError for a dense or convolutional layer of D without spectral norm, and for a
+    Maxout. For the paper's eq. 1, use GAN(G, D) with a spectrally normalised D.
     """
 
     def __init__(self, G: Module, D: Module, z_size: int = 128, n_dis: int | Callable = 5,
@@ -30,4 +30,5 @@ class SNGAN(Hinge):
             refuse(getattr(self, name), lambda layer: (
                 isinstance(layer, (Dense, Maxout, Conv2d, ConvTranspose2d))
                 and not hasattr(layer, "weight_u")),
-               "its weight is not normalised: wrap it as nn.spectral_norm(layer), or use Hinge")
+               "its weight is not normalised: wrap a dense or convolutional layer as "
+               "nn.spectral_norm(layer), replace a Maxout, or use Hinge")

@@ -60,7 +60,7 @@ class Module:
             for name, value in vars(base).items():
                 if not isinstance(value, types.FunctionType):
                     for thing in _inside(value):
-                        raise TypeError(f"the class attribute {cls.__name__}.{name} holds a "
+                        raise TypeError(f"the class attribute {cls.__name__}.{name} holds "
                                         f"{type(thing).__name__}, which is not found there: set it "
                                         "on self, in __init__")
 
@@ -138,7 +138,7 @@ class Module:
             for thing in _inside(value):
                 if id(thing) not in found and not _is_computed(thing):
                     raise TypeError(
-                        f"{type(module).__name__}.{name} holds a {type(thing).__name__}, which is "
+                        f"{type(module).__name__}.{name} holds {type(thing).__name__}, which is "
                         "not found there, and so neither trained nor saved: set Tensors and arrays "
                         "as attributes of their own, Modules also in a list or a dictionary; or "
                         "name the attribute in the class's `untracked`")
@@ -326,7 +326,7 @@ class Sequential(Module):
     """The layers applied one after the other.
 
     A layer is a Module or a function of one Tensor such as ops.relu. Parameters are named
-    "0.weight", "0.bias", "1.weight" and so on. Raises TypeError for another layer.
+    "0.weight", "0.bias", "1.weight" and so on. Raises TypeError for anything else as a layer.
     """
 
     def __init__(self, *layers: Module | Callable[[Tensor], Tensor]) -> None:

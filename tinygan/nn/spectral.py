@@ -11,7 +11,7 @@ def spectral_norm(layer: Module) -> Module:
 
     `layer` is a Dense, Conv2d or ConvTranspose2d; others raise TypeError. sigma(W) is the largest
     singular value of W as a matrix with one row per output; for a convolution the matrix is
-    (c_out, c_in kh kw). It is estimated by power iteration:
+    (c_out, c_in kh kw). sigma(W) is estimated by power iteration:
 
         v <- W^T u / |W^T u|,   u <- W v / |W v|,   sigma = u^T W v
 
