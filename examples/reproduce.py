@@ -300,8 +300,9 @@ def make_table(table: str, lines: list[dict[str, Any]], quick: bool = False) -> 
     of = lambda name: ", ".join(sorted({str(line[name]) for line in lines}))
     done = len({(line["run"], line["seed"]) for line in lines})
     runs = f"{done} of {len(now)} runs so far, " if done < len(now) else ""
+    seeds = "seeds" if "," in of("seed") else "seed"
     return "\n".join([*text, "", *textwrap.wrap(
-        f"`python examples/reproduce.py {table}`: {runs}{'seeds' if ',' in of('seed') else 'seed'} {of('seed')}, one core of an "
+        f"`python examples/reproduce.py {table}`: {runs}{seeds} {of('seed')}, one core of an "
         f"{of('machine')}, numpy {of('numpy')}, {of('date')}.", 100)])
 
 
