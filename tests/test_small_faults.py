@@ -138,3 +138,11 @@ def test_measured_values_are_shown_as_they_are(capsys):
     for i, modes in enumerate([8, 7, 6]):
         progress(i, {"loss": float(i)}, {"modes": modes, "KL": 0.25})
     assert capsys.readouterr().out.split("left  ")[1] == "loss 1.000  modes 6  KL 0.25\n"
+
+
+def test_a_run_shows_its_last_measurement(tmp_path, capsys):
+    """What Run.measure() returns is not averaged in the progress line."""
+    run = make_run(tmp_path / "run", 4)
+    run.measure = lambda step: {"modes": step}
+    run.play()
+    assert "  modes 4\n" in capsys.readouterr().out
