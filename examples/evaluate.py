@@ -26,6 +26,12 @@ measured with the same weights of the classifier.
                    images; the floor is that of test images, and a much smaller distance means that
                    G copies training images
 
+Of a game that is given labels:
+
+    accuracy       fraction of the samples that the classifier assigns to the label that G was given
+    class Frechet  the Fréchet distance within a class, the mean over the classes
+    class recall   the recall within a class, the mean over the classes
+
 The table is also written to evaluation.json in the folder of the run, or to --out.
 """
 
@@ -56,15 +62,19 @@ def refuse_seen(train: np.ndarray, test: np.ndarray) -> None:
                         "there twice out of the data, and train again")
 
 
-def draw_samples(game: Game, split: Split, n: int, seed: int, piece: int = 500) -> np.ndarray:
-    """Draw n samples (n, C, H, W), `piece` at a time, as an array on the host.
+def draw_samples(game: Game, split: Split, n: int, seed: int,
+                 piece: int = 500) -> tuple[np.ndarray, np.ndarray | None]:
+    """Draw n samples (n, C, H, W), `piece` at a time, and their labels or None, on the host.
 
     `split` is the data set, for a game whose G takes images.
     """
-    rng = Random(seed)
-    return np.concatenate([
-        backend.to_numpy(game.sample(game.inputs(split, min(piece, n - start), rng)))
-        for start in range(0, n, piece)])
+    rng, samples, labels = Random(seed), [], []
+    for start in range(0, n, piece):
+        z = game.inputs(split, min(piece, n - start), rng)
+        samples.append(backend.to_numpy(game.sample(z)))
+        if hasattr(game, "labels"):
+            labels.append(backend.to_numpy(game.labels(z)))
+    return np.concatenate(samples), np.concatenate(labels) if labels else None
 
 
 def measure_features(samples: Classified, test: Classified, seed: int) -> dict[str, float]:
@@ -90,15 +100,36 @@ def measure_likelihood(images: np.ndarray, valid: np.ndarray,
     return {"Parzen": mean, "Parzen error": error}
 
 
-def measure(images: np.ndarray, valid: np.ndarray, test: np.ndarray, net: Module | None,
-            seed: int) -> dict[str, float]:
+def measure_classes(samples: Classified, labels: np.ndarray, test: Classified,
+                    test_labels: np.ndarray) -> dict[str, float]:
+    """Return {measure: value} of the measures of samples with labels.
+
+    Classes with fewer than ten samples or test images are left out of the means.
+    """
+    distances, recalls = [], []
+    for label in np.unique(test_labels):
+        real, fake = test.features[test_labels == label], samples.features[labels == label]
+        if min(len(real), len(fake)) >= 10:
+            distances.append(frechet_distance(fake, real))
+            recalls.append(compute_precision_recall(real, fake)[1])
+    return {"accuracy": float((samples.p.argmax(1) == labels).mean()),
+            "class Frechet": float(np.mean(distances or [np.nan])),
+            "class recall": float(np.mean(recalls or [np.nan]))}
+
+
+def measure(images: np.ndarray, labels: np.ndarray | None, valid: np.ndarray, test: np.ndarray,
+            test_labels: np.ndarray | None, net: Module | None, seed: int) -> dict[str, float]:
     """Return {measure: value} of images (n, C, H, W), samples or real images.
 
-    `net` is the classifier, or None if it does not take images of this shape.
+    labels   those for which the images were made, or None
+    net      the classifier, or None if it does not take images of this shape
     """
     found = {}
     if net is not None:
-        found = measure_features(*(classifier.classify(net, a) for a in (images, test)), seed)
+        ours, real = (classifier.classify(net, a) for a in (images, test))
+        found = measure_features(ours, real, seed)
+        if labels is not None and test_labels is not None:
+            found |= measure_classes(ours, labels, real, test_labels)
     return {**found, **measure_likelihood(images, valid, test)}
 
 
@@ -139,7 +170,9 @@ def main() -> None:
     train, valid, test = (game.reference_images(split)
                           for split in (data.train, data.valid, data.test))
     refuse_seen(train, test)
-    test = test[:50] if args.dry_run else test
+    test_labels = data.test.labels
+    if args.dry_run:
+        test, test_labels = test[:50], None if test_labels is None else test_labels[:50]
     n = len(test)
     if n < 10 or len(valid) == 0:
         raise UserError(f"there are {n} test and {len(valid)} validation images, too few for the "
@@ -148,19 +181,21 @@ def main() -> None:
     net = classifier.load_classifier() if test.shape[1:] == (1, 28, 28) else None
     print("no features: the classifier takes only grey images of 28x28 pixels" if net is None else
           "features and classes: by a classifier of MNIST's digits")
-    images = draw_samples(game, data.test, n, args.seed)
-    order = backend.to_numpy(Random(args.seed).permutation(len(train)))
-    chosen = as_floats(train[order[:n]])
-    ours, floor = (measure(x, valid, test, net, args.seed) for x in (images, chosen))
+    images, labels = draw_samples(game, data.test, n, args.seed)
+    order = backend.to_numpy(Random(args.seed).permutation(len(train)))[:n]
+    chosen = as_floats(train[order])
+    chosen_labels = None if labels is None else data.train.require_labels()[order]
+    ours, floor = (measure(x, y, valid, test, test_labels, net, args.seed)
+                   for x, y in ((images, labels), (chosen, chosen_labels)))
     for table, of in ((ours, images), (floor, test)):
         table["nearest"] = float(np.median(find_nearest(of[:1000], train)[1]))
 
     sample = "   on the bundled sample" if data.place == "sample" else ""
     print(f"{n} samples against {n} test images; floor: {len(chosen)} training images")
-    print(f"{'':12}{'samples':>10}{'floor':>10}")
+    print(f"{'':14}{'samples':>10}{'floor':>10}")
     for name in ours:
         times = f"   {ours[name] / floor[name]:.1f} times" if name == "Frechet" else ""
-        print(f"{name:12}{ours[name]:10.4g}{floor[name]:10.4g}{times}{sample}")
+        print(f"{name:14}{ours[name]:10.4g}{floor[name]:10.4g}{times}{sample}")
     found = {"samples": ours, "training images": floor}
     if args.centroids:
         k = min(n, len(train))
@@ -170,7 +205,7 @@ def main() -> None:
               f"value above that of real images means nothing{sample}")
     if args.last:
         game.averages = None
-        last = draw_samples(game, data.test, n, args.seed)
+        last, _ = draw_samples(game, data.test, n, args.seed)
         found["last weights"] = measure_likelihood(last, valid, test)
         print(f"Parzen of G's last weights: {found['last weights']['Parzen']:.4g}{sample}")
     if args.dry_run:

@@ -13,7 +13,7 @@ import numpy as np
 from tinygan import command, nn, optim, schedules
 from tinygan.data import Minibatches
 from tinygan.games import GAN, losses
-from tinygan.networks import dcgan
+from tinygan.networks import digits
 
 LOSSES = {"non-saturating": losses.NonSaturating, "saturating": losses.Saturating}
 RECIPE = dict(steps=4500, batch_size=64)
@@ -24,27 +24,11 @@ PAPER = dict(steps=10_000, batch_size=100, order="simultaneous")
 def recipe(steps: int, shape: tuple[int, int, int]) -> tuple:
     """Return (G, D, d_opt, g_opt): the settings with the best samples found for three minutes.
 
-    The networks are InfoGAN's for MNIST (Chen et al. 2016, appendix C.1), with two dense layers and
-    two convolutions in each player, but at a quarter of the width or less, which leaves time for
-    more steps. The learning rates are larger and fall to 0. `shape` is that of an image,
-    (C, H, W). Raises UserError if H or W is below 4.
+    The networks are those of networks/digits.py for images of `shape` (C, H, W). They are narrow,
+    which leaves time for more steps. The learning rates are larger than the papers' and fall to 0.
+    Raises UserError if H or W is below 4.
     """
-    colours, height, width = dcgan.check_shape(shape, 4)
-    h, w = height // 4, width // 4
-    G = nn.Sequential(
-        nn.Dense(100, 128, bias=False), nn.BatchNorm(128), nn.ReLU(),           # 128
-        nn.Dense(128, 32 * h * w, bias=False), nn.BatchNorm(32 * h * w), nn.ReLU(),
-        nn.Reshape(32, h, w),                                                   # 32 x 7 x 7
-        dcgan.double(32, 16, (height // 2, width // 2), bias=False),
-        nn.BatchNorm(16), nn.ReLU(),                                            # 16 x 14 x 14
-        dcgan.double(16, colours, (height, width)), nn.Sigmoid())               # 1 x 28 x 28
-    D = nn.Sequential(
-        dcgan.halve(colours, 16), nn.LeakyReLU(),                               # 16 x 14 x 14
-        dcgan.halve(16, 32, bias=False),
-        nn.BatchNorm(32), nn.LeakyReLU(), nn.Flatten(),                         # 32 x 7 x 7
-        nn.Dense(32 * h * w, 128, bias=False, init=nn.normal(0.02)),
-        nn.BatchNorm(128), nn.LeakyReLU(),                                      # 128
-        nn.Dense(128, 1, init=nn.normal(0.02)))                                 # 1 logit
+    G, D = digits.generator(100, shape), digits.discriminator(shape)
     d_opt = optim.Adam(D.parameters(), schedules.cosine(3e-3, 0.0, steps), betas=(0.5, 0.999))
     g_opt = optim.Adam(G.parameters(), schedules.cosine(4e-3, 0.0, steps), betas=(0.5, 0.999))
     return G, D, d_opt, g_opt

@@ -26,6 +26,8 @@ PAGES = "README.md", "examples/README.md"
 # paper, file, command, and the row of a table of reproduce.py that has its figure
 PAPERS = [
     ("Goodfellow et al. 2014: GAN", "tinygan/games/gan.py", "gan_mnist.py", "mnist", "GAN"),
+    ("Mirza and Osindero 2014: conditional GAN", "tinygan/games/conditional.py",
+     "conditional_mnist.py", "conditional", "conditional GAN"),
     ("Radford et al. 2016: DCGAN", "tinygan/networks/dcgan.py", "dcgan_mnist.py", "mnist", "DCGAN"),
     ("Mao et al. 2017: LSGAN", "tinygan/games/lsgan.py", "mixtures.py --game lsgan",
      "mixtures", "grid, lsgan"),
@@ -35,6 +37,8 @@ PAPERS = [
     ("Gulrajani et al. 2017: WGAN-GP", "tinygan/games/wgan_gp.py", "wgan_gp_mnist.py",
      "mnist", "WGAN-GP"),
     ("Miyato et al. 2018: SNGAN", "tinygan/games/sngan.py", "sngan_mnist.py", "mnist", "SNGAN"),
+    ("Miyato and Koyama 2018: projection", "tinygan/games/projection.py", "projection_mnist.py",
+     "conditional", "projection"),
     ("Mescheder et al. 2018: R1", "tinygan/games/r1.py", "mixtures.py --game r1",
      "mixtures", "grid, r1"),
     ("Jolicoeur-Martineau 2019: RSGAN, RaGAN", "tinygan/games/relativistic.py",
@@ -52,8 +56,9 @@ def make_papers(lines: list[dict[str, Any]]) -> str:
             found = []
         mean = lambda figure: np.mean([line[figure] for line in found])
         figure = "not measured yet" if not found else (
-            f"Fréchet distance {mean('Frechet'):.3g}" if table == "mnist" else
-            f"{mean('modes'):.3g} of 25 modes")
+            f"{mean('modes'):.3g} of 25 modes" if table == "mixtures" else
+            f"Fréchet distance {mean('Frechet'):.3g}" + (
+                f", {mean('accuracy %'):.1f} % of labels right" if table == "conditional" else ""))
         rows.append(f"| {paper} | `{file}` | `python examples/{script}` | {figure} |")
     return "\n".join(rows)
 

@@ -3,6 +3,7 @@
     python examples/reproduce.py theory                 what theory can calculate: seconds
     python examples/reproduce.py mixtures --jobs 2      ring and grid, ten games: 100 minutes
     python examples/reproduce.py mnist --jobs 2         six examples on digits: 90 minutes
+    python examples/reproduce.py conditional --jobs 2   games with labels: half an hour
     python examples/reproduce.py parzen                 the paper's networks: seven hours
     python examples/reproduce.py mixtures --show        print the table of the runs so far
     python examples/reproduce.py mixtures --quick       one seed of each run, in seconds; keep no
@@ -38,7 +39,7 @@ from tinygan.files import atomic_write
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # chosen before the first run
-SEEDS = {"mixtures": (1, 2, 3, 4, 5), "mnist": (1, 2, 3), "parzen": (1,)}
+SEEDS = {"mixtures": (1, 2, 3, 4, 5), "mnist": (1, 2, 3), "conditional": (1, 2, 3), "parzen": (1,)}
 # Steps for about nine minutes (eight to eleven) on one core. The settings were found on seed 0.
 MNIST = {
     "GAN": "gan_mnist.py --steps 14000 --average 0.998",
@@ -48,6 +49,11 @@ MNIST = {
     "WGAN": "wgan_mnist.py --channels 16 --lr 1e-3 --c 0.03 --steps 4700 --average 0.998",
     "WGAN-GP": "wgan_gp_mnist.py --channels 16 --lr 1e-3 --steps 2400 --average 0.998",
     "SNGAN": "sngan_mnist.py --channels 16 --n-dis 1 --lr 1e-3 --steps 4000 --average 0.99",
+}
+CONDITIONAL = {     # the recipes
+    "conditional GAN": "conditional_mnist.py --steps 4500 --average 0.998",
+    "projection": "projection_mnist.py --steps 4500 --average 0.998",
+    "projection, R1": "projection_mnist.py --r1 --average 0.998",
 }
 GAMES = ("saturating", "gan", "lsgan", "hinge", "rsgan", "wgan", "wgan_gp", "sngan", "ragan", "r1")
 DIGEST = "7881f167fae3a2c7"      # command.digest() of MNIST's training images
@@ -128,6 +134,26 @@ def read_mnist(name: str, commands: list, outputs: list[str]) -> dict[str, dict[
             for row, table in rows.items()}
 
 
+def list_conditional(out: str, source: list[str],
+                     quick: bool) -> dict[tuple[str, int], list]:
+    """List the runs of the table "conditional": games that are given labels."""
+    quickly = ["--steps", "1", "--batch-size", "8"] if quick else []
+    return {(name, seed): _run_and_measure(
+        [*command.split(), *quickly, "--seed", str(seed), *source],
+        os.path.join(out, f"{name}-{seed}"))
+        for seed in _seeds("conditional", quick) for name, command in CONDITIONAL.items()}
+
+
+def read_conditional(name: str, commands: list, outputs: list[str]) -> dict[str, dict[str, Any]]:
+    """Read the measures of evaluate.py of the samples and of training images, with labels."""
+    rows = _read_evaluation(name, commands)
+    _, floor = rows.values()
+    return {row: {"accuracy %": 100 * table["accuracy"], "Frechet": table["Frechet"],
+                  "times the floor": table["Frechet"] / floor["Frechet"],
+                  **{key: table[key] for key in ("recall", "class Frechet", "class recall")}}
+            for row, table in rows.items()}
+
+
 def list_parzen(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
     """List the run of the table "parzen": Goodfellow et al. 2014 for 1,000 epochs.
 
@@ -172,7 +198,8 @@ def _read_evaluation(name, commands):
 
 # {table: (the function that lists its runs, the function that reads their figures)}
 TABLES = {"theory": (list_theory, read_theory), "mixtures": (list_mixtures, read_mixtures),
-          "mnist": (list_mnist, read_mnist), "parzen": (list_parzen, read_parzen)}
+          "mnist": (list_mnist, read_mnist), "parzen": (list_parzen, read_parzen),
+          "conditional": (list_conditional, read_conditional)}
 
 
 def run_commands(commands: list[list[str]], clock: str) -> tuple[list[str], float]:
@@ -338,8 +365,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         if args.quick:
             args.out, args.results = scratch, os.path.join(scratch, "results.jsonl")
-            args.data = os.path.join(scratch, "images.npy")
-            np.save(args.data, load_sample().train.images[:300])
+            args.data = os.path.join(scratch, "digits.npz")
+            few = load_sample().train.part(slice(300))
+            np.savez(args.data, images=few.images, labels=few.labels)
         if not args.show:
             run_table(args)
         print(make_table(args.table, read_results(args.results), args.quick))
@@ -362,7 +390,7 @@ def name_data(source: str | None) -> str:
 
 def run_table(args: argparse.Namespace) -> None:
     """Do all runs of the table that have no results yet, and append their results."""
-    of = name_data(args.data) if args.table in ("mnist", "parzen") else ""
+    of = name_data(args.data) if args.table in ("mnist", "conditional", "parzen") else ""
     try:
         with open(args.results, "a"):       # fails now, not after hours
             pass

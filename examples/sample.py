@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan import Tensor, backend, command, image, record
+from tinygan import Tensor, UserError, backend, command, image, record
 from tinygan.data import Split, as_floats
 from tinygan.games import Game
 from tinygan.metrics import find_nearest
@@ -93,6 +93,17 @@ def spherical(z0: np.ndarray, z1: np.ndarray, a: float) -> np.ndarray:
     return np.where(np.sin(t) > 1e-6, between, linear(z0, z1, a))
 
 
+def is_label(a: np.ndarray) -> bool:
+    """Return whether an array has the shape and dtype of labels, (m,) whole numbers."""
+    return a.ndim == 1 and a.dtype.kind in "iu"
+
+
+def set_label(z: Any, label: int | None) -> Any:
+    """Return the inputs z with all labels set to `label`, or as they are if it is None."""
+    return map_nested(lambda a: np.full_like(a, label) if label is not None and is_label(a) else a,
+                      z)
+
+
 def main() -> None:
     """Draw the pictures that the command line asks for."""
     flags = argparse.ArgumentParser(
@@ -105,6 +116,8 @@ def main() -> None:
     add("--seed", type=command.whole, default=0, help="seed of the noise (0)")
     add("--truncation", type=command.above_0, metavar="LIMIT",
         help="draw noise outside [-LIMIT, LIMIT] again; LIMIT is at least 0.01 (no limit)")
+    add("--label", type=command.whole, metavar="N",
+        help="draw samples of the label N, of a game that is given labels (all labels)")
     add("--module", metavar="FILE.py", action="append", default=[],
         help="a Python file with the classes of the run that are not tinygan's, such as its "
         "script; it is executed")
@@ -124,6 +137,10 @@ def main() -> None:
     if args.backend:
         backend.use(args.backend)
     game = command.load(args.run, args.module)
+    if args.label is not None and not args.label < getattr(game, "classes", 0):
+        raise UserError(f"the run in {args.run} has " + (
+            f"labels from 0 to {game.classes - 1}: give one of them by --label" if
+            hasattr(game, "classes") else "a game without labels: leave --label out"))
     # Game.inputs draws noise; one that overrides it may take images from the data
     data = (None if type(game).inputs is Game.inputs else
             command.load_data(args.run, args.data))
@@ -141,14 +158,15 @@ def main() -> None:
                                 scale=2)
 
         rng = Random(args.seed)
-        z0, z1 = (draw_inputs(game, split, 8, args.truncation, rng) for _ in range(2))
+        draw = lambda n: set_label(draw_inputs(game, split, n, args.truncation, rng), args.label)
+        z0, z1 = draw(8), draw(8)
         names = ["samples.png"]
         for way in (linear, spherical) if any(map(is_noise, flatten_nested(z0))) else ():
             z = [interpolate(way, z0, z1, a) for a in np.linspace(0, 1, args.columns)]
             z = map_nested(lambda *a: np.stack(a, 1).reshape(-1, *a[0].shape[1:]), *z)
             names.append(f"{way.__name__}.png")
             write(names[-1], samples(z), args.columns)
-        images = samples(draw_inputs(game, split, args.n, args.truncation, rng))
+        images = samples(draw(args.n))
         write("samples.png", images)
         if (type(game).fixed_inputs, type(game).pictures) != (Game.fixed_inputs, Game.pictures):
             names.append("pictures.png")

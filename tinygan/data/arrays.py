@@ -30,6 +30,13 @@ class Split(dict):
         """Return the labels, or None if there are none."""
         return self.get("labels")
 
+    def require_labels(self) -> np.ndarray:
+        """Return the labels. Raises UserError if there are none."""
+        if self.labels is None:
+            raise UserError("this script needs images with labels: give a data set that has them, "
+                            "such as MNIST, by --data")
+        return self.labels
+
     def part(self, chosen: slice | np.ndarray) -> "Split":
         """Return the Split of the rows `chosen`, a slice or an array of indices, of each array."""
         return Split({name: array[chosen] for name, array in self.items()})

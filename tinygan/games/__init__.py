@@ -8,11 +8,13 @@
 """
 
 from . import catalogue, losses, penalties, views
+from .conditional import ConditionalGAN
 from .game import Game
 from .gan import GAN
 from .hinge import Hinge
 from .lsgan import LSGAN
 from .penalties import gradient_penalty
+from .projection import ProjectionDiscriminator, ProjectionGAN
 from .r1 import R1
 from .relativistic import RaGAN, RSGAN
 from .sngan import SNGAN

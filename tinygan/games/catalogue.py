@@ -14,9 +14,11 @@ from .. import nn
 from ..backend import Array
 from ..random import Random
 from . import losses
+from .conditional import ConditionalGAN
 from .gan import GAN
 from .hinge import Hinge
 from .lsgan import LSGAN
+from .projection import ProjectionDiscriminator, ProjectionGAN
 from .r1 import R1
 from .relativistic import RaGAN, RSGAN
 from .sngan import SNGAN
@@ -46,6 +48,28 @@ def make_normalised_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
 def make_images(n: int, rng: Random) -> dict[str, Array]:
     """Return {"images": n random images of 4x4 pixels}."""
     return {"images": rng.uniform(0, 1, (n, 1, 4, 4))}
+
+
+def make_labelled_networks() -> tuple[nn.Module, nn.Module]:
+    """Return G and D for images of 4x4 pixels with a label of three."""
+    G = nn.Sequential(nn.JoinLabels(3), nn.Dense(8, 16), nn.BatchNorm(16), nn.ReLU(),
+                      nn.Dense(16, 16), nn.Sigmoid(), nn.Reshape(1, 4, 4))
+    D = nn.Sequential(nn.Flatten(), nn.JoinLabels(3), nn.Dense(19, 16), nn.LeakyReLU(),
+                      nn.Dropout(0.2), nn.Dense(16, 1))
+    return G, D
+
+
+def make_projection_networks() -> tuple[nn.Module, nn.Module]:
+    """Return G with conditional batch normalisation and D with a projection, for such images."""
+    G = nn.Sequential(nn.Dense(5, 16), nn.ConditionalBatchNorm(16, 3), nn.ReLU(),
+                      nn.Reshape(4, 2, 2), nn.ConvTranspose2d(4, 1, 4, 2, 1), nn.Sigmoid())
+    phi = nn.Sequential(nn.spectral_norm(nn.Conv2d(1, 4, 3, 1, 1)), nn.LeakyReLU())
+    return G, ProjectionDiscriminator(phi, 4, 3)
+
+
+def make_labelled_images(n: int, rng: Random) -> dict[str, Array]:
+    """Return {"images": ..., "labels": ...} of n random images of 4x4 pixels and three classes."""
+    return {**make_images(n, rng), "labels": rng.integers(3, (n,))}
 
 
 @dataclass(frozen=True)
@@ -82,5 +106,9 @@ GAMES = {
     "wgan": Entry(WGAN, "Arjovsky et al. 2017", dict(z_size=5, c=0.1, n_critic=2)),
     "wgan_gp": Entry(WGANGP, "Gulrajani et al. 2017", dict(z_size=5, n_critic=2)),
     "sngan": Entry(SNGAN, "Miyato et al. 2018", dict(z_size=5, n_dis=2), make_normalised_networks),
+    "conditional": Entry(ConditionalGAN, "Mirza and Osindero 2014", dict(z_size=5, classes=3),
+                         make_labelled_networks, make_labelled_images),
+    "projection": Entry(ProjectionGAN, "Miyato and Koyama 2018", dict(z_size=5, classes=3),
+                        make_projection_networks, make_labelled_images),
     "r1": Entry(R1, "Mescheder et al. 2018", dict(z_size=5, gamma=1.0)),
 }

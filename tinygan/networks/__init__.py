@@ -1,3 +1,3 @@
 """Networks that several papers or examples share."""
 
-from . import dcgan
+from . import dcgan, digits

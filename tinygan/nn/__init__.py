@@ -6,9 +6,11 @@
     norm       batch normalisation and layer normalisation
     spectral   spectral normalisation
     noise      dropout and Gaussian noise
+    labels     layers that take labels: embeddings, conditional batch normalisation
 """
 
 from .init import constant, glorot, he, normal, uniform
+from .labels import ConditionalBatchNorm, Embedding, JoinLabels, one_hot
 from .layers import (AvgPool2d, Conv2d, ConvTranspose2d, Dense, Flatten, LeakyReLU, Maxout, ReLU,
                      Reshape, Sigmoid, Tanh, Upsample)
 from .module import Module, Sequential, eval_mode

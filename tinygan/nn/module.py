@@ -326,7 +326,9 @@ class Sequential(Module):
     """The layers applied one after the other.
 
     A layer is a Module or a function of one Tensor such as ops.relu. Parameters are named
-    "0.weight", "0.bias", "1.weight" and so on. Raises TypeError for anything else as a layer.
+    "0.weight", "0.bias", "1.weight" and so on. Labels, or other inputs after the first, are passed
+    to the layers that have the attribute `conditional` (see nn/labels.py). Raises TypeError for
+    anything else as a layer.
     """
 
     def __init__(self, *layers: Module | Callable[[Tensor], Tensor]) -> None:
@@ -336,12 +338,17 @@ class Sequential(Module):
                                 f"got {layer if isinstance(layer, type) else type(layer)}")
         self.layers = list(layers)
 
+    @property
+    def conditional(self) -> bool:
+        """Whether a layer takes labels; then the Sequential takes them too."""
+        return any(getattr(layer, "conditional", False) for layer in self.layers)
+
     def parts(self):
         return [(name.removeprefix("layers."), part) for name, part in super().parts()]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *conditions: Any) -> Tensor:
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, *conditions) if getattr(layer, "conditional", False) else layer(x)
         return x
 
     def __repr__(self):

@@ -17,13 +17,15 @@ class BatchNorm(Module):
     `momentum` of the way to the batch's mean and unbiased variance (Alg. 2). In evaluation mode the
     running averages are used, so the output for one image does not depend on the other images.
 
-    Raises UserError in training mode for a batch with one value per channel.
+    With affine=False there are no weight and no bias. Raises UserError in training mode for a batch
+    with one value per channel.
     """
 
-    def __init__(self, n: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+    def __init__(self, n: int, eps: float = 1e-5, momentum: float = 0.1,
+                 affine: bool = True) -> None:
         self.n, self.eps, self.momentum = n, eps, momentum
-        self.weight = Tensor(zeros(n) + 1.0)
-        self.bias = Tensor(zeros(n))
+        self.weight = Tensor(zeros(n) + 1.0) if affine else None
+        self.bias = Tensor(zeros(n)) if affine else None
         self.running_mean = zeros(n)
         self.running_var = zeros(n) + 1.0
 
@@ -33,6 +35,8 @@ class BatchNorm(Module):
                              f"got {x.shape}")
         if not self.training:
             r = (self.running_var + self.eps) ** -0.5
+            if self.weight is None:
+                return ops.scale(x, r, -self.running_mean * r)
             return ops.scale(x, self.weight * r, self.bias - self.weight * (self.running_mean * r))
         count = x.size // self.n
         if count < 2:
@@ -42,7 +46,8 @@ class BatchNorm(Module):
         var = ops.channel_sum(centred, centred) * (1 / count)
         self.running_mean += self.momentum * (mean - self.running_mean)
         self.running_var += self.momentum * (var.data * (count / (count - 1)) - self.running_var)
-        return ops.scale(centred, self.weight * (var + self.eps) ** -0.5, self.bias)
+        r = (var + self.eps) ** -0.5
+        return ops.scale(centred, r if self.weight is None else self.weight * r, self.bias)
 
 
 class LayerNorm(Module):

@@ -9,9 +9,9 @@ from .module import Module
 def spectral_norm(layer: Module) -> Module:
     """Make a layer compute with W / sigma(W) (Miyato et al. 2018, eq. 8), and return the layer.
 
-    `layer` is a Dense, Conv2d or ConvTranspose2d; others raise TypeError. sigma(W) is the largest
-    singular value of W as a matrix with one row per output; for a convolution the matrix is
-    (c_out, c_in kh kw). sigma(W) is estimated by power iteration:
+    `layer` is a Dense, Conv2d, ConvTranspose2d or Embedding; others raise TypeError. sigma(W) is
+    the largest singular value of W as a matrix with one row per output (for an Embedding, per
+    class); for a convolution the matrix is (c_out, c_in kh kw). It is estimated by power iteration:
 
         v <- W^T u / |W^T u|,   u <- W v / |W v|,   sigma = u^T W v
 
@@ -28,7 +28,7 @@ def spectral_norm(layer: Module) -> Module:
     pixels.
     """
     if not hasattr(layer, "outputs_first"):
-        raise TypeError("spectral_norm takes a Dense, Conv2d or ConvTranspose2d layer, "
+        raise TypeError("spectral_norm takes a Dense, Conv2d, ConvTranspose2d or Embedding layer, "
                         f"got {type(layer).__name__}")
     if hasattr(layer, "weight_u"):
         return layer                # it is normalised already

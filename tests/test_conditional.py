@@ -1,0 +1,234 @@
+"""Tests of games with labels: layers, the conditional GAN, the projection discriminator."""
+
+import numpy as np
+import pytest
+
+from tinygan import Tensor, UserError, backend, check_grads, nn, ops, optim, play
+from tinygan.backend import to_numpy
+from tinygan.data import Minibatches
+from tinygan.games import ConditionalGAN, ProjectionDiscriminator, ProjectionGAN, losses
+from tinygan.networks import digits
+from tinygan.random import Random
+
+from helpers import error_of, normal, tensor
+
+
+def device(array):
+    return backend.xp.asarray(np.asarray(array))
+
+
+LABELS = [2, 0, 2, 1]
+CLOSE = dict(rtol=1e-5, atol=1e-6)      # float32 sums of few numbers of size 1
+
+
+# Layers
+
+def test_one_hot():
+    expected = [[0, 0, 1], [1, 0, 0], [0, 0, 1], [0, 1, 0]]
+    assert nn.one_hot(device(LABELS), 3).numpy().tolist() == expected
+    for labels, words in [([3, 0], "from 0 to 2, got 0 to 3"), ([-1, 0], "got -1 to 0")]:
+        if backend.xp is np:        # on a device the values are not read
+            assert words in error_of(nn.one_hot, device(labels), 3)
+    for wrong in (device([0.0, 1.0]), device([[0], [1]]), tensor([0.0, 1.0]), [0, 1]):
+        assert "labels are an array (m,) of whole numbers" in error_of(nn.one_hot, wrong, 3)
+
+
+def test_an_embedding_looks_its_rows_up():
+    layer = nn.Embedding(3, 5)
+    np.testing.assert_array_equal(layer(device(LABELS)).numpy(), layer.weight.numpy()[LABELS])
+
+
+def test_spectral_norm_of_an_embedding_is_that_of_its_matrix():
+    layer = nn.spectral_norm(nn.Embedding(4, 6)).train()
+    for _ in range(200):
+        nn.power_iteration(layer)
+    rows = layer.eval()(device([0, 1, 2, 3])).numpy()
+    assert np.linalg.svd(rows, compute_uv=False)[0] == pytest.approx(1, rel=1e-4)   # converged u, v
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (4, 2, 3, 3)])
+def test_joined_labels_follow_the_input(shape):
+    x = normal(*shape)
+    y = nn.JoinLabels(3)(tensor(x), device(LABELS)).numpy()
+    assert y.shape == (4, shape[1] + 3, *shape[2:])
+    np.testing.assert_array_equal(y[:, :shape[1]], x)
+    for sample, label in zip(y[:, shape[1]:], LABELS):
+        assert [float(plane.min()) for plane in sample] == [float(k == label) for k in range(3)]
+        assert (sample == sample.reshape(3, -1)[:, :1].reshape(3, *[1] * (sample.ndim - 1))).all()
+
+
+@pytest.mark.parametrize("shape", [(8, 5), (8, 5, 3, 2)])
+@pytest.mark.parametrize("training", [True, False])
+def test_conditional_batch_norm_is_batch_norm_with_the_classes_gain_and_shift(shape, training):
+    layer, plain = nn.ConditionalBatchNorm(5, 3), nn.BatchNorm(5)
+    x, labels = tensor(normal(*shape), "float32"), device(LABELS * 2)
+    rng = Random(1)
+    for embedding in (layer.weight, layer.bias):
+        embedding.weight.data += rng.normal((3, 5))
+    for net in (layer, plain):
+        net(x, labels) if net is layer else net(x)          # the running averages change
+        net.train(training)
+    gain, shift = (e.weight.numpy()[LABELS * 2].reshape(8, 5, *[1] * (len(shape) - 2))
+                   for e in (layer.weight, layer.bias))
+    y = layer(x, labels).numpy()
+    np.testing.assert_allclose(y, plain(x).numpy() * gain + shift, **CLOSE)
+    fresh = nn.ConditionalBatchNorm(5, 3).train()
+    np.testing.assert_allclose(fresh(x, labels).numpy(), nn.BatchNorm(5)(x).numpy(), **CLOSE)
+
+
+def test_gradients_of_the_layers_with_labels():
+    labels, x = device(LABELS), normal(4, 3, 2, 2)
+    for layer in (nn.JoinLabels(3), nn.ConditionalBatchNorm(3, 3),
+                  nn.Sequential(nn.ConditionalBatchNorm(3, 3), nn.Tanh())):
+        check_grads(layer, x, labels)
+    check_grads(nn.Embedding(3, 2), labels)
+    check_grads(nn.spectral_norm(nn.Embedding(3, 2)), labels)
+
+
+def test_sequential_passes_labels_to_conditional_layers_alone():
+    """Also to a Sequential inside that has such a layer."""
+    net = nn.Sequential(nn.Dense(4, 4), nn.JoinLabels(3), ops.relu, nn.Sequential(
+        nn.JoinLabels(3), nn.Dense(10, 2)), nn.Sequential(nn.Tanh()))
+    assert [getattr(layer, "conditional", False) for layer in net.layers] == [
+        False, True, False, True, False]
+    assert net(tensor(normal(4, 4), "float32"), device(LABELS)).shape == (4, 2)
+    assert "missing" in error_of(net, tensor(normal(4, 4), "float32"))
+
+
+# The conditional GAN
+
+def make_conditional(**choices):
+    return ConditionalGAN(*digits_networks(), z_size=5, classes=3, **choices)
+
+
+def digits_networks():
+    return digits.generator(5, (1, 8, 8), 3), digits.discriminator((1, 8, 8), 3)
+
+
+def test_latent_draws_uniform_labels_beside_the_noise():
+    """The noise is that of the GAN; the shares of 30,000 labels are 1/3, standard error 0.003."""
+    z, labels = make_conditional().latent(30_000, Random(0))
+    assert abs(z.numpy()).max() <= 3 ** 0.5 and z.shape == (30_000, 5)
+    shares = np.bincount(to_numpy(labels), minlength=3) / 30_000
+    np.testing.assert_allclose(shares, 1 / 3, atol=0.012)
+
+
+def test_both_players_use_the_label_for_which_the_sample_was_made():
+    """D scores G(z, y) with the same y, in both players' losses and in the simultaneous one."""
+    game, scored = make_conditional(), []
+    D = game.D
+    game.discriminate = lambda inputs: scored.append(inputs) or D(*inputs)
+    x = tensor(normal(4, 1, 8, 8) ** 2, "float32"), device([0, 1, 2, 0])
+    z = game.latent(4, Random(3))
+    for loss, order in ((game.d_loss, ["x", "z"]), (game.g_loss, ["z"]),
+                        (game.losses, ["x", "z"])):
+        scored.clear()
+        loss(x, z)
+        assert len(scored) == len(order)
+        for (images, labels), which in zip(scored, order):
+            assert (to_numpy(labels) == to_numpy((x if which == "x" else z)[1])).all()
+
+
+def test_its_losses_are_the_gans_of_d_given_the_label():
+    """eq. 2, with the non-saturating loss of G, from D's scores of the pairs."""
+    game = make_conditional().eval()
+    x = tensor(normal(4, 1, 8, 8) ** 2, "float32"), device([0, 1, 2, 0])
+    z = game.latent(4, Random(3))
+    a, b = game.D(*x).numpy(), game.D(game.G(*z), z[1]).numpy()
+    softplus = lambda t: np.log1p(np.exp(t))
+    assert game.d_loss(x, z).item() == pytest.approx(
+        softplus(-a).mean() + softplus(b).mean(), rel=1e-5)
+    assert game.g_loss(x, z).item() == pytest.approx(softplus(-b).mean(), rel=1e-5)
+
+
+def test_pictures_have_a_row_for_each_class():
+    game = make_conditional()
+    z = game.fixed_inputs(None, 30, Random(0))
+    images, columns = game.pictures(z)
+    assert images.shape == (30, 1, 8, 8) and columns == 10
+    assert to_numpy(game.labels(z)).tolist() == [0] * 10 + [1] * 10 + [2] * 10
+
+
+@pytest.mark.parametrize("classes", [0, 2.5, None])
+def test_a_number_of_classes_is_needed(classes):
+    with pytest.raises(UserError, match="classes must be a whole number of at least 1"):
+        ConditionalGAN(*digits_networks(), classes=classes)
+
+
+@pytest.mark.numpy_only("the same learning on every backend")
+@pytest.mark.parametrize("kind", ["conditional", "projection"])
+@pytest.mark.parametrize("told", [True, False])
+def test_g_learns_what_the_labels_mean_only_if_they_mean_something(kind, told):
+    """On images whose brightness is their label's, G's samples have the brightness of theirs.
+
+    If the labels of the data are drawn at random, the samples' brightness does not depend on them.
+    """
+    generator = np.random.default_rng(0)
+    labels = generator.integers(2, size=400)
+    levels = np.where((labels if told else generator.integers(2, size=400)) == 1, 0.8, 0.2)
+    images = np.broadcast_to(levels[:, None, None, None], (400, 1, 4, 4)).astype(np.float32)
+    images = images + generator.normal(size=images.shape).astype(np.float32) * 0.05
+    G = nn.Sequential(nn.JoinLabels(2), nn.Dense(6, 16), nn.ReLU(), nn.Dense(16, 16),
+                      nn.Reshape(1, 4, 4))
+    if kind == "conditional":
+        D = nn.Sequential(nn.Flatten(), nn.JoinLabels(2), nn.Dense(18, 16), nn.LeakyReLU(),
+                          nn.Dense(16, 1))
+        game = ConditionalGAN(G, D, 4, 2)
+    else:
+        phi = nn.Sequential(nn.Flatten(), nn.Dense(16, 16), nn.LeakyReLU())
+        game = ProjectionGAN(G, ProjectionDiscriminator(phi, 16, 2, normalised=False), 4, 2,
+                             loss=losses.NonSaturating())
+    opts = [optim.Adam(p, 5e-3) for p in (game.d_parameters(), game.g_parameters())]
+    data = Minibatches(images, 32, Random(1), labels)
+    for _ in play(game, data, *opts, 32, Random(2), iterations=400):
+        pass
+    z, _ = game.latent(200, Random(3))
+    dark, light = (game.sample((z, np.full(200, k))).mean() for k in (0, 1))
+    # the difference of the levels is 0.6; without meaning it is that of two noisy means
+    assert (light - dark > 0.4) if told else (abs(light - dark) < 0.3)
+
+
+# The projection discriminator
+
+def test_projection_is_its_formula():
+    """D(x, y) = <v_y, phi(x)> + psi(phi(x)), with the features summed over the pixels."""
+    phi = nn.Conv2d(1, 4, 3)
+    D = ProjectionDiscriminator(phi, 4, 3, normalised=False)
+    x = tensor(normal(4, 1, 5, 5), "float32")
+    features = phi(x).numpy().sum((2, 3))
+    v, w, b = D.embedding.weight.numpy(), D.psi.weight.numpy(), D.psi.bias.numpy()
+    expected = (v[LABELS] * features).sum(1, keepdims=True) + features @ w.T + b
+    np.testing.assert_allclose(D(x, device(LABELS)).numpy(), expected, **CLOSE)
+
+
+def test_the_score_is_the_same_for_a_label_with_an_embedding_of_zero():
+    """Then D(x, y) = psi(phi(x)), whatever y is."""
+    D = ProjectionDiscriminator(nn.Dense(3, 4), 4, 3, normalised=False)
+    D.embedding.weight.data[...] = 0.0
+    D.embedding.weight.touch()
+    x = tensor(normal(4, 3), "float32")
+    np.testing.assert_array_equal(D(x, device(LABELS)).numpy(), D(x, device([0] * 4)).numpy())
+
+
+def test_psi_and_the_embedding_are_normalised_by_default():
+    D = ProjectionDiscriminator(nn.Dense(3, 4), 4, 3)
+    assert hasattr(D.psi, "weight_u") and hasattr(D.embedding, "weight_u")
+    assert isinstance(ProjectionGAN(nn.Dense(3, 3), D).loss, losses.Hinge)
+
+
+def test_gradients_of_the_projection():
+    D = ProjectionDiscriminator(nn.Sequential(nn.Conv2d(1, 4, 2), nn.Tanh()), 4, 3)
+    check_grads(D, normal(4, 1, 3, 3), device(LABELS))
+
+
+# The networks of the recipes
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (2, 8, 13)])
+@pytest.mark.parametrize("classes", [0, 3])
+def test_shapes_of_the_recipes_networks(shape, classes):
+    G, D = digits.generator(5, shape, classes), digits.discriminator(shape, classes)
+    labels = (device(LABELS),) if classes else ()
+    x = G(Tensor(Random(0).normal((4, 5))), *labels)
+    assert x.shape == (4, *shape) and D(x, *labels).shape == (4, 1)
+    assert digits.trunk(shape, classes)(x, *labels).shape == (4, digits.FEATURES)
+    assert "at least 4x4" in error_of(digits.generator, 5, (1, 3, 8))

@@ -1,0 +1,89 @@
+"""Layers that take labels beside their input: embeddings, joined labels, conditional batch norm.
+
+A label is a whole number from 0 to classes - 1, given as an array (m,). A layer with the attribute
+`conditional` is called as layer(x, labels); Sequential passes labels on to such layers.
+"""
+
+from collections.abc import Callable
+
+from .. import backend, ops
+from ..backend import Array, UserError
+from ..tensor import Tensor
+from .init import constant, make_weights, normal
+from .module import Module
+from .norm import BatchNorm
+from .spectral import effective_weight
+
+
+def one_hot(labels: Array, classes: int, dtype: str = "float32") -> Tensor:
+    """Return labels (m,) as rows (m, classes) with a 1 at the label and 0 elsewhere.
+
+    Raises UserError for labels that are not whole numbers (m,) and, on the CPU, for labels that are
+    not below `classes`.
+    """
+    if getattr(labels, "ndim", 0) != 1 or type(labels) is Tensor or labels.dtype.kind not in "iu":
+        raise UserError("labels are an array (m,) of whole numbers, got "
+                        f"{type(labels).__name__} of shape {getattr(labels, 'shape', ())}")
+    code = labels[:, None] == backend.xp.arange(classes)
+    # on numpy only: reading the result back from a GPU would stall it
+    if backend.xp.__name__ == "numpy" and not code.any(1).all():
+        raise UserError(f"labels of {classes} classes are from 0 to {classes - 1}, got "
+                        f"{labels.min()} to {labels.max()}: give the network as many classes as "
+                        "the data has")
+    return Tensor(code.astype(dtype))
+
+
+class Embedding(Module):
+    """A vector of n numbers for each class: labels (m,) -> (m, n); weight (classes, n)."""
+
+    outputs_first = 0, 1        # spectral_norm treats the weight as a matrix (classes, n)
+
+    def __init__(self, classes: int, n: int, init: Callable = normal(1.0)) -> None:
+        self.classes, self.n = classes, n
+        self.weight = Tensor(make_weights(init, (classes, n), classes, n))
+
+    def forward(self, labels: Array) -> Tensor:
+        weight = effective_weight(self)
+        return one_hot(labels, self.classes, weight.dtype) @ weight
+
+
+class JoinLabels(Module):
+    """The input joined with the labels' one-hot codes as further features or channels.
+
+    (m, n) -> (m, n + classes); (N, C, H, W) -> (N, C + classes, H, W), where each number of the
+    code fills a plane.
+    """
+
+    conditional = True
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+
+    def forward(self, x: Tensor, labels: Array) -> Tensor:
+        code = one_hot(labels, self.classes, x.dtype)
+        if x.ndim == 4:
+            code = ops.broadcast_to(code.reshape(*code.shape, 1, 1), (*code.shape, *x.shape[2:]))
+        return ops.concat([x, code], 1)
+
+
+class ConditionalBatchNorm(Module):
+    """Batch normalisation with a gain and a shift for each class (de Vries et al. 2017).
+
+        (x - mean) / sqrt(var + eps) * weight[label] + bias[label], for each channel
+
+    x is (m, n) or (N, n, H, W), and so is the result; weight and bias are (classes, n). Mean,
+    variance and running averages are those of BatchNorm, over all classes.
+    """
+
+    conditional = True
+
+    def __init__(self, n: int, classes: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        self.n, self.classes = n, classes
+        self.norm = BatchNorm(n, eps, momentum, affine=False)
+        self.weight = Embedding(classes, n, init=constant(1.0))
+        self.bias = Embedding(classes, n, init=constant(0.0))
+
+    def forward(self, x: Tensor, labels: Array) -> Tensor:
+        shape = (len(x), self.n, *[1] * (x.ndim - 2))
+        return (self.norm(x) * self.weight(labels).reshape(shape)
+                + self.bias(labels).reshape(shape))
