@@ -2,7 +2,7 @@
 
     python examples/pages.py                            the tables and the gallery's layout
     python examples/pages.py --gallery runs/reproduce   the gallery's pictures too, from the runs
-                                                        of `reproduce.py mnist`
+                                                        of `reproduce.py mnist` and `conditional`
 
 A generated part of README.md or examples/README.md lies between the lines <!-- begin: NAME --> and
 <!-- end -->. NAME is a table of reproduce.py, "papers" or "gallery".
@@ -77,11 +77,17 @@ def make_gallery() -> str:
 
 
 def save_gallery(folder: str) -> None:
-    """Save 25 samples of each run of seed 1 on MNIST in `folder`, for the same noise stream."""
+    """Save the gallery's pictures, of the runs of seed 1 in `folder`, for the same noise stream.
+
+    They are 25 samples of each run on MNIST, and samples by label of a conditional game.
+    """
+    pictures = ROOT / "examples" / "pictures"
     for name in reproduce.MNIST:
         game = load(os.path.join(folder, f"{name}-1"))
-        samples = game.sample(game.latent(25, Random(0)))
-        image.save_grid(ROOT / "examples" / "pictures" / name_picture(name), samples)
+        image.save_grid(pictures / name_picture(name), game.sample(game.latent(25, Random(0))))
+    game = load(os.path.join(folder, "projection, R1-1"))
+    images, columns = game.pictures(game.fixed_inputs(None, 120, Random(0)))
+    image.save_grid(pictures / "labels.png", images, columns)
 
 
 def fill_page(page: str, lines: list[dict[str, Any]]) -> str:

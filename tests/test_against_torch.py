@@ -12,7 +12,8 @@ import pytest
 
 from tinygan import Tensor, grad, nn, ops, optim
 from tinygan.conv import conv2d, conv_transpose2d
-from tinygan.games import R1, gradient_penalty
+from tinygan.games import (R1, ProjectionDiscriminator, ProjectionGAN, gradient_penalty,
+                           penalties)
 from tinygan.tensor import broadcast_to, sum_to
 
 from test_readme import BLOCKS
@@ -504,6 +505,52 @@ def test_r1_of_the_mnist_discriminator():
     assert loss.item() == pytest.approx(t_loss.item(), rel=1e-12)
     compare_gradients(grad(loss, ours.parameters()),
                       torch.autograd.grad(t_loss, list(theirs.parameters())))
+
+
+def test_losses_of_the_projection_gan():
+    """Both losses and their gradients agree, with conditional batch normalisation in G, R1 on D."""
+    random = np.random.default_rng(0)
+    G = nn.Sequential(nn.Dense(3, 4), nn.ConditionalBatchNorm(4, 3), nn.Tanh())
+    phi = nn.Sequential(nn.Dense(4, 6), nn.Tanh())
+    D = ProjectionDiscriminator(phi, 6, 3, normalised=False)
+    for p in (*G.parameters(), *D.parameters()):
+        p.data = random.normal(size=p.shape)
+    game = ProjectionGAN(G, D, 3, 3, penalties=[penalties.R1(2.0)])
+    norm = G.layers[1].norm
+    norm.running_mean, norm.running_var = (a.astype("float64") for a in (norm.running_mean,
+                                                                         norm.running_var))
+    x, z = random.normal(size=(5, 4)), random.normal(size=(5, 3))
+    y, labels = np.array([0, 2, 1, 1, 0]), np.array([2, 2, 0, 1, 0])
+
+    t = {name: torch.tensor(p.numpy(), requires_grad=True)
+         for net in (G, D) for name, p in net.named_arrays(Tensor).items()
+         for name in [("G." if net is G else "D.") + name]}
+
+    def t_G(z, y):
+        h = z @ t["G.0.weight"].T + t["G.0.bias"]
+        h = F.batch_norm(h, None, None, training=True)
+        return torch.tanh(h * F.embedding(y, t["G.1.weight.weight"])
+                          + F.embedding(y, t["G.1.bias.weight"]))
+
+    def t_D(x, y):
+        h = torch.tanh(x @ t["D.phi.0.weight"].T + t["D.phi.0.bias"])
+        return (h @ t["D.psi.weight"].T + t["D.psi.bias"]
+                + (F.embedding(y, t["D.embedding.weight"]) * h).sum(1, keepdim=True))
+
+    real = torch.tensor(x, requires_grad=True)
+    t_y, t_labels, t_z = torch.from_numpy(y), torch.from_numpy(labels), torch.from_numpy(z)
+    a, b = t_D(real, t_y), t_D(t_G(t_z, t_labels).detach(), t_labels)
+    (slope,) = torch.autograd.grad(a.sum(), [real], create_graph=True)
+    t_d_loss = (F.relu(1 - a).mean() + F.relu(1 + b).mean()
+                + 2.0 / 2 * (slope ** 2).sum(1).mean())
+    t_g_loss = -t_D(t_G(t_z, t_labels), t_labels).mean()
+    for loss, t_loss, net, prefix in (
+            (game.d_loss((Tensor(x), y), (Tensor(z), labels)), t_d_loss, D, "D."),
+            (game.g_loss((Tensor(x), y), (Tensor(z), labels)), t_g_loss, G, "G.")):
+        assert loss.item() == pytest.approx(t_loss.item(), rel=1e-12)
+        names = [prefix + name for name in net.named_arrays(Tensor)]
+        compare_gradients(grad(loss, net.parameters()),
+                          torch.autograd.grad(t_loss, [t[name] for name in names]))
 
 
 # Weights saved by one library and loaded by the other

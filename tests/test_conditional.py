@@ -1,16 +1,19 @@
 """Tests of games with labels: layers, the conditional GAN, the projection discriminator."""
 
+import json
+
 import numpy as np
 import pytest
 
 from tinygan import Tensor, UserError, backend, check_grads, nn, ops, optim, play
 from tinygan.backend import to_numpy
-from tinygan.data import Minibatches
+from tinygan.data import Minibatches, mnist
 from tinygan.games import ConditionalGAN, ProjectionDiscriminator, ProjectionGAN, losses
 from tinygan.networks import digits
 from tinygan.random import Random
 
 from helpers import error_of, normal, tensor
+from test_examples import read_refusal, run
 
 
 def device(array):
@@ -40,6 +43,7 @@ def test_an_embedding_looks_its_rows_up():
 
 def test_spectral_norm_of_an_embedding_is_that_of_its_matrix():
     layer = nn.spectral_norm(nn.Embedding(4, 6)).train()
+    assert layer.weight_u.shape == (4,) and layer.weight_v.shape == (6,)        # as in PyTorch
     for _ in range(200):
         nn.power_iteration(layer)
     rows = layer.eval()(device([0, 1, 2, 3])).numpy()
@@ -232,3 +236,71 @@ def test_shapes_of_the_recipes_networks(shape, classes):
     assert x.shape == (4, *shape) and D(x, *labels).shape == (4, 1)
     assert digits.trunk(shape, classes)(x, *labels).shape == (4, digits.FEATURES)
     assert "at least 4x4" in error_of(digits.generator, 5, (1, 3, 8))
+
+
+# The scripts
+
+@pytest.fixture(scope="module")
+def labelled_run(tmp_path_factory):
+    """Return a folder with 600 digits and a short run of projection_mnist.py on them."""
+    folder = tmp_path_factory.mktemp("labelled")
+    part = mnist.load_sample().train.part(slice(600))
+    np.savez(folder / "digits.npz", images=part.images, labels=part.labels)
+    process = run("projection_mnist.py", "--data", "digits.npz", "--steps", 2, "--batch-size", 16,
+                  "--out", "run", cwd=folder)
+    assert process.returncode == 0, process.stderr
+    return folder
+
+
+@pytest.mark.host
+def test_evaluate_measures_the_labels(labelled_run):
+    process = run("evaluate.py", "run", cwd=labelled_run)
+    assert process.returncode == 0, process.stderr
+    measures = json.loads((labelled_run / "run" / "evaluation.json").read_text())["measures"]
+    for row in measures.values():
+        assert 0 <= row["accuracy"] <= 1 and {"class Frechet", "class recall"} <= row.keys()
+    # real digits: the classifier's own accuracy
+    assert measures["training images"]["accuracy"] > 0.95
+
+
+@pytest.mark.host
+def test_sample_draws_the_label_that_it_is_told(labelled_run):
+    process = run("sample.py", "run", "--label", 7, "-n", 4, "--out", "seven", cwd=labelled_run)
+    assert process.returncode == 0, process.stderr
+    assert {path.stem for path in (labelled_run / "seven").iterdir()} == {
+        "samples", "linear", "spherical", "pictures", "nearest"}
+    assert "labels from 0 to 9" in read_refusal("sample.py", "run", "--label", 10,
+                                                cwd=labelled_run)
+
+
+@pytest.mark.host
+def test_set_label_changes_labels_alone():
+    import sample
+    z = np.ones((3, 2), np.float32), (np.array([1, 2, 0]), np.ones((3, 1, 4, 4), np.uint8))
+    noise, (labels, images) = sample.set_label(z, 7)
+    assert labels.tolist() == [7, 7, 7] and noise is z[0] and images is z[1][1]
+    assert sample.set_label(z, None)[1][0] is z[1][0]
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("script", ["conditional_mnist.py", "projection_mnist.py"])
+def test_images_without_labels_are_refused(script, tmp_path):
+    np.save(tmp_path / "images.npy", mnist.load_sample().train.images[:100])
+    assert "images with labels" in read_refusal(script, "--data", "images.npy", cwd=tmp_path)
+
+
+@pytest.mark.host
+def test_the_papers_settings_of_the_conditional_gan():
+    """The networks of section 4.1: 200 and 1000 units for z and y, 1200 joint; maxout in D."""
+    import conditional_mnist
+    G, D, d_opt, g_opt = conditional_mnist.paper(np.zeros((1000, 1, 28, 28), np.uint8), 100, 10)
+    z, labels = Tensor(Random(0).normal((2, 100))), np.array([3, 4])
+    assert G(z, labels).shape == (2, 1, 28, 28) and D(G(z, labels), labels).shape == (2, 1)
+    shapes = [p.shape for p in (*G.parameters(), *D.parameters()) if p.ndim == 2]
+    assert shapes == [(200, 100), (1000, 10), (1200, 1200), (784, 1200),
+                      (5 * 240, 784), (5 * 50, 10), (4 * 240, 290), (1, 240)]
+    dropouts = [layer.p for net in (G, D) for _, layer in net.modules()
+                if isinstance(layer, nn.Dropout)]
+    assert dropouts == [0.5] * 4
+    assert (d_opt.lr(0), g_opt.lr(0)) == (0.05, 0.1)
+    assert g_opt.lr(1) == pytest.approx(0.1 / 1.00004) and g_opt.lr(10 ** 7) == 1e-6

@@ -18,12 +18,12 @@ import standin
 from test_image import read_png
 
 sys.path.append(str(pathlib.Path(__file__).parent / "trials"))
-import conditional
 import cycle
 import growing
 import info
+import labelled
 
-TRIALS = {module.__name__: module.ENTRY for module in (conditional, info, cycle, growing)}
+TRIALS = {module.__name__: module.ENTRY for module in (labelled, info, cycle, growing)}
 GAMES = {**catalogue.GAMES, **TRIALS}
 M = 4
 

@@ -16,6 +16,7 @@ from tinygan import Tensor, backend, command, optim, play, rng, to_numpy
 from tinygan.backend import UserError
 from tinygan.data import Minibatches, Split, ZipMinibatches
 from tinygan.games import views
+from tinygan.games.catalogue import make_labelled_networks
 from tinygan.loop import draw
 from tinygan.random import Random
 
@@ -24,10 +25,10 @@ from test_image import read_png
 from test_run import ROOT, read_refusal, run_script, same_files, start_script
 
 sys.path += [str(ROOT / "tests" / "trials"), str(ROOT / "examples")]
-import conditional
 import cycle
 import growing
 import info
+import labelled
 import sample
 
 STEPS = 24
@@ -106,33 +107,33 @@ def test_the_log_and_the_pictures_of_the_trials(place):
     logged = {name: (place / list_runs(name)[0] / "log.csv").read_text().splitlines()[0].split(",")
               for name in TRIALS}
     plain = ["step", "D loss", "G loss", "D(x)", "D(G(z))"]
-    assert logged == {"conditional": plain, "info": [*plain, "L_I"], "cycle": [*plain, "cycle"],
+    assert logged == {"labelled": plain, "info": [*plain, "L_I"], "cycle": [*plain, "cycle"],
                       "growing": [*plain, "W"]}
     shapes = {run: read_png(place / run / "samples.png").shape
               for name in TRIALS for run in list_runs(name)}
     # rows of one class, rows of ten codes, rows of eight pairs, and square grids
     assert {run: [(n / 2 + 2) / (10 if run.endswith("8x8") else 6) for n in shape]
             for run, shape in shapes.items()} == {
-        "conditional": [3, 21], "info": [6, 10], "cycle": [8, 16], "growing/4x4": [8, 8],
+        "labelled": [3, 21], "info": [6, 10], "cycle": [8, 16], "growing/4x4": [8, 8],
         "growing/8x8": [8, 8]}
 
 
 @pytest.mark.host
 def test_a_conditional_game_with_instance_noise(place, tmp_path):
     """A conditional game with instance noise is trained and resumed; truncation keeps labels."""
-    flags = [*make_flags("conditional", "--loss", "hinge", "--penalty", "gp", "--noise", 0.3)]
+    flags = [*make_flags("labelled", "--loss", "hinge", "--penalty", "gp", "--noise", 0.3)]
     run_script(place, *flags, "--out", tmp_path / "whole")
     process = start_script(place, *flags, "--out", tmp_path / "run")
     assert kill_at(process, tmp_path / "run" / "checkpoint.npz", 8)
     run_script(place, flags[0], "--resume", "--save-every", 0, "--out", tmp_path / "run")
     assert same_files(tmp_path / "whole", tmp_path / "run")
-    game = command.load(tmp_path / "run", [TRIALS["conditional"]])
+    game = command.load(tmp_path / "run", [TRIALS["labelled"]])
     plain, cut = (sample.draw_inputs(game, None, 40, limit, Random(3)) for limit in (None, 0.5))
     assert (plain[1] == cut[1]).all() and set(plain[1]) == {0, 1, 2}
     assert abs(cut[0]).max() <= 0.5 < abs(plain[0]).max()
     assert ((plain[0] == cut[0]) == (abs(plain[0]) <= 0.5)).all()
     run_script(place, ROOT / "examples" / "sample.py", tmp_path / "run", "--truncation", 0.5,
-               "--module", TRIALS["conditional"])
+               "--module", TRIALS["labelled"])
 
 
 @pytest.mark.host
@@ -158,7 +159,7 @@ def test_a_run_depends_on_all_arrays_of_its_data(place, tmp_path):
     """A run cannot be resumed with other targets or other labels."""
     with np.load(place / "small.npz") as file:
         arrays = dict(file)
-    for name, key in (("cycle", "targets"), ("conditional", "labels")):
+    for name, key in (("cycle", "targets"), ("labelled", "labels")):
         np.savez(tmp_path / "other.npz", **{**arrays, key: arrays[key][::-1]})
         line = read_refusal(place, TRIALS[name], "--resume", "--data", tmp_path / "other.npz",
                             "--out", name)
@@ -180,7 +181,7 @@ def test_files_that_hold_no_classes_are_refused(place, tmp_path):
 # Views
 
 def test_instance_noise_does_not_change_labels():
-    game = conditional.ENTRY(views=[views.InstanceNoise(0.3)])
+    game = labelled.ENTRY(views=[views.InstanceNoise(0.3)])
     data = Minibatches(make_grey_images(np.linspace(0.1, 0.9, 12)), 4, labels=np.arange(12) % 3)
     inputs = []
     game.discriminate = lambda what: inputs.append(what) or type(game).discriminate(game, what)
@@ -210,17 +211,17 @@ def make_grey_images(levels, size=4):
 
 
 @pytest.mark.numpy_only("hundreds of steps; test_contract.py tests each backend")
-@pytest.mark.parametrize("penalty", conditional.PENALTIES)
-@pytest.mark.parametrize("loss", conditional.LOSSES)
+@pytest.mark.parametrize("penalty", labelled.PENALTIES)
+@pytest.mark.parametrize("loss", labelled.LOSSES)
 def test_a_conditional_game_learns_what_the_labels_mean(loss, penalty):
     """The samples of three classes are dark, grey and light, with any loss and any penalty.
 
     With the seeds 0 to 2, the mean light sample is at least 0.49 above the mean dark one.
     """
     labels = np.arange(96) % 3
-    game = conditional.ENTRY(
-        *conditional.networks(dropout=0.0), loss=conditional.LOSSES[loss],
-        penalties=conditional.PENALTIES[penalty])
+    game = labelled.ENTRY(
+        *make_labelled_networks(dropout=0.0), loss=labelled.LOSSES[loss],
+        penalties=labelled.PENALTIES[penalty])
     game.keep_average(0.95)
     train(game, Minibatches(make_grey_images(0.1 + 0.4 * labels), 16, labels=labels), 16, 200)
     images, columns = game.pictures(game.fixed_inputs(None, 30, rng))

@@ -50,21 +50,22 @@ def make_images(n: int, rng: Random) -> dict[str, Array]:
     return {"images": rng.uniform(0, 1, (n, 1, 4, 4))}
 
 
-def make_labelled_networks() -> tuple[nn.Module, nn.Module]:
-    """Return G and D for images of 4x4 pixels with a label of three."""
+def make_labelled_networks(width: int = 4,
+                           dropout: float = 0.2) -> tuple[nn.Module, nn.Module]:
+    """Return G and D for images of 4x4 pixels with a label of three; D has 4 `width` units."""
     G = nn.Sequential(nn.JoinLabels(3), nn.Dense(8, 16), nn.BatchNorm(16), nn.ReLU(),
                       nn.Dense(16, 16), nn.Sigmoid(), nn.Reshape(1, 4, 4))
-    D = nn.Sequential(nn.Flatten(), nn.JoinLabels(3), nn.Dense(19, 16), nn.LeakyReLU(),
-                      nn.Dropout(0.2), nn.Dense(16, 1))
+    D = nn.Sequential(nn.Flatten(), nn.JoinLabels(3), nn.Dense(19, 4 * width), nn.LeakyReLU(),
+                      nn.Dropout(dropout), nn.Dense(4 * width, 1))
     return G, D
 
 
-def make_projection_networks() -> tuple[nn.Module, nn.Module]:
+def make_projection_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
     """Return G with conditional batch normalisation and D with a projection, for such images."""
     G = nn.Sequential(nn.Dense(5, 16), nn.ConditionalBatchNorm(16, 3), nn.ReLU(),
                       nn.Reshape(4, 2, 2), nn.ConvTranspose2d(4, 1, 4, 2, 1), nn.Sigmoid())
-    phi = nn.Sequential(nn.spectral_norm(nn.Conv2d(1, 4, 3, 1, 1)), nn.LeakyReLU())
-    return G, ProjectionDiscriminator(phi, 4, 3)
+    phi = nn.Sequential(nn.spectral_norm(nn.Conv2d(1, width, 3, 1, 1)), nn.LeakyReLU())
+    return G, ProjectionDiscriminator(phi, width, 3)
 
 
 def make_labelled_images(n: int, rng: Random) -> dict[str, Array]:
