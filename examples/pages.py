@@ -36,6 +36,8 @@ PAPERS = [
     ("Arjovsky et al. 2017: WGAN", "tinygan/games/wgan.py", "wgan_mnist.py", "mnist", "WGAN"),
     ("Gulrajani et al. 2017: WGAN-GP", "tinygan/games/wgan_gp.py", "wgan_gp_mnist.py",
      "mnist", "WGAN-GP"),
+    ("Odena et al. 2017: AC-GAN", "tinygan/games/acgan.py", "acgan_mnist.py", "conditional",
+     "AC-GAN"),
     ("Miyato et al. 2018: SNGAN", "tinygan/games/sngan.py", "sngan_mnist.py", "mnist", "SNGAN"),
     ("Miyato and Koyama 2018: projection", "tinygan/games/projection.py", "projection_mnist.py",
      "conditional", "projection"),

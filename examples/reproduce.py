@@ -52,6 +52,9 @@ MNIST = {
 }
 CONDITIONAL = {     # the recipes
     "conditional GAN": "conditional_mnist.py --steps 4500 --average 0.998",
+    "AC-GAN": "acgan_mnist.py --steps 4500 --average 0.998",
+    "AC-GAN, D's class loss on data alone": "acgan_mnist.py --reals-only --steps 4500 "
+                                            "--average 0.998",
     "projection": "projection_mnist.py --steps 4500 --average 0.998",
     "projection, R1": "projection_mnist.py --r1 --average 0.998",
 }

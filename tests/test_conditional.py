@@ -8,7 +8,8 @@ import pytest
 from tinygan import Tensor, UserError, backend, check_grads, nn, ops, optim, play
 from tinygan.backend import to_numpy
 from tinygan.data import Minibatches, mnist
-from tinygan.games import ConditionalGAN, ProjectionDiscriminator, ProjectionGAN, losses
+from tinygan.games import (ACGAN, ConditionalGAN, ProjectionDiscriminator, ProjectionGAN,
+                           losses)
 from tinygan.networks import digits
 from tinygan.random import Random
 
@@ -192,6 +193,57 @@ def test_g_learns_what_the_labels_mean_only_if_they_mean_something(kind, told):
     assert (light - dark > 0.4) if told else (abs(light - dark) < 0.3)
 
 
+# The AC-GAN
+
+def make_acgan(**choices):
+    trunk = nn.Sequential(nn.Flatten(), nn.Dense(16, 6), nn.Tanh())
+    G = nn.Sequential(nn.JoinLabels(3), nn.Dense(8, 16), nn.Reshape(1, 4, 4))
+    return ACGAN(G, nn.Heads(trunk, nn.Dense(6, 1), nn.Dense(6, 3)), 5, 3, **choices)
+
+
+@pytest.mark.parametrize("on_fakes", [True, False])
+def test_losses_of_the_acgan(on_fakes):
+    """Both players' losses are the GAN's plus the cross-entropies of L_C (eq. 2-3)."""
+    game = make_acgan(lam=0.5, on_fakes=on_fakes)
+    x = tensor(normal(4, 1, 4, 4), "float32"), device([0, 1, 2, 0])
+    z = game.latent(4, Random(3))
+    (a, c_real), (b, c_fake) = ([t.numpy() for t in game.D(images)]
+                                for images in (x[0], game.G(*z)))
+    softplus = lambda t: np.log1p(np.exp(t))
+
+    def class_loss(logits, labels):
+        p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        return -np.log(p[np.arange(4), to_numpy(labels)]).mean()
+    d_loss = softplus(-a).mean() + softplus(b).mean() + 0.5 * class_loss(c_real, x[1])
+    g_loss = softplus(-b).mean() + 0.5 * class_loss(c_fake, z[1])
+    if on_fakes:
+        d_loss += 0.5 * class_loss(c_fake, z[1])
+    assert game.d_loss(x, z).item() == pytest.approx(d_loss, rel=1e-5)
+    assert game.g_loss(x, z).item() == pytest.approx(g_loss, rel=1e-5)
+    assert float(game.logged["L_C"]) == pytest.approx(class_loss(c_real, x[1]), rel=1e-5)
+    both = game.losses(x, z)
+    assert [loss.item() for loss in both] == pytest.approx([d_loss, g_loss], rel=1e-5)
+
+
+def test_an_acgan_without_class_logits_or_with_a_negative_weight_is_refused():
+    game = ACGAN(make_acgan().G, nn.Sequential(nn.Flatten(), nn.Dense(16, 1)), 5, 3)
+    x = tensor(normal(4, 1, 4, 4), "float32"), device([0, 1, 2, 0])
+    z = game.latent(4, Random(3))
+    assert "give it two heads, such as nn.Heads" in error_of(game.d_loss, x, z)
+    assert "at least 0, got -1" in error_of(make_acgan, lam=-1)
+
+
+def test_d_of_an_acgan_runs_once_for_its_scores_and_its_classes():
+    game, calls = make_acgan(), []
+    trunk = game.D.trunk.forward
+    game.D.trunk.forward = lambda *inputs: calls.append(1) or trunk(*inputs)
+    x, z = (tensor(normal(4, 1, 4, 4), "float32"), device([0, 1, 2, 0])), game.latent(4, Random(3))
+    for loss, count in ((game.d_loss, 2), (game.g_loss, 1), (game.losses, 2)):
+        calls.clear()
+        loss(x, z)
+        assert len(calls) == count
+
+
 # The projection discriminator
 
 def test_projection_is_its_formula():
@@ -283,7 +335,8 @@ def test_set_label_changes_labels_alone():
 
 
 @pytest.mark.host
-@pytest.mark.parametrize("script", ["conditional_mnist.py", "projection_mnist.py"])
+@pytest.mark.parametrize("script", ["conditional_mnist.py", "acgan_mnist.py",
+                                    "projection_mnist.py"])
 def test_images_without_labels_are_refused(script, tmp_path):
     np.save(tmp_path / "images.npy", mnist.load_sample().train.images[:100])
     assert "images with labels" in read_refusal(script, "--data", "images.npy", cwd=tmp_path)

@@ -57,7 +57,7 @@ class CycleGAN(Game):
         self.filled[place] = True
         return tuple(replayed)
 
-    def g_terms(self, x, z, fake):
+    def g_terms(self, x, z, fake, out_fake):
         cycle = abs(self.F(fake[0]) - x[0]).mean() + abs(self.G(fake[1]) - x[1]).mean()
         self.logged = {**self.logged, "cycle": cycle.data}
         return [self.lam / 2 * cycle]

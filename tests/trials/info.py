@@ -19,25 +19,26 @@ class InfoGAN(GAN):
         min_{G, Q} max_D V(D, G) - lam L_I(G, Q)
         L_I = E log Q(c|G(z, c)) + H(c)                                 (eq. 5)
 
-    c is one of `codes` classes. Q shares all layers but the last with D and is updated in D's step.
-    L_I, a lower bound of the mutual information of c and G(z, c) in nats, is logged.
+    c is one of `codes` classes. D returns (scores, Q's logits): Q shares all layers but the last
+    with D and is updated in D's step. L_I, a lower bound of the mutual information of c and G(z, c)
+    in nats, is logged.
     """
 
-    d_players = ("D", "Q")
-
-    def __init__(self, G, D, Q, z_size=62, codes=10, lam=1.0, **choices):
+    def __init__(self, G, D, z_size=62, codes=10, lam=1.0, **choices):
         super().__init__(G, D, z_size, **choices)
-        self.Q, self.codes, self.lam = Q, codes, lam
+        self.codes, self.lam = codes, lam
 
     def latent(self, m, rng):
         return super().latent(m, rng), rng.integers(self.codes, (m,))
 
-    def d_terms(self, x, z, fake):
-        information = math.log(self.codes) - ops.cross_entropy(self.Q(fake), z[1])
+    def g_terms(self, x, z, fake, out_fake):
+        _, logits = out_fake
+        information = math.log(self.codes) - ops.cross_entropy(logits, z[1])
         self.logged = {**self.logged, "L_I": information.data}
         return [-self.lam * information]
 
-    g_terms = d_terms
+    def d_terms(self, x, z, fake, out_real, out_fake):
+        return self.g_terms(x, z, fake, out_fake)
 
     def fixed_inputs(self, split, n, rng):
         noise = super().latent(n // self.codes, rng).data.repeat(self.codes, 0)
@@ -57,11 +58,11 @@ class CodedSequential(nn.Sequential):
 
 
 def networks():
-    """Return G, D and Q for images of 4x4 pixels."""
+    """Return G and D, with Q as its second head, for images of 4x4 pixels."""
     G = CodedSequential(nn.Dense(15, 16), nn.BatchNorm(16), nn.ReLU(), nn.Dense(16, 16),
                         nn.Sigmoid(), nn.Reshape(1, 4, 4))
     trunk = nn.Sequential(nn.Flatten(), nn.Dense(16, 16), nn.LeakyReLU(), nn.Dropout(0.2))
-    return G, nn.Sequential(trunk, nn.Dense(16, 1)), nn.Sequential(trunk, nn.Dense(16, 10))
+    return G, nn.Heads(trunk, nn.Dense(16, 1), nn.Dense(16, 10))
 
 
 ENTRY = Entry(InfoGAN, "Chen et al. 2016", dict(z_size=5), networks)

@@ -8,6 +8,7 @@
 """
 
 from . import catalogue, losses, penalties, views
+from .acgan import ACGAN
 from .conditional import ConditionalGAN
 from .game import Game
 from .gan import GAN

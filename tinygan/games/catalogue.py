@@ -14,6 +14,7 @@ from .. import nn
 from ..backend import Array
 from ..random import Random
 from . import losses
+from .acgan import ACGAN
 from .conditional import ConditionalGAN
 from .gan import GAN
 from .hinge import Hinge
@@ -58,6 +59,14 @@ def make_labelled_networks(width: int = 4,
     D = nn.Sequential(nn.Flatten(), nn.JoinLabels(3), nn.Dense(19, 4 * width), nn.LeakyReLU(),
                       nn.Dropout(dropout), nn.Dense(4 * width, 1))
     return G, D
+
+
+def make_classifying_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
+    """Return G and D for such images; D returns scores and the logits of three classes."""
+    G, _ = make_labelled_networks(width)
+    trunk = nn.Sequential(nn.Conv2d(1, width, 3, 1, 1), nn.LeakyReLU(), nn.Dropout(0.2),
+                          nn.Flatten())
+    return G, nn.Heads(trunk, nn.Dense(16 * width, 1), nn.Dense(16 * width, 3))
 
 
 def make_projection_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
@@ -109,6 +118,8 @@ GAMES = {
     "sngan": Entry(SNGAN, "Miyato et al. 2018", dict(z_size=5, n_dis=2), make_normalised_networks),
     "conditional": Entry(ConditionalGAN, "Mirza and Osindero 2014", dict(z_size=5, classes=3),
                          make_labelled_networks, make_labelled_images),
+    "acgan": Entry(ACGAN, "Odena et al. 2017", dict(z_size=5, classes=3),
+                   make_classifying_networks, make_labelled_images),
     "projection": Entry(ProjectionGAN, "Miyato and Koyama 2018", dict(z_size=5, classes=3),
                         make_projection_networks, make_labelled_images),
     "r1": Entry(R1, "Mescheder et al. 2018", dict(z_size=5, gamma=1.0)),

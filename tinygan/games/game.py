@@ -103,15 +103,23 @@ class Game(Module):
         """Return D's input for G's samples; by default G(z)."""
         return apply(self.G, z)
 
-    def discriminate(self, inputs: Any) -> Tensor:
-        """Return D's scores of its inputs, (m, 1); by default D(inputs)."""
+    def discriminate(self, inputs: Any) -> Any:
+        """Return D's scores of its inputs, (m, 1), or a tuple (scores, further outputs...).
+
+        By default it is D(inputs). The terms of both losses get the further outputs, such as the
+        logits of classes.
+        """
         return apply(self.D, inputs)
 
-    def score(self, inputs: Any) -> Tensor:
-        """Return D's scores of its inputs as seen through the views, (m, 1)."""
+    def outputs(self, inputs: Any) -> Any:
+        """Return discriminate() of the inputs as seen through the views."""
         for view in self.views:
             inputs = view(inputs)
         return self.discriminate(inputs)
+
+    def score(self, inputs: Any) -> Tensor:
+        """Return D's scores of its inputs as seen through the views, (m, 1)."""
+        return scores_in(self.outputs(inputs))
 
     def replay(self, fake: Any, z: Any) -> Any:
         """Return the fake inputs for D's step; by default `fake`.
@@ -122,12 +130,20 @@ class Game(Module):
 
     # Further terms of a paper's losses
 
-    def d_terms(self, x: Any, z: Any, fake: Any) -> list[Tensor]:
-        """List the further terms of D's loss, Tensors of one number; by default none."""
+    def d_terms(self, x: Any, z: Any, fake: Any, out_real: Any, out_fake: Any) -> list[Tensor]:
+        """List the further terms of D's loss, Tensors of one number; by default none.
+
+        fake                D's input for G's samples, a constant
+        out_real, out_fake  D's outputs for the data and for G's samples, see discriminate()
+        """
         return []
 
-    def g_terms(self, x: Any, z: Any, fake: Any) -> list[Tensor]:
-        """List the further terms of G's loss, Tensors of one number; by default none."""
+    def g_terms(self, x: Any, z: Any, fake: Any, out_fake: Any) -> list[Tensor]:
+        """List the further terms of G's loss, Tensors of one number; by default none.
+
+        fake       D's input for G's samples
+        out_fake   D's outputs for them, see discriminate()
+        """
         return []
 
     # The losses
@@ -142,19 +158,22 @@ class Game(Module):
         # losses(), so that its layers draw the same random numbers.
         with no_grad():
             real = self.real(x)
-        a_real = self.score(real)
+        out_real = self.outputs(real)
         with no_grad():
             fake = self.fake(x, z)
             replayed = self.replay(fake, z)
-        loss = self._d_loss_of_scores(real, replayed, a_real, self.score(replayed), drawn)
-        return sum(self.d_terms(x, z, fake), loss)
+        out_fake = self.outputs(replayed)
+        loss = self._d_loss_of_scores(real, replayed, scores_in(out_real), scores_in(out_fake),
+                                      drawn)
+        return sum(self.d_terms(x, z, fake, out_real, out_fake), loss)
 
     def g_loss(self, x: Any, z: Any) -> Tensor:
         """Return G's loss, a Tensor of one number: the loss of D's scores plus g_terms()."""
         z, _ = self._split(z)
         fake = self.fake(x, z)
-        loss = self._g_loss_of_scores(self.score(fake), self.real(x))
-        return sum(self.g_terms(x, z, fake), loss)
+        out_fake = self.outputs(fake)
+        loss = self._g_loss_of_scores(scores_in(out_fake), self.real(x))
+        return sum(self.g_terms(x, z, fake, out_fake), loss)
 
     def losses(self, x: Any, z: Any) -> tuple[Tensor, Tensor]:
         """Return (d_loss, g_loss) for a simultaneous step, computed from one forward pass.
@@ -168,12 +187,14 @@ class Game(Module):
         real = self.real(x)
         # constants, so that a penalty's gradient with respect to x does not pass through E(x)
         detached = map_nested(detach, real)
-        a_real = self.score(detached)
+        out_real = self.outputs(detached)
         fake = self.fake(x, z)
-        a_fake = self.score(fake)
-        d_loss = sum(self.d_terms(x, z, map_nested(detach, fake)),
+        out_fake = self.outputs(fake)
+        a_real, a_fake = scores_in(out_real), scores_in(out_fake)
+        d_loss = sum(self.d_terms(x, z, map_nested(detach, fake), out_real, out_fake),
                      self._d_loss_of_scores(detached, fake, a_real, a_fake, drawn))
-        return d_loss, sum(self.g_terms(x, z, fake), self._g_loss_of_scores(a_fake, real, a_real))
+        return d_loss, sum(self.g_terms(x, z, fake, out_fake),
+                           self._g_loss_of_scores(a_fake, real, a_real))
 
     def _d_loss_of_scores(self, real, fake, a_real, a_fake, drawn):
         """Return the loss of D's scores plus the penalties, whose random numbers are `drawn`."""
@@ -375,6 +396,11 @@ class Game(Module):
 def detach(t: Any) -> Any:
     """Return a computed Tensor as a new leaf with the same array; return others as they are."""
     return Tensor(t.data) if type(t) is Tensor and t.parents else t
+
+
+def scores_in(outputs: Any) -> Tensor:
+    """Return D's scores: its outputs, or the first of them if they are a tuple."""
+    return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
 def apply(network: Callable, inputs: Any) -> Any:

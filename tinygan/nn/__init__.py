@@ -13,7 +13,7 @@ from .init import constant, glorot, he, normal, uniform
 from .labels import ConditionalBatchNorm, Embedding, JoinLabels, one_hot
 from .layers import (AvgPool2d, Conv2d, ConvTranspose2d, Dense, Flatten, LeakyReLU, Maxout, ReLU,
                      Reshape, Sigmoid, Tanh, Upsample)
-from .module import Module, Sequential, eval_mode
+from .module import Heads, Module, Sequential, eval_mode
 from .noise import Dropout, GaussianNoise, use_random
 from .norm import BatchNorm, LayerNorm
 from .spectral import power_iteration, spectral_norm

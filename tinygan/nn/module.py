@@ -353,3 +353,15 @@ class Sequential(Module):
 
     def __repr__(self):
         return f"{type(self).__name__}({', '.join(map(repr, self.layers))})"
+
+
+class Heads(Module):
+    """Several layers, the heads, on the output of one trunk: forward returns a tuple of outputs."""
+
+    def __init__(self, trunk: Module, *heads: Module) -> None:
+        self.trunk, self.heads = trunk, list(heads)
+
+    def forward(self, x: Tensor, *conditions: Any) -> tuple[Tensor, ...]:
+        """Return (head(trunk(x)) of each head)."""
+        features = self.trunk(x, *conditions)
+        return tuple([head(features) for head in self.heads])

@@ -1,0 +1,64 @@
+"""Conditional image synthesis with auxiliary classifier GANs (Odena et al. 2017)."""
+
+from typing import Any
+
+from ..backend import UserError
+from ..nn import Module
+from ..ops import cross_entropy
+from ..tensor import Tensor
+from .conditional import ConditionalGAN
+
+
+class ACGAN(ConditionalGAN):
+    """The GAN whose D also names the class of each image (eq. 2-3).
+
+        L_S = E log P(real | x) + E log P(fake | G(z, y))
+        L_C = E log P(y | x) + E log P(y | G(z, y))
+
+    D maximises L_S + L_C and G maximises L_C - L_S; for G the non-saturating loss replaces -L_S. D
+    does not get the label: it returns (scores (m, 1), logits of the classes (m, classes)), for
+    example by nn.Heads.
+
+    lam        the weight of L_C, in the paper 1
+    on_fakes   whether D's L_C has its second term, as in the paper; well-known implementations
+               leave it out, because early samples teach D wrong classes
+
+    The loss of D's classes on data is logged as "L_C". Raises UserError for a negative lam, and in
+    a step if D returns no logits.
+    """
+
+    def __init__(self, G: Module, D: Module, z_size: int = 100, classes: int = 10, lam: float = 1.0,
+                 on_fakes: bool = True, **choices) -> None:
+        super().__init__(G, D, z_size, classes, **choices)
+        if not lam >= 0:
+            raise UserError(f"the weight lam must be at least 0, got {lam}: choose another")
+        self.lam, self.on_fakes = lam, on_fakes
+
+    def real(self, x: Any) -> Tensor:
+        """Return the images of a minibatch (images, labels)."""
+        return x[0]
+
+    def fake(self, x: Any, z: Any) -> Tensor:
+        """Return G(z, y)."""
+        return self.G(*z)
+
+    def d_terms(self, x: Any, z: Any, fake: Any, out_real: Any, out_fake: Any) -> list[Tensor]:
+        """List the terms of -L_C: on data, and on samples if `on_fakes`."""
+        on_data = cross_entropy(class_logits(out_real), x[1])
+        self.logged = {**self.logged, "L_C": on_data.data}
+        terms = [self.lam * on_data]
+        if self.on_fakes:
+            terms.append(self.lam * cross_entropy(class_logits(out_fake), z[1]))
+        return terms
+
+    def g_terms(self, x: Any, z: Any, fake: Any, out_fake: Any) -> list[Tensor]:
+        """List the term of -L_C that depends on G."""
+        return [self.lam * cross_entropy(class_logits(out_fake), z[1])]
+
+
+def class_logits(outputs: Any) -> Tensor:
+    """Return the class logits among D's outputs. Raises UserError if there are none."""
+    if not isinstance(outputs, tuple) or len(outputs) != 2:
+        raise UserError("D must return (scores, class logits): give it two heads, such as "
+                        "nn.Heads(trunk, nn.Dense(n, 1), nn.Dense(n, classes))")
+    return outputs[1]
