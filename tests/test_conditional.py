@@ -9,7 +9,7 @@ from tinygan import Tensor, UserError, backend, check_grads, nn, ops, optim, pla
 from tinygan.backend import to_numpy
 from tinygan.data import Minibatches, mnist
 from tinygan.games import (ACGAN, ConditionalGAN, ProjectionDiscriminator, ProjectionGAN,
-                           losses)
+                           losses, penalties)
 from tinygan.networks import digits
 from tinygan.random import Random
 
@@ -98,6 +98,8 @@ def test_sequential_passes_labels_to_conditional_layers_alone():
         False, True, False, True, False]
     assert net(tensor(normal(4, 4), "float32"), device(LABELS)).shape == (4, 2)
     assert "missing" in error_of(net, tensor(normal(4, 4), "float32"))
+    assert "none of its layers takes them" in error_of(
+        nn.Sequential(nn.Dense(4, 4)), tensor(normal(4, 4), "float32"), device(LABELS))
 
 
 # The conditional GAN
@@ -231,6 +233,21 @@ def test_an_acgan_without_class_logits_or_with_a_negative_weight_is_refused():
     z = game.latent(4, Random(3))
     assert "give it two heads, such as nn.Heads" in error_of(game.d_loss, x, z)
     assert "at least 0, got -1" in error_of(make_acgan, lam=-1)
+
+
+@pytest.mark.parametrize("penalty", [penalties.R1(2.0), penalties.GradientPenalty()])
+def test_penalties_of_an_acgan_are_on_its_scores(penalty):
+    """The class logits have no part in them."""
+    game = make_acgan(penalties=[penalty])
+    x = tensor(normal(4, 1, 4, 4), "float32"), device([0, 1, 2, 0])
+    noise = game.noise(4, Random(3), 0)
+    z, (drawn,) = game._split(noise)
+    with_penalty = game.d_loss(x, noise).item()
+    images, scores = Tensor(game.G(*z).data), lambda images: game.D(images)[0]
+    expected = penalty(scores, x[0], images, scores(x[0]), scores(images), drawn).item()
+    game.penalties = []
+    without = game.d_loss(x, z).item()
+    assert with_penalty == pytest.approx(without + expected, rel=1e-5)
 
 
 def test_d_of_an_acgan_runs_once_for_its_scores_and_its_classes():

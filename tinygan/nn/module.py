@@ -328,7 +328,7 @@ class Sequential(Module):
     A layer is a Module or a function of one Tensor such as ops.relu. Parameters are named
     "0.weight", "0.bias", "1.weight" and so on. Labels, or other inputs after the first, are passed
     to the layers that have the attribute `conditional` (see nn/labels.py). Raises TypeError for
-    anything else as a layer.
+    anything else as a layer, and in forward for labels that no layer takes.
     """
 
     def __init__(self, *layers: Module | Callable[[Tensor], Tensor]) -> None:
@@ -347,6 +347,9 @@ class Sequential(Module):
         return [(name.removeprefix("layers."), part) for name, part in super().parts()]
 
     def forward(self, x: Tensor, *conditions: Any) -> Tensor:
+        if conditions and not self.conditional:
+            raise TypeError("Sequential got labels, but none of its layers takes them: add a layer "
+                            "that does, such as nn.JoinLabels(classes)")
         for layer in self.layers:
             x = layer(x, *conditions) if getattr(layer, "conditional", False) else layer(x)
         return x
