@@ -10,27 +10,13 @@ import math
 
 import numpy as np
 
-from tinygan import Tensor, command, nn, ops, optim, schedules
-from tinygan.backend import Array
+from tinygan import command, nn, optim, schedules
 from tinygan.data import Minibatches
 from tinygan.games import ConditionalGAN
 from tinygan.networks import digits
 
 RECIPE = dict(steps=4500, batch_size=64)
 PAPER = dict(steps=10_000, batch_size=100)
-
-
-class Branches(nn.Module):
-    """Two networks, one for the input and one for the labels' codes, with joined outputs."""
-
-    conditional = True
-
-    def __init__(self, classes: int, samples: nn.Module, labels: nn.Module) -> None:
-        self.classes, self.samples, self.labels = classes, samples, labels
-
-    def forward(self, x: Tensor, labels: Array) -> Tensor:
-        code = nn.one_hot(labels, self.classes, x.dtype)
-        return ops.concat([self.samples(x), self.labels(code)], 1)
 
 
 def recipe(steps: int, shape: tuple[int, int, int], classes: int) -> tuple:
@@ -50,15 +36,15 @@ def paper(images: np.ndarray, batch_size: int, classes: int) -> tuple:
     shape, init = images.shape[1:], nn.uniform(0.05)
     pixels = math.prod(shape)
     G = nn.Sequential(
-        Branches(classes, nn.Sequential(nn.Dense(100, 200, init=init), nn.ReLU()),
-                 nn.Sequential(nn.Dense(classes, 1000, init=init), nn.ReLU())),
+        nn.Branches(classes, nn.Sequential(nn.Dense(100, 200, init=init), nn.ReLU()),
+                    nn.Sequential(nn.Dense(classes, 1000, init=init), nn.ReLU())),
         nn.Dropout(0.5), nn.Dense(1200, 1200, init=init), nn.ReLU(),
         nn.Dropout(0.5), nn.Dense(1200, pixels, init=init), nn.Sigmoid(), nn.Reshape(*shape))
     init = nn.uniform(0.005)
     D = nn.Sequential(
         nn.Flatten(),
-        Branches(classes, nn.Maxout(pixels, 240, pieces=5, init=init),
-                 nn.Maxout(classes, 50, pieces=5, init=init)),
+        nn.Branches(classes, nn.Maxout(pixels, 240, pieces=5, init=init),
+                    nn.Maxout(classes, 50, pieces=5, init=init)),
         nn.Dropout(0.5), nn.Maxout(290, 240, pieces=4, init=init),
         nn.Dropout(0.5), nn.Dense(240, 1, init=init))
     momentum = schedules.linear(0.5, 0.7, 250 * len(images) / batch_size)       # over 250 epochs

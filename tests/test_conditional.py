@@ -81,6 +81,14 @@ def test_conditional_batch_norm_is_batch_norm_with_the_classes_gain_and_shift(sh
     np.testing.assert_allclose(fresh(x, labels).numpy(), nn.BatchNorm(5)(x).numpy(), **CLOSE)
 
 
+def test_branches_join_what_they_make_of_the_input_and_of_the_labels():
+    layer = nn.Branches(3, nn.Dense(5, 2), nn.Dense(3, 4))
+    x = tensor(normal(4, 5), "float32")
+    y = layer(x, device(LABELS)).numpy()
+    np.testing.assert_array_equal(y[:, :2], layer.samples(x).numpy())
+    np.testing.assert_array_equal(y[:, 2:], layer.labels(nn.one_hot(device(LABELS), 3)).numpy())
+
+
 def test_gradients_of_the_layers_with_labels():
     labels, x = device(LABELS), normal(4, 3, 2, 2)
     for layer in (nn.JoinLabels(3), nn.ConditionalBatchNorm(3, 3),

@@ -10,7 +10,7 @@
 """
 
 from .init import constant, glorot, he, normal, uniform
-from .labels import ConditionalBatchNorm, Embedding, JoinLabels, one_hot
+from .labels import Branches, ConditionalBatchNorm, Embedding, JoinLabels, one_hot
 from .layers import (AvgPool2d, Conv2d, ConvTranspose2d, Dense, Flatten, LeakyReLU, Maxout, ReLU,
                      Reshape, Sigmoid, Tanh, Upsample)
 from .module import Heads, Module, Sequential, eval_mode

@@ -66,6 +66,23 @@ class JoinLabels(Module):
         return ops.concat([x, code], 1)
 
 
+class Branches(Module):
+    """Two networks, for the input and for the labels' one-hot codes, with joined outputs.
+
+    samples maps (m, n) to (m, a), labels maps the codes (m, classes) to (m, b); the result is
+    (m, a + b).
+    """
+
+    conditional = True
+
+    def __init__(self, classes: int, samples: Module, labels: Module) -> None:
+        self.classes, self.samples, self.labels = classes, samples, labels
+
+    def forward(self, x: Tensor, labels: Array) -> Tensor:
+        code = one_hot(labels, self.classes, x.dtype)
+        return ops.concat([self.samples(x), self.labels(code)], 1)
+
+
 class ConditionalBatchNorm(Module):
     """Batch normalisation with a gain and a shift for each class (de Vries et al. 2017).
 
