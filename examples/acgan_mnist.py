@@ -8,7 +8,7 @@ The networks and optimisers are those of gan_mnist.py's recipe, with a second he
 Pictures, curves and checkpoints are written to --out. --explain explains the printed numbers.
 """
 
-from tinygan import command, nn, optim, schedules
+from tinygan import command, nn
 from tinygan.data import Minibatches
 from tinygan.games import ACGAN
 from tinygan.networks import digits
@@ -28,12 +28,9 @@ def main() -> None:
         shape, classes = images.shape[1:], int(labels.max()) + 1
         D = nn.Heads(digits.trunk(shape), nn.Dense(digits.FEATURES, 1, init=nn.normal(0.02)),
                      nn.Dense(digits.FEATURES, classes, init=nn.normal(0.02)))
-        game = ACGAN(digits.generator(100, shape, classes), D, classes=classes, lam=args.lam,
-                     on_fakes=not args.reals_only)
-        d_opt, g_opt = (optim.Adam(player, schedules.cosine(lr, 0.0, args.steps),
-                                   betas=(0.5, 0.999))
-                        for player, lr in ((game.d_parameters(), 3e-3),
-                                           (game.g_parameters(), 4e-3)))
+        G = digits.generator(100, shape, classes)
+        game = ACGAN(G, D, classes=classes, lam=args.lam, on_fakes=not args.reals_only)
+        d_opt, g_opt = digits.make_optimisers(G, D, args.steps)
         batches = Minibatches(images, args.batch_size, labels=labels)
         command.train(args, game, batches, d_opt, g_opt)
 

@@ -22,9 +22,7 @@ PAPER = dict(steps=10_000, batch_size=100)
 def recipe(steps: int, shape: tuple[int, int, int], classes: int) -> tuple:
     """Return (G, D, d_opt, g_opt): those of gan_mnist.py's recipe, with labels in both players."""
     G, D = digits.generator(100, shape, classes), digits.discriminator(shape, classes)
-    d_opt = optim.Adam(D.parameters(), schedules.cosine(3e-3, 0.0, steps), betas=(0.5, 0.999))
-    g_opt = optim.Adam(G.parameters(), schedules.cosine(4e-3, 0.0, steps), betas=(0.5, 0.999))
-    return G, D, d_opt, g_opt
+    return G, D, *digits.make_optimisers(G, D, steps)
 
 
 def paper(images: np.ndarray, batch_size: int, classes: int) -> tuple:

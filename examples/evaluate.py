@@ -104,7 +104,8 @@ def measure_classes(samples: Classified, labels: np.ndarray, test: Classified,
                     test_labels: np.ndarray) -> dict[str, float]:
     """Return {measure: value} of the measures of samples with labels.
 
-    Classes with fewer than ten samples or test images are left out of the means.
+    Classes with fewer than ten samples or test images are left out of the means; if no class is
+    left, there are no means.
     """
     distances, recalls = [], []
     for label in np.unique(test_labels):
@@ -112,9 +113,9 @@ def measure_classes(samples: Classified, labels: np.ndarray, test: Classified,
         if min(len(real), len(fake)) >= 10:
             distances.append(frechet_distance(fake, real))
             recalls.append(compute_precision_recall(real, fake)[1])
-    return {"accuracy": float((samples.p.argmax(1) == labels).mean()),
-            "class Frechet": float(np.mean(distances or [np.nan])),
-            "class recall": float(np.mean(recalls or [np.nan]))}
+    means = {"class Frechet": float(np.mean(distances)),
+             "class recall": float(np.mean(recalls))} if distances else {}
+    return {"accuracy": float((samples.p.argmax(1) == labels).mean()), **means}
 
 
 def measure(images: np.ndarray, labels: np.ndarray | None, valid: np.ndarray, test: np.ndarray,

@@ -24,14 +24,11 @@ PAPER = dict(steps=10_000, batch_size=100, order="simultaneous")
 def recipe(steps: int, shape: tuple[int, int, int]) -> tuple:
     """Return (G, D, d_opt, g_opt): the settings with the best samples found for three minutes.
 
-    The networks are those of networks/digits.py for images of `shape` (C, H, W). They are narrow,
-    which leaves time for more steps. The learning rates are larger than the papers' and fall to 0.
-    Raises UserError if H or W is below 4.
+    Networks and optimisers are those of networks/digits.py for images of `shape` (C, H, W). The
+    networks are narrow, which leaves time for more steps. Raises UserError if H or W is below 4.
     """
     G, D = digits.generator(100, shape), digits.discriminator(shape)
-    d_opt = optim.Adam(D.parameters(), schedules.cosine(3e-3, 0.0, steps), betas=(0.5, 0.999))
-    g_opt = optim.Adam(G.parameters(), schedules.cosine(4e-3, 0.0, steps), betas=(0.5, 0.999))
-    return G, D, d_opt, g_opt
+    return G, D, *digits.make_optimisers(G, D, steps)
 
 
 def paper(images: np.ndarray, batch_size: int) -> tuple:

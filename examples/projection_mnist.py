@@ -1,7 +1,7 @@
 """Train a conditional GAN with projection discriminator on MNIST (Miyato and Koyama 2018).
 
     python examples/projection_mnist.py             the recipe: digits in three minutes on two cores
-    python examples/projection_mnist.py --r1        with R1, 9000 steps: the best digits here
+    python examples/projection_mnist.py --r1        with R1, 9000 steps: the highest recall
     python examples/projection_mnist.py --paper     the paper's settings, 20,000 iterations
 
 With --r1, D has the R1 penalty (Mescheder et al. 2018) and no batch normalisation. With --paper,
@@ -32,9 +32,8 @@ def recipe(steps: int, shape: tuple[int, int, int], classes: int) -> tuple:
     """
     G = digits.generator(100, shape, classes)
     D = ProjectionDiscriminator(digits.trunk(shape), digits.FEATURES, classes, normalised=False)
-    d_opt = optim.Adam(D.parameters(), schedules.cosine(3e-3, 0.0, steps), betas=(0.5, 0.999))
-    g_opt = optim.Adam(G.parameters(), schedules.cosine(4e-3, 0.0, steps), betas=(0.5, 0.999))
-    return ProjectionGAN(G, D, classes=classes, loss=losses.NonSaturating()), d_opt, g_opt
+    game = ProjectionGAN(G, D, classes=classes, loss=losses.NonSaturating())
+    return game, *digits.make_optimisers(G, D, steps)
 
 
 def make_penalised(steps: int, shape: tuple[int, int, int], classes: int) -> tuple:
@@ -51,13 +50,14 @@ def make_penalised(steps: int, shape: tuple[int, int, int], classes: int) -> tup
 
 def paper(steps: int, shape: tuple[int, int, int], classes: int) -> tuple:
     """Return (game, d_opt, g_opt) with the paper's loss, normalisation and optimisers."""
-    # D without Flatten and its last dense layer; the features are summed over the pixels
-    phi = nn.Sequential(*discriminator(64, shape).layers[:-2])
-    D = ProjectionDiscriminator(phi, 256, classes)
-    G = conditional_generator(128, 64, shape, classes)
-    linear = schedules.linear(2e-4, 0.0, steps)
-    d_opt = optim.Adam(D.parameters(), schedules.linear(2e-4, 0.0, 5 * steps), betas=(0.0, 0.9))
-    g_opt = optim.Adam(G.parameters(), linear, betas=(0.0, 0.9))
+    channels = 64
+    # phi is D without Flatten and its last dense layer; it ends with 4 * channels feature maps
+    phi = nn.Sequential(*discriminator(channels, shape).layers[:-2])
+    D = ProjectionDiscriminator(phi, 4 * channels, classes)
+    G = conditional_generator(128, channels, shape, classes)
+    # an optimiser's schedule counts its own steps, of which D has five times as many
+    d_opt, g_opt = (optim.Adam(player.parameters(), schedules.linear(2e-4, 0.0, n * steps),
+                               betas=(0.0, 0.9)) for player, n in ((D, 5), (G, 1)))
     return ProjectionGAN(G, D, 128, classes, d_steps=5), d_opt, g_opt
 
 

@@ -40,7 +40,7 @@ from tinygan.files import atomic_write
 HERE = os.path.dirname(os.path.abspath(__file__))
 # chosen before the first run
 SEEDS = {"mixtures": (1, 2, 3, 4, 5), "mnist": (1, 2, 3), "conditional": (1, 2, 3), "parzen": (1,)}
-# Steps for about nine minutes (eight to eleven) on one core. The settings were found on seed 0.
+# Steps for six to eleven minutes on one core, by machine. The settings were found on seed 0.
 MNIST = {
     "GAN": "gan_mnist.py --steps 14000 --average 0.998",
     "DCGAN": "dcgan_mnist.py --channels 16 --lr 1e-3 --batch-size 64 --steps 15000 --average 0.998",
@@ -50,7 +50,7 @@ MNIST = {
     "WGAN-GP": "wgan_gp_mnist.py --channels 16 --lr 1e-3 --steps 2400 --average 0.998",
     "SNGAN": "sngan_mnist.py --channels 16 --n-dis 1 --lr 1e-3 --steps 4000 --average 0.99",
 }
-CONDITIONAL = {     # the recipes
+CONDITIONAL = {     # the recipes of games with labels; the settings were found on seed 0
     "conditional GAN": "conditional_mnist.py --steps 4500 --average 0.998",
     "AC-GAN": "acgan_mnist.py --steps 4500 --average 0.998",
     "AC-GAN, D's class loss on data alone": "acgan_mnist.py --reals-only --steps 4500 "
@@ -116,15 +116,8 @@ def read_mixtures(name: str, commands: list, outputs: list[str]) -> dict[str, di
 
 
 def list_mnist(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
-    """List the runs of the table "mnist": six examples with an average of G's weights.
-
-    All have about the same budget of time.
-    """
-    quickly = ["--steps", "1", "--batch-size", "8"] if quick else []
-    return {(name, seed): _run_and_measure(
-        [*command.split(), *quickly, "--seed", str(seed), *source],
-        os.path.join(out, f"{name}-{seed}"))
-        for seed in _seeds("mnist", quick) for name, command in MNIST.items()}
+    """List the runs of the table "mnist": six examples, with about the same budget of time."""
+    return _list_examples("mnist", MNIST, out, source, quick)
 
 
 def read_mnist(name: str, commands: list, outputs: list[str]) -> dict[str, dict[str, Any]]:
@@ -140,11 +133,7 @@ def read_mnist(name: str, commands: list, outputs: list[str]) -> dict[str, dict[
 def list_conditional(out: str, source: list[str],
                      quick: bool) -> dict[tuple[str, int], list]:
     """List the runs of the table "conditional": games that are given labels."""
-    quickly = ["--steps", "1", "--batch-size", "8"] if quick else []
-    return {(name, seed): _run_and_measure(
-        [*command.split(), *quickly, "--seed", str(seed), *source],
-        os.path.join(out, f"{name}-{seed}"))
-        for seed in _seeds("conditional", quick) for name, command in CONDITIONAL.items()}
+    return _list_examples("conditional", CONDITIONAL, out, source, quick)
 
 
 def read_conditional(name: str, commands: list, outputs: list[str]) -> dict[str, dict[str, Any]]:
@@ -153,7 +142,9 @@ def read_conditional(name: str, commands: list, outputs: list[str]) -> dict[str,
     _, floor = rows.values()
     return {row: {"accuracy %": 100 * table["accuracy"], "Frechet": table["Frechet"],
                   "times the floor": table["Frechet"] / floor["Frechet"],
-                  **{key: table[key] for key in ("recall", "class Frechet", "class recall")}}
+                  "recall": table["recall"],
+                  # missing if no class has ten test images
+                  **{key: table.get(key, math.nan) for key in ("class Frechet", "class recall")}}
             for row, table in rows.items()}
 
 
@@ -184,6 +175,15 @@ def read_parzen(name: str, commands: list, outputs: list[str]) -> dict[str, dict
 
 def _seeds(table, quick):
     return SEEDS[table][:1] if quick else SEEDS[table]
+
+
+def _list_examples(table, commands, out, source, quick):
+    """Return the runs of the commands {name: command} with each seed of the table."""
+    quickly = ["--steps", "1", "--batch-size", "8"] if quick else []
+    return {(name, seed): _run_and_measure(
+        [*command.split(), *quickly, "--seed", str(seed), *source],
+        os.path.join(out, f"{name}-{seed}"))
+        for seed in _seeds(table, quick) for name, command in commands.items()}
 
 
 def _run_and_measure(command, folder, *flags):

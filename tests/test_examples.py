@@ -847,9 +847,9 @@ def test_reproduce_reads_the_likelihoods(tmp_path):
 
 
 @pytest.mark.parametrize("table, count, rows", [("parzen", 1, 3), ("mnist", 6, 7),
-                                                ("theory", 2, 15)])
+                                                ("conditional", 5, 6), ("theory", 2, 15)])
 def test_reproduce_quick(table, count, rows, tmp_path):
-    """The tables mnist and parzen have a row of the training images, too.
+    """The tables of images have a row of the training images, too.
 
     theory has one row for each quantity.
     """

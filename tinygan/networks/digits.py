@@ -4,7 +4,7 @@ They have two dense layers and two convolutions in each player, at a quarter of 
 less. The recipes of the examples use them. `shape` is that of an image, (C, H, W).
 """
 
-from .. import nn
+from .. import nn, optim, schedules
 from .dcgan import check_shape, double, halve
 
 FEATURES = 128      # outputs of trunk()
@@ -53,3 +53,13 @@ def trunk(shape: tuple[int, int, int] = (1, 28, 28), classes: int = 0,
 def discriminator(shape: tuple[int, int, int] = (1, 28, 28), classes: int = 0) -> nn.Sequential:
     """Return D, from images (and labels, if `classes` is given) to a score (m, 1)."""
     return nn.Sequential(*trunk(shape, classes).layers, nn.Dense(FEATURES, 1, init=nn.normal(0.02)))
+
+
+def make_optimisers(G: nn.Module, D: nn.Module, steps: int) -> tuple[optim.Adam, optim.Adam]:
+    """Return (d_opt, g_opt) of the recipes, for `steps` steps of each player.
+
+    Their learning rates are larger than the papers' and fall to 0.
+    """
+    d_opt = optim.Adam(D.parameters(), schedules.cosine(3e-3, 0.0, steps), betas=(0.5, 0.999))
+    g_opt = optim.Adam(G.parameters(), schedules.cosine(4e-3, 0.0, steps), betas=(0.5, 0.999))
+    return d_opt, g_opt
