@@ -29,15 +29,17 @@ def paper(images: np.ndarray, batch_size: int, classes: int) -> tuple:
     """Return (G, D, d_opt, g_opt) with the networks and settings of the paper's section 4.1.
 
     The paper does not give the initial weights; they are those of goodfeli/adversarial, mnist.yaml,
-    on whose code it was built. Dropout of 0.5 is in the hidden layers of both players.
+    on whose code it was built. Dropout of 0.5 is in the hidden layers of both players. In G it is
+    part of the noise, when samples are drawn too: without it, G draws nearly one digit per label.
     """
     shape, init = images.shape[1:], nn.uniform(0.05)
     pixels = math.prod(shape)
     G = nn.Sequential(
         nn.Branches(classes, nn.Sequential(nn.Dense(100, 200, init=init), nn.ReLU()),
                     nn.Sequential(nn.Dense(classes, 1000, init=init), nn.ReLU())),
-        nn.Dropout(0.5), nn.Dense(1200, 1200, init=init), nn.ReLU(),
-        nn.Dropout(0.5), nn.Dense(1200, pixels, init=init), nn.Sigmoid(), nn.Reshape(*shape))
+        nn.Dropout(0.5, always=True), nn.Dense(1200, 1200, init=init), nn.ReLU(),
+        nn.Dropout(0.5, always=True), nn.Dense(1200, pixels, init=init), nn.Sigmoid(),
+        nn.Reshape(*shape))
     init = nn.uniform(0.005)
     D = nn.Sequential(
         nn.Flatten(),

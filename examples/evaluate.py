@@ -32,24 +32,54 @@ Of a game that is given labels:
     class Frechet  the Fréchet distance within a class, the mean over the classes
     class recall   the recall within a class, the mean over the classes
 
+Of a game whose G gets a code that it was not told the meaning of (InfoGAN):
+
+    information    L_I of the discrete part of the code, in nats: a lower bound of what a sample
+                   tells about it; at most log(codes)
+    code error     mean squared error of the continuous part as inferred from the samples; it is
+                   1/3 if they do not show it
+    purity         fraction of the samples of a code that are of its most frequent class, by the
+                   classifier
+    majority       fraction of the test images that are of the most frequent class of their code, as
+                   inferred by Q
+    one-to-one     the same, if each code stands for another class
+
+    The last two stand beside those of ten clusters of pixels (k-means) and of random codes.
+
+Of a game with an encoder E (BiGAN):
+
+    distance       mean Euclidean distance of a test image x from its reconstruction G(E(x))
+    ratio          its ratio to the mean distance of x from the reconstruction of another image
+    same class     fraction of the reconstructions that the classifier assigns to the class of x;
+                   0.1 if they do not depend on x
+    1-NN           accuracy of the class of the nearest training image by E(x); and by "features",
+                   the inputs of E's last dense layer. They stand beside those of an encoder with
+                   random weights, and beside 1-NN by pixels
+
 The table is also written to evaluation.json in the folder of the run, or to --out.
 """
 
 import argparse
+import copy
 import json
 import os
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from sample import to_device, to_host
 
-from tinygan import UserError, backend, command, record
-from tinygan.data import Split, as_floats
+from tinygan import Tensor, UserError, backend, command, nn, no_grad, record
+from tinygan.data import DataSet, Split, as_floats
 from tinygan.files import atomic_write
 from tinygan.games import Game
 from tinygan.metrics import (class_shares, classifier, classifier_score, compute_precision_recall,
-                             find_nearest, frechet_distance, kid, parzen_log_likelihood,
+                             count_pairs, find_nearest, frechet_distance, kid, majority_accuracy,
+                             nearest_accuracy, one_to_one_accuracy, parzen_log_likelihood,
                              run_two_sample_test)
 from tinygan.metrics.classifier import Classified
 from tinygan.metrics.parzen import find_centroids
+from tinygan.nested import flatten_nested, map_nested
 from tinygan.nn import Module
 from tinygan.random import Random
 
@@ -62,19 +92,27 @@ def refuse_seen(train: np.ndarray, test: np.ndarray) -> None:
                         "there twice out of the data, and train again")
 
 
-def draw_samples(game: Game, split: Split, n: int, seed: int,
-                 piece: int = 500) -> tuple[np.ndarray, np.ndarray | None]:
-    """Draw n samples (n, C, H, W), `piece` at a time, and their labels or None, on the host.
+PIECE = 500             # images that pass through the networks at a time
+
+
+def draw_samples(game: Game, split: Split, n: int, seed: int) -> tuple[np.ndarray, Any]:
+    """Draw n samples (n, C, H, W) and return them and G's inputs, on the host.
 
     `split` is the data set, for a game whose G takes images.
     """
-    rng, samples, labels = Random(seed), [], []
-    for start in range(0, n, piece):
-        z = game.inputs(split, min(piece, n - start), rng)
+    rng, samples, inputs = Random(seed), [], []
+    for start in range(0, n, PIECE):
+        z = game.inputs(split, min(PIECE, n - start), rng)
         samples.append(backend.to_numpy(game.sample(z)))
-        if hasattr(game, "labels"):
-            labels.append(backend.to_numpy(game.labels(z)))
-    return np.concatenate(samples), np.concatenate(labels) if labels else None
+        inputs.append(to_host(z))
+    return np.concatenate(samples), map_nested(lambda *parts: np.concatenate(parts), *inputs)
+
+
+def in_pieces(f: Callable, *arrays: Any) -> Any:
+    """Return f(*arrays), computed for a piece of the rows at a time; f returns numpy arrays."""
+    found = [f(*[map_nested(lambda a: a[start:start + PIECE], each) for each in arrays])
+             for start in range(0, len(flatten_nested(arrays)[0]), PIECE)]
+    return map_nested(lambda *parts: np.concatenate(parts), *found)
 
 
 def measure_features(samples: Classified, test: Classified, seed: int) -> dict[str, float]:
@@ -118,6 +156,105 @@ def measure_classes(samples: Classified, labels: np.ndarray, test: Classified,
     return {"accuracy": float((samples.p.argmax(1) == labels).mean()), **means}
 
 
+def measure_codes(game: Game, images: np.ndarray, z: Any, data: DataSet, test: Split,
+                  net: Module | None, seed: int) -> dict[str, dict[str, float]]:
+    """Return {row: {measure: value}} of the codes of a game such as InfoGAN.
+
+    images   the samples for G's inputs z
+    test     the test images
+    net      the classifier, or None
+    """
+    def infer(x):
+        return backend.to_numpy(game.infer(backend.xp.asarray(as_floats(x)))[0])
+
+    def score(images, z):
+        with nn.eval_mode(game.D), no_grad():
+            found = game.measure_code(to_device(z), game.D(to_device(images)))
+        # each is a mean over the rows of the piece
+        return tuple([np.full(len(images), a.item()) for a in found if a is not None])
+    found = {"code": {name: values.mean() for name, values in zip(
+        ("information", "code error"), in_pieces(score, images, z))}}
+    if net is not None:
+        classes = classifier.classify(net, images).p.argmax(1)
+        found["code"]["purity"] = majority_accuracy(count_pairs(game.discrete_codes(z), classes))
+    if test.labels is not None:
+        rng = Random(seed)
+        centres = find_centroids(as_floats(data.train.images[:10_000]), game.codes, rng, 20)
+        for row, codes in (
+                ("code", in_pieces(infer, test.images)),
+                ("k-means", find_nearest(test.images, centres)[0]),
+                ("random codes", backend.to_numpy(rng.integers(game.codes, (len(test.images),))))):
+            table = count_pairs(codes, test.labels)
+            found.setdefault(row, {})["majority"] = majority_accuracy(table)
+            if table.shape[1] <= 16:
+                found[row]["one-to-one"] = one_to_one_accuracy(table)
+    return found
+
+
+def measure_encoder(game: Game, data: DataSet, test: Split, net: Module | None,
+                    seed: int) -> dict[str, dict[str, float]]:
+    """Return {row: {measure: value}} of the encoder of a game such as BiGAN on test images.
+
+    net   the classifier, or None
+    """
+    def compute(network, images):
+        def f(x):
+            with no_grad():
+                return backend.to_numpy(network(to_device(as_floats(x))).data)
+        return in_pieces(f, images)
+
+    def distance(a, b):
+        return float(np.sqrt(((a - b).reshape(len(a), -1) ** 2).sum(1)).mean())
+    x = as_floats(test.images)
+    again = in_pieces(lambda x: backend.to_numpy(game.sample(Tensor(game.infer(
+        backend.xp.asarray(x))))), x)
+    found = {"encoder": {"distance": distance(x, again)}}
+    found["encoder"]["ratio"] = distance(x, again) / distance(np.roll(x, 1, 0), again)
+    if net is not None:
+        one, other = (classifier.classify(net, images).p.argmax(1) for images in (x, again))
+        found["encoder"]["same class"] = float((one == other).mean())
+    if test.labels is None:
+        return found
+    train = data.train
+
+    def compare(f):
+        return nearest_accuracy(f(test.images), test.labels, f(train.images), train.labels)
+    with game.use_averages():
+        E = game.E
+    for row, network in (("encoder", E),
+                         ("random weights", forget(E, train.images[:1000], Random(seed)))):
+        for name, part in (("1-NN", network), ("features", list_features(network))):
+            if part is not None:
+                found.setdefault(row, {})[name] = compare(lambda images: compute(part, images))
+    found["pixels"] = {"1-NN": compare(as_floats)}
+    return found
+
+
+def forget(network: Module, images: np.ndarray, rng: Random) -> Module:
+    """Return a copy of a network with random weights, N(0, 1/fan_in), in evaluation mode.
+
+    The statistics of batch normalisation are those of `images`.
+    """
+    network = copy.deepcopy(network)
+    for _, layer in network.modules():
+        for name, p in layer.own_arrays(Tensor):
+            fan_in = p.size / len(p)
+            p.data[...] = rng.normal(p.shape) * fan_in ** -0.5 if p.ndim > 1 else name == "weight"
+            p.touch()
+        if isinstance(layer, nn.BatchNorm):
+            layer.momentum, layer.training = 1.0, True
+    with no_grad():
+        network(to_device(as_floats(images)))
+    return network.eval()
+
+
+def list_features(network: Module) -> Module | None:
+    """Return the layers before the last dense layer of a Sequential, or None for other networks."""
+    layers = network.layers if isinstance(network, nn.Sequential) else []
+    dense = [i for i, layer in enumerate(layers) if isinstance(layer, nn.Dense)]
+    return nn.Sequential(*layers[:dense[-1]]).eval() if dense and dense[-1] else None
+
+
 def measure(images: np.ndarray, labels: np.ndarray | None, valid: np.ndarray, test: np.ndarray,
             test_labels: np.ndarray | None, net: Module | None, seed: int) -> dict[str, float]:
     """Return {measure: value} of images (n, C, H, W), samples or real images.
@@ -132,6 +269,15 @@ def measure(images: np.ndarray, labels: np.ndarray | None, valid: np.ndarray, te
         if labels is not None and test_labels is not None:
             found |= measure_classes(ours, labels, real, test_labels)
     return {**found, **measure_likelihood(images, valid, test)}
+
+
+def print_rows(rows: dict[str, dict[str, float]], remark: str) -> None:
+    """Print {row: {measure: value}} as a table, with a remark after each line."""
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    for name, row in {"": dict.fromkeys(names), **rows}.items():
+        cells = [f"{row[m]:13.4g}" if name and m in row else f"{'' if name else m:>13}"
+                 for m in names]
+        print(f"{name:14}{''.join(cells)}{remark if name else ''}")
 
 
 def main() -> None:
@@ -168,12 +314,10 @@ def main() -> None:
         raise UserError(f"{args.run} keeps no average of G's weights, so all samples are of the "
                         "last: leave --last out")
     data = command.load_data(args.run, args.data)
-    train, valid, test = (game.reference_images(split)
-                          for split in (data.train, data.valid, data.test))
-    refuse_seen(train, test)
-    test_labels = data.test.labels
-    if args.dry_run:
-        test, test_labels = test[:50], None if test_labels is None else test_labels[:50]
+    train, valid = (game.reference_images(split) for split in (data.train, data.valid))
+    refuse_seen(train, game.reference_images(data.test))
+    test_split = data.test.part(slice(50)) if args.dry_run else data.test
+    test, test_labels = game.reference_images(test_split), test_split.labels
     n = len(test)
     if n < 10 or len(valid) == 0:
         raise UserError(f"there are {n} test and {len(valid)} validation images, too few for the "
@@ -182,7 +326,8 @@ def main() -> None:
     net = classifier.load_classifier() if test.shape[1:] == (1, 28, 28) else None
     print("no features: the classifier takes only grey images of 28x28 pixels" if net is None else
           "features and classes: by a classifier of MNIST's digits")
-    images, labels = draw_samples(game, data.test, n, args.seed)
+    images, z = draw_samples(game, data.test, n, args.seed)
+    labels = game.labels(z) if hasattr(game, "labels") else None
     order = backend.to_numpy(Random(args.seed).permutation(len(train)))[:n]
     chosen = as_floats(train[order])
     chosen_labels = None if labels is None else data.train.require_labels()[order]
@@ -198,6 +343,13 @@ def main() -> None:
         times = f"   {ours[name] / floor[name]:.1f} times" if name == "Frechet" else ""
         print(f"{name:14}{ours[name]:10.4g}{floor[name]:10.4g}{times}{sample}")
     found = {"samples": ours, "training images": floor}
+    further = {}
+    if hasattr(game, "measure_code"):
+        further = measure_codes(game, images, z, data, test_split, net, args.seed)
+    if hasattr(game, "encode"):
+        further |= measure_encoder(game, data, test_split, net, args.seed)
+    print_rows(further, sample)
+    found |= further
     if args.centroids:
         k = min(n, len(train))
         centres = find_centroids(as_floats(train), k, Random(args.seed))

@@ -39,7 +39,9 @@ from tinygan.runs.run import check_folder, remove_run
 
 Z = 2           # z_size
 K = 5           # D's steps per iteration, in games that have several
-PLANE = [name for name, entry in GAMES.items() if entry.examples is catalogue.make_images]
+PAIRS = "bigan", "ali"      # games with an encoder, whose D gets pairs
+PLANE = [name for name, entry in GAMES.items() if name in PAIRS or entry.networks in (
+    catalogue.make_networks, catalogue.make_normalised_networks)]
 SETTINGS = {    # settings other than the default, for modes of standard deviation std
     "wgan": lambda std: dict(c=0.1, n_critic=K),                # least KL of c = 0.03, 0.1, 0.3
     "wgan_gp": lambda std: dict(lam=0.1, n_critic=K),           # lam as in the published gan_toy.py
@@ -67,6 +69,22 @@ def mlp(n_in: int, n_out: int, width: int, activation: type[nn.Module]) -> nn.Se
     return nn.Sequential(*layers, nn.Dense(width, n_out))
 
 
+def make_pair_networks(name: str, width: int, scale: float) -> tuple:
+    """Return (G, E, D) for the game `name` in PAIRS: D joins its two inputs; ALI's E draws z."""
+    G, _ = make_networks(width, scale)
+    E = nn.Sequential(Scale(1 / scale), *(
+        [mlp(2, 2 * Z, width, nn.LeakyReLU), nn.GaussianSample()] if name == "ali" else
+        [mlp(2, Z, width, nn.LeakyReLU)]))
+    D = nn.Sequential(Scale(1 / scale), nn.Join(), mlp(2 + Z, 1, width, nn.LeakyReLU))
+    return G, E, D
+
+
+def make_networks(width: int, scale: float) -> tuple[nn.Sequential, nn.Sequential]:
+    """Return (G, D) for points of about the size `scale`."""
+    G = nn.Sequential(mlp(Z, 2, width, nn.ReLU), Scale(scale))
+    return G, nn.Sequential(Scale(1 / scale), mlp(2, 1, width, nn.LeakyReLU))
+
+
 def normalise(D: nn.Sequential) -> nn.Sequential:
     """Apply spectral normalisation to each of D's layers, in place; return D."""
     for _, layer in D.modules():
@@ -85,15 +103,17 @@ class PlaneRun(Run):
         make, scale = MIXTURES[args.mixture]
         self.mixture = mixture = make()
         rng.seed(seed)
-        G = nn.Sequential(mlp(Z, 2, args.width, nn.ReLU), Scale(scale))
-        D = nn.Sequential(Scale(1 / scale), mlp(2, 1, args.width, nn.LeakyReLU))
+        networks = (make_pair_networks(name, args.width, scale) if name in PAIRS else
+                    make_networks(args.width, scale))
         settings = SETTINGS[name](mixture.std) if name in SETTINGS else {}
         k = settings.get("n_critic", settings.get("n_dis", 1))          # D's steps per iteration
         steps = max(args.steps // k, 1)
         noise = [views.InstanceNoise(schedules.linear(args.sigma, 0.0, 0.8 * steps))]
         if name == "sngan":     # a Lipschitz constant of 1 covers far fewer modes of the grid
-            D = nn.Sequential(*normalise(D).layers, Scale(5.0))
-        game = GAMES[name](G, D, **{"z_size": Z, **settings}, views=noise if args.sigma else [])
+            G, D = networks
+            networks = G, nn.Sequential(*normalise(D).layers, Scale(5.0))
+        game = GAMES[name](*networks, views=noise if args.sigma else [],
+                           **{"z_size": Z, **settings})
         optimiser = optim.RMSProp if name == "wgan" else optim.Adam
         # each schedule counts the steps of its own player, and both are to end together
         d_opt = optimiser(game.d_parameters(), schedules.cosine(args.lr, 0.0, steps * k))
@@ -140,8 +160,9 @@ def draw(game: Game, mixture: mixtures.Mixture, z: Any, size: int = 240) -> np.n
     reach = 1.25 * abs(mixture.modes).max()
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 * reach - reach
     x, y = np.meshgrid(axis, -axis)
-    with nn.eval_mode(game.D), no_grad():
-        scores = game.D(Tensor(backend.xp.asarray(np.stack([x.ravel(), y.ravel()], 1)))).numpy()
+    with nn.eval_mode(game), no_grad():
+        points = Tensor(backend.xp.asarray(np.stack([x.ravel(), y.ravel()], 1)))
+        scores = game.score(game.real(points)).numpy()
     rank = scores.ravel().argsort().argsort().reshape(size, size) / size ** 2
     pixels = 90 + 165 * rank[..., None] * np.array([1.0, 0.95, 0.85])
     for points, colour, thickness in [(mixture.sample(500, Random(1)), (110, 110, 110), 3),

@@ -31,11 +31,15 @@ PAPERS = [
     ("Radford et al. 2016: DCGAN", "tinygan/networks/dcgan.py", "dcgan_mnist.py", "mnist", "DCGAN"),
     ("Mao et al. 2017: LSGAN", "tinygan/games/lsgan.py", "mixtures.py --game lsgan",
      "mixtures", "grid, lsgan"),
+    ("Chen et al. 2016: InfoGAN", "tinygan/games/infogan.py", "infogan_mnist.py", "infogan",
+     "InfoGAN"),
     ("Lim and Ye 2017: hinge loss", "tinygan/games/hinge.py", "mixtures.py --game hinge",
      "mixtures", "grid, hinge"),
     ("Arjovsky et al. 2017: WGAN", "tinygan/games/wgan.py", "wgan_mnist.py", "mnist", "WGAN"),
     ("Gulrajani et al. 2017: WGAN-GP", "tinygan/games/wgan_gp.py", "wgan_gp_mnist.py",
      "mnist", "WGAN-GP"),
+    ("Donahue et al. 2017: BiGAN", "tinygan/games/bigan.py", "bigan_mnist.py", "bigan", "BiGAN"),
+    ("Dumoulin et al. 2017: ALI", "tinygan/games/bigan.py", "bigan_mnist.py --ali", "bigan", "ALI"),
     ("Odena et al. 2017: AC-GAN", "tinygan/games/acgan.py", "acgan_mnist.py", "conditional",
      "AC-GAN"),
     ("Miyato et al. 2018: SNGAN", "tinygan/games/sngan.py", "sngan_mnist.py", "mnist", "SNGAN"),
@@ -56,13 +60,25 @@ def make_papers(lines: list[dict[str, Any]]) -> str:
         found = [line for line in reproduce.select_lines(table, lines, now) if line["row"] == row]
         if len(found) < len(reproduce.SEEDS[table]):
             found = []
-        mean = lambda figure: np.mean([line[figure] for line in found])
-        figure = "not measured yet" if not found else (
-            f"{mean('modes'):.3g} of 25 modes" if table == "mixtures" else
-            f"Fréchet distance {mean('Frechet'):.3g}" + (
-                f", {mean('accuracy %'):.1f} % of labels right" if table == "conditional" else ""))
-        rows.append(f"| {paper} | `{file}` | `python examples/{script}` | {figure} |")
+        result = describe_result(table, found) if found else "not measured yet"
+        rows.append(f"| {paper} | `{file}` | `python examples/{script}` | {result} |")
     return "\n".join(rows)
+
+
+def describe_result(table: str, lines: list[dict[str, Any]]) -> str:
+    """Return the result of a paper in words, the mean of the lines of a row of a table."""
+    def mean(figure):
+        return np.mean([line[figure] for line in lines])
+    if table == "mixtures":
+        return f"{mean('modes'):.3g} of 25 modes"
+    result = f"Fréchet distance {mean('Frechet'):.3g}"
+    if table == "conditional":
+        result += f", {mean('accuracy %'):.1f} % of labels right"
+    if table == "infogan":
+        result += f", codes name {mean('majority %'):.0f} % of the digits"
+    if table == "bigan":
+        result += f", G(E(x)) at {mean('ratio'):.2f} times the distance of another image's"
+    return result
 
 
 def name_picture(run: str) -> str:

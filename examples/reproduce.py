@@ -4,7 +4,9 @@
     python examples/reproduce.py mixtures --jobs 2      ring and grid, ten games: 100 minutes
     python examples/reproduce.py mnist --jobs 2         six examples on digits: 90 minutes
     python examples/reproduce.py conditional --jobs 2   games with labels: half an hour
-    python examples/reproduce.py parzen                 the paper's networks: seven hours
+    python examples/reproduce.py infogan --jobs 2       codes that get a meaning: 15 minutes
+    python examples/reproduce.py bigan --jobs 2         encoders: two hours
+    python examples/reproduce.py parzen                 the papers' networks: seven hours
     python examples/reproduce.py mixtures --show        print the table of the runs so far
     python examples/reproduce.py mixtures --quick       one seed of each run, in seconds; keep no
                                                         files
@@ -39,7 +41,8 @@ from tinygan.files import atomic_write
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # chosen before the first run
-SEEDS = {"mixtures": (1, 2, 3, 4, 5), "mnist": (1, 2, 3), "conditional": (1, 2, 3), "parzen": (1,)}
+SEEDS = {"mixtures": (1, 2, 3, 4, 5), "mnist": (1, 2, 3), "conditional": (1, 2, 3),
+         "infogan": tuple(range(1, 11)), "bigan": (1, 2, 3), "parzen": (1, 2, 3)}
 # Steps for six to eleven minutes on one core, by machine. The settings were found on seed 0.
 MNIST = {
     "GAN": "gan_mnist.py --steps 14000 --average 0.998",
@@ -58,6 +61,15 @@ CONDITIONAL = {     # the recipes of games with labels; the settings were found 
     "projection": "projection_mnist.py --steps 4500 --average 0.998",
     "projection, R1": "projection_mnist.py --r1 --average 0.998",
 }
+INFOGAN = {         # the recipe, and the control; the weight lam was found on the seeds 100 to 103
+    "InfoGAN": "infogan_mnist.py --steps 3000 --average 0.998",
+    "Q on the side": "infogan_mnist.py --side --steps 3000 --average 0.998",
+}
+BIGAN = {           # the settings of the recipes were found on seed 0
+    "BiGAN": "bigan_mnist.py --average 0.998",
+    "ALI": "bigan_mnist.py --ali --average 0.998",
+    "BiGAN, the paper's networks": "bigan_mnist.py --paper --steps 64350 --average 0.999",
+}
 GAMES = ("saturating", "gan", "lsgan", "hinge", "rsgan", "wgan", "wgan_gp", "sngan", "ragan", "r1")
 DIGEST = "7881f167fae3a2c7"      # command.digest() of MNIST's training images
 PUBLISHED = {       # figures of the papers, {table: {row: {figure: value}}}
@@ -69,7 +81,11 @@ PUBLISHED = {       # figures of the papers, {table: {row: {figure: value}}}
         "grid, PacGAN4 (Lin et al. 2018)": {"modes": 24.8, "HQ %": 93.6, "reverse KL": 0.04},
         "grid, VEEGAN (Srivastava et al. 2017)": {"modes": 24.6, "HQ %": 40},
     },
-    "parzen": {"Goodfellow et al. 2014, table 1": {"nats": "225 +- 2"}},
+    "infogan": {"Chen et al. 2016, section 7.2": {"one-to-one %": 95}},
+    "bigan": {"Donahue et al. 2017, published log": {"ratio": 0.62, "1-NN %": 92.1,
+                                                     "features %": 97.35}},
+    "parzen": {"Goodfellow et al. 2014, table 1": {"nats": "225 +- 2"},
+               "Mirza and Osindero 2014, table 1": {"nats": "132 +- 1.8"}},
 }
 
 
@@ -148,18 +164,63 @@ def read_conditional(name: str, commands: list, outputs: list[str]) -> dict[str,
             for row, table in rows.items()}
 
 
-def list_parzen(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
-    """List the run of the table "parzen": Goodfellow et al. 2014 for 1,000 epochs.
+def list_infogan(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
+    """List the runs of the table "infogan": ten seeds of InfoGAN, and three of the control."""
+    runs = _list_examples("infogan", INFOGAN, out, source, quick)
+    return {(name, seed): run for (name, seed), run in runs.items()
+            if name == "InfoGAN" or seed <= 3}
 
-    It has the networks and settings of the paper, and simultaneous steps as in its code. The
+
+def read_infogan(name: str, commands: list, outputs: list[str]) -> dict[str, dict[str, Any]]:
+    """Read the measures of evaluate.py of the code, of k-means and of random codes."""
+    rows = _read_evaluation(name, commands)
+    return {name: {"information": rows["code"]["information"],
+                   "code error": rows["code"]["code error"],
+                   **_percent(rows["code"], "majority", "one-to-one", "purity"),
+                   "Frechet": rows[name]["Frechet"]},
+            **{row: _percent(rows[row], "majority", "one-to-one")
+               for row in ("k-means", "random codes")}}
+
+
+def list_bigan(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
+    """List the runs of the table "bigan": BiGAN's and ALI's recipes, and BiGAN's own networks.
+
+    The last has one seed, and 150 of the paper's 400 epochs.
+    """
+    runs = _list_examples("bigan", BIGAN, out, source, quick)
+    return {(name, seed): run for (name, seed), run in runs.items()
+            if "paper" not in name or seed == 1}
+
+
+def read_bigan(name: str, commands: list, outputs: list[str]) -> dict[str, dict[str, Any]]:
+    """Read the measures of evaluate.py of the encoder, of one with random weights, of pixels."""
+    rows = _read_evaluation(name, commands)
+    return {name: {"ratio": rows["encoder"]["ratio"],
+                   **_percent(rows["encoder"], "same class", "1-NN", "features"),
+                   "Frechet": rows[name]["Frechet"]},
+            f"{name}: random weights": _percent(rows["random weights"], "1-NN", "features"),
+            "pixels": _percent(rows["pixels"], "1-NN")}
+
+
+def list_parzen(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
+    """List the runs of the table "parzen": networks and settings of two papers.
+
+    They are the GAN (Goodfellow et al. 2014) for 1,000 epochs, with simultaneous steps as in its
+    code and one seed, and the conditional GAN (Mirza and Osindero 2014) for 20 epochs. The
     log-likelihood is measured by the original protocol, of G's last weights and of an average of
     its weights.
     """
-    length = ["--steps", "2", "--batch-size", "10"] if quick else ["--steps", "500000"]
-    return {("Algorithm 1, simultaneous steps", seed): _run_and_measure(
-        ["gan_mnist.py", "--paper", *length, "--average", "0.999", "--seed", str(seed), *source],
-        os.path.join(out, f"parzen-{seed}"), "--last", *([] if quick else ["--centroids"]))
-        for seed in _seeds("parzen", quick)}
+    def make(script, steps, seed, name, *flags):
+        length = ["--steps", "2", "--batch-size", "10"] if quick else ["--steps", steps]
+        return _run_and_measure(
+            [script, "--paper", *length, "--average", "0.999", "--seed", str(seed), *source],
+            os.path.join(out, f"{name}-{seed}"), "--last", *([] if quick else flags))
+    runs = {("Algorithm 1, simultaneous steps", 1): make(
+        "gan_mnist.py", "500000", 1, "parzen", "--centroids")}
+    for seed in _seeds("parzen", quick):
+        runs["conditional GAN, 20 epochs", seed] = make(
+            "conditional_mnist.py", "10000", seed, "conditional-parzen")
+    return runs
 
 
 def read_parzen(name: str, commands: list, outputs: list[str]) -> dict[str, dict[str, Any]]:
@@ -171,6 +232,11 @@ def read_parzen(name: str, commands: list, outputs: list[str]) -> dict[str, dict
     rows = {name: rows.pop("last weights"), f"{name}, average of G": rows.pop(name), **rows}
     return {row: {"nats": f"{table['Parzen']:.1f} +- {table['Parzen error']:.1f}"}
             for row, table in rows.items()}
+
+
+def _percent(row, *measures):
+    """Return {measure in %: value} of the measures that the row has."""
+    return {f"{name} %": 100 * row[name] for name in measures if name in row}
 
 
 def _seeds(table, quick):
@@ -202,7 +268,8 @@ def _read_evaluation(name, commands):
 # {table: (the function that lists its runs, the function that reads their figures)}
 TABLES = {"theory": (list_theory, read_theory), "mixtures": (list_mixtures, read_mixtures),
           "mnist": (list_mnist, read_mnist), "parzen": (list_parzen, read_parzen),
-          "conditional": (list_conditional, read_conditional)}
+          "conditional": (list_conditional, read_conditional),
+          "infogan": (list_infogan, read_infogan), "bigan": (list_bigan, read_bigan)}
 
 
 def run_commands(commands: list[list[str]], clock: str) -> tuple[list[str], float]:
@@ -393,7 +460,7 @@ def name_data(source: str | None) -> str:
 
 def run_table(args: argparse.Namespace) -> None:
     """Do all runs of the table that have no results yet, and append their results."""
-    of = name_data(args.data) if args.table in ("mnist", "conditional", "parzen") else ""
+    of = name_data(args.data) if args.table not in ("theory", "mixtures") else ""
     try:
         with open(args.results, "a"):       # fails now, not after hours
             pass

@@ -9,8 +9,12 @@ The pictures are written into the folder `pictures` of the run, or into --out:
     linear.png      linear interpolation: each row has the samples from noise on the straight line
                     between two points
     spherical.png   spherical interpolation: the same two points, and the great circle between them
-    pictures.png    only of games that have pictures of their own: samples in rows by class, or
-                    pairs (input, output)
+    pictures.png    only of games that have pictures of their own: samples in rows by class or by
+                    code, or pairs (input, output)
+    encoded.png     only of games with an encoder E: test images x, their codes E(x) as grey squares
+                    (row by row, black is the smallest number) and their reconstructions G(E(x))
+    between.png     likewise: two test images, and between them the samples on the straight line
+                    between their codes
     nearest.png     each sample, and to its right the training image at the smallest Euclidean
                     distance: if the two are the same, G has memorised the training data
 
@@ -18,6 +22,7 @@ No sample depends on the other samples of a picture.
 """
 
 import argparse
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -57,6 +62,12 @@ def draw_inputs(game: Game, split: Split | None, n: int, limit: float | None, rn
 def to_host(z: Any) -> Any:
     """Return nested Tensors and arrays as nested numpy arrays."""
     return map_nested(lambda a: a.numpy().copy() if type(a) is Tensor else backend.to_numpy(a), z)
+
+
+def to_device(z: Any) -> Any:
+    """Return nested numpy arrays on the backend: floats as Tensors, whole numbers as arrays."""
+    return map_nested(lambda a: Tensor(backend.xp.asarray(a, dtype="float32"))
+                      if a.dtype.kind == "f" else backend.xp.asarray(a), z)
 
 
 def is_noise(a: np.ndarray) -> bool:
@@ -99,9 +110,23 @@ def is_label(a: np.ndarray) -> bool:
 
 
 def set_label(z: Any, label: int | None) -> Any:
-    """Return the inputs z with all labels set to `label`, or as they are if it is None."""
+    """Return the inputs z with all labels or codes set to `label`; as they are if it is None."""
     return map_nested(lambda a: np.full_like(a, label) if label is not None and is_label(a) else a,
                       z)
+
+
+def draw_codes(codes: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Return codes (n, k) as images of `shape` (C, H, W), in which a grey square is a number."""
+    side = math.ceil(codes.shape[1] ** 0.5)
+    size = max(min(shape[1:]) // side, 1)       # of a square, in pixels
+    low, high = codes.min(), codes.max()
+    squares = np.zeros((len(codes), side * side), np.float32)
+    squares[:, :codes.shape[1]] = (codes - low) / max(high - low, 1e-12)
+    squares = squares.reshape(-1, side, side).repeat(size, 1).repeat(size, 2)
+    images = np.zeros((len(codes), *shape), np.float32)
+    squares = squares[:, :shape[1], :shape[2]]
+    images[:, :, :squares.shape[1], :squares.shape[2]] = squares[:, None]
+    return images
 
 
 def main() -> None:
@@ -118,6 +143,8 @@ def main() -> None:
         help="draw noise outside [-LIMIT, LIMIT] again; LIMIT is at least 0.01 (no limit)")
     add("--label", type=command.whole, metavar="N",
         help="draw samples of the label N, of a game that is given labels (all labels)")
+    add("--code", type=command.whole, metavar="N",
+        help="draw samples of the code N, of a game that has codes (all codes)")
     add("--module", metavar="FILE.py", action="append", default=[],
         help="a Python file with the classes of the run that are not tinygan's, such as its "
         "script; it is executed")
@@ -137,28 +164,27 @@ def main() -> None:
     if args.backend:
         backend.use(args.backend)
     game = command.load(args.run, args.module)
-    if args.label is not None and not args.label < getattr(game, "classes", 0):
-        raise UserError(f"the run in {args.run} has " + (
-            f"labels from 0 to {game.classes - 1}: give one of them by --label" if
-            hasattr(game, "classes") else "a game without labels: leave --label out"))
+    for flag, value, number in (("label", args.label, getattr(game, "classes", 0)),
+                                ("code", args.code, getattr(game, "codes", 0))):
+        if value is not None and not value < number:
+            raise UserError(f"the run in {args.run} has " + (
+                f"{flag}s from 0 to {number - 1}: give one of them by --{flag}" if number else
+                f"a game without {flag}s: leave --{flag} out"))
+    chosen = args.code if args.label is None else args.label
     # Game.inputs draws noise; one that overrides it may take images from the data
-    data = (None if type(game).inputs is Game.inputs else
+    data = (None if type(game).inputs is Game.inputs and not hasattr(game, "encode") else
             command.load_data(args.run, args.data))
     split = data and data.test
     with command.prepare_output(args):
-        def on_device(a):
-            return (Tensor(backend.xp.asarray(a, dtype="float32")) if a.dtype.kind == "f" else
-                    backend.xp.asarray(a))
-
         def samples(z):
-            return backend.to_numpy(game.sample(map_nested(on_device, z)))
+            return backend.to_numpy(game.sample(to_device(z)))
 
         def write(name, images, columns=None):
             record.try_to_write(os.path.join(args.out, name), image.save_grid, images, columns,
                                 scale=2)
 
         rng = Random(args.seed)
-        draw = lambda n: set_label(draw_inputs(game, split, n, args.truncation, rng), args.label)
+        draw = lambda n: set_label(draw_inputs(game, split, n, args.truncation, rng), chosen)
         z0, z1 = draw(8), draw(8)
         names = ["samples.png"]
         for way in (linear, spherical) if any(map(is_noise, flatten_nested(z0))) else ():
@@ -171,6 +197,18 @@ def main() -> None:
         if (type(game).fixed_inputs, type(game).pictures) != (Game.fixed_inputs, Game.pictures):
             names.append("pictures.png")
             write("pictures.png", *game.pictures(game.fixed_inputs(split, 64, rng)))
+        if hasattr(game, "encode"):
+            x = as_floats(split.images[:24])
+            codes = backend.to_numpy(game.infer(backend.xp.asarray(x)))
+            triples = np.stack([x, draw_codes(codes, x.shape[1:]), samples(codes)], 1)
+            write("encoded.png", triples.reshape(-1, *x.shape[1:]), 12)
+            pairs = len(x) // 3         # 8 pairs, unless there are fewer images
+            z = np.stack([linear(codes[:pairs], codes[pairs:2 * pairs], a)
+                          for a in np.linspace(0, 1, args.columns)], 1)
+            between = samples(z.reshape(-1, z.shape[2])).reshape(pairs, -1, *x.shape[1:])
+            rows = np.concatenate([x[:pairs, None], between, x[pairs:2 * pairs, None]], 1)
+            write("between.png", rows.reshape(-1, *x.shape[1:]), args.columns + 2)
+            names += ["encoded.png", "between.png"]
         print(f"{', '.join(names)} in {args.out}")
         # not before: the other pictures can be drawn without the data
         data = data or command.load_data(args.run, args.data)

@@ -1,4 +1,4 @@
-"""Tests of the scripts in trials/: four papers that need more than the games of the library.
+"""Tests of the scripts in trials/: three games that are not the library's.
 
 The games learn, are resumed after they were killed, and work with examples/sample.py and
 examples/evaluate.py. test_contract.py tests for them what holds for every game.
@@ -27,7 +27,6 @@ from test_run import ROOT, read_refusal, run_script, same_files, start_script
 sys.path += [str(ROOT / "tests" / "trials"), str(ROOT / "examples")]
 import cycle
 import growing
-import info
 import labelled
 import sample
 
@@ -107,15 +106,13 @@ def test_the_log_and_the_pictures_of_the_trials(place):
     logged = {name: (place / list_runs(name)[0] / "log.csv").read_text().splitlines()[0].split(",")
               for name in TRIALS}
     plain = ["step", "D loss", "G loss", "D(x)", "D(G(z))"]
-    assert logged == {"labelled": plain, "info": [*plain, "L_I"], "cycle": [*plain, "cycle"],
-                      "growing": [*plain, "W"]}
+    assert logged == {"labelled": plain, "cycle": [*plain, "cycle"], "growing": [*plain, "W"]}
     shapes = {run: read_png(place / run / "samples.png").shape
               for name in TRIALS for run in list_runs(name)}
-    # rows of one class, rows of ten codes, rows of eight pairs, and square grids
+    # rows of one class, rows of eight pairs, and square grids
     assert {run: [(n / 2 + 2) / (10 if run.endswith("8x8") else 6) for n in shape]
             for run, shape in shapes.items()} == {
-        "labelled": [3, 21], "info": [6, 10], "cycle": [8, 16], "growing/4x4": [8, 8],
-        "growing/8x8": [8, 8]}
+        "labelled": [3, 21], "cycle": [8, 16], "growing/4x4": [8, 8], "growing/8x8": [8, 8]}
 
 
 @pytest.mark.host
@@ -174,7 +171,7 @@ def test_files_that_hold_no_classes_are_refused(place, tmp_path):
                         (tmp_path / "notes.txt", "no Python file"),
                         (tmp_path / "json.py", "another module has the name")):
         with pytest.raises(UserError, match=words):
-            command.load(place / "info", [path])
+            command.load(place / "labelled", [path])
     assert str(tmp_path) not in sys.path        # failed loads leave it unchanged
 
 
@@ -227,17 +224,6 @@ def test_a_conditional_game_learns_what_the_labels_mean(loss, penalty):
     images, columns = game.pictures(game.fixed_inputs(None, 30, rng))
     dark, _, light = images.reshape(3, columns, -1).mean((1, 2))
     assert light - dark > 0.3
-
-
-@pytest.mark.numpy_only("hundreds of steps; test_contract.py tests each backend")
-def test_an_info_gan_learns_its_codes():
-    """The information about the code rises above 1 nat; its largest value is log 10 = 2.3."""
-    game = info.ENTRY()
-    logged = train(game, Minibatches(make_grey_images(np.linspace(0.1, 0.9, 96)), 16), 16, 200)
-    assert logged["L_I"][0] < 0.3 and np.mean(logged["L_I"][-20:]) > 1.0
-    images, codes = game.pictures(game.fixed_inputs(None, 30, rng))
-    rows = images.reshape(3, codes, -1)
-    assert rows.std(1).mean() > 2 * rows.std(0).mean()      # over the codes, and over the noise
 
 
 @pytest.mark.numpy_only("hundreds of steps; test_contract.py tests each backend")

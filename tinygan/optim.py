@@ -168,14 +168,16 @@ class Adam(Optimizer):
         v <- beta2 v + (1 - beta2) g^2
         p <- p - lr m' / (sqrt(v') + eps),  m' = m / (1 - beta1^t),  v' = v / (1 - beta2^t)
 
+    With a `weight_decay`, g is the gradient of loss + weight_decay/2 |p|^2, as in PyTorch's Adam.
     The default beta1 = 0.5 is usual for GANs (Radford et al. 2016); the paper has 0.9. Raises
-    ValueError for a beta outside [0, 1) and for a negative eps.
+    ValueError for a beta outside [0, 1) and for a negative eps or weight_decay.
     """
 
     averages = ("m", "v")
 
     def __init__(self, parameters: Iterable[Tensor], lr: float | Callable = 2e-4,
-                 betas: tuple[float, float] = (0.5, 0.999), eps: float = 1e-8) -> None:
+                 betas: tuple[float, float] = (0.5, 0.999), eps: float = 1e-8,
+                 weight_decay: float = 0.0) -> None:
         super().__init__(parameters, lr)
         try:
             beta1, beta2 = betas
@@ -183,9 +185,12 @@ class Adam(Optimizer):
             raise ValueError(f"Adam's betas are two numbers, got {betas!r}") from None
         self.betas = _check_number(beta1, "beta1", 0, 1), _check_number(beta2, "beta2", 0, 1)
         self.eps = _check_number(eps, "eps", 0, math.inf)
+        self.weight_decay = _check_number(weight_decay, "weight_decay", 0, math.inf)
 
     def update(self, lr, p, g, m, v):
         beta1, beta2 = self.betas
+        if self.weight_decay:
+            g = g + self.weight_decay * p
         _move_average(m, g, beta1)
         _move_average(v, g * g, beta2)
         # the bias corrections are scalar factors, so the arrays m' and v' are not needed

@@ -26,13 +26,14 @@ class linear:
 
 @dataclass(frozen=True)
 class exponential:
-    """The decay start * rate^t, limited from below by `floor`."""
+    """The decay start * rate^(t - begin) after step `begin`, limited from below by `floor`."""
     start: float
     rate: float
     floor: float = 0.0
+    begin: float = 0
 
     def __call__(self, t):
-        return max(self.start * self.rate ** t, self.floor)
+        return max(self.start * self.rate ** max(t - self.begin, 0), self.floor)
 
 
 @dataclass(frozen=True)

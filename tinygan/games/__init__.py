@@ -9,10 +9,12 @@
 
 from . import catalogue, losses, penalties, views
 from .acgan import ACGAN
+from .bigan import ALI, BiGAN
 from .conditional import ConditionalGAN
 from .game import Game
 from .gan import GAN
 from .hinge import Hinge
+from .infogan import InfoGAN
 from .lsgan import LSGAN
 from .penalties import gradient_penalty
 from .projection import ProjectionDiscriminator, ProjectionGAN

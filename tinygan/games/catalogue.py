@@ -15,9 +15,11 @@ from ..backend import Array
 from ..random import Random
 from . import losses
 from .acgan import ACGAN
+from .bigan import ALI, BiGAN
 from .conditional import ConditionalGAN
 from .gan import GAN
 from .hinge import Hinge
+from .infogan import InfoGAN
 from .lsgan import LSGAN
 from .projection import ProjectionDiscriminator, ProjectionGAN
 from .r1 import R1
@@ -77,6 +79,29 @@ def make_projection_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
     return G, ProjectionDiscriminator(phi, width, 3)
 
 
+def make_informing_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
+    """Return G and D for images of 4x4 pixels and a code of three values and one number."""
+    G = nn.Sequential(nn.JoinLabels(3), nn.Dense(9, 16), nn.BatchNorm(16), nn.ReLU(),
+                      nn.Dense(16, 16), nn.Sigmoid(), nn.Reshape(1, 4, 4))
+    trunk = nn.Sequential(nn.Flatten(), nn.Dense(16, 4 * width), nn.LeakyReLU(), nn.Dropout(0.2))
+    return G, nn.Heads(trunk, nn.Dense(4 * width, 1), nn.Dense(4 * width, 4))
+
+
+def make_pair_networks(width: int = 4) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """Return G, an encoder E, and D for pairs, for images of 4x4 pixels and 5 noise variables."""
+    G, _ = make_networks()
+    E = nn.Sequential(nn.Flatten(), nn.Dense(16, 16), nn.LeakyReLU(), nn.Dense(16, 5))
+    D = nn.Sequential(nn.Conv2d(1, width, 3, 1, 1), nn.LeakyReLU(), nn.Dropout(0.2), nn.Flatten(),
+                      nn.Join(), nn.Dense(16 * width + 5, 1))
+    return G, E, D
+
+
+def make_sampling_networks(width: int = 4) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """Return the networks of make_pair_networks(), with an encoder that draws its output."""
+    G, E, D = make_pair_networks(width)
+    return G, nn.Sequential(*E.layers[:-1], nn.Dense(16, 10), nn.GaussianSample()), D
+
+
 def make_labelled_images(n: int, rng: Random) -> dict[str, Array]:
     """Return {"images": ..., "labels": ...} of n random images of 4x4 pixels and three classes."""
     return {**make_images(n, rng), "labels": rng.integers(3, (n,))}
@@ -122,5 +147,9 @@ GAMES = {
                    make_classifying_networks, make_labelled_images),
     "projection": Entry(ProjectionGAN, "Miyato and Koyama 2018", dict(z_size=5, classes=3),
                         make_projection_networks, make_labelled_images),
+    "infogan": Entry(InfoGAN, "Chen et al. 2016", dict(z_size=5, codes=3, continuous=1),
+                     make_informing_networks),
+    "bigan": Entry(BiGAN, "Donahue et al. 2017", dict(z_size=5), make_pair_networks),
+    "ali": Entry(ALI, "Dumoulin et al. 2017", dict(z_size=5), make_sampling_networks),
     "r1": Entry(R1, "Mescheder et al. 2018", dict(z_size=5, gamma=1.0)),
 }

@@ -2,14 +2,15 @@
 
 import contextlib
 import copy
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .. import backend, ops
 from ..backend import Array, UserError
-from ..nested import map_nested
+from ..nested import flatten_nested, map_nested
 from ..nn import (BatchNorm, Flatten, Module, Reshape, Sequential, Sigmoid, Tanh, Upsample,
-                  eval_mode, power_iteration)
+                  eval_mode, power_iteration, use_random)
 from ..random import Random
 from ..tensor import Tensor, no_grad
 from .losses import Loss
@@ -304,10 +305,14 @@ class Game(Module):
         """Return G's samples for the input z, which latent() or inputs() drew: an array (m, ...).
 
         G is in evaluation mode, so no sample depends on the others. If an average of G is kept, the
-        samples are the average's.
+        samples are the average's. Layers that draw random numbers in evaluation mode too, such as
+        nn.Dropout(always=True), draw the same ones whenever z is the same.
         """
         with self.use_averages():
-            return apply(self.G, z).data
+            if not any(getattr(layer, "always", False) for _, layer in self.G.modules()):
+                return apply(self.G, z).data
+            with use_random(Random(checksum(z))):
+                return apply(self.G, z).data
 
     @contextlib.contextmanager
     def use_averages(self) -> Iterator[None]:
@@ -344,7 +349,7 @@ class Game(Module):
         if not norms:
             return
         before = [layer.momentum for layer in norms]
-        with eval_mode(G):              # only batch normalisation is in training mode
+        with eval_mode(G), use_random(rng):     # only batch normalisation is in training mode
             for i in range(10):
                 for layer in norms:     # momentum 1 / (i + 1) gives the mean over the batches
                     layer.momentum, layer.training = 1 / (i + 1), True
@@ -396,6 +401,15 @@ class Game(Module):
 def detach(t: Any) -> Any:
     """Return a computed Tensor as a new leaf with the same array; return others as they are."""
     return Tensor(t.data) if type(t) is Tensor and t.parents else t
+
+
+def checksum(z: Any) -> int:
+    """Return a number that depends on all numbers in nested Tensors and arrays."""
+    number = 0
+    for a in flatten_nested(z):
+        a = backend.to_numpy(a.data if type(a) is Tensor else a)
+        number = zlib.crc32(a.tobytes(), number)
+    return number
 
 
 def scores_in(outputs: Any) -> Tensor:

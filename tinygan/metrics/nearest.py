@@ -1,4 +1,4 @@
-"""Nearest neighbours, which show whether samples are copies of training images."""
+"""Nearest neighbours: whether samples are copies of training images, and classification by them."""
 
 import math
 
@@ -42,6 +42,16 @@ def find_nearest(samples: Array, images: Array,
     # the squares above cancel each other in part, so the distance is computed anew
     difference = s - flatten(images[host if isinstance(images, np.ndarray) else index])
     return host, backend.to_numpy(xp.sqrt((difference * difference).sum(1)))
+
+
+def nearest_accuracy(points: Array, labels: np.ndarray, known: Array,
+                     known_labels: np.ndarray) -> float:
+    """Return the share of `points` (n, ...) whose nearest point of `known` has the same label.
+
+    This is the accuracy of a 1-nearest-neighbour classifier (Cover and Hart 1967).
+    """
+    index, _ = find_nearest(points, known)
+    return float((known_labels[index] == labels).mean())
 
 
 def flatten(images: Array) -> Array:

@@ -1,8 +1,12 @@
 """Networks for digits that train within minutes, after InfoGAN's (Chen et al. 2016, appendix C.1).
 
-They have two dense layers and two convolutions in each player, at a quarter of the paper's width or
-less. The recipes of the examples use them. `shape` is that of an image, (C, H, W).
+They have two dense layers and two convolutions in each player, by default at a quarter of the
+paper's width or less. The recipes of the examples use them. `shape` is that of an image, (C, H, W),
+`channels` the number of feature maps of H/2 x W/2 pixels, and `hidden` the number of units of a
+dense layer.
 """
+
+from collections.abc import Callable
 
 from .. import nn, optim, schedules
 from .dcgan import check_shape, double, halve
@@ -10,44 +14,49 @@ from .dcgan import check_shape, double, halve
 FEATURES = 128      # outputs of trunk()
 
 
-def generator(n_in: int = 100, shape: tuple[int, int, int] = (1, 28, 28),
-              classes: int = 0) -> nn.Sequential:
+def generator(n_in: int = 100, shape: tuple[int, int, int] = (1, 28, 28), classes: int = 0,
+              hidden: int = FEATURES, channels: int = 16,
+              init: Callable = nn.glorot) -> nn.Sequential:
     """Return G, from n_in numbers (m, n_in) to images in [0, 1].
 
-    With `classes`, G takes labels too: their one-hot codes are joined to the n_in numbers. Raises
-    UserError if H or W is below 4.
+    With `classes`, G takes labels too: their one-hot codes are joined to the n_in numbers. `init`
+    is that of the dense layers. Raises UserError if H or W is below 4.
     """
     colours, height, width = check_shape(shape, 4)
     h, w = height // 4, width // 4
     return nn.Sequential(
         *([nn.JoinLabels(classes)] if classes else []),
-        nn.Dense(n_in + classes, 128, bias=False), nn.BatchNorm(128), nn.ReLU(),
-        nn.Dense(128, 32 * h * w, bias=False), nn.BatchNorm(32 * h * w), nn.ReLU(),
-        nn.Reshape(32, h, w),                                                   # 32 x 7 x 7
-        double(32, 16, (height // 2, width // 2), bias=False),
-        nn.BatchNorm(16), nn.ReLU(),                                            # 16 x 14 x 14
-        double(16, colours, (height, width)), nn.Sigmoid())                     # 1 x 28 x 28
+        nn.Dense(n_in + classes, hidden, bias=False, init=init), nn.BatchNorm(hidden), nn.ReLU(),
+        nn.Dense(hidden, 2 * channels * h * w, bias=False, init=init),
+        nn.BatchNorm(2 * channels * h * w), nn.ReLU(),
+        nn.Reshape(2 * channels, h, w),                                         # 32 x 7 x 7
+        double(2 * channels, channels, (height // 2, width // 2), bias=False),
+        nn.BatchNorm(channels), nn.ReLU(),                                      # 16 x 14 x 14
+        double(channels, colours, (height, width)), nn.Sigmoid())               # 1 x 28 x 28
 
 
-def trunk(shape: tuple[int, int, int] = (1, 28, 28), classes: int = 0,
-          batch_norm: bool = True) -> nn.Sequential:
-    """Return D without its last layer, from images to 128 features.
+def trunk(shape: tuple[int, int, int] = (1, 28, 28), classes: int = 0, batch_norm: bool = True,
+          code: int = 0, hidden: int = FEATURES, channels: int = 16,
+          slope: float = 0.2) -> nn.Sequential:
+    """Return D without its last layer, from images to `hidden` features.
 
-    With `classes`, it takes labels too: their one-hot codes are joined before the dense layer.
-    Without batch normalisation it suits penalties, and the layers have biases instead. Raises
-    UserError if H or W is below 4.
+    With `classes`, it takes labels too: their one-hot codes are joined before the dense layer. With
+    `code`, it takes that many numbers for each image instead, (m, code), joined in the same place.
+    Without batch normalisation it suits penalties, and the layers have biases instead. `slope` is
+    that of the leaky ReLUs. Raises UserError if H or W is below 4.
     """
     colours, height, width = check_shape(shape, 4)
 
     def norm(n):
         return [nn.BatchNorm(n)] if batch_norm else []
     return nn.Sequential(
-        halve(colours, 16), nn.LeakyReLU(),                                     # 16 x 14 x 14
-        halve(16, 32, bias=not batch_norm), *norm(32), nn.LeakyReLU(), nn.Flatten(),
-        *([nn.JoinLabels(classes)] if classes else []),                         # 32 x 7 x 7
-        nn.Dense(32 * (height // 4) * (width // 4) + classes, FEATURES, bias=not batch_norm,
-                 init=nn.normal(0.02) if batch_norm else nn.he),
-        *norm(FEATURES), nn.LeakyReLU())                                        # 128
+        halve(colours, channels), nn.LeakyReLU(slope),                          # 16 x 14 x 14
+        halve(channels, 2 * channels, bias=not batch_norm), *norm(2 * channels),
+        nn.LeakyReLU(slope), nn.Flatten(),                                      # 32 x 7 x 7
+        *([nn.JoinLabels(classes)] if classes else [nn.Join()] if code else []),
+        nn.Dense(2 * channels * (height // 4) * (width // 4) + classes + code, hidden,
+                 bias=not batch_norm, init=nn.normal(0.02) if batch_norm else nn.he),
+        *norm(hidden), nn.LeakyReLU(slope))                                     # 128
 
 
 def discriminator(shape: tuple[int, int, int] = (1, 28, 28), classes: int = 0) -> nn.Sequential:

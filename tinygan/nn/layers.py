@@ -182,3 +182,29 @@ class Reshape(Module):
             raise ValueError(f"Reshape({', '.join(map(str, self.shape))}) needs samples of "
                              f"{math.prod(self.shape)} numbers, got a batch {x.shape}")
         return x.reshape(len(x), *self.shape)
+
+
+class Join(Module):
+    """Two inputs joined as features or channels: (m, n, ...) and (m, k, ...) -> (m, n + k, ...).
+
+    In a Sequential it joins the second input of the Sequential to its own, for example a code
+    (m, k) to the features of an image.
+    """
+
+    conditional = True      # Sequential gives it the second input
+
+    def forward(self, x: Tensor, other: Tensor) -> Tensor:
+        return ops.concat([x, other], 1)
+
+
+class Skip(Module):
+    """A skip connection: the output of `inner` joined with its input, concat(inner(x), x).
+
+    (m, n, ...) -> (m, k + n, ...), for an inner that maps (m, n, ...) to (m, k, ...).
+    """
+
+    def __init__(self, inner: Module) -> None:
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.concat([self.inner(x), x], 1)

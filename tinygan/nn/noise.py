@@ -1,11 +1,11 @@
-"""Layers that draw random numbers in training mode."""
+"""Layers that draw random numbers."""
 
 import contextlib
 import threading
 from collections.abc import Iterator
 from typing import Any
 
-from .. import backend
+from .. import backend, ops
 from ..random import rng
 from ..tensor import Tensor
 from .module import Module
@@ -37,16 +37,17 @@ class Dropout(Module):
     """Dropout (Srivastava et al. 2014, section 10: "inverted" dropout), for inputs of any shape.
 
     In training mode it sets each number to 0 with probability p and divides the others by 1 - p. In
-    evaluation mode it returns its input. Raises ValueError for a p outside [0, 1).
+    evaluation mode it returns its input, unless `always` is set: then its masks are part of G's
+    noise (Isola et al. 2017, section 3.2). Raises ValueError for a p outside [0, 1).
     """
 
-    def __init__(self, p: float = 0.5) -> None:
+    def __init__(self, p: float = 0.5, always: bool = False) -> None:
         if not 0 <= p < 1:
             raise ValueError(f"Dropout needs a dropout probability 0 <= p < 1, got {p}")
-        self.p = p
+        self.p, self.always = p, always
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p == 0:
+        if not (self.training or self.always) or self.p == 0:
             return x
         keep = _current.source.bernoulli(1 - self.p, x.shape)
         return x * (keep.astype(x.dtype) * (1 / (1 - self.p)))
@@ -71,3 +72,23 @@ class GaussianNoise(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + _current.source.normal(x.shape) * self.sigma if self.training else x
+
+
+class GaussianSample(Module):
+    """A sample of N(mu, sigma^2), from inputs (mu, log sigma): (m, 2 n) -> (m, n).
+
+        mu + sigma eps,  eps ~ N(0, I)      (Kingma and Welling 2014, section 2.4)
+
+    So the sample has derivatives with respect to mu and sigma. In evaluation mode the result is mu.
+    Raises ValueError for an odd number of inputs.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = x.shape[1] // 2
+        if x.ndim != 2 or x.shape[1] != 2 * n:
+            raise ValueError("GaussianSample needs n means and n logarithms of standard "
+                             f"deviations for each sample, (m, 2 n), got {x.shape}")
+        mu, log_sigma = x[:, :n], x[:, n:]
+        if not self.training:
+            return mu
+        return mu + ops.exp(log_sigma) * _current.source.normal(mu.shape).astype(x.dtype)

@@ -32,7 +32,10 @@ theory, training ends there. If D(x) is near 1 and D(G(z)) near 0, D is ahead of
 normal, but at 0.99 and 0.01 G learns next to nothing. If D is a critic (in WGAN, WGAN-GP, hinge,
 SNGAN, LSGAN, RSGAN and RaGAN), D(x) and D(G(z)) are mean scores, of which only the difference has a
 meaning. In WGAN and WGAN-GP, W = D(x) - D(G(z)) estimates the distance between the distributions of
-real and generated images, and should fall. D loss and G loss are what the two players minimise.
+real and generated images, and should fall. L_C is D's loss on the classes of real images (AC-GAN),
+and should fall. L_I is the information about the code that Q reads from a sample, in nats, and code
+error the mean squared error of the code's numbers (InfoGAN): the first should rise and the second
+fall. D loss and G loss are what the two players minimise.
 They play against each other, so neither loss has to fall while the pictures get better.
 
 A GAN has collapsed if its samples look alike, or if they all change together from a few shapes to a

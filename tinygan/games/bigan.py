@@ -1,0 +1,98 @@
+"""Adversarial feature learning: BiGAN (Donahue et al. 2017), and ALI (Dumoulin et al. 2017)."""
+
+from typing import Any
+
+from .. import backend
+from ..backend import Array, UserError
+from ..data import as_floats
+from ..nn import Module, Sigmoid, Tanh
+from ..ops import sigmoid, tanh
+from ..random import Random
+from ..tensor import Tensor
+from .game import Game, apply, last_layer
+from .gan import GAN
+
+
+class BiGAN(GAN):
+    """The GAN with an encoder E beside G; D tells the pairs (x, E(x)) and (G(z), z) apart.
+
+        min_{G, E} max_D E_x[log D(x, E(x))] + E_z[log(1 - D(G(z), z))]             (eq. 3)
+
+    If D is optimal, the value is lowest where both pairs have the same distribution, and then E and
+    G invert each other (theorem 2). E and G are one player; nothing else compares x with G(E(x)).
+
+    G, E   Modules: G from z (m, z_size) to samples, E from samples to numbers a (m, z_size)
+    D      a Module of two inputs, D(x, z), which returns logits (m, 1)
+
+    z ~ U(-1, 1), and E(x) = 2 sigmoid(a) - 1 has the same range, as in the published code
+    (jeffdonahue/bigan). Both terms of the loss of G and E are non-saturating there and here; that
+    code halves all losses, and this class does not. Raises UserError for an E that ends in a
+    sigmoid or a tanh.
+    """
+
+    g_players = "G", "E"
+
+    def __init__(self, G: Module, E: Module, D: Module, z_size: int = 50, **choices) -> None:
+        self.E = E
+        super().__init__(G, D, z_size, **choices)
+
+    def check(self, before_training: bool = False) -> None:
+        super().check(before_training)
+        last = last_layer(self.E)
+        if isinstance(last, (Sigmoid, Tanh)) or last in (sigmoid, tanh):
+            raise UserError("E ends in a sigmoid or a tanh, but its output must be any real "
+                            "number: remove it; the game gives E(x) the range of z")
+
+    def latent(self, m: int, rng: Random) -> Any:
+        """Draw z ~ U(-1, 1), (m, z_size)."""
+        return Tensor(rng.uniform(-1, 1, (m, self.z_size)))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return E(x) = 2 sigmoid(a) - 1, (m, z_size)."""
+        return 2 * sigmoid(self.E(x)) - 1
+
+    def real(self, x: Any) -> tuple[Tensor, Tensor]:
+        """Return (x, E(x))."""
+        return x, self.encode(x)
+
+    def fake(self, x: Any, z: Any) -> tuple[Tensor, Tensor]:
+        """Return (G(z), z)."""
+        return self.G(z), z
+
+    def infer(self, x: Array) -> Array:
+        """Return E(x) for samples x; E is in evaluation mode, or its average if one is kept."""
+        with self.use_averages():
+            return self.encode(Tensor(x)).data
+
+    # Pictures
+
+    def fixed_inputs(self, split: Any, n: int, rng: Random) -> tuple[Tensor, Tensor]:
+        """Draw noise for about n / 2 samples, and take n / 4 images from `split`."""
+        images = backend.xp.asarray(as_floats(split.images[:max(n // 4, 1)]))
+        return self.latent(max(n // 2, 1), rng), Tensor(images)
+
+    def pictures(self, z: Any) -> tuple[Array, int]:
+        """Return pairs of an image x and G(E(x)), followed by samples, in rows of eight."""
+        z, x = z
+        again = self.sample(Tensor(self.infer(x.data)))
+        pairs = backend.xp.stack([x.data, again], 1).reshape(-1, *x.shape[1:])
+        return backend.xp.concatenate([pairs, self.sample(z)]), 8
+
+
+class ALI(BiGAN):
+    """The same game with z ~ N(0, I) and an encoder that draws from q(z | x) (eq. 2-4).
+
+        z_hat = mu(x) + sigma(x) eps,  eps ~ N(0, I)
+
+    E returns z_hat itself: its last layer is nn.GaussianSample, which gets mu and log sigma. In
+    evaluation mode E returns mu(x). Adversarially learned inference was published at the same time
+    as BiGAN. Raises UserError for an E that ends in a sigmoid or a tanh.
+    """
+
+    def latent(self, m: int, rng: Random) -> Any:
+        """Draw z ~ N(0, I), (m, z_size)."""
+        return Game.latent(self, m, rng)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return z_hat, (m, z_size)."""
+        return self.E(x)
