@@ -12,8 +12,9 @@ import pytest
 
 from tinygan import Tensor, grad, nn, ops, optim
 from tinygan.conv import conv2d, conv_transpose2d
-from tinygan.games import (R1, ProjectionDiscriminator, ProjectionGAN, gradient_penalty,
-                           penalties)
+from tinygan.games import (ALI, R1, BiGAN, InfoGAN, ProjectionDiscriminator, ProjectionGAN,
+                           gradient_penalty, penalties)
+from tinygan.nn import use_random
 from tinygan.tensor import broadcast_to, sum_to
 
 from test_readme import BLOCKS
@@ -383,7 +384,9 @@ def test_spectral_norm(name, training):
     (lambda p: optim.Adam(p, 0.01), lambda p: torch.optim.Adam(p, 0.01, betas=(0.5, 0.999))),
     (lambda p: optim.Adam(p, 0.01, betas=(0.9, 0.99), eps=1e-3),
      lambda p: torch.optim.Adam(p, 0.01, betas=(0.9, 0.99), eps=1e-3)),
-], ids=["SGD", "momentum", "RMSProp", "RMSProp settings", "Adam", "Adam settings"])
+    (lambda p: optim.Adam(p, 0.01, weight_decay=0.1),
+     lambda p: torch.optim.Adam(p, 0.01, betas=(0.5, 0.999), weight_decay=0.1)),
+], ids=["SGD", "momentum", "RMSProp", "RMSProp settings", "Adam", "Adam settings", "Adam decay"])
 def test_optimisers_make_the_same_steps(ours, theirs):
     """Parameters agree after each of fifty float32 steps on the gradients of a small network.
 
@@ -554,6 +557,92 @@ def test_losses_of_the_projection_gan():
 
 
 # Weights saved by one library and loaded by the other
+
+def compare_losses(game, inputs, losses, peers):
+    """Compare both losses of a game and their gradients with PyTorch's.
+
+    losses   PyTorch's (d_loss, g_loss)
+    peers    {parameter's name in the game: PyTorch's tensor}
+    """
+    parameters = game.named_arrays(Tensor)
+    names = {id(p): name for name, p in parameters.items()}
+    for loss, t_loss, ps in zip((game.d_loss(*inputs), game.g_loss(*inputs)), losses,
+                                (game.d_parameters(), game.g_parameters())):
+        assert loss.item() == pytest.approx(t_loss.item(), rel=1e-12)
+        compare_gradients(grad(loss, ps), torch.autograd.grad(
+            t_loss, [peers[names[id(p)]] for p in ps], retain_graph=True))
+
+
+def draw_weights(game, random):
+    """Draw the parameters of a game in float64; return {name: PyTorch's tensor} of the same."""
+    for p in game.parameters():
+        p.data = random.normal(size=p.shape)
+    return {name: torch.tensor(p.numpy(), requires_grad=True)
+            for name, p in game.named_arrays(Tensor).items()}
+
+
+def test_losses_of_the_infogan():
+    """Both losses and their gradients agree, with Q's negative log-likelihood by PyTorch."""
+    random = np.random.default_rng(0)
+    G = nn.Sequential(nn.JoinLabels(3), nn.Dense(7, 4), nn.Tanh())
+    D = nn.Heads(nn.Sequential(nn.Dense(4, 6), nn.Tanh()), nn.Dense(6, 1), nn.Dense(6, 5))
+    game = InfoGAN(G, D, 2, 3, 2, lam=0.7)
+    t = draw_weights(game, random)
+    x, z, c = random.normal(size=(5, 4)), random.uniform(-1, 1, (5, 4)), np.array([0, 2, 1, 1, 0])
+
+    def linear(x, name):
+        return F.linear(x, t[name + ".weight"], t[name + ".bias"])
+
+    def t_D(x):
+        h = torch.tanh(linear(x, "D.trunk.0"))
+        return linear(h, "D.heads.0"), linear(h, "D.heads.1")
+    t_x, t_z, t_c = map(torch.from_numpy, (x, z, c))
+    fake = torch.tanh(linear(torch.cat([t_z, F.one_hot(t_c, 3).double()], 1), "G.1"))
+    losses = []
+    for images in (fake.detach(), fake):
+        b, q = t_D(images)
+        # GaussianNLLLoss with variance 1 is the mean of (c - mean)^2 / 2 over all numbers
+        nll = torch.nn.GaussianNLLLoss()(q[:, 3:], t_z[:, 2:], torch.ones(5, 2))
+        losses.append((b, 0.7 * (F.cross_entropy(q[:, :3], t_c) - np.log(3) + 2 * nll)))
+    (b, d_term), (b_g, g_term) = losses
+    ones, zeros = torch.ones(5, 1).double(), torch.zeros(5, 1).double()
+    bce = F.binary_cross_entropy_with_logits
+    compare_losses(game, (Tensor(x), (Tensor(z), c)), (
+        bce(t_D(t_x)[0], ones) + bce(b, zeros) + d_term, bce(b_g, ones) + g_term), t)
+
+
+@pytest.mark.parametrize("kind", [BiGAN, ALI])
+def test_losses_of_the_bigan(kind):
+    """Both losses and their gradients agree, for a pair as input of D; ALI's draws are given."""
+    random = np.random.default_rng(0)
+    last = [nn.Dense(6, 4), nn.GaussianSample()] if kind is ALI else [nn.Dense(6, 2)]
+    game = kind(nn.Sequential(nn.Dense(2, 4), nn.Tanh()),
+                nn.Sequential(nn.Dense(4, 6), nn.Tanh(), *last),
+                nn.Sequential(nn.Join(), nn.Dense(6, 5), nn.Tanh(), nn.Dense(5, 1)), 2)
+    t = draw_weights(game, random)
+    x, z, eps = (random.normal(size=size) for size in ((5, 4), (5, 2), (5, 2)))
+
+    class Given:        # the source of the layers' random numbers
+        def normal(self, shape):
+            return eps
+
+    def linear(x, name):
+        return F.linear(x, t[name + ".weight"], t[name + ".bias"])
+
+    def t_D(x, z):
+        return linear(torch.tanh(linear(torch.cat([x, z], 1), "D.1")), "D.3")
+    t_x, t_z = torch.from_numpy(x), torch.from_numpy(z)
+    code = linear(torch.tanh(linear(t_x, "E.0")), "E.2")
+    code = (code[:, :2] + torch.exp(code[:, 2:]) * torch.from_numpy(eps) if kind is ALI else
+            torch.tanh(code / 2))
+    fake = torch.tanh(linear(t_z, "G.0"))
+    ones, zeros = torch.ones(5, 1).double(), torch.zeros(5, 1).double()
+    bce = F.binary_cross_entropy_with_logits
+    with use_random(Given()):
+        compare_losses(game, (Tensor(x), Tensor(z)), (
+            bce(t_D(t_x, code.detach()), ones) + bce(t_D(fake.detach(), t_z), zeros),
+            bce(t_D(t_x, code), zeros) + bce(t_D(fake, t_z), ones)), t)
+
 
 def make_networks():
     ours = nn.Sequential(
