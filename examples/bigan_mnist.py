@@ -1,6 +1,6 @@
 """Train a BiGAN on MNIST (Donahue et al. 2017): E learns the way back from an image to its noise.
 
-    python examples/bigan_mnist.py            the recipe
+    python examples/bigan_mnist.py            the recipe: four minutes on two cores
     python examples/bigan_mnist.py --ali      ALI (Dumoulin et al. 2017): E draws from q(z | x)
     python examples/bigan_mnist.py --paper    the paper's networks and settings, 400 epochs
 
@@ -13,7 +13,7 @@ import math
 
 from tinygan import command, nn, optim, schedules
 from tinygan.data import Minibatches
-from tinygan.games import ALI, BiGAN
+from tinygan.games import ALI, BiGAN, penalties
 from tinygan.networks import digits
 
 RECIPE = dict(steps=6000, batch_size=64)
@@ -22,16 +22,22 @@ Z = 50
 
 
 def recipe(steps: int, shape: tuple[int, int, int], ali: bool) -> tuple:
-    """Return (game, d_opt, g_opt): gan_mnist.py's networks, and D's trunk as an encoder."""
+    """Return (game, d_opt, g_opt): gan_mnist.py's networks, and its D without the end as E.
+
+    D has a further dense layer, so that it can compare the image with z, and R1 instead of batch
+    normalisation, with which reconstructions are hardly nearer than other images.
+    """
+    n = digits.FEATURES
     G = digits.generator(Z, shape)
     E = nn.Sequential(*digits.trunk(shape).layers, *(
-        [nn.Dense(digits.FEATURES, 2 * Z, init=nn.normal(0.02)), nn.GaussianSample()] if ali else
-        [nn.Dense(digits.FEATURES, Z)]))
-    D = nn.Sequential(*digits.trunk(shape, code=Z).layers,
-                      nn.Dense(digits.FEATURES, 1, init=nn.normal(0.02)))
-    game = (ALI if ali else BiGAN)(G, E, D, Z)
-    d_opt, g_opt = digits.make_optimisers(G, D, steps)
-    g_opt = optim.Adam(game.g_parameters(), g_opt.lr, g_opt.betas)
+        [nn.Dense(n, 2 * Z, init=nn.normal(0.02)), nn.GaussianSample()] if ali else
+        [nn.Dense(n, Z)]))
+    D = nn.Sequential(*digits.trunk(shape, batch_norm=False, code=Z).layers,
+                      nn.Dense(n, n, init=nn.he), nn.LeakyReLU(),
+                      nn.Dense(n, 1, init=nn.normal(0.02)))
+    game = (ALI if ali else BiGAN)(G, E, D, Z, penalties=[penalties.R1(0.1)])
+    d_opt, g_opt = (optim.Adam(parameters, schedules.cosine(1e-3, 0.0, steps), betas=(0.0, 0.99))
+                    for parameters in (game.d_parameters(), game.g_parameters()))
     return game, d_opt, g_opt
 
 

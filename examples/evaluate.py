@@ -108,7 +108,7 @@ def draw_samples(game: Game, split: Split, n: int, seed: int) -> tuple[np.ndarra
     return np.concatenate(samples), map_nested(lambda *parts: np.concatenate(parts), *inputs)
 
 
-def in_pieces(f: Callable, *arrays: Any) -> Any:
+def compute_in_pieces(f: Callable, *arrays: Any) -> Any:
     """Return f(*arrays), computed for a piece of the rows at a time; f returns numpy arrays."""
     found = [f(*[map_nested(lambda a: a[start:start + PIECE], each) for each in arrays])
              for start in range(0, len(flatten_nested(arrays)[0]), PIECE)]
@@ -173,7 +173,7 @@ def measure_codes(game: Game, images: np.ndarray, z: Any, data: DataSet, test: S
         # each is a mean over the rows of the piece
         return tuple([np.full(len(images), a.item()) for a in found if a is not None])
     found = {"code": {name: values.mean() for name, values in zip(
-        ("information", "code error"), in_pieces(score, images, z))}}
+        ("information", "code error"), compute_in_pieces(score, images, z))}}
     if net is not None:
         classes = classifier.classify(net, images).p.argmax(1)
         found["code"]["purity"] = majority_accuracy(count_pairs(game.discrete_codes(z), classes))
@@ -181,7 +181,7 @@ def measure_codes(game: Game, images: np.ndarray, z: Any, data: DataSet, test: S
         rng = Random(seed)
         centres = find_centroids(as_floats(data.train.images[:10_000]), game.codes, rng, 20)
         for row, codes in (
-                ("code", in_pieces(infer, test.images)),
+                ("code", compute_in_pieces(infer, test.images)),
                 ("k-means", find_nearest(test.images, centres)[0]),
                 ("random codes", backend.to_numpy(rng.integers(game.codes, (len(test.images),))))):
             table = count_pairs(codes, test.labels)
@@ -201,12 +201,12 @@ def measure_encoder(game: Game, data: DataSet, test: Split, net: Module | None,
         def f(x):
             with no_grad():
                 return backend.to_numpy(network(to_device(as_floats(x))).data)
-        return in_pieces(f, images)
+        return compute_in_pieces(f, images)
 
     def distance(a, b):
         return float(np.sqrt(((a - b).reshape(len(a), -1) ** 2).sum(1)).mean())
     x = as_floats(test.images)
-    again = in_pieces(lambda x: backend.to_numpy(game.sample(Tensor(game.infer(
+    again = compute_in_pieces(lambda x: backend.to_numpy(game.sample(Tensor(game.infer(
         backend.xp.asarray(x))))), x)
     found = {"encoder": {"distance": distance(x, again)}}
     found["encoder"]["ratio"] = distance(x, again) / distance(np.roll(x, 1, 0), again)
@@ -222,15 +222,15 @@ def measure_encoder(game: Game, data: DataSet, test: Split, net: Module | None,
     with game.use_averages():
         E = game.E
     for row, network in (("encoder", E),
-                         ("random weights", forget(E, train.images[:1000], Random(seed)))):
-        for name, part in (("1-NN", network), ("features", list_features(network))):
+                         ("random weights", randomise(E, train.images[:1000], Random(seed)))):
+        for name, part in (("1-NN", network), ("features", cut_features(network))):
             if part is not None:
                 found.setdefault(row, {})[name] = compare(lambda images: compute(part, images))
     found["pixels"] = {"1-NN": compare(as_floats)}
     return found
 
 
-def forget(network: Module, images: np.ndarray, rng: Random) -> Module:
+def randomise(network: Module, images: np.ndarray, rng: Random) -> Module:
     """Return a copy of a network with random weights, N(0, 1/fan_in), in evaluation mode.
 
     The statistics of batch normalisation are those of `images`.
@@ -248,7 +248,7 @@ def forget(network: Module, images: np.ndarray, rng: Random) -> Module:
     return network.eval()
 
 
-def list_features(network: Module) -> Module | None:
+def cut_features(network: Module) -> Module | None:
     """Return the layers before the last dense layer of a Sequential, or None for other networks."""
     layers = network.layers if isinstance(network, nn.Sequential) else []
     dense = [i for i, layer in enumerate(layers) if isinstance(layer, nn.Dense)]

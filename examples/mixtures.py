@@ -39,14 +39,18 @@ from tinygan.runs.run import check_folder, remove_run
 
 Z = 2           # z_size
 K = 5           # D's steps per iteration, in games that have several
-PAIRS = "bigan", "ali"      # games with an encoder, whose D gets pairs
-PLANE = [name for name, entry in GAMES.items() if name in PAIRS or entry.networks in (
-    catalogue.make_networks, catalogue.make_normalised_networks)]
+# the games whose D has other layers than the GAN's, besides "minibatch": the GAN with minibatch
+# discrimination in D
+OTHERS = {"sngan", "bigan", "ali", "pacgan", "feature_matching"}
+PLANE = [name for name, entry in GAMES.items()
+         if name in OTHERS or entry.networks is catalogue.make_networks] + ["minibatch"]
 SETTINGS = {    # settings other than the default, for modes of standard deviation std
     "wgan": lambda std: dict(c=0.1, n_critic=K),                # least KL of c = 0.03, 0.1, 0.3
     "wgan_gp": lambda std: dict(lam=0.1, n_critic=K),           # lam as in the published gan_toy.py
     "sngan": lambda std: dict(n_dis=K),
     "r1": lambda std: dict(gamma=8 * std ** 2),                 # D's gradients grow as 1 / std
+    "r3gan": lambda std: dict(gamma=8 * std ** 2),
+    "unrolled": lambda std: dict(k=5),
 }
 MIXTURES = {"ring": (mixtures.ring, 1.0), "grid": (mixtures.grid, 2.828)}   # with their scales
 
@@ -69,28 +73,31 @@ def mlp(n_in: int, n_out: int, width: int, activation: type[nn.Module]) -> nn.Se
     return nn.Sequential(*layers, nn.Dense(width, n_out))
 
 
-def make_pair_networks(name: str, width: int, scale: float) -> tuple:
-    """Return (G, E, D) for the game `name` in PAIRS: D joins its two inputs; ALI's E draws z."""
-    G, _ = make_networks(width, scale)
-    E = nn.Sequential(Scale(1 / scale), *(
-        [mlp(2, 2 * Z, width, nn.LeakyReLU), nn.GaussianSample()] if name == "ali" else
-        [mlp(2, Z, width, nn.LeakyReLU)]))
-    D = nn.Sequential(Scale(1 / scale), nn.Join(), mlp(2 + Z, 1, width, nn.LeakyReLU))
-    return G, E, D
+def make_networks(name: str, width: int, scale: float) -> tuple[nn.Module, ...]:
+    """Return the networks of the game `name` for points of about the size `scale`.
 
-
-def make_networks(width: int, scale: float) -> tuple[nn.Sequential, nn.Sequential]:
-    """Return (G, D) for points of about the size `scale`."""
+    G has the same initial weights in all games, and D in all games but those in OTHERS.
+    """
     G = nn.Sequential(mlp(Z, 2, width, nn.ReLU), Scale(scale))
-    return G, nn.Sequential(Scale(1 / scale), mlp(2, 1, width, nn.LeakyReLU))
-
-
-def normalise(D: nn.Sequential) -> nn.Sequential:
-    """Apply spectral normalisation to each of D's layers, in place; return D."""
-    for _, layer in D.modules():
-        if isinstance(layer, nn.Dense):
-            nn.spectral_norm(layer)
-    return D
+    if name in ("bigan", "ali"):            # an encoder, and a D that joins its two inputs
+        E = nn.Sequential(Scale(1 / scale), *(
+            [mlp(2, 2 * Z, width, nn.LeakyReLU), nn.GaussianSample()] if name == "ali" else
+            [mlp(2, Z, width, nn.LeakyReLU)]))
+        return G, E, nn.Sequential(Scale(1 / scale), nn.Join(), mlp(2 + Z, 1, width, nn.LeakyReLU))
+    D = mlp(4 if name == "pacgan" else 2, 1, width, nn.LeakyReLU)
+    if name == "minibatch":
+        D = nn.Sequential(*D.layers[:-1], nn.MinibatchDiscrimination(width, 16, 4),
+                          nn.Dense(width + 16, 1))
+    D = nn.Sequential(Scale(1 / scale), D)
+    if name == "feature_matching":
+        *trunk, last = D.layers[1].layers
+        return G, nn.Heads(nn.Sequential(D.layers[0], *trunk), last, nn.Sequential())
+    if name == "sngan":         # a Lipschitz constant of 1 covers far fewer modes of the grid
+        for _, layer in D.modules():
+            if isinstance(layer, nn.Dense):
+                nn.spectral_norm(layer)
+        D = nn.Sequential(*D.layers, Scale(5.0))
+    return G, D
 
 
 class PlaneRun(Run):
@@ -103,17 +110,15 @@ class PlaneRun(Run):
         make, scale = MIXTURES[args.mixture]
         self.mixture = mixture = make()
         rng.seed(seed)
-        networks = (make_pair_networks(name, args.width, scale) if name in PAIRS else
-                    make_networks(args.width, scale))
+        networks = make_networks(name, args.width, scale)
         settings = SETTINGS[name](mixture.std) if name in SETTINGS else {}
         k = settings.get("n_critic", settings.get("n_dis", 1))          # D's steps per iteration
-        steps = max(args.steps // k, 1)
+        # the unrolled steps of D cost as much as others
+        steps = max(args.steps // (k + settings.get("k", 0)), 1)
         noise = [views.InstanceNoise(schedules.linear(args.sigma, 0.0, 0.8 * steps))]
-        if name == "sngan":     # a Lipschitz constant of 1 covers far fewer modes of the grid
-            G, D = networks
-            networks = G, nn.Sequential(*normalise(D).layers, Scale(5.0))
-        game = GAMES[name](*networks, views=noise if args.sigma else [],
-                           **{"z_size": Z, **settings})
+        make_game = GAMES["gan" if name == "minibatch" else name]
+        game = make_game(*networks, views=noise if args.sigma else [],
+                         **{"z_size": Z, **settings})
         optimiser = optim.RMSProp if name == "wgan" else optim.Adam
         # each schedule counts the steps of its own player, and both are to end together
         d_opt = optimiser(game.d_parameters(), schedules.cosine(args.lr, 0.0, steps * k))
@@ -160,9 +165,15 @@ def draw(game: Game, mixture: mixtures.Mixture, z: Any, size: int = 240) -> np.n
     reach = 1.25 * abs(mixture.modes).max()
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 * reach - reach
     x, y = np.meshgrid(axis, -axis)
+    points = np.stack([x.ravel(), y.ravel()], 1)
+    # A pack has the same point several times. Minibatches in a random order are for a D that
+    # compares their samples.
+    copies = math.prod(v.k for v in game.views if isinstance(v, views.Pack))
+    order, scores = np.random.default_rng(0).permutation(len(points)), np.zeros(len(points))
     with nn.eval_mode(game), no_grad():
-        points = Tensor(backend.xp.asarray(np.stack([x.ravel(), y.ravel()], 1)))
-        scores = game.score(game.real(points)).numpy()
+        for chosen in np.split(order, size):
+            inputs = Tensor(backend.xp.asarray(points[chosen].repeat(copies, 0)))
+            scores[chosen] = game.score(game.real(inputs)).numpy().ravel()
     rank = scores.ravel().argsort().argsort().reshape(size, size) / size ** 2
     pixels = 90 + 165 * rank[..., None] * np.array([1.0, 0.95, 0.85])
     for points, colour, thickness in [(mixture.sample(500, Random(1)), (110, 110, 110), 3),

@@ -33,6 +33,12 @@ PAPERS = [
      "mixtures", "grid, lsgan"),
     ("Chen et al. 2016: InfoGAN", "tinygan/games/infogan.py", "infogan_mnist.py", "infogan",
      "InfoGAN"),
+    ("Salimans et al. 2016: feature matching", "tinygan/games/feature_matching.py",
+     "mixtures.py --game feature_matching", "mixtures", "grid, feature_matching"),
+    ("Salimans et al. 2016: minibatch discrimination", "tinygan/nn/minibatch.py",
+     "mixtures.py --game minibatch", "mixtures", "grid, minibatch"),
+    ("Metz et al. 2017: unrolled GAN", "tinygan/games/unrolled.py", "mixtures.py --game unrolled",
+     "mixtures", "grid, unrolled"),
     ("Lim and Ye 2017: hinge loss", "tinygan/games/hinge.py", "mixtures.py --game hinge",
      "mixtures", "grid, hinge"),
     ("Arjovsky et al. 2017: WGAN", "tinygan/games/wgan.py", "wgan_mnist.py", "mnist", "WGAN"),
@@ -47,8 +53,12 @@ PAPERS = [
      "conditional", "projection"),
     ("Mescheder et al. 2018: R1", "tinygan/games/r1.py", "mixtures.py --game r1",
      "mixtures", "grid, r1"),
+    ("Lin et al. 2018: PacGAN", "tinygan/games/pacgan.py", "mixtures.py --game pacgan", "mixtures",
+     "grid, pacgan"),
     ("Jolicoeur-Martineau 2019: RSGAN, RaGAN", "tinygan/games/relativistic.py",
      "dcgan_mnist.py --game ragan", "mnist", "RaGAN"),
+    ("Huang et al. 2024: R3GAN", "tinygan/games/r3gan.py", "mixtures.py --game r3gan", "mixtures",
+     "grid, r3gan"),
 ]
 
 

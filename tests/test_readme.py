@@ -171,7 +171,9 @@ def test_pictures_and_links_exist_and_are_small():
 
 @pytest.mark.host
 def test_the_readme_is_short():
-    assert len(README.splitlines()) <= 220
+    """Without the generated table, which has a row for each paper."""
+    text = re.sub(r"<!-- begin: .*?<!-- end -->", "", README, flags=re.S)
+    assert len(text.splitlines()) <= 205
 
 
 @pytest.mark.host

@@ -7,7 +7,7 @@ DATA is an .npz file with two sets of images of 4x4 pixels, "images" and "target
 
 from tinygan import Tensor, backend, command, nn, ops, optim
 from tinygan.backend import to_numpy
-from tinygan.data import Minibatches, ZipMinibatches, as_floats
+from tinygan.data import Minibatches, ZipMinibatches
 from tinygan.games import Game, losses
 from tinygan.games.catalogue import Entry
 
@@ -64,7 +64,7 @@ class CycleGAN(Game):
 
     def inputs(self, split, n, rng):
         chosen = to_numpy(rng.integers(len(split.images), (n,)))
-        return Tensor(backend.xp.asarray(as_floats(split.images[chosen])))
+        return Tensor(split.floats(chosen))
 
     def pictures(self, z):
         """Return pairs of images, (input, output)."""

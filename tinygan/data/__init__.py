@@ -4,13 +4,15 @@
     mnist            handwritten digits: MNIST, or files of its format (Fashion-MNIST, KMNIST)
     own              images in an .npz or .npy file
     mixtures         a ring and a grid of Gaussians, where every lost mode can be counted
+    stacked          stacked MNIST: three digits as the channels of an image, 1,000 modes
     DataSet          three Splits of named arrays: training, validation, test
     Minibatches      an endless stream of minibatches from arrays
     ZipMinibatches   several such streams side by side
     as_floats        pixels as floats, as in minibatches
 """
 
-from . import arrays, minibatches, mixtures, mnist, own
+from . import arrays, minibatches, mixtures, mnist, own, stacked
 from .arrays import DataSet, Split, as_floats
 from .minibatches import Minibatches, ZipMinibatches
 from .own import load
+from .stacked import StackedMinibatches, draw_stacked

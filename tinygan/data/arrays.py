@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .. import backend
 from ..backend import Array, UserError
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -36,6 +37,10 @@ class Split(dict):
             raise UserError("this script needs images with labels: give a data set that has them, "
                             "such as MNIST, by --data")
         return self.labels
+
+    def floats(self, chosen: slice | np.ndarray) -> Array:
+        """Return the images of the rows `chosen` as float32 in [0, 1], on the current backend."""
+        return backend.xp.asarray(as_floats(self.images[chosen]))
 
     def part(self, chosen: slice | np.ndarray) -> "Split":
         """Return the Split of the rows `chosen`, a slice or an array of indices, of each array."""

@@ -12,14 +12,18 @@ from .acgan import ACGAN
 from .bigan import ALI, BiGAN
 from .conditional import ConditionalGAN
 from .game import Game
+from .feature_matching import FeatureMatching
 from .gan import GAN
 from .hinge import Hinge
 from .infogan import InfoGAN
 from .lsgan import LSGAN
+from .pacgan import PacGAN
 from .penalties import gradient_penalty
 from .projection import ProjectionDiscriminator, ProjectionGAN
 from .r1 import R1
+from .r3gan import R3GAN
 from .relativistic import RaGAN, RSGAN
 from .sngan import SNGAN
+from .unrolled import UnrolledGAN
 from .wgan import WGAN, warm_up
 from .wgan_gp import WGANGP

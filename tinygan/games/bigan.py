@@ -4,7 +4,6 @@ from typing import Any
 
 from .. import backend
 from ..backend import Array, UserError
-from ..data import as_floats
 from ..nn import Module, Sigmoid, Tanh
 from ..ops import sigmoid, tanh
 from ..random import Random
@@ -68,7 +67,7 @@ class BiGAN(GAN):
 
     def fixed_inputs(self, split: Any, n: int, rng: Random) -> tuple[Tensor, Tensor]:
         """Draw noise for about n / 2 samples, and take n / 4 images from `split`."""
-        images = backend.xp.asarray(as_floats(split.images[:max(n // 4, 1)]))
+        images = split.floats(slice(max(n // 4, 1)))
         return self.latent(max(n // 2, 1), rng), Tensor(images)
 
     def pictures(self, z: Any) -> tuple[Array, int]:

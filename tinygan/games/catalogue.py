@@ -17,14 +17,18 @@ from . import losses
 from .acgan import ACGAN
 from .bigan import ALI, BiGAN
 from .conditional import ConditionalGAN
+from .feature_matching import FeatureMatching
 from .gan import GAN
 from .hinge import Hinge
 from .infogan import InfoGAN
 from .lsgan import LSGAN
+from .pacgan import PacGAN
 from .projection import ProjectionDiscriminator, ProjectionGAN
 from .r1 import R1
+from .r3gan import R3GAN
 from .relativistic import RaGAN, RSGAN
 from .sngan import SNGAN
+from .unrolled import UnrolledGAN
 from .wgan import WGAN
 from .wgan_gp import WGANGP
 
@@ -102,6 +106,18 @@ def make_sampling_networks(width: int = 4) -> tuple[nn.Module, nn.Module, nn.Mod
     return G, nn.Sequential(*E.layers[:-1], nn.Dense(16, 10), nn.GaussianSample()), D
 
 
+def make_packing_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
+    """Return G, and D for two images of 4x4 pixels at once."""
+    G, D = make_networks(width)
+    return G, nn.Sequential(nn.Conv2d(2, width, 3, 1, 1), *D.layers[1:])
+
+
+def make_featuring_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
+    """Return G, and D that returns its score and its features, for images of 4x4 pixels."""
+    G, D = make_networks(width)
+    return G, nn.Heads(nn.Sequential(*D.layers[:-1]), D.layers[-1], nn.Sequential())
+
+
 def make_labelled_images(n: int, rng: Random) -> dict[str, Array]:
     """Return {"images": ..., "labels": ...} of n random images of 4x4 pixels and three classes."""
     return {**make_images(n, rng), "labels": rng.integers(3, (n,))}
@@ -152,4 +168,9 @@ GAMES = {
     "bigan": Entry(BiGAN, "Donahue et al. 2017", dict(z_size=5), make_pair_networks),
     "ali": Entry(ALI, "Dumoulin et al. 2017", dict(z_size=5), make_sampling_networks),
     "r1": Entry(R1, "Mescheder et al. 2018", dict(z_size=5, gamma=1.0)),
+    "r3gan": Entry(R3GAN, "Huang et al. 2024", dict(z_size=5, gamma=1.0)),
+    "pacgan": Entry(PacGAN, "Lin et al. 2018", dict(z_size=5), make_packing_networks),
+    "feature_matching": Entry(FeatureMatching, "Salimans et al. 2016", dict(z_size=5),
+                              make_featuring_networks),
+    "unrolled": Entry(UnrolledGAN, "Metz et al. 2017", dict(z_size=5, k=2)),
 }

@@ -85,6 +85,26 @@ class NonSaturating(Saturating):
 
 
 @dataclass(frozen=True)
+class Smoothed(NonSaturating):
+    """One-sided label smoothing (Salimans et al. 2016, section 3.4): data's target is not 1.
+
+    The target for samples stays 0: with another one, D would keep G's samples where they are.
+    Raises ValueError for a target outside (0, 1].
+    """
+
+    target: float = 0.9
+
+    def __post_init__(self):
+        if not 0 < self.target <= 1:
+            raise ValueError(f"the target for data is above 0 and at most 1, got {self.target}")
+
+    def d(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return -1/m sum [t log D(x) + (1 - t) log(1 - D(x)) + log(1 - D(G(z)))]."""
+        smooth = self.target * log_sigmoid(real) + (1 - self.target) * log_sigmoid(-real)
+        return -(smooth.mean() + log_sigmoid(-fake).mean())
+
+
+@dataclass(frozen=True)
 class LeastSquares(Loss):
     """The least squares loss (Mao et al. 2017, eq. 2 with a = 0, b = c = 1: eq. 9).
 

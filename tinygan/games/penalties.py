@@ -81,6 +81,14 @@ class R1(Penalty):
         return self.gamma / 2 * squared_gradient_norm(real, a_real)
 
 
+@dataclass(frozen=True)
+class R2(R1):
+    """The penalty gamma/2 E |dD/dx|^2 on G's samples (Mescheder et al. 2018, eq. 10)."""
+
+    def __call__(self, score, real, fake, a_real, a_fake, drawn):
+        return self.gamma / 2 * squared_gradient_norm(fake, a_fake)
+
+
 def gradient_penalty(critic: Callable, x: Any, x_fake: Any, eps: Tensor,
                      target: float = 1.0) -> Tensor:
     """Return 1/m sum (|dD/dx_hat|_2 - target)^2 at x_hat = eps x + (1 - eps) x_fake.

@@ -8,10 +8,12 @@ layers such as nn.GaussianNoise, which use the random source of the training ste
 
 from collections.abc import Callable
 
+from .. import backend
+from ..backend import Array, UserError
 from ..nested import map_nested
-from ..nn import GaussianNoise, Module
+from ..nn import GaussianNoise, Module, current_random
 from ..schedules import value_at
-from ..tensor import Tensor
+from ..tensor import Tensor, is_whole
 
 
 class View(Module):
@@ -44,3 +46,78 @@ class InstanceNoise(View):
     def forward(self, x: Tensor) -> Tensor:
         """Return x with noise in training mode, and x in evaluation mode."""
         return self.noise(x)
+
+
+class Pack(View):
+    """k consecutive samples joined as features or channels (Lin et al. 2018, section 3).
+
+    (m k, n) -> (m, k n); (m k, C, H, W) -> (m, k C, H, W). Raises UserError for a k below 1, and in
+    forward for a number of samples that is no multiple of k.
+    """
+
+    def __init__(self, k: int) -> None:
+        if not is_whole(k, 1):
+            raise UserError(f"a pack has a whole number of samples, at least 1, got {k!r}")
+        self.k = k
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) % self.k:
+            raise UserError(f"{len(x)} samples cannot be split into packs of {self.k}: choose a "
+                            f"batch size that is a multiple of {self.k}")
+        return x.reshape(len(x) // self.k, self.k * x.shape[1], *x.shape[2:])
+
+
+class Translation(View):
+    """A random translation of each image, zeros at the borders (DiffAugment, Zhao et al. 2020).
+
+    The shift along each axis is a whole number of pixels, uniform up to `reach` times the image's
+    size in both directions. In evaluation mode images stay as they are. Raises ValueError for a
+    reach outside [0, 1].
+    """
+
+    def __init__(self, reach: float = 0.125) -> None:
+        if not 0 <= reach <= 1:
+            raise ValueError(f"Translation's reach is a fraction from 0 to 1, got {reach}")
+        self.reach = reach
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        # A translation is linear: rows @ x @ columns.T, with a matrix of 0 and 1 for each image
+        rows, columns = (self.draw(len(x), n, x.dtype) for n in x.shape[2:])
+        return rows @ x @ columns.T
+
+    def draw(self, m: int, n: int, dtype: str) -> Tensor:
+        """Draw the matrices (m, 1, n, n) that shift m columns of n pixels."""
+        xp, most = backend.xp, int(self.reach * n + 0.5)
+        shifts = current_random().integers(2 * most + 1, (m, 1, 1, 1)) - most
+        pixels = xp.arange(n)
+        return Tensor((pixels[:, None] == pixels + shifts).astype(dtype))
+
+
+class Cutout(View):
+    """A square of each image, at a random place, set to 0 (DiffAugment, Zhao et al. 2020).
+
+    Its sides are `size` times those of the image; its centre is uniform over the pixels, so that it
+    may reach over the border. In evaluation mode images stay as they are. Raises ValueError for a
+    size outside [0, 1].
+    """
+
+    def __init__(self, size: float = 0.5) -> None:
+        if not 0 <= size <= 1:
+            raise ValueError(f"Cutout's size is a fraction from 0 to 1, got {size}")
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        rows, columns = (self.draw(len(x), n) for n in x.shape[2:])
+        inside = rows[:, None, :, None] & columns[:, None, None, :]
+        return x * (~inside).astype(x.dtype)
+
+    def draw(self, m: int, n: int) -> Array:
+        """Draw which of n pixels lie inside the square, for each of m images: booleans (m, n)."""
+        side = int(self.size * n + 0.5)
+        first = current_random().integers(n, (m, 1)) - side // 2
+        pixels = backend.xp.arange(n)
+        return (pixels >= first) & (pixels < first + side)

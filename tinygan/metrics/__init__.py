@@ -4,7 +4,7 @@ from .classifier import class_shares, classifier_score
 from .codes import count_pairs, majority_accuracy, one_to_one_accuracy
 from .frechet import frechet_distance
 from .mmd import kid
-from .modes import measure_coverage
+from .modes import count_modes, measure_coverage, measure_stacked
 from .nearest import find_nearest, nearest_accuracy
 from .parzen import parzen_log_likelihood
 from .precision_recall import compute_precision_recall

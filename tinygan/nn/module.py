@@ -308,6 +308,23 @@ def eval_mode(module: Module) -> Iterator[Module]:
             part.training = training
 
 
+@contextlib.contextmanager
+def substitute(module: Module, values: Mapping[Tensor, Tensor]) -> Iterator[Module]:
+    """Replace parameters of `module` by other Tensors, {parameter: Tensor}, inside the context.
+
+    The Tensors may have been computed: so a network is a function of its parameters, too.
+    """
+    replaced = [(vars(part), name, p) for _, part in module.modules()
+                for name, p in part.own_arrays(Tensor) if p in values]
+    for attributes, name, p in replaced:
+        attributes[name] = values[p]
+    try:
+        yield module
+    finally:
+        for attributes, name, p in replaced:
+            attributes[name] = p
+
+
 def _trace(layer, x, name, rows):
     """Return layer(x), and append a row to `rows` for each layer inside."""
     # a subclass of Sequential with a forward of its own is one layer

@@ -22,15 +22,20 @@ _current = _Current()
 def use_random(source: Any) -> Iterator[None]:
     """Make this thread's layers draw their random numbers from `source` inside the context.
 
-    `source` is a Random, or an object with its methods bernoulli(p, shape), for dropout masks, and
-    normal(shape), for noise. Given a source with the same seed, a training step draws the same
-    numbers again.
+    `source` is a Random, or an object with those of its methods that the layers use, such as
+    bernoulli(p, shape) for dropout masks and normal(shape) for noise. Given a source with the same
+    seed, a training step draws the same numbers again.
     """
     before, _current.source = _current.source, source
     try:
         yield
     finally:
         _current.source = before
+
+
+def current_random() -> Any:
+    """Return the source from which this thread's layers draw, see use_random."""
+    return _current.source
 
 
 class Dropout(Module):

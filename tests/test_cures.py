@@ -1,0 +1,309 @@
+"""Tests of what helps against mode collapse and overfitting: games, penalties, views and layers."""
+
+import math
+
+import numpy as np
+import pytest
+
+from tinygan import Tensor, check_grads, grad, nn, ops, optim
+from tinygan.games import GAN, R3GAN, FeatureMatching, Game, PacGAN, UnrolledGAN, losses, views
+from tinygan.games.penalties import R1, R2
+from tinygan.nn import use_random
+from tinygan.random import Random
+
+from helpers import error_of, normal, tensor
+
+
+def softplus(t):
+    return np.log1p(np.exp(t))
+
+
+def log_sigmoid(t):
+    return -softplus(-t)
+
+
+CLOSE = dict(rtol=1e-5, atol=1e-6)      # float32 sums of few numbers of size 1
+
+
+# Losses and penalties
+
+def test_r2_is_r1_at_the_samples():
+    D = nn.Sequential(nn.Dense(3, 4), nn.Tanh(), nn.Dense(4, 1))
+    real, fake = tensor(normal(5, 3), "float32"), tensor(normal(5, 3, seed=1), "float32")
+    got = R2(2.0)(D, real, fake, D(real), D(fake), None).item()
+    assert got == R1(2.0)(D, fake, real, D(fake), D(real), None).item()
+    (g,) = grad(D(fake).sum(), [fake])
+    assert got == pytest.approx((g.numpy() ** 2).sum(1).mean(), rel=1e-5)
+    assert "at least 0, got -1" in error_of(R2, -1)
+
+
+def test_losses_of_r3gan():
+    """The relativistic loss of pairs, and the squared slopes of D at data and at samples."""
+    D = nn.Sequential(nn.Dense(3, 4), nn.Tanh(), nn.Dense(4, 1))
+    game = R3GAN(nn.Dense(2, 3), D, 2, gamma=0.6)
+    x, z = tensor(normal(5, 3), "float32"), tensor(normal(5, 2, seed=1), "float32")
+    fake = Tensor(game.G(z).data)
+    a, b = D(x).numpy(), D(fake).numpy()
+    slopes = [grad(D(inputs).sum(), [inputs])[0].numpy() for inputs in (x, fake)]
+    d_loss = softplus(b - a).mean() + 0.3 * sum((g ** 2).sum(1).mean() for g in slopes)
+    assert game.d_loss(x, z).item() == pytest.approx(d_loss, rel=1e-5)
+    assert game.g_loss(x, z).item() == pytest.approx(softplus(a - b).mean(), rel=1e-5)
+
+
+def test_smoothed_labels():
+    """D's target for data is t. For densities p and q its optimum is D* = t p / (p + q) (sec. 3.4).
+
+    At the optimum the derivative of the loss with respect to D's logit is 0 at each point.
+    """
+    t, a, b = 0.7, normal(5, 1), normal(5, 1, seed=1)
+    loss = losses.Smoothed(t)
+    expected = -(t * log_sigmoid(a) + (1 - t) * log_sigmoid(-a)).mean() - log_sigmoid(-b).mean()
+    assert loss.d(tensor(a), tensor(b)).item() == pytest.approx(expected, rel=1e-12)
+    assert loss.g(None, tensor(b)).item() == losses.NonSaturating().g(None, tensor(b)).item()
+    for p, q in ((0.5, 0.5), (0.9, 0.1), (0.2, 0.8)):
+        D = t * p / (p + q)
+        logit = tensor([[math.log(D / (1 - D))]])
+        of_data, of_samples = (grad(f, [logit])[0].item() for f in (
+            loss.d(logit, Tensor(logit.data)), losses.NonSaturating().d(tensor([[0.0]]), logit)))
+        assert p * of_data + q * of_samples == pytest.approx(0, abs=1e-12)
+    assert losses.Smoothed(1.0).d(tensor(a), tensor(b)).item() == pytest.approx(
+        losses.NonSaturating().d(tensor(a), tensor(b)).item(), rel=1e-12)
+    for wrong in (0, 1.5):
+        assert f"at most 1, got {wrong}" in error_of(losses.Smoothed, wrong)
+
+
+# Packs
+
+@pytest.mark.parametrize("shape", [(6, 2), (6, 2, 3, 3)])
+def test_a_pack_joins_consecutive_samples_as_channels(shape):
+    x = normal(*shape)
+    y = views.Pack(3)(tensor(x)).numpy()
+    assert y.shape == (2, 6, *shape[2:])
+    for i in range(2):
+        np.testing.assert_array_equal(y[i], np.concatenate(x[3 * i:3 * i + 3]))
+    assert "multiple of 4" in error_of(views.Pack(4), tensor(x))
+    for wrong in (0, 1.5):
+        assert "at least 1, got" in error_of(views.Pack, wrong)
+
+
+def test_losses_of_pacgan_are_those_of_its_packs():
+    """eq. 1: D scores two samples at once; there are half as many scores as samples."""
+    D = nn.Sequential(nn.Dense(6, 4), nn.Tanh(), nn.Dense(4, 1))
+    game = PacGAN(nn.Dense(2, 3), D, 2, k=2)
+    x, z = tensor(normal(6, 3), "float32"), tensor(normal(6, 2, seed=1), "float32")
+    pairs = [np.stack([np.concatenate([s[i], s[i + 1]]) for i in (0, 2, 4)])
+             for s in (x.numpy(), game.G(z).numpy())]
+    a, b = (D(tensor(p)).numpy() for p in pairs)
+    assert len(a) == 3
+    assert game.d_loss(x, z).item() == pytest.approx(
+        softplus(-a).mean() + softplus(b).mean(), rel=1e-5)
+    assert game.g_loss(x, z).item() == pytest.approx(softplus(-b).mean(), rel=1e-5)
+
+
+# Random changes of D's input
+
+def test_translations_shift_each_image_by_whole_pixels():
+    """Each result is the image, shifted by up to two of eight pixels; all 25 shifts occur."""
+    view, x, found = views.Translation(0.25), normal(300, 2, 8, 8), set()
+    with use_random(Random(0)):
+        y = view(tensor(x)).numpy()
+    wide = np.pad(x, ((0, 0), (0, 0), (2, 2), (2, 2)))
+    for i in range(300):
+        fits = [(a, b) for a in range(5) for b in range(5)
+                if (wide[i, :, a:a + 8, b:b + 8] == y[i]).all()]
+        assert len(fits) == 1
+        found.update(fits)
+    assert len(found) == 25
+
+
+def test_cutouts_are_squares_of_zeros():
+    """A square of half the image's side, cut off at the border; its centre is any pixel."""
+    view, size = views.Cutout(0.5), 8
+    with use_random(Random(0)):
+        y = view(tensor(np.ones((400, 1, size, size)))).numpy()[:, 0]
+    corners = set()
+    for image in y:
+        rows, columns = (np.flatnonzero((image == 0).any(axis)) for axis in (1, 0))
+        assert (image == 0).sum() == len(rows) * len(columns)       # a rectangle
+        for found in (rows, columns):
+            assert (np.diff(found) == 1).all() and 2 <= len(found) <= 4
+            assert len(found) == 4 or found[0] == 0 or found[-1] == size - 1
+        corners.add((rows[0], rows[-1], columns[0], columns[-1]))
+    assert len(corners) == 64
+
+
+@pytest.mark.parametrize("view", [views.Translation(0.5), views.Cutout(0.5)])
+def test_random_changes_are_differentiable_and_stop_in_evaluation(view):
+    """The gradient of a sum of squares is twice the changed image, changed back."""
+    x = tensor(normal(4, 2, 6, 6))
+    with use_random(Random(0)):
+        y = view(x)
+    (g,) = grad((y * y).sum(), [x])
+    assert (g.numpy() != 0).mean() == (y.numpy() != 0).mean() < 1
+    np.testing.assert_array_equal(np.sort(g.numpy()[g.numpy() != 0]),
+                                  np.sort(2 * y.numpy()[y.numpy() != 0]))
+    assert view.eval()(x) is x
+    view.train()
+    kind = type(view)
+    for wrong in (-0.1, 1.5):
+        assert f"from 0 to 1, got {wrong}" in error_of(kind, wrong)
+
+
+def test_both_players_see_changed_images():
+    """D's losses for data and samples, and G's, depend on the view's random numbers."""
+    G = nn.Sequential(nn.Dense(2, 16), nn.Reshape(1, 4, 4))
+    game = Game(G, nn.Sequential(nn.Flatten(), nn.Dense(16, 1)), 2, losses.NonSaturating(),
+                views=[views.Translation(0.5), views.Cutout(0.25)])
+    x, z = tensor(normal(4, 1, 4, 4), "float32"), game.latent(4, Random(0))
+    seen = []
+    for seed in (0, 0, 1):
+        with use_random(Random(seed)):
+            seen.append((game.score(x).numpy(), game.score(G(z)).numpy(),
+                         game.g_loss(x, z).numpy()))
+    for first, again, other in zip(*seen):
+        assert (first == again).all() and (first != other).all()
+
+
+# Layers that compare the samples of a minibatch
+
+def test_minibatch_discrimination_is_its_formula():
+    layer, x = nn.MinibatchDiscrimination(3, kernels=2, dims=4), normal(5, 3)
+    y = layer(tensor(x, "float32")).numpy()
+    M = (x @ layer.weight.numpy()).reshape(5, 2, 4)
+    for i in range(5):
+        for b in range(2):
+            expected = sum(math.exp(-abs(M[i, b] - M[j, b]).sum()) for j in range(5) if j != i)
+            assert y[i, 3 + b] == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_array_equal(y[:, :3], np.float32(x))
+    same = layer(tensor(np.ones((5, 3)), "float32")).numpy()
+    np.testing.assert_allclose(same[:, 3:], 4.0, rtol=1e-6)         # each other sample counts 1
+
+
+@pytest.mark.parametrize("shape", [(8, 3), (8, 3, 2, 2)])
+@pytest.mark.parametrize("group", [None, 4, 2])
+def test_minibatch_stddev_is_its_formula(shape, group):
+    x = normal(*shape)
+    y = nn.MinibatchStddev(group, eps=0.0)(tensor(x)).numpy()
+    np.testing.assert_array_equal(y[:, :3], x)
+    count = 8 // (group or 8)
+    for i in range(count):
+        feature = y[i::count, 3:]
+        assert (feature == feature.flat[0]).all()
+        assert feature.flat[0] == pytest.approx(x[i::count].std(0).mean(), rel=1e-12)
+
+
+def test_minibatch_stddev_refuses_what_it_cannot_divide():
+    for wrong in (1, 2.5):
+        assert "at least 2 samples, got" in error_of(nn.MinibatchStddev, wrong)
+    for layer, n in ((nn.MinibatchStddev(4), 6), (nn.MinibatchStddev(), 1)):
+        assert "cannot be divided into groups" in error_of(layer, tensor(normal(n, 3)))
+
+
+def test_gradients_of_the_layers_to_second_order():
+    for layer in (nn.MinibatchDiscrimination(3, 2, 2), nn.MinibatchStddev(2)):
+        check_grads(layer, normal(4, 3), order=2)
+
+
+# Feature matching
+
+def make_matching():
+    trunk = nn.Sequential(nn.Dense(3, 4), nn.Tanh())
+    return FeatureMatching(nn.Dense(2, 3), nn.Heads(trunk, nn.Dense(4, 1), nn.Sequential()), 2)
+
+
+def test_losses_of_feature_matching():
+    """G's loss is |E f(x) - E f(G(z))|^2, D's that of the GAN."""
+    game = make_matching()
+    x, z = tensor(normal(6, 3), "float32"), tensor(normal(6, 2, seed=1), "float32")
+    (a, f), (b, h) = ([t.numpy() for t in game.D(inputs)] for inputs in (x, game.G(z)))
+    assert game.d_loss(x, z).item() == pytest.approx(
+        softplus(-a).mean() + softplus(b).mean(), rel=1e-5)
+    assert game.g_loss(x, z).item() == pytest.approx(
+        ((f.mean(0) - h.mean(0)) ** 2).sum(), rel=1e-5)
+    plain = FeatureMatching(game.G, nn.Dense(3, 1), 2)
+    assert "D must return (logits, features)" in error_of(plain.g_loss, x, z)
+
+
+# Unrolling
+
+def make_unrolled(**choices):
+    D = nn.Sequential(nn.Dense(3, 4), nn.Tanh(), nn.Dense(4, 1))
+    return UnrolledGAN(nn.Sequential(nn.Dense(2, 3), nn.Tanh()), D, 2, **choices)
+
+
+def to_float64(game):
+    for p in game.parameters():
+        p.data = p.data.astype("float64")
+    return game
+
+
+def play_ahead(game, x, z):
+    """Return V(G, D_k(G)): take k steps of SGD with D's own parameters, and put them back."""
+    start = [p.data.copy() for p in game.D.parameters()]
+    opt = optim.SGD(game.D.parameters(), game.eta)
+    for _ in range(game.k):
+        opt.step(grad(GAN(game.G, game.D, 2, loss=losses.Saturating()).d_loss(x, z),
+                      opt.parameters))
+    value = losses.Saturating().g(None, game.D(game.G(z))).item()
+    for p, before in zip(game.D.parameters(), start):
+        p.data[...] = before
+        p.touch()
+    return value
+
+
+@pytest.mark.parametrize("k", [0, 1, 4])
+def test_the_loss_of_an_unrolled_gan_is_that_of_d_after_k_steps(k):
+    """D's own parameters are as before."""
+    game = to_float64(make_unrolled(k=k, eta=0.5))
+    x, z = tensor(normal(6, 3)), tensor(normal(6, 2, seed=1))
+    before = [p.numpy().copy() for p in game.D.parameters()]
+    assert game.g_loss(x, z).item() == pytest.approx(play_ahead(game, x, z), rel=1e-12)
+    for p, then in zip(game.D.parameters(), before, strict=True):
+        np.testing.assert_array_equal(p.numpy(), then)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_the_gradient_of_an_unrolled_gan_passes_through_ds_steps(k):
+    """It is the derivative of V(G, D_k(G)) by finite differences, unlike that for a constant D_k.
+
+    The differences have an error of about 1e-16 / 1e-6 by rounding and 1e-12 by curvature.
+    """
+    game = to_float64(make_unrolled(k=k, eta=0.5))
+    x, z = tensor(normal(6, 3)), tensor(normal(6, 2, seed=1))
+    weight = game.G.layers[0].weight
+    (g,) = grad(game.g_loss(x, z), [weight])
+    theta = game.unroll(x, game.fake(x, z), [])
+    with nn.substitute(game, {p: Tensor(t.data) for p, t in theta.items()}):
+        (constant,) = grad(losses.Saturating().g(None, game.D(game.G(z))), [weight])
+    assert abs(g.numpy() - constant.numpy()).max() > 0.1 * abs(g.numpy()).max()
+    for index in np.ndindex(*weight.shape):
+        values = []
+        for step in (1e-6, -1e-6):
+            weight.data[index] += step
+            weight.touch()
+            values.append(play_ahead(game, x, z))
+            weight.data[index] -= step
+        assert g.numpy()[index] == pytest.approx((values[0] - values[1]) / 2e-6, abs=1e-8)
+
+
+def test_unrolled_settings_are_checked():
+    for wrong in (dict(k=-1), dict(k=1.5), dict(eta=0)):
+        assert "a whole number k of steps" in error_of(make_unrolled, **wrong)
+
+
+def test_substitute_replaces_parameters_inside_the_context_alone():
+    """The output has derivatives with respect to what the replacements were computed from."""
+    net, x = nn.Sequential(nn.Dense(3, 2), nn.Tanh()), tensor(normal(4, 3), "float32")
+    weight = net.layers[0].weight
+    before, double = net(x).numpy(), 2 * weight
+    with nn.substitute(net, {weight: double}):
+        y = net(x)
+        assert net.layers[0].weight is double
+    assert net.layers[0].weight is weight and (net(x).numpy() == before).all()
+    assert (y.numpy() != before).all()
+    (g,) = grad(y.sum(), [weight])
+    (h,) = grad(ops.tanh(x @ (2 * weight).T + net.layers[0].bias).sum(), [weight])
+    np.testing.assert_allclose(g.numpy(), h.numpy(), **CLOSE)
+    with pytest.raises(ZeroDivisionError), nn.substitute(net, {weight: double}):
+        1 / 0
+    assert net.layers[0].weight is weight

@@ -1,0 +1,43 @@
+"""Stacked MNIST (Metz et al. 2017): three random digits as the channels of an image.
+
+Each of the 1,000 triples of digits is a mode, which can be counted.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from .. import backend, random
+from ..backend import Array
+from ..random import Random
+from .minibatches import Minibatches, ZipMinibatches
+
+
+class StackedMinibatches(ZipMinibatches):
+    """An endless stream of minibatches of m stacked images, (m, 3, H, W).
+
+    images   (N, 1, H, W), as Minibatches takes them
+    m        the size of a minibatch
+    rng      the Random from which the orders are drawn (default: `tinygan.rng`)
+
+    The three channels are three streams over the same images, each with an order of its own. So a
+    triple of images hardly ever comes twice.
+    """
+
+    def __init__(self, images: Any, m: int, rng: Random | None = None) -> None:
+        super().__init__(*[Minibatches(images, m, rng) for _ in range(3)])
+
+    def __next__(self) -> Array:
+        return backend.xp.concatenate(super().__next__(), 1)
+
+
+def draw_stacked(images: np.ndarray, labels: np.ndarray, n: int,
+                 rng: Random | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Draw n stacked images (n, 3, H, W) and their labels (n, 3), on the host.
+
+    images (N, 1, H, W) and labels (N,) are host arrays; each channel is one of them, all equally
+    likely.
+    """
+    rng = random.rng if rng is None else rng
+    chosen = backend.to_numpy(rng.integers(len(images), (n, 3)))
+    return images[chosen][:, :, 0], labels[chosen]
