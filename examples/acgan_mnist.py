@@ -66,11 +66,7 @@ def main() -> None:
                        help="weight of the class loss (1)")
     flags.add_argument("--reals-only", action="store_true",
                        help="leave generated images out of D's class loss")
-    flags.add_argument("--paper", action="store_true",
-                       help="the paper's networks and settings, {steps} steps of {batch_size}"
-                       .format(**PAPER))
-    if flags.parse_args().paper:        # its settings are defaults, which other flags override
-        flags.set_defaults(**PAPER)
+    command.add_preset(flags, "--paper", PAPER, "the paper's networks and settings")
     args = command.parse(flags)
 
     with command.start(args) as data:

@@ -71,11 +71,7 @@ def main() -> None:
     flags = command.game_parser(__doc__, **RECIPE, out="runs/bigan_mnist")
     either = flags.add_mutually_exclusive_group()
     either.add_argument("--ali", action="store_true", help="the stochastic encoder of ALI")
-    either.add_argument("--paper", action="store_true",
-                        help="the paper's networks and settings, {steps} steps of {batch_size}"
-                        .format(**PAPER))
-    if flags.parse_args().paper:        # its settings are defaults, which other flags override
-        flags.set_defaults(**PAPER)
+    command.add_preset(flags, "--paper", PAPER, "the paper's networks and settings", either)
     args = command.parse(flags)
 
     with command.start(args) as data:

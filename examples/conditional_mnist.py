@@ -56,11 +56,7 @@ def paper(images: np.ndarray, batch_size: int, classes: int) -> tuple:
 def main() -> None:
     """Train with the command line's settings."""
     flags = command.game_parser(__doc__, **RECIPE, out="runs/conditional_mnist")
-    flags.add_argument("--paper", action="store_true",
-                       help="the paper's networks and settings, {steps} steps of {batch_size}"
-                       .format(**PAPER))
-    if flags.parse_args().paper:        # its settings are defaults, which other flags override
-        flags.set_defaults(**PAPER)
+    command.add_preset(flags, "--paper", PAPER, "the paper's networks and settings")
     args = command.parse(flags)
 
     with command.start(args) as data:

@@ -52,9 +52,9 @@ Of a game with an encoder E (BiGAN):
     ratio          its ratio to the mean distance of x from the reconstruction of another image
     same class     fraction of the reconstructions that the classifier assigns to the class of x;
                    0.1 if they do not depend on x
-    1-NN           accuracy of the class of the nearest training image by E(x); and by "features",
-                   the inputs of E's last dense layer. They stand beside those of an encoder with
-                   random weights, and beside 1-NN by pixels
+    1-NN           accuracy of the class of the nearest training image, by the output of the network
+                   E; and by "features", the inputs of its last dense layer. They stand beside those
+                   of an encoder with random weights, and beside 1-NN by pixels
 
 The table is also written to evaluation.json in the folder of the run, or to --out.
 """

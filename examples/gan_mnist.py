@@ -67,11 +67,7 @@ def main() -> None:
     flags.add_argument("--order", choices=["alternating", "simultaneous"], default="alternating",
                        help="the order of the players' updates (alternating; with --paper "
                        "simultaneous)")
-    flags.add_argument("--paper", action="store_true",
-                       help="the paper's networks and settings, {steps} steps of {batch_size}"
-                       .format(**PAPER))
-    if flags.parse_args().paper:        # its settings are defaults, which other flags override
-        flags.set_defaults(**PAPER)
+    command.add_preset(flags, "--paper", PAPER, "the paper's networks and settings")
     args = command.parse(flags)
 
     with command.start(args) as data:

@@ -60,11 +60,7 @@ def main() -> None:
                        help="weight of the information L_I (0.1; with --paper 1)")
     flags.add_argument("--side", action="store_true",
                        help="leave the information out of G's loss")
-    flags.add_argument("--paper", action="store_true",
-                       help="the paper's networks and settings, {steps} steps of {batch_size}"
-                       .format(**PAPER))
-    if flags.parse_args().paper:        # its settings are defaults, which other flags override
-        flags.set_defaults(**PAPER)
+    command.add_preset(flags, "--paper", PAPER, "the paper's networks and settings")
     args = command.parse(flags)
 
     with command.start(args) as data:

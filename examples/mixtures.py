@@ -4,8 +4,9 @@
     python examples/mixtures.py --mixture ring --game gan wgan_gp --seeds 0 1
     python examples/mixtures.py --game all --steps 8000             each game, a minute or less
 
-All games have the same small networks, with the same initial weights for the same seed. They also
-have the same data, unless a game draws more random numbers than the GAN. Each game and seed is a
+All games have the same small networks, with the same initial weights for the same seed; those that
+show D pairs or packs, or have further layers in it, have the same G. They also have the same data,
+unless a game draws more random numbers than the GAN. Each game and seed is a
 run in a folder of its own, such as runs/mixtures/grid-r1-0.
 
 Ten times during a run, 2500 samples of G with averaged weights are measured. The figures go to the
@@ -113,8 +114,8 @@ class PlaneRun(Run):
         networks = make_networks(name, args.width, scale)
         settings = SETTINGS[name](mixture.std) if name in SETTINGS else {}
         k = settings.get("n_critic", settings.get("n_dis", 1))          # D's steps per iteration
-        # the unrolled steps of D cost as much as others
-        steps = max(args.steps // (k + settings.get("k", 0)), 1)
+        unrolled = settings["k"] if name == "unrolled" else 0       # they cost as much as D's own
+        steps = max(args.steps // (k + unrolled), 1)
         noise = [views.InstanceNoise(schedules.linear(args.sigma, 0.0, 0.8 * steps))]
         make_game = GAMES["gan" if name == "minibatch" else name]
         game = make_game(*networks, views=noise if args.sigma else [],

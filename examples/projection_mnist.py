@@ -73,12 +73,8 @@ def main() -> None:
     """Train with the command line's settings."""
     flags = command.game_parser(__doc__, **RECIPE, out="runs/projection_mnist")
     either = flags.add_mutually_exclusive_group()
-    either.add_argument("--r1", action="store_true",
-                        help="R1 instead of batch normalisation in D, {steps} steps".format(**R1))
-    either.add_argument("--paper", action="store_true",
-                        help="the paper's settings, {steps} steps of {batch_size}".format(**PAPER))
-    chosen = flags.parse_args()         # its settings are defaults, which other flags override
-    flags.set_defaults(**(PAPER if chosen.paper else R1 if chosen.r1 else RECIPE))
+    command.add_preset(flags, "--r1", R1, "R1 instead of batch normalisation in D", either)
+    command.add_preset(flags, "--paper", PAPER, "the paper's settings", either)
     args = command.parse(flags)
 
     with command.start(args) as data:

@@ -66,20 +66,25 @@ INFOGAN = {         # the recipe, and the control; the weight lam was found on t
     "Q on the side": "infogan_mnist.py --side --steps 3000 --average 0.998",
 }
 BIGAN = {           # the settings of the recipes were found on seed 0
-    "BiGAN": "bigan_mnist.py --average 0.998",
-    "ALI": "bigan_mnist.py --ali --average 0.998",
+    "BiGAN": "bigan_mnist.py --steps 6000 --average 0.998",
+    "ALI": "bigan_mnist.py --ali --steps 6000 --average 0.998",
     "BiGAN, the paper's networks": "bigan_mnist.py --paper --steps 64350 --average 0.999",
 }
-GAMES = ("saturating", "gan", "lsgan", "hinge", "rsgan", "wgan", "wgan_gp", "sngan", "ragan", "r1")
+GAMES = ("saturating", "gan", "lsgan", "hinge", "rsgan", "wgan", "wgan_gp", "sngan", "ragan", "r1",
+         "feature_matching", "minibatch", "unrolled", "ali", "pacgan", "r3gan")
 DIGEST = "7881f167fae3a2c7"      # command.digest() of MNIST's training images
 PUBLISHED = {       # figures of the papers, {table: {row: {figure: value}}}
     "mixtures": {
         "ring, GAN (Lin et al. 2018)": {"modes": 6.3, "HQ %": 98.2, "reverse KL": 0.45},
         "ring, PacGAN4 (Lin et al. 2018)": {"modes": 7.8, "HQ %": 95.9, "reverse KL": 0.07},
         "ring, VEEGAN (Srivastava et al. 2017)": {"modes": 8, "HQ %": 52.9},
+        "ring, unrolled (Srivastava et al. 2017)": {"modes": 7.6, "HQ %": 35.6},
         "grid, GAN (Lin et al. 2018)": {"modes": 17.3, "HQ %": 94.8, "reverse KL": 0.70},
         "grid, PacGAN4 (Lin et al. 2018)": {"modes": 24.8, "HQ %": 93.6, "reverse KL": 0.04},
         "grid, VEEGAN (Srivastava et al. 2017)": {"modes": 24.6, "HQ %": 40},
+        "grid, unrolled (Srivastava et al. 2017)": {"modes": 23.6, "HQ %": 16},
+        "grid, ALI (Dumoulin et al. 2017)": {"modes": 13.4},
+        "grid, GAN (Dumoulin et al. 2017)": {"modes": 10.4},
     },
     "infogan": {"Chen et al. 2016, section 7.2": {"one-to-one %": 95}},
     "bigan": {"Donahue et al. 2017, published log": {"ratio": 0.62, "1-NN %": 92.1,
@@ -394,7 +399,7 @@ def make_table(table: str, lines: list[dict[str, Any]], quick: bool = False) -> 
     text = [f"| | {' | '.join(figures)} |", f"{'|---' * (len(figures) + 1)}|"]
     text += [f"| {name} | {' | '.join(_cell(row.get(figure, [])) for figure in figures)} |"
              for name, row in rows.items()]
-    of = lambda name: ", ".join(sorted({str(line[name]) for line in lines}))
+    of = lambda name: ", ".join(map(str, sorted({line[name] for line in lines})))
     done = len({(line["run"], line["seed"]) for line in lines})
     runs = f"{done} of {len(now)} runs so far, " if done < len(now) else ""
     seeds = "seeds" if "," in of("seed") else "seed"

@@ -19,7 +19,7 @@ Pictures, curves and checkpoints are written to --out. --explain explains the pr
 
 import numpy as np
 
-from tinygan import backend, command, nn, optim, schedules
+from tinygan import UserError, backend, command, nn, optim, schedules
 from tinygan.data import StackedMinibatches, as_floats, draw_stacked
 from tinygan.games import GAN, R1, R3GAN, Game, PacGAN
 from tinygan.metrics import measure_stacked
@@ -41,7 +41,7 @@ def make_crippled(name: str) -> tuple[nn.Module, nn.Module]:
     Games with penalties have no batch normalisation in D.
     """
     c = 3 * (2 if name == "pacgan" else 1)
-    norm = lambda n: [] if name in ("r1", "r3gan") else [nn.BatchNorm(n)]
+    batch_norm = name not in ("r1", "r3gan")
     init = nn.normal(0.02)
 
     def enlarge(c_in, c_out, extra):
@@ -53,8 +53,8 @@ def make_crippled(name: str) -> tuple[nn.Module, nn.Module]:
         nn.Conv2d(8, 3, 3, 1, 1, init=init), nn.Sigmoid())
     layers = []
     for c_in, c_out in ((c, 4), (4, 8), (8, 16)):       # 14, 7, 4
-        layers += [nn.Conv2d(c_in, c_out, 3, 2, 1, init=init if norm(1) else nn.he), *norm(c_out),
-                   nn.LeakyReLU(0.3)]
+        layers += [nn.Conv2d(c_in, c_out, 3, 2, 1, init=init if batch_norm else nn.he),
+                   *([nn.BatchNorm(c_out)] if batch_norm else []), nn.LeakyReLU(0.3)]
     return G, nn.Sequential(*layers, nn.Flatten(), *make_end(name, 16 * 4 * 4))
 
 
@@ -86,31 +86,31 @@ def main() -> None:
     """Train with the command line's settings, and measure the samples."""
     flags = command.game_parser(__doc__, **FULL, out="runs/stacked_mnist")
     flags.add_argument("--game", choices=GAMES, default="r1", help="the game (r1)")
-    flags.add_argument("--crippled", action="store_true",
-                       help="the networks of Metz et al. 2017, {steps} steps".format(**CRIPPLED))
+    command.add_preset(flags, "--crippled", CRIPPLED, "the networks of Metz et al. 2017")
     flags.add_argument("--width", type=command.positive, default=1,
                        help="width of the networks of full size, as a multiple (1)")
     flags.add_argument("--gamma", type=command.from_0, default=0.5,
                        help="weight of the penalties of r1 and r3gan (0.5)")
     flags.add_argument("--lr", type=command.above_0, default=2e-3,
                        help="initial learning rate, which falls to 0 (2e-3)")
-    if flags.parse_args().crippled:
-        flags.set_defaults(**CRIPPLED)
     args = command.parse(flags)
 
     with command.start(args) as data:
-        images, labels = data.train.images, data.train.require_labels()
+        images = data.train.images
+        if images.shape[1:] != (1, 28, 28):
+            raise UserError("the classifier that counts the modes takes grey images of 28x28 "
+                            "pixels: give others by --data")
         G, D = make_crippled(args.game) if args.crippled else make_full(args.game, args.width)
         game = make_game(args.game, G, D, args.gamma)
         d_opt, g_opt = (optim.Adam(player.parameters(), schedules.cosine(args.lr, 0.0, args.steps),
                                    betas=(0.5, 0.99)) for player in (D, G))
         command.train(args, game, StackedMinibatches(images, args.batch_size), d_opt, g_opt)
 
-        n, net, rng = SAMPLES if args.steps > 2 else 100, load_classifier(), Random(0)
+        n, net, rng = 100 if args.dry_run else SAMPLES, load_classifier(), Random(0)
         samples = [backend.to_numpy(game.sample(game.latent(100, rng))) for _ in range(n // 100)]
-        real, _ = draw_stacked(images, labels, n, rng)
         print(f"{n} samples: {measure_stacked(net, np.concatenate(samples))}")
-        print(f"{n} real triples: {measure_stacked(net, as_floats(real))}")
+        real = as_floats(draw_stacked(images, n, rng))
+        print(f"{n} real triples: {measure_stacked(net, real)}")
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
 import itertools
 import json
 import math
+import types
 
 import numpy as np
 import pytest
 
-from tinygan import Tensor, UserError, backend, check_grads, grad, nn, optim, play, rng, schedules
+from tinygan import (Tensor, UserError, backend, check_grads, grad, nn, ops, optim, play, rng,
+                     schedules)
 from tinygan.backend import to_numpy
 from tinygan.data import Minibatches, Split, mnist
 from tinygan.games import ALI, GAN, BiGAN, InfoGAN, losses, penalties
@@ -58,7 +60,7 @@ def test_a_gaussian_sample_has_the_mean_and_deviation_that_it_is_given():
     np.testing.assert_allclose(y.mean(0), [1.0, -2.0], atol=4 * 3 / 141)
     np.testing.assert_allclose(y.std(0), [0.5, 3.0], rtol=4 / 200)
     assert (layer.eval()(tensor(x)).numpy() == x[:, :2]).all()
-    for wrong in ((3, 5), (3, 2, 2, 2)):
+    for wrong in ((3, 5), (3, 2, 2, 2), (4,)):
         assert "(m, 2 n), got" in error_of(layer, tensor(normal(*wrong)))
 
 
@@ -72,13 +74,16 @@ def test_gradients_of_the_layers():
 # Dropout as noise
 
 def test_dropout_that_is_always_on_makes_samples_of_the_noise_z_alone():
-    """The same z has the same samples; without dropout they differ."""
+    """The same z has the same samples, alone or among others; without dropout they differ."""
     G = nn.Sequential(nn.Dense(5, 30), nn.Dropout(0.5, always=True), nn.Dense(30, 4))
     game = GAN(G, nn.Dense(4, 1), 5)
     z, other = game.latent(40, Random(0)), game.latent(40, Random(1))
     samples = game.sample(z)
     game.sample(other)
     np.testing.assert_array_equal(to_numpy(game.sample(z)), to_numpy(samples))
+    for i in (0, 7):        # a product of one row may round differently
+        np.testing.assert_allclose(to_numpy(game.sample(Tensor(z.data[i:i + 1])))[0],
+                                   to_numpy(samples)[i], rtol=1e-5, atol=1e-6)
     G.layers[1].always = False
     without = to_numpy(game.sample(z))
     assert (to_numpy(samples) != without).mean() > 0.9
@@ -225,6 +230,16 @@ def test_samples_show_the_code_if_g_is_rewarded_for_it(on_g):
     assert information > 0.6 if on_g else information < 0.5
 
 
+def test_infer_uses_evaluation_mode():
+    """So what Q says about an image does not depend on the others."""
+    game = make_info()
+    game.D.trunk = nn.Sequential(nn.Flatten(), nn.Dense(16, 6), nn.BatchNorm(6), nn.Dropout(0.5))
+    x = tensor(normal(4, 1, 4, 4), "float32")
+    alone = [to_numpy(game.infer(x.data[i:i + 1])[1]) for i in range(4)]
+    np.testing.assert_allclose(to_numpy(game.infer(x.data)[1]), np.concatenate(alone), atol=1e-6)
+    assert game.D.training
+
+
 # BiGAN and ALI
 
 def make_pair(kind=BiGAN, **choices):
@@ -274,11 +289,37 @@ def test_codes_of_the_bigan_have_the_range_of_its_noise():
     assert (draws[0] != draws[1]).all()
 
 
-@pytest.mark.parametrize("last", [nn.Sigmoid(), nn.Tanh()])
+@pytest.mark.parametrize("last", [nn.Sigmoid(), nn.Tanh(), ops.sigmoid, ops.tanh])
 def test_an_encoder_with_a_range_of_its_own_is_refused(last):
     game = make_pair()
-    with pytest.raises(UserError, match="E ends in a sigmoid or a tanh"):
-        BiGAN(game.G, nn.Sequential(*game.E.layers, last), game.D, 5)
+    for end in ([last], [last, nn.Flatten()]):
+        with pytest.raises(UserError, match="E ends in a sigmoid or a tanh"):
+            BiGAN(game.G, nn.Sequential(*game.E.layers, *end), game.D, 5)
+
+
+def test_an_encoder_of_ali_that_draws_nothing_is_refused():
+    game = make_pair()
+    with pytest.raises(UserError, match="end it in nn.Dense"):
+        ALI(game.G, game.E, game.D, 5)
+
+
+@pytest.mark.parametrize("kind", [BiGAN, ALI])
+def test_infer_uses_the_average_of_e(kind):
+    game = make_pair(kind)
+    game.keep_average(0.5)
+    x = tensor(normal(4, 1, 4, 4), "float32").data
+    before = to_numpy(game.infer(x))
+    for p in game.E.parameters():
+        p.data += 1.0
+    np.testing.assert_array_equal(to_numpy(game.infer(x)), before)
+    for p in game.averages["E"].parameters():
+        p.data += 1.0
+    assert (to_numpy(game.infer(x)) != before).any()
+
+
+def test_pictures_of_a_bigan_need_images():
+    with pytest.raises(UserError, match="give Run a part of a data set"):
+        make_pair().fixed_inputs(None, 16, Random(0))
 
 
 def test_pictures_of_a_bigan_are_pairs_and_samples():
@@ -327,6 +368,9 @@ def test_accuracies_of_codes():
     assert table.tolist() == [[3, 1], [2, 0], [0, 4]]
     assert majority_accuracy(table) == 0.9 and one_to_one_accuracy(table) == 0.7
     assert "at most 16 classes, got 17" in error_of(one_to_one_accuracy, np.ones((2, 17), int))
+    for wrong in (([0, -1], [0, 1]), ([0, 1], [0]), ([], [])):
+        assert "of at least one whole number of at least 0" in error_of(
+            count_pairs, *map(np.array, wrong))
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -376,6 +420,12 @@ def test_the_papers_settings(shape):
     x = G(Tensor(Random(0).normal((2, 100))), labels)
     assert x.shape == (2, *shape) and [y.shape for y in D(x)] == [(2, 1), (2, 10)]
     assert [p.shape[0] for p in D.parameters() if p.ndim == 4] == [16, 32, 64, 128, 256, 512]
+    layers = [layer for _, layer in D.modules()]
+    assert [layer.p for layer in layers if isinstance(layer, nn.Dropout)] == [0.5] * 6
+    assert {layer.slope for layer in layers if isinstance(layer, nn.LeakyReLU)} == {0.2}
+    for network, slope in ((infogan_mnist.paper(shape)[1], 0.1), (game.D, 0.2), (game.E, 0.2)):
+        assert {layer.slope for _, layer in network.modules()
+                if isinstance(layer, nn.LeakyReLU)} == {slope}
 
 
 def test_the_recipes_networks_with_a_code():
@@ -397,6 +447,95 @@ def runs(tmp_path_factory):
                       "--average", 0.5, "--out", name, *flags, cwd=folder)
         assert process.returncode == 0, process.stderr
     return folder
+
+
+class KnownInfo(nn.Module):
+    """A stand-in for an InfoGAN: the mean of a sample is its code, and Q knows it."""
+
+    codes = 3
+
+    def __init__(self):
+        self.D = nn.Sequential()
+
+    def infer(self, x):
+        return (x.mean((1, 2, 3)) * 2 + 0.5).astype(int), None
+
+    def measure_code(self, z, images):
+        noise, c = z
+        right = (self.infer(images.numpy())[0] == c).mean()
+        return Tensor(np.float32(right)), ((noise - images.mean()) ** 2).mean()
+
+    def discrete_codes(self, z):
+        return z[1]
+
+
+def make_levels(labels):
+    """Return an image of the grey level label / 2 for each label 0, 1 or 2."""
+    return np.zeros((len(labels), 1, 28, 28), np.float32) + np.reshape(labels, (-1, 1, 1, 1)) / 2
+
+
+@pytest.mark.host
+def test_measures_of_a_known_code(monkeypatch):
+    """All samples show their codes; 3 of 4 test images are of the class of theirs, by majority.
+
+    The classifier of this test sees two classes, so that purity and information differ.
+    """
+    import evaluate
+    labels = np.array([0, 1, 2, 1])
+    codes = np.tile([0, 1, 2, 2], 200)      # more than a piece
+    z = np.zeros((800, 1), np.float32), codes
+    data = types.SimpleNamespace(train=Split(images=make_levels([0, 1, 2, 0])))
+    test = Split(images=make_levels([0, 2, 2, 1]), labels=np.array([0, 1, 1, 1]) * labels)
+    seen = evaluate.Classified(None, np.eye(3)[codes // 2 + (np.arange(800) < 80)])
+    monkeypatch.setattr(evaluate.classifier, "classify", lambda net, images: seen)
+    rows = evaluate.measure_codes(KnownInfo(), make_levels(codes), z, data, test, object(), 0)
+    assert rows["code"]["information"] == 1
+    assert rows["code"]["code error"] == pytest.approx((make_levels(codes).mean()) ** 2, rel=0.1)
+    assert rows["code"]["purity"] == 0.9        # the first 80 of 800 look like another class
+    # the codes 0, 2, 2, 1 of the labels 0, 1, 2, 1
+    assert rows["code"]["majority"] == 0.75 and rows["code"]["one-to-one"] == 0.75
+    assert rows["k-means"]["majority"] == 0.75
+
+
+@pytest.mark.host
+def test_measures_of_a_known_encoder():
+    """E is a shift by a known distance, which G does not undo; random weights lose the classes."""
+    import evaluate
+    rng.seed(0)
+    E = nn.Sequential(nn.Flatten(), nn.Dense(784, 784, bias=False), nn.Dense(784, 784))
+    for layer in E.layers[1:]:
+        layer.weight.data[...] = np.eye(784)
+    E.layers[2].bias.data[...] = 0.1
+    game = BiGAN(nn.Reshape(1, 28, 28), E, nn.Sequential(nn.Flatten(), nn.Join(),
+                                                         nn.Dense(1568, 1)), 784)
+    game.encode = lambda x: game.E(x)
+    labels = np.arange(600) % 3
+    split = Split(images=make_levels(labels), labels=labels)
+    data = types.SimpleNamespace(train=split)
+    found = evaluate.measure_encoder(game, data, split, None, 0)
+    assert found["encoder"]["distance"] == pytest.approx(28 * 0.1, rel=1e-4)
+    # the image before is lighter by 1, -0.5 and -0.5; less 0.1, these are 0.9, -0.6 and -0.6
+    other = 28 * (0.9 + 0.6 + 0.6) / 3
+    assert found["encoder"]["ratio"] == pytest.approx(2.8 / other, rel=1e-4)
+    assert found["encoder"]["1-NN"] == found["encoder"]["features"] == found["pixels"]["1-NN"] == 1
+    assert found.keys() == {"encoder", "random weights", "pixels"}
+    features = evaluate.cut_features(E)
+    assert len(features.layers) == 2 and evaluate.cut_features(nn.Tanh()) is None
+
+
+@pytest.mark.host
+def test_random_weights_are_new_and_batch_norm_is_measured():
+    import evaluate
+    net = nn.Sequential(nn.Flatten(), nn.Dense(784, 20), nn.BatchNorm(20))
+    images = np.float32(Random(0).uniform(0, 1, (500, 1, 28, 28)))
+    other = evaluate.randomise(net, images, Random(1))
+    assert not any(part.training for _, part in other.modules()) and net.training
+    assert (other.layers[1].weight.numpy() != net.layers[1].weight.numpy()).all()
+    # N(0, 1/fan_in): 15,680 numbers, whose standard deviation has an error of 0.6 %
+    assert other.layers[1].weight.numpy().std() == pytest.approx(784 ** -0.5, rel=0.03)
+    y = other(Tensor(images)).numpy()
+    np.testing.assert_allclose(y.mean(0), 0, atol=1e-3)         # float32 means of 500 numbers
+    np.testing.assert_allclose(y.std(0), 1, atol=0.01)
 
 
 @pytest.mark.host
@@ -426,8 +565,12 @@ def test_evaluate_measures_an_encoder(runs, name):
 
 @pytest.mark.host
 def test_sample_draws_a_code_and_encodes_images(runs):
-    process = run("sample.py", "info", "--code", 7, "-n", 4, "--out", "seven", cwd=runs)
-    assert process.returncode == 0, process.stderr
+    for code in (7, 7, 2):
+        process = run("sample.py", "info", "--code", code, "-n", 4, "--out", f"code{code}",
+                      cwd=runs)
+        assert process.returncode == 0, process.stderr
+    seven, two = (read_png(runs / f"code{code}" / "samples.png") for code in (7, 2))
+    assert (seven != two).any()
     for flags, words in ((["info", "--code", 10], "codes from 0 to 9: give one of them by --code"),
                          (["info", "--label", 1], "a game without labels: leave --label out"),
                          (["biga", "--code", 0], "a game without codes: leave --code out")):

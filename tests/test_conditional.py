@@ -106,7 +106,7 @@ def test_sequential_passes_labels_to_conditional_layers_alone():
         False, True, False, True, False]
     assert net(tensor(normal(4, 4), "float32"), device(LABELS)).shape == (4, 2)
     assert "missing" in error_of(net, tensor(normal(4, 4), "float32"))
-    assert "none of its layers takes them" in error_of(
+    assert "none of its layers takes it" in error_of(
         nn.Sequential(nn.Dense(4, 4)), tensor(normal(4, 4), "float32"), device(LABELS))
 
 

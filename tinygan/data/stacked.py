@@ -31,13 +31,10 @@ class StackedMinibatches(ZipMinibatches):
         return backend.xp.concatenate(super().__next__(), 1)
 
 
-def draw_stacked(images: np.ndarray, labels: np.ndarray, n: int,
-                 rng: Random | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Draw n stacked images (n, 3, H, W) and their labels (n, 3), on the host.
+def draw_stacked(images: np.ndarray, n: int, rng: Random | None = None) -> np.ndarray:
+    """Draw n stacked images (n, 3, H, W) of images (N, 1, H, W), both on the host.
 
-    images (N, 1, H, W) and labels (N,) are host arrays; each channel is one of them, all equally
-    likely.
+    Each channel is one of the images, all of which are equally likely.
     """
     rng = random.rng if rng is None else rng
-    chosen = backend.to_numpy(rng.integers(len(images), (n, 3)))
-    return images[chosen][:, :, 0], labels[chosen]
+    return images[backend.to_numpy(rng.integers(len(images), (n, 3)))][:, :, 0]

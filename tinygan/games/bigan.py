@@ -4,11 +4,11 @@ from typing import Any
 
 from .. import backend
 from ..backend import Array, UserError
-from ..nn import Module, Sigmoid, Tanh
+from ..nn import Flatten, GaussianSample, Module, Reshape, Sequential, Sigmoid, Tanh, use_random
 from ..ops import sigmoid, tanh
 from ..random import Random
 from ..tensor import Tensor
-from .game import Game, apply, last_layer
+from .game import Game, RandomRows, last_layer
 from .gan import GAN
 
 
@@ -37,7 +37,10 @@ class BiGAN(GAN):
 
     def check(self, before_training: bool = False) -> None:
         super().check(before_training)
-        last = last_layer(self.E)
+        self.check_encoder(last_layer(self.E, (Reshape, Flatten)))
+
+    def check_encoder(self, last: Any) -> None:
+        """Raise UserError if E's last layer is not one of this game."""
         if isinstance(last, (Sigmoid, Tanh)) or last in (sigmoid, tanh):
             raise UserError("E ends in a sigmoid or a tanh, but its output must be any real "
                             "number: remove it; the game gives E(x) the range of z")
@@ -60,13 +63,19 @@ class BiGAN(GAN):
 
     def infer(self, x: Array) -> Array:
         """Return E(x) for samples x; E is in evaluation mode, or its average if one is kept."""
-        with self.use_averages():
+        with self.use_averages(), use_random(RandomRows(x)):
             return self.encode(Tensor(x)).data
 
     # Pictures
 
     def fixed_inputs(self, split: Any, n: int, rng: Random) -> tuple[Tensor, Tensor]:
-        """Draw noise for about n / 2 samples, and take n / 4 images from `split`."""
+        """Draw noise for about n / 2 samples, and take n / 4 images from `split`.
+
+        Raises UserError if there is no data set to take them from.
+        """
+        if split is None:
+            raise UserError("the pictures of a game with an encoder show images: give Run a part "
+                            "of a data set, such as source=data.valid")
         images = split.floats(slice(max(n // 4, 1)))
         return self.latent(max(n // 2, 1), rng), Tensor(images)
 
@@ -85,8 +94,14 @@ class ALI(BiGAN):
 
     E returns z_hat itself: its last layer is nn.GaussianSample, which gets mu and log sigma. In
     evaluation mode E returns mu(x). Adversarially learned inference was published at the same time
-    as BiGAN. Raises UserError for an E that ends in a sigmoid or a tanh.
+    as BiGAN. Raises UserError for an E, made as a Sequential, that ends in another layer.
     """
+
+    def check_encoder(self, last: Any) -> None:
+        """Raise UserError if E is a Sequential that does not end in nn.GaussianSample."""
+        if isinstance(self.E, Sequential) and not isinstance(last, GaussianSample):
+            raise UserError("ALI's encoder draws its output, but E ends in another layer: end it "
+                            "in nn.Dense(n, 2 * z_size), nn.GaussianSample()")
 
     def latent(self, m: int, rng: Random) -> Any:
         """Draw z ~ N(0, I), (m, z_size)."""

@@ -21,15 +21,17 @@ class FeatureMatching(GAN):
     """
 
     def g_loss(self, x: Any, z: Any) -> Tensor:
-        """Return the squared distance between the mean features of x and of G(z)."""
+        """Return the squared distance between the mean features of x and G(z), plus g_terms()."""
         z, _ = self._split(z)
-        real, fake = (self.features(inputs) for inputs in (self.real(x), self.fake(x, z)))
-        return ((real.mean(0) - fake.mean(0)) ** 2).sum()
+        real, fake = self.outputs(self.real(x)), self.fake(x, z)
+        out_fake = self.outputs(fake)
+        difference = features_in(real).mean(0) - features_in(out_fake).mean(0)
+        return sum(self.g_terms(x, z, fake, out_fake), (difference ** 2).sum())
 
-    def features(self, inputs: Any) -> Tensor:
-        """Return D's features of its inputs. Raises UserError if it returns none."""
-        outputs = self.outputs(inputs)
-        if not isinstance(outputs, tuple) or len(outputs) != 2:
-            raise UserError("D must return (logits, features): give it two heads, such as "
-                            "nn.Heads(trunk, nn.Dense(n, 1), nn.Sequential())")
-        return outputs[1]
+
+def features_in(outputs: Any) -> Tensor:
+    """Return the features among D's outputs. Raises UserError if there are none."""
+    if not isinstance(outputs, tuple) or len(outputs) != 2:
+        raise UserError("D must return (logits, features): give it two heads, such as "
+                        "nn.Heads(trunk, nn.Dense(n, 1), nn.Sequential())")
+    return outputs[1]

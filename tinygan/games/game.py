@@ -289,9 +289,10 @@ class Game(Module):
             p_average <- decay p_average + (1 - decay) p, after each step of G
 
         `averages` holds a copy of each of G's networks with the averaged parameters. Samples of the
-        average vary less from step to step than G's. Training does not use the average. Its batch
-        normalisation uses statistics of its own, see measure_averages. The default decay is that of
-        Karras et al. 2018. Raises ValueError for a decay outside [0, 1).
+        average vary less from step to step than G's. Training does not use the average. The batch
+        normalisation of G's average has statistics of its own, see measure_averages; further
+        networks of the player, such as an encoder, have those of the trained network. The default
+        decay is that of Karras et al. 2018. Raises ValueError for a decay outside [0, 1).
         """
         if not 0 <= decay < 1:
             raise ValueError(f"the decay of an average is a number from 0 to below 1, got {decay}")
@@ -306,13 +307,10 @@ class Game(Module):
 
         G is in evaluation mode, so no sample depends on the others. If an average of G is kept, the
         samples are the average's. Layers that draw random numbers in evaluation mode too, such as
-        nn.Dropout(always=True), draw the same ones whenever z is the same.
+        nn.Dropout(always=True), draw the same ones for a sample whenever its input is the same.
         """
-        with self.use_averages():
-            if not any(getattr(layer, "always", False) for _, layer in self.G.modules()):
-                return apply(self.G, z).data
-            with use_random(Random(checksum(z))):
-                return apply(self.G, z).data
+        with self.use_averages(), use_random(RandomRows(z)):
+            return apply(self.G, z).data
 
     @contextlib.contextmanager
     def use_averages(self) -> Iterator[None]:
@@ -403,13 +401,31 @@ def detach(t: Any) -> Any:
     return Tensor(t.data) if type(t) is Tensor and t.parents else t
 
 
-def checksum(z: Any) -> int:
-    """Return a number that depends on all numbers in nested Tensors and arrays."""
-    number = 0
-    for a in flatten_nested(z):
-        a = backend.to_numpy(a.data if type(a) is Tensor else a)
-        number = zlib.crc32(a.tobytes(), number)
-    return number
+class RandomRows:
+    """A source for nn.use_random whose numbers for sample i depend on input i alone.
+
+    inputs   nested Tensors and arrays (m, ...). They are read at the first draw, so a network that
+             draws nothing costs no transfer from a GPU
+    """
+
+    def __init__(self, inputs: Any) -> None:
+        self.inputs, self.rows = inputs, None
+
+    def bernoulli(self, p: float, shape: tuple[int, ...]) -> Array:
+        """Draw booleans (m, ...), each True with probability p."""
+        return self._draw(shape, lambda row, shape: row.bernoulli(p, shape))
+
+    def normal(self, shape: tuple[int, ...]) -> Array:
+        """Draw numbers (m, ...) from N(0, 1)."""
+        return self._draw(shape, Random.normal)
+
+    def _draw(self, shape, draw):
+        if self.rows is None:
+            arrays = [backend.to_numpy(a.data if type(a) is Tensor else a)
+                      for a in flatten_nested(self.inputs)]
+            self.rows = [Random(zlib.crc32(b"".join(a[i].tobytes() for a in arrays)))
+                         for i in range(len(arrays[0]))]
+        return backend.xp.stack([draw(row, shape[1:]) for row in self.rows])
 
 
 def scores_in(outputs: Any) -> Tensor:

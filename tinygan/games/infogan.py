@@ -27,7 +27,7 @@ class InfoGAN(GAN):
         nn.Heads: Q shares D's first layers. Q's outputs are the logits of the discrete part and the
         means of the continuous one, for which Q is N(mean, 1)
 
-    lam   the weight of L_I, in the paper 1
+    lam   the weight of L_I, in the paper 1 for the discrete part, and in its code for both
     on_g  whether G's loss has -lam L_I, as in the paper. Without it, Q learns on the side, and G
           is free to ignore the code: the paper's control (figure 1)
 
@@ -55,13 +55,13 @@ class InfoGAN(GAN):
         return (Tensor(rng.uniform(-1, 1, (m, self.z_size + self.continuous))),
                 rng.integers(self.codes, (m,)))
 
-    def split(self, outputs: Any) -> tuple[Tensor, Tensor]:
+    def read_q(self, outputs: Any) -> tuple[Tensor, Tensor]:
         """Return Q's logits (m, codes) and means (m, continuous), from D's outputs.
 
         Raises UserError if these are not (logits, Q's outputs).
         """
         n = self.codes + self.continuous
-        if not isinstance(outputs, tuple) or len(outputs) != 2 or outputs[1].shape[1] != n:
+        if not isinstance(outputs, tuple) or len(outputs) != 2 or outputs[1].shape[1:] != (n,):
             raise UserError(f"D must return (logits, Q's outputs), of which Q has {n} for each "
                             "sample: give it two heads, such as nn.Heads(trunk, nn.Dense(n, 1), "
                             f"nn.Dense(n, {n}))")
@@ -74,30 +74,36 @@ class InfoGAN(GAN):
         second is the mean squared error of the continuous part, or None if there is none.
         """
         noise, c = z
-        logits, means = self.split(outputs)
+        logits, means = self.read_q(outputs)
         information = math.log(self.codes) - cross_entropy(logits, c)
         if not self.continuous:
             return information, None
         return information, ((noise[:, self.z_size:] - means) ** 2).mean()
 
+    def information_terms(self, information: Tensor, error: Tensor | None) -> list[Tensor]:
+        """List the terms of -lam L_I, without constants, from what measure_code() returned."""
+        terms = [-self.lam * information]
+        if error is not None:
+            # -log N(c; mean, 1), summed over the numbers, is half the sum of the squared errors
+            terms.append(self.lam * self.continuous / 2 * error)
+        return terms
+
     def d_terms(self, x: Any, z: Any, fake: Any, out_real: Any, out_fake: Any) -> list[Tensor]:
-        """List -lam L_I, by which Q learns; L_I is without the constants of the continuous part."""
+        """List the terms of -lam L_I, by which Q learns, and log how well it does."""
         information, error = self.measure_code(z, out_fake)
         self.logged = {**self.logged, "L_I": information.data}
-        if error is None:
-            return [-self.lam * information]
-        self.logged["code error"] = error.data
-        # -log N(c; mean, 1), summed over the numbers, is half the sum of the squared errors
-        return [-self.lam * information, self.lam * self.continuous / 2 * error]
+        if error is not None:
+            self.logged["code error"] = error.data
+        return self.information_terms(information, error)
 
     def g_terms(self, x: Any, z: Any, fake: Any, out_fake: Any) -> list[Tensor]:
-        """List -lam L_I, by which G makes the code visible; no term unless `on_g`."""
-        return self.d_terms(x, z, fake, None, out_fake) if self.on_g else []
+        """List the terms of -lam L_I, by which G makes the code visible; none unless `on_g`."""
+        return self.information_terms(*self.measure_code(z, out_fake)) if self.on_g else []
 
     def infer(self, x: Array) -> tuple[Array, Array]:
         """Return Q's most probable discrete code (m,) and its means (m, continuous) for images."""
         with eval_mode(self.D), no_grad():
-            logits, means = self.split(self.D(Tensor(x)))
+            logits, means = self.read_q(self.D(Tensor(x)))
         return logits.data.argmax(1), means.data
 
     def discrete_codes(self, z: Any) -> Array:

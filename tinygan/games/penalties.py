@@ -13,7 +13,8 @@ A penalty bounds the Lipschitz constant of D, or flattens D near the data. It is
 A game takes a list of penalties: Game(G, D, penalties=[R1(gamma=10.0)]). A penalty treats each
 score as a function of one sample, or of one pack of consecutive samples if D scores several samples
 together, as in PacGAN. So a game with a penalty raises an error for batch normalisation in D
-(Gulrajani et al. 2017, section 4).
+(Gulrajani et al. 2017, section 4). Layers that compare the samples of a minibatch are allowed, as
+in Karras et al. 2018, although a score then depends on the other samples a little.
 """
 
 from collections.abc import Callable

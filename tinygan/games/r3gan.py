@@ -15,10 +15,10 @@ class R3GAN(Game):
         D minimises L + gamma/2 E |dD/dx|^2 at x + gamma/2 E |dD/dx|^2 at G(z)
         G minimises E softplus(-(D(G(z)) - D(x)))
 
-    With this loss D compares each sample with a real one, so it cannot lower its loss by scoring
-    all real data above all samples, and dropped modes stay visible to G. The loss alone does not
-    converge; the paper shows that it does locally with both penalties R1 and R2, and that one of
-    them is not enough.
+    Each sample is compared with a real one. So G gains nothing by moving all samples across one
+    boundary of D, as it can with the GAN's loss, and modes that it has dropped still count. The
+    loss alone need not converge; with R1 or R2 it does near the equilibrium (proposition 2). In the
+    paper's experiments only both penalties together were stable.
 
     gamma belongs to data in [0, 1]; for data in [-1, 1] the gradients are half as large and the
     same penalty has four times the gamma. Raises ValueError for a negative gamma, and UserError if

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from .. import backend
 from ..backend import Array, UserError
-from ..nested import map_nested
+from ..nested import flatten_nested, map_nested
 from ..nn import GaussianNoise, Module, current_random
 from ..schedules import value_at
 from ..tensor import Tensor, is_whole
@@ -51,8 +51,8 @@ class InstanceNoise(View):
 class Pack(View):
     """k consecutive samples joined as features or channels (Lin et al. 2018, section 3).
 
-    (m k, n) -> (m, k n); (m k, C, H, W) -> (m, k C, H, W). Raises UserError for a k below 1, and in
-    forward for a number of samples that is no multiple of k.
+    (m k, n) -> (m, k n); (m k, C, H, W) -> (m, k C, H, W). Raises UserError for a k below 1, and if
+    the view is applied to labels, or to a number of samples that is no multiple of k.
     """
 
     def __init__(self, k: int) -> None:
@@ -60,7 +60,15 @@ class Pack(View):
             raise UserError(f"a pack has a whole number of samples, at least 1, got {k!r}")
         self.k = k
 
+    def __call__(self, inputs):
+        if any(type(a) is not Tensor for a in flatten_nested(inputs)):
+            raise UserError("samples with labels cannot be joined to packs: leave views.Pack out, "
+                            "or take a game without labels")
+        return super().__call__(inputs)
+
     def forward(self, x: Tensor) -> Tensor:
+        if x.ndim < 2:
+            raise UserError(f"Pack joins samples (m, n) or (m, C, H, W), got the shape {x.shape}")
         if len(x) % self.k:
             raise UserError(f"{len(x)} samples cannot be split into packs of {self.k}: choose a "
                             f"batch size that is a multiple of {self.k}")
@@ -71,7 +79,8 @@ class Translation(View):
     """A random translation of each image, zeros at the borders (DiffAugment, Zhao et al. 2020).
 
     The shift along each axis is a whole number of pixels, uniform up to `reach` times the image's
-    size in both directions. In evaluation mode images stay as they are. Raises ValueError for a
+    size in both directions. In evaluation mode images stay as they are, and so do always Tensors
+    that are no images (m, C, H, W), such as the z of a pair (G(z), z). Raises ValueError for a
     reach outside [0, 1].
     """
 
@@ -81,7 +90,7 @@ class Translation(View):
         self.reach = reach
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
+        if not self.training or x.ndim != 4:
             return x
         # A translation is linear: rows @ x @ columns.T, with a matrix of 0 and 1 for each image
         rows, columns = (self.draw(len(x), n, x.dtype) for n in x.shape[2:])
@@ -98,9 +107,9 @@ class Translation(View):
 class Cutout(View):
     """A square of each image, at a random place, set to 0 (DiffAugment, Zhao et al. 2020).
 
-    Its sides are `size` times those of the image; its centre is uniform over the pixels, so that it
-    may reach over the border. In evaluation mode images stay as they are. Raises ValueError for a
-    size outside [0, 1].
+    Its sides are `size` times those of the image; its centre is uniform in the image, so that it
+    may reach over the border. In evaluation mode images stay as they are, and so do always Tensors
+    that are no images (m, C, H, W). Raises ValueError for a size outside [0, 1].
     """
 
     def __init__(self, size: float = 0.5) -> None:
@@ -109,7 +118,7 @@ class Cutout(View):
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
+        if not self.training or x.ndim != 4:
             return x
         rows, columns = (self.draw(len(x), n) for n in x.shape[2:])
         inside = rows[:, None, :, None] & columns[:, None, None, :]
@@ -118,6 +127,8 @@ class Cutout(View):
     def draw(self, m: int, n: int) -> Array:
         """Draw which of n pixels lie inside the square, for each of m images: booleans (m, n)."""
         side = int(self.size * n + 0.5)
-        first = current_random().integers(n, (m, 1)) - side // 2
+        # between two pixels if the side is even, so that all places are symmetric
+        centre = current_random().integers(n + 1 - side % 2, (m, 1))
+        first = centre - side // 2
         pixels = backend.xp.arange(n)
         return (pixels >= first) & (pixels < first + side)

@@ -7,7 +7,12 @@ def count_pairs(codes: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the table (codes, classes) of how many examples have each code and each label.
 
     codes, labels   (n,) whole numbers of at least 0
+
+    Raises ValueError for other arrays.
     """
+    if not len(codes) or len(codes) != len(labels) or min(codes.min(), labels.min()) < 0:
+        raise ValueError("codes and labels are arrays of the same length of at least one whole "
+                         f"number of at least 0, got {len(codes)} codes and {len(labels)} labels")
     table = np.zeros((codes.max() + 1, labels.max() + 1), int)
     np.add.at(table, (codes, labels), 1)
     return table

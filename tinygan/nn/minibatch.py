@@ -50,6 +50,8 @@ class MinibatchStddev(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         size = self.group or len(x)
+        if x.ndim < 2:
+            raise UserError(f"MinibatchStddev takes (m, n) or (N, C, H, W), got {x.shape}")
         if size < 2 or len(x) % size:
             raise UserError(f"a minibatch of {len(x)} cannot be divided into groups of {size}: "
                             "choose a batch size that is a multiple of it, at least 2")

@@ -312,8 +312,16 @@ def eval_mode(module: Module) -> Iterator[Module]:
 def substitute(module: Module, values: Mapping[Tensor, Tensor]) -> Iterator[Module]:
     """Replace parameters of `module` by other Tensors, {parameter: Tensor}, inside the context.
 
-    The Tensors may have been computed: so a network is a function of its parameters, too.
+    The Tensors may have been computed: so a network is a function of its parameters, too. Raises
+    ValueError for a key that is no parameter of `module`, and for a Tensor of another shape.
     """
+    if unknown := set(values) - set(module.parameters()):
+        raise ValueError(f"{len(unknown)} of the Tensors to replace are no parameters of the "
+                         f"{type(module).__name__}")
+    for p, value in values.items():
+        if p.shape != value.shape:
+            raise ValueError(f"a parameter of shape {p.shape} cannot be replaced by a Tensor of "
+                             f"shape {value.shape}")
     replaced = [(vars(part), name, p) for _, part in module.modules()
                 for name, p in part.own_arrays(Tensor) if p in values]
     for attributes, name, p in replaced:
@@ -345,7 +353,7 @@ class Sequential(Module):
     A layer is a Module or a function of one Tensor such as ops.relu. Parameters are named
     "0.weight", "0.bias", "1.weight" and so on. Labels, or other inputs after the first, are passed
     to the layers that have the attribute `conditional` (see nn/labels.py). Raises TypeError for
-    anything else as a layer, and in forward for labels that no layer takes.
+    anything else as a layer, and in forward for a second input that no layer takes.
     """
 
     def __init__(self, *layers: Module | Callable[[Tensor], Tensor]) -> None:
@@ -365,8 +373,9 @@ class Sequential(Module):
 
     def forward(self, x: Tensor, *conditions: Any) -> Tensor:
         if conditions and not self.conditional:
-            raise TypeError("Sequential got labels, but none of its layers takes them: add a layer "
-                            "that does, such as nn.JoinLabels(classes)")
+            raise TypeError("Sequential got a second input, but none of its layers takes it: add a "
+                            "layer that does, such as nn.JoinLabels(classes) for labels or "
+                            "nn.Join() for numbers")
         for layer in self.layers:
             x = layer(x, *conditions) if getattr(layer, "conditional", False) else layer(x)
         return x

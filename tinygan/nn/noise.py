@@ -23,8 +23,8 @@ def use_random(source: Any) -> Iterator[None]:
     """Make this thread's layers draw their random numbers from `source` inside the context.
 
     `source` is a Random, or an object with those of its methods that the layers use, such as
-    bernoulli(p, shape) for dropout masks and normal(shape) for noise. Given a source with the same
-    seed, a training step draws the same numbers again.
+    bernoulli(p, shape) for dropout masks, normal(shape) for noise and integers(high, shape) for
+    places. Given a source with the same seed, a training step draws the same numbers again.
     """
     before, _current.source = _current.source, source
     try:
@@ -43,7 +43,7 @@ class Dropout(Module):
 
     In training mode it sets each number to 0 with probability p and divides the others by 1 - p. In
     evaluation mode it returns its input, unless `always` is set: then its masks are part of G's
-    noise (Isola et al. 2017, section 3.2). Raises ValueError for a p outside [0, 1).
+    noise (Isola et al. 2017, section 3.1). Raises ValueError for a p outside [0, 1).
     """
 
     def __init__(self, p: float = 0.5, always: bool = False) -> None:
@@ -89,10 +89,10 @@ class GaussianSample(Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        n = x.shape[1] // 2
-        if x.ndim != 2 or x.shape[1] != 2 * n:
+        if x.ndim != 2 or x.shape[1] % 2:
             raise ValueError("GaussianSample needs n means and n logarithms of standard "
                              f"deviations for each sample, (m, 2 n), got {x.shape}")
+        n = x.shape[1] // 2
         mu, log_sigma = x[:, :n], x[:, n:]
         if not self.training:
             return mu

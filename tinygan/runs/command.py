@@ -30,13 +30,13 @@ If D is a discriminator, D(x) and D(G(z)) are the mean probabilities of being re
 real and to generated images. If both are near 0.5, D cannot tell real from generated images; in
 theory, training ends there. If D(x) is near 1 and D(G(z)) near 0, D is ahead of G. A small lead is
 normal, but at 0.99 and 0.01 G learns next to nothing. If D is a critic (in WGAN, WGAN-GP, hinge,
-SNGAN, LSGAN, RSGAN and RaGAN), D(x) and D(G(z)) are mean scores, of which only the difference has a
-meaning. In WGAN and WGAN-GP, W = D(x) - D(G(z)) estimates the distance between the distributions of
-real and generated images, and should fall. L_C is D's loss on the classes of real images (AC-GAN),
-and should fall. L_I is the information about the code that Q reads from a sample, in nats, and code
-error the mean squared error of the code's numbers (InfoGAN): the first should rise and the second
-fall. D loss and G loss are what the two players minimise.
-They play against each other, so neither loss has to fall while the pictures get better.
+SNGAN, LSGAN, RSGAN, RaGAN and R3GAN), D(x) and D(G(z)) are mean scores, of which only the
+difference has a meaning. In WGAN and WGAN-GP, W = D(x) - D(G(z)) estimates the distance between the
+distributions of real and generated images, and should fall. L_C is D's loss on the classes of real
+images (AC-GAN), and should fall. L_I is the information about the code that Q reads from a sample,
+in nats, and code error the mean squared error of the code's numbers (InfoGAN): the first should
+rise and the second fall. D loss and G loss are what the two players minimise. They play against
+each other, so neither loss has to fall while the pictures get better.
 
 A GAN has collapsed if its samples look alike, or if they all change together from a few shapes to a
 few others while the losses oscillate. You can see this in training.png, which shows samples of the
@@ -91,6 +91,19 @@ def run_parser(description: str, batch_size: int, out: str) -> argparse.Argument
     return parser
 
 
+def add_preset(parser: argparse.ArgumentParser, flag: str, settings: Mapping[str, Any],
+               what: str, group: Any = None) -> None:
+    """Add a flag such as --paper, with which other flags have the defaults `settings`.
+
+    The command line overrides them. `what` says in the help what the flag chooses, and `group` is a
+    group of the parser's flags to which this one belongs.
+    """
+    (group or parser).add_argument(
+        flag, action="store_true",
+        help="{what}, {steps} steps of {batch_size}".format(what=what, **settings))
+    vars(parser).setdefault("presets", {})[flag.lstrip("-").replace("-", "_")] = settings
+
+
 class _Explain(argparse.Action):
     """A flag that prints EXPLANATION and exits."""
 
@@ -116,6 +129,10 @@ def parse(parser: argparse.ArgumentParser, *free: str) -> argparse.Namespace:
     UserError if there is no run to resume, or if it has other flags.
     """
     args = parser.parse_args()
+    for name, settings in getattr(parser, "presets", {}).items():
+        if getattr(args, name):
+            parser.set_defaults(**settings)
+            args = parser.parse_args()
     if not args.resume or args.dry_run:
         return args
     settings = read(find_run(args.out)).about["settings"]
@@ -342,7 +359,7 @@ def _list_known(path):
 
 def train(args: argparse.Namespace, game: nn.Module, batches: Any, d_opt: Optimizer,
           g_opt: Optimizer, order: str = "alternating", stage: str | None = None,
-          steps: int | None = None) -> nn.Module:
+          steps: int | None = None, make_run: Callable = Run) -> nn.Module:
     """Train `game` in a Run with the flags `args`, and return it. A stopped run ends the script.
 
     batches        the data stream
@@ -351,6 +368,7 @@ def train(args: argparse.Namespace, game: nn.Module, batches: Any, d_opt: Optimi
     stage          the name of the stage, if the run has several: the stage is a Run in the folder
                    of this name in args.out
     steps          the number of iterations (default: args.steps)
+    make_run       Run, or a subclass that measures or shows more
 
     With --overwrite, the first stage that is replaced has all other stages in args.out removed,
     since they were trained from the old one. Raises UserError if a stage that is resumed had
@@ -366,9 +384,9 @@ def train(args: argparse.Namespace, game: nn.Module, batches: Any, d_opt: Optimi
                 raise UserError(f"the stage in {folder} has {then} steps, not {steps}: resume it "
                                 "with that, or choose another --out")
     valid, training = args.loaded.valid, args.loaded.train
-    run = Run(folder, game, batches, (d_opt, g_opt), steps, args.batch_size, order, args.average,
-              valid if len(valid.images) else training, args.save_every, settings, args.resume,
-              args.overwrite or args.dry_run)
+    run = make_run(folder, game, batches, (d_opt, g_opt), steps, args.batch_size, order,
+                   args.average, valid if len(valid.images) else training, args.save_every,
+                   settings, args.resume, args.overwrite or args.dry_run)
     if stage is not None and args.overwrite:
         for path in list_stages(args.out):
             if path != folder:
