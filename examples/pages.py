@@ -2,7 +2,8 @@
 
     python examples/pages.py                            the tables and the gallery's layout
     python examples/pages.py --gallery runs/reproduce   the gallery's pictures too, from the runs
-                                                        of `reproduce.py mnist` and `conditional`
+                                                        of `reproduce.py` mnist, conditional,
+                                                        infogan and bigan
 
 A generated part of README.md or examples/README.md lies between the lines <!-- begin: NAME --> and
 <!-- end -->. NAME is a table of reproduce.py, "papers" or "gallery".
@@ -16,8 +17,10 @@ from typing import Any
 
 import numpy as np
 import reproduce
+import sample
 
 from tinygan import UserError, command, image, load
+from tinygan.data import as_floats
 from tinygan.files import atomic_write
 from tinygan.random import Random
 
@@ -107,7 +110,8 @@ def make_gallery() -> str:
 def save_gallery(folder: str) -> None:
     """Save the gallery's pictures, of the runs of seed 1 in `folder`, for the same noise stream.
 
-    They are 25 samples of each run on MNIST, and samples by label of a conditional game.
+    They are 25 samples of each run on MNIST, samples by label of a conditional game and by code of
+    InfoGAN, and test images with their reconstructions by BiGAN.
     """
     pictures = ROOT / "examples" / "pictures"
     for name in reproduce.MNIST:
@@ -116,6 +120,14 @@ def save_gallery(folder: str) -> None:
     game = load(os.path.join(folder, "projection, R1-1"))
     images, columns = game.pictures(game.fixed_inputs(None, 120, Random(0)))
     image.save_grid(pictures / "labels.png", images, columns)
+    game = load(os.path.join(folder, "InfoGAN-1"))
+    images, columns = game.pictures(game.fixed_inputs(None, 120, Random(0)))
+    image.save_grid(pictures / "codes.png", images, columns)
+    run = os.path.join(folder, "BiGAN-1")
+    x = as_floats(command.load_data(run).test.images[:32])
+    image.save_grid(pictures / "encoded.png", sample.draw_encoded(load(run), x), 24)
+    image.save_grid(pictures / "between.png",
+                    sample.draw_between(load(run), x[:8], x[8:16], 10), 12)
 
 
 def fill_page(page: str, lines: list[dict[str, Any]]) -> str:

@@ -129,6 +129,29 @@ def draw_codes(codes: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     return images
 
 
+def draw_samples(game: Game, z: Any) -> np.ndarray:
+    """Return the samples for inputs z, both on the host."""
+    return backend.to_numpy(game.sample(to_device(z)))
+
+
+def draw_encoded(game: Game, x: np.ndarray) -> np.ndarray:
+    """Return for each image in x (n, C, H, W) itself, its code E(x) and G(E(x)), in this order."""
+    codes = backend.to_numpy(game.infer(backend.xp.asarray(x)))
+    triples = np.stack([x, draw_codes(codes, x.shape[1:]), draw_samples(game, codes)], 1)
+    return triples.reshape(-1, *x.shape[1:])
+
+
+def draw_between(game: Game, x: np.ndarray, y: np.ndarray, n: int) -> np.ndarray:
+    """Return rows of an image of x, n samples on the line between two codes, and one of y.
+
+    The line goes from E(x) to E(y); x and y are (rows, C, H, W).
+    """
+    z0, z1 = (backend.to_numpy(game.infer(backend.xp.asarray(a))) for a in (x, y))
+    z = np.stack([linear(z0, z1, a) for a in np.linspace(0, 1, n)], 1)
+    between = draw_samples(game, z.reshape(-1, z.shape[2])).reshape(len(x), n, *x.shape[1:])
+    return np.concatenate([x[:, None], between, y[:, None]], 1).reshape(-1, *x.shape[1:])
+
+
 def main() -> None:
     """Draw the pictures that the command line asks for."""
     flags = argparse.ArgumentParser(
@@ -176,9 +199,6 @@ def main() -> None:
             command.load_data(args.run, args.data))
     split = data and data.test
     with command.prepare_output(args):
-        def samples(z):
-            return backend.to_numpy(game.sample(to_device(z)))
-
         def write(name, images, columns=None):
             record.try_to_write(os.path.join(args.out, name), image.save_grid, images, columns,
                                 scale=2)
@@ -191,23 +211,18 @@ def main() -> None:
             z = [interpolate(way, z0, z1, a) for a in np.linspace(0, 1, args.columns)]
             z = map_nested(lambda *a: np.stack(a, 1).reshape(-1, *a[0].shape[1:]), *z)
             names.append(f"{way.__name__}.png")
-            write(names[-1], samples(z), args.columns)
-        images = samples(draw(args.n))
+            write(names[-1], draw_samples(game, z), args.columns)
+        images = draw_samples(game, draw(args.n))
         write("samples.png", images)
         if (type(game).fixed_inputs, type(game).pictures) != (Game.fixed_inputs, Game.pictures):
             names.append("pictures.png")
             write("pictures.png", *game.pictures(game.fixed_inputs(split, 64, rng)))
         if hasattr(game, "encode"):
             x = as_floats(split.images[:24])
-            codes = backend.to_numpy(game.infer(backend.xp.asarray(x)))
-            triples = np.stack([x, draw_codes(codes, x.shape[1:]), samples(codes)], 1)
-            write("encoded.png", triples.reshape(-1, *x.shape[1:]), 12)
-            pairs = len(x) // 3         # 8 pairs, unless there are fewer images
-            z = np.stack([linear(codes[:pairs], codes[pairs:2 * pairs], a)
-                          for a in np.linspace(0, 1, args.columns)], 1)
-            between = samples(z.reshape(-1, z.shape[2])).reshape(pairs, -1, *x.shape[1:])
-            rows = np.concatenate([x[:pairs, None], between, x[pairs:2 * pairs, None]], 1)
-            write("between.png", rows.reshape(-1, *x.shape[1:]), args.columns + 2)
+            pairs = len(x) // 3         # 8, unless there are fewer images
+            write("encoded.png", draw_encoded(game, x), 12)
+            write("between.png", draw_between(game, x[:pairs], x[pairs:2 * pairs], args.columns),
+                  args.columns + 2)
             names += ["encoded.png", "between.png"]
         print(f"{', '.join(names)} in {args.out}")
         # not before: the other pictures can be drawn without the data

@@ -498,8 +498,8 @@ def test_measures_of_a_known_code(monkeypatch):
 
 
 @pytest.mark.host
-def test_measures_of_a_known_encoder():
-    """E is a shift by a known distance, which G does not undo; random weights lose the classes."""
+def test_measures_of_a_known_encoder(monkeypatch):
+    """E adds a known number, which G does not take away; so white images look like another class."""
     import evaluate
     rng.seed(0)
     E = nn.Sequential(nn.Flatten(), nn.Dense(784, 784, bias=False), nn.Dense(784, 784))
@@ -512,7 +512,11 @@ def test_measures_of_a_known_encoder():
     labels = np.arange(600) % 3
     split = Split(images=make_levels(labels), labels=labels)
     data = types.SimpleNamespace(train=split)
-    found = evaluate.measure_encoder(game, data, split, None, 0)
+    monkeypatch.setattr(evaluate.classifier, "classify", lambda net, images: evaluate.Classified(
+        None, np.eye(4)[np.round(images.mean((1, 2, 3)) * 2).astype(int)
+                        + (images.mean((1, 2, 3)) > 1.05)]))
+    found = evaluate.measure_encoder(game, data, split, object(), 0)
+    assert found["encoder"]["same class"] == pytest.approx(2 / 3)
     assert found["encoder"]["distance"] == pytest.approx(28 * 0.1, rel=1e-4)
     # the image before is lighter by 1, -0.5 and -0.5; less 0.1, these are 0.9, -0.6 and -0.6
     other = 28 * (0.9 + 0.6 + 0.6) / 3
