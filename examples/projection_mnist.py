@@ -43,9 +43,7 @@ def make_penalised(steps: int, shape: tuple[int, int, int], classes: int) -> tup
                                 normalised=False)
     game = ProjectionGAN(G, D, classes=classes, loss=losses.NonSaturating(),
                          penalties=[penalties.R1(1.0)])
-    d_opt, g_opt = (optim.Adam(player.parameters(), schedules.cosine(1e-3, 0.0, steps),
-                               betas=(0.0, 0.99)) for player in (D, G))
-    return game, d_opt, g_opt
+    return game, *digits.make_optimisers(G, D, steps, penalised=True)
 
 
 def paper(steps: int, shape: tuple[int, int, int], classes: int) -> tuple:

@@ -59,16 +59,23 @@ def trunk(shape: tuple[int, int, int] = (1, 28, 28), classes: int = 0, batch_nor
         *norm(hidden), nn.LeakyReLU(slope))                                     # 128
 
 
-def discriminator(shape: tuple[int, int, int] = (1, 28, 28), classes: int = 0) -> nn.Sequential:
-    """Return D, from images (and labels, if `classes` is given) to a score (m, 1)."""
-    return nn.Sequential(*trunk(shape, classes).layers, nn.Dense(FEATURES, 1, init=nn.normal(0.02)))
+def discriminator(shape: tuple[int, int, int] = (1, 28, 28), classes: int = 0,
+                  batch_norm: bool = True, **sizes) -> nn.Sequential:
+    """Return D, from images (and labels, if `classes` is given) to a score (m, 1).
+
+    `batch_norm` and `sizes` are arguments of trunk().
+    """
+    return nn.Sequential(*trunk(shape, classes, batch_norm, **sizes).layers,
+                         nn.Dense(sizes.get("hidden", FEATURES), 1, init=nn.normal(0.02)))
 
 
-def make_optimisers(G: nn.Module, D: nn.Module, steps: int) -> tuple[optim.Adam, optim.Adam]:
+def make_optimisers(G: nn.Module, D: nn.Module, steps: int,
+                    penalised: bool = False) -> tuple[optim.Adam, optim.Adam]:
     """Return (d_opt, g_opt) of the recipes, for `steps` steps of each player.
 
-    Their learning rates are larger than the papers' and fall to 0.
+    Their learning rates are larger than the papers' and fall to 0. With `penalised`, they suit a D
+    with a penalty and without batch normalisation.
     """
-    d_opt = optim.Adam(D.parameters(), schedules.cosine(3e-3, 0.0, steps), betas=(0.5, 0.999))
-    g_opt = optim.Adam(G.parameters(), schedules.cosine(4e-3, 0.0, steps), betas=(0.5, 0.999))
-    return d_opt, g_opt
+    d_lr, g_lr, betas = (1e-3, 1e-3, (0.0, 0.99)) if penalised else (3e-3, 4e-3, (0.5, 0.999))
+    return (optim.Adam(D.parameters(), schedules.cosine(d_lr, 0.0, steps), betas),
+            optim.Adam(G.parameters(), schedules.cosine(g_lr, 0.0, steps), betas))
