@@ -499,7 +499,7 @@ def test_measures_of_a_known_code(monkeypatch):
 
 @pytest.mark.host
 def test_measures_of_a_known_encoder(monkeypatch):
-    """E adds a known number, which G does not take away; so white images look like another class."""
+    """E adds a known number that G keeps, so that white images look like another class."""
     import evaluate
     rng.seed(0)
     E = nn.Sequential(nn.Flatten(), nn.Dense(784, 784, bias=False), nn.Dense(784, 784))
