@@ -852,7 +852,7 @@ def test_reproduce_reads_the_likelihoods(tmp_path):
     assert list(rows)[0] == "alg"
 
 
-@pytest.mark.parametrize("table, count, rows", [("parzen", 2, 5), ("mnist", 6, 7),
+@pytest.mark.parametrize("table, count, rows", [("parzen", 3, 7), ("mnist", 6, 7),
                                                 ("conditional", 5, 6), ("theory", 2, 15),
                                                 ("infogan", 2, 4), ("bigan", 3, 7)])
 def test_reproduce_quick(table, count, rows, tmp_path):
