@@ -51,7 +51,7 @@ SETTINGS = {    # settings other than the default, for modes of standard deviati
     "sngan": lambda std: dict(n_dis=K),
     "r1": lambda std: dict(gamma=8 * std ** 2),                 # D's gradients grow as 1 / std
     "r3gan": lambda std: dict(gamma=8 * std ** 2),
-    "unrolled": lambda std: dict(k=5),
+    "unrolled": lambda std: dict(k=5, eta=0.01),                # with 0.1 it diverges
 }
 MIXTURES = {"ring": (mixtures.ring, 1.0), "grid": (mixtures.grid, 2.828)}   # with their scales
 
