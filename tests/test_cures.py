@@ -17,7 +17,7 @@ from tinygan.nn import use_random
 from tinygan.random import Random
 
 from helpers import error_of, normal, tensor
-from test_examples import read_refusal, run
+from test_examples import read_refusal
 
 
 def softplus(t):
@@ -461,12 +461,3 @@ def test_the_laboratories_refuse_other_images(script, tmp_path):
     np.save(tmp_path / "images.npy", np.full((100, 16, 16), 255, np.uint8))
     assert "grey images of 28x28 pixels" in read_refusal(script, "--data", "images.npy",
                                                          cwd=tmp_path)
-
-
-@pytest.mark.host
-@pytest.mark.parametrize("flags", [["stacked_mnist.py", "--crippled", "--game", "pacgan"],
-                                   ["few_mnist.py", "--augment"]])
-def test_the_laboratories_run(flags, tmp_path):
-    process = run(*flags, "--dry-run", cwd=tmp_path)
-    assert process.returncode == 0, process.stderr
-    assert ("real triples: modes" if "pacgan" in flags else "held-out") in process.stdout
