@@ -1,6 +1,6 @@
 """Train a GAN on few digits, with and without random changes of D's input (Zhao et al. 2020).
 
-    python examples/few_mnist.py --out runs/few                 1,000 training images: D overfits
+    python examples/few_mnist.py --out runs/few                 1,000 training images
     python examples/few_mnist.py --augment --out runs/augment   D sees them translated and cut
 
 Twenty times during a run these are measured, logged and drawn as curves:

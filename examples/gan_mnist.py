@@ -1,7 +1,7 @@
 """Train a GAN on MNIST by Algorithm 1 of Goodfellow et al. 2014.
 
     python examples/gan_mnist.py            the recipe: digits in three minutes on two cores
-    python examples/gan_mnist.py --r1       R1 instead of batch normalisation in D: the best digits
+    python examples/gan_mnist.py --r1       R1 instead of batch normalisation in D, 14,000 steps
     python examples/gan_mnist.py --paper    the paper's networks and settings, 20 epochs
 
 With --r1, D has the R1 penalty (Mescheder et al. 2018) and no batch normalisation.

@@ -1,12 +1,12 @@
 """Reproduce the project's tables, each by one command, with every seed.
 
     python examples/reproduce.py theory                 what theory can calculate: seconds
-    python examples/reproduce.py mixtures --jobs 2      ring and grid, ten games: 100 minutes
+    python examples/reproduce.py mixtures --jobs 2      ring and grid, 16 games: three hours
     python examples/reproduce.py mnist --jobs 2         six examples on digits: 90 minutes
     python examples/reproduce.py conditional --jobs 2   games with labels: half an hour
     python examples/reproduce.py infogan --jobs 2       codes that get a meaning: 15 minutes
     python examples/reproduce.py bigan --jobs 2         encoders: two hours
-    python examples/reproduce.py parzen                 the papers' networks: seven hours
+    python examples/reproduce.py parzen                 the papers' networks: eight hours
     python examples/reproduce.py mixtures --show        print the table of the runs so far
     python examples/reproduce.py mixtures --quick       one seed of each run, in seconds; keep no
                                                         files

@@ -1,7 +1,7 @@
 """Count the modes of stacked MNIST, images of three digits as channels, that a game finds.
 
     python examples/stacked_mnist.py                            R1, networks of full size
-    python examples/stacked_mnist.py --crippled --game gan      a small D, with which modes are lost
+    python examples/stacked_mnist.py --crippled --game gan      the small D of Metz et al. 2017
     python examples/stacked_mnist.py --crippled --game r3gan
 
 There are 1,000 triples of digits. At the end 25,600 samples of G are classified channel by channel:
