@@ -36,9 +36,8 @@ def recipe(steps: int, shape: tuple[int, int, int], ali: bool) -> tuple:
                       nn.Dense(n, n, init=nn.he), nn.LeakyReLU(),
                       nn.Dense(n, 1, init=nn.normal(0.02)))
     game = (ALI if ali else BiGAN)(G, E, D, Z, penalties=[penalties.R1(0.1)])
-    d_opt, g_opt = (optim.Adam(parameters, schedules.cosine(1e-3, 0.0, steps), betas=(0.0, 0.99))
-                    for parameters in (game.d_parameters(), game.g_parameters()))
-    return game, d_opt, g_opt
+    # G and E are one player
+    return game, *digits.make_optimisers(nn.Sequential(G, E), D, steps, penalised=True)
 
 
 def paper(steps: int, shape: tuple[int, int, int]) -> tuple:
