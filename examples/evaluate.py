@@ -134,8 +134,8 @@ def measure_likelihood(images: np.ndarray, valid: np.ndarray,
     The width of the windows is fitted to the first 1,000 validation images, which is the protocol
     of Goodfellow et al. 2014.
     """
-    mean, error, _ = parzen_log_likelihood(images, as_floats(valid[:1000]), as_floats(test))
-    return {"Parzen": mean, "Parzen error": error}
+    found = parzen_log_likelihood(images, as_floats(valid[:1000]), as_floats(test))
+    return {"Parzen": found.mean, "Parzen error": found.error}
 
 
 def measure_classes(samples: Classified, labels: np.ndarray, test: Classified,

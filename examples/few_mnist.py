@@ -5,8 +5,8 @@
 
 Twenty times during a run these are measured, logged and drawn as curves:
 
-    train, held-out   the mean probability D(x) of the training images, and of others. If D has
-                      memorised its training images, the first is far larger
+    train, held-out   the mean probability D(x) of the training images, and of validation images. If
+                      D has memorised its training images, the first is far larger
     Frechet           the distance of 2,000 samples from the test images, by the classifier's
                       features
 
@@ -41,7 +41,7 @@ class FewRun(Run):
         self.test = classifier.classify(self.net, test)
 
     def measure(self, step: int) -> dict[str, float]:
-        if step % -(-self.steps // 20) != 0 and step != self.steps:
+        if not self.is_due(step, 20):
             return {}
         rng = Random(0)
         samples = np.concatenate([backend.to_numpy(self.game.sample(self.game.latent(100, rng)))
@@ -76,12 +76,15 @@ def main() -> None:
         if data.train.images.shape[1:] != (1, 28, 28):
             raise UserError("the classifier behind the measures takes grey images of 28x28 pixels: "
                             "give others by --data")
+        if args.images > len(data.train.images):
+            raise UserError(f"there are {len(data.train.images)} training images: give a smaller "
+                            f"number than {args.images} by --images")
         images = data.train.images[:args.images]
         G, D = digits.generator(), digits.discriminator()
         changes = [views.Translation(), views.Cutout()] if args.augment else []
         game = GAN(G, D, views=changes)
         d_opt, g_opt = (optim.Adam(player.parameters(), 1e-3) for player in (D, G))
-        held_out = data.train.images[args.images:2 * args.images]
+        held_out = data.valid.images[:args.images]
         command.train(args, game, Minibatches(images, args.batch_size), d_opt, g_opt,
                       make_run=functools.partial(FewRun, images, held_out, data.test.images))
 

@@ -49,10 +49,11 @@ SETTINGS = {    # settings other than the default, for modes of standard deviati
     "wgan": lambda std: dict(c=0.1, n_critic=K),                # least KL of c = 0.03, 0.1, 0.3
     "wgan_gp": lambda std: dict(lam=0.1, n_critic=K),           # lam as in the published gan_toy.py
     "sngan": lambda std: dict(n_dis=K),
-    "r1": lambda std: dict(gamma=8 * std ** 2),                 # D's gradients grow as 1 / std
-    "r3gan": lambda std: dict(gamma=8 * std ** 2),
+    "r1": lambda std: dict(gamma=4 * std ** 2),                 # D's gradients grow as 1 / std
+    "r3gan": lambda std: dict(gamma=4 * std ** 2),
     "unrolled": lambda std: dict(k=5, eta=0.01),                # with 0.1 it diverges
 }
+PENALISED = "r1", "r3gan"       # their Adam has no momentum and three times the learning rate
 MIXTURES = {"ring": (mixtures.ring, 1.0), "grid": (mixtures.grid, 2.828)}   # with their scales
 
 
@@ -101,6 +102,14 @@ def make_networks(name: str, width: int, scale: float) -> tuple[nn.Module, ...]:
     return G, D
 
 
+def make_optimiser(name: str, parameters: list[Tensor], lr: float, steps: int) -> optim.Optimizer:
+    """Return the optimiser of a player of the game `name`, whose learning rate falls to 0."""
+    falling = schedules.cosine(3 * lr if name in PENALISED else lr, 0.0, steps)
+    if name == "wgan":
+        return optim.RMSProp(parameters, falling)
+    return optim.Adam(parameters, falling, (0.0, 0.99) if name in PENALISED else (0.5, 0.999))
+
+
 class PlaneRun(Run):
     """A run in `folder` of the game `name` with `seed` and the script's flags `args`.
 
@@ -120,10 +129,9 @@ class PlaneRun(Run):
         make_game = GAMES["gan" if name == "minibatch" else name]
         game = make_game(*networks, views=noise if args.sigma else [],
                          **{"z_size": Z, **settings})
-        optimiser = optim.RMSProp if name == "wgan" else optim.Adam
         # each schedule counts the steps of its own player, and both are to end together
-        d_opt = optimiser(game.d_parameters(), schedules.cosine(args.lr, 0.0, steps * k))
-        g_opt = optimiser(game.g_parameters(), schedules.cosine(args.lr, 0.0, steps))
+        d_opt = make_optimiser(name, game.d_parameters(), args.lr, steps * k)
+        g_opt = make_optimiser(name, game.g_parameters(), args.lr, steps)
         self.z = game.latent(2500, Random(2**32))       # the same for all runs
         flags = {flag: getattr(args, flag) for flag in (
             "mixture", "steps", "batch_size", "width", "lr", "sigma")}
@@ -138,7 +146,7 @@ class PlaneRun(Run):
         return measure_coverage(self.game.sample(self.z), self.mixture)
 
     def measure(self, step: int) -> dict[str, float]:
-        if step % -(-self.steps // 10) != 0 and step != self.steps:
+        if not self.is_due(step, 10):
             return {}
         modes, quality, kl = self.cover()
         # the KL is infinite if no sample is of high quality, but logged values must be finite
@@ -203,7 +211,8 @@ def main() -> None:
     add("--width", type=command.positive, default=128,
         help="units in each of the networks' three hidden layers (128)")
     add("--lr", type=command.above_0, default=1e-3,
-        help="initial learning rate, which falls to 0 (1e-3)")
+        help="initial learning rate, which falls to 0; that of r1 and r3gan is three times as large "
+        "(1e-3)")
     add("--sigma", type=command.from_0, default=0.0,
         help="initial standard deviation of instance noise, which falls to 0 within four fifths of "
         "the run (0: no noise)")

@@ -21,6 +21,7 @@ The times above are for one core, or for two with --jobs 2.
 
 import argparse
 import concurrent.futures
+import csv
 import datetime
 import json
 import math
@@ -42,8 +43,10 @@ from tinygan.files import atomic_write
 HERE = os.path.dirname(os.path.abspath(__file__))
 # chosen before the first run
 SEEDS = {"mixtures": (1, 2, 3, 4, 5), "mnist": (1, 2, 3), "conditional": (1, 2, 3),
-         "infogan": tuple(range(1, 11)), "bigan": (1, 2, 3), "parzen": (1, 2, 3)}
-# Steps for six to eleven minutes on one core, by machine. The settings were found on seed 0.
+         "infogan": tuple(range(1, 11)), "bigan": (1, 2, 3), "stacked": (1, 2, 3), "few": (1, 2, 3),
+         "parzen": (1, 2, 3)}
+# Steps for six to nine minutes on one core, and half an hour for the last. The settings were found
+# on seed 0.
 MNIST = {
     "GAN": "gan_mnist.py --steps 14000 --average 0.998",
     "DCGAN": "dcgan_mnist.py --channels 16 --lr 1e-3 --batch-size 64 --steps 15000 --average 0.998",
@@ -52,6 +55,8 @@ MNIST = {
     "WGAN": "wgan_mnist.py --channels 16 --lr 1e-3 --c 0.03 --steps 4700 --average 0.998",
     "WGAN-GP": "wgan_gp_mnist.py --channels 16 --lr 1e-3 --steps 2400 --average 0.998",
     "SNGAN": "sngan_mnist.py --channels 16 --n-dis 1 --lr 1e-3 --steps 4000 --average 0.99",
+    "R1": "gan_mnist.py --r1 --steps 18000 --average 0.998",
+    "R1, twice as wide": "gan_mnist.py --r1 --gamma 2 --width 2 --steps 24000 --average 0.998",
 }
 CONDITIONAL = {     # the recipes of games with labels; the settings were found on seed 0
     "conditional GAN": "conditional_mnist.py --steps 4500 --average 0.998",
@@ -69,6 +74,18 @@ BIGAN = {           # the settings of the recipes were found on seed 0
     "BiGAN": "bigan_mnist.py --steps 6000 --average 0.998",
     "ALI": "bigan_mnist.py --ali --steps 6000 --average 0.998",
     "BiGAN, the paper's networks": "bigan_mnist.py --paper --steps 64350 --average 0.999",
+}
+STACKED = {         # with the small D of Metz et al. 2017, where methods differ, and at full size
+    "small D, GAN": "stacked_mnist.py --crippled --game gan --average 0.999",
+    "small D, minibatch discrimination": "stacked_mnist.py --crippled --game minibatch "
+                                         "--average 0.999",
+    "small D, PacGAN2": "stacked_mnist.py --crippled --game pacgan --average 0.999",
+    "small D, R3GAN": "stacked_mnist.py --crippled --game r3gan --average 0.999",
+    "R1": "stacked_mnist.py --average 0.999",
+}
+FEW = {
+    "1,000 images": "few_mnist.py --average 0.998",
+    "1,000 images, translation and cutout": "few_mnist.py --augment --average 0.998",
 }
 GAMES = ("saturating", "gan", "lsgan", "hinge", "rsgan", "wgan", "wgan_gp", "sngan", "ragan", "r1",
          "feature_matching", "minibatch", "unrolled", "ali", "pacgan", "r3gan")
@@ -89,6 +106,11 @@ PUBLISHED = {       # figures of the papers, {table: {row: {figure: value}}}
     "infogan": {"Chen et al. 2016, section 7.2": {"one-to-one %": 95}},
     "bigan": {"Donahue et al. 2017, published log": {"ratio": 0.62, "1-NN %": 92.1,
                                                      "features %": 97.35}},
+    "stacked": {"DCGAN (Lin et al. 2018)": {"modes": 99, "KL": 3.40},
+                "PacDCGAN2 (Lin et al. 2018)": {"modes": 1000, "KL": 0.06},
+                "GAN, small D, 500,000 steps (Metz et al. 2017)": {"modes": 628, "KL": 2.58},
+                "unrolled, small D, 10 steps (Metz et al. 2017)": {"modes": 817, "KL": 1.43},
+                "R3GAN (Huang et al. 2024)": {"modes": 1000, "KL": 0.029}},
     "parzen": {"Goodfellow et al. 2014, table 1": {"nats": "225 +- 2"},
                "Mirza and Osindero 2014, table 1": {"nats": "132 +- 1.8"}},
 }
@@ -207,24 +229,54 @@ def read_bigan(name: str, commands: list, outputs: list[str]) -> dict[str, dict[
             "pixels": _percent(rows["pixels"], "1-NN")}
 
 
+def list_stacked(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
+    """List the runs of the table "stacked": the modes of stacked MNIST."""
+    return _list_examples("stacked", STACKED, out, source, quick, "--samples", "100",
+                          evaluate=False)
+
+
+def read_stacked(name: str, commands: list, outputs: list[str]) -> dict[str, dict[str, Any]]:
+    """Read the measures of the samples and of real triples, which stacked_mnist.py prints."""
+    found = re.findall(r"^\d+ (.*): modes (\d+)  KL (\S+)  confidence (\S+)$", outputs[0], re.M)
+    return {name if of == "samples" else of: {"modes": int(modes), "KL": float(kl),
+                                              "confidence": float(confidence)}
+            for of, modes, kl, confidence in found}
+
+
+def list_few(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
+    """List the runs of the table "few": 1,000 training images, with and without changes."""
+    return _list_examples("few", FEW, out, source, quick, "--images", "100", evaluate=False)
+
+
+def read_few(name: str, commands: list, outputs: list[str]) -> dict[str, dict[str, Any]]:
+    """Read the least Frechet distance of the log, and the measures at the end of the run."""
+    log = _read_log(commands[0][-1], "Frechet")
+    least = min(log, key=lambda line: line["Frechet"])
+    return {name: {"least Frechet": least["Frechet"], "at step": int(least["step"]),
+                   "Frechet": log[-1]["Frechet"], "D(train)": log[-1]["train"],
+                   "D(held-out)": log[-1]["held-out"]}}
+
+
 def list_parzen(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
     """List the runs of the table "parzen": networks and settings of two papers.
 
     They are the GAN (Goodfellow et al. 2014) for 1,000 epochs, with simultaneous steps as in its
     code and one seed, the same for 50 epochs with an average over more steps, and the conditional
     GAN (Mirza and Osindero 2014) for 20 epochs. The log-likelihood is measured by the original
-    protocol, of G's last weights and of an average of its weights.
+    protocol, of G's last weights and of an average of its weights. In the 50 epochs the average is
+    measured twenty times.
     """
     def make(script, steps, seed, name, *flags, average="0.999"):
         length = ["--steps", "2", "--batch-size", "10"] if quick else ["--steps", steps]
         return _run_and_measure(
-            [script, "--paper", *length, "--average", average, "--seed", str(seed), *source],
+            [*script.split(), "--paper", *length, "--average", average, "--seed", str(seed),
+             *source],
             os.path.join(out, f"{name}-{seed}"), "--last", *([] if quick else flags))
     runs = {("Algorithm 1, simultaneous steps", 1): make(
         "gan_mnist.py", "500000", 1, "parzen", "--centroids")}
     for seed in _seeds("parzen", quick):
-        runs["GAN, 50 epochs", seed] = make("gan_mnist.py", "25000", seed, "short-parzen",
-                                            average="0.9999")
+        runs["GAN, 50 epochs", seed] = make("gan_mnist.py --parzen", "25000", seed,
+                                            "short-parzen", average="0.9999")
         runs["conditional GAN, 20 epochs", seed] = make(
             "conditional_mnist.py", "10000", seed, "conditional-parzen")
     return runs
@@ -233,12 +285,25 @@ def list_parzen(out: str, source: list[str], quick: bool) -> dict[tuple[str, int
 def read_parzen(name: str, commands: list, outputs: list[str]) -> dict[str, dict[str, Any]]:
     """Read the log-likelihoods of the run, of real images and of k-means centroids.
 
-    The row with the name of the run is that of G's last weights.
+    The row with the name of the run is that of G's last weights. If the average was measured during
+    the run, a row has the figure of the step with the largest one of the validation images.
     """
     rows = _read_evaluation(name, commands)
     rows = {name: rows.pop("last weights"), f"{name}, average of G": rows.pop(name), **rows}
-    return {row: {"nats": f"{table['Parzen']:.1f} +- {table['Parzen error']:.1f}"}
-            for row, table in rows.items()}
+    found = {row: (table["Parzen"], table["Parzen error"]) for row, table in rows.items()}
+    if "--parzen" in commands[0]:
+        best = max(_read_log(commands[0][-1], "validation nats"),
+                   key=lambda line: line["validation nats"])
+        found[f"{name}, average of G, step chosen by validation"] = (
+            best["test nats"], best["standard error"])
+    return {row: {"nats": f"{mean:.1f} +- {error:.1f}"} for row, (mean, error) in found.items()}
+
+
+def _read_log(folder, figure):
+    """Return the lines of a run's log.csv that have the figure, {column: value}."""
+    with open(os.path.join(folder, "log.csv"), newline="") as file:
+        return [{name: float(value) for name, value in line.items() if value}
+                for line in csv.DictReader(file) if line[figure]]
 
 
 def _percent(row, *measures):
@@ -250,13 +315,18 @@ def _seeds(table, quick):
     return SEEDS[table][:1] if quick else SEEDS[table]
 
 
-def _list_examples(table, commands, out, source, quick):
-    """Return the runs of the commands {name: command} with each seed of the table."""
-    quickly = ["--steps", "1", "--batch-size", "8"] if quick else []
-    return {(name, seed): _run_and_measure(
+def _list_examples(table, commands, out, source, quick, *less, evaluate=True):
+    """Return the runs of the commands {name: command} with each seed of the table.
+
+    A quick run is shortened by the flags `less` too. If the script does not measure its samples,
+    evaluate.py does.
+    """
+    quickly = ["--steps", "1", "--batch-size", "8", *less] if quick else []
+    runs = {(name, seed): _run_and_measure(
         [*command.split(), *quickly, "--seed", str(seed), *source],
         os.path.join(out, f"{name}-{seed}"))
         for seed in _seeds(table, quick) for name, command in commands.items()}
+    return runs if evaluate else {key: run[:1] for key, run in runs.items()}
 
 
 def _run_and_measure(command, folder, *flags):
@@ -276,7 +346,8 @@ def _read_evaluation(name, commands):
 TABLES = {"theory": (list_theory, read_theory), "mixtures": (list_mixtures, read_mixtures),
           "mnist": (list_mnist, read_mnist), "parzen": (list_parzen, read_parzen),
           "conditional": (list_conditional, read_conditional),
-          "infogan": (list_infogan, read_infogan), "bigan": (list_bigan, read_bigan)}
+          "infogan": (list_infogan, read_infogan), "bigan": (list_bigan, read_bigan),
+          "stacked": (list_stacked, read_stacked), "few": (list_few, read_few)}
 
 
 def run_commands(commands: list[list[str]], clock: str) -> tuple[list[str], float]:

@@ -93,7 +93,9 @@ def main() -> None:
                        help="weight of the penalties of r1 and r3gan (0.5)")
     flags.add_argument("--lr", type=command.above_0, default=2e-3,
                        help="initial learning rate, which falls to 0 (2e-3)")
-    args = command.parse(flags)
+    flags.add_argument("--samples", type=command.positive, default=SAMPLES,
+                       help=f"number of samples that are measured at the end ({SAMPLES})")
+    args = command.parse(flags, "samples")
 
     with command.start(args) as data:
         images = data.train.images
@@ -106,9 +108,10 @@ def main() -> None:
                                    betas=(0.5, 0.99)) for player in (D, G))
         command.train(args, game, StackedMinibatches(images, args.batch_size), d_opt, g_opt)
 
-        n, net, rng = 100 if args.dry_run else SAMPLES, load_classifier(), Random(0)
-        samples = [backend.to_numpy(game.sample(game.latent(100, rng))) for _ in range(n // 100)]
-        print(f"{n} samples: {measure_stacked(net, np.concatenate(samples))}")
+        n, net, rng = 100 if args.dry_run else args.samples, load_classifier(), Random(0)
+        samples = [backend.to_numpy(game.sample(game.latent(100, rng)))
+                   for _ in range(0, n, 100)]
+        print(f"{n} samples: {measure_stacked(net, np.concatenate(samples)[:n])}")
         real = as_floats(draw_stacked(images, n, rng))
         print(f"{n} real triples: {measure_stacked(net, real)}")
 

@@ -461,3 +461,10 @@ def test_the_laboratories_refuse_other_images(script, tmp_path):
     np.save(tmp_path / "images.npy", np.full((100, 16, 16), 255, np.uint8))
     assert "grey images of 28x28 pixels" in read_refusal(script, "--data", "images.npy",
                                                          cwd=tmp_path)
+
+
+@pytest.mark.host
+def test_few_refuses_more_images_than_there_are(tmp_path):
+    np.save(tmp_path / "images.npy", np.full((100, 28, 28), 255, np.uint8))
+    line = read_refusal("few_mnist.py", "--data", "images.npy", cwd=tmp_path)
+    assert "there are 80 training images" in line and "--images" in line

@@ -23,11 +23,13 @@ class Parzen(NamedTuple):
     mean     the mean over the n test points, in nats
     error    the standard error of the mean, std / sqrt(n)
     sigma    the width of the windows, which fits the validation points best
+    valid    the mean log-likelihood of the validation points, in nats
     """
 
     mean: float
     error: float
     sigma: float
+    valid: float
 
 
 def parzen_log_likelihood(samples: Array, valid: Array, test: Array,
@@ -42,9 +44,11 @@ def parzen_log_likelihood(samples: Array, valid: Array, test: Array,
     tell how real samples look: centres of k-means clusters (Theis et al. 2016) and other smooth
     averages have larger log-likelihoods than the training images.
     """
-    sigma = sigmas[log_likelihood(valid, samples, sigmas).mean(1).argmax()]
+    means = log_likelihood(valid, samples, sigmas).mean(1)
+    sigma = sigmas[means.argmax()]
     (ll,) = log_likelihood(test, samples, [sigma])
-    return Parzen(float(ll.mean()), float(ll.std() / math.sqrt(len(ll))), float(sigma))
+    return Parzen(float(ll.mean()), float(ll.std() / math.sqrt(len(ll))), float(sigma),
+                  float(means.max()))
 
 
 def log_likelihood(points: Array, centres: Array, sigmas: Sequence[float] | np.ndarray,

@@ -159,9 +159,13 @@ class Run:
     def measure(self, step: int) -> dict[str, float]:
         """Return further values to log after this number of steps, {name: number}: none here.
 
-        A subclass whose measurements take time may return them at some steps only.
+        A subclass whose measurements take time may return them at some steps only, see is_due.
         """
         return {}
+
+    def is_due(self, step: int, times: int) -> bool:
+        """Return whether `step` is the last one, or one of about `times` evenly spaced ones."""
+        return step % -(-self.steps // times) == 0 or step == self.steps
 
     def panels(self, names: list[str]) -> list[list[str]]:
         """Return the panels in which the logged values are drawn: one list of names for each."""
