@@ -1,7 +1,7 @@
 """Train a GAN on MNIST by Algorithm 1 of Goodfellow et al. 2014.
 
     python examples/gan_mnist.py            the recipe: digits in three minutes on two cores
-    python examples/gan_mnist.py --r1       R1 instead of batch normalisation in D, 14,000 steps
+    python examples/gan_mnist.py --r1       R1 instead of batch normalisation in D, 18,000 steps
     python examples/gan_mnist.py --paper    the paper's networks and settings, 20 epochs
 
 With --r1, D has the R1 penalty (Mescheder et al. 2018) and no batch normalisation.
@@ -28,13 +28,13 @@ from tinygan.random import Random
 
 LOSSES = {"non-saturating": losses.NonSaturating, "saturating": losses.Saturating}
 RECIPE = dict(steps=7000, batch_size=64)
-R1 = dict(steps=18_000, batch_size=64)
+R1 = dict(steps=18_000, batch_size=64, average=0.998)
 # 20 epochs; the paper's own run had hundreds
 PAPER = dict(steps=10_000, batch_size=100, order="simultaneous")
 
 
 def recipe(steps: int, shape: tuple[int, int, int]) -> tuple:
-    """Return (G, D, d_opt, g_opt): the settings with the best samples found for three minutes.
+    """Return (G, D, d_opt, g_opt): settings with which three minutes give good samples.
 
     Networks and optimisers are those of networks/digits.py for images of `shape` (C, H, W). The
     networks are narrow, which leaves time for more steps. Raises UserError if H or W is below 4.
@@ -43,12 +43,16 @@ def recipe(steps: int, shape: tuple[int, int, int]) -> tuple:
     return G, D, *digits.make_optimisers(G, D, steps)
 
 
-def make_penalised(steps: int, shape: tuple[int, int, int], width: int) -> tuple:
-    """Return (G, D, d_opt, g_opt) for R1: the recipe's networks, `width` times as wide."""
+def make_penalised(shape: tuple[int, int, int], width: int) -> tuple:
+    """Return (G, D, d_opt, g_opt) for R1: the recipe's networks, `width` times as wide.
+
+    The learning rates are constant. With those of other recipes, which fall to 0, samples of averaged
+    weights were worse: after 12,000 steps their Frechet distance was 2.97 and not 1.83 (seed 0).
+    """
     sizes = dict(hidden=128 * width, channels=16 * width)
     G = digits.generator(100, shape, **sizes)
     D = digits.discriminator(shape, batch_norm=False, **sizes)
-    return G, D, *digits.make_optimisers(G, D, steps, penalised=True)
+    return G, D, *(optim.Adam(player.parameters(), 1e-3, betas=(0.0, 0.99)) for player in (D, G))
 
 
 def paper(images: np.ndarray, batch_size: int) -> tuple:
@@ -134,7 +138,7 @@ def main() -> None:
         shape = images.shape[1:]
         G, D, d_opt, g_opt = (
             paper(images, args.batch_size) if args.paper else
-            make_penalised(args.steps, shape, args.width) if args.r1 else recipe(args.steps, shape))
+            make_penalised(shape, args.width) if args.r1 else recipe(args.steps, shape))
         game = GAN(G, D, loss=LOSSES[args.g_loss](), d_steps=args.k,
                    penalties=[penalties.R1(args.gamma)] if args.r1 else [])
         batches = Minibatches(images, args.batch_size)

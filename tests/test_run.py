@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -27,6 +28,15 @@ RUN_FILES = {"settings.json", "samples", "samples.png", "training.png", "log.csv
              "checkpoint.npz"}
 
 pytestmark = pytest.mark.host
+
+
+@pytest.mark.parametrize("steps, times", [(1, 20), (7, 20), (20, 20), (45, 20), (1000, 10)])
+def test_measurements_are_evenly_spaced(steps, times):
+    """No more than one above the times asked for, in equal distances, and the last step."""
+    run = types.SimpleNamespace(steps=steps)
+    due = [step for step in range(1, steps + 1) if tinygan.Run.is_due(run, step, times)]
+    assert due[-1] == steps and min(times, steps) / 2 <= len(due) <= times + 1
+    assert len({*np.diff([0, *due[:-1]])}) <= 1
 
 
 @pytest.fixture(scope="module")
