@@ -212,8 +212,8 @@ def main() -> None:
     add("--width", type=command.positive, default=128,
         help="units in each of the networks' three hidden layers (128)")
     add("--lr", type=command.above_0, default=1e-3,
-        help="initial learning rate, which falls to 0; twice as large for r1, three times for r3gan "
-        "(1e-3)")
+        help="initial learning rate, which falls to 0; that of r1 is twice as large, that of r3gan "
+        "three times (1e-3)")
     add("--sigma", type=command.from_0, default=0.0,
         help="initial standard deviation of instance noise, which falls to 0 within four fifths of "
         "the run (0: no noise)")

@@ -321,7 +321,7 @@ def test_every_flag_of_the_paper_examples_makes_a_difference(tmp_path):
     ("mixtures.py", ["--sigma", -1], ["'-1'", "at least 0"]),
     ("mixtures.py", ["--game", "gans"], ["'gans'", "ragan"]),
     ("mixtures.py", ["--lr", 1e9, "--steps", 40, "--width", 8],
-     ["has become nan by step 1", "smaller learning rate"]),
+     ["loss has become", "by step 1", "smaller learning rate"]),
     ("dirac.py", ["--lr", 1e300], ["--lr up to 10"])])
 def test_bad_input_to_other_scripts_is_refused_in_one_line(script, flags, words, tmp_path):
     line = read_refusal(script, *flags, cwd=tmp_path)
@@ -885,13 +885,14 @@ def test_reproduce_reads_what_examples_measure(tmp_path):
         "GAN": {"modes": 7, "KL": 0.25, "confidence": 0.5},
         "real triples": {"modes": 9, "KL": 0.125, "confidence": 0.99}}
     (tmp_path / "log.csv").write_text(
-        "step,D loss,train,held-out,Frechet\n1,1,,,\n2,1,.5,.5,30\n4,1,.6,.5,20\n6,1,.9,.1,25\n")
+        "step,D loss,train,held-out,Frechet\n1,1,,,\n2,1,0.5,0.5,30\n4,1,0.6,0.5,20\n"
+        "6,1,0.9,0.1,25\n")
     assert reproduce.read_few("GAN", [["few_mnist.py", "--out", str(tmp_path)]], []) == {
         "GAN": {"least Frechet": 20, "at step": 4, "Frechet": 25, "D(train)": 0.9,
                 "D(held-out)": 0.1}}
 
 
-@pytest.mark.parametrize("table, count, rows", [("parzen", 3, 7), ("mnist", 6, 7),
+@pytest.mark.parametrize("table, count, rows", [("parzen", 3, 8), ("mnist", 6, 7),
                                                 ("conditional", 5, 6), ("theory", 2, 15),
                                                 ("infogan", 2, 4), ("bigan", 3, 7),
                                                 ("stacked", 5, 6), ("few", 2, 2)])
