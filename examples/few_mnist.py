@@ -43,10 +43,7 @@ class FewRun(Run):
     def measure(self, step: int) -> dict[str, float]:
         if not self.is_due(step, 20):
             return {}
-        rng = Random(0)
-        samples = np.concatenate([backend.to_numpy(self.game.sample(self.game.latent(100, rng)))
-                                  for _ in range(20)])
-        found = classifier.classify(self.net, samples)
+        found = classifier.classify(self.net, self.game.draw_samples(2000, Random(0)))
         return {"train": self.score(self.seen), "held-out": self.score(self.held_out),
                 "Frechet": frechet_distance(found.features, self.test.features)}
 

@@ -19,7 +19,7 @@ import math
 
 import numpy as np
 
-from tinygan import Run, UserError, backend, command, nn, optim, schedules
+from tinygan import Run, UserError, command, nn, optim, schedules
 from tinygan.data import Minibatches, as_floats
 from tinygan.games import GAN, losses, penalties
 from tinygan.metrics import parzen_log_likelihood
@@ -96,9 +96,7 @@ class ParzenRun(Run):
     def measure(self, step: int) -> dict[str, float]:
         if not self.is_due(step, 20):
             return {}
-        rng = Random(0)
-        samples = np.concatenate([backend.to_numpy(self.game.sample(self.game.latent(100, rng)))
-                                  for _ in range(100)])
+        samples = self.game.draw_samples(10_000, Random(0))
         found = parzen_log_likelihood(samples, self.valid, self.test)
         return {"validation nats": found.valid, "test nats": found.mean,
                 "standard error": found.error}

@@ -6,8 +6,8 @@
     python examples/reproduce.py conditional --jobs 2   games with labels: half an hour
     python examples/reproduce.py infogan --jobs 2       codes that get a meaning: 15 minutes
     python examples/reproduce.py bigan --jobs 2         encoders: two hours
-    python examples/reproduce.py stacked --jobs 2       modes of stacked MNIST: an hour
-    python examples/reproduce.py few --jobs 2           1,000 training images: 20 minutes
+    python examples/reproduce.py stacked --jobs 2       modes of stacked MNIST, not timed yet
+    python examples/reproduce.py few --jobs 2           1,000 training images, not timed yet
     python examples/reproduce.py parzen                 the papers' networks: eight hours
     python examples/reproduce.py mixtures --show        print the table of the runs so far
     python examples/reproduce.py mixtures --quick       one seed of each run, in seconds; keep no

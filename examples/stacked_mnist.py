@@ -17,15 +17,12 @@ Their KL is not 0, because 25,600 samples are few for 1,000 modes.
 Pictures, curves and checkpoints are written to --out. --explain explains the printed numbers.
 """
 
-import numpy as np
-
-from tinygan import UserError, backend, command, nn, optim, schedules
+from tinygan import UserError, command, nn, optim, schedules
 from tinygan.data import StackedMinibatches, as_floats, draw_stacked
 from tinygan.games import GAN, R1, R3GAN, Game, PacGAN
 from tinygan.metrics import measure_stacked
 from tinygan.metrics.classifier import load_classifier
 from tinygan.networks import digits
-from tinygan.networks.dcgan import double
 from tinygan.random import Random
 
 GAMES = "gan", "pacgan", "minibatch", "r1", "r3gan"     # minibatch: GAN, minibatch discrimination
@@ -109,9 +106,7 @@ def main() -> None:
         command.train(args, game, StackedMinibatches(images, args.batch_size), d_opt, g_opt)
 
         n, net, rng = 100 if args.dry_run else args.samples, load_classifier(), Random(0)
-        samples = [backend.to_numpy(game.sample(game.latent(100, rng)))
-                   for _ in range(0, n, 100)]
-        print(f"{n} samples: {measure_stacked(net, np.concatenate(samples)[:n])}")
+        print(f"{n} samples: {measure_stacked(net, game.draw_samples(n, rng))}")
         real = as_floats(draw_stacked(images, n, rng))
         print(f"{n} real triples: {measure_stacked(net, real)}")
 

@@ -468,3 +468,11 @@ def test_few_refuses_more_images_than_there_are(tmp_path):
     np.save(tmp_path / "images.npy", np.full((100, 28, 28), 255, np.uint8))
     line = read_refusal("few_mnist.py", "--data", "images.npy", cwd=tmp_path)
     assert "there are 80 training images" in line and "--images" in line
+
+
+def test_samples_in_pieces():
+    """They are those of one draw after the other; the last piece may be smaller."""
+    game = GAN(nn.Dense(2, 3), nn.Dense(3, 1), 2)
+    rng = Random(3)
+    pieces = [backend.to_numpy(game.sample(game.latent(m, rng))) for m in (4, 4, 2)]
+    assert (game.draw_samples(10, Random(3), 4) == np.concatenate(pieces)).all()

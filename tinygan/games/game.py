@@ -6,6 +6,8 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from .. import backend, ops
 from ..backend import Array, UserError
 from ..nested import flatten_nested, map_nested
@@ -311,6 +313,12 @@ class Game(Module):
         """
         with self.use_averages(), use_random(RandomRows(z)):
             return apply(self.G, z).data
+
+    def draw_samples(self, n: int, rng: Random, piece: int = 100) -> np.ndarray:
+        """Return n samples on the host, of noise by latent() from `rng`, `piece` at a time."""
+        return np.concatenate([
+            backend.to_numpy(self.sample(self.latent(min(piece, n - start), rng)))
+            for start in range(0, n, piece)])
 
     @contextlib.contextmanager
     def use_averages(self) -> Iterator[None]:
