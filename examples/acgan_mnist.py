@@ -70,7 +70,7 @@ def main() -> None:
     args = command.parse(flags)
 
     with command.start(args) as data:
-        images, labels = data.train.images, data.train.require_labels()
+        images, labels = data.train.images, data.train.require("labels")
         shape, classes = images.shape[1:], int(labels.max()) + 1
         G, D, d_opt, g_opt = (paper(shape, classes) if args.paper else
                               recipe(args.steps, shape, classes))

@@ -60,7 +60,7 @@ def main() -> None:
     args = command.parse(flags)
 
     with command.start(args) as data:
-        images, labels = data.train.images, data.train.require_labels()
+        images, labels = data.train.images, data.train.require("labels")
         classes = int(labels.max()) + 1
         G, D, d_opt, g_opt = (paper(images, args.batch_size, classes) if args.paper else
                               recipe(args.steps, images.shape[1:], classes))

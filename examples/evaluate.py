@@ -56,7 +56,14 @@ Of a game with an encoder E (BiGAN):
                    E; and by "features", the inputs of its last dense layer. They stand beside those
                    of an encoder with random weights, and beside 1-NN by pixels
 
-The table is also written to evaluation.json in the folder of the run, or to --out.
+Of a game that learns from pairs (pix2pix, GauGAN):
+
+    L1             mean absolute difference of a pixel between G's output for a test image and the
+                   true one, on a scale from 0 to 1, beside that of the input itself
+
+With --inputs, the images that G translates, and those that its outputs are compared with, are those
+of another data set. The table is also written to evaluation.json in the folder of the run, or to
+--out.
 """
 
 import argparse
@@ -67,16 +74,18 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import sample
 from sample import to_device, to_host
 
 from tinygan import Tensor, UserError, backend, command, nn, no_grad, record
 from tinygan.data import DataSet, Split, as_floats
 from tinygan.files import atomic_write
-from tinygan.games import Game
+from tinygan.games import Game, Translation
+from tinygan.games.translation import PairTranslation
 from tinygan.metrics import (class_shares, classifier, classifier_score, compute_precision_recall,
                              count_pairs, find_nearest, frechet_distance, kid, majority_accuracy,
-                             nearest_accuracy, one_to_one_accuracy, parzen_log_likelihood,
-                             run_two_sample_test)
+                             mean_difference, nearest_accuracy, one_to_one_accuracy,
+                             parzen_log_likelihood, run_two_sample_test)
 from tinygan.metrics.classifier import Classified
 from tinygan.metrics.parzen import find_centroids
 from tinygan.nested import flatten_nested, map_nested
@@ -230,6 +239,15 @@ def measure_encoder(game: Game, data: DataSet, test: Split, net: Module | None,
     return found
 
 
+def measure_pairs(game: Game, split: Split) -> dict[str, dict[str, float]]:
+    """Return the rows of the mean difference to the true outputs: of G's outputs and its inputs."""
+    inputs, truths = split.images, split["targets"]
+    found = {"outputs": {"L1": mean_difference(game.translate(inputs), truths)}}
+    if inputs.shape == truths.shape:
+        found["inputs"] = {"L1": mean_difference(inputs, truths)}
+    return found
+
+
 def randomise(network: Module, images: np.ndarray, rng: Random) -> Module:
     """Return a copy of a network with random weights, N(0, 1/fan_in), in evaluation mode.
 
@@ -296,6 +314,8 @@ def main() -> None:
         help="a Python file with the classes of the run that are not tinygan's, such as its "
         "script; it is executed")
     add("--data", metavar="PATH", help="the data of the run, if it has moved since")
+    add("--inputs", metavar="PATH", help="another data set to translate and to compare with, for "
+        "a game whose G takes images")
     add("--backend", default=None, metavar="NAME", help="numpy, or cupy for a GPU")
     add("--out", metavar="FILE", help="file for the table (RUN/evaluation.json)")
     add("--dry-run", action="store_true", help="measure at most 50 samples, and keep no files")
@@ -313,7 +333,10 @@ def main() -> None:
     if args.last and game.averages is None:
         raise UserError(f"{args.run} keeps no average of G's weights, so all samples are of the "
                         "last: leave --last out")
-    data = command.load_data(args.run, args.data)
+    data = (command.load_data(args.run, args.data) if args.inputs is None else
+            sample.load_inputs(game, args.run, args.inputs))
+    if args.inputs is not None and type(game).reference_images is Translation.reference_images:
+        data.test.require("targets")
     train, valid = (game.reference_images(split) for split in (data.train, data.valid))
     refuse_seen(train, game.reference_images(data.test))
     test_split = data.test.part(slice(50)) if args.dry_run else data.test
@@ -330,37 +353,39 @@ def main() -> None:
     labels = game.labels(z) if hasattr(game, "labels") else None
     order = backend.to_numpy(Random(args.seed).permutation(len(train)))[:n]
     chosen = as_floats(train[order])
-    chosen_labels = None if labels is None else data.train.require_labels()[order]
+    chosen_labels = None if labels is None else data.train.require("labels")[order]
     ours, floor = (measure(x, y, valid, test, test_labels, net, args.seed)
                    for x, y in ((images, labels), (chosen, chosen_labels)))
     for table, of in ((ours, images), (floor, test)):
         table["nearest"] = float(np.median(find_nearest(of[:1000], train)[1]))
 
-    sample = "   on the bundled sample" if data.place == "sample" else ""
+    remark = "   on the bundled sample" if "sample" in data.place.split(":") else ""
     print(f"{n} samples against {n} test images; floor: {len(chosen)} training images")
     print(f"{'':14}{'samples':>10}{'floor':>10}")
     for name in ours:
         times = f"   {ours[name] / floor[name]:.1f} times" if name == "Frechet" else ""
-        print(f"{name:14}{ours[name]:10.4g}{floor[name]:10.4g}{times}{sample}")
+        print(f"{name:14}{ours[name]:10.4g}{floor[name]:10.4g}{times}{remark}")
     found = {"samples": ours, "training images": floor}
     further = {}
     if hasattr(game, "measure_code"):
         further = measure_codes(game, images, z, data, test_split, net, args.seed)
     if hasattr(game, "encode"):
         further |= measure_encoder(game, data, test_split, net, args.seed)
-    print_rows(further, sample)
+    if isinstance(game, PairTranslation):
+        further |= measure_pairs(game, test_split)
+    print_rows(further, remark)
     found |= further
     if args.centroids:
         k = min(n, len(train))
         centres = find_centroids(as_floats(train), k, Random(args.seed))
         found["k-means centroids"] = measure_likelihood(centres, valid, test)
         print(f"Parzen of {k} k-means centroids: {found['k-means centroids']['Parzen']:.4g}; so a "
-              f"value above that of real images means nothing{sample}")
+              f"value above that of real images means nothing{remark}")
     if args.last:
         game.averages = None
         last, _ = draw_samples(game, data.test, n, args.seed)
         found["last weights"] = measure_likelihood(last, valid, test)
-        print(f"Parzen of G's last weights: {found['last weights']['Parzen']:.4g}{sample}")
+        print(f"Parzen of G's last weights: {found['last weights']['Parzen']:.4g}{remark}")
     if args.dry_run:
         print("dry run: every part has run once, no files are kept")
         return

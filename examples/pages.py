@@ -51,17 +51,24 @@ PAPERS = [
     ("Dumoulin et al. 2017: ALI", "tinygan/games/bigan.py", "bigan_mnist.py --ali", "bigan", "ALI"),
     ("Odena et al. 2017: AC-GAN", "tinygan/games/acgan.py", "acgan_mnist.py", "conditional",
      "AC-GAN"),
+    ("Isola et al. 2017: pix2pix", "tinygan/games/pix2pix.py", "pix2pix_mnist.py", "pix2pix",
+     "L1 + cGAN"),
+    ("Zhu et al. 2017: CycleGAN", "tinygan/games/cyclegan.py", "cyclegan_mnist.py", "cyclegan",
+     "CycleGAN"),
     ("Miyato et al. 2018: SNGAN", "tinygan/games/sngan.py", "sngan_mnist.py", "mnist", "SNGAN"),
     ("Miyato and Koyama 2018: projection", "tinygan/games/projection.py", "projection_mnist.py",
      "conditional", "projection"),
-    ("Mescheder et al. 2018: R1", "tinygan/games/r1.py", "mixtures.py --game r1",
-     "mixtures", "grid, r1"),
-    ("Lin et al. 2018: PacGAN", "tinygan/games/pacgan.py", "mixtures.py --game pacgan", "mixtures",
-     "grid, pacgan"),
+    ("Mescheder et al. 2018: R1", "tinygan/games/r1.py", "gan_mnist.py --r1", "mnist", "R1"),
+    ("Lin et al. 2018: PacGAN", "tinygan/games/pacgan.py",
+     "stacked_mnist.py --crippled --game pacgan", "stacked", "small D, PacGAN2"),
+    ("Choi et al. 2018: StarGAN", "tinygan/games/stargan.py", "stargan_mnist.py", "stargan",
+     "StarGAN"),
     ("Jolicoeur-Martineau 2019: RSGAN, RaGAN", "tinygan/games/relativistic.py",
      "dcgan_mnist.py --game ragan", "mnist", "RaGAN"),
-    ("Huang et al. 2024: R3GAN", "tinygan/games/r3gan.py", "mixtures.py --game r3gan", "mixtures",
-     "grid, r3gan"),
+    ("Park et al. 2019: GauGAN, SPADE", "tinygan/games/gaugan.py", "spade_scenes.py", "spade",
+     "SPADE, instance norm"),
+    ("Huang et al. 2024: R3GAN", "tinygan/games/r3gan.py",
+     "stacked_mnist.py --crippled --game r3gan", "stacked", "small D, R3GAN"),
 ]
 
 
@@ -84,6 +91,13 @@ def describe_result(table: str, lines: list[dict[str, Any]]) -> str:
         return np.mean([line[figure] for line in lines])
     if table == "mixtures":
         return f"{mean('modes'):.3g} of 25 modes"
+    if table == "stacked":
+        return f"{mean('modes'):.0f} of 1,000 modes of stacked MNIST, with a small D"
+    if table == "spade":
+        return (f"{mean('mIoU %'):.0f} % mean IoU of the scenes, {mean('uniform mIoU %'):.0f} % of "
+                "maps of one class")
+    if table in ("pix2pix", "cyclegan", "stargan"):
+        return f"mean difference to the true image {mean('L1'):.3f} of 1"
     result = f"Fréchet distance {mean('Frechet'):.3g}"
     if table == "conditional":
         result += f", {mean('accuracy %'):.1f} % of labels right"
@@ -96,7 +110,7 @@ def describe_result(table: str, lines: list[dict[str, Any]]) -> str:
 
 def name_picture(run: str) -> str:
     """Return the file name of a run's picture in the gallery."""
-    return f"{run.lower().replace('-', '_')}.png"
+    return f"{re.sub('[^a-z0-9]+', '_', run.lower())}.png"
 
 
 def make_gallery() -> str:

@@ -76,7 +76,7 @@ def main() -> None:
     args = command.parse(flags)
 
     with command.start(args) as data:
-        images, labels = data.train.images, data.train.require_labels()
+        images, labels = data.train.images, data.train.require("labels")
         make = paper if args.paper else make_penalised if args.r1 else recipe
         game, d_opt, g_opt = make(args.steps, images.shape[1:], int(labels.max()) + 1)
         batches = Minibatches(images, args.batch_size, labels=labels)

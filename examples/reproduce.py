@@ -2,12 +2,16 @@
 
     python examples/reproduce.py theory                 what theory can calculate: seconds
     python examples/reproduce.py mixtures --jobs 2      ring and grid, 16 games: three hours
-    python examples/reproduce.py mnist --jobs 2         six examples on digits: 90 minutes
+    python examples/reproduce.py mnist --jobs 2         examples on digits: three hours
     python examples/reproduce.py conditional --jobs 2   games with labels: half an hour
     python examples/reproduce.py infogan --jobs 2       codes that get a meaning: 15 minutes
     python examples/reproduce.py bigan --jobs 2         encoders: two hours
     python examples/reproduce.py stacked --jobs 2       modes of stacked MNIST, not timed yet
     python examples/reproduce.py few --jobs 2           1,000 training images, not timed yet
+    python examples/reproduce.py pix2pix --jobs 2       the lower half of a digit, not timed yet
+    python examples/reproduce.py cyclegan --jobs 2      digits and outlines, not timed yet
+    python examples/reproduce.py stargan --jobs 2       four styles and five colours, not timed yet
+    python examples/reproduce.py spade --jobs 2         scenes from maps, not timed yet
     python examples/reproduce.py parzen                 the papers' networks: eight hours
     python examples/reproduce.py mixtures --show        print the table of the runs so far
     python examples/reproduce.py mixtures --quick       one seed of each run, in seconds; keep no
@@ -46,6 +50,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 # chosen before the first run
 SEEDS = {"mixtures": (1, 2, 3, 4, 5), "mnist": (1, 2, 3), "conditional": (1, 2, 3),
          "infogan": tuple(range(1, 11)), "bigan": (1, 2, 3), "stacked": (1, 2, 3), "few": (1, 2, 3),
+         "pix2pix": (1, 2, 3), "cyclegan": (1, 2, 3), "stargan": (1, 2, 3), "spade": (1, 2, 3),
          "parzen": (1, 2, 3)}
 # Steps for six minutes on one core, by machine. The settings were found on seed 0.
 MNIST = {
@@ -56,6 +61,7 @@ MNIST = {
     "WGAN": "wgan_mnist.py --channels 16 --lr 1e-3 --c 0.03 --steps 4700 --average 0.998",
     "WGAN-GP": "wgan_gp_mnist.py --channels 16 --lr 1e-3 --steps 2400 --average 0.998",
     "SNGAN": "sngan_mnist.py --channels 16 --n-dis 1 --lr 1e-3 --steps 4000 --average 0.99",
+    "R1": "gan_mnist.py --r1",
 }
 CONDITIONAL = {     # the recipes of games with labels; the settings were found on seed 0
     "conditional GAN": "conditional_mnist.py --steps 4500 --average 0.998",
@@ -86,8 +92,39 @@ FEW = {
     "1,000 images": "few_mnist.py --average 0.998",
     "1,000 images, translation and cutout": "few_mnist.py --augment --average 0.998",
 }
+PIX2PIX = {
+    "L1": "pix2pix_mnist.py --loss l1",
+    "GAN": "pix2pix_mnist.py --loss gan",
+    "cGAN": "pix2pix_mnist.py --loss cgan",
+    "L1 + GAN": "pix2pix_mnist.py --loss l1+gan",
+    "L1 + cGAN": "pix2pix_mnist.py",
+    "L1 + cGAN, patches of 1 pixel": "pix2pix_mnist.py --patch 0",
+    "L1 + cGAN, patches of 34 pixels": "pix2pix_mnist.py --patch 2",
+    "4x4 blocks, L1": "pix2pix_mnist.py --task coarse --steps 1200 --loss l1",
+    "4x4 blocks, L1 + cGAN": "pix2pix_mnist.py --task coarse --steps 1200",
+}
+CYCLEGAN = {
+    "CycleGAN": "cyclegan_mnist.py",
+    "GAN alone": "cyclegan_mnist.py --without cycle",
+    "cycle alone": "cyclegan_mnist.py --without gan",
+    "GAN and forward cycle": "cyclegan_mnist.py --without backward",
+}
+STARGAN = {
+    "StarGAN": "stargan_mnist.py",
+    "no reconstruction": "stargan_mnist.py --rec 0",
+    "WGAN-GP": "stargan_mnist.py --wgan-gp --steps 700",
+    "colours": "stargan_mnist.py --task colours",
+    "colours, identity": "stargan_mnist.py --task colours --identity 5",
+}
+SPADE = {           # 20 channels give the controls the same number of parameters
+    "SPADE, instance norm": "spade_scenes.py",
+    "SPADE, batch norm": "spade_scenes.py --norm batch",
+    "map joined, instance norm": "spade_scenes.py --join --channels 20",
+    "map joined, batch norm": "spade_scenes.py --join --channels 20 --norm batch",
+}
 GAMES = ("saturating", "gan", "lsgan", "hinge", "rsgan", "wgan", "wgan_gp", "sngan", "ragan", "r1",
          "feature_matching", "minibatch", "unrolled", "ali", "pacgan", "r3gan")
+DATALESS = "theory", "mixtures", "spade"        # tables whose scripts take no images
 DIGEST = "7881f167fae3a2c7"      # command.digest() of MNIST's training images
 PUBLISHED = {       # figures of the papers, {table: {row: {figure: value}}}
     "mixtures": {
@@ -158,7 +195,7 @@ def read_mixtures(name: str, commands: list, outputs: list[str]) -> dict[str, di
 
 
 def list_mnist(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
-    """List the runs of the table "mnist": six examples, with about the same budget of time."""
+    """List the runs of the table "mnist": examples with about the same budget of time."""
     return _list_examples("mnist", MNIST, out, source, quick)
 
 
@@ -256,6 +293,21 @@ def read_few(name: str, commands: list, outputs: list[str]) -> dict[str, dict[st
                    "D(held-out)": log[-1]["held-out"]}}
 
 
+def _list_translations(table, commands):
+    """Return the two functions of a table whose scripts print rows of measures at their end."""
+    def list_runs(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
+        source = [] if table == "spade" else source         # scenes are drawn by formulas
+        small = ["--channels", "4"] if table == "spade" else []
+        return _list_examples(table, commands, out, source, quick, *small, evaluate=False)
+
+    def read(name: str, commands: list, outputs: list[str]) -> dict[str, dict[str, Any]]:
+        # of the same data, the rows of inputs, true outputs and so on are the same for all runs
+        task = name.partition(",")[0] if "--task" in commands[0] else ""
+        return {name if row == "outputs" else f"{task}: {row}" if task else row: measures
+                for row, measures in command.read_rows(outputs[0]).items()}
+    return list_runs, read
+
+
 def list_parzen(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
     """List the runs of the table "parzen": networks and settings of two papers.
 
@@ -347,7 +399,11 @@ TABLES = {"theory": (list_theory, read_theory), "mixtures": (list_mixtures, read
           "mnist": (list_mnist, read_mnist), "parzen": (list_parzen, read_parzen),
           "conditional": (list_conditional, read_conditional),
           "infogan": (list_infogan, read_infogan), "bigan": (list_bigan, read_bigan),
-          "stacked": (list_stacked, read_stacked), "few": (list_few, read_few)}
+          "stacked": (list_stacked, read_stacked), "few": (list_few, read_few),
+          "pix2pix": _list_translations("pix2pix", PIX2PIX),
+          "cyclegan": _list_translations("cyclegan", CYCLEGAN),
+          "stargan": _list_translations("stargan", STARGAN),
+          "spade": _list_translations("spade", SPADE)}
 
 
 def run_commands(commands: list[list[str]], clock: str) -> tuple[list[str], float]:
@@ -540,7 +596,7 @@ def name_data(source: str | None) -> str:
 
 def run_table(args: argparse.Namespace) -> None:
     """Do all runs of the table that have no results yet, and append their results."""
-    of = name_data(args.data) if args.table not in ("theory", "mixtures") else ""
+    of = name_data(args.data) if args.table not in DATALESS else ""
     try:
         with open(args.results, "a"):       # fails now, not after hours
             pass

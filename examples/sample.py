@@ -15,10 +15,14 @@ The pictures are written into the folder `pictures` of the run, or into --out:
                     (row by row, black is the smallest number) and their reconstructions G(E(x))
     between.png     likewise: two test images, and between them the samples on the straight line
                     between their codes
+    translated.png  only of games whose G takes images: pairs of an input and G's output. With
+                    --inputs, the outputs for all images are in outputs.npz too, in their order; of
+                    StarGAN those of all domains for the first image, then for the second, and so on
     nearest.png     each sample, and to its right the training image at the smallest Euclidean
                     distance: if the two are the same, G has memorised the training data
 
-No sample depends on the other samples of a picture.
+No sample depends on the other samples of a picture, unless G normalises by the batch when it draws
+(pix2pix).
 """
 
 import argparse
@@ -30,8 +34,10 @@ from typing import Any
 import numpy as np
 
 from tinygan import Tensor, UserError, backend, command, image, record
-from tinygan.data import Split, as_floats
-from tinygan.games import Game
+from tinygan.data import DataSet, Split, as_floats, load
+from tinygan.files import atomic_write, read_arrays
+from tinygan.games import Game, Translation
+from tinygan.games.translation import join_pictures
 from tinygan.metrics import find_nearest
 from tinygan.nested import flatten_nested, map_nested
 from tinygan.random import Random
@@ -152,6 +158,41 @@ def draw_between(game: Game, x: np.ndarray, y: np.ndarray, n: int) -> np.ndarray
     return np.concatenate([x[:, None], between, y[:, None]], 1).reshape(-1, *x.shape[1:])
 
 
+def save_images(path: str, images: np.ndarray) -> None:
+    """Save images, floats in [0, 1], as the bytes "images" of an .npz file."""
+    with atomic_write(path) as file:
+        np.savez_compressed(file, images=(255 * images.clip(0, 1)).round().astype(np.uint8))
+
+
+def load_inputs(game: Game, run: str, path: str) -> DataSet:
+    """Load the data set at `path`, whose images the game of the folder `run` is to translate.
+
+    Raises UserError for a game whose G takes no images, and for images of another shape than those
+    of the run.
+    """
+    if not isinstance(game, Translation):
+        raise UserError(f"the run in {run} has a game whose G takes no images: leave --inputs out")
+    loaded = load(path)
+    shape = tuple(command.read(run).about["settings"]["data"]["shape"][1:])
+    if loaded.train.images.shape[1:] != shape:
+        raise UserError(f"{path} has images of the shape {loaded.train.images.shape[1:]}, but G "
+                        f"was trained on {shape}: give images of that shape by --inputs")
+    return loaded
+
+
+def load_images(game: Game, run: str, path: str) -> np.ndarray:
+    """Return the images in the file at `path` in their order, or all images of another data set.
+
+    Of a file with a split of its own, such as x_train and x_test, these are the images of all its
+    parts, one part after the other. See load_inputs().
+    """
+    loaded = load_inputs(game, run, path)
+    if os.path.isfile(path) and "images" in (arrays := read_arrays(path)):
+        images = arrays["images"]
+        return images if images.ndim == 4 else images[:, None]
+    return np.concatenate([split.images for split in loaded[:3]])
+
+
 def main() -> None:
     """Draw the pictures that the command line asks for."""
     flags = argparse.ArgumentParser(
@@ -172,6 +213,8 @@ def main() -> None:
         help="a Python file with the classes of the run that are not tinygan's, such as its "
         "script; it is executed")
     add("--data", metavar="PATH", help="the data of the run, if it has moved since")
+    add("--inputs", metavar="PATH", help="images to translate instead of the run's test images, "
+        "an .npz or .npy file; for a game whose G takes images")
     add("--backend", default=None, metavar="NAME", help="numpy, or cupy for a GPU")
     add("--out", metavar="DIR", help="folder for the pictures (RUN/pictures)")
     add("--dry-run", action="store_true", help="do everything, but keep no files")
@@ -198,6 +241,9 @@ def main() -> None:
     data = (None if type(game).inputs is Game.inputs and not hasattr(game, "encode") else
             command.load_data(args.run, args.data))
     split = data and data.test
+    given = None if args.inputs is None else load_images(game, args.run, args.inputs)
+    if given is not None:
+        split = Split(images=given)
     with command.prepare_output(args):
         def write(name, images, columns=None):
             record.try_to_write(os.path.join(args.out, name), image.save_grid, images, columns,
@@ -214,7 +260,17 @@ def main() -> None:
             write(names[-1], draw_samples(game, z), args.columns)
         images = draw_samples(game, draw(args.n))
         write("samples.png", images)
-        if (type(game).fixed_inputs, type(game).pictures) != (Game.fixed_inputs, Game.pictures):
+        if isinstance(game, Translation):
+            names.append("translated.png")
+            z = draw(min(args.n, 32))
+            x = next(a for a in flatten_nested(z) if a.ndim == 4)
+            pairs = join_pictures(*map(backend.xp.asarray, (x, draw_samples(game, z))))
+            write("translated.png", pairs, 8)
+        if given is not None:
+            names.append("outputs.npz")
+            outputs = game.translate_all(as_floats(given))
+            record.try_to_write(os.path.join(args.out, "outputs.npz"), save_images, outputs)
+        elif (type(game).fixed_inputs, type(game).pictures) != (Game.fixed_inputs, Game.pictures):
             names.append("pictures.png")
             write("pictures.png", *game.pictures(game.fixed_inputs(split, 64, rng)))
         if hasattr(game, "encode"):

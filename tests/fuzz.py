@@ -261,7 +261,7 @@ VALUES = [
     {"class": "tinygan.nn.norm.LayerNorm", "arguments": {"shape": {"tuple": [10**5, 10**5]}}},
     {"class": "tinygan.nn.norm.BatchNorm", "arguments": {"n": -5}},
     *[{"function": name} for name in (
-        "tinygan.ops.relu", "tinygan.ops.upsample", "tinygan.games.wgan.warm_up",
+        "tinygan.ops.relu", "tinygan.resampling.upsample", "tinygan.games.wgan.warm_up",
         "tinygan.nn.init.glorot", "tinygan.networks.dcgan.generator", "tinygan.files.read_arrays",
         "tinygan.backend.use", "tinygan.runs.command.main", "tinygan.nn.module._inside",
         "tinygan.backend.os.system", "os.system", "relu", "", 3)],

@@ -10,7 +10,7 @@ import inspect
 import numpy as np
 import pytest
 
-from tinygan import Tensor, grad, nn, ops, optim
+from tinygan import Tensor, grad, nn, ops, optim, resampling
 from tinygan.conv import conv2d, conv_transpose2d
 from tinygan.games import (ALI, R1, BiGAN, InfoGAN, ProjectionDiscriminator, ProjectionGAN,
                            gradient_penalty, penalties)
@@ -110,14 +110,29 @@ OPERATIONS = {
     "concat axis": (lambda a, b: ops.concat([a, b], -1),
                     lambda a, b: torch.cat([a, b], -1), "ab ac"),
     "pad": (lambda x: ops.pad(x, [(1, 0), (2, 3)]), lambda x: F.pad(x, (2, 3, 1, 0)), "ab"),
-    "upsample": (lambda x: ops.upsample(x, 3), lambda x: F.interpolate(x, scale_factor=3), "abcd"),
-    "avg_pool": (lambda x: ops.avg_pool(ops.pad(x, [(0, 0), (0, 0), (1, 0), (0, 1)]), 2),
+    "upsample": (lambda x: resampling.upsample(x, 3), lambda x: F.interpolate(x, scale_factor=3),
+                 "abcd"),
+    "avg_pool": (lambda x: resampling.avg_pool(ops.pad(x, [(0, 0), (0, 0), (1, 0), (0, 1)]), 2),
                  lambda x: F.avg_pool2d(F.pad(x, (0, 1, 1, 0)), 2), "abcd"),
+    "avg_pool that overlaps": (
+        lambda x: resampling.avg_pool(ops.pad(x, [(0, 0), (0, 0), (1, 0), (0, 1)]), 3, 2, 1),
+        lambda x: F.avg_pool2d(F.pad(x, (0, 1, 1, 0)), 3, 2, 1, count_include_pad=False), "abcd"),
+    "reflection_pad": (lambda x: resampling.reflection_pad(x, min(x.shape[2:]) - 1),
+                       lambda x: F.pad(x, [min(x.shape[2:]) - 1] * 4, "reflect"), "abcd"),
+    "resize": (lambda x: resampling.resize(x, (3, 7)), lambda x: F.interpolate(x, (3, 7)), "abcd"),
+    "resize by interpolation": (lambda x: resampling.resize(x, (3, 7), resampling.bilinear),
+                                lambda x: F.interpolate(x, (3, 7), mode="bilinear"), "abcd"),
     "scale": (ops.scale, lambda x, w, b: x * w[:, None, None] + b[:, None, None], "abcd b b"),
     "channel_sum": (ops.channel_sum, lambda x, y: (x * y).sum((0, 2, 3)), "abcd abcd"),
     "channel_sum of squares": (lambda x: ops.channel_sum(x, x), lambda x: (x * x).sum((0, 2, 3)),
                                "abcd"),
+    "scale each": (ops.scale, lambda x, w, b: x * w[..., None, None] + b[..., None, None],
+                   "abcd ab ab"),
+    "channel_sum of each": (lambda x, y: ops.channel_sum(x, y, each=True),
+                            lambda x, y: (x * y).sum((2, 3)), "abcd abcd"),
     "centre": (lambda x: ops.centre(x)[0], lambda x: x - x.mean((0, 2, 3), keepdim=True), "abcd"),
+    "centre each": (lambda x: ops.centre(x, each=True)[0],
+                    lambda x: x - x.mean((2, 3), keepdim=True), "abcd"),
     "linear": (ops.linear, F.linear, "ab cb c"),
     "linear without bias": (ops.linear, F.linear, "ab cb"),
 }
@@ -249,6 +264,13 @@ LAYERS = {
     "BatchNorm 2-D": (lambda: nn.BatchNorm(3), lambda: torch.nn.BatchNorm2d(3), (2, 3, 4, 5)),
     "BatchNorm settings": (lambda: nn.BatchNorm(3, eps=0.1, momentum=0.4),
                            lambda: torch.nn.BatchNorm2d(3, eps=0.1, momentum=0.4), (2, 3, 4, 5)),
+    "BatchNorm without running averages": (
+        lambda: nn.BatchNorm(3, track_running_stats=False),
+        lambda: torch.nn.BatchNorm2d(3, track_running_stats=False), (2, 3, 4, 5)),
+    "InstanceNorm2d": (lambda: nn.InstanceNorm2d(3), lambda: torch.nn.InstanceNorm2d(3),
+                       (2, 3, 4, 5)),
+    "InstanceNorm2d with weights": (lambda: nn.InstanceNorm2d(3, affine=True),
+                                    lambda: torch.nn.InstanceNorm2d(3, affine=True), (2, 3, 4, 5)),
     "LayerNorm": (lambda: nn.LayerNorm(4), lambda: torch.nn.LayerNorm(4), (5, 4)),
     "LayerNorm of images": (lambda: nn.LayerNorm((3, 4, 5), eps=0.1),
                             lambda: torch.nn.LayerNorm((3, 4, 5), eps=0.1), (2, 3, 4, 5)),

@@ -8,7 +8,7 @@ values are rounded coarsely or a step leaves its domain: each must pass with eac
 import numpy as np
 import pytest
 
-from tinygan import Tensor, backend, check_grads, grad, nn, op, ops
+from tinygan import Tensor, backend, check_grads, grad, nn, op, ops, resampling
 from tinygan.conv import conv2d, conv_weight
 from tinygan.random import rng
 from tinygan.tensor import broadcast_to, restore_axes
@@ -365,12 +365,14 @@ WRONG = {
                lambda g: g[:, :, 1:-1, 2:]), [(4, 3, 5, 5)]),
     "slice off by one": (linear(lambda x: x[1:4], lambda g: ops.pad(g, [(2, 1)])), [(6,)]),
     "average pooling without 1/k^2": (
-        linear(lambda x: ops.avg_pool(Tensor(x), 2).data, lambda g: ops.upsample(g, 2)),
+        linear(lambda x: resampling.avg_pool(Tensor(x), 2).data,
+               lambda g: resampling.upsample(g, 2)),
         [(2, 3, 4, 4)]),
     "max pooling, gradient to the whole block": (
-        linear(max_pool, lambda g: ops.upsample(g, 2)), [apart(2, 3, 4, 4)]),
+        linear(max_pool, lambda g: resampling.upsample(g, 2)), [apart(2, 3, 4, 4)]),
     "upsampling without the sum": (
-        linear(lambda x: ops.upsample(Tensor(x), 2).data, lambda g: g[:, :, ::2, ::2]),
+        linear(lambda x: resampling.upsample(Tensor(x), 2).data,
+               lambda g: g[:, :, ::2, ::2]),
         [(2, 3, 3, 3)]),
 
     # order and branches

@@ -7,7 +7,7 @@ and far below the error of any wrong rule, which is of the size of the gradient 
 import numpy as np
 import pytest
 
-from tinygan import Tensor, backend, check_grads, grad, nn, ops
+from tinygan import Tensor, backend, check_grads, grad, nn, ops, resampling
 from tinygan.conv import conv2d, conv_transpose2d, conv_weight, pair
 from tinygan.tensor import broadcast_to, sum_to
 
@@ -16,6 +16,7 @@ from helpers import normal, positive, tensor
 EVEN, ODD = normal(3, 4), normal(3, 4, seed=1)
 IMAGES = normal(2, 3, 5, 6)
 
+MATRICES = normal(5, 4, seed=3), normal(2, 3, seed=4)
 OPERATIONS = {
     # name: (function, its inputs)
     "neg": (lambda x: -x, [EVEN]),
@@ -82,15 +83,27 @@ OPERATIONS = {
     "concat": (lambda a, b: ops.concat([a, b, a]) ** 2, [EVEN, normal(1, 4)]),
     "concat last axis": (lambda a, b: ops.concat([a, b], -1) ** 2, [EVEN, normal(3, 2)]),
     "pad": (lambda x: ops.pad(x, [(1, 0), (2, 3)]) ** 2, [EVEN]),
-    "upsample": (lambda x: ops.upsample(x, 3) ** 2, [IMAGES]),
-    "avg_pool": (lambda x: ops.avg_pool(x, 2) ** 2, [IMAGES]),
+    "resample": (lambda x: resampling.resample(x, *map(backend.xp.asarray, MATRICES)) ** 2,
+                 [normal(2, 3, 4, 3)]),
+    "reflection_pad": (lambda x: resampling.reflection_pad(x, 2) ** 2, [IMAGES]),
+    "resize": (lambda x: resampling.resize(x, (3, 9), resampling.bilinear) ** 2, [IMAGES]),
+    "upsample": (lambda x: resampling.upsample(x, 3) ** 2, [IMAGES]),
+    "avg_pool": (lambda x: resampling.avg_pool(x, 2) ** 2, [IMAGES]),
+    "avg_pool that overlaps": (lambda x: resampling.avg_pool(x, 3, 2, 1) ** 2, [IMAGES]),
     "scale": (ops.scale, [EVEN, normal(4), normal(4, seed=1)]),
     "scale images": (ops.scale, [IMAGES, normal(3), normal(3, seed=1)]),
     "channel_sum": (lambda x: ops.channel_sum(x) ** 2, [IMAGES]),
     "channel_sum of a product": (ops.channel_sum, [IMAGES, normal(*IMAGES.shape, seed=1)]),
     "channel_sum of rows": (lambda x: ops.channel_sum(x, x * x), [EVEN]),
     "channel_sum of squares": (lambda x: ops.channel_sum(x, x) ** 2, [IMAGES]),
+    "scale each": (ops.scale, [IMAGES, normal(2, 3), normal(2, 3, seed=1)]),
+    "scale each row": (ops.scale, [EVEN, normal(3, 4), normal(3, 4, seed=1)]),
+    "channel_sum of each": (lambda x: ops.channel_sum(x, each=True) ** 2, [IMAGES]),
+    "channel_sum of each product": (lambda x, y: ops.channel_sum(x, y, each=True),
+                                    [IMAGES, normal(*IMAGES.shape, seed=1)]),
+    "channel_sum of each square": (lambda x: ops.channel_sum(x, x, True) ** 2, [IMAGES]),
     "centre": (lambda x: ops.centre(x)[0] * x, [EVEN]),
+    "centre each": (lambda x: ops.centre(x, each=True)[0] ** 2, [IMAGES]),
     "centre images": (lambda x: ops.centre(x)[0] ** 2, [IMAGES]),
     "linear": (ops.linear, [EVEN, normal(2, 4), normal(2)]),
     "linear without bias": (ops.linear, [EVEN, normal(2, 4)]),
@@ -106,6 +119,10 @@ LAYERS = {
     "BatchNorm 1-D": (lambda: nn.BatchNorm(4), (5, 4)),
     "BatchNorm 2-D": (lambda: nn.BatchNorm(3), (2, 3, 5, 6)),
     "BatchNorm evaluating": (lambda: nn.BatchNorm(3).eval(), (2, 3, 5, 6)),
+    "BatchNorm without running averages": (
+        lambda: nn.BatchNorm(3, track_running_stats=False).eval(), (2, 3, 5, 6)),
+    "InstanceNorm2d": (lambda: nn.InstanceNorm2d(3), (2, 3, 5, 6)),
+    "InstanceNorm2d with weights": (lambda: nn.InstanceNorm2d(3, affine=True), (2, 3, 5, 6)),
     "LayerNorm": (lambda: nn.LayerNorm(4), (5, 4)),
     "LayerNorm of images": (lambda: nn.LayerNorm((3, 2, 2)), (2, 3, 2, 2)),
     "spectral norm Dense": (lambda: nn.spectral_norm(nn.Dense(4, 3)).eval(), (5, 4)),
@@ -121,6 +138,11 @@ LAYERS = {
     "Sigmoid": (nn.Sigmoid, (5, 4)),
     "AvgPool2d": (lambda: nn.AvgPool2d(2), (2, 3, 5, 6)),
     "Upsample": (lambda: nn.Upsample(2), (2, 3, 3, 2)),
+    "ReflectionPad2d": (lambda: nn.ReflectionPad2d(1), (2, 3, 3, 2)),
+    "Residual": (lambda: nn.Residual(nn.Sequential(nn.Conv2d(3, 3, 3, 1, 1), nn.ReLU())),
+                 (2, 3, 4, 3)),
+    "Residual with a shortcut": (lambda: nn.Residual(nn.Conv2d(3, 2, 3, 1, 1),
+                                                     nn.Conv2d(3, 2, 1, bias=False)), (2, 3, 4, 3)),
     "Flatten, Reshape": (lambda: nn.Sequential(nn.Flatten(), nn.Reshape(2, 9)), (2, 3, 3, 2)),
     "a convolutional critic": (lambda: nn.Sequential(
         nn.Conv2d(1, 3, 4, 2, 1), nn.LeakyReLU(), nn.Conv2d(3, 4, 4, 2, 1), nn.LeakyReLU(),

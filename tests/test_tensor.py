@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from tinygan import Tensor, backend, grad, no_grad, op, ops, optim, to_numpy
+from tinygan import Tensor, backend, grad, no_grad, op, ops, optim, resampling, to_numpy
 from tinygan.conv import conv2d
 from tinygan.nn import (BatchNorm, Conv2d, ConvTranspose2d, Dense, Flatten, GaussianNoise,
                         LeakyReLU, Maxout, Reshape, Sequential, spectral_norm)
@@ -318,9 +318,11 @@ def test_error_messages_for_invalid_arguments():
         "a bound of clip is a number": [lambda: ops.clip(x, None, 0), lambda: ops.clip(x, "a", 0),
                                         lambda: ops.clip(x, Tensor(0.0), 1)],
         "the slope of leaky_relu is a number": [lambda: ops.leaky_relu(x, Tensor(0.2))],
-        "avg_pool": [lambda: ops.avg_pool(images, 2.0), lambda: ops.avg_pool(images, (2, 2)),
-                     lambda: ops.avg_pool(x, 2), lambda: ops.avg_pool(images, 5)],
-        "upsample": [lambda: ops.upsample(images, 1.5), lambda: ops.upsample(images, "2")],
+        "avg_pool": [lambda: resampling.avg_pool(images, 2.0),
+                     lambda: resampling.avg_pool(images, (2, 2)),
+                     lambda: resampling.avg_pool(x, 2), lambda: resampling.avg_pool(images, 5)],
+        "upsample": [lambda: resampling.upsample(images, 1.5),
+                     lambda: resampling.upsample(images, "2")],
         "a stride is at least 1": [
             lambda: Conv2d(1, 1, 3, stride=0), lambda: ConvTranspose2d(1, 1, 3, stride=(1, -1)),
             lambda: conv2d(images, tensor(normal(1, 2, 3, 3)), None, 0)],
@@ -408,10 +410,10 @@ def test_impossible_sizes_are_refused():
         assert "at least 1x1" in error_of(call)
     for call in (lambda: Conv2d(1, 1, 2.5), lambda: conv2d(images, kernel, None, (1, 1, 1))):
         assert "vertical" in error_of(call)
-    for call in (lambda: ops.avg_pool(images, 0), lambda: ops.upsample(images, 0),
+    for call in (lambda: resampling.avg_pool(images, 0), lambda: resampling.upsample(images, 0),
                  lambda: Maxout(3, 2, 0)):
         assert "0" in error_of(call)
-    assert "2x2" in error_of(ops.avg_pool, tensor(normal(1, 1, 2, 2)), 3)
+    assert "2x2" in error_of(resampling.avg_pool, tensor(normal(1, 1, 2, 2)), 3)
 
 
 def test_a_tensor_refuses_other_dtypes_and_arrays_of_other_backends():

@@ -1,11 +1,12 @@
 """tinygan: a reference implementation of generative adversarial networks, made for reading.
 
 The modules, each of which imports only from those before it: cpu, backend, random, tensor, ops,
-conv, nested, nn, schedules, optim, gradcheck, games, networks, loop, files, data, metrics, runs.
+conv, resampling, nested, nn, schedules, optim, gradcheck, games, networks, loop, files, data,
+metrics, runs.
 """
 
 from . import (backend, conv, cpu, data, files, games, gradcheck, loop, metrics, nested, networks,
-               nn, ops, optim, random, runs, schedules, tensor)
+               nn, ops, optim, random, resampling, runs, schedules, tensor)
 from .backend import VERSION as __version__, UserError, to_numpy, use
 from .gradcheck import check_grads
 from .loop import play

@@ -209,7 +209,7 @@ def _number(value, what):
     raise TypeError(f"{what} is a number, got {type(value).__name__}")
 
 
-# Joining and enlarging
+# Joining
 
 def concat(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
     """Return the Tensors xs joined along `axis`.
@@ -250,32 +250,6 @@ def pad(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
     return op(backend.xp.pad(x.data, pairs), (x, lambda g, y: g[inside]))
 
 
-def upsample(x: Tensor, factor: int) -> Tensor:
-    """Return images enlarged by nearest-neighbour interpolation.
-
-    (N, C, H, W) -> (N, C, factor H, factor W): each pixel becomes factor x factor pixels.
-    """
-    n, c, h, w = _image_shape(x, "upsample")
-    if not is_whole(factor, 1):
-        raise ValueError(f"upsample needs a whole number of at least 1 as factor, got {factor}")
-    copies = broadcast_to(x.reshape(n, c, h, 1, w, 1), (n, c, h, factor, w, factor))
-    return copies.reshape(n, c, h * factor, w * factor)
-
-
-def avg_pool(x: Tensor, size: int) -> Tensor:
-    """Return the mean of each size x size block of pixels.
-
-    (N, C, H, W) -> (N, C, H // size, W // size). Rows and columns that do not fill a block are
-    dropped.
-    """
-    n, c, h, w = _image_shape(x, "avg_pool")
-    if not is_whole(size, 1) or size > min(h, w):
-        raise ValueError(f"avg_pool of size {size} does not fit into an image of {h}x{w}: give a "
-                         f"whole number from 1 to {min(h, w)}")
-    h, w = h // size, w // size
-    return x[:, :, :h * size, :w * size].reshape(n, c, h, size, w, size).mean((3, 5))
-
-
 def check_bias(b: Tensor | None, n: int) -> None:
     """Raise ValueError unless b is None or has shape (n,).
 
@@ -285,66 +259,81 @@ def check_bias(b: Tensor | None, n: int) -> None:
         raise ValueError(f"the bias of {n} outputs has shape ({n},), got {b.shape}")
 
 
-def _image_shape(x, name):
-    if x.ndim != 4:
-        raise ValueError(f"{name} needs images (N, C, H, W), got {x.shape}")
-    return x.shape
-
-
 # Operations on each channel of x, which is (m, n) or images (N, n, H, W). Channels lie last in the
 # memory of images (see conv.py), so both are matrices with one column per channel. The column sums
-# of x are a product with a row of ones, which is faster than sum().
+# of x are a product with a row of ones, which is faster than sum(). With `each`, they are
+# operations on each channel of each sample, a matrix for each.
 
 def scale(x: Tensor, w: Tensor | Array, b: Tensor | Array | None = None) -> Tensor:
-    """Return x * w + b for each channel, with w and b of shape (n,)."""
+    """Return x * w + b for each channel, with w and b of shape (n,), or (m, n) for each sample."""
     x, w, b = as_tensors(x, w, b)
-    check_bias(b, w.shape[0])
-    if x.ndim not in (2, 4) or x.shape[1] != w.shape[0]:
-        n = w.shape[0]
-        raise ValueError(f"{n} channels need (m, {n}) or (N, {n}, H, W), got {x.shape}")
-    y = _columns(x.data) * w.data
+    each = w.ndim == 2
+    if each and b is not None and b.shape != w.shape:
+        raise ValueError(f"factors {w.shape} for each sample need shifts of that shape, got "
+                         f"{b.shape}")
+    if not each:
+        check_bias(b, w.shape[0])
+    if x.ndim not in (2, 4) or w.shape != (x.shape[:2] if each else x.shape[1:2]):
+        n = w.shape[-1]
+        raise ValueError(f"{n} channels need (m, {n}) or (N, {n}, H, W), got {x.shape}"
+                         + (f" and {len(w)} rows of factors" if each else ""))
+    y = _columns(x.data, each) * _beside(w.data)
     if b is not None:
-        y += b.data
+        y += _beside(b.data)
     return op(_like(y, x), (x, lambda g, y: scale(g, w)),
-              (w, lambda g, y: channel_sum(g, x)), (b, lambda g, y: channel_sum(g)))
+              (w, lambda g, y: channel_sum(g, x, each)),
+              (b, lambda g, y: channel_sum(g, each=each)))
 
 
-def channel_sum(x: Tensor, y: Tensor | None = None) -> Tensor:
-    """Return the sum of x, or of x * y, over all axes but the channels', as (n,)."""
+def channel_sum(x: Tensor, y: Tensor | None = None, each: bool = False) -> Tensor:
+    """Return the sum of x, or of x * y, over all axes but the channels', as (n,).
+
+    With `each`, it is the sum over each sample, (m, n).
+    """
     if y is None:
-        return op(_sums(_columns(x.data)), (x, lambda g, _: broadcast_to(_row(g, x), x.shape)))
+        return op(_sums(_columns(x.data, each)),
+                  (x, lambda g, _: broadcast_to(_row(g, x), x.shape)))
+    total = _sums(_columns(x.data, each), _columns(y.data, each))
     if y is x:
-        return op(_sums(_columns(x.data), _columns(x.data)), (x, lambda g, _: scale(x, g * 2.0)))
-    return op(_sums(_columns(x.data), _columns(y.data)),
-              (x, lambda g, _: scale(y, g)), (y, lambda g, _: scale(x, g)))
+        return op(total, (x, lambda g, _: scale(x, g * 2.0)))
+    return op(total, (x, lambda g, _: scale(y, g)), (y, lambda g, _: scale(x, g)))
 
 
-def centre(x: Tensor) -> tuple[Tensor, Array]:
-    """Return (x - mean, mean) for each channel; the mean is an array (n,) without gradient.
+def centre(x: Tensor, each: bool = False) -> tuple[Tensor, Array]:
+    """Return (x - mean, mean) for each channel; the mean is an array without gradient.
 
+    It is the mean over all axes but the channels', (n,), or with `each` over each sample, (m, n).
     The operation x - mean is its own adjoint.
     """
-    a = _columns(x.data)
-    mean = _sums(a) * (1 / len(a))
-    return op(_like(a - mean, x), (x, lambda g, y: centre(g)[0])), mean
+    a = _columns(x.data, each)
+    mean = _sums(a) * (1 / a.shape[-2])
+    return op(_like(a - _beside(mean), x), (x, lambda g, y: centre(g, each)[0])), mean
 
 
-def _columns(a):
-    """Return the array a as a matrix with one column per channel."""
-    return a if a.ndim == 2 else a.transpose(0, 2, 3, 1).reshape(-1, a.shape[1])
+def _columns(a, each=False):
+    """Return the array a as a matrix with one column per channel, or one for each sample."""
+    if a.ndim == 2:
+        return a[:, None] if each else a
+    n, c, h, w = a.shape
+    return a.transpose(0, 2, 3, 1).reshape(*((n, h * w) if each else (n * h * w,)), c)
 
 
 def _like(columns, x):
     """Return a matrix with one column per channel in the shape of x: the inverse of _columns."""
     if x.ndim == 2:
-        return columns
+        return columns.reshape(x.shape)
     n, c, h, w = x.shape
     return columns.reshape(n, h, w, c).transpose(0, 3, 1, 2)
 
 
+def _beside(v):
+    """Return numbers of each channel (n,), or (m, n), in a shape that broadcasts over _columns."""
+    return v if v.ndim == 1 else v[:, None]
+
+
 def _row(v, x):
-    """Return the Tensor v (n,) in a shape that broadcasts over the channels of x."""
-    return v.reshape(1, -1, *[1] * (x.ndim - 2))
+    """Return the Tensor v, (n,) or (m, n), in a shape that broadcasts over the channels of x."""
+    return v.reshape(*(v.shape if v.ndim == 2 else (1, *v.shape)), *[1] * (x.ndim - 2))
 
 
 ROWS = 1 << 16      # longer float32 sums lose too many digits; sums this long lose up to 4 of 7
@@ -353,9 +342,9 @@ ROWS = 1 << 16      # longer float32 sums lose too many digits; sums this long l
 def _sums(a, b=None):
     """Return the column sums of a, or of a * b, added up in pieces of ROWS rows."""
     ones, einsum = backend.xp.ones, backend.xp.einsum
-    pieces = [slice(i, i + ROWS) for i in range(0, max(len(a), 1), ROWS)]
-    return sum(ones(len(a[i]), a.dtype) @ a[i] if b is None else einsum("ij,ij->j", a[i], b[i])
-               for i in pieces)
+    pieces = [(..., slice(i, i + ROWS), slice(None)) for i in range(0, max(a.shape[-2], 1), ROWS)]
+    return sum(ones(a[i].shape[-2], a.dtype) @ a[i] if b is None else
+               einsum("...ij,...ij->...j", a[i], b[i]) for i in pieces)
 
 
 # Products

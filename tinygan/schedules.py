@@ -15,13 +15,14 @@ def value_at(value: float | Callable, t: int) -> float:
 
 @dataclass(frozen=True)
 class linear:
-    """A linear change from `start` at step 0 to `end` at step `steps`, then `end`."""
+    """`start` until step `begin`, a linear change to `end` during `steps` steps, then `end`."""
     start: float
     end: float
     steps: float
+    begin: float = 0
 
     def __call__(self, t):
-        return self.start + (self.end - self.start) * min(t / self.steps, 1)
+        return self.start + (self.end - self.start) * min(max(t - self.begin, 0) / self.steps, 1)
 
 
 @dataclass(frozen=True)

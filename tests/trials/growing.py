@@ -5,7 +5,7 @@
 DATA is a file of images of 8x8 pixels. The stages are the runs DIR/4x4 and DIR/8x8.
 """
 
-from tinygan import backend, command, nn, ops, optim
+from tinygan import backend, command, nn, ops, optim, resampling
 from tinygan.data import Minibatches, as_floats
 from tinygan.games import WGANGP
 from tinygan.games.catalogue import Entry
@@ -55,7 +55,7 @@ class Generator(nn.Module):
         if self.size == 4:
             return image
         larger = self.to_image["8"](self.blocks["8"](h))
-        return ops.upsample(image, 2) * (1 - self.alpha) + larger * self.alpha
+        return resampling.upsample(image, 2) * (1 - self.alpha) + larger * self.alpha
 
 
 class Discriminator(nn.Module):
@@ -72,7 +72,7 @@ class Discriminator(nn.Module):
     def forward(self, x):
         if self.size == 4:
             return self.blocks["4"](self.from_image["4"](x))
-        smaller = self.from_image["4"](ops.avg_pool(x, 2))
+        smaller = self.from_image["4"](resampling.avg_pool(x, 2))
         h = self.blocks["8"](self.from_image["8"](x))
         return self.blocks["4"](smaller * (1 - self.alpha) + h * self.alpha)
 

@@ -5,13 +5,14 @@
     own              images in an .npz or .npy file
     mixtures         a ring and a grid of Gaussians, where every lost mode can be counted
     stacked          stacked MNIST: three digits as the channels of an image, 1,000 modes
+    tasks            tasks from image to image, with known answers
     DataSet          three Splits of named arrays: training, validation, test
     Minibatches      an endless stream of minibatches from arrays
     ZipMinibatches   several such streams side by side
     as_floats        pixels as floats, as in minibatches
 """
 
-from . import arrays, minibatches, mixtures, mnist, own, stacked
+from . import arrays, minibatches, mixtures, mnist, own, stacked, tasks
 from .arrays import DataSet, Split, as_floats
 from .minibatches import Minibatches, ZipMinibatches
 from .own import load

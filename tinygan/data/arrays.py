@@ -31,16 +31,18 @@ class Split(dict):
         """Return the labels, or None if there are none."""
         return self.get("labels")
 
-    def require_labels(self) -> np.ndarray:
-        """Return the labels. Raises UserError if there are none."""
-        if self.labels is None:
+    def require(self, name: str) -> np.ndarray:
+        """Return the array `name`. Raises UserError if there is none."""
+        if name not in self:
             raise UserError("this script needs images with labels: give a data set that has them, "
-                            "such as MNIST, by --data")
-        return self.labels
+                            "such as MNIST, by --data" if name == "labels" else
+                            f"the data has no array {name!r}: choose a --task that makes one, or "
+                            f"give an .npz file with the arrays \"images\" and {name!r} by --data")
+        return self[name]
 
-    def floats(self, chosen: slice | np.ndarray) -> Array:
-        """Return the images of the rows `chosen` as float32 in [0, 1], on the current backend."""
-        return backend.xp.asarray(as_floats(self.images[chosen]))
+    def floats(self, chosen: slice | np.ndarray, name: str = "images") -> Array:
+        """Return rows of the images `name` as float32 in [0, 1], on the current backend."""
+        return backend.xp.asarray(as_floats(self[name][chosen]))
 
     def part(self, chosen: slice | np.ndarray) -> "Split":
         """Return the Split of the rows `chosen`, a slice or an array of indices, of each array."""

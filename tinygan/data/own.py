@@ -8,7 +8,7 @@ import numpy as np
 from ..backend import UserError, to_numpy
 from ..files import read_arrays
 from ..random import Random
-from . import mnist
+from . import mnist, tasks
 from .arrays import DataSet, Split, check_images, check_labels, check_white
 
 KINDS = {       # file types that are recognised, but not read, by their suffix
@@ -25,9 +25,16 @@ def load(path: str | os.PathLike | None = None) -> DataSet:
 
     `path`, or the environment variable TINYGAN_DATA, is an .npz or .npy file (see load_arrays), a
     folder with four files of MNIST's format (see mnist.load), or "sample", the bundled digits.
-    Raises UserError if it is none of these, or if its content is refused.
+    "half:PATH" is the task `half` made from the data at PATH; tasks.py lists the tasks. "scenes" is
+    the task that needs no data. Raises UserError if `path` is none of these, or if its content is
+    refused.
     """
     path = path or os.environ.get("TINYGAN_DATA")
+    task, colon, source = str(path or "").partition(":")
+    if colon and task in tasks.TASKS:
+        return tasks.make_task(task, load(source))
+    if path == "scenes":
+        return tasks.load_scenes()
     if path == "sample":
         return mnist.load_sample()
     if path and os.path.isfile(os.path.expanduser(path)):
@@ -52,6 +59,8 @@ def load_arrays(path: str | os.PathLike) -> DataSet:
     - An .npz file may also hold several arrays of images and of labels, under any names, if one of
       them is named "images". Each array is split as above. Arrays of equal length are put in the
       same order: they belong together row by row. An array of another length is a set of its own.
+    - Instead of "images" an .npz file may have "maps", (N, H, W) whole numbers from 0, the classes
+      of pixels. They become the images, with a plane of 0 and 255 for each class.
     - An .npz file with the arrays x_train and x_test and, for labels, y_train and y_test has its
       own split. The last sixth of its training images is for validation.
 
@@ -71,19 +80,23 @@ def load_arrays(path: str | os.PathLike) -> DataSet:
             raise UserError(f"{path} has only one of y_train and y_test: give both or neither")
         n = len(train.images) - len(train.images) // 6
         return _make_data_set(path, train.part(slice(n)), train.part(slice(n, None)), test)
-    images = {name: a for name, a in arrays.items() if a.ndim in (3, 4)}
+    planes = {}
+    if "maps" in arrays and "images" not in arrays:
+        planes = {"images": _as_planes(path, arrays.pop("maps"))}
+    images = {name: a for name, a in {**planes, **arrays}.items() if a.ndim in (3, 4)}
     labels = {name: a for name, a in arrays.items() if a.ndim == 1 and a.dtype.kind in "iu"}
-    if len(images) == 1 and len(labels) <= 1 and len(arrays) == len(images) + len(labels):
+    whole = len(arrays) + len(planes) == len(images) + len(labels)
+    if len(images) == 1 and len(labels) <= 1 and whole:
         named = {"images": next(iter(images.values())), "labels": next(iter(labels.values()), None)}
-    elif "images" in images and len(arrays) == len(images) + len(labels):
-        named = arrays
+    elif "images" in images and whole:
+        named = {**planes, **arrays}
     else:
         shapes = ", ".join(f"{name if name.isprintable() else repr(name)} {a.shape} {a.dtype}"
                            .strip() for name, a in arrays.items())
         raise UserError(f"{path} holds {shapes or 'nothing'}: give one array of images, (N, H, W) "
                         "or (N, C, H, W), and at most one of labels, whole numbers (N,); if there "
                         "are several, name one array of images \"images\"")
-    whole = _make_split(path, named)
+    whole = _make_split(path, named, bool(planes))
 
     def rows(a, part):
         """Return the rows of array a for part 0, 1 or 2, in an order that its length determines."""
@@ -94,14 +107,27 @@ def load_arrays(path: str | os.PathLike) -> DataSet:
                                   for part in range(3)))
 
 
-def _make_split(path, arrays):
-    """Check a dictionary of arrays and return their Split; entries that are None are left out."""
-    split = Split({name: _as_images(path, a) if a.ndim > 1 else a
+def _make_split(path, arrays, maps=False):
+    """Check a dictionary of arrays and return their Split; entries that are None are left out.
+
+    With `maps`, the images are planes of classes already.
+    """
+    split = Split({name: a if a.ndim == 1 or maps and name == "images" else _as_images(path, a)
                    for name, a in arrays.items() if a is not None})
     for name, a in split.items():
         if a.ndim == 1:
             check_labels(a, len(split.images) if name == "labels" else len(a), f"{path} holds")
     return split
+
+
+def _as_planes(path, maps):
+    """Check maps of classes (N, H, W) and return their planes, uint8 (N, classes, H, W)."""
+    if maps.ndim != 3 or maps.dtype.kind not in "iu" or not maps.size or not (
+            0 <= maps.min() < maps.max() < 256):
+        raise UserError(f"{path} holds maps of shape {maps.shape} and dtype {maps.dtype}: give "
+                        "(N, H, W) whole numbers, the classes of pixels, from 0 to at most 255, "
+                        "and at least two of them")
+    return tasks.to_planes(maps, int(maps.max()) + 1)
 
 
 def _as_images(path, images):

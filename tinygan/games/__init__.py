@@ -11,19 +11,24 @@ from . import catalogue, losses, penalties, views
 from .acgan import ACGAN
 from .bigan import ALI, BiGAN
 from .conditional import ConditionalGAN
+from .cyclegan import CycleGAN
 from .game import Game
 from .feature_matching import FeatureMatching
 from .gan import GAN
+from .gaugan import GauGAN
 from .hinge import Hinge
 from .infogan import InfoGAN
 from .lsgan import LSGAN
 from .pacgan import PacGAN
 from .penalties import gradient_penalty
+from .pix2pix import Pix2Pix
 from .projection import ProjectionDiscriminator, ProjectionGAN
 from .r1 import R1
 from .r3gan import R3GAN
 from .relativistic import RaGAN, RSGAN
 from .sngan import SNGAN
+from .stargan import StarGAN
+from .translation import Translation
 from .unrolled import UnrolledGAN
 from .wgan import WGAN, warm_up
 from .wgan_gp import WGANGP

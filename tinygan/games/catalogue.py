@@ -17,17 +17,21 @@ from . import losses
 from .acgan import ACGAN
 from .bigan import ALI, BiGAN
 from .conditional import ConditionalGAN
+from .cyclegan import CycleGAN
 from .feature_matching import FeatureMatching
 from .gan import GAN
+from .gaugan import GauGAN
 from .hinge import Hinge
 from .infogan import InfoGAN
 from .lsgan import LSGAN
 from .pacgan import PacGAN
+from .pix2pix import Pix2Pix
 from .projection import ProjectionDiscriminator, ProjectionGAN
 from .r1 import R1
 from .r3gan import R3GAN
 from .relativistic import RaGAN, RSGAN
 from .sngan import SNGAN
+from .stargan import StarGAN
 from .unrolled import UnrolledGAN
 from .wgan import WGAN
 from .wgan_gp import WGANGP
@@ -118,6 +122,62 @@ def make_featuring_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
     return G, nn.Heads(nn.Sequential(*D.layers[:-1]), D.layers[-1], nn.Sequential())
 
 
+def make_translator(planes: int = 1, classes: int = 0) -> nn.Module:
+    """Return a G from images of `planes` channels, and labels if there are classes."""
+    join = [nn.JoinLabels(classes)] if classes else []
+    return nn.Sequential(*join, nn.Conv2d(planes + classes, 4, 3, 1, 1), nn.BatchNorm(4), nn.ReLU(),
+                         nn.Conv2d(4, 1, 3, 1, 1), nn.Sigmoid())
+
+
+def make_patch_network(width: int = 4, planes: int = 1) -> nn.Module:
+    """Return a D from images of 4x4 pixels and `planes` channels to a map of 4x4 scores."""
+    return nn.Sequential(nn.Conv2d(planes, width, 3, 1, 1), nn.LeakyReLU(), nn.Dropout(0.2),
+                         nn.Conv2d(width, 1, 1))
+
+
+def make_translating_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
+    """Return G from images to images, with dropout as its noise, and D for pairs of them."""
+    G = make_translator()
+    return nn.Sequential(*G.layers[:3], nn.Dropout(0.5, always=True), *G.layers[3:]), (
+        make_patch_network(width, 2))
+
+
+def make_cycle_networks(width: int = 4) -> tuple[nn.Module, ...]:
+    """Return G, F, D and D_x for images of 4x4 pixels."""
+    return (make_translator(), make_translator(),
+            make_patch_network(width), make_patch_network(width))
+
+
+def make_domain_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
+    """Return G from images and three domains to images, and D that also names the domain."""
+    *trunk, last = make_patch_network(width).layers
+    return make_translator(1, 3), nn.Heads(
+        nn.Sequential(*trunk), last, nn.Sequential(nn.Flatten(), nn.Dense(16 * width, 3)))
+
+
+def make_map_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
+    """Return G from maps of three classes to images, and D for both, which returns features."""
+    *trunk, last = make_patch_network(width, 4).layers
+    return make_translator(3), nn.Heads(nn.Sequential(*trunk), last, ToTuple())
+
+
+class ToTuple(nn.Module):
+    """The input as a tuple of one Tensor."""
+
+    def forward(self, x):
+        return (x,)
+
+
+def make_translations(n: int, rng: Random) -> dict[str, Array]:
+    """Return {"images": ..., "targets": ...} of n random images of 4x4 pixels each."""
+    return {name: rng.uniform(0, 1, (n, 1, 4, 4)) for name in ("images", "targets")}
+
+
+def make_maps(n: int, rng: Random) -> dict[str, Array]:
+    """Return {"images": n random maps of three classes, "targets": n random images}."""
+    return {"images": rng.uniform(0, 1, (n, 3, 4, 4)), "targets": rng.uniform(0, 1, (n, 1, 4, 4))}
+
+
 def make_labelled_images(n: int, rng: Random) -> dict[str, Array]:
     """Return {"images": ..., "labels": ...} of n random images of 4x4 pixels and three classes."""
     return {**make_images(n, rng), "labels": rng.integers(3, (n,))}
@@ -172,5 +232,13 @@ GAMES = {
     "pacgan": Entry(PacGAN, "Lin et al. 2018", dict(z_size=5), make_packing_networks),
     "feature_matching": Entry(FeatureMatching, "Salimans et al. 2016", dict(z_size=5),
                               make_featuring_networks),
+    "pix2pix": Entry(Pix2Pix, "Isola et al. 2017", {}, make_translating_networks,
+                     make_translations),
+    "cyclegan": Entry(CycleGAN, "Zhu et al. 2017", dict(
+        x_shape=(1, 4, 4), y_shape=(1, 4, 4), pool=20, lam_identity=5.0), make_cycle_networks,
+        make_translations),
+    "stargan": Entry(StarGAN, "Choi et al. 2018", dict(classes=3, lam_identity=5.0, n_critic=2),
+                     make_domain_networks, make_labelled_images),
+    "gaugan": Entry(GauGAN, "Park et al. 2019", {}, make_map_networks, make_maps),
     "unrolled": Entry(UnrolledGAN, "Metz et al. 2017", dict(z_size=5, k=2)),
 }

@@ -212,14 +212,26 @@ class Game(Module):
 
         a_real   D's scores of the data, computed from constants, or None if they are not known
         """
-        # The real input depends on G's parameters if it was computed, as BiGAN's (x, E(x)) is.
-        real_depends_on_G = any(t.parents for t in tensors_in(real))
+        real_depends_on_G = self._depends_on_G(real)        # as BiGAN's (x, E(x)) does
         if real_depends_on_G or self.loss.compares and a_real is None:
             a_real = self.score(real)
         if self.loss.compares:
             return self.loss.g(a_real, a_fake)
         loss = self.loss.g(None, a_fake)
         return loss + self.loss.g_real(a_real) if real_depends_on_G else loss
+
+    def _depends_on_G(self, inputs):
+        """Return whether one of D's inputs was computed with a parameter of G's player."""
+        left = [t for t in tensors_in(inputs) if t.parents]
+        parameters = set(self.g_parameters()) if left else ()
+        seen = set(left)
+        while left:
+            new = {parent for parent, _ in left.pop().parents} - seen
+            if new & parameters:
+                return True
+            seen |= new
+            left += [t for t in new if t.parents]
+        return False
 
     def scores(self, x: Any, z: Any) -> tuple[Tensor, Tensor]:
         """Return D's scores of the data and of G's samples for D's step, (m, 1) each, and log them.
@@ -307,7 +319,8 @@ class Game(Module):
     def sample(self, z: Any) -> Array:
         """Return G's samples for the input z, which latent() or inputs() drew: an array (m, ...).
 
-        G is in evaluation mode, so no sample depends on the others. If an average of G is kept, the
+        G is in evaluation mode, so no sample depends on the others, unless G has batch
+        normalisation without running averages. If an average of G is kept, the
         samples are the average's. Layers that draw random numbers in evaluation mode too, such as
         nn.Dropout(always=True), draw the same ones for a sample whenever its input is the same.
         """

@@ -8,4 +8,6 @@ from .modes import count_modes, measure_coverage, measure_stacked
 from .nearest import find_nearest, nearest_accuracy
 from .parzen import parzen_log_likelihood
 from .precision_recall import compute_precision_recall
+from .translation import (grey_share, mean_difference, mean_iou, overlap, predict,
+                          train_classifier)
 from .two_sample import run_two_sample_test

@@ -25,7 +25,7 @@ def generator(z_size: int = 100, channels: int = 64, shape: tuple[int, int, int]
     """
     colours, height, width = check_shape(shape, 8)
     h, w = height // 8, width // 8
-    return _initialise_gains(nn.Sequential(
+    return initialise_gains(nn.Sequential(
         nn.Dense(z_size, 4 * channels * h * w, bias=False, init=init),
         nn.Reshape(4 * channels, h, w), nn.BatchNorm(4 * channels), nn.ReLU(),      # H/8 x W/8
         double(4 * channels, 2 * channels, (height // 4, width // 4), False, init),
@@ -42,7 +42,7 @@ def discriminator(channels: int = 64, shape: tuple[int, int, int] = (1, 28, 28))
     or W is below 8.
     """
     colours, height, width = check_shape(shape, 8)
-    return _initialise_gains(nn.Sequential(
+    return initialise_gains(nn.Sequential(
         halve(colours, channels), nn.LeakyReLU(0.2),                                # H/2 x W/2
         halve(channels, 2 * channels, bias=False),
         nn.BatchNorm(2 * channels), nn.LeakyReLU(0.2),                              # H/4 x W/4
@@ -70,9 +70,9 @@ def check_shape(shape: tuple[int, int, int], least: int) -> tuple[int, int, int]
     return shape
 
 
-def _initialise_gains(network):
+def initialise_gains(network: nn.Module) -> nn.Module:
     """Draw the gains of batch normalisation from N(1, 0.02^2); return the network."""
     for _, part in network.modules():
-        if isinstance(part, nn.BatchNorm):
+        if isinstance(part, nn.BatchNorm) and part.weight is not None:
             part.weight.data += 0.02 * rng.normal((part.n,))
     return network

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
-from .. import backend, ops
+from .. import backend, ops, resampling
 from ..conv import Pair, conv2d, conv_transpose2d, kernel_pair, padding_pair, stride_pair
 from ..tensor import Tensor, is_whole
 from .init import glorot, make_weights, zeros
@@ -127,7 +128,7 @@ class Sigmoid(Module):
 
 
 class AvgPool2d(Module):
-    """The mean of each size x size block of pixels, see ops.avg_pool.
+    """The mean of each size x size block of pixels, see resampling.avg_pool.
 
     Raises ValueError unless `size` is a whole number of at least 1.
     """
@@ -139,11 +140,11 @@ class AvgPool2d(Module):
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.avg_pool(x, self.size)
+        return resampling.avg_pool(x, self.size)
 
 
 class Upsample(Module):
-    """Nearest-neighbour enlargement by a whole number `factor`, see ops.upsample.
+    """Nearest-neighbour enlargement by a whole number `factor`, see resampling.upsample.
 
     Raises ValueError unless `factor` is a whole number of at least 1.
     """
@@ -154,7 +155,23 @@ class Upsample(Module):
         self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.upsample(x, self.factor)
+        return resampling.upsample(x, self.factor)
+
+
+class ReflectionPad2d(Module):
+    """Images with their mirror images around them, `width` pixels on each side.
+
+    (N, C, H, W) -> (N, C, H + 2 width, W + 2 width); the edge pixels are not repeated. Raises
+    ValueError unless the width is a whole number of at least 0.
+    """
+
+    def __init__(self, width: int) -> None:
+        if not is_whole(width, 0):
+            raise ValueError(f"ReflectionPad2d takes a whole number of at least 0, got {width}")
+        self.width = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        return resampling.reflection_pad(x, self.width)
 
 
 class Flatten(Module):
@@ -208,3 +225,24 @@ class Skip(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.concat([self.inner(x), x], 1)
+
+
+class Residual(Module):
+    """A residual block: shortcut(x) + inner(x) (He et al. 2016, eq. 1-2).
+
+    Without a shortcut, inner keeps the shape of x. Inputs after the first are passed to the parts
+    that take them, as in Sequential.
+    """
+
+    def __init__(self, inner: Module, shortcut: Module | None = None) -> None:
+        self.inner, self.shortcut = inner, shortcut
+
+    @property
+    def conditional(self) -> bool:
+        """Whether one of the two parts takes further inputs."""
+        return any(getattr(part, "conditional", False) for part in (self.inner, self.shortcut))
+
+    def forward(self, x: Tensor, *conditions: Any) -> Tensor:
+        def through(part):
+            return part(x, *conditions) if getattr(part, "conditional", False) else part(x)
+        return (x if self.shortcut is None else through(self.shortcut)) + through(self.inner)

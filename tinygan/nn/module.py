@@ -49,7 +49,7 @@ class Module:
     training = True
     untracked = ()
 
-    def __new__(cls, *args, **kwargs):
+    def __new__(cls, /, *args, **kwargs):
         module = super().__new__(cls)
         module._arguments, module._changes, module._kept = (args, kwargs), [], set()
         return module

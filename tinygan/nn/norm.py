@@ -1,4 +1,4 @@
-"""Batch normalisation and layer normalisation."""
+"""Normalisation: by the batch, by the image, by the sample."""
 
 from .. import backend, ops
 from ..backend import UserError
@@ -17,37 +17,67 @@ class BatchNorm(Module):
     `momentum` of the way to the batch's mean and unbiased variance (Alg. 2). In evaluation mode the
     running averages are used, so the output for one image does not depend on the other images.
 
-    With affine=False there are no weight and no bias. Raises UserError in training mode for a batch
-    with one value per channel.
+    With affine=False there are no weight and no bias. With track_running_stats=False there are no
+    running averages, and the batch's mean and variance are used in evaluation mode too. Raises
+    UserError for a batch with one value per channel if its mean and variance are used.
     """
 
-    def __init__(self, n: int, eps: float = 1e-5, momentum: float = 0.1,
-                 affine: bool = True) -> None:
+    def __init__(self, n: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True,
+                 track_running_stats: bool = True) -> None:
         self.n, self.eps, self.momentum = n, eps, momentum
         self.weight = Tensor(zeros(n) + 1.0) if affine else None
         self.bias = Tensor(zeros(n)) if affine else None
-        self.running_mean = zeros(n)
-        self.running_var = zeros(n) + 1.0
+        self.running_mean = zeros(n) if track_running_stats else None
+        self.running_var = zeros(n) + 1.0 if track_running_stats else None
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim not in (2, 4) or x.shape[1] != self.n:
             raise ValueError(f"BatchNorm({self.n}) needs (m, {self.n}) or (N, {self.n}, H, W), "
                              f"got {x.shape}")
-        if not self.training:
+        tracked = self.running_mean is not None
+        if tracked and not self.training:
             r = (self.running_var + self.eps) ** -0.5
             if self.weight is None:
                 return ops.scale(x, r, -self.running_mean * r)
             return ops.scale(x, self.weight * r, self.bias - self.weight * (self.running_mean * r))
         count = x.size // self.n
         if count < 2:
-            raise UserError("BatchNorm in training mode needs more than one value for each "
-                            f"channel, got {x.shape}: use a larger batch, or evaluation mode")
+            raise UserError("the mean and variance of a batch need more than one value for each "
+                            f"channel, got {x.shape}: use a larger batch"
+                            + (", or evaluation mode" if tracked else ""))
         centred, mean = ops.centre(x)
         var = ops.channel_sum(centred, centred) * (1 / count)
-        self.running_mean += self.momentum * (mean - self.running_mean)
-        self.running_var += self.momentum * (var.data * (count / (count - 1)) - self.running_var)
+        if tracked:
+            unbiased = var.data * (count / (count - 1))
+            self.running_mean += self.momentum * (mean - self.running_mean)
+            self.running_var += self.momentum * (unbiased - self.running_var)
         r = (var + self.eps) ** -0.5
         return ops.scale(centred, r if self.weight is None else self.weight * r, self.bias)
+
+
+class InstanceNorm2d(Module):
+    """Instance normalisation of each channel of each image (Ulyanov et al. 2016, eq. 4).
+
+        (x - mean) / sqrt(var + eps) * weight + bias
+
+    x is (N, n, H, W), and so is the result; mean and variance are those over H and W, in training
+    and in evaluation mode. So a channel that is constant becomes 0, whatever its value was. With
+    affine=True there are a weight and a bias (n,).
+    """
+
+    def __init__(self, n: int, eps: float = 1e-5, affine: bool = False) -> None:
+        self.n, self.eps = n, eps
+        self.weight = Tensor(zeros(n) + 1.0) if affine else None
+        self.bias = Tensor(zeros(n)) if affine else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or x.shape[1] != self.n:
+            raise ValueError(f"InstanceNorm2d({self.n}) needs images (N, {self.n}, H, W), "
+                             f"got {x.shape}")
+        centred, _ = ops.centre(x, each=True)
+        var = ops.channel_sum(centred, centred, each=True) * (len(x) * self.n / x.size)
+        y = ops.scale(centred, (var + self.eps) ** -0.5)
+        return y if self.weight is None else ops.scale(y, self.weight, self.bias)
 
 
 class LayerNorm(Module):

@@ -8,6 +8,7 @@ import importlib
 import math
 import os
 import platform
+import re
 import shlex
 import sys
 import tempfile
@@ -30,13 +31,17 @@ If D is a discriminator, D(x) and D(G(z)) are the mean probabilities of being re
 real and to generated images. If both are near 0.5, D cannot tell real from generated images; in
 theory, training ends there. If D(x) is near 1 and D(G(z)) near 0, D is ahead of G. A small lead is
 normal, but at 0.99 and 0.01 G learns next to nothing. If D is a critic (in WGAN, WGAN-GP, hinge,
-SNGAN, LSGAN, RSGAN, RaGAN and R3GAN), D(x) and D(G(z)) are mean scores, of which only the
-difference has a meaning. In WGAN and WGAN-GP, W = D(x) - D(G(z)) estimates the distance between the
-distributions of real and generated images, and should fall. L_C is D's loss on the classes of real
-images (AC-GAN), and should fall. L_I is the information about the code that Q reads from a sample,
-in nats, and code error the mean squared error of the code's numbers (InfoGAN): the first should
-rise and the second fall. D loss and G loss are what the two players minimise. They play against
-each other, so neither loss has to fall while the pictures get better.
+SNGAN, LSGAN, CycleGAN, StarGAN, GauGAN, RSGAN, RaGAN and R3GAN), D(x) and D(G(z)) are mean scores,
+of which only the difference has a meaning. In WGAN and WGAN-GP, W = D(x) - D(G(z)) estimates the
+distance between the distributions of real and generated images, and should fall. L_C is D's loss on
+the classes of real images (AC-GAN), and should fall. L_I is the information about the code that Q
+reads from a sample, in nats, and code error the mean squared error of the code's numbers (InfoGAN):
+the first should rise and the second fall. In games from image to image, L1 is the mean absolute
+difference between G's output and the true one (pix2pix), L_cyc and L_rec that between an image and
+its translation there and back (CycleGAN, StarGAN), L_cls D's loss on the domains of real images
+(StarGAN), and features the mean absolute difference of D's layers between G's output and the true
+one (GauGAN). All should fall. D loss and G loss are what the two players minimise. They play
+against each other, so neither loss has to fall while the pictures get better.
 
 A GAN has collapsed if its samples look alike, or if they all change together from a few shapes to a
 few others while the losses oscillate. You can see this in training.png, which shows samples of the
@@ -46,13 +51,13 @@ learning rate, another seed, or a game that bounds the Lipschitz constant of D, 
 SNGAN or R1."""
 
 
-def game_parser(description: str, steps: int, batch_size: int,
-                out: str) -> argparse.ArgumentParser:
+def game_parser(description: str, steps: int, batch_size: int, out: str,
+                data: str | None = None) -> argparse.ArgumentParser:
     """Return a parser with the flags that every script for games on images has.
 
     The arguments are the script's description and the defaults of the flags.
     """
-    parser = run_parser(description, batch_size, out)
+    parser = run_parser(description, batch_size, out, data)
     add = parser.add_argument
     add("--steps", type=positive, default=steps, help=f"number of training iterations ({steps})")
     add("--average", type=fraction, metavar="DECAY",
@@ -62,7 +67,8 @@ def game_parser(description: str, steps: int, batch_size: int,
     return parser
 
 
-def run_parser(description: str, batch_size: int, out: str) -> argparse.ArgumentParser:
+def run_parser(description: str, batch_size: int, out: str,
+               data: str | None = None) -> argparse.ArgumentParser:
     """Return a parser with the flags that every script for runs on a data set has.
 
     The arguments are the script's description and the defaults of the flags.
@@ -76,9 +82,9 @@ def run_parser(description: str, batch_size: int, out: str) -> argparse.Argument
     add("--backend", default=None, metavar="NAME",
         help="numpy, or cupy for a GPU (default: the environment variable TINYGAN_BACKEND, or else "
         "numpy)")
-    add("--data", metavar="PATH", help="a folder with MNIST's four files; an .npz or .npy file of "
-        "images; or the word sample, for the bundled digits (default: the environment variable "
-        "TINYGAN_DATA, or else MNIST, which is downloaded)")
+    default = data or "the environment variable TINYGAN_DATA, or else MNIST, which is downloaded"
+    add("--data", metavar="PATH", default=data, help="a folder with MNIST's four files; an .npz or "
+        f".npy file of images; or the word sample, for the bundled digits (default: {default})")
     add("--out", metavar="DIR", default=out, help=f"folder of the run ({out})")
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--resume", action="store_true",
@@ -102,6 +108,13 @@ def add_preset(parser: argparse.ArgumentParser, flag: str, settings: Mapping[str
         flag, action="store_true",
         help="{what}, {steps} steps of {batch_size}".format(what=what, **settings))
     vars(parser).setdefault("presets", {})[flag.lstrip("-").replace("-", "_")] = settings
+
+
+def add_task(parser: argparse.ArgumentParser, tasks: Sequence[str]) -> None:
+    """Add the flag --task: start() makes the chosen task of data/tasks.py, by default the first."""
+    parser.add_argument("--task", choices=[*tasks, "none"], default=tasks[0],
+                        help="what is made from the images of --data; none if they come with "
+                        f"outputs or domains of their own ({tasks[0]})")
 
 
 class _Explain(argparse.Action):
@@ -279,7 +292,10 @@ def start(args: argparse.Namespace) -> Iterator[data.DataSet]:
         if args.dry_run:
             args.steps, args.resume = 2, False
         rng.seed(args.seed)
-        loaded = data.load(args.data or ("sample" if args.dry_run else None))
+        source = args.data or ("sample" if args.dry_run else "")
+        if getattr(args, "task", "none") != "none" and not source.startswith(f"{args.task}:"):
+            source = f"{args.task}:{source}"
+        loaded = data.load(source)
         print(f"data: {loaded.source}")
         if args.resume:
             check_same_data(find_run(args.out), loaded)
@@ -384,8 +400,9 @@ def train(args: argparse.Namespace, game: nn.Module, batches: Any, d_opt: Optimi
                 raise UserError(f"the stage in {folder} has {then} steps, not {steps}: resume it "
                                 "with that, or choose another --out")
     valid, training = args.loaded.valid, args.loaded.train
+    shown = valid if all(map(len, valid.values())) else training
     run = make_run(folder, game, batches, (d_opt, g_opt), steps, args.batch_size, order,
-                   args.average, valid if len(valid.images) else training, args.save_every,
+                   args.average, shown, args.save_every,
                    settings, args.resume, args.overwrite or args.dry_run)
     if stage is not None and args.overwrite:
         for path in list_stages(args.out):
@@ -412,6 +429,23 @@ def play(args: argparse.Namespace, run: Run, flags: Sequence[str] = ()) -> None:
         if run.stopped == 0:
             raise BrokenPipeError
         sys.exit(128 + run.stopped)
+
+
+def print_row(name: str, measures: Mapping[str, float]) -> None:
+    """Print a row of measures, which read_rows() reads; print nothing if there are none."""
+    if measures:
+        print(f"{name}: " + "  ".join(f"{key} {value:.4g}" for key, value in measures.items()),
+              flush=True)
+
+
+def read_rows(text: str) -> dict[str, dict[str, float]]:
+    """Return {name: {measure: value}} of the rows that print_row() has printed."""
+    rows = {}
+    for name, row in re.findall(r"^([^:\n]+): (\S.* [-+.\dena]+)$", text, re.M):
+        with contextlib.suppress(ValueError):       # another line
+            rows[name] = {key: float(value) for key, value in (
+                part.rsplit(" ", 1) for part in row.split("  "))}
+    return rows
 
 
 def processor_name() -> str:

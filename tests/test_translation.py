@@ -1,0 +1,691 @@
+"""Tests of games from image to image: resampling, layers, networks, tasks, measures."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tinygan import (Tensor, UserError, backend, check_grads, command, data, grad, load, nn, ops,
+                     resampling, rng)
+from tinygan.backend import to_numpy
+from tinygan.data import Split, as_floats, tasks
+from tinygan.games import CycleGAN, GauGAN, Pix2Pix, StarGAN, losses, penalties, views
+from tinygan.metrics import mean_difference, mean_iou, overlap, predict, train_classifier
+from tinygan.metrics.translation import grey_share
+from tinygan.networks import patch, resnet, spade, unet
+from tinygan.random import Random
+
+from helpers import error_of, normal, tensor
+from test_examples import read_refusal, run
+
+CLOSE = dict(rtol=1e-5, atol=1e-6)      # float32 sums of few numbers of size 1
+ROUNDING = dict(rtol=0, atol=1e-12)     # float64 sums of a hundred numbers of size 1
+
+
+def images(*shape, seed=0):
+    """Return random float32 images in [0, 1]."""
+    return np.random.default_rng(seed).uniform(size=shape).astype(np.float32)
+
+
+# Resampling
+
+@pytest.mark.parametrize("resampled, expected", [
+    (lambda x: resampling.reflection_pad(x, 2),
+     lambda x: np.pad(x, [(0, 0), (0, 0), (2, 2), (2, 2)], "reflect")),
+    (lambda x: resampling.resample(x, resampling.reflect(4, 1, 3), resampling.reflect(5, 0, 2)),
+     lambda x: np.pad(x, [(0, 0), (0, 0), (1, 3), (0, 2)], "reflect")),
+    (lambda x: resampling.resample(x, resampling.select(backend.xp.arange(1, 3), 4),
+                                   resampling.select(backend.xp.arange(5)[::-1], 5)),
+     lambda x: x[:, :, 1:3, ::-1]),                                     # a crop and a mirror image
+    (lambda x: resampling.resample(x, resampling.select(backend.xp.arange(-1, 6), 4),
+                                   resampling.select(backend.xp.arange(5), 5)),
+     lambda x: np.pad(x, [(0, 0), (0, 0), (1, 2), (0, 0)])),            # zeros
+    (lambda x: resampling.resize(x, (2, 10)), lambda x: x[:, :, ::2].repeat(2, 3)),
+    (lambda x: resampling.resize(x, (4, 5), resampling.bilinear), lambda x: x),
+    (lambda x: resampling.avg_pool(x, 2, 1), lambda x: (
+        x[:, :, 1:, 1:] + x[:, :, 1:, :-1] + x[:, :, :-1, 1:] + x[:, :, :-1, :-1]) / 4),
+], ids=["reflect", "reflect unevenly", "crop and flip", "zeros", "nearest", "same size", "pool"])
+def test_resampling_equals_indexing(resampled, expected):
+    x = normal(2, 3, 4, 5)
+    np.testing.assert_allclose(resampled(tensor(x)).numpy(), expected(x), **ROUNDING)
+
+
+def test_a_resampling_and_its_transpose_are_adjoint():
+    """<A x B^T, y> = <x, A^T y B>."""
+    rows, columns = (backend.xp.asarray(normal(*shape)) for shape in ((7, 4), (3, 5)))
+    x, y = tensor(normal(2, 3, 4, 5)), tensor(normal(2, 3, 7, 3, seed=1))
+    left = (resampling.resample(x, rows, columns) * y).sum().item()
+    right = (x * resampling.resample(y, rows.T, columns.T)).sum().item()
+    assert left == pytest.approx(right, abs=1e-10)          # 126 terms of size 10
+
+
+def test_interpolation_keeps_straight_lines_inside_the_border():
+    y = resampling.resize(tensor(np.arange(6.0).reshape(1, 1, 1, 6)), (1, 18), resampling.bilinear)
+    np.testing.assert_allclose(np.diff(y.numpy()[0, 0, 0, 1:-1]), 1 / 3, **ROUNDING)
+
+
+@pytest.mark.parametrize("call, words", [
+    (lambda x: resampling.reflection_pad(x, 4), "from 0 to 3"),
+    (lambda x: resampling.resize(x, (0, 2)), "at least 1"),
+    (lambda x: resampling.avg_pool(x, 3, 0), "stride 0"),
+    (lambda x: resampling.avg_pool(x, 3, 1, 2), "at most half"),
+    (lambda x: resampling.resample(x, x.data[0, 0], x.data[0, 0]), "5, 5), got"),
+    (lambda x: resampling.resize(x[0], (2, 2)), "(N, C, H, W)")])
+def test_resampling_refuses(call, words):
+    assert words in error_of(call, tensor(normal(1, 1, 4, 5)))
+
+
+# Layers
+
+def test_instance_norm_does_not_depend_on_other_images_or_the_mode():
+    layer, x = nn.InstanceNorm2d(3), tensor(normal(4, 3, 5, 6), "float32")
+    y = layer(x).numpy()
+    assert (layer.eval()(x).numpy() == y).all() and (layer(x[1:2]).numpy() == y[1:2]).all()
+    np.testing.assert_allclose(y.mean((2, 3)), 0, **CLOSE)
+    np.testing.assert_allclose(y.std((2, 3)), 1, rtol=1e-4)     # eps is 1e-5, the variances near 1
+
+
+def test_instance_norm_removes_constants():
+    """A constant channel becomes 0, whatever its value, and has a finite gradient of each order."""
+    x = tensor(np.full((1, 2, 3, 3), [[[[5.0]], [[-2.0]]]]))
+    y = nn.InstanceNorm2d(2)(x)
+    assert (y.numpy() == 0).all()
+    (g,) = grad((y * tensor(normal(1, 2, 3, 3))).sum(), [x], create_graph=True)
+    (h,) = grad((g * g).sum(), [x])
+    assert np.isfinite(g.numpy()).all() and np.isfinite(h.numpy()).all()
+
+
+def test_batch_norm_without_running_averages_has_one_mode():
+    layer, x = nn.BatchNorm(3, track_running_stats=False), tensor(normal(4, 3, 2, 2), "float32")
+    y = layer(x).numpy()
+    np.testing.assert_array_equal(y, nn.BatchNorm(3)(x).numpy())
+    np.testing.assert_array_equal(y, layer.eval()(x).numpy())
+    with pytest.raises(UserError):
+        layer(x[:1, :, :1, :1])
+    assert sorted(layer.state_dict()) == ["bias", "weight"]         # as in PyTorch
+
+
+def test_residual_blocks_add_and_pass_labels_on():
+    inner = nn.Sequential(nn.JoinLabels(3), nn.Conv2d(5, 2, 1))
+    x, labels = tensor(normal(2, 2, 3, 3), "float32"), backend.xp.asarray([2, 0])
+    np.testing.assert_allclose(nn.Residual(inner)(x, labels).numpy(),
+                               (x + inner(x, labels)).numpy(), **CLOSE)
+    cut = nn.Conv2d(2, 2, 1)
+    assert not nn.Residual(cut).conditional and nn.Residual(cut, inner).conditional
+    np.testing.assert_allclose(nn.Residual(cut, inner)(x, labels).numpy(),
+                               (cut(x) + inner(x, labels)).numpy(), **CLOSE)
+
+
+def set_to_zero(*layers):
+    for layer in layers:
+        for p in layer.parameters():
+            p.data[...] = 0
+            p.touch()
+
+
+def test_spade_without_gain_and_shift_is_its_norm():
+    layer = nn.SPADE(3, 2, hidden=4)
+    set_to_zero(layer.gamma, layer.beta)
+    x, a = tensor(normal(2, 3, 4, 4), "float32"), tensor(normal(2, 2, 8, 8), "float32")
+    np.testing.assert_array_equal(layer(x, a).numpy(), nn.InstanceNorm2d(3)(x).numpy())
+
+
+def uniform_maps():
+    """Return the planes of two maps that have one class each."""
+    a = np.zeros((2, 2, 6, 6), np.float32)
+    a[0, 0], a[1, 1] = 1, 1
+    return tensor(a)
+
+
+def test_normalisation_washes_a_uniform_map_away_and_spade_keeps_it():
+    """The reason of SPADE (section 3.1): of a uniform map, instance norm leaves nothing."""
+    a = uniform_maps()
+    washed = nn.InstanceNorm2d(4)(nn.Conv2d(2, 4, 3)(a)).numpy()
+    np.testing.assert_allclose(washed, 0, atol=1e-3)        # rounding of a constant, over sqrt(eps)
+    kept = nn.SPADE(2, 2, hidden=4)(a, a).numpy()
+    assert abs(kept[0] - kept[1]).max() > 0.01
+
+
+def test_reflection_erases_the_planes_of_labels_and_zeros_do_not():
+    x, labels = tensor(images(1, 1, 8, 8).repeat(2, 0)), backend.xp.asarray([0, 1])
+    for reflect in (True, False):
+        G = resnet.generator(1, (1, 8, 8), 2, 0, classes=2, kernel=4, reflect=reflect)
+        for i, (_, layer) in enumerate(G.modules()):
+            if isinstance(layer, nn.Conv2d):            # the initial weights are small
+                layer.weight.data *= 20
+                layer.weight.touch()
+        y = G(x, labels).numpy()
+        assert (abs(y[0] - y[1]).max() < 1e-2) == reflect
+
+
+# Networks
+
+@pytest.mark.parametrize("n", range(4))
+def test_a_patch_discriminator_sees_patches(n):
+    """A score depends on as many pixels as receptive_field(n) says, and moves with the image."""
+    width = patch.receptive_field(n)
+    assert width == {0: 1, 1: 16, 2: 34, 3: 70}[n]          # Isola et al. 2017, appendix 6.1.2
+    size = 2 * width + 8
+    D = patch.discriminator((1, size, size), 1, n, norm=lambda n: nn.Sequential())
+    x = tensor(images(1, 1, size, size))
+    scores = D(x)
+    middle = scores.shape[2] // 2
+    (g,) = grad(scores[0, 0, middle, middle], [x])
+    seen = np.argwhere(g.numpy()[0, 0])
+    assert (np.ptp(seen, 0) + 1 == width).all()
+    step = 2 ** n
+    moved = D(tensor(np.roll(x.numpy(), step, 3))).numpy()
+    margin = width // step + 2          # scores that the border has a part in
+    if n < 3:
+        np.testing.assert_allclose(moved[..., margin:-margin, margin + 1:-margin],
+                                   scores.numpy()[..., margin:-margin, margin:-margin - 1], **CLOSE)
+
+
+def test_the_scores_of_two_scales_have_equal_weight():
+    """The first D has 1x1 kernels, and the second one sees half the size: 20x20 and 10x10."""
+    parts = [patch.discriminator((3, 20, 20), 2, 0, norm=nn.InstanceNorm2d) for _ in range(2)]
+    D, x = patch.MultiScale(*parts), tensor(images(2, 3, 20, 20))
+    scores, features = D(x)
+    half = parts[1](resampling.avg_pool(x, 3, 2, 1))
+    assert scores.shape == (2, 2, 20, 20) and half.shape == (2, 1, 10, 10)
+    for i, mean in enumerate((parts[0](x).mean().item(), half.mean().item())):
+        assert scores[:, i].mean().item() == pytest.approx(mean, rel=1e-4)      # 800 numbers
+    assert [f.shape for f in features] == [(2, 2, 20, 20), (2, 4, 20, 20),
+                                           (2, 2, 10, 10), (2, 4, 10, 10)]
+
+
+@pytest.mark.parametrize("size", [(28, 28), (16, 20), (19, 17)])
+def test_translators_keep_the_size(size):
+    x = tensor(images(2, 3, *size))
+    for G in (unet.generator(3, (1, *size), 2, (1, 2, 4, 4)),
+              *(resnet.generator(3, (1, *size), 2, 1, kernel=kernel) for kernel in (3, 4))):
+        y = G(x).numpy()
+        assert y.shape == (2, 1, *size) and 0 <= y.min() <= y.max() <= 1
+
+
+def test_the_u_net_joins_each_level_and_has_dropout_inside():
+    """The pixels of the output depend on all levels, and on those above by the shortest way."""
+    G = unet.generator(1, (1, 16, 16), 2, (1, 2, 4), dropouts=2)
+    assert sum(isinstance(layer, nn.Dropout) for _, layer in G.modules()) == 2
+    assert sum(isinstance(layer, nn.Skip) for _, layer in G.modules()) == 2
+    names = [name for name, layer in G.modules() if isinstance(layer, nn.BatchNorm)]
+    assert len(names) == 3                  # of 2 + 2 layers inside, all but the innermost one
+    inner = G.layers[1]                     # without what is inside, the first level still passes
+    set_to_zero(inner)
+    a, b = (G(tensor(images(2, 1, 16, 16, seed=seed))).numpy() for seed in (0, 1))
+    assert abs(a - b).max() > 1e-4
+    with pytest.raises(UserError, match="at least 16x16"):
+        unet.generator(1, (1, 15, 16), 2, (1, 2, 4, 4))
+
+
+def test_the_spade_generator_sees_the_map_and_its_control_does_too():
+    for settings in (dict(), dict(join=True), dict(norm=lambda n: nn.BatchNorm(n, affine=False))):
+        G = spade.generator(3, (1, 16, 16), 2, 2, 4, **settings)
+        y = G(tensor(images(2, 3, 16, 16)))
+        assert y.shape == (2, 1, 16, 16)
+    count = [sum(isinstance(layer, kind) for _, layer in G.modules())
+             for kind in (nn.SPADE, nn.Upsample)]
+    assert count == [2 * 3 + 2, 2]          # two in each of three blocks, two shortcuts
+
+
+@pytest.mark.numpy_only("large networks, whose parameters are counted")
+def test_the_papers_networks_have_the_published_numbers_of_parameters():
+    """In millions: pix2pix 54.4 and 2.8, CycleGAN 11.4 and 2.8, StarGAN 53.2 (its table 4).
+
+    Biases before a normalisation, which have no effect, are left out here.
+    """
+    def count(*networks):
+        return round(sum(p.size for net in networks for p in net.parameters()) / 1e6, 1)
+    import stargan_mnist
+    assert count(unet.generator(3, (3, 256, 256))) == 54.4
+    assert count(resnet.generator(3, (3, 256, 256))) == 11.4
+    assert count(patch.discriminator((6, 256, 256))) == 2.8
+    assert count(patch.discriminator((3, 256, 256))) == 2.8
+    assert count(*stargan_mnist.make_networks((3, 128, 128), 5, paper=True)) == 53.2
+
+
+@pytest.mark.parametrize("make, shapes", [
+    (lambda: nn.SPADE(3, 2, hidden=2), [(2, 3, 4, 4), (2, 2, 2, 2)]),
+    (lambda: nn.SPADE(3, 2, 2, nn.BatchNorm(3, affine=False)), [(2, 3, 4, 4), (2, 2, 8, 8)]),
+    (lambda: nn.JoinMap(), [(2, 3, 4, 4), (2, 2, 2, 2)]),
+    (lambda: unet.generator(1, (1, 4, 4), 2, (1, 2), norm=lambda n: nn.BatchNorm(
+        n, track_running_stats=False)), [(2, 1, 4, 4)]),
+    (lambda: patch.discriminator((2, 9, 8), 1, 1, norm=nn.InstanceNorm2d), [(2, 2, 9, 8)]),
+], ids=["SPADE", "SPADE on batch norm", "JoinMap", "unet", "patch"])
+def test_derivatives_to_second_order(make, shapes):
+    check_grads(make(), *(normal(*shape, seed=i) for i, shape in enumerate(shapes)))
+
+
+# Games
+
+def log_sigmoid(a):
+    return -np.logaddexp(0, -a)
+
+
+class Stretch(nn.Module):
+    """A translator with one parameter: factor * x."""
+
+    def __init__(self, factor=2.0):
+        self.factor = tensor(factor, "float32")
+
+    def forward(self, x, *conditions):
+        return x * self.factor
+
+
+class Total(nn.Module):
+    """A discriminator whose scores are the channels' weighted sum, a map."""
+
+    def __init__(self, *weights):
+        self.weights = tensor(np.reshape(weights, (-1, 1, 1)), "float32")
+
+    def forward(self, x):
+        return (x * self.weights).sum(1, keepdims=True)
+
+
+def test_the_losses_of_pix2pix():
+    a, b = images(3, 1, 4, 4), images(3, 1, 4, 4, seed=1)
+    x = tensor(a), tensor(b)
+    score = lambda a, b: 0.5 * a - 3 * b
+    game = Pix2Pix(Stretch(), Total(0.5, -3.0), lam=7.0)
+    l1 = abs(b - 2 * a).mean()
+    assert game.d_loss(x, ()).item() == pytest.approx(
+        -log_sigmoid(score(a, b)).mean() - log_sigmoid(-score(a, 2 * a)).mean(), rel=1e-5)
+    assert game.g_loss(x, ()).item() == pytest.approx(
+        -log_sigmoid(score(a, 2 * a)).mean() + 7 * l1, rel=1e-5)
+    assert float(game.logged["L1"]) == pytest.approx(l1, rel=1e-5)
+    plain = Pix2Pix(Stretch(), Total(-3.0), lam=7.0, conditional=False)
+    assert plain.g_loss(x, ()).item() == pytest.approx(
+        -log_sigmoid(-6 * a).mean() + 7 * l1, rel=1e-5)
+    alone = Pix2Pix(Stretch(), Total(0.5, -3.0), lam=7.0, adversarial=False)
+    assert alone.g_loss(x, ()).item() == pytest.approx(7 * l1, rel=1e-5)
+
+
+def test_the_losses_of_cyclegan():
+    x, y = images(3, 1, 4, 4), images(3, 1, 4, 4, seed=1)
+    make = lambda **choices: CycleGAN(Stretch(2.0), Stretch(0.25), Total(0.5), Total(-3.0),
+                                      (1, 4, 4), (1, 4, 4), **choices)
+    batch = tensor(x), tensor(y)
+    z = backend.xp.arange(3), backend.xp.zeros(3, "bool")
+    gan = ((0.5 * 2 * x - 1) ** 2).mean() + ((-3 * 0.25 * y - 1) ** 2).mean()
+    there, back = abs(0.5 * x - x).mean(), abs(0.5 * y - y).mean()
+    same = abs(2 * y - y).mean() + abs(0.25 * x - x).mean()
+    for choices, cycle in [({}, 20 * there + 20 * back), (dict(lam_forward=0), 20 * back),
+                           (dict(lam_backward=0, lam_identity=5.0), 20 * there + 5 * same)]:
+        assert 2 * make(**choices).g_loss(batch, z).item() == pytest.approx(gan + cycle, rel=1e-5)
+    assert 2 * make(adversarial=False).g_loss(batch, z).item() == pytest.approx(
+        20 * there + 20 * back, rel=1e-5)
+    d = sum(((a - 1) ** 2).mean() + (b ** 2).mean()
+            for a, b in ((0.5 * y, 0.5 * 2 * x), (-3 * x, -3 * 0.25 * y)))
+    assert 2 * make().d_loss(batch, z).item() == pytest.approx(d, rel=1e-5)
+    same = CycleGAN(Stretch(1.0), Stretch(1.0), Total(0.5), Total(-3.0), (1, 4, 4), (1, 4, 4))
+    same.g_loss(batch, z)
+    assert float(same.logged["L_cyc"]) == 0
+
+
+def test_a_minibatch_larger_than_the_pool_is_refused():
+    game = CycleGAN(Stretch(), Stretch(), Total(1.0), Total(1.0), (1, 4, 4), (1, 4, 4), pool=3)
+    with pytest.raises(UserError, match="larger than the pool of 3"):
+        game.latent(4, Random(0))
+
+
+class Domains(nn.Module):
+    """A discriminator of two domains: a map of scores, and the logits."""
+
+    def __init__(self):
+        self.score, self.slope = Total(0.5), tensor([3.0, -1.0], "float32")
+
+    def forward(self, x):
+        return self.score(x), x.mean((1, 2, 3)).reshape(-1, 1) * self.slope
+
+
+def test_the_losses_of_stargan():
+    x, c, target = images(3, 1, 4, 4), np.array([0, 1, 1]), np.array([1, 1, 0])
+    game = StarGAN(Stretch(), Domains(), 2, lam_cls=2.0, lam_rec=7.0, lam_identity=3.0, lam_gp=0.0,
+                   loss=losses.LeastSquares())
+    batch, z = (tensor(x), backend.xp.asarray(c)), backend.xp.asarray(target)
+
+    def cross_entropy(x, labels):
+        logits = x.mean((1, 2, 3))[:, None] * [3.0, -1.0]
+        return (np.logaddexp(*logits.T) - logits[np.arange(3), labels]).mean()
+    d = ((0.5 * x - 1) ** 2).mean() + ((0.5 * 2 * x) ** 2).mean() + 2 * cross_entropy(x, c)
+    assert game.d_loss(batch, z).item() == pytest.approx(d, rel=1e-5)
+    g = (((0.5 * 2 * x - 1) ** 2).mean() + 2 * cross_entropy(2 * x, target)
+         + 7 * abs(4 * x - x).mean() + 3 * abs(2 * x - x).mean())
+    assert game.g_loss(batch, z).item() == pytest.approx(g, rel=1e-5)
+
+
+def test_the_gradient_penalty_of_stargan_is_that_of_the_sum_of_a_map():
+    """The gradient of 16 scores 0.5 x has the norm 0.5 sqrt(16) = 2, so the penalty is lam."""
+    game = StarGAN(Stretch(), Domains(), 2, lam_cls=0.0, lam_gp=10.0)
+    x = images(3, 1, 4, 4)
+    batch = tensor(x), backend.xp.asarray([0, 1, 1])
+    z = game.noise(3, Random(0), 0)
+    assert game.d_loss(batch, z).item() == pytest.approx(
+        (0.5 * 2 * x).mean() - (0.5 * x).mean() + 10.0, rel=1e-5)
+    assert game.d_steps == 5
+
+
+class Layers(nn.Module):
+    """A discriminator of pairs that returns a map of scores and two features."""
+
+    def __init__(self):
+        self.score = Total(0.5, -3.0)
+
+    def forward(self, x):
+        return self.score(x), (x, x[:, 1:] * 2.0)
+
+
+def test_the_losses_of_gaugan():
+    a, b = images(3, 1, 4, 4), images(3, 1, 4, 4, seed=1)
+    game = GauGAN(Stretch(), Layers(), lam=7.0)
+    x, score = (tensor(a), tensor(b)), lambda a, b: 0.5 * a - 3 * b
+    d = np.maximum(0, 1 - score(a, b)).mean() + np.maximum(0, 1 + score(a, 2 * a)).mean()
+    assert game.d_loss(x, ()).item() == pytest.approx(d, rel=1e-5)
+    apart = abs(b - 2 * a).mean()
+    features = apart / 2 + 2 * apart            # half of the first layer's channels are a itself
+    assert game.g_loss(x, ()).item() == pytest.approx(
+        -score(a, 2 * a).mean() + 7 * features, rel=1e-5)
+    assert game.g_loss((tensor(a), tensor(2 * a)), ()).item() == pytest.approx(
+        -score(a, 2 * a).mean(), rel=1e-5)      # the features of equal images are equal
+    with pytest.raises(UserError, match="features a tuple"):
+        GauGAN(Stretch(), Total(0.5, 1.0)).g_loss(x, ())
+
+
+@pytest.mark.parametrize("make, words", [
+    (lambda: Pix2Pix(Stretch(), Total(1.0), lam=-1), "at least 0, got -1"),
+    (lambda: CycleGAN(Stretch(), Stretch(), Total(1.0), Total(1.0), (1, 4, 4), (1, 4, 4),
+                      lam_forward=-1), "CycleGAN's"),
+    (lambda: CycleGAN(Stretch(), Stretch(), Total(1.0), Total(1.0), (1, 4, 4), (1, 4, 4),
+                      penalties=[penalties.R1()]), "no penalties"),
+    (lambda: Pix2Pix(Stretch(), Total(1.0), lam=0, adversarial=False).g_loss(
+        (tensor(images(1, 1, 2, 2)), tensor(images(1, 1, 2, 2))), ()), "no term"),
+    (lambda: Pix2Pix(Stretch(), Total(1.0)).draw_samples(2, Random(0)), "give images"),
+    (lambda: patch.discriminator((1, 11, 28), n=2), "at least 12x12 pixels, not 11x28"),
+    (lambda: spade.generator(3, (1, 30, 32)), "multiples of 4, not 30x32"),
+    (lambda: StarGAN(Stretch(), Domains(), 2, lam_rec=float("nan")), "StarGAN's"),
+    (lambda: StarGAN(Stretch(), Domains(), 0), "classes must be"),
+    (lambda: GauGAN(Stretch(), Layers(), lam=-1), "at least 0, got -1")])
+def test_settings_that_are_refused(make, words):
+    with pytest.raises(UserError, match=words):
+        make()
+
+
+def test_a_view_changes_input_and_output_alike():
+    """Equal images are equal to D after a random translation too."""
+    seen = []
+    game = Pix2Pix(Stretch(), Total(1.0, 1.0), views=[views.Translation(0.5)])
+    game.D.forward = lambda x: seen.append(x.numpy()) or x
+    x = tensor(images(4, 1, 8, 8))
+    game.d_loss((x, x), ())
+    assert (seen[0][:, 0] == seen[0][:, 1]).all() and (seen[0][:, 0] != x.numpy()[:, 0]).any()
+
+
+def test_translations_do_not_depend_on_the_piece_and_use_the_average():
+    rng.seed(0)
+    G = nn.Sequential(nn.Conv2d(1, 2, 3, 1, 1), nn.BatchNorm(2), nn.Dropout(0.5, always=True),
+                      nn.Conv2d(2, 1, 3, 1, 1), nn.Sigmoid())
+    game = Pix2Pix(G, Total(1.0, 1.0))
+    x = images(5, 1, 4, 4)
+    whole = game.translate(x)
+    np.testing.assert_array_equal(whole, np.concatenate([game.translate(x[:2]),
+                                                         game.translate(x[2:])]))
+    np.testing.assert_array_equal(game.translate((255 * x).astype(np.uint8)),
+                                  game.translate((255 * x).astype(np.uint8) / 255))
+    np.testing.assert_array_equal(whole, to_numpy(game.sample(tensor(x))))
+    game.keep_average(0.5)
+    set_to_zero(game.G)
+    np.testing.assert_array_equal(whole, game.translate(x))
+
+
+def test_pictures_show_input_output_and_truth():
+    split = Split(images=images(6, 1, 4, 4), targets=images(6, 1, 4, 4, seed=1))
+    pictures, columns = (game := Pix2Pix(Stretch(0.5), Total(1.0, 1.0))).pictures(
+        game.fixed_inputs(split, 16, Random(0)))
+    a, g, b = to_numpy(pictures).reshape(4, 3, 1, 4, 4).swapaxes(0, 1)
+    assert columns == 12 and (g == 0.5 * a).all()
+    rows = [int(np.argwhere((split.images == each).all((1, 2, 3)))[0, 0]) for each in a]
+    assert (b == split["targets"][rows]).all()
+    with pytest.raises(UserError, match="'targets'"):
+        game.fixed_inputs(Split(images=split.images), 16, Random(0))
+    star = StarGAN(Stretch(0.5), Domains(), 2)
+    pictures, columns = star.pictures(star.fixed_inputs(split, 6, Random(0)))
+    shown = to_numpy(pictures).reshape(2, 3, 1, 4, 4)
+    assert columns == 3 and (shown[:, 1:] == 0.5 * shown[:, :1]).all()
+
+
+# Tasks
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("sample")
+
+
+def test_dilation_and_erosion_are_extrema_over_nine_pixels():
+    x = images(2, 1, 5, 6)
+    padded = np.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1)], "edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))
+    assert (tasks.dilate(x) == windows.max((4, 5))).all()
+    assert (tasks.erode(x) == windows.min((4, 5))).all()
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("name", tasks.TASKS)
+def test_a_task_is_made_from_its_own_digits(name, digits):
+    """Each split is made of its own digits alone; what is not paired is made of other digits."""
+    made = data.load(f"{name}:sample")
+    assert made.place == f"{name}:sample" and "the bundled sample" in made.source
+    for part in ("train", "valid", "test"):
+        split, source = getattr(made, part), getattr(digits, part)
+        if name != "outline" or part != "train":
+            assert (split["digits"] == source.labels).all()
+        if name in ("half", "coarse"):
+            assert (split["targets"] == source.images).all()
+        elif name == "outline" and part == "train":
+            half = len(source.images) // 2
+            assert (split.images == source.images[:half]).all()
+            assert (split["targets"] == tasks.outline(source.images[half:])).all()
+        elif name == "outline":
+            assert (split["targets"] == tasks.outline(split.images)).all()
+        else:
+            k = split.labels.max() + 1
+            assert (split.labels == np.arange(len(source.images)) % k).all()
+            if part != "train":
+                rows = np.arange(len(split.images))
+                assert (split["truths"][rows, split.labels] == split.images).all()
+                assert (split["truths"][:, 0].max(1) == source.images[:, 0]).all()
+
+
+@pytest.mark.host
+def test_the_inputs_of_pairs(digits):
+    x = digits.test.images[:3].astype(float)
+    half = tasks.hide_lower_half(digits.test.images[:3])
+    assert (half[:, :, :14] == x[:, :, :14]).all() and not half[:, :, 14:].any()
+    coarse = tasks.coarsen(digits.test.images[:3])
+    assert (coarse[:, :, 4:8, 8:12] == x[:, :, 4:8, 8:12].mean((2, 3), keepdims=True) // 1).all()
+
+
+@pytest.mark.host
+def test_tasks_refuse_other_images(tmp_path):
+    np.savez(tmp_path / "colours.npz", images=images(20, 3, 8, 8))
+    np.savez(tmp_path / "pairs.npz", images=images(20, 8, 8), targets=images(20, 8, 8))
+    np.savez(tmp_path / "odd.npz", images=images(20, 7, 8))
+    for place, words in ((f"half:{tmp_path}/colours.npz", "3 channels"),
+                         (f"half:{tmp_path}/pairs.npz", "outputs of its own"),
+                         (f"coarse:{tmp_path}/odd.npz", "multiples of 4, not 7x8"),
+                         ("half:styles:sample", "outputs of its own")):
+        with pytest.raises(UserError, match=words):
+            data.load(place)
+
+
+@pytest.mark.host
+def test_scenes_have_the_textures_of_their_maps():
+    """Each class has the mean, the period and the direction that its formula says."""
+    scenes = data.load("scenes")
+    assert [len(split.images) for split in scenes[:3]] == [4000, 500, 500]
+    maps = scenes.test.images.argmax(1)
+    assert (tasks.to_planes(maps) == scenes.test.images).all()
+    uniform = np.broadcast_to(np.arange(6)[:, None, None], (6, 16, 16))
+    x = tasks.draw_scenes(uniform, np.random.default_rng(0))[:, 0] / 255
+    assert (x[5] == x[5, 0, 0]).all() and len(np.unique(x[4])) > 100
+    step = 1 / 255              # pixels are rounded to bytes
+    for k, (down, right) in enumerate([(0, 1), (1, 0)]):
+        assert (np.ptp(x[k], 1 - k) == 0).all()                  # constant along the wave's crests
+        np.testing.assert_allclose(x[k], np.roll(x[k], 4, k), atol=step)
+    np.testing.assert_allclose(x[2, 1:, :-1], x[2, :-1, 1:], atol=step)
+    assert (x[3] == np.roll(x[3], (2, 2), (0, 1))).all() and set(np.unique(x[3])) == {26 / 255,
+                                                                                   230 / 255}
+
+
+# Measures
+
+def test_measures_of_translations():
+    a, b = np.array([[0.0, 0.3, 0.9, 1.0]]), np.array([[0.0, 0.6, 0.9, 0.0]])
+    assert mean_difference(a, b) == pytest.approx((0.3 + 1.0) / 4)
+    assert grey_share(a) == 0.25 and overlap(a, b) == 1 / 3
+    assert mean_difference(np.array([[255]], np.uint8), np.array([[0]], np.uint8)) == 1
+    truth = np.array([0, 0, 1, 1, 2])
+    assert mean_iou(np.array([0, 1, 1, 1, 0]), truth, 4) == pytest.approx((1 / 3 + 2 / 3 + 0) / 3)
+    assert mean_iou(truth, truth, 4) == 1
+    assert mean_iou(*[np.full(4, 19, np.uint8)] * 2, 20) == 1       # 19 * 20 + 19 is no uint8
+    assert "from 0 to 1, got 0 to 2" in error_of(mean_iou, truth, truth, 2)
+
+
+@pytest.mark.numpy_only("hundreds of steps")
+def test_an_instrument_is_always_the_same_and_learns():
+    """It does not change tinygan.rng, does not depend on it, and tells dark from light pixels."""
+    x = (images(64, 1, 6, 6) > 0.5).astype(np.float32)
+    labels = x[:, 0].astype(int)
+    make = lambda: nn.Sequential(nn.Conv2d(1, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    rng.seed(5)
+    before = rng.state
+    net = train_classifier(make, x, labels, 200)
+    assert rng.state == before
+    rng.seed(6)
+    again = train_classifier(make, x, labels, 200)
+    assert (predict(net, x) == predict(again, x)).all() and (predict(net, x) == labels).all()
+    whole = train_classifier(lambda: nn.Sequential(nn.Flatten(), nn.Dense(36, 2)), x,
+                             (x.mean((1, 2, 3)) > 0.5).astype(int), 1)
+    assert predict(whole, x).shape == (64,)
+
+
+def test_rows_of_measures_are_read_as_they_were_printed(capsys):
+    rows = {"outputs": {"L1": 0.05125, "grey %": 6.0}, "truth": {"L1": 0.0, "mIoU %": 1e-07}}
+    print("step 2/2  7.7/s  0:00 left  D loss 1.375\ndata: the file a.npz, 3 images")
+    for name, measures in rows.items():
+        command.print_row(name, measures)
+    assert command.read_rows(capsys.readouterr().out) == rows
+
+
+# The examples
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Return a folder with pairs of images and a short run of pix2pix on them."""
+    folder = tmp_path_factory.mktemp("pairs")
+    x = images(400, 1, 28, 28)
+    np.savez(folder / "pairs.npz", images=x, targets=1 - x)
+    np.savez(folder / "new.npz", images=images(20, 28, 28, seed=1))
+    process = run("pix2pix_mnist.py", "--task", "none", "--data", "pairs.npz", "--steps", 3,
+                  "--batch-size", 8, "--out", "run", cwd=folder)
+    assert process.returncode == 0, process.stderr
+    rows = command.read_rows(process.stdout)
+    assert rows["truth"]["L1"] == 0 < rows["outputs"]["L1"] and "accuracy %" not in rows["truth"]
+    x = data.load(folder / "pairs.npz").test
+    assert rows["inputs"]["L1"] == pytest.approx(abs(1 - 2 * x.images).mean(), rel=1e-3)
+    return folder
+
+
+@pytest.mark.host
+def test_a_translation_is_sampled_and_evaluated(folder, tmp_path):
+    process = run("sample.py", "run", "--out", tmp_path / "p", cwd=folder)
+    assert process.returncode == 0, process.stderr
+    assert {path.name for path in (tmp_path / "p").iterdir()} == {
+        "samples.png", "translated.png", "pictures.png", "nearest.png"}
+    process = run("evaluate.py", "run", cwd=folder)
+    assert process.returncode == 0, process.stderr
+    found = json.loads((folder / "run" / "evaluation.json").read_text())["measures"]
+    game, test = load(folder / "run"), data.load(folder / "pairs.npz").test
+    assert found["outputs"]["L1"] == pytest.approx(
+        mean_difference(game.translate(test.images), test["targets"]), rel=1e-6)
+    assert found["inputs"]["L1"] == pytest.approx(abs(1 - 2 * test.images).mean(), rel=1e-5)
+
+
+@pytest.mark.host
+def test_new_inputs_are_translated_in_their_order(folder, tmp_path):
+    process = run("sample.py", "run", "--inputs", "new.npz", "--out", tmp_path / "p", cwd=folder)
+    assert process.returncode == 0, process.stderr
+    with np.load(folder / "new.npz") as file:
+        expected = load(folder / "run").translate(file["images"][:, None])
+    with np.load(tmp_path / "p" / "outputs.npz") as file:
+        assert file["images"].dtype == np.uint8
+        np.testing.assert_allclose(file["images"] / 255, expected, atol=0.51 / 255)     # bytes
+    x = images(400, 1, 28, 28, seed=3)
+    np.savez(folder / "other.npz", images=x, targets=1 - x)
+    process = run("evaluate.py", "run", "--inputs", "other.npz", "--out", tmp_path / "e.json",
+                  cwd=folder)
+    assert process.returncode == 0, process.stderr
+    test = data.load(folder / "other.npz").test
+    found = json.loads((tmp_path / "e.json").read_text())["measures"]
+    assert found["inputs"]["L1"] == pytest.approx(abs(1 - 2 * test.images).mean(), rel=1e-5)
+
+
+@pytest.mark.host
+def test_inputs_that_do_not_fit_are_refused(folder):
+    np.savez(folder / "small.npz", images=images(20, 8, 8))
+    for script in ("sample.py", "evaluate.py"):
+        line = read_refusal(script, "run", "--inputs", "small.npz", cwd=folder)
+        assert "(1, 8, 8), but G was trained on (1, 28, 28)" in line
+    line = read_refusal("pix2pix_mnist.py", "--task", "none", "--data", "new.npz", "--out", "no",
+                        cwd=folder)
+    assert "no array 'targets'" in line and "--task" in line
+    line = read_refusal("pix2pix_mnist.py", "--data", "pairs.npz", "--out", "no", cwd=folder)
+    assert "outputs of its own" in line and "--task none" in line
+    line = read_refusal("evaluate.py", "run", "--inputs", "new.npz", cwd=folder)
+    assert "no array 'targets'" in line
+    line = read_refusal("pix2pix_mnist.py", "--dry-run", "--patch", 4, cwd=folder)
+    assert "at least 48x48 pixels, not 28x28" in line
+    x = images(40, 8, 8)
+    for script, arrays, words in (
+            ("pix2pix_mnist.py", dict(images=x, targets=images(40, 9, 8)), "same height and width"),
+            ("pix2pix_mnist.py", dict(images=x, targets=images(30, 8, 8)), "same height and width"),
+            ("cyclegan_mnist.py", dict(images=x, targets=images(40, 9, 8)), "same height"),
+            ("stargan_mnist.py", dict(images=x, labels=np.arange(40) % 2 * 4), "[0, 4]"),
+            ("stargan_mnist.py", dict(images=x, labels=np.zeros(40, int)), "at least two"),
+            ("spade_scenes.py", dict(images=x, targets=x), "no maps of classes"),
+            ("spade_scenes.py", dict(maps=x, targets=x), "whole numbers, the classes")):
+        np.savez(folder / "wrong.npz", **arrays)
+        task = [] if script == "spade_scenes.py" else ["--task", "none"]
+        line = read_refusal(script, *task, "--data", "wrong.npz", "--dry-run", cwd=folder)
+        assert words in line
+
+
+@pytest.mark.host
+def test_a_task_is_resumed_with_its_data(folder, tmp_path):
+    """The place of the data names the task: a resumed run has it, and measures the same."""
+    flags = ["cyclegan_mnist.py", "--data", "sample", "--batch-size", 2, "--out", tmp_path / "c"]
+    first = run(*flags, "--steps", 1, cwd=folder)
+    again = run("cyclegan_mnist.py", "--resume", "--out", tmp_path / "c", cwd=folder)
+    assert again.returncode == 0 and "resumed after step 1" in again.stdout, again.stderr
+    assert "the task outline, made from the bundled sample" in again.stdout
+    assert command.read_rows(again.stdout) == command.read_rows(first.stdout)
+
+
+@pytest.mark.host
+def test_maps_of_your_own(tmp_path):
+    """Whole numbers become planes, beside their targets."""
+    maps = np.arange(40 * 64).reshape(40, 8, 8) % 3
+    np.savez(tmp_path / "maps.npz", maps=maps.astype(np.uint8), targets=maps / 2)
+    split = data.load(tmp_path / "maps.npz").train
+    assert split.images.shape == (32, 3, 8, 8) and set(np.unique(split.images)) == {0, 255}
+    assert (split.images.argmax(1) == 2 * split["targets"][:, 0]).all()
+    process = run("spade_scenes.py", "--data", "maps.npz", "--steps", 1, "--batch-size", 4,
+                  "--channels", 2, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.host
+def test_the_scenes_dry_run(tmp_path):
+    process = run("spade_scenes.py", "--dry-run", "--channels", 4, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert set(command.read_rows(process.stdout)) == {"outputs", "truth"}
+    assert not any(tmp_path.iterdir())

@@ -1,0 +1,208 @@
+"""Tasks from image to image that are made from digits, or drawn by formulas, with known answers.
+
+A task makes a data set from another. Every split has "images", the inputs. In pairs, "targets" are
+the outputs, row by row; a task of several domains has "labels", the domains, and in the validation
+and test parts "truths" (N, domains, C, H, W), each image in every domain. If the other data set has
+labels, they are "digits" (not in the training part of `outline`).
+
+    half       a digit whose lower half is black -> the digit (a pair)
+    coarse     the mosaic of a digit's 4x4 means -> the digit (a pair)
+    outline    digits, and the outlines of other digits; pairs in the validation and test parts
+    styles     digits in one of four domains: as they are, dilated, dilated twice, their outlines
+    colours    digits in one of five colours
+    scenes     maps of six classes -> scenes in which each class has its texture (a pair). They are
+               drawn without any other data
+
+load("half:PATH") loads the data set at PATH and makes the task from it. No digit of a training part
+is in another part, and in `outline`, `styles` and `colours` no digit is in two domains of it.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..backend import UserError
+from .arrays import DataSet, Split
+
+COLOURS = np.array([[1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]])
+CLASSES = 6         # of a scene's map: the textures of draw_scenes
+
+
+# Images of digits, (N, C, H, W)
+
+def dilate(images: np.ndarray) -> np.ndarray:
+    """Return the images with each pixel replaced by the largest of its 3x3 neighbours."""
+    return _morph(np.maximum, images)
+
+
+def erode(images: np.ndarray) -> np.ndarray:
+    """Return the images with each pixel replaced by the smallest of its 3x3 neighbours."""
+    return _morph(np.minimum, images)
+
+
+def _morph(extremum, images):
+    """Return the maximum or minimum over 3x3 pixels; the edge pixels are repeated outside."""
+    for axis in (2, 3):
+        padded = np.pad(images, [(1, 1) if i == axis else (0, 0) for i in range(4)], "edge")
+        n = images.shape[axis]
+        before, here, after = (padded.take(range(i, i + n), axis) for i in range(3))
+        images = extremum(extremum(before, here), after)
+    return images
+
+
+def outline(images: np.ndarray) -> np.ndarray:
+    """Return the outlines of shapes: the dilated image minus the eroded one."""
+    return dilate(images) - erode(images)
+
+
+def hide_lower_half(images: np.ndarray) -> np.ndarray:
+    """Return the images with a black lower half."""
+    images = images.copy()
+    images[:, :, images.shape[2] // 2:] = 0
+    return images
+
+
+def coarsen(images: np.ndarray) -> np.ndarray:
+    """Return the images with each block of 4x4 pixels replaced by its mean.
+
+    Raises UserError if 4 does not divide the height and the width.
+    """
+    n, c, h, w = images.shape
+    if h % 4 or w % 4:
+        raise UserError(f"the task coarse takes images whose sides are multiples of 4, not {h}x{w} "
+                        "pixels: pad the images, or choose another task")
+    means = images.reshape(n, c, h // 4, 4, w // 4, 4).mean((3, 5)).astype(images.dtype)
+    return means.repeat(4, 2).repeat(4, 3)
+
+
+STYLES: list[Callable] = [lambda images: images, dilate,
+                          lambda images: dilate(dilate(images)), outline]
+PAINTS: list[Callable] = [
+    lambda images, c=colour[None, :, None, None]: (images * c).astype(images.dtype)
+    for colour in COLOURS]
+
+
+# Tasks: functions of a DataSet that return another
+
+def _make_pairs(change):
+    """Return the task whose inputs are the changed images, and whose targets the images."""
+    def task(data):
+        return _make(data, lambda name, images: {"images": change(images), "targets": images})
+    return task
+
+
+def _make_unpaired(change):
+    """Return the task of images, and of changed images that are not paired in training."""
+    def task(data):
+        def make(name, images):
+            if name == "train":
+                half = len(images) // 2
+                return {"images": images[:half], "targets": change(images[half:])}
+            return {"images": images, "targets": change(images)}
+        return _make(data, make)
+    return task
+
+
+def _make_domains(changes):
+    """Return the task of images in the domains `changes`.
+
+    Image i is in the domain i modulo the number of domains.
+    """
+    def task(data):
+        def make(name, images):
+            labels = np.arange(len(images)) % len(changes)
+            every = [change(images) for change in changes]
+            mixed = np.empty_like(every[-1])
+            for label, changed in enumerate(every):
+                mixed[labels == label] = changed[labels == label]
+            truths = {} if name == "train" else {"truths": np.stack(every, 1)}
+            return {"images": mixed, "labels": labels, **truths}
+        return _make(data, make)
+    return task
+
+
+def _make(data, make):
+    """Return the data set whose splits have the arrays make(name, images), and "digits"."""
+    splits = {}
+    for name in ("train", "valid", "test"):
+        split = getattr(data, name)
+        if split.images.shape[1] != 1:
+            raise UserError("the tasks are made from grey images, not from images of "
+                            f"{split.images.shape[1]} channels: give others by --data, or data "
+                            "with targets of its own and --task none")
+        made = Split(make(name, split.images))
+        if split.labels is not None and len(made.images) == len(split.labels):
+            made["digits"] = split.labels
+        splits[name] = made
+    return data._replace(**splits)
+
+
+TASKS = {"half": _make_pairs(hide_lower_half), "coarse": _make_pairs(coarsen),
+         "outline": _make_unpaired(outline), "styles": _make_domains(STYLES),
+         "colours": _make_domains(PAINTS)}
+
+
+# Scenes
+
+def draw_maps(n: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw n maps of classes, (n, size, size) whole numbers: the cells nearest to six points."""
+    points = rng.uniform(0, size, (n, 6, 2, 1, 1))
+    classes = rng.integers(CLASSES, size=(n, 6))
+    y, x = np.mgrid[:size, :size]
+    nearest = ((points[:, :, 0] - y) ** 2 + (points[:, :, 1] - x) ** 2).argmin(1)
+    return np.take_along_axis(classes, nearest.reshape(n, -1), 1).reshape(n, size, size)
+
+
+def draw_scenes(maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw a scene for each map: grey images, uint8 (n, 1, size, size).
+
+    The classes are horizontal, vertical and diagonal waves of four pixels, a chequerboard of 2x2
+    pixels, noise, and grey. A scene has one phase for each of its waves.
+    """
+    n, size, _ = maps.shape
+    y, x = np.mgrid[:size, :size]
+    phase = rng.uniform(0, 4, (6, n, 1, 1))
+    shift = rng.integers(4, size=(2, n, 1, 1))
+
+    def wave(t):
+        return 0.5 + 0.45 * np.sin(np.pi / 2 * t)
+    textures = [wave(y + phase[0]), wave(x + phase[1]), wave((x + y) / 2 ** 0.5 + phase[2]),
+                0.1 + 0.8 * (((y + shift[0]) // 2 + (x + shift[1]) // 2) % 2),
+                rng.uniform(0, 1, (n, size, size)), np.full((n, size, size), 0.5)]
+    scenes = sum(texture * (maps == k) for k, texture in enumerate(textures))
+    return (255 * scenes).round().astype(np.uint8)[:, None]
+
+
+def to_planes(maps: np.ndarray, classes: int = CLASSES) -> np.ndarray:
+    """Return maps (n, H, W) as planes, uint8 (n, classes, H, W): 255 for the pixel's class."""
+    return (255 * (maps[:, None] == np.arange(classes)[:, None, None])).astype(np.uint8)
+
+
+def load_scenes(size: int = 32) -> DataSet:
+    """Return scenes and their maps: 4,000 to train, 500 to validate and 500 to test."""
+    def make(n, seed):
+        rng = np.random.default_rng(seed)
+        maps = draw_maps(n, size, rng)
+        return Split(images=to_planes(maps), targets=draw_scenes(maps, rng))
+    return DataSet(make(4000, 0), make(500, 1), make(500, 2), "5,000 scenes drawn by formulas",
+                   "scenes")
+
+
+def make_task(name: str, data: DataSet) -> DataSet:
+    """Return the task `name` of TASKS, made from `data`.
+
+    Raises UserError for data that has tasks of its own, or other images than the task takes.
+    """
+    if "targets" in data.train or data.place.partition(":")[0] in TASKS:
+        raise UserError(f"the task {name} is made from images alone, but {data.source} has "
+                        "outputs of its own: give --task none, or other data")
+    return TASKS[name](data)._replace(source=f"the task {name}, made from {data.source}",
+                                      place=f"{name}:{data.place}")
+
+
+def check_pairs(split: Split) -> None:
+    """Raise UserError unless images and targets have the same number, height and width."""
+    images, targets = split.images.shape, split.require("targets").shape
+    if images[0] != targets[0] or images[2:] != targets[2:]:
+        raise UserError(f"the data has inputs {images} and targets {targets}: give as many of "
+                        "both, of the same height and width")

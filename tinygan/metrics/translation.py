@@ -1,0 +1,83 @@
+"""How near translated images are to the true ones, and the classifiers that judge them.
+
+A classifier here is an instrument: it is trained on real images alone, always with the same seed,
+and its error on other real images is printed beside what it says about translations.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .. import backend, nn, ops, optim
+from ..backend import Array
+from ..data import as_floats
+from ..random import Random, rng
+from ..tensor import Tensor, grad, no_grad
+
+
+def mean_difference(images: np.ndarray, truths: np.ndarray) -> float:
+    """Return the mean absolute difference |a - b| of all pixels, on a scale from 0 to 1."""
+    return float(abs(as_floats(images) - as_floats(truths)).mean())
+
+
+def grey_share(images: np.ndarray) -> float:
+    """Return the share of pixels between 0.2 and 0.8, of which blurred digits have many."""
+    pixels = as_floats(images)
+    return float(((pixels > 0.2) & (pixels < 0.8)).mean())
+
+
+def overlap(images: np.ndarray, truths: np.ndarray) -> float:
+    """Return the pixels that are above 1/2 in both images, as a share of those in either."""
+    a, b = as_floats(images) > 0.5, as_floats(truths) > 0.5
+    return float((a & b).sum() / max((a | b).sum(), 1))
+
+
+def mean_iou(found: np.ndarray, truths: np.ndarray, classes: int) -> float:
+    """Return the mean over the classes of the intersection over union of their pixels.
+
+    found, truths   arrays of one shape, the class of each pixel, below `classes`. Classes that
+                    occur in neither are left out
+
+    Raises ValueError for another class.
+    """
+    if not all(((0 <= a) & (a < classes)).all() for a in (found, truths)):
+        raise ValueError(f"the classes of pixels are from 0 to {classes - 1}, got "
+                         f"{min(found.min(), truths.min())} to {max(found.max(), truths.max())}")
+    pairs = truths.ravel().astype(int) * classes + found.ravel()
+    both = np.bincount(pairs, minlength=classes ** 2)
+    both = both.reshape(classes, classes)
+    union = both.sum(0) + both.sum(1) - both.diagonal()
+    return float((both.diagonal()[union > 0] / union[union > 0]).mean())
+
+
+def train_classifier(make: Callable[[], nn.Module], images: np.ndarray, labels: np.ndarray,
+                     steps: int, m: int = 32, lr: float = 2e-3) -> nn.Module:
+    """Return the network make(), trained by Adam to classify images or pixels.
+
+    images   (N, C, H, W), on the host
+    labels   (N,), or (N, h, w) for a network that returns logits (m, classes, h, w)
+
+    The weights and the minibatches are always the same; tinygan.rng keeps its state. The network
+    is returned in evaluation mode.
+    """
+    state, own = rng.state, Random(0)
+    rng.seed(0)
+    net = make()
+    rng.state = state
+    opt = optim.Adam(net.parameters(), lr)
+    for _ in range(steps):
+        chosen = backend.to_numpy(own.integers(len(images), (m,)))
+        logits = net(Tensor(backend.xp.asarray(as_floats(images[chosen]))))
+        if logits.ndim == 4:            # a row for each pixel
+            logits = logits.transpose(0, 2, 3, 1).reshape(-1, logits.shape[1])
+        loss = ops.cross_entropy(logits, backend.xp.asarray(labels[chosen].ravel()))
+        opt.step(grad(loss, opt.parameters))
+    return net.eval()
+
+
+def predict(net: nn.Module, images: Array, piece: int = 200) -> np.ndarray:
+    """Return the most probable class of each image, (n,), or of each pixel, (n, h, w)."""
+    with no_grad():
+        return np.concatenate([backend.to_numpy(net(Tensor(backend.xp.asarray(
+            as_floats(images[start:start + piece])))).data.argmax(1))
+            for start in range(0, len(images), piece)])

@@ -1,0 +1,84 @@
+"""Discriminators that score patches of an image: PatchGAN (Isola et al. 2017, section 3.2.2).
+
+Such a D returns a map of scores (m, 1, h, w), each of a patch of the image. The losses take the
+mean over the map.
+"""
+
+from collections.abc import Callable
+
+from .. import nn, ops
+from ..backend import UserError
+from ..resampling import avg_pool, resize
+from ..tensor import Tensor
+from .dcgan import initialise_gains
+
+
+def discriminator(shape: tuple[int, int, int], channels: int = 64, n: int = 3, most: int = 8,
+                  norm: Callable[[int], nn.Module] = nn.BatchNorm) -> nn.Sequential:
+    """Return D, from images of `shape` (C, H, W) to a map of scores.
+
+    channels   the number of channels of the first convolution; each later one has twice as many as
+               the one before, up to `most` times these
+    n          the number of convolutions of stride 2, before two of stride 1. The patches have the
+               width of receptive_field(n): 16, 34, 70, 142 and 286 pixels for n = 1 to 5. With
+               n = 0 all kernels are 1x1, and D scores pixels
+    norm       norm(n) returns the normalisation of n channels; the first and the last convolution
+               are not normalised
+
+    Raises UserError for images that are too small for so many convolutions.
+    """
+    least = 3 * 2 ** n if n else 1
+    if min(shape[1:]) < least:
+        raise UserError(f"a patch discriminator with {n} convolutions of stride 2 takes images of "
+                        f"at least {least}x{least} pixels, not {shape[1]}x{shape[2]}: choose "
+                        "fewer, or enlarge the images")
+    init, widths = nn.normal(0.02), [channels * min(2 ** i, most) for i in range(max(n, 1) + 1)]
+    if n == 0:
+        kernels = [(1, 1, 0)] * 3
+    else:
+        kernels = [(4, 2, 1)] * n + [(4, 1, 1)] * 2
+    layers = [nn.Conv2d(shape[0], widths[0], *kernels[0], init=init), nn.LeakyReLU(0.2)]
+    for a, b, kernel in zip(widths, widths[1:], kernels[1:]):
+        layers += [nn.Conv2d(a, b, *kernel, bias=False, init=init), norm(b), nn.LeakyReLU(0.2)]
+    return initialise_gains(
+        nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, *kernels[-1], init=init)))
+
+
+def receptive_field(n: int) -> int:
+    """Return the width in pixels of the patches that discriminator(n=n) scores."""
+    if n == 0:
+        return 1
+    width = 1
+    for kernel, stride in [(4, 1)] * 2 + [(4, 2)] * n:      # from the last layer to the first
+        width = (width - 1) * stride + kernel
+    return width
+
+
+class MultiScale(nn.Module):
+    """Discriminators of an image and of its reductions (Wang et al. 2018, pix2pixHD, section 3.2).
+
+    Returns (scores, features): scores (m, k, h, w) with a channel for each of the k discriminators,
+    and features, a tuple of the outputs of their leaky ReLUs. Each discriminator but the first sees
+    the image at half the size of the one before. Its map of scores is enlarged to h x w by nearest
+    pixels. So the mean over all scores is the mean over the discriminators' own, exactly if the
+    sizes are multiples, and otherwise nearly.
+
+    Ds   Sequentials, from images to maps of scores
+    """
+
+    def __init__(self, *Ds: nn.Sequential) -> None:
+        self.Ds = list(Ds)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        scores, features = [], []
+        for D in self.Ds:
+            y = x
+            for layer in D.layers:
+                y = layer(y)
+                if type(layer) is nn.LeakyReLU:
+                    features.append(y)
+            scores.append(y)
+            x = avg_pool(x, 3, 2, 1)
+        size = scores[0].shape[2:]
+        return (ops.concat([y if y.shape[2:] == size else resize(y, size) for y in scores], 1),
+                tuple(features))

@@ -1,0 +1,139 @@
+"""Resampling: the linear maps of images that act on their rows and on their columns.
+
+    y[n, c] = A x[n, c] B^T,    A (H', H), B (W', W)
+
+Padding by reflection, enlarging, shrinking, pooling by means, cropping and flipping are this one
+operation with different matrices, whose rows say of which pixels of x a pixel of y is made. The
+gradient with respect to x is A^T g B, which is the operation with the transposed matrices. So it
+can be differentiated to every order.
+"""
+
+from collections.abc import Callable
+
+from . import backend
+from .backend import Array
+from .tensor import Tensor, is_whole, op
+
+
+def resample(x: Tensor, rows: Array, columns: Array) -> Tensor:
+    """Return rows x columns^T for each channel of images x.
+
+    x (N, C, H, W); rows (H', H) and columns (W', W), constant arrays. Returns (N, C, H', W').
+    Raises ValueError for other shapes.
+    """
+    if x.ndim != 4 or rows.shape[1:] != x.shape[2:3] or columns.shape[1:] != x.shape[3:]:
+        raise ValueError(f"matrices {rows.shape} and {columns.shape} resample images (N, C, "
+                         f"{rows.shape[-1]}, {columns.shape[-1]}), got {x.shape}")
+    return op(_resample(x.data, rows, columns), (x, lambda g, y: resample(g, rows.T, columns.T)))
+
+
+def _resample(x, rows, columns):
+    n, c, h, w = x.shape
+    x = x.transpose(0, 2, 3, 1)                 # as it lies in memory, see conv.py
+    rows, columns = rows.astype(x.dtype, copy=False), columns.astype(x.dtype, copy=False)
+    x = (rows @ x.reshape(n, h, w * c)).reshape(-1, w, c)
+    return (columns @ x).reshape(n, len(rows), len(columns), c).transpose(0, 3, 1, 2)
+
+
+# The matrices: float64 arrays (pixels of the result, pixels of the image), for one direction
+
+def select(index: Array, n: int) -> Array:
+    """Return the matrix whose row i selects the pixel index[i] of n; none if it is outside."""
+    return (index[:, None] == backend.xp.arange(n)).astype("float64")
+
+
+def reflect(n: int, before: int, after: int) -> Array:
+    """Return the matrix that pads n pixels by their mirror images; the edge is not repeated.
+
+    Raises ValueError unless before and after are from 0 to n - 1.
+    """
+    if not all(is_whole(width, 0) and width < n for width in (before, after)):
+        raise ValueError(f"a padding by reflection of {n} pixels is from 0 to {n - 1} wide, got "
+                         f"{before} and {after}")
+    index = abs(backend.xp.arange(-before, n + after))
+    return select(n - 1 - abs(n - 1 - index), n)
+
+
+def nearest(n: int, size: int) -> Array:
+    """Return the matrix that resizes n pixels to `size`: pixel i is pixel floor(i n / size)."""
+    return select(backend.xp.arange(size) * n // size, n)
+
+
+def bilinear(n: int, size: int) -> Array:
+    """Return the matrix that resizes n pixels to `size` by linear interpolation.
+
+    The centre of pixel i lies at (i + 1/2) n / size - 1/2 among the centres 0 ... n - 1. Shrinking
+    by it interpolates too, and so leaves pixels out.
+    """
+    xp = backend.xp
+    centres = ((xp.arange(size) + 0.5) * (n / size) - 0.5).clip(0, n - 1)
+    return (1 - abs(centres[:, None] - xp.arange(n))).clip(0, None)
+
+
+def average(n: int, size: int, stride: int, padding: int = 0) -> Array:
+    """Return the matrix of the means of `size` pixels, beginning at every multiple of `stride`.
+
+    The first begins at -padding. Pixels outside the image do not count. Pixels at the end that do
+    not fill a window are left out.
+    """
+    first = backend.xp.arange((n + 2 * padding - size) // stride + 1)[:, None] * stride - padding
+    pixels = backend.xp.arange(n)
+    inside = (first <= pixels) & (pixels < first + size)
+    return inside / inside.sum(1, keepdims=True)
+
+
+# Operations on images (N, C, H, W)
+
+def reflection_pad(x: Tensor, width: int) -> Tensor:
+    """Return images with their mirror images around them, `width` pixels on each side.
+
+    Raises ValueError unless the width is from 0 to the image's size less 1.
+    """
+    h, w = _size(x, "reflection_pad")
+    return resample(x, reflect(h, width, width), reflect(w, width, width))
+
+
+def resize(x: Tensor, size: tuple[int, int], matrix: Callable = nearest) -> Tensor:
+    """Return images resized to `size` (H', W'), by the matrix nearest or bilinear.
+
+    Raises ValueError for a size below 1.
+    """
+    h, w = _size(x, "resize")
+    if len(size) != 2 or not all(is_whole(n, 1) for n in size):
+        raise ValueError(f"images are resized to two whole numbers of at least 1, got {size}")
+    return resample(x, matrix(h, size[0]), matrix(w, size[1]))
+
+
+def upsample(x: Tensor, factor: int) -> Tensor:
+    """Return images enlarged by nearest-neighbour interpolation.
+
+    (N, C, H, W) -> (N, C, factor H, factor W): each pixel becomes factor x factor pixels.
+    """
+    h, w = _size(x, "upsample")
+    if not is_whole(factor, 1):
+        raise ValueError(f"upsample needs a whole number of at least 1 as factor, got {factor}")
+    return resize(x, (h * factor, w * factor))
+
+
+def avg_pool(x: Tensor, size: int, stride: int | None = None, padding: int = 0) -> Tensor:
+    """Return the means of size x size pixels, `stride` apart (default: size).
+
+    (N, C, H, W) -> (N, C, OH, OW) with OH = (H + 2 padding - size) // stride + 1. Pixels outside
+    the image do not count (PyTorch's count_include_pad=False), and pixels that do not fill a window
+    are left out. Raises ValueError unless size and stride are at least 1, the padding is at most
+    half the size, and the window fits into the image.
+    """
+    h, w = _size(x, "avg_pool")
+    stride = size if stride is None else stride
+    if not (is_whole(size, 1) and is_whole(stride, 1) and is_whole(padding, 0)
+            and 2 * padding <= size <= min(h, w) + 2 * padding):
+        raise ValueError(f"avg_pool of size {size}, stride {stride} and padding {padding} does not "
+                         f"fit into an image of {h}x{w}: give whole numbers, size from 1 to "
+                         f"{min(h, w)}, stride at least 1, padding at most half the size")
+    return resample(x, average(h, size, stride, padding), average(w, size, stride, padding))
+
+
+def _size(x, name):
+    if x.ndim != 4:
+        raise ValueError(f"{name} needs images (N, C, H, W), got {x.shape}")
+    return x.shape[2:]
