@@ -42,8 +42,8 @@ class BatchNorm(Module):
             return ops.scale(x, self.weight * r, self.bias - self.weight * (self.running_mean * r))
         count = x.size // self.n
         if count < 2:
-            raise UserError("the mean and variance of a batch need more than one value for each "
-                            f"channel, got {x.shape}: use a larger batch"
+            raise UserError("BatchNorm by the batch needs more than one value for each channel, "
+                            f"got {x.shape}: use a larger batch"
                             + (", or evaluation mode" if tracked else ""))
         centred, mean = ops.centre(x)
         var = ops.channel_sum(centred, centred) * (1 / count)
