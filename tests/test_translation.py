@@ -505,10 +505,13 @@ def test_the_inputs_of_pairs(digits):
 
 
 @pytest.mark.host
-def test_tasks_refuse_other_images(tmp_path):
+def test_tasks_refuse_other_images(tmp_path, monkeypatch):
     np.savez(tmp_path / "colours.npz", images=images(20, 3, 8, 8))
     np.savez(tmp_path / "pairs.npz", images=images(20, 8, 8), targets=images(20, 8, 8))
     np.savez(tmp_path / "odd.npz", images=images(20, 7, 8))
+    monkeypatch.setenv("TINYGAN_DATA", "half:")
+    with pytest.raises(UserError, match="a task without data"):
+        data.load()
     for place, words in ((f"half:{tmp_path}/colours.npz", "3 channels"),
                          (f"half:{tmp_path}/pairs.npz", "outputs of its own"),
                          (f"coarse:{tmp_path}/odd.npz", "multiples of 4, not 7x8"),

@@ -29,9 +29,12 @@ def load(path: str | os.PathLike | None = None) -> DataSet:
     the task that needs no data. Raises UserError if `path` is none of these, or if its content is
     refused.
     """
-    path = path or os.environ.get("TINYGAN_DATA")
+    given, path = path, path or os.environ.get("TINYGAN_DATA")
     task, colon, source = str(path or "").partition(":")
     if colon and task in tasks.TASKS:
+        if not source and not given:
+            raise UserError(f"TINYGAN_DATA is {path!r}, a task without data: add a path after the "
+                            "colon")
         return tasks.make_task(task, load(source))
     if path == "scenes":
         return tasks.load_scenes()
