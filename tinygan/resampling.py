@@ -19,7 +19,7 @@ def resample(x: Tensor, rows: Array, columns: Array) -> Tensor:
     """Return rows x columns^T for each channel of images x.
 
     x (N, C, H, W); rows (H', H) and columns (W', W), constant arrays. Returns (N, C, H', W'). A
-    pixel that is infinite or NaN makes its whole row and column of the result NaN. Raises ValueError for other shapes.
+    pixel that is infinite or NaN spreads over the result. Raises ValueError for other shapes.
     """
     if x.ndim != 4 or rows.shape[1:] != x.shape[2:3] or columns.shape[1:] != x.shape[3:]:
         raise ValueError(f"matrices {rows.shape} and {columns.shape} resample images (N, C, "
