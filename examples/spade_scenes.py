@@ -10,7 +10,7 @@
 The scenes are drawn by formulas: a map has cells of six classes, and each class has its texture. A
 map of one class alone shows why SPADE was made. A convolution turns it into a constant (except at
 the border, where it meets the padding), and instance normalisation turns any constant into 0. So
-nothing tells G which class it was.
+little tells G which class it was. (G begins with noise, not with the map.)
 
 Maps and images of your own are the arrays "maps", (N, H, W) whole numbers, and "targets" of an .npz
 file.
@@ -46,7 +46,8 @@ from tinygan.networks import patch, spade
 
 NORMS = {"instance": nn.InstanceNorm2d, "batch": functools.partial(nn.BatchNorm, affine=False)}
 RECIPE = dict(steps=1500, batch_size=16)
-PAPER = dict(steps=12_500, batch_size=16, norm="batch", channels=64, lam=10.0)        # 50 epochs
+PAPER = dict(steps=12_500, batch_size=16, norm="batch", channels=64, lam=10.0,
+             z_size=256)        # 50 epochs
 
 
 def make_discriminator(shape: tuple[int, int, int], paper: bool) -> patch.MultiScale:
@@ -105,6 +106,7 @@ def main() -> None:
     add("--join", action="store_true", help="join the map to each convolution's input, no SPADE")
     add("--channels", type=command.positive, default=16,
         help="channels of G at the full size (16)")
+    add("--z-size", type=command.positive, default=64, help="number of noise variables (64)")
     add("--lam", type=command.from_0, default=0.0, help="weight of feature matching (0)")
     command.add_preset(flags, "--paper", PAPER, "networks as wide as the paper's")
     args = command.parse(flags)
@@ -116,13 +118,14 @@ def main() -> None:
             raise UserError("the data has no maps of classes: give the array \"maps\", (N, H, W) "
                             "whole numbers, and \"targets\" in an .npz file by --data")
         shape, k = train["targets"].shape[1:], train.images.shape[1]
-        G = spade.generator(k, shape, args.channels, 2, 128 if args.paper else 16,
+        G = spade.generator(k, shape, args.z_size, args.channels, 2, 128 if args.paper else 16,
                             NORMS[args.norm], args.join)
-        game = GauGAN(G, make_discriminator((shape[0] + k, *shape[1:]), args.paper), args.lam)
+        D = make_discriminator((shape[0] + k, *shape[1:]), args.paper)
+        game = GauGAN(G, D, args.z_size, args.lam)
         print(f"G has {sum(p.size for p in G.parameters())} parameters")
         lrs = (4e-4, 1e-4) if args.paper else (8e-4, 2e-4)
         d_opt, g_opt = (optim.Adam(player.parameters(), lr, betas=(0.0, 0.9))
-                        for player, lr in zip((game.D, G), lrs))
+                        for player, lr in zip((D, G), lrs))
         batches = Minibatches((train.images, train["targets"]), args.batch_size)
         command.train(args, game, batches, d_opt, g_opt)
         if data.place == "scenes":

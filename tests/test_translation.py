@@ -220,9 +220,12 @@ def test_the_u_net_joins_each_level_and_has_dropout_inside():
 
 def test_the_spade_generator_sees_the_map_and_its_control_does_too():
     for settings in (dict(), dict(join=True), dict(norm=lambda n: nn.BatchNorm(n, affine=False))):
-        G = spade.generator(3, (1, 16, 16), 2, 2, 4, **settings)
-        y = G(tensor(images(2, 3, 16, 16)))
+        G = spade.generator(3, (1, 16, 16), 5, 2, 2, 4, **settings)
+        z, a = tensor(normal(2, 5), "float32"), tensor(images(2, 3, 16, 16))
+        y = G(z, a)
         assert y.shape == (2, 1, 16, 16)
+        assert abs(y.numpy() - G(z, a * 0.5).numpy()).max() > 1e-4 < abs(
+            y.numpy() - G(z * 0.5, a).numpy()).max()
     count = [sum(isinstance(layer, kind) for _, layer in G.modules())
              for kind in (nn.SPADE, nn.Upsample)]
     assert count == [2 * 3 + 2, 2]          # two in each of three blocks, two shortcuts
@@ -365,6 +368,13 @@ def test_the_gradient_penalty_of_stargan_is_that_of_the_sum_of_a_map():
     assert game.d_steps == 5
 
 
+class StretchMap(Stretch):
+    """A translator of maps that ignores the noise."""
+
+    def forward(self, z, a):
+        return a * self.factor
+
+
 class Layers(nn.Module):
     """A discriminator of pairs that returns a map of scores and two features."""
 
@@ -377,7 +387,7 @@ class Layers(nn.Module):
 
 def test_the_losses_of_gaugan():
     a, b = images(3, 1, 4, 4), images(3, 1, 4, 4, seed=1)
-    game = GauGAN(Stretch(), Layers(), lam=7.0)
+    game = GauGAN(StretchMap(), Layers(), lam=7.0)
     x, score = (tensor(a), tensor(b)), lambda a, b: 0.5 * a - 3 * b
     d = np.maximum(0, 1 - score(a, b)).mean() + np.maximum(0, 1 + score(a, 2 * a)).mean()
     assert game.d_loss(x, ()).item() == pytest.approx(d, rel=1e-5)
@@ -388,7 +398,8 @@ def test_the_losses_of_gaugan():
     assert game.g_loss((tensor(a), tensor(2 * a)), ()).item() == pytest.approx(
         -score(a, 2 * a).mean(), rel=1e-5)      # the features of equal images are equal
     with pytest.raises(UserError, match="features a tuple"):
-        GauGAN(Stretch(), Total(0.5, 1.0)).g_loss(x, ())
+        game.D = Total(0.5, 1.0)
+        game.g_loss(x, ())
 
 
 @pytest.mark.parametrize("make, words", [

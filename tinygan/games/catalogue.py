@@ -156,9 +156,11 @@ def make_domain_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
 
 
 def make_map_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
-    """Return G from maps of three classes to images, and D for both, which returns features."""
+    """Return G from noise and maps of three classes, and D for maps and images, with features."""
     *trunk, last = make_patch_network(width, 4).layers
-    return make_translator(3), nn.Heads(nn.Sequential(*trunk), last, ToTuple())
+    G = nn.Sequential(nn.Dense(5, 16), nn.Reshape(1, 4, 4), nn.SPADE(1, 3, 2), nn.Tanh(),
+                      nn.JoinMap(), nn.Conv2d(4, 1, 3, 1, 1), nn.Sigmoid())
+    return G, nn.Heads(nn.Sequential(*trunk), last, ToTuple())
 
 
 class ToTuple(nn.Module):
@@ -239,6 +241,6 @@ GAMES = {
         make_translations),
     "stargan": Entry(StarGAN, "Choi et al. 2018", dict(classes=3, lam_identity=5.0, n_critic=2),
                      make_domain_networks, make_labelled_images),
-    "gaugan": Entry(GauGAN, "Park et al. 2019", {}, make_map_networks, make_maps),
+    "gaugan": Entry(GauGAN, "Park et al. 2019", dict(z_size=5), make_map_networks, make_maps),
     "unrolled": Entry(UnrolledGAN, "Metz et al. 2017", dict(z_size=5, k=2)),
 }

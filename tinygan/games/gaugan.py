@@ -2,24 +2,29 @@
 
 from typing import Any
 
-from ..backend import UserError
+import numpy as np
+
+from ..backend import Array, UserError, to_numpy
 from ..nn import Module
+from ..ops import concat
+from ..random import Random
 from ..tensor import Tensor
+from .game import Game
 from .losses import Hinge
-from .translation import PairTranslation
+from .translation import PairTranslation, join_pictures
 
 
 class GauGAN(PairTranslation):
     """The hinge game from maps of classes to images, with feature matching.
 
-        L_D = E max(0, 1 - D(a, b)) + E max(0, 1 + D(a, G(a)))
-        L_G = -E D(a, G(a)) + lam sum_i E |f_i(a, b) - f_i(a, G(a))|_1
+        L_D = E max(0, 1 - D(a, b)) + E max(0, 1 + D(a, G(z, a)))
+        L_G = -E D(a, G(z, a)) + lam sum_i E |f_i(a, b) - f_i(a, G(z, a))|_1
                                                             (Wang et al. 2018, pix2pixHD, eq. 4)
 
-    f_i are the outputs of D's layers.
+    z ~ N(0, I), and f_i are the outputs of D's layers.
 
-    G   a Module from maps, planes (m, classes, H, W) of 0 and 1, to images, such as
-        networks.spade.generator()
+    G   a Module of two inputs: G(z, a) takes noise (m, z_size) and maps, planes (m, classes, H, W)
+        of 0 and 1, such as networks.spade.generator()
     D   a Module from maps and images, joined as channels, to (scores, features): scores are a map
         with a channel for each scale, and features a tuple of Tensors. The sum of the terms f_i is
         divided by the number of scales, as in the published code
@@ -31,11 +36,20 @@ class GauGAN(PairTranslation):
 
     loss = Hinge()
 
-    def __init__(self, G: Module, D: Module, lam: float = 10.0, **choices) -> None:
-        super().__init__(G, D, **choices)
+    def __init__(self, G: Module, D: Module, z_size: int = 256, lam: float = 10.0,
+                 **choices) -> None:
+        super().__init__(G, D, z_size=z_size, **choices)
         if not lam >= 0:
             raise UserError(f"the weight lam must be at least 0, got {lam}: choose another")
         self.lam = lam
+
+    def latent(self, m: int, rng: Random) -> Tensor:
+        """Draw z ~ N(0, I), (m, z_size)."""
+        return Game.latent(self, m, rng)
+
+    def fake(self, x: Any, z: Any) -> Tensor:
+        """Return a and G(z, a), joined."""
+        return concat([x[0], self.G(z, x[0])], 1)
 
     def g_terms(self, x: Any, z: Any, fake: Any, out_fake: Any) -> list[Tensor]:
         """List the term of the features; none if lam is 0."""
@@ -46,6 +60,27 @@ class GauGAN(PairTranslation):
                        zip(features_in(real), features_in(out_fake))) * (1 / out_fake[0].shape[1])
         self.logged = {**self.logged, "features": distance.data}
         return [self.lam * distance]
+
+
+    def translate(self, images: np.ndarray, *conditions: np.ndarray) -> np.ndarray:
+        """Return G's outputs for maps on the host, with the same noise at each call."""
+        return self.compute("G", to_numpy(Random(0).normal((len(images), self.z_size))), images)
+
+    # Inputs and pictures
+
+    def inputs(self, split: Any, n: int, rng: Random) -> tuple[Tensor, Tensor]:
+        """Draw noise, and n maps from the split."""
+        return self.latent(n, rng), super().inputs(split, n, rng)
+
+    def fixed_inputs(self, split: Any, n: int, rng: Random) -> tuple:
+        """Draw noise and about n / 4 maps from the split; return them and the true images."""
+        a, b = super().fixed_inputs(split, n, rng)
+        return (self.latent(len(a), rng), a), b
+
+    def pictures(self, z: Any) -> tuple[Array, int]:
+        """Return triples (map, output, truth), four in a row."""
+        inputs, b = z
+        return join_pictures(inputs[1].data, self.sample(inputs), b.data), 12
 
 
 def features_in(outputs: Any) -> tuple[Tensor, ...]:

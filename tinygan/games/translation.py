@@ -22,14 +22,16 @@ class Translation(Game):
     adversarial   False leaves the loss of D's scores out of G's loss, so that G minimises the
                   further terms of the paper alone: a row of its ablations
 
-    G gets no noise besides that of its layers, such as nn.Dropout(always=True). Images lie in
+    Unless a subclass draws some, G gets no noise besides that of its layers, such as
+    nn.Dropout(always=True). Images lie in
     [0, 1]. In the papers they lie in [-1, 1], where |b - G(a)| is twice as large; so the default
     weights of such terms are twice the papers'. Raises UserError in G's step if its loss has no
     term at all.
     """
 
-    def __init__(self, G: Any, D: Any, adversarial: bool = True, **choices) -> None:
-        super().__init__(G, D, z_size=0, **choices)
+    def __init__(self, G: Any, D: Any, adversarial: bool = True, z_size: int = 0,
+                 **choices) -> None:
+        super().__init__(G, D, z_size, **choices)
         self.adversarial = adversarial
 
     def latent(self, m: int, rng: Random) -> Any:
@@ -60,11 +62,14 @@ class Translation(Game):
 
     def compute(self, name: str, images: np.ndarray, *conditions: np.ndarray) -> np.ndarray:
         """Return what translate() does, by the network of G's player with this name."""
+        def convert(a):
+            if a.ndim == 1:             # labels
+                return backend.xp.asarray(a)
+            white = 255 if a.dtype == np.uint8 else 1
+            return Tensor(backend.xp.asarray(a.astype(np.float32) / white))
         outputs, pieces = [], max(-(-len(images) // 100), 1)
-        for x, *more in zip(*(np.array_split(a, pieces) for a in (images, *conditions))):
-            white = 255 if x.dtype == np.uint8 else 1
-            z = (Tensor(backend.xp.asarray(x.astype(np.float32) / white)),
-                 *map(backend.xp.asarray, more))
+        for parts in zip(*(np.array_split(a, pieces) for a in (images, *conditions))):
+            z = tuple(map(convert, parts))
             with self.use_averages(), use_random(RandomRows(z)):
                 outputs.append(backend.to_numpy(getattr(self, name)(*z).data))
         return np.concatenate(outputs)

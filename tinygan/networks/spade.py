@@ -1,33 +1,17 @@
-"""The generator of GauGAN (Park et al. 2019, appendix A), and the control that joins the map."""
+"""The generator of GauGAN (Park et al. 2019, appendix A), and one that joins the map instead."""
 
 from collections.abc import Callable
 
 from .. import nn
 from ..backend import UserError
-from ..resampling import resize
-from ..tensor import Tensor
 from .dcgan import check_shape
 
 
-class MapGenerator(nn.Module):
-    """A generator that begins with a reduced map of classes and sees the map in its layers.
-
-        G(a) = body(first(a reduced to `size`), a)
-
-    first, body   Modules: a convolution, and layers that take the map beside their input
-    """
-
-    def __init__(self, first: nn.Module, body: nn.Module, size: tuple[int, int]) -> None:
-        self.first, self.body, self.size = first, body, size
-
-    def forward(self, a: Tensor) -> Tensor:
-        return self.body(self.first(resize(a, self.size)), a)
-
-
-def generator(classes: int, shape: tuple[int, int, int], channels: int = 64, halvings: int = 2,
-              hidden: int = 128, norm: Callable[[int], nn.Module] = nn.InstanceNorm2d,
-              join: bool = False) -> MapGenerator:
-    """Return G, from maps (m, classes, H, W) to images of `shape` (C, H, W) in [0, 1].
+def generator(classes: int, shape: tuple[int, int, int], z_size: int = 256, channels: int = 64,
+              halvings: int = 2, hidden: int = 128,
+              norm: Callable[[int], nn.Module] = nn.InstanceNorm2d,
+              join: bool = False) -> nn.Sequential:
+    """Return G, from noise (m, z_size) and maps (m, classes, H, W) to images of `shape` in [0, 1].
 
     channels   the number of channels at the full size; each halving doubles them
     halvings   how often the size at the beginning is half of the full one
@@ -36,8 +20,9 @@ def generator(classes: int, shape: tuple[int, int, int], channels: int = 64, hal
     join       the map is joined to the input of each convolution of the blocks, beside `norm`,
                instead of SPADE, for comparison
 
-    A residual block at each size has two convolutions with spectral normalisation. There is no
-    noise: a map has one image. Raises UserError if H or W is no multiple of 2^halvings.
+    G begins with the noise, as in the paper's figure 4, and each layer of the blocks sees the map.
+    A residual block at each size has two convolutions with spectral normalisation. Raises UserError
+    if H or W is no multiple of 2^halvings.
     """
     colours, height, width = check_shape(shape, 2 ** halvings)
     if height % 2 ** halvings or width % 2 ** halvings:
@@ -61,7 +46,6 @@ def generator(classes: int, shape: tuple[int, int, int], channels: int = 64, hal
     layers = [block(widths[0], widths[0])]
     for a, b in zip(widths, widths[1:]):
         layers += [nn.Upsample(2), block(a, b)]
-    return MapGenerator(nn.Conv2d(classes, widths[0], 3, padding=1),
-                        nn.Sequential(*layers, nn.LeakyReLU(0.2),
-                                      nn.Conv2d(channels, colours, 3, padding=1), nn.Sigmoid()),
-                        size)
+    return nn.Sequential(
+        nn.Dense(z_size, widths[0] * size[0] * size[1]), nn.Reshape(widths[0], *size), *layers,
+        nn.LeakyReLU(0.2), nn.Conv2d(channels, colours, 3, padding=1), nn.Sigmoid())
