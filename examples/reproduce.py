@@ -88,6 +88,7 @@ STACKED = {         # with the small D of Metz et al. 2017, where methods differ
     "small D, PacGAN2": "stacked_mnist.py --crippled --game pacgan --average 0.999",
     "small D, R3GAN": "stacked_mnist.py --crippled --game r3gan --average 0.999",
     "R1": "stacked_mnist.py --average 0.999",
+    "R1, twice as wide": "stacked_mnist.py --width 2 --steps 25000 --average 0.999",
 }
 FEW = {
     "1,000 images": "few_mnist.py --average 0.998",
@@ -115,13 +116,13 @@ STARGAN = {
     "no reconstruction": "stargan_mnist.py --rec 0",
     "WGAN-GP": "stargan_mnist.py --wgan-gp --steps 700",
     "colours": "stargan_mnist.py --task colours",
-    "colours, identity": "stargan_mnist.py --task colours --identity 5",
+    "colours, identity": "stargan_mnist.py --task colours --identity 10",
 }
-SPADE = {           # 20 channels give the controls the same number of parameters
+SPADE = {           # the channels give the rows nearly the same number of parameters
     "SPADE, instance norm": "spade_scenes.py",
     "SPADE, batch norm": "spade_scenes.py --norm batch",
-    "map joined, instance norm": "spade_scenes.py --join --channels 20",
-    "map joined, batch norm": "spade_scenes.py --join --channels 20 --norm batch",
+    "map joined, instance norm": "spade_scenes.py --join --channels 19",
+    "map joined, batch norm": "spade_scenes.py --join --channels 19 --norm batch",
 }
 GAMES = ("saturating", "gan", "lsgan", "hinge", "rsgan", "wgan", "wgan_gp", "sngan", "ragan", "r1",
          "feature_matching", "minibatch", "unrolled", "ali", "pacgan", "r3gan")

@@ -28,7 +28,7 @@ from tinygan.random import Random
 GAMES = "gan", "pacgan", "minibatch", "r1", "r3gan"     # minibatch: GAN, minibatch discrimination
 SAMPLES = 25_600            # as in Metz et al. 2017
 FULL = dict(steps=20_000, batch_size=64)
-CRIPPLED = dict(steps=4000, batch_size=64)
+CRIPPLED = dict(steps=4000, batch_size=64, lr=2e-3, gamma=0.5)
 SHAPE = 3, 28, 28
 
 
@@ -86,10 +86,10 @@ def main() -> None:
     command.add_preset(flags, "--crippled", CRIPPLED, "the networks of Metz et al. 2017")
     flags.add_argument("--width", type=command.positive, default=1,
                        help="width of the networks of full size, as a multiple (1)")
-    flags.add_argument("--gamma", type=command.from_0, default=0.5,
-                       help="weight of the penalties of r1 and r3gan (0.5)")
-    flags.add_argument("--lr", type=command.above_0, default=2e-3,
-                       help="Adam's learning rate (2e-3)")
+    flags.add_argument("--gamma", type=command.from_0, default=1.0,
+                       help="weight of the penalties of r1 and r3gan (1; with --crippled 0.5)")
+    flags.add_argument("--lr", type=command.above_0, default=1e-3,
+                       help="Adam's learning rate (1e-3; with --crippled 2e-3)")
     flags.add_argument("--samples", type=command.positive, default=SAMPLES,
                        help=f"number of samples that are measured at the end ({SAMPLES})")
     args = command.parse(flags, "samples")

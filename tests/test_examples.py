@@ -900,7 +900,7 @@ def test_reproduce_reads_what_examples_measure(tmp_path):
 @pytest.mark.parametrize("table, count, rows", [("parzen", 3, 8), ("mnist", 8, 9),
                                                 ("conditional", 5, 6), ("theory", 2, 15),
                                                 ("infogan", 2, 4), ("bigan", 3, 7),
-                                                ("stacked", 5, 6), ("few", 2, 2),
+                                                ("stacked", 6, 7), ("few", 2, 2),
                                                 ("cyclegan", 4, 6)])
 def test_reproduce_quick(table, count, rows, tmp_path):
     """The tables have a row for each run, and others for what they are compared with.
