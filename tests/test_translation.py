@@ -50,6 +50,13 @@ def test_resampling_equals_indexing(resampled, expected):
     np.testing.assert_allclose(resampled(tensor(x)).numpy(), expected(x), **ROUNDING)
 
 
+def test_means_at_the_border_are_those_of_the_pixels_inside():
+    """The first window of 3 pixels begins one pixel outside; the mean of a constant is itself."""
+    x = tensor(np.arange(1.0, 7).reshape(1, 1, 1, 6).repeat(6, 2))
+    means = resampling.avg_pool(x, 3, 2, 1).numpy()[0, 0]
+    np.testing.assert_allclose(means, [[1.5, 3, 5]] * 3, **ROUNDING)
+
+
 def test_a_resampling_and_its_transpose_are_adjoint():
     """<A x B^T, y> = <x, A^T y B>."""
     rows, columns = (backend.xp.asarray(normal(*shape)) for shape in ((7, 4), (3, 5)))
@@ -205,8 +212,9 @@ def test_translators_keep_the_size(size):
 
 def test_the_u_net_joins_each_level_and_has_dropout_inside():
     """The pixels of the output depend on all levels, and on those above by the shortest way."""
-    G = unet.generator(1, (1, 16, 16), 2, (1, 2, 4), dropouts=2)
-    assert sum(isinstance(layer, nn.Dropout) for _, layer in G.modules()) == 2
+    for n in (2, 1, 0):
+        G = unet.generator(1, (1, 16, 16), 2, (1, 2, 4), dropouts=n)
+        assert sum(isinstance(layer, nn.Dropout) for _, layer in G.modules()) == n
     assert sum(isinstance(layer, nn.Skip) for _, layer in G.modules()) == 2
     names = [name for name, layer in G.modules() if isinstance(layer, nn.BatchNorm)]
     assert len(names) == 3                  # of 2 + 2 layers inside, all but the innermost one
@@ -331,6 +339,13 @@ def test_a_minibatch_larger_than_the_pool_is_refused():
         game.latent(4, Random(0))
 
 
+class StretchDomain(Stretch):
+    """A translator whose factor depends on the domain: factor (1 + c)."""
+
+    def forward(self, x, c):
+        return x * self.factor * tensor(1.0 + to_numpy(c).reshape(-1, 1, 1, 1), "float32")
+
+
 class Domains(nn.Module):
     """A discriminator of two domains: a map of scores, and the logits."""
 
@@ -343,17 +358,19 @@ class Domains(nn.Module):
 
 def test_the_losses_of_stargan():
     x, c, target = images(3, 1, 4, 4), np.array([0, 1, 1]), np.array([1, 1, 0])
-    game = StarGAN(Stretch(), Domains(), 2, lam_cls=2.0, lam_rec=7.0, lam_identity=3.0, lam_gp=0.0,
-                   loss=losses.LeastSquares())
+    game = StarGAN(StretchDomain(), Domains(), 2, lam_cls=2.0, lam_rec=7.0, lam_identity=3.0,
+                   lam_gp=0.0, loss=losses.LeastSquares())
+    draw = lambda x, c: 2 * x * (1 + c.reshape(-1, 1, 1, 1))
     batch, z = (tensor(x), backend.xp.asarray(c)), backend.xp.asarray(target)
 
     def cross_entropy(x, labels):
         logits = x.mean((1, 2, 3))[:, None] * [3.0, -1.0]
         return (np.logaddexp(*logits.T) - logits[np.arange(3), labels]).mean()
-    d = ((0.5 * x - 1) ** 2).mean() + ((0.5 * 2 * x) ** 2).mean() + 2 * cross_entropy(x, c)
+    fake = draw(x, target)
+    d = ((0.5 * x - 1) ** 2).mean() + ((0.5 * fake) ** 2).mean() + 2 * cross_entropy(x, c)
     assert game.d_loss(batch, z).item() == pytest.approx(d, rel=1e-5)
-    g = (((0.5 * 2 * x - 1) ** 2).mean() + 2 * cross_entropy(2 * x, target)
-         + 7 * abs(4 * x - x).mean() + 3 * abs(2 * x - x).mean())
+    g = (((0.5 * fake - 1) ** 2).mean() + 2 * cross_entropy(fake, target)
+         + 7 * abs(draw(fake, c) - x).mean() + 3 * abs(draw(x, c) - x).mean())
     assert game.g_loss(batch, z).item() == pytest.approx(g, rel=1e-5)
 
 
@@ -385,6 +402,14 @@ class Layers(nn.Module):
         return self.score(x), (x, x[:, 1:] * 2.0)
 
 
+class Twice(Layers):
+    """A discriminator with two scales: the scores, and twice the scores."""
+
+    def forward(self, x):
+        scores, features = super().forward(x)
+        return ops.concat([scores, scores * 2.0], 1), features
+
+
 def test_the_losses_of_gaugan():
     a, b = images(3, 1, 4, 4), images(3, 1, 4, 4, seed=1)
     game = GauGAN(StretchMap(), Layers(), lam=7.0)
@@ -397,8 +422,11 @@ def test_the_losses_of_gaugan():
         -score(a, 2 * a).mean() + 7 * features, rel=1e-5)
     assert game.g_loss((tensor(a), tensor(2 * a)), ()).item() == pytest.approx(
         -score(a, 2 * a).mean(), rel=1e-5)      # the features of equal images are equal
+    game.D = Twice()
+    assert game.g_loss(x, ()).item() == pytest.approx(       # two scales: the mean of the scores
+        -score(a, 2 * a).mean() * 1.5 + 7 * features / 2, rel=1e-5)
+    game.D = Total(0.5, 1.0)
     with pytest.raises(UserError, match="features a tuple"):
-        game.D = Total(0.5, 1.0)
         game.g_loss(x, ())
 
 
@@ -477,6 +505,7 @@ def test_dilation_and_erosion_are_extrema_over_nine_pixels():
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))
     assert (tasks.dilate(x) == windows.max((4, 5))).all()
     assert (tasks.erode(x) == windows.min((4, 5))).all()
+    assert (tasks.outline(x) == windows.max((4, 5)) - windows.min((4, 5))).all()
 
 
 @pytest.mark.host
