@@ -1,12 +1,15 @@
-"""Measure the speed of tinygan, of PyTorch on the same cores, and of tinygan's matrix products.
+"""Measure the speed of tinygan, of PyTorch and JAX on the same cores, and of tinygan's products.
 
-    python examples/benchmark.py                              four workloads, 20 rounds: two minutes
+    python examples/benchmark.py                        four workloads, 20 rounds: four minutes
     python examples/benchmark.py --workload gan --rounds 5
+    python examples/benchmark.py --cores 1              everything on one core
 
-An iteration is one training step of each player (wgan_gp: one step of the critic). Three processes
-take turns: tinygan, PyTorch (if it is installed), and tinygan's matrix products alone. A round is
-five iterations of each, one process after the other, so that other work of the machine slows down
-all three alike. Each figure is the median over the rounds; ratios are computed for each round.
+An iteration is one training step of each player (wgan_gp: one step of the critic). tinygan, the
+peers that are installed, and tinygan's matrix products alone have a process each, which take turns.
+A round is five iterations of each, one process after the other, so that other work of the machine
+slows down all alike. Wall is the time on the clock, CPU the time of all cores together. Each figure
+is the median over the rounds, with the quartiles of the wall time; ratios are computed for each
+round. The first step includes what a library prepares or compiles.
 """
 
 import argparse
@@ -20,9 +23,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 BATCH = {"gan": 100, "dcgan": 64, "sngan": 64, "wgan_gp": 64}
-LIBRARIES = ("tinygan", "torch", "products")
+LIBRARIES = {"tinygan": "tinygan", "torch": "PyTorch", "jax": "JAX", "products": "products alone"}
 
 
 # tinygan
@@ -56,77 +60,6 @@ def tinygan_iteration(workload: str, backend: str) -> Callable[[], None]:
         d_step(game, d_opt, x, game.noise(m, rng, 0), rng.key())
         if workload != "wgan_gp":
             g_step(game, g_opt, x, game.noise(m, rng, 0), rng.key())
-    return iteration
-
-
-# PyTorch
-
-def torch_iteration(workload: str, backend: str) -> Callable[[], None]:
-    """Return a function that runs one iteration of the same workload with PyTorch."""
-    import torch
-    from torch import nn
-    from torch.nn.functional import softplus
-    from torch.nn.utils.parametrizations import spectral_norm
-    device = "cuda" if backend == "cupy" else "cpu"
-    m = BATCH[workload]
-    x = torch.rand(m, 1, 28, 28, device=device)
-
-    class Maxout(nn.Linear):
-        def __init__(self, n_in, n_out, pieces):
-            super().__init__(n_in, n_out * pieces)
-            self.shape = (-1, pieces, n_out)
-
-        def forward(self, x):
-            return super().forward(x).view(self.shape).amax(1)
-
-    if workload == "gan":
-        G = nn.Sequential(nn.Linear(100, 1200), nn.ReLU(), nn.Linear(1200, 1200), nn.ReLU(),
-                          nn.Linear(1200, 784), nn.Sigmoid(), nn.Unflatten(1, (1, 28, 28)))
-        D = nn.Sequential(nn.Flatten(), nn.Dropout(0.2), Maxout(784, 240, 5),
-                          nn.Dropout(0.5), Maxout(240, 240, 5), nn.Dropout(0.5), nn.Linear(240, 1))
-        optimizer = lambda player: torch.optim.SGD(player.parameters(), 0.1, 0.5)
-    else:
-        normalised = spectral_norm if workload == "sngan" else lambda layer: layer
-        norm = [nn.BatchNorm2d(128)] if workload == "dcgan" else []
-        G = nn.Sequential(nn.Linear(100, 6272), nn.BatchNorm1d(6272), nn.ReLU(),
-                          nn.Unflatten(1, (128, 7, 7)),
-                          nn.ConvTranspose2d(128, 64, 4, 2, 1), nn.BatchNorm2d(64), nn.ReLU(),
-                          nn.ConvTranspose2d(64, 1, 4, 2, 1), nn.Sigmoid())
-        D = nn.Sequential(normalised(nn.Conv2d(1, 64, 4, 2, 1)), nn.LeakyReLU(0.2),
-                          normalised(nn.Conv2d(64, 128, 4, 2, 1)), *norm, nn.LeakyReLU(0.2),
-                          nn.Flatten(), normalised(nn.Linear(6272, 1)))
-        optimizer = lambda player: torch.optim.Adam(player.parameters(), 2e-4, (0.5, 0.999))
-    G.to(device), D.to(device)
-    d_opt, g_opt = optimizer(D), optimizer(G)
-
-    def d_loss(z):
-        with torch.no_grad():
-            x_fake = G(z)
-        if workload == "sngan":
-            return (1 - D(x)).relu().mean() + (1 + D(x_fake)).relu().mean()
-        if workload == "wgan_gp":
-            eps = torch.rand(m, 1, 1, 1, device=device)
-            x_hat = (eps * x + (1 - eps) * x_fake).requires_grad_()
-            (gradient,) = torch.autograd.grad(D(x_hat).sum(), x_hat, create_graph=True)
-            penalty = ((gradient.flatten(1).norm(dim=1) - 1) ** 2).mean()
-            return D(x_fake).mean() - D(x).mean() + 10 * penalty
-        return softplus(-D(x)).mean() + softplus(D(x_fake)).mean()
-
-    def g_loss(z):
-        return -D(G(z)).mean() if workload == "sngan" else softplus(-D(G(z))).mean()
-
-    def iteration():
-        d_opt.zero_grad(set_to_none=True)
-        d_loss(torch.randn(m, 100, device=device)).backward()
-        d_opt.step()
-        if workload != "wgan_gp":
-            D.requires_grad_(False)             # good practice in PyTorch: G's step does not need
-            g_opt.zero_grad(set_to_none=True)   # the gradients of D's weights
-            g_loss(torch.randn(m, 100, device=device)).backward()
-            g_opt.step()
-            D.requires_grad_(True)
-        if device == "cuda":
-            torch.cuda.synchronize()
     return iteration
 
 
@@ -178,22 +111,36 @@ def products_iteration(workload: str, backend: str) -> Callable[[], None]:
 
 # The processes
 
-def serve(library: str, workload: str, backend: str, batch: str) -> None:
+def serve(library: str, workload: str, backend: str, batch: str, cores: str) -> None:
     """Run the process of a worker.
 
-    For each number n on standard input it runs n iterations and prints the milliseconds of one. At
-    the end of the input it prints its peak memory in MB, or nan if that is not known.
+    It prints the seconds of its first iteration. Then, for each number n on standard input, it runs
+    n iterations and prints the milliseconds of one on the clock and of all cores. At the end of the
+    input it prints its peak memory in MB, or nan if that is not known.
     """
-    BATCH[workload] = int(batch)
-    iteration = {"tinygan": tinygan_iteration, "torch": torch_iteration,
-                 "products": products_iteration}[library](workload, backend)
-    for line in sys.stdin:
-        synchronize(backend, library)
-        start = time.perf_counter()
-        for _ in range(int(line)):
+    BATCH[workload] = m = int(batch)
+    if int(cores):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:int(cores)])
+    start = time.perf_counter()
+    if library in ("torch", "jax"):
+        import peers
+        make = peers.torch_iteration if library == "torch" else peers.jax_iteration
+        iteration = make(workload, m, backend)
+    else:
+        make = tinygan_iteration if library == "tinygan" else products_iteration
+        iteration = make(workload, backend)
+
+    def run(n):
+        for _ in range(n):
             iteration()
         synchronize(backend, library)
-        print(1000 * (time.perf_counter() - start) / int(line), flush=True)
+    run(1)
+    print(time.perf_counter() - start, flush=True)
+    for line in sys.stdin:
+        wall, processor = time.perf_counter(), time.process_time()
+        run(n := int(line))
+        print(1000 * (time.perf_counter() - wall) / n, 1000 * (time.process_time() - processor) / n,
+              flush=True)
     try:
         import resource
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
@@ -203,7 +150,7 @@ def serve(library: str, workload: str, backend: str, batch: str) -> None:
 
 def synchronize(backend: str, library: str) -> None:
     """Wait until the GPU has finished, if tinygan or its products run on one."""
-    if backend == "cupy" and library != "torch":
+    if backend == "cupy" and library in ("tinygan", "products"):
         import cupy
         cupy.cuda.Device().synchronize()
 
@@ -211,34 +158,43 @@ def synchronize(backend: str, library: str) -> None:
 class Worker:
     """A process that runs iterations of a workload with one of LIBRARIES, see serve."""
 
-    def __init__(self, library: str, workload: str, backend: str) -> None:
+    def __init__(self, library: str, workload: str, backend: str, cores: int) -> None:
         command = [sys.executable, __file__, "serve", library, workload, backend,
-                   str(BATCH[workload])]
+                   str(BATCH[workload]), str(cores)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True)
+        self.first = self._read()[0]        # seconds
 
-    def milliseconds(self, n: int) -> float:
-        """Run n iterations; return the mean time of one in milliseconds."""
+    def milliseconds(self, n: int) -> tuple[float, float]:
+        """Run n iterations; return the mean time of one on the clock and of all cores."""
         print(n, file=self.process.stdin, flush=True)
-        return float(self._line())
+        return self._read()
 
     def peak_memory(self) -> float:
         """End the process; return its peak memory in MB, nan if it is not known."""
         self.process.stdin.close()
-        return float(self._line())
+        return self._read()[0]
 
-    def _line(self):
+    def _read(self):
         line = self.process.stdout.readline()
         if not line:
             sys.exit(f"benchmark.py: the worker ended with status {self.process.wait()}")
-        return line
+        return tuple(map(float, line.split()))
 
 
-def measure(workload: str, rounds: int, backend: str) -> dict[str, tuple[list[float], float]]:
-    """Return {library: (milliseconds of an iteration in each round, peak memory in MB)}."""
-    with_torch = importlib.util.find_spec("torch") is not None
-    workers = {library: Worker(library, workload, backend)
-               for library in LIBRARIES if library != "torch" or with_torch}
+class Times(NamedTuple):
+    """What was measured of a library."""
+
+    wall: list[float]       # milliseconds of an iteration in each round, on the clock
+    processor: list[float]  # the same of all cores together
+    first: float            # seconds of the first iteration
+    memory: float           # the process's peak, in MB
+
+
+def measure(workload: str, rounds: int, backend: str, cores: int) -> dict[str, Times]:
+    """Return {library: Times} of the libraries that are installed."""
+    workers = {library: Worker(library, workload, backend, cores) for library in LIBRARIES
+               if library in ("tinygan", "products") or importlib.util.find_spec(library)}
     for worker in workers.values():
         worker.milliseconds(5)                  # warm up
     times = {library: [] for library in workers}
@@ -246,7 +202,8 @@ def measure(workload: str, rounds: int, backend: str) -> dict[str, tuple[list[fl
         for library, worker in workers.items():
             time.sleep(0.2)     # threads of the process before may still spin for a while
             times[library].append(worker.milliseconds(5))
-    return {library: (times[library], worker.peak_memory()) for library, worker in workers.items()}
+    return {library: Times(*map(list, zip(*times[library])), worker.first, worker.peak_memory())
+            for library, worker in workers.items()}
 
 
 def middle(values: list[float]) -> str:
@@ -255,15 +212,28 @@ def middle(values: list[float]) -> str:
     return f"{median:.2f} ({low:.2f}-{high:.2f})"
 
 
-def format_memory(megabytes: float) -> str:
-    """Return a number of megabytes as text, "-" for nan."""
-    return "-" if math.isnan(megabytes) else f"{megabytes:.0f}"
+def make_rows(workload: str, results: dict[str, Times]) -> list[str]:
+    """Return the rows of a workload, one for each library, as text.
+
+    The ratios are those of the library's times to tinygan's; "-" stands for what is not known.
+    """
+    rows, ours = [], results["tinygan"]
+    for library, its in results.items():
+        ratios = ["", ""] if library == "tinygan" else [
+            f"{statistics.median(b / a for a, b in zip(mine, theirs)):.2f}"
+            for mine, theirs in ((ours.wall, its.wall), (ours.processor, its.processor))]
+        memory = "-" if math.isnan(its.memory) else f"{its.memory:.0f}"
+        rows.append(f"{workload:8} {LIBRARIES[library]:14} {middle(its.wall):>22} "
+                    f"{statistics.median(its.processor):>8.2f} {ratios[0]:>12} {ratios[1]:>12} "
+                    f"{its.first:>7.1f} {memory:>8}")
+        workload = ""
+    return rows
 
 
 def main() -> None:
     """Run the benchmark with the flags of the command line and print its table."""
     import tinygan
-    from tinygan import command
+    from tinygan import UserError, command
     flags = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--workload", choices=BATCH, nargs="+", default=list(BATCH),
@@ -271,39 +241,38 @@ def main() -> None:
     flags.add_argument("--rounds", type=command.positive, default=20, help="number of rounds (20)")
     flags.add_argument("--batch", type=command.positive,
                        help=f"minibatch size ({', '.join(f'{n}: {m}' for n, m in BATCH.items())})")
+    flags.add_argument("--cores", type=command.positive, default=0,
+                       help="number of cores that each process may use (all)")
     flags.add_argument("--backend", choices=["numpy", "cupy"], default="numpy",
                        help="numpy, or cupy for a GPU (numpy)")
     flags.add_argument("--dry-run", action="store_true", help="one round of one workload")
     args = flags.parse_args()
     if args.dry_run:
         args.workload, args.rounds = ["gan"], 1
+    if args.cores and not hasattr(os, "sched_setaffinity"):
+        raise UserError("this system cannot restrict a process to some of its cores: leave --cores "
+                        "out")
     tinygan.use(args.backend)           # a backend that does not work fails here, not in a worker
     if args.batch:
         BATCH.update(dict.fromkeys(BATCH, args.batch))
 
-    import numpy
-    torch = importlib.metadata.version("torch") if importlib.util.find_spec("torch") else None
+    versions = [f"{title} {importlib.metadata.version(name)}" if importlib.util.find_spec(name) else
+                f"no {title}" for name, title in (("numpy", "numpy"), ("torch", "PyTorch"),
+                                                  ("jax", "JAX"))]
     print(f"{command.processor_name()}, {os.cpu_count()} cores; Python "
-          f"{platform.python_version()}, "
-          f"numpy {numpy.__version__}, PyTorch {torch or 'not installed'}; "
+          f"{platform.python_version()}, {', '.join(versions)}; "
           f"OPENBLAS_NUM_THREADS {os.environ.get('OPENBLAS_NUM_THREADS', 'unset')}")
     print(f"{args.rounds} round{'s' if args.rounds > 1 else ''}; milliseconds per iteration: "
           "median (lower-upper quartile)")
-    print(f"{'':8} {'tinygan':>22} {'PyTorch':>22} {'PyTorch / tinygan':>20} "
-          f"{'products':>22} {'tinygan / products':>20} {'peak MB':>8} {'PyTorch':>8}")
+    print(f"{'':8} {'':14} {'wall':>22} {'CPU':>8} {'wall/tinygan':>12} {'CPU/tinygan':>12} "
+          f"{'first s':>7} {'peak MB':>8}")
     for workload in args.workload:
-        results = measure(workload, args.rounds, args.backend)
-        ours, memory = results["tinygan"]
-        torch, torch_memory = results.get("torch", (None, math.nan))
-        alone, _ = results["products"]
-        print(f"{workload:8} {middle(ours):>22} {middle(torch) if torch else '-':>22} "
-              f"{middle([b / a for a, b in zip(ours, torch)]) if torch else '-':>20} "
-              f"{middle(alone):>22} {middle([a / b for a, b in zip(ours, alone)]):>20} "
-              f"{format_memory(memory):>8} {format_memory(torch_memory):>8}", flush=True)
+        results = measure(workload, args.rounds, args.backend, args.cores)
+        print("\n".join(make_rows(workload, results)), flush=True)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["serve"]:      # PyTorch's worker does not import tinygan
+    if sys.argv[1:2] == ["serve"]:      # a peer's worker does not import tinygan
         serve(*sys.argv[2:])
     else:
         from tinygan import command
