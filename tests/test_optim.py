@@ -349,3 +349,17 @@ def test_memory_order_of_parameter_and_gradient_does_not_matter(optimiser):
         opt.step([gradient]), opt.step([gradient])
         moved.append(p.numpy())
     assert all((m == moved[0]).all() for m in moved) and (moved[0] != start).all()
+
+
+@pytest.mark.numpy_only("cupy's products return other layouts")
+@pytest.mark.parametrize("make, shape", [
+    (lambda: nn.Dense(5, 4), (3, 5)), (lambda: nn.Maxout(5, 4, 2), (3, 5)),
+    (lambda: nn.Conv2d(2, 3, 2), (3, 2, 4, 4)), (lambda: nn.ConvTranspose2d(2, 3, 2), (3, 2, 4, 4))])
+def test_the_gradient_of_a_weight_lies_in_memory_as_the_weight(make, shape):
+    """So the optimiser reads both without a copy."""
+    layer = make()
+    y = layer(tensor(np.random.default_rng(0).normal(size=shape), "float32"))
+    (g,) = grad((y * y).sum(), [layer.weight])
+    order = lambda a: sorted(range(a.ndim), key=lambda i: -a.strides[i])
+    assert order(g.data) == order(layer.weight.data) != list(range(g.ndim))
+    assert g.data.transpose(order(g.data)).flags.c_contiguous

@@ -97,6 +97,11 @@ def to_channels_last(images: Array) -> Array:
     return xp.ascontiguousarray(images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
 
 
+def to_inputs_first(weights: Array) -> Array:
+    """Return the matrix (n_out, n_in) with the memory layout (n_in, n_out); ops.linear says why."""
+    return xp.ascontiguousarray(weights.T).T
+
+
 def to_kernel_first(weights: Array) -> Array:
     """Return the array (O, C, kh, kw) with the memory layout (kh, kw, C, O); conv.py says why."""
     return xp.ascontiguousarray(weights.transpose(2, 3, 1, 0)).transpose(3, 2, 0, 1)

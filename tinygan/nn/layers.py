@@ -22,7 +22,8 @@ class Dense(Module):
 
     def __init__(self, n_in: int, n_out: int, bias: bool = True, init: Callable = glorot) -> None:
         self.n_in, self.n_out = n_in, n_out
-        self.weight = Tensor(make_weights(init, (n_out, n_in), n_in, n_out))
+        self.weight = Tensor(backend.to_inputs_first(
+            make_weights(init, (n_out, n_in), n_in, n_out)))
         self.bias = Tensor(zeros(n_out)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -42,7 +43,8 @@ class Maxout(Module):
         if pieces < 1:
             raise ValueError(f"Maxout is the maximum of at least one piece, got {pieces}")
         self.n_in, self.n_out, self.pieces = n_in, n_out, pieces
-        self.weight = Tensor(make_weights(init, (pieces * n_out, n_in), n_in, n_out))
+        self.weight = Tensor(backend.to_inputs_first(
+            make_weights(init, (pieces * n_out, n_in), n_in, n_out)))
         self.bias = Tensor(zeros(pieces * n_out))
 
     def forward(self, x: Tensor) -> Tensor:
