@@ -354,7 +354,8 @@ def test_memory_order_of_parameter_and_gradient_does_not_matter(optimiser):
 @pytest.mark.numpy_only("cupy's products return other layouts")
 @pytest.mark.parametrize("make, shape", [
     (lambda: nn.Dense(5, 4), (3, 5)), (lambda: nn.Maxout(5, 4, 2), (3, 5)),
-    (lambda: nn.Conv2d(2, 3, 2), (3, 2, 4, 4)), (lambda: nn.ConvTranspose2d(2, 3, 2), (3, 2, 4, 4))])
+    (lambda: nn.Conv2d(2, 3, 2), (3, 2, 4, 4)),
+    (lambda: nn.ConvTranspose2d(2, 3, 2), (3, 2, 4, 4))])
 def test_the_gradient_of_a_weight_lies_in_memory_as_the_weight(make, shape):
     """So the optimiser reads both without a copy."""
     layer = make()
