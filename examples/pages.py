@@ -125,7 +125,8 @@ def save_gallery(folder: str) -> None:
     """Save the gallery's pictures, of the runs of seed 1 in `folder`, for the same noise stream.
 
     They are 25 samples of each run on MNIST, samples by label of a conditional game and by code of
-    InfoGAN, and test images with their reconstructions by BiGAN.
+    InfoGAN, test images with their reconstructions by BiGAN, and test images with their
+    translations.
     """
     pictures = ROOT / "examples" / "pictures"
     for name in reproduce.MNIST:
@@ -137,11 +138,21 @@ def save_gallery(folder: str) -> None:
     game = load(os.path.join(folder, "InfoGAN-1"))
     images, columns = game.pictures(game.fixed_inputs(None, 120, Random(0)))
     image.save_grid(pictures / "codes.png", images, columns)
+    for run, name in (("L1 + cGAN", "pix2pix"), ("CycleGAN", "cyclegan"), ("StarGAN", "stargan"),
+                      ("SPADE, instance norm", "spade")):
+        save_translations(os.path.join(folder, f"{run}-1"), pictures / f"{name}.png")
     run = os.path.join(folder, "BiGAN-1")
     x = as_floats(command.load_data(run).test.images[:32])
     image.save_grid(pictures / "encoded.png", sample.draw_encoded(load(run), x), 24)
     image.save_grid(pictures / "between.png",
                     sample.draw_between(load(run), x[:8], x[8:16], 10), 12)
+
+
+def save_translations(run: str, path: os.PathLike) -> None:
+    """Save the pictures of test images that the game of a run from image to image translates."""
+    game = load(run)
+    z = game.fixed_inputs(command.load_data(run).test, 48, Random(0))
+    image.save_grid(path, *game.pictures(z))
 
 
 def fill_page(page: str, lines: list[dict[str, Any]]) -> str:

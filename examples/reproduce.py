@@ -540,7 +540,10 @@ def make_table(table: str, lines: list[dict[str, Any]], quick: bool = False) -> 
 
 
 def _cell(values):
-    """Return the text of a cell: the mean and the values, or one value if they are equal."""
+    """Return the text of a cell: the mean and the values, or one value if they are equal.
+
+    Of more than ten values it has the mean, the least and the largest.
+    """
     def show(value):
         return (value if isinstance(value, str) else f"{value:.3g}" if abs(value) < 100 else
                 f"{value:.1f}".removesuffix(".0"))
@@ -548,6 +551,8 @@ def _cell(values):
     if len(set(text)) < 2:
         return "".join(text[:1])
     every = ", ".join(text)
+    if len(values) > 10 and len(set(text)) > 1:     # a reference that every run has measured
+        every = f"{show(min(values))} to {show(max(values))}"
     return every if any(isinstance(value, str) for value in values) else (
         f"{show(np.mean(values))} ({every})")
 
