@@ -909,12 +909,18 @@ def test_reproduce_quick(table, rows, commands, tmp_path, monkeypatch, capsys):
     Tables of many commands have their first two here. theory has one row for each quantity.
     """
     import reproduce
-    for name in list(getattr(reproduce, commands))[2:] if commands else ():
-        monkeypatch.delitem(getattr(reproduce, commands), name)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["reproduce.py", table, "--quick", "--jobs", "2"])
-    reproduce.main()
+    all_of_them = getattr(reproduce, commands) if commands else {}
+    saved = dict(all_of_them)
+    for name in list(saved)[2:]:
+        del all_of_them[name]
+    try:
+        reproduce.main()
+    finally:        # in their order
+        all_of_them.clear()
+        all_of_them.update(saved)
     printed = capsys.readouterr().out
     count = 3 if table == "parzen" else 2
     assert f"{count} runs, 0 done before" in printed and not any(tmp_path.iterdir())
