@@ -349,3 +349,28 @@ def test_r1_cannot_resume_a_run_of_gan(tmp_path):
     game = R1(*make_players(), 3)
     assert "was saved with other networks or settings" in error_of(
         make_run(tmp_path / "run", 4, game, resume=True).play)
+
+
+class LateRun(Run):
+    """A run that measures at its last step, and has a panel for that value from the beginning."""
+
+    def measure(self, step):
+        return {"late": 0.5} if step == self.steps else {}
+
+    def panels(self, names):
+        return [["D loss", "G loss"], ["late"]]
+
+
+def test_a_panel_of_a_value_that_is_not_logged_yet(tmp_path):
+    """Curves are drawn before the first measurement, and have the value afterwards."""
+    game, counts = make_game(), []
+    optimisers = [optim.SGD(p, 0.1) for p in (game.d_parameters(), game.g_parameters())]
+    run = LateRun(tmp_path / "run", game, make_data(), optimisers, 3, save_every=0)
+    for steps in (2, 3):
+        if steps == 2:
+            stop_after(run, steps)
+        else:
+            run.measure = lambda step: LateRun.measure(run, step)
+        run.play()
+        counts.append((tmp_path / "run" / "losses.svg").read_text().count("<clipPath"))
+    assert counts == [1, 2]

@@ -175,9 +175,9 @@ class Record:
         self._write("log.csv", _write_text, "".join(",".join(map(str, line)) + "\n"
                                                     for line in lines))
         curves = dict(zip(self.columns, rows[:, 1:].T))
-        self._write("losses.svg", plot.save_curves, rows[:, 0],
-                    [{name: curves[name] for name in names}
-                     for names in self.run.panels(self.columns)])
+        panels = [{name: curves[name] for name in names if name in curves}      # others come later
+                  for names in self.run.panels(self.columns)]
+        self._write("losses.svg", plot.save_curves, rows[:, 0], [p for p in panels if p])
 
     def _fixed_settings(self):
         """Return {name: value} of the settings of the Run itself that a resumed run must share."""

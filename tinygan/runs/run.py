@@ -168,7 +168,11 @@ class Run:
         return step % -(-self.steps // times) == 0 or step == self.steps
 
     def panels(self, names: list[str]) -> list[list[str]]:
-        """Return the panels in which the logged values are drawn: one list of names for each."""
+        """Return the panels in which the logged values are drawn: one list of names for each.
+
+        `names` are those of the values that have been logged so far. Other names in a panel are
+        left out until they are logged.
+        """
         losses = [name for name in names if name in ("D loss", "G loss")]
         others = [name for name in names if name not in losses]
         return [panel for panel in (losses, others) if panel]
