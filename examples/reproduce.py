@@ -2,14 +2,14 @@
 
     python examples/reproduce.py theory                 what theory can calculate: seconds
     python examples/reproduce.py mixtures --jobs 2      ring and grid, 16 games: three hours
-    python examples/reproduce.py mnist --jobs 2         examples on digits: three hours
+    python examples/reproduce.py mnist --jobs 2         examples on digits: two hours
     python examples/reproduce.py conditional --jobs 2   games with labels: half an hour
     python examples/reproduce.py infogan --jobs 2       codes that get a meaning: 15 minutes
     python examples/reproduce.py bigan --jobs 2         encoders: two hours
     python examples/reproduce.py stacked --jobs 2       modes of stacked MNIST, not timed yet
     python examples/reproduce.py few --jobs 2           1,000 training images, not timed yet
     python examples/reproduce.py pix2pix --jobs 2       the lower half of a digit, not timed yet
-    python examples/reproduce.py cyclegan --jobs 2      digits and outlines, not timed yet
+    python examples/reproduce.py cyclegan --jobs 2      digits and outlines: ten minutes
     python examples/reproduce.py stargan --jobs 2       four styles and five colours, not timed yet
     python examples/reproduce.py spade --jobs 2         scenes from maps, not timed yet
     python examples/reproduce.py parzen                 the papers' networks: eight hours
@@ -298,7 +298,7 @@ def read_few(name: str, commands: list, outputs: list[str]) -> dict[str, dict[st
 def _list_translations(table, commands):
     """Return the two functions of a table whose scripts print rows of measures at their end."""
     def list_runs(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
-        source = [] if table == "spade" else source         # scenes are drawn by formulas
+        source = [] if table in DATALESS else source
         small = ["--channels", "4"] if table == "spade" else []
         return _list_examples(table, commands, out, source, quick, *small, evaluate=False)
 
@@ -551,7 +551,7 @@ def _cell(values):
     if len(set(text)) < 2:
         return "".join(text[:1])
     every = ", ".join(text)
-    if len(values) > 10 and len(set(text)) > 1:     # a reference that every run has measured
+    if len(values) > 10:        # a reference that every run has measured
         every = f"{show(min(values))} to {show(max(values))}"
     return every if any(isinstance(value, str) for value in values) else (
         f"{show(np.mean(values))} ({every})")
