@@ -160,14 +160,8 @@ def make_map_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
     *trunk, last = make_patch_network(width, 4).layers
     G = nn.Sequential(nn.Dense(5, 16), nn.Reshape(1, 4, 4), nn.SPADE(1, 3, 2), nn.Tanh(),
                       nn.JoinMap(), nn.Conv2d(4, 1, 3, 1, 1), nn.Sigmoid())
-    return G, nn.Heads(nn.Sequential(*trunk), last, ToTuple())
-
-
-class ToTuple(nn.Module):
-    """The input as a tuple of one Tensor."""
-
-    def forward(self, x):
-        return (x,)
+    return G, nn.Heads(nn.Sequential(*trunk), last,
+                       nn.Heads(nn.Sequential(), nn.Sequential()))      # a tuple of one feature
 
 
 def make_translations(n: int, rng: Random) -> dict[str, Array]:

@@ -116,12 +116,6 @@ class CycleGAN(Translation):
         """Return F's outputs for images y on the host, as translate() returns G's for images x."""
         return self.compute("F", images)
 
-    def cycle(self, x: Array, y: Array) -> tuple[Array, Array, Array, Array]:
-        """Return G(x), F(G(x)), F(y) and G(F(y)) of images, with averages if they are kept."""
-        with self.use_averages(), use_random(RandomRows((x, y))):
-            fake_y, fake_x = self.G(Tensor(x)), self.F(Tensor(y))
-            return fake_y.data, self.F(fake_y).data, fake_x.data, self.G(fake_x).data
-
     def fixed_inputs(self, split: Any, n: int, rng: Random) -> tuple[Tensor, Tensor]:
         """Draw about n / 6 images of each set from the split."""
         split = require(split, "targets")
@@ -130,6 +124,8 @@ class CycleGAN(Translation):
 
     def pictures(self, z: Any) -> tuple[Array, int]:
         """Return rows of x, G(x), F(G(x)), y, F(y), G(F(y)), two of each in a row."""
-        x, y = (a.data for a in z)
-        fake_y, again_x, fake_x, again_y = self.cycle(x, y)
-        return join_pictures(x, fake_y, again_x, y, fake_x, again_y), 12
+        x, y = z
+        with self.use_averages(), use_random(RandomRows(z)):
+            fake_y, fake_x = self.G(x), self.F(y)
+            shown = x, fake_y, self.F(fake_y), y, fake_x, self.G(fake_x)
+        return join_pictures(*(t.data for t in shown)), 12

@@ -320,8 +320,8 @@ class Game(Module):
         """Return G's samples for the input z, which latent() or inputs() drew: an array (m, ...).
 
         G is in evaluation mode, so no sample depends on the others, unless G has batch
-        normalisation without running averages. If an average of G is kept, the
-        samples are the average's. Layers that draw random numbers in evaluation mode too, such as
+        normalisation without running averages. If an average of G is kept, the samples are the
+        average's. Layers that draw random numbers in evaluation mode too, such as
         nn.Dropout(always=True), draw the same ones for a sample whenever its input is the same.
         """
         with self.use_averages(), use_random(RandomRows(z)):

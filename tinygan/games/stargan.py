@@ -47,8 +47,7 @@ class StarGAN(Translation):
 
     def __init__(self, G: Module, D: Module, classes: int, lam_cls: float = 1.0,
                  lam_rec: float = 20.0, lam_identity: float = 0.0, lam_gp: float = 10.0,
-                 n_critic: int | Callable = 5,
-                 penalties: Sequence[Penalty] = (),
+                 n_critic: int | Callable = 5, penalties: Sequence[Penalty] = (),
                  adversarial: bool = True, **choices) -> None:
         weights = lam_cls, lam_rec, lam_identity, lam_gp
         if not all(weight >= 0 for weight in weights):

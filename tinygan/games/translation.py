@@ -23,10 +23,9 @@ class Translation(Game):
                   further terms of the paper alone: a row of its ablations
 
     Unless a subclass draws some, G gets no noise besides that of its layers, such as
-    nn.Dropout(always=True). Images lie in
-    [0, 1]. In the papers they lie in [-1, 1], where |b - G(a)| is twice as large; so the default
-    weights of such terms are twice the papers'. Raises UserError in G's step if its loss has no
-    term at all.
+    nn.Dropout(always=True). Images lie in [0, 1]. In the papers they lie in [-1, 1], where
+    |b - G(a)| is twice as large; so the default weights of such terms are twice the papers'. Raises
+    UserError in G's step if its loss has no term at all.
     """
 
     def __init__(self, G: Any, D: Any, adversarial: bool = True, z_size: int = 0,

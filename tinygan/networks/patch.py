@@ -33,10 +33,7 @@ def discriminator(shape: tuple[int, int, int], channels: int = 64, n: int = 3, m
                         f"at least {least}x{least} pixels, not {shape[1]}x{shape[2]}: choose "
                         "fewer, or enlarge the images")
     init, widths = nn.normal(0.02), [channels * min(2 ** i, most) for i in range(max(n, 1) + 1)]
-    if n == 0:
-        kernels = [(1, 1, 0)] * 3
-    else:
-        kernels = [(4, 2, 1)] * n + [(4, 1, 1)] * 2
+    kernels = _list_kernels(n)
     layers = [nn.Conv2d(shape[0], widths[0], *kernels[0], init=init), nn.LeakyReLU(0.2)]
     for a, b, kernel in zip(widths, widths[1:], kernels[1:]):
         layers += [nn.Conv2d(a, b, *kernel, bias=False, init=init), norm(b), nn.LeakyReLU(0.2)]
@@ -46,12 +43,15 @@ def discriminator(shape: tuple[int, int, int], channels: int = 64, n: int = 3, m
 
 def receptive_field(n: int) -> int:
     """Return the width in pixels of the patches that discriminator(n=n) scores."""
-    if n == 0:
-        return 1
     width = 1
-    for kernel, stride in [(4, 1)] * 2 + [(4, 2)] * n:      # from the last layer to the first
+    for kernel, stride, _ in reversed(_list_kernels(n)):
         width = (width - 1) * stride + kernel
     return width
+
+
+def _list_kernels(n):
+    """List (kernel, stride, padding) of the convolutions of discriminator(n=n)."""
+    return [(4, 2, 1)] * n + [(4, 1, 1)] * 2 if n else [(1, 1, 0)] * 3
 
 
 class MultiScale(nn.Module):

@@ -4,8 +4,6 @@ They follow Johnson et al. 2016: two convolutions of stride 2, residual blocks a
 size, two transposed convolutions.
 """
 
-from collections.abc import Callable
-
 from .. import nn
 from .dcgan import check_shape
 

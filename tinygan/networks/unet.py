@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from .. import nn
 from .dcgan import check_shape, double, halve, initialise_gains
 
-
 WIDTHS = 1, 2, 4, 8, 8, 8, 8, 8        # the paper's, for 256 x 256 pixels
 
 

@@ -101,6 +101,4 @@ class ConditionalBatchNorm(Module):
         self.bias = Embedding(classes, n, init=constant(0.0))
 
     def forward(self, x: Tensor, labels: Array) -> Tensor:
-        shape = (len(x), self.n, *[1] * (x.ndim - 2))
-        return (self.norm(x) * self.weight(labels).reshape(shape)
-                + self.bias(labels).reshape(shape))
+        return ops.scale(self.norm(x), self.weight(labels), self.bias(labels))

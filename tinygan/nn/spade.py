@@ -15,9 +15,9 @@ class SPADE(Module):
 
     The 1 is that of the published code; eq. 1 has gamma(a) alone. x is (N, n, H, W), and so is the
     result; a (N, classes, H', W') are planes, which are resized to H x W by their nearest pixels.
-    gamma and beta are two convolutions that share a first one with
-    `hidden` channels. `norm` has no weights of its own: BatchNorm(n, affine=False) is that of the
-    equations, and InstanceNorm2d(n) the default.
+    gamma and beta are two convolutions that share a first one with `hidden` channels. `norm` has no
+    weights of its own: BatchNorm(n, affine=False) is that of the equations, and InstanceNorm2d(n)
+    the default.
     """
 
     conditional = True
