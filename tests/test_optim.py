@@ -364,3 +364,8 @@ def test_the_gradient_of_a_weight_lies_in_memory_as_the_weight(make, shape):
     order = lambda a: sorted(range(a.ndim), key=lambda i: -a.strides[i])
     assert order(g.data) == order(layer.weight.data) != list(range(g.ndim))
     assert g.data.transpose(order(g.data)).flags.c_contiguous
+
+
+def test_a_linear_schedule_can_begin_later():
+    rate = schedules.linear(2.0, 0.0, 10, begin=5)
+    assert [rate(t) for t in (0, 5, 10, 15, 99)] == [2.0, 2.0, 1.0, 0.0, 0.0]

@@ -492,6 +492,20 @@ def test_pictures_show_input_output_and_truth():
     assert columns == 3 and (shown[:, 1:] == 0.5 * shown[:, :1]).all()
 
 
+def test_the_pictures_of_cyclegan_show_both_cycles():
+    """Each row has x, G(x), F(G(x)) and y, F(y), G(F(y)), for G(x) = x / 2 and F(y) = y / 4."""
+    split = Split(images=images(6, 1, 4, 4), targets=images(9, 1, 4, 4, seed=1))
+    game = CycleGAN(Stretch(0.5), Stretch(0.25), Total(1.0), Total(1.0), (1, 4, 4), (1, 4, 4))
+    pictures, columns = game.pictures(game.fixed_inputs(split, 24, Random(0)))
+    shown = to_numpy(pictures).reshape(4, 6, 1, 4, 4)
+    assert columns == 12
+    for first, factors in ((0, (1, 0.5, 0.125)), (3, (1, 0.25, 0.125))):
+        for i, factor in enumerate(factors):
+            assert (shown[:, first + i] == shown[:, first] * np.float32(factor)).all()
+    assert all((split.images == x).all((1, 2, 3)).any() for x in shown[:, 0])
+    assert all((split["targets"] == y).all((1, 2, 3)).any() for y in shown[:, 3])
+
+
 # Tasks
 
 @pytest.fixture(scope="module")
