@@ -26,6 +26,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 BATCH = {"gan": 100, "dcgan": 64, "sngan": 64, "wgan_gp": 64}
+WARM_UP = 0.3       # seconds before each measurement; a core that was idle is slow for 0.1 s
 LIBRARIES = {"tinygan": "tinygan", "torch": "PyTorch", "jax": "JAX", "products": "products alone"}
 
 
@@ -114,9 +115,9 @@ def products_iteration(workload: str, backend: str) -> Callable[[], None]:
 def serve(library: str, workload: str, backend: str, batch: str, cores: str) -> None:
     """Run the process of a worker.
 
-    It prints the seconds of its first iteration. Then, for each number n on standard input, it runs
-    n iterations and prints the milliseconds of one on the clock and of all cores. At the end of the
-    input it prints its peak memory in MB, or nan if that is not known.
+    It prints the seconds of its first iteration. Then, for each number n on standard input, it
+    warms up, runs n iterations and prints the milliseconds of one on the clock and of all cores.
+    At the end of the input it prints its peak memory in MB, or nan if that is not known.
     """
     BATCH[workload] = m = int(batch)
     if int(cores):
@@ -137,6 +138,9 @@ def serve(library: str, workload: str, backend: str, batch: str, cores: str) -> 
     run(1)
     print(time.perf_counter() - start, flush=True)
     for line in sys.stdin:
+        start = time.perf_counter()
+        while time.perf_counter() < start + WARM_UP:
+            run(1)
         wall, processor = time.perf_counter(), time.process_time()
         run(n := int(line))
         print(1000 * (time.perf_counter() - wall) / n, 1000 * (time.process_time() - processor) / n,
@@ -195,8 +199,6 @@ def measure(workload: str, rounds: int, backend: str, cores: int) -> dict[str, T
     """Return {library: Times} of the libraries that are installed."""
     workers = {library: Worker(library, workload, backend, cores) for library in LIBRARIES
                if library in ("tinygan", "products") or importlib.util.find_spec(library)}
-    for worker in workers.values():
-        worker.milliseconds(5)                  # warm up
     times = {library: [] for library in workers}
     for _ in range(rounds):
         for library, worker in workers.items():

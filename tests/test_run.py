@@ -1,5 +1,6 @@
 """Tests of runs in real processes: files, stops and kills, resumes, refusals, full disks."""
 
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -74,6 +75,12 @@ def read_refusal(cwd, script, *flags):
     status, _, err = wait_for_end(start_script(cwd, script, *flags))
     assert status not in (0, -signal.SIGKILL) and err.strip()
     return err.strip().splitlines()[-1]
+
+
+def read_refusals(cwd, commands):
+    """Return what read_refusal returns for each command (script, *flags), two run at a time."""
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda command: read_refusal(cwd, *command), commands))
 
 
 def read_files(folder):
@@ -400,26 +407,26 @@ def test_a_resumed_run_finds_its_data(digits, tmp_path):
 def test_a_checkpoint_with_invalid_settings_is_refused(digits, tmp_path):
     """A checkpoint with valid checksums and invalid settings or log is refused in one line."""
     run_script(tmp_path, ANY_GAME, "--data", digits, "--steps", 3, "--out", "run")
-    path = tmp_path / "run" / "checkpoint.npz"
-    _, about, arrays = checkpoint.read(path)
+    _, about, arrays = checkpoint.read(tmp_path / "run" / "checkpoint.npz")
     settings = about["settings"]
     flags = settings["flags"]
-    for wrong in ({"settings": {**settings, "flags": {**flags, "batch_size": "x"}}},
-                  {"settings": {**settings, "flags": {**flags, "game": []}}},
-                  {"settings": {**settings, "flags": {**flags, "save_every": -1}}},
-                  {"settings": {**settings, "data": 5}}, {"settings": None},
-                  {"step": -5}, {"step": 10 ** 30}, {"step": "x"}, {"columns": [1, 2]},
-                  {"counts": 3}, {"counts": {"x": 3}}, {"columns": None}, {"played": {}},
-                  {"z": {"tensor": "nothing"}}, {"data": {"tuple": 3}}, {"t": {"d_opt": "x"}}):
-        np.savez(path, about=np.frombuffer(json.dumps({**about, **wrong}).encode(), np.uint8),
-                 **arrays)
-        read_refusal(tmp_path, ANY_GAME, "--resume", "--out", "run")
-    about["settings"]["flags"]["out"] = "elsewhere"             # must have no effect
-    for name, array in (("log", np.zeros(2)), ("log", np.zeros((3, 99))), ("z", np.zeros(3)),
-                        ("data.order", np.zeros(3))):
-        np.savez(path, about=np.frombuffer(json.dumps(about).encode(), np.uint8),
-                 **{**arrays, name: array})
-        read_refusal(tmp_path, ANY_GAME, "--resume", "--out", "run")
+    wrong = [{"settings": {**settings, "flags": {**flags, "batch_size": "x"}}},
+             {"settings": {**settings, "flags": {**flags, "game": []}}},
+             {"settings": {**settings, "flags": {**flags, "save_every": -1}}},
+             {"settings": {**settings, "data": 5}}, {"settings": None},
+             {"step": -5}, {"step": 10 ** 30}, {"step": "x"}, {"columns": [1, 2]},
+             {"counts": 3}, {"counts": {"x": 3}}, {"columns": None}, {"played": {}},
+             {"z": {"tensor": "nothing"}}, {"data": {"tuple": 3}}, {"t": {"d_opt": "x"}}]
+    saved = [({**about, **changes}, arrays) for changes in wrong]
+    flags["out"] = "elsewhere"                                  # must have no effect
+    saved += [(about, {**arrays, name: array}) for name, array in (
+        ("log", np.zeros(2)), ("log", np.zeros((3, 99))), ("z", np.zeros(3)),
+        ("data.order", np.zeros(3)))]
+    for i, (about, arrays) in enumerate(saved):
+        shutil.copytree(tmp_path / "run", tmp_path / str(i))
+        np.savez(tmp_path / str(i) / "checkpoint.npz",
+                 about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
+    read_refusals(tmp_path, [(ANY_GAME, "--resume", "--out", i) for i in range(len(saved))])
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -435,9 +442,8 @@ def test_a_damaged_checkpoint_is_refused(digits, tmp_path):
     for content in (b"", good[:middle], good[:middle] + another + good[middle + 1:], b"hello",
                     foreign.read_bytes()):
         path.write_bytes(content)
-        for command in ([ANY_GAME, "--resume", "--out", "run"],
-                        [ROOT / "examples" / "sample.py", "run"]):
-            line = read_refusal(tmp_path, *command)
+        for line in read_refusals(tmp_path, [(ANY_GAME, "--resume", "--out", "run"),
+                                             (ROOT / "examples" / "sample.py", "run")]):
             assert "checkpoint.npz" in line and path.read_bytes() == content, line
 
 

@@ -16,7 +16,7 @@ from tinygan.networks import patch, resnet, spade, unet
 from tinygan.random import Random
 
 from helpers import error_of, normal, tensor
-from test_examples import read_refusal, run
+from test_examples import last_line_of_refusal, read_refusal, run, run_all
 
 CLOSE = dict(rtol=1e-5, atol=1e-6)      # float32 sums of few numbers of size 1
 ROUNDING = dict(rtol=0, atol=1e-12)     # float64 sums of a hundred numbers of size 1
@@ -702,18 +702,21 @@ def test_inputs_that_do_not_fit_are_refused(folder):
     line = read_refusal("pix2pix_mnist.py", "--dry-run", "--patch", 4, cwd=folder)
     assert "at least 48x48 pixels, not 28x28" in line
     x = images(40, 8, 8)
-    for script, arrays, words in (
-            ("pix2pix_mnist.py", dict(images=x, targets=images(40, 9, 8)), "same height and width"),
-            ("pix2pix_mnist.py", dict(images=x, targets=images(30, 8, 8)), "same height and width"),
-            ("cyclegan_mnist.py", dict(images=x, targets=images(40, 9, 8)), "same height"),
-            ("stargan_mnist.py", dict(images=x, labels=np.arange(40) % 2 * 4), "[0, 4]"),
-            ("stargan_mnist.py", dict(images=x, labels=np.zeros(40, int)), "at least two"),
-            ("spade_scenes.py", dict(images=x, targets=x), "no maps of classes"),
-            ("spade_scenes.py", dict(maps=x, targets=x), "whole numbers, the classes")):
-        np.savez(folder / "wrong.npz", **arrays)
+    cases = (
+        ("pix2pix_mnist.py", dict(images=x, targets=images(40, 9, 8)), "same height and width"),
+        ("pix2pix_mnist.py", dict(images=x, targets=images(30, 8, 8)), "same height and width"),
+        ("cyclegan_mnist.py", dict(images=x, targets=images(40, 9, 8)), "same height"),
+        ("stargan_mnist.py", dict(images=x, labels=np.arange(40) % 2 * 4), "[0, 4]"),
+        ("stargan_mnist.py", dict(images=x, labels=np.zeros(40, int)), "at least two"),
+        ("spade_scenes.py", dict(images=x, targets=x), "no maps of classes"),
+        ("spade_scenes.py", dict(maps=x, targets=x), "whole numbers, the classes"))
+    calls = []
+    for i, (script, arrays, _) in enumerate(cases):
+        np.savez(folder / f"wrong-{i}.npz", **arrays)
         task = [] if script == "spade_scenes.py" else ["--task", "none"]
-        line = read_refusal(script, *task, "--data", "wrong.npz", "--dry-run", cwd=folder)
-        assert words in line
+        calls.append((script, *task, "--data", f"wrong-{i}.npz", "--dry-run", folder))
+    for process, (_, _, words) in zip(run_all(calls), cases):
+        assert words in last_line_of_refusal(process)
 
 
 @pytest.mark.host

@@ -257,7 +257,7 @@ class Tensor(_Node):
         """
         def rule(g, y):
             top = (x.data == restore_axes(y, x, axis).data).astype(x.dtype)
-            return restore_axes(g, x, axis) * (top / top.sum(axis, keepdims=True))
+            return restore_axes(g, x, axis) * (1 / top.sum(axis, keepdims=True)) * top
         if x.size == 0 and x.data.sum(axis).size:
             raise ValueError("the maximum of no numbers is undefined: the Tensor has shape "
                              f"{x.shape}")
