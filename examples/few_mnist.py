@@ -62,7 +62,7 @@ class FewRun(Run):
 
 def main() -> None:
     """Train with the command line's settings."""
-    flags = command.game_parser(__doc__, steps=10_000, batch_size=64, out="runs/few_mnist")
+    flags = command.game_parser(__doc__, steps=20_000, batch_size=64, out="runs/few_mnist")
     flags.add_argument("--images", type=command.positive, default=1000,
                        help="number of training images (1000)")
     flags.add_argument("--augment", action="store_true",
