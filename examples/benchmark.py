@@ -3,18 +3,23 @@
     python examples/benchmark.py                        four workloads, 20 rounds: four minutes
     python examples/benchmark.py --workload gan --rounds 5
     python examples/benchmark.py --cores 1              everything on one core
+    python examples/benchmark.py --backend cupy         on a GPU; cupy-tf32 rounds products more
 
 An iteration is one training step of each player (wgan_gp: one step of the critic). tinygan, the
 peers that are installed, and tinygan's matrix products alone have a process each, which take turns.
 A round is five iterations of each, one process after the other, so that other work of the machine
 slows down all alike. Wall is the time on the clock, CPU the time of all cores together. Each figure
 is the median over the rounds, with the quartiles of the wall time; ratios are computed for each
-round. The first step includes what a library prepares or compiles.
+round. The first step includes what a library prepares or compiles. On a GPU a round is 200
+iterations, and tinygan and PyTorch run both with each operation launched by itself and with steps
+launched as CUDA graphs.
 """
 
 import argparse
+import functools
 import importlib.metadata
 import importlib.util
+import itertools
 import math
 import os
 import platform
@@ -27,20 +32,25 @@ from typing import NamedTuple
 
 BATCH = {"gan": 100, "dcgan": 64, "sngan": 64, "wgan_gp": 64}
 WARM_UP = 0.3       # seconds before each measurement; a core that was idle is slow for 0.1 s
-LIBRARIES = {"tinygan": "tinygan", "torch": "PyTorch", "jax": "JAX", "products": "products alone"}
+LIBRARIES = {"tinygan": "tinygan", "eager": "without graphs", "torch": "PyTorch",
+             "graphs": "PyTorch, graphs", "jax": "JAX", "products": "products alone"}
+PACKAGES = {"torch": "torch", "graphs": "torch", "jax": "jax"}      # what the peers need
 
 
 # tinygan
 
-def tinygan_iteration(workload: str, backend: str) -> Callable[[], None]:
-    """Return a function that runs one iteration of `workload` with tinygan."""
+def tinygan_iteration(workload: str, backend: str, graph: bool = True) -> Callable[[], None]:
+    """Return a function that runs one iteration of `workload` with tinygan.
+
+    On a GPU, its steps are launched as CUDA graphs unless `graph` is False.
+    """
     import tinygan
-    from tinygan import Tensor, nn, optim, rng
+    from tinygan import nn, optim, rng
     from tinygan.games import GAN, SNGAN, WGANGP
-    from tinygan.loop import d_step, g_step
+    from tinygan.loop import d_step, draw, g_step, prepare
     tinygan.use(backend)
     m = BATCH[workload]
-    x = Tensor(rng.uniform(0, 1, (m, 1, 28, 28)))
+    data = itertools.repeat(rng.uniform(0, 1, (m, 1, 28, 28)))
     if workload == "gan":
         import gan_mnist
         import numpy as np
@@ -57,10 +67,13 @@ def tinygan_iteration(workload: str, backend: str) -> Callable[[], None]:
         d_opt, g_opt = optim.Adam(D.parameters()), optim.Adam(G.parameters())
     game = {"gan": GAN, "dcgan": GAN, "sngan": SNGAN, "wgan_gp": WGANGP}[workload](G, D, 100)
 
+    make = prepare if graph else functools.partial
+    d_update, g_update = make(d_step, game, d_opt), make(g_step, game, g_opt)
+
     def iteration():
-        d_step(game, d_opt, x, game.noise(m, rng, 0), rng.key())
+        d_update(*draw(game, data, m, rng, 0))
         if workload != "wgan_gp":
-            g_step(game, g_opt, x, game.noise(m, rng, 0), rng.key())
+            g_update(*draw(game, data, m, rng, 0))
     return iteration
 
 
@@ -123,13 +136,16 @@ def serve(library: str, workload: str, backend: str, batch: str, cores: str) -> 
     if int(cores):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:int(cores)])
     start = time.perf_counter()
-    if library in ("torch", "jax"):
+    if library in ("torch", "graphs"):
         import peers
-        make = peers.torch_iteration if library == "torch" else peers.jax_iteration
-        iteration = make(workload, m, backend)
+        iteration = peers.torch_iteration(workload, m, backend, library == "graphs")
+    elif library == "jax":
+        import peers
+        iteration = peers.jax_iteration(workload, m, backend)
+    elif library == "products":
+        iteration = products_iteration(workload, backend)
     else:
-        make = tinygan_iteration if library == "tinygan" else products_iteration
-        iteration = make(workload, backend)
+        iteration = tinygan_iteration(workload, backend, library == "tinygan")
 
     def run(n):
         for _ in range(n):
@@ -153,8 +169,11 @@ def serve(library: str, workload: str, backend: str, batch: str, cores: str) -> 
 
 
 def synchronize(backend: str, library: str) -> None:
-    """Wait until the GPU has finished, if tinygan or its products run on one."""
-    if backend == "cupy" and library in ("tinygan", "products"):
+    """Wait until the GPU has finished, if there is one."""
+    if backend != "numpy" and library in ("torch", "graphs"):
+        import torch
+        torch.cuda.synchronize()
+    elif backend != "numpy":
         import cupy
         cupy.cuda.Device().synchronize()
 
@@ -197,13 +216,15 @@ class Times(NamedTuple):
 
 def measure(workload: str, rounds: int, backend: str, cores: int) -> dict[str, Times]:
     """Return {library: Times} of the libraries that are installed."""
+    left_out = ("eager", "graphs") if backend == "numpy" else ("jax",)
     workers = {library: Worker(library, workload, backend, cores) for library in LIBRARIES
-               if library in ("tinygan", "products") or importlib.util.find_spec(library)}
+               if library not in left_out and (
+                   library not in PACKAGES or importlib.util.find_spec(PACKAGES[library]))}
     times = {library: [] for library in workers}
     for _ in range(rounds):
         for library, worker in workers.items():
             time.sleep(0.2)     # threads of the process before may still spin for a while
-            times[library].append(worker.milliseconds(5))
+            times[library].append(worker.milliseconds(5 if backend == "numpy" else 200))
     return {library: Times(*map(list, zip(*times[library])), worker.first, worker.peak_memory())
             for library, worker in workers.items()}
 
@@ -225,7 +246,7 @@ def make_rows(workload: str, results: dict[str, Times]) -> list[str]:
             f"{statistics.median(b / a for a, b in zip(mine, theirs)):.2f}"
             for mine, theirs in ((ours.wall, its.wall), (ours.processor, its.processor))]
         memory = "-" if math.isnan(its.memory) else f"{its.memory:.0f}"
-        rows.append(f"{workload:8} {LIBRARIES[library]:14} {middle(its.wall):>22} "
+        rows.append(f"{workload:8} {LIBRARIES[library]:15} {middle(its.wall):>22} "
                     f"{statistics.median(its.processor):>8.2f} {ratios[0]:>12} {ratios[1]:>12} "
                     f"{its.first:>7.1f} {memory:>8}")
         workload = ""
@@ -245,8 +266,8 @@ def main() -> None:
                        help=f"minibatch size ({', '.join(f'{n}: {m}' for n, m in BATCH.items())})")
     flags.add_argument("--cores", type=command.positive, default=0,
                        help="number of cores that each process may use (all)")
-    flags.add_argument("--backend", choices=["numpy", "cupy"], default="numpy",
-                       help="numpy, or cupy for a GPU (numpy)")
+    flags.add_argument("--backend", choices=["numpy", "cupy", "cupy-tf32"], default="numpy",
+                       help="numpy, or for a GPU cupy or cupy-tf32 (numpy)")
     flags.add_argument("--dry-run", action="store_true", help="one round of one workload")
     args = flags.parse_args()
     if args.dry_run:
@@ -266,7 +287,7 @@ def main() -> None:
           f"OPENBLAS_NUM_THREADS {os.environ.get('OPENBLAS_NUM_THREADS', 'unset')}")
     print(f"{args.rounds} round{'s' if args.rounds > 1 else ''}; milliseconds per iteration: "
           "median (lower-upper quartile)")
-    print(f"{'':8} {'':14} {'wall':>22} {'CPU':>8} {'wall/tinygan':>12} {'CPU/tinygan':>12} "
+    print(f"{'':8} {'':15} {'wall':>22} {'CPU':>8} {'wall/tinygan':>12} {'CPU/tinygan':>12} "
           f"{'first s':>7} {'peak MB':>8}")
     for workload in args.workload:
         results = measure(workload, args.rounds, args.backend, args.cores)

@@ -2,19 +2,26 @@
 
 A function returns the function that runs one iteration: a step of each player, or of the critic
 alone (wgan_gp). `workload` is a name of benchmark.BATCH, m the size of a minibatch, and `backend`
-"cupy" for a GPU.
+that of tinygan: "numpy", or "cupy" or "cupy-tf32" for a GPU.
 """
 
 from collections.abc import Callable
 
 
-def torch_iteration(workload: str, m: int, backend: str) -> Callable[[], None]:
-    """Return a function that runs one iteration of the same workload with PyTorch."""
+def torch_iteration(workload: str, m: int, backend: str, graph: bool = False
+                    ) -> Callable[[], None]:
+    """Return a function that runs one iteration of the same workload with PyTorch.
+
+    On a GPU, products round to TensorFloat-32 if the backend is "cupy-tf32". With `graph`, the
+    iteration is recorded as a CUDA graph and launched as a whole.
+    """
     import torch
     from torch import nn
     from torch.nn.functional import softplus
     from torch.nn.utils.parametrizations import spectral_norm
-    device = "cuda" if backend == "cupy" else "cpu"
+    device = "cpu" if backend == "numpy" else "cuda"
+    torch.backends.cuda.matmul.allow_tf32 = backend == "cupy-tf32"
+    torch.backends.cudnn.allow_tf32 = backend == "cupy-tf32"
     x = torch.rand(m, 1, 28, 28, device=device)
 
     class Maxout(nn.Linear):
@@ -41,7 +48,8 @@ def torch_iteration(workload: str, m: int, backend: str) -> Callable[[], None]:
         D = nn.Sequential(normalised(nn.Conv2d(1, 64, 4, 2, 1)), nn.LeakyReLU(0.2),
                           normalised(nn.Conv2d(64, 128, 4, 2, 1)), *norm, nn.LeakyReLU(0.2),
                           nn.Flatten(), normalised(nn.Linear(6272, 1)))
-        optimizer = lambda player: torch.optim.Adam(player.parameters(), 2e-4, (0.5, 0.999))
+        optimizer = lambda player: torch.optim.Adam(player.parameters(), 2e-4, (0.5, 0.999),
+                                                    capturable=graph)
     G.to(device), D.to(device)
     d_opt, g_opt = optimizer(D), optimizer(G)
 
@@ -71,9 +79,18 @@ def torch_iteration(workload: str, m: int, backend: str) -> Callable[[], None]:
             g_loss(torch.randn(m, 100, device=device)).backward()
             g_opt.step()
             D.requires_grad_(True)
-        if device == "cuda":
-            torch.cuda.synchronize()
-    return iteration
+    if not graph:
+        return iteration
+    stream = torch.cuda.Stream()                # PyTorch's own recipe for a whole iteration
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            iteration()
+    torch.cuda.current_stream().wait_stream(stream)
+    recorded = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(recorded):
+        iteration()
+    return recorded.replay
 
 
 def jax_iteration(workload: str, m: int, backend: str) -> Callable[[], None]:

@@ -187,14 +187,14 @@ def test_every_file_is_in_the_reading_order():
 
 @pytest.mark.host
 def test_modules_import_only_from_those_before():
-    """The order is that of the package's docstring."""
+    """The order is that of the package's docstring. An import in a function is not counted."""
     order = re.findall(r"\w+", tinygan.__doc__.partition("before it:")[2])
     for path in (ROOT / "tinygan").glob("**/*.py"):
         parts = path.relative_to(ROOT / "tinygan").with_suffix("").parts
         if parts == ("__init__",):
             continue
         used = set()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ImportFrom) and node.level == len(parts):
                 used |= ({node.module.split(".")[0]} if node.module else
                          {name.name for name in node.names})
@@ -205,8 +205,9 @@ def test_modules_import_only_from_those_before():
 
 @pytest.mark.host
 def test_every_module_is_the_attribute_of_its_name():
-    """No function hides a module of its name, and `import tinygan` imports every module."""
-    names = [module.name for module in pkgutil.walk_packages(tinygan.__path__, "tinygan.")]
+    """No function hides a module of its name; `import tinygan` imports every module but cuda."""
+    names = [module.name for module in pkgutil.walk_packages(tinygan.__path__, "tinygan.")
+             if module.name != "tinygan.cuda"]
     assert {"tinygan.runs.image", "tinygan.networks.dcgan", "tinygan.metrics.parzen"} <= {*names}
     program = """import sys, tinygan
 for name in sys.argv[1:]:

@@ -1,6 +1,7 @@
 """The text of the project: docstrings, type hints, number format and width of lines."""
 
 import ast
+import importlib
 import inspect
 import pathlib
 import re
@@ -13,10 +14,10 @@ CODE = [*sorted((ROOT / "tinygan").rglob("*.py")), *sorted((ROOT / "examples").g
 PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md",
          ROOT / "tinygan" / "games" / "README.md"]
 TEXTS = [*CODE, *sorted((ROOT / "tests").rglob("*.py")), *PAGES]
-VERBS = set("""Add Append Apply Call Change Check Choose Clip Compute Convert Copy Do Download Draw
-    End Keep List Load Lock Make Measure Open Parse Prepare Print Put Raise Read Record Remove
-    Replace Restart Restore Return Run Save Set Split Switch Test Train Turn Update Wait Write
-    Yield""".split())
+VERBS = set("""Add Append Apply Call Change Check Choose Clip Compute Convert Copy Count Do Download
+    Draw End Fill Give Keep List Load Lock Make Measure Open Parse Prepare Print Put Raise Read
+    Record Remove Replace Restart Restore Return Run Save Set Split Switch Test Train Turn Update
+    Wait Write Yield""".split())
 pytestmark = pytest.mark.host
 
 
@@ -47,6 +48,8 @@ def bases_with(path, name):
     """Return whether a base class of the class in a dotted name defines the method, documented and
     annotated: then an override inherits both."""
     module = name_of(path).removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+    if module.startswith("tinygan."):
+        importlib.import_module(module)
     if module not in sys.modules:       # an example; its classes derive from tinygan's
         sys.path.insert(0, str(path.parent))
         try:

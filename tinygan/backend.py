@@ -8,8 +8,13 @@ code runs on both:
     backend.to_numpy(a)            # a copy on the host
 
 Choose the backend before building anything: existing arrays stay where they are.
+
+A GPU is fast only with kernels of its own, because to launch one costs more than to run it. A
+function with the decorator `kernel` has a CUDA kernel beside its lines of numpy. Everything else
+that only a GPU needs is in cuda.py, which is imported with cupy.
 """
 
+import functools
 import os
 import types
 from collections.abc import Callable
@@ -22,6 +27,8 @@ from . import cpu
 VERSION = "0.1.0"       # of tinygan
 
 xp = np
+cuda = None             # the module cuda.py if the backend is cupy
+capturing = False       # whether a training step is being recorded, see cuda.CapturedStep
 Array = np.ndarray      # in type hints: an array of the current backend, numpy's or cupy's
 
 
@@ -35,17 +42,27 @@ class UserError(ValueError):
 def use(library: str | types.ModuleType) -> None:
     """Choose the array library: "numpy", "cupy", or a module with the interface of cupy.
 
-    Raises UserError for an unknown name, and for "cupy" if cupy or a GPU is missing.
+    "cupy-tf32" is cupy with matrix products of float32 that round their inputs to 10 bits of
+    mantissa (TensorFloat-32), which is faster on NVIDIA's GPUs since Ampere. Raises UserError for
+    an unknown name, and for cupy if cupy or a GPU is missing.
     """
-    global xp
+    global xp, cuda
     if library == "numpy":
-        xp = np
-    elif library == "cupy":
+        xp, cuda = np, None
+    elif library in ("cupy", "cupy-tf32"):
         xp = _import_cupy()
+        from . import cuda as module
+        cuda, module.tf32 = module, library == "cupy-tf32"
     elif hasattr(library, "asnumpy"):
-        xp = library
+        xp, cuda = library, None
     else:
-        raise UserError(f"unknown backend {library!r}: choose \"numpy\" (CPU) or \"cupy\" (GPU)")
+        raise UserError(f"unknown backend {library!r}: choose \"numpy\" (CPU), \"cupy\" (GPU) or "
+                        "\"cupy-tf32\"")
+
+
+def name() -> str:
+    """Return the name of the backend, as use() takes it."""
+    return "cupy-tf32" if cuda is not None and cuda.tf32 else xp.__name__
 
 
 def _import_cupy():
@@ -86,10 +103,36 @@ def run_in_pieces(n: int, size: int, work: Callable[[slice], Any]) -> list:
     return cpu.run_in_pieces(n, size, work) if xp is np else [work(slice(0, n))]
 
 
-def product(a: Array, b: Array) -> Array:
-    """Return the matrix product of two 2-D arrays."""
-    # a has one column: an outer product, for which a * b is faster
-    return cpu.product(a, b) if xp is np else a * b if a.shape[1] == 1 else a @ b
+def product(a: Array, b: Array, out: Array | None = None) -> Array:
+    """Return the matrix product over the last two axes, in `out` if it is given.
+
+    The axes before the last two broadcast.
+    """
+    if cuda is not None:
+        return cuda.product(a, b, out)
+    if a.ndim > 2 or b.ndim > 2 or xp is not np or out is not None:
+        return xp.matmul(a, b, out=out)
+    return cpu.product(a, b)
+
+
+def kernel(inputs: str, outputs: str, code: str, preamble: str = "") -> Callable:
+    """Give an elementwise function a CUDA kernel that computes the same on cupy.
+
+    The function takes arrays and numbers: the `inputs`, and then the `outputs`, which it fills.
+    Both are declared as in cupy.ElementwiseKernel, `code` is the line of C for one element, and
+    `preamble` are functions that it calls. The last output is returned.
+    """
+    def decorate(function):
+        @functools.wraps(function)
+        def call(*args):
+            if cuda is None:
+                function(*args)
+            else:
+                cuda.launch(call, *args)
+            return args[-1]
+        call.source = inputs, outputs, code, function.__name__.strip("_"), preamble
+        return call
+    return decorate
 
 
 def to_channels_last(images: Array) -> Array:

@@ -140,7 +140,7 @@ def _conv(x, w, bias, stride, padding):
 
     def work(piece):
         rows = _windows(x[piece], (kh, kw), stride, padding, size)
-        columns = backend.xp.matmul(rows, matrix, out=y[piece].reshape(len(rows), o))
+        columns = _multiply(rows, matrix, y[piece].reshape(len(rows), o))
         if bias is not None:
             columns += bias.data
     _in_pieces(y, len(matrix), work)
@@ -153,18 +153,25 @@ def _conv_weight(x, y, kernel, stride, padding):
 
     def work(piece):
         rows = _windows(x[piece], kernel, stride, padding, y.shape[1:3])
-        return rows.T @ y[piece].reshape(len(rows), o)
+        return _multiply(rows.T, y[piece].reshape(len(rows), o))
     matrix = sum(_in_pieces(y, math.prod(kernel) * c, work))
     return matrix.reshape(*kernel, c, o).transpose(3, 2, 0, 1)
 
 
 def _conv_transpose(y, w, bias, stride, padding, size):
-    """Add each pixel of y times the kernel to the pixel's window in the image (col2im)."""
+    """Add each pixel of y times the kernel to the pixel's window in the image (col2im).
+
+    On a GPU one product computes all windows, and each pixel of the image adds up its terms.
+    """
     (o, c, kh, kw), (sh, sw), (ph, pw), (h, v) = w.shape, stride, padding, size
     n, _, oh, ow = y.shape
     y = backend.xp.ascontiguousarray(y.transpose(0, 2, 3, 1))
     kernel = w.transpose(2, 3, 1, 0)
     x = backend.xp.empty((n, h, v, c), y.dtype)
+    if backend.xp is not np:
+        columns = backend.product(y.reshape(-1, o), kernel.reshape(-1, o).T)
+        _add_windows(columns, h, v, c, oh, ow, kh, kw, sh, sw, ph, pw, x)
+        return (x if bias is None else x + bias.data).transpose(0, 3, 1, 2)
     rows = max(h + ph, (oh - 1) * sh + kh)
     steps = max(-(-(v + pw) // sw), ow - 1 + -(-kw // sw))
 
@@ -186,15 +193,62 @@ def _conv_transpose(y, w, bias, stride, padding, size):
 
 def _windows(x, kernel, stride, padding, size):
     """Return the kernel-sized windows of images x (N, C, H, W) as rows: (pixels, kh kw C)."""
-    (n, c, h, v), (kh, kw), (sh, sw), (ph, pw) = x.shape, kernel, stride, padding
-    frame = backend.xp.zeros((n, h + 2 * ph, v + 2 * pw, c), x.dtype)
-    frame[:, ph:ph + h, pw:pw + v] = x.transpose(0, 2, 3, 1)
+    x = x.transpose(0, 2, 3, 1)
+    n, h, v, c = x.shape
+    y = backend.xp.empty((n * math.prod(size), math.prod(kernel) * c), x.dtype)
+    return _copy_windows(x, h, v, c, *size, *kernel, *stride, *padding, y)
+
+
+# An image is (h, v) with c channels, there are (oh, ow) windows of size (kh, kw), (sh, sw) is the
+# stride and (ph, pw) the padding. In C, i is the place in y.
+SIZES = ", ".join(f"int32 {name}" for name in "h v c oh ow kh kw sh sw ph pw".split())
+
+
+@backend.kernel(f"raw T x, {SIZES}", "T y", """
+                int channel = i % c, b = i / c % kw, a = i / (c * kw) % kh;
+                int pixel = i / (c * kw * kh), j = pixel % ow, k = pixel / ow % oh;
+                int row = k * sh + a - ph, column = j * sw + b - pw;
+                bool inside = row >= 0 && row < h && column >= 0 && column < v;
+                y = inside ? x[((pixel / (ow * oh) * h + row) * v + column) * c + channel] : T(0)
+                """)
+def _copy_windows(x, h, v, c, oh, ow, kh, kw, sh, sw, ph, pw, y):
+    """Fill y (n oh ow, kh kw c) with the windows of x (n, h, v, c)."""
+    frame = backend.xp.zeros((len(x), h + 2 * ph, v + 2 * pw, c), x.dtype)
+    frame[:, ph:ph + h, pw:pw + v] = x
     # the channels' stride is not used: with one channel, numpy may set it to any value
     by_image, by_row, by_column, _ = frame.strides
-    windows = backend.xp.lib.stride_tricks.as_strided(
-        frame, (n, *size, kh, kw * c),
-        (by_image, sh * by_row, sw * by_column, by_row, frame.itemsize))
-    return windows.reshape(-1, kh * kw * c)
+    shape = len(x), oh, ow, kh, kw * c
+    y.reshape(shape)[...] = backend.xp.lib.stride_tricks.as_strided(
+        frame, shape, (by_image, sh * by_row, sw * by_column, by_row, frame.itemsize))
+
+
+@backend.kernel(f"raw T windows, {SIZES}", "T x", """
+                int channel = i % c, column = i / c % v + pw, row = i / (c * v) % h + ph;
+                int image = i / (c * v * h);
+                T sum = 0;
+                for (int a = row % sh; a < kh && a <= row; a += sh)
+                    for (int b = column % sw; b < kw && b <= column; b += sw) {
+                        int k = (row - a) / sh, j = (column - b) / sw;
+                        if (k < oh && j < ow)
+                            sum += windows[((((long long)image * oh + k) * ow + j) * kh * kw
+                                            + a * kw + b) * c + channel];
+                    }
+                x = sum
+                """)
+def _add_windows(windows, h, v, c, oh, ow, kh, kw, sh, sw, ph, pw, x):
+    """Fill x (n, h, v, c) with the sums of the windows (n oh ow, kh kw c): col2im."""
+    rows, columns = max(h + ph, (oh - 1) * sh + kh), max(v + pw, (ow - 1) * sw + kw)
+    frame = backend.xp.zeros((len(x), rows, columns, c), x.dtype)
+    windows = windows.reshape(len(x), oh, ow, kh, kw, c)
+    for a in range(kh):
+        for b in range(kw):
+            frame[:, a:a + sh * oh:sh, b:b + sw * ow:sw] += windows[:, :, :, a, b]
+    x[...] = frame[:, ph:ph + h, pw:pw + v]
+
+
+def _multiply(a, b, out=None):
+    """Return the product of two matrices, computed by this thread."""
+    return backend.xp.matmul(a, b, out=out) if backend.xp is np else backend.product(a, b, out)
 
 
 def _in_pieces(y, columns, work):

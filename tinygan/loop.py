@@ -1,8 +1,10 @@
 """The training loop of every game: Algorithm 1 of Goodfellow et al. 2014."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from . import backend
 from .backend import UserError
 from .games.game import Game, refuse_other_range
 from .nested import map_nested
@@ -43,22 +45,25 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
         raise ValueError(f"play needs at least 0 iterations, got {iterations}")
     data = _check_first(data, game)
     game.check(before_training=True)
+    d_update = prepare(d_step, game, d_opt)
+    g_update = prepare(g_step, game, g_opt)
+    update = prepare(both_step, game, d_opt, g_opt)
     for i in range(start, iterations):                  # for number of training iterations do
         game.begin_iteration(i)
         k, n = count_steps(game, "d_steps", i), count_steps(game, "g_steps", i)
         if order == "alternating":
             for _ in range(k):                          #   for k steps do
                 batch = draw(game, data, m, rng, i)     #     sample m noise samples and m examples
-                d_loss = d_step(game, d_opt, *batch)    #     update D by its stochastic gradient
+                d_loss = d_update(*batch)               #     update D by its stochastic gradient
             for _ in range(n):                          #   (in the paper: once)
                 batch = draw(game, data, m, rng, i)     #   sample m noise samples
-                g_loss = g_step(game, g_opt, *batch)    #   update G by its stochastic gradient
+                g_loss = g_update(*batch)               #   update G by its stochastic gradient
         elif max(k, n) > 1:
             raise UserError("in simultaneous order each player takes one step in an iteration: set "
                             f"d_steps and g_steps to 1, not {k} and {n}, or choose the alternating "
                             "order")
         else:
-            d_loss, g_loss = both_step(game, d_opt, g_opt, *draw(game, data, m, rng, i))
+            d_loss, g_loss = update(*draw(game, data, m, rng, i))
         yield i, d_loss, g_loss                         # end for
 
 
@@ -81,8 +86,27 @@ def count_steps(game: Game, name: str, i: int) -> int:
 
 
 def draw(game: Game, data: Iterator, m: int, rng: Random, i: int) -> tuple[Any, Any, int]:
-    """Draw the inputs of a step: a minibatch x, the noise z, and the seed of the layers' draws."""
-    return map_nested(_as_tensor, next(data)), game.noise(m, rng, i), rng.key()
+    """Draw the inputs of a step: a minibatch x, the noise z, and the seed of the layers' draws.
+
+    On a GPU, the noise is drawn there, from a stream whose seed is drawn from rng.
+    """
+    x = map_nested(_as_tensor, next(data))
+    return x, game.noise(m, rng if backend.cuda is None else make_source(rng.key()), i), rng.key()
+
+
+def make_source(seed: int) -> Any:
+    """Return a source of a step's random numbers: Random(seed), or on a GPU cuda.Philox(seed)."""
+    return Random(seed) if backend.cuda is None else backend.cuda.Philox(seed)
+
+
+def prepare(step: Callable, game: Game, *optimisers: Optimizer) -> Callable:
+    """Return the function (x, z, seed) -> step(game, *optimisers, x, z, seed).
+
+    On a GPU it records the step and launches it as a CUDA graph, see cuda.CapturedStep.
+    """
+    if backend.cuda is None:
+        return functools.partial(step, game, *optimisers)
+    return backend.cuda.CapturedStep(step, game, *optimisers)
 
 
 def _check_first(data, game):
@@ -108,7 +132,7 @@ def d_step(game: Game, opt: Optimizer, x: Any, z: Any, seed: int) -> Tensor:
     ascending the gradient of V, which is minus the D loss of Saturating. `seed` is that of the
     layers' random numbers: dropout masks and noise.
     """
-    with use_random(Random(seed)):
+    with use_random(make_source(seed)):
         loss = game.d_loss(x, z)
     opt.step(grad(loss, opt.parameters, unused=game.unused))
     game.after_d_step()
@@ -120,7 +144,7 @@ def g_step(game: Game, opt: Optimizer, x: Any, z: Any, seed: int) -> Tensor:
 
     D's parameters do not change, but its buffers may. `seed` is that of the layers' random numbers.
     """
-    with use_random(Random(seed)):
+    with use_random(make_source(seed)):
         loss = game.g_loss(x, z)
     opt.step(grad(loss, opt.parameters, unused=game.unused))
     game.after_g_step()
@@ -131,7 +155,7 @@ def g_step(game: Game, opt: Optimizer, x: Any, z: Any, seed: int) -> Tensor:
 def both_step(game: Game, d_opt: Optimizer, g_opt: Optimizer, x: Any, z: Any,
               seed: int) -> tuple[Tensor, Tensor]:
     """Update both players by gradients that are computed first; return (d_loss, g_loss)."""
-    with use_random(Random(seed)):
+    with use_random(make_source(seed)):
         d_loss, g_loss = game.losses(x, z)
     d_grads = grad(d_loss, d_opt.parameters, unused=game.unused)
     g_grads = grad(g_loss, g_opt.parameters, unused=game.unused)

@@ -126,8 +126,14 @@ def cross_entropy(logits: Tensor, labels: Array) -> Tensor:
 
 def relu(x: Tensor) -> Tensor:
     """Return max(x, 0). The derivative at 0 is 0."""
-    # clip is three times as fast as maximum
-    return op(backend.xp.clip(x.data, 0.0, math.inf), (x, lambda g, y: _scale_negative(g, y, 0.0)))
+    return op(_relu(x.data, backend.xp.empty_like(x.data)),
+              (x, lambda g, y: _scale_negative(g, y, 0.0)))
+
+
+# In C, x is returned where a comparison with NaN is false, so that a NaN stays NaN.
+@backend.kernel("T x", "T y", "y = x < 0 ? T(0) : x")
+def _relu(x, y):
+    backend.xp.clip(x, 0.0, math.inf, out=y)        # three times as fast as maximum
 
 
 def leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
@@ -135,24 +141,34 @@ def leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
 
     Raises ValueError for a slope outside [0, 1].
     """
-    xp, slope = backend.xp, _number(slope, "the slope of leaky_relu")
+    slope = _number(slope, "the slope of leaky_relu")
     if not 0 <= slope <= 1:
         raise ValueError(f"leaky_relu needs a slope in [0, 1], got {slope}")
-    y = xp.multiply(x.data, slope, out=xp.empty_like(x.data))
-    return op(xp.maximum(y, x.data, out=y), (x, lambda g, y: _scale_negative(g, x, slope)))
+    return op(_leaky_relu(x.data, slope, backend.xp.empty_like(x.data)),
+              (x, lambda g, y: _scale_negative(g, x, slope)))
+
+
+@backend.kernel("T x, T slope", "T y", "y = x < 0 ? slope * x : x")
+def _leaky_relu(x, slope, y):
+    xp = backend.xp
+    xp.multiply(x, slope, out=y)
+    xp.maximum(y, x, out=y)
 
 
 def _scale_negative(g, x, slope):
-    """Return g where x > 0 and slope * g elsewhere; as a linear map of g it is its own adjoint.
+    """Return g where x > 0 and slope * g elsewhere; as a linear map of g it is its own adjoint."""
+    return op(_times_slope(g.data, x.data, slope, backend.xp.empty_like(g.data)),
+              (g, lambda h, y: _scale_negative(h, x, slope)), (x, None))
 
-    A product with an array of the factors 1 and `slope` is ten times as fast as where().
-    """
+
+@backend.kernel("T g, T x, T slope", "T y", "y = x > 0 ? g : slope * g")
+def _times_slope(g, x, slope, y):
+    # a product with an array of the factors 1 and `slope` is ten times as fast as where()
     xp = backend.xp
-    mask = xp.greater(x.data, 0.0, out=xp.empty_like(g.data), casting="unsafe")
+    xp.greater(x, 0.0, out=y, casting="unsafe")
     if slope:
-        xp.clip(mask, slope, 1.0, out=mask)
-    mask *= g.data
-    return op(mask, (g, lambda h, y: _scale_negative(h, x, slope)), (x, None))
+        xp.clip(y, slope, 1.0, out=y)
+    y *= g
 
 
 def maximum(a: Tensor | Array | float, b: Tensor | Array | float) -> Tensor:
@@ -277,12 +293,20 @@ def scale(x: Tensor, w: Tensor | Array, b: Tensor | Array | None = None) -> Tens
         n = w.shape[-1]
         raise ValueError(f"{n} channels need (m, {n}) or (N, {n}, H, W), got {x.shape}"
                          + (f" and {len(w)} rows of factors" if each else ""))
-    y = _columns(x.data, each) * _beside(w.data)
-    if b is not None:
-        y += _beside(b.data)
+    a, factors = _columns(x.data, each), _beside(w.data)
+    if b is None:
+        y = a * factors
+    else:
+        y = _scale_and_shift(a, factors, _beside(b.data), backend.xp.empty_like(a))
     return op(_like(y, x), (x, lambda g, y: scale(g, w)),
               (w, lambda g, y: channel_sum(g, x, each)),
               (b, lambda g, y: channel_sum(g, each=each)))
+
+
+@backend.kernel("T x, T w, T b", "T y", "y = x * w + b")
+def _scale_and_shift(x, w, b, y):
+    backend.xp.multiply(x, w, out=y)
+    y += b
 
 
 def channel_sum(x: Tensor, y: Tensor | None = None, each: bool = False) -> Tensor:
@@ -341,10 +365,16 @@ ROWS = 1 << 16      # longer float32 sums lose too many digits; sums this long l
 
 def _sums(a, b=None):
     """Return the column sums of a, or of a * b, added up in pieces of ROWS rows."""
-    ones, einsum = backend.xp.ones, backend.xp.einsum
+    xp = backend.xp
     pieces = [(..., slice(i, i + ROWS), slice(None)) for i in range(0, max(a.shape[-2], 1), ROWS)]
-    return sum(ones(a[i].shape[-2], a.dtype) @ a[i] if b is None else
-               einsum("...ij,...ij->...j", a[i], b[i]) for i in pieces)
+
+    def add(a, b):
+        if xp is not np:
+            ones = xp.ones((1, a.shape[-2]), a.dtype)
+            return backend.product(ones, a if b is None else a * b)[..., 0, :]
+        return xp.ones(a.shape[-2], a.dtype) @ a if b is None else xp.einsum(
+            "...ij,...ij->...j", a, b)
+    return sum(add(a[i], None if b is None else b[i]) for i in pieces)
 
 
 # Products

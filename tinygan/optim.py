@@ -6,6 +6,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from . import backend
 from .backend import Array
@@ -21,7 +22,8 @@ class Optimizer:
     state        {name: [one array per parameter]} of the averages that the optimiser keeps
     t            the number of steps taken
 
-    A subclass names its averages in `averages` and defines update().
+    A subclass names its averages in `averages` and defines update(), and numbers() if there are
+    more numbers than the learning rate that depend on t.
 
     Raises TypeError if `parameters` is not a list of Tensors. Raises ValueError if it is empty, if
     one of its Tensors is not a leaf, and for a learning rate that is not a finite number of at
@@ -48,6 +50,7 @@ class Optimizer:
         self.parameters = list(dict.fromkeys(parameters))
         self.lr = lr if callable(lr) else _check_number(lr, "lr", 0, math.inf)
         self.t = 0
+        self._now = None
         self.state = {name: [backend.xp.zeros_like(p.data) for p in self.parameters]
                       for name in self.averages}
 
@@ -67,20 +70,37 @@ class Optimizer:
                              f"{[g.shape for g in grads]}: ask grad() for opt.parameters")
         flat = [_flatten_in_memory_order(p.data, *arrays) for p, *arrays
                  in zip(self.parameters, *self.state.values(), [g.data for g in grads])]
-        lr = _check_number(value_at(self.lr, self.t), f"lr at step {self.t}", 0, math.inf)
-        self.t += 1
+        if not backend.capturing:       # a recorded step reads them from an array, see advance
+            self.advance()
         for p, *averages, g in flat:
             # update() reads its arrays several times; small pieces stay in the cache meanwhile.
             # 8: p, g, the averages and the arrays that update() makes
             backend.run_in_pieces(len(p), 8 * p.itemsize, lambda piece: self.update(
-                lr, p[piece], g[piece], *[a[piece] for a in averages]))
+                self._now, p[piece], g[piece], *[a[piece] for a in averages]))
         for p in self.parameters:
             p.touch()
 
-    def update(self, lr: float, p: Array, g: Array, *averages: Array) -> None:
+    def advance(self) -> None:
+        """Count a step, and compute the numbers that it needs; step() calls this method.
+
+        On a GPU they are written to an array, so that a step that was recorded has them too.
+        """
+        numbers = self.numbers()
+        self.t += 1
+        if backend.cuda is None:
+            self._now = numbers
+        else:
+            self._now = backend.cuda.write(numbers, self._now)
+
+    def numbers(self) -> tuple[float, ...]:
+        """Return the numbers of the next step, after self.t steps; by default the learning rate."""
+        return (_check_number(value_at(self.lr, self.t), f"lr at step {self.t}", 0, math.inf),)
+
+    def update(self, numbers: Any, p: Array, g: Array, *averages: Array) -> None:
         """Update the array p in place by the gradient g, and its averages with it.
 
         The arrays are one-dimensional pieces of a parameter, its gradient and its averages.
+        `numbers` are what numbers() returned, on a GPU as an array of float64.
         """
         raise NotImplementedError
 
@@ -127,15 +147,21 @@ class SGD(Optimizer):
         self.momentum = momentum if callable(momentum) else _check_number(
             momentum, "momentum", 0, 1)
 
-    def step(self, grads):
-        self._momentum = _check_number(value_at(self.momentum, self.t),
-                                       f"momentum at step {self.t}", 0, 1)
-        super().step(grads)
+    def numbers(self):
+        return *super().numbers(), _check_number(value_at(self.momentum, self.t),
+                                                 f"momentum at step {self.t}", 0, 1)
 
-    def update(self, lr, p, g, v):
-        v *= self._momentum
-        v -= lr * g
-        p += v
+    def update(self, numbers, p, g, v):
+        _sgd(numbers, g, p, v)
+
+
+@backend.kernel("raw float64 numbers, T g", "T p, T v",
+                "v = T(numbers[1]) * v - T(numbers[0]) * g; p += v")
+def _sgd(numbers, g, p, v):
+    lr, momentum = numbers
+    v *= momentum
+    v -= lr * g
+    p += v
 
 
 class RMSProp(Optimizer):
@@ -155,10 +181,17 @@ class RMSProp(Optimizer):
         super().__init__(parameters, lr)
         self.rho, self.eps = _check_number(rho, "rho", 0, 1), _check_number(eps, "eps", 0, math.inf)
 
-    def update(self, lr, p, g, s):
-        s *= self.rho
-        s += (1 - self.rho) * g * g
-        p -= lr * g / (backend.xp.sqrt(s) + self.eps)
+    def update(self, numbers, p, g, s):
+        _rmsprop(numbers, g, self.rho, self.eps, p, s)
+
+
+@backend.kernel("raw float64 numbers, T g, T rho, T eps", "T p, T s",
+                "s = rho * s + (1 - rho) * g * g; p -= T(numbers[0]) * g / (sqrt(s) + eps)")
+def _rmsprop(numbers, g, rho, eps, p, s):
+    (lr,) = numbers
+    s *= rho
+    s += (1 - rho) * g * g
+    p -= lr * g / (backend.xp.sqrt(s) + eps)
 
 
 class Adam(Optimizer):
@@ -187,15 +220,29 @@ class Adam(Optimizer):
         self.eps = _check_number(eps, "eps", 0, math.inf)
         self.weight_decay = _check_number(weight_decay, "weight_decay", 0, math.inf)
 
-    def update(self, lr, p, g, m, v):
-        beta1, beta2 = self.betas
-        if self.weight_decay:
-            g = g + self.weight_decay * p
-        _move_average(m, g, beta1)
-        _move_average(v, g * g, beta2)
+    def numbers(self):
         # the bias corrections are scalar factors, so the arrays m' and v' are not needed
-        root = backend.xp.sqrt(v) * (1 / math.sqrt(1 - beta2 ** self.t)) + self.eps
-        p -= lr / (1 - beta1 ** self.t) * m / root
+        (lr,), (beta1, beta2), t = super().numbers(), self.betas, self.t + 1
+        return lr / (1 - beta1 ** t), 1 / math.sqrt(1 - beta2 ** t)
+
+    def update(self, numbers, p, g, m, v):
+        _adam(numbers, g, *self.betas, self.eps, self.weight_decay, p, m, v)
+
+
+@backend.kernel("raw float64 numbers, T g, T beta1, T beta2, T eps, T weight_decay",
+                "T p, T m, T v", """
+                T d = g + weight_decay * p;
+                m = beta1 < 0.5 ? beta1 * m + (1 - beta1) * d : m + (1 - beta1) * (d - m);
+                v = beta2 < 0.5 ? beta2 * v + (1 - beta2) * d * d : v + (1 - beta2) * (d * d - v);
+                p -= T(numbers[0]) * m / (sqrt(v) * T(numbers[1]) + eps)""")
+def _adam(numbers, g, beta1, beta2, eps, weight_decay, p, m, v):
+    rate, correction = numbers
+    if weight_decay:
+        g = g + weight_decay * p
+    _move_average(m, g, beta1)
+    _move_average(v, g * g, beta2)
+    root = backend.xp.sqrt(v) * correction + eps
+    p -= rate * m / root
 
 
 def _move_average(average, value, beta):

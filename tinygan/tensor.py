@@ -535,7 +535,9 @@ def _apply(f, a, b, need="counted from the last axis, sizes must be equal or 1")
     else:
         raise DtypeError()
     try:
-        return f(a, b)
+        if backend.cuda is None or f is _matmul:
+            return f(a, b)
+        return backend.cuda.elementwise(f, a, b)
     except ValueError:
         shapes = " and ".join(str(getattr(c, "shape", "()")) for c in (a, b))
         raise ValueError(f"{f.__name__.strip('_')} of shapes {shapes}: {need}") from None
@@ -549,7 +551,7 @@ def _constant(c, dtype):
 def _matmul(a, b):
     if a.ndim < 2 or b.ndim < 2:
         raise ValueError        # _apply() writes the message
-    return a @ b if a.ndim > 2 or b.ndim > 2 else backend.product(a, b)
+    return backend.product(a, b)
 
 
 def is_whole(value: Any, least: int) -> bool:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .. import backend
+from .. import backend, cpu
 from ..backend import Array
 
 
@@ -32,5 +32,5 @@ def _share_within(points, members, k, piece=1000):
 
 def _squares(x, y):
     """Return |x - y|^2 for all pairs of rows."""
-    squares = (x * x).sum(1)[:, None] + (y * y).sum(1) - 2 * backend.product(x, y.T)
+    squares = (x * x).sum(1)[:, None] + (y * y).sum(1) - 2 * cpu.product(x, y.T)
     return squares.clip(0)

@@ -80,8 +80,8 @@ def run_parser(description: str, batch_size: int, out: str,
         help=f"m, the size of a minibatch ({batch_size})")
     add("--seed", type=whole, default=0, help="seed of all random numbers (0)")
     add("--backend", default=None, metavar="NAME",
-        help="numpy, or cupy for a GPU (default: the environment variable TINYGAN_BACKEND, or else "
-        "numpy)")
+        help="numpy, or for a GPU cupy, or cupy-tf32 with less precise products (default: the "
+        "environment variable TINYGAN_BACKEND, or else numpy)")
     default = data or "the environment variable TINYGAN_DATA, or else MNIST, which is downloaded"
     add("--data", metavar="PATH", default=data, help="a folder with MNIST's four files; an .npz or "
         f".npy file of images; or the word sample, for the bundled digits (default: {default})")
@@ -299,7 +299,7 @@ def start(args: argparse.Namespace) -> Iterator[data.DataSet]:
         print(f"data: {loaded.source}")
         if args.resume:
             check_same_data(find_run(args.out), loaded)
-        args.data, args.backend = loaded.place, backend.xp.__name__
+        args.data, args.backend = loaded.place, backend.name()
         args.loaded = loaded
         yield loaded
 

@@ -1,0 +1,182 @@
+"""The tests that need a GPU: python -m pytest tests/gpu.py tests
+
+    kernels, products and random numbers    against numpy
+    every game                              100 steps against numpy, with the same random numbers;
+                                            recorded steps against steps, bit for bit
+    10,000 launches                         in constant memory
+    a run                                   resumed bit for bit; out of memory in one line
+
+With the folder `tests` as a second argument, the whole suite runs on cupy too.
+"""
+
+import functools
+
+import numpy as np
+import pytest
+
+from tinygan import Tensor, backend, checkpoint, conv, cuda, loop, ops, play, rng, to_numpy
+from tinygan.data import Minibatches
+from tinygan.nested import map_nested
+from tinygan.random import Random
+
+from test_contract import GAMES, M, each_game, make_parts, read_state, to_float64
+from test_cuda import KERNELS, layouts, make_cases
+from test_run import ANY_GAME, read_refusal, run_script, same_files
+
+pytestmark = pytest.mark.host           # once, and not on each backend of the suite
+
+
+@pytest.fixture(autouse=True)
+def cupy(why_no_gpu, request):
+    """Use cupy, and return it."""
+    if why_no_gpu is not None:
+        pytest.skip(f"no GPU answers here: {why_no_gpu}")
+    backend.use("cupy")
+    yield backend.xp
+    backend.use("numpy")
+
+
+# Kernels, products and random numbers
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_kernel_computes_what_its_lines_of_numpy_compute(name, cupy):
+    """The tolerances are those of the kernels compiled for the CPU, see test_cuda.py."""
+    function = KERNELS[name]
+    count = function.source[1].count(",") + 1
+    for dtype in ("float32", "float64") if "T " in function.source[0] else ("float32",):
+        tolerance = 1e-5 if name == "normal" else 32 * np.finfo(dtype).eps
+        for args in make_cases(name, dtype):
+            mine = [a.copy() if isinstance(a, np.ndarray) else a for a in args]
+            its = [cupy.asarray(a) if isinstance(a, np.ndarray) else a for a in args]
+            function(*its)
+            with np.errstate(all="ignore"):
+                backend.use("numpy")
+                function(*mine)
+                backend.use("cupy")
+            for x, y in zip(mine[-count:], its[-count:]):
+                assert np.allclose(x, to_numpy(y), rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+@pytest.mark.parametrize("a, b", [((30, 40), (40, 50)), ((1, 4), (4, 5)), ((3, 1), (1, 5)),
+                                  ((2, 3, 4), (2, 4, 5)), ((3, 4), (2, 4, 5)),
+                                  ((2, 1, 3, 4), (2, 6, 4, 5))])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_of_any_layout(a, b, dtype, cupy):
+    """Products of small whole numbers are exact, with TensorFloat-32 too."""
+    generator = np.random.default_rng(0)
+    a, b = (generator.integers(-4, 5, shape).astype(dtype) for shape in (a, b))
+    for x in layouts(a):
+        for y in layouts(b):
+            # asarray keeps the memory order, but makes slices contiguous
+            assert (to_numpy(cuda.product(cupy.asarray(x), cupy.asarray(y))) == a @ b).all()
+    wide = cupy.asarray(np.repeat(a, 2, -1))[..., ::2]
+    assert (to_numpy(cuda.product(wide, cupy.asarray(b))) == a @ b).all()
+
+
+def test_tf32_is_a_choice(cupy):
+    """A product with 1 + 2^-20 is exact without TensorFloat-32, and is rounded with it."""
+    x, one = cupy.full((64, 64), 1 + 2.0 ** -20, "float32"), cupy.eye(64, dtype="float32")
+    assert (cuda.product(x, one) == x).all()
+    backend.use("cupy-tf32")
+    assert backend.name() == "cupy-tf32" and (cuda.product(x, one) == 1).all()
+
+
+def test_images_keep_their_memory_order(cupy):
+    """No result of elementwise arithmetic returns to the standard order."""
+    x = Tensor(backend.to_channels_last(cupy.ones((2, 3, 4, 5), "float32")))
+    for y in (x + x, x * 2.0, x - x, ops.relu(x), ops.leaky_relu(x), ops.scale(x, Tensor(
+            cupy.ones(3, "float32"))), conv.conv2d(x, Tensor(cupy.ones((2, 3, 1, 1), "float32")))):
+        assert y.data.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+# Games
+
+def play_in_float64(entry, name, monkeypatch, steps):
+    """Return the losses and weights of steps with random numbers drawn on the host."""
+    backend.use(name)
+    game, optimisers, data = make_parts(entry)
+    to_float64(game)
+    optimisers = [type(opt)(parameters, 1e-3) for opt, parameters in zip(
+        optimisers.values(), (game.d_parameters(), game.g_parameters()))]
+
+    def draw(game, data, m, rng, i):
+        x = map_nested(loop._as_tensor, next(data))
+        return map_nested(to_float64, x), map_nested(to_float64, game.noise(m, rng, i)), rng.key()
+    monkeypatch.setattr(loop, "draw", draw)
+    monkeypatch.setattr(loop, "make_source", Random)
+    monkeypatch.setattr(loop, "prepare", functools.partial)
+    losses = [(d.item(), g.item()) for _, d, g in play(game, data, *optimisers, M, rng, steps)]
+    return losses, {name: to_numpy(a) for name, a in game.arrays().items()}
+
+
+@each_game
+def test_a_game_plays_on_a_gpu_as_on_numpy(entry, monkeypatch):
+    """100 steps in float64: the two differ by rounding of 1e-16, which a game can make grow.
+
+    The tolerance leaves room for a factor of 1e8; another computation differs in the first digits.
+    """
+    (losses, arrays), (its, others) = (play_in_float64(entry, name, monkeypatch, 100)
+                                       for name in ("numpy", "cupy"))
+    assert np.allclose(losses, its, rtol=1e-8, atol=1e-8)
+    for name, array in arrays.items():
+        assert np.allclose(array, others[name], rtol=1e-8, atol=1e-8), name
+
+
+def train(entry, steps, order):
+    game, optimisers, data = make_parts(entry)
+    game.keep_average(0.5)
+    if order == "simultaneous":
+        game.d_steps = game.g_steps = 1
+    losses = [(d.item(), g.item()) for _, d, g in play(
+        game, data, *optimisers.values(), M, rng, steps, order=order)]
+    return losses, read_state(game, optimisers, data)
+
+
+@each_game
+@pytest.mark.parametrize("order", ["alternating", "simultaneous"])
+def test_recorded_steps_do_what_steps_do(entry, order, monkeypatch, capsys):
+    """Losses, weights, buffers and optimisers agree bit for bit after 20 iterations."""
+    recorded = train(entry, 20, order)
+    assert capsys.readouterr().err == ""        # the step was recorded
+    monkeypatch.setattr(loop, "prepare", functools.partial)
+    assert recorded == train(entry, 20, order)
+
+
+def test_launches_take_no_memory(cupy):
+    """10,000 launches leave the pools as they are after the first ten."""
+    game, optimisers, data = make_parts(GAMES["gan"])
+    free = []
+    for i, _, _ in play(game, data, *optimisers.values(), M, rng, 5000):
+        if i in (10, 4999):
+            cupy.cuda.Device().synchronize()
+            free.append(cupy.cuda.runtime.memGetInfo()[0])
+    assert free[0] == free[1]
+
+
+def test_the_data_stays_on_the_gpu(cupy):
+    images = np.random.default_rng(0).integers(256, size=(60, 1, 4, 4), dtype=np.uint8)
+    data = Minibatches(images, 8)
+    assert isinstance(data._arrays[0], cupy.ndarray) and isinstance(next(data), cupy.ndarray)
+
+
+# Runs
+
+def test_a_run_is_resumed_bit_for_bit(tmp_path):
+    np.save(tmp_path / "digits.npy", np.random.default_rng(0).integers(
+        256, size=(60, 4, 4), dtype=np.uint8))
+    flags = ["--data", "digits.npy", "--backend", "cupy"]
+    run_script(tmp_path, ANY_GAME, *flags, "--steps", 30, "--out", "whole")
+    run_script(tmp_path, ANY_GAME, *flags, "--steps", 13, "--out", "parts")
+    run_script(tmp_path, ANY_GAME, "--resume", "--steps", 30, "--out", "parts")
+    arrays = [checkpoint.read(tmp_path / name / "checkpoint.npz").arrays
+              for name in ("whole", "parts")]
+    assert all((arrays[0][name] == arrays[1][name]).all() for name in arrays[0])
+    assert same_files(tmp_path / "whole" / "samples", tmp_path / "parts" / "samples")
+
+
+def test_out_of_memory_is_one_line(tmp_path):
+    np.save(tmp_path / "digits.npy", np.random.default_rng(0).integers(
+        256, size=(60, 4, 4), dtype=np.uint8))
+    line = read_refusal(tmp_path, ANY_GAME, "--data", "digits.npy", "--backend", "cupy",
+                        "--width", 10 ** 6, "--out", "run")
+    assert "out of memory" in line and "smaller networks" in line

@@ -1,0 +1,427 @@
+"""Tests of cuda.py that need no GPU.
+
+The C of the kernels is compiled for the CPU and compared with the lines of numpy beside it. cuBLAS
+and the recording of graphs are imitated. What needs a GPU is in gpu.py.
+"""
+
+import ctypes
+import dataclasses
+import functools
+import inspect
+import itertools
+import math
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from tinygan import Tensor, backend, conv, cuda, loop, ops, optim, play, rng, schedules
+from tinygan.games import GAN, game as game_module
+
+from test_contract import GAMES, M, each_game, make_parts, read_state
+
+pytestmark = pytest.mark.host
+COMPILER = shutil.which("c++")
+
+
+# Kernels
+
+KERNELS = {f.source[3]: f for module in (conv, cuda, game_module, ops, optim)
+           for _, f in inspect.getmembers(module, lambda value: hasattr(value, "source"))}
+C_TYPES = {"int32": "int", "uint32": "unsigned int", "uint64": "unsigned long long",
+           "float32": "float", "float64": "double"}
+C_HEAD = """
+#include <cmath>
+#define __device__ static
+using std::sqrt;
+static unsigned int __umulhi(unsigned int a, unsigned int b) {
+    return (unsigned int)(((unsigned long long)a * b) >> 32);
+}
+static float cospif(float x) { return (float)cos(3.14159265358979323846 * (double)x); }
+"""
+
+
+def compile_kernel(source, folder, t):
+    """Compile a kernel for the CPU, with the type T = t; return the function (*arrays).
+
+    Each argument is an array of n elements or of one, or any array if it is declared as raw.
+    """
+    inputs, outputs, code, name, preamble = source
+    declared = [(text.split()[-2:], text.split()[0] == "raw")
+                for text in f"{inputs}, {outputs}".split(",")]
+    types = [C_TYPES.get(kind, t) for (kind, _), _ in declared]
+    arguments, lines = [], []
+    for (kind, each), ((_, variable), raw) in zip(
+            enumerate(declared), declared):
+        c_type = types[kind]
+        arguments.append(f"{c_type}* {variable}{'' if raw else '_'}, long long step_{variable}")
+        if not raw:
+            lines.append(f"{c_type}& {variable} = {variable}_[i * step_{variable}];")
+    text = "\n".join([C_HEAD, f"using T = {t};", preamble,
+                      f'extern "C" void {name}(long long n, {", ".join(arguments)}) {{',
+                      "for (long long i = 0; i < n; ++i) {", *lines, code, ";}}"])
+    (folder / "kernel.cpp").write_text(text)
+    subprocess.run([COMPILER, "-O1", "-w", "-shared", "-fPIC", "-o", folder / f"{name}-{t}.so",
+                    folder / "kernel.cpp"], check=True)
+    compiled = getattr(ctypes.CDLL(str(folder / f"{name}-{t}.so")), name)
+    dtypes = [next(numpy for numpy, c in C_TYPES.items() if c == c_type) for c_type in types]
+
+    def call(*args):
+        arrays = [np.ascontiguousarray(a, dtype) if not isinstance(a, np.ndarray) else a
+                  for a, dtype in zip(args, dtypes)]
+        assert all(a.dtype == dtype for a, dtype in zip(arrays, dtypes)), [a.dtype for a in arrays]
+        compiled(ctypes.c_longlong(args[-1].size), *[value for a in arrays for value in (
+            ctypes.c_void_p(a.ctypes.data), ctypes.c_longlong(a.size > 1))])
+        return args[-1]
+    return call
+
+
+def draw(dtype, *shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(dtype)
+
+
+def window_cases(dtype):
+    """Yield (images (n, h, v, c), windows (n oh ow, kh kw c), sizes)."""
+    for n, h, v, c, (kh, kw), (sh, sw), (ph, pw) in (
+            (2, 5, 7, 3, (3, 2), (1, 1), (0, 0)), (3, 6, 6, 1, (4, 4), (2, 2), (1, 1)),
+            (2, 7, 4, 2, (3, 3), (2, 3), (2, 1)), (1, 4, 4, 5, (1, 1), (3, 2), (0, 0)),
+            (2, 3, 3, 2, (5, 5), (2, 2), (3, 3))):
+        oh, ow = (h + 2 * ph - kh) // sh + 1, (v + 2 * pw - kw) // sw + 1
+        yield (draw(dtype, n, h, v, c), draw(dtype, n * oh * ow, kh * kw * c, seed=1),
+               (h, v, c, oh, ow, kh, kw, sh, sw, ph, pw))
+
+
+def make_cases(name, dtype):
+    """List arguments for a kernel, the outputs last."""
+    a, b, c, d = (draw(dtype, 1000, seed=seed) for seed in range(4))
+    empty = np.zeros(1000, dtype)
+    a[:3] = 0.0, math.nan, -math.inf
+    numbers = np.array([0.01, 0.7])
+    words, more = np.random.default_rng(0).integers(2 ** 32, size=(2, 1000), dtype=np.uint32)
+    words[:2] = 0, 2 ** 32 - 1
+    one = np.array([0.1], dtype)
+    return {
+        "relu": [(a, empty)], "leaky_relu": [(a, 0.2, empty), (a, 0.0, empty), (a, 1.0, empty)],
+        "times_slope": [(b, a, 0.2, empty), (b, a, 0.0, empty)],
+        "scale_and_shift": [(b, one, c, empty), (b, c, d, empty)],
+        "move_average": [(b, 0.1, c)],
+        "sgd": [(numbers, b, c, d)], "rmsprop": [(numbers[:1], b, 0.9, 1e-8, c, abs(d))],
+        "adam": [(numbers, b, b1, b2, 1e-8, decay, c, draw(dtype, 1000, seed=9), abs(d))
+                 for b1, b2, decay in ((0.5, 0.999, 0.0), (0.0, 0.9, 0.1), (0.9, 0.3, 0.0))],
+        "copy_windows": [(x, *sizes, np.zeros_like(y)) for x, y, sizes in window_cases(dtype)],
+        "add_windows": [(y, *sizes, np.zeros_like(x)) for x, y, sizes in window_cases(dtype)],
+        "words": [(np.array([key], np.uint64), draws, np.zeros(1001, np.uint32))
+                  for key, draws in ((0, 1), (2 ** 63 - 25, 7))],
+        "uniform": [(words, -1.5, 4.0, np.zeros(1000, np.float32))],
+        "normal": [(words, more, np.zeros(1000, np.float32))]}[name]
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C++ compiler, which compiles the CUDA kernels for "
+                    "the CPU: they were not compared with numpy here")
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_kernel_computes_what_its_lines_of_numpy_compute(name, tmp_path):
+    """All outputs agree up to rounding, also where an input is zero, NaN or infinite.
+
+    A dozen roundings of numbers of about 1 leave an error below 32 units in the last place; the
+    tail of a normal distribution at u1 = 2^-32 loses more, as the cosine does.
+    """
+    function = KERNELS[name]
+    count = function.source[1].count(",") + 1
+    for dtype in ("float32", "float64") if "T " in function.source[0] else ("float32",):
+        compiled = compile_kernel(function.source, tmp_path, C_TYPES[dtype])
+        tolerance = (1e-5 if name == "normal" else 32 * np.finfo(dtype).eps)
+        for args in make_cases(name, dtype):
+            mine, its = ([a.copy() if isinstance(a, np.ndarray) else a for a in args]
+                         for _ in range(2))
+            with np.errstate(all="ignore"):
+                function(*mine)
+            compiled(*its)
+            for x, y in zip(mine[-count:], its[-count:]):
+                assert np.allclose(x, y, rtol=tolerance, atol=tolerance, equal_nan=True), args
+            for x, y in zip(mine[:-count], args[:-count]):          # inputs stay as they are
+                assert not isinstance(x, np.ndarray) or x.tobytes() == y.tobytes()
+
+
+def test_every_kernel_has_cases():
+    assert len(KERNELS) == 13
+    for name in KERNELS:
+        assert make_cases(name, "float32")
+
+
+def test_a_kernel_is_launched_on_images_in_their_memory_order(monkeypatch):
+    """Arguments that are images are passed as (N, H, W, C), and so without strides.
+
+    Raw arrays are made contiguous. Beside arrays of other shapes images stay as they are.
+    """
+    seen = []
+    monkeypatch.setattr(cuda, "_compile", lambda source: lambda *args: seen.append(args))
+    monkeypatch.setattr(backend, "cuda", cuda)
+    x = backend.to_channels_last(np.ones((2, 3, 4, 5), "float32"))
+    ops.leaky_relu(Tensor(x))
+    assert [a.shape for a in seen[0] if isinstance(a, np.ndarray)] == [(2, 4, 5, 3)] * 2
+    assert all(a.flags.c_contiguous for a in seen[0] if isinstance(a, np.ndarray))
+    conv.conv2d(Tensor(np.ones((2, 3, 4, 5), "float32")), Tensor(np.ones((1, 3, 2, 2), "float32")))
+    assert seen[1][0].shape == (2, 4, 5, 3) and seen[1][0].flags.c_contiguous
+    y = cuda.elementwise(np.add, x, x)
+    assert y.shape == x.shape and y.strides == x.strides
+    bias = np.ones((3, 1, 1), "float32")
+    assert (cuda.elementwise(np.add, x, bias) == 2).all()
+
+
+# Products
+
+class Library:
+    """An imitation of cuBLAS's gemmStridedBatched: matrices whose columns are contiguous."""
+
+    def __getattr__(self, name):
+        kind = {"S": ctypes.c_float, "D": ctypes.c_double}[name.removeprefix("cublas")[0]]
+
+        def read(pointer, transposed, rows, columns, leading, step, i):
+            """Return op(A) of the matrix i as an array that shares memory with it."""
+            if transposed:
+                rows, columns = columns, rows
+            assert leading >= max(rows, 1)
+            address = pointer.value + i * step * ctypes.sizeof(kind)
+            size = leading * (columns - 1) + rows
+            memory = np.ctypeslib.as_array((kind * size).from_address(address))
+            matrix = np.lib.stride_tricks.as_strided(
+                memory, (rows, columns), (memory.itemsize, leading * memory.itemsize))
+            return matrix.T if transposed else matrix
+
+        def multiply(handle, ta, tb, m, n, k, alpha, a, lda, step_a, b, ldb, step_b, beta, c, ldc,
+                     step_c, count):
+            assert alpha._obj.value == 1 and beta._obj.value == 0
+            for i in range(count):
+                read(c, 0, m, n, ldc, step_c.value, i)[...] = (
+                    read(a, ta, m, k, lda, step_a.value, i)
+                    @ read(b, tb, k, n, ldb, step_b.value, i))
+            return 0
+        return multiply
+
+
+@pytest.fixture
+def cublas(monkeypatch):
+    library = Library()
+    monkeypatch.setattr(cuda, "_cublas", lambda: library)
+    monkeypatch.setattr(cuda, "_handle", lambda: None)
+    monkeypatch.setattr(cuda, "_use_current_stream", lambda: None)
+    monkeypatch.setattr(cuda, "_address", lambda x: ctypes.c_void_p(x.ctypes.data))
+
+
+def layouts(a):
+    """Yield arrays with the values of a in several memory layouts."""
+    yield a
+    yield np.ascontiguousarray(a.swapaxes(-1, -2)).swapaxes(-1, -2)
+    wide = np.zeros((*a.shape[:-1], a.shape[-1] + 3), a.dtype)
+    wide[..., 1:-2] = a
+    yield wide[..., 1:-2]
+    tall = np.zeros((*a.shape[:-1], 2 * a.shape[-1]), a.dtype)
+    tall[..., ::2] = a
+    yield tall[..., ::2]
+
+
+@pytest.mark.parametrize("a, b", [
+    ((3, 4), (4, 5)), ((1, 4), (4, 5)), ((3, 1), (1, 5)), ((3, 4), (4, 1)), ((1, 1), (1, 1)),
+    ((2, 3, 4), (2, 4, 5)), ((3, 4), (2, 4, 5)), ((2, 3, 4), (4, 5)), ((1, 3, 4), (2, 4, 5)),
+    ((2, 1, 3, 4), (2, 6, 4, 5)), ((2, 6, 3, 4), (6, 4, 5)), ((0, 4), (4, 5)), ((3, 0), (0, 5))])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_of_any_layout(a, b, dtype, cublas):
+    """Sums of four products of small whole numbers are exact."""
+    generator = np.random.default_rng(0)
+    a, b = (generator.integers(-4, 5, shape).astype(dtype) for shape in (a, b))
+    for x, y in itertools.product(layouts(a), layouts(b)):
+        c = cuda.product(x, y)
+        assert (c == a @ b).all() and c.shape == (a @ b).shape and c.dtype == dtype
+        out = np.full_like(c, 9)
+        assert cuda.product(x, y, out) is out and (out == c).all()
+
+
+def test_products_of_other_sizes_are_refused(cublas):
+    with pytest.raises(ValueError, match=r"\(3, 4\) and \(5, 6\)"):
+        cuda.product(np.ones((3, 4), "float32"), np.ones((5, 6), "float32"))
+
+
+# Random numbers
+
+def test_philox_gives_the_published_words():
+    """The test vectors are those of Random123, the authors' library (kat_vectors)."""
+    pi = [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344]
+    ones = 0xFFFFFFFF
+    for counter, key, words in (
+            ([0] * 4, 0, [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]),
+            ([ones] * 4, ones << 32 | ones, [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]),
+            (pi, 0x299F31D0A4093822, [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1])):
+        assert cuda.philox([[c] for c in counter], key)[:, 0].tolist() == words
+
+
+def test_draws_depend_on_the_seed_and_on_their_number():
+    """A seed in an array gives the numbers of the seed; each draw has other numbers."""
+    source, again = cuda.Philox(5), cuda.Philox(np.array([5], np.uint64))
+    first, second = source.uniform(0, 1, (3, 4)), source.uniform(0, 1, (3, 4))
+    assert (first == again.uniform(0, 1, (3, 4))).all() and not (first == second).any()
+    assert not (first == cuda.Philox(6).uniform(0, 1, (3, 4))).any()
+    # a longer draw begins with the numbers of a shorter one: nothing depends on the shape
+    assert (cuda.Philox(5).uniform(0, 1, (12,)) == first.reshape(-1)).all()
+
+
+def test_draws_have_their_distributions():
+    """Means and variances of 10^5 numbers lie within five standard errors; normals pass a
+    Kolmogorov-Smirnov test at the level 0.001."""
+    source, n = cuda.Philox(0), 10 ** 5
+    for x, mean, variance, kurtosis in (
+            (source.uniform(-1, 3, (n,)), 1, 16 / 12, 1.8), (source.normal((n,)), 0, 1, 3),
+            (source.bernoulli(0.3, (n,)), 0.3, 0.21, 0.37 / 0.21),
+            (source.integers(7, (n,)), 3, 4, 1.75)):
+        assert abs(x.mean() - mean) < 5 * math.sqrt(variance / n)
+        assert abs(x.astype(float).var() - variance) < 5 * variance * math.sqrt(max(
+            kurtosis - 1, 1) / n)
+    x = source.uniform(-1, 3, (n,))
+    assert x.dtype == np.float32 and -1 <= x.min() and x.max() < 3
+    x = np.sort(source.normal((n,)).astype(float))
+    cdf = np.array([0.5 * (1 + math.erf(value / math.sqrt(2))) for value in x])
+    distance = max(abs(cdf - np.arange(n) / n).max(), abs(cdf - np.arange(1, n + 1) / n).max())
+    assert distance < 1.95 / math.sqrt(n)
+    assert set(source.integers(7, (n,)).tolist()) == set(range(7))
+    assert sorted(source.permutation(50).tolist()) == list(range(50))
+    assert source.bernoulli(1.0, (1000,)).all() and not source.bernoulli(0.0, (1000,)).any()
+
+
+# Recorded steps
+
+class Aside:
+    """An imitation of cuda.Aside whose recorded functions are called again at each launch."""
+
+    def __enter__(self):
+        pass
+
+    def __exit__(self, *error):
+        pass
+
+    def record(self, f):
+        def launch():
+            backend.capturing = True
+            try:
+                f()
+            finally:
+                backend.capturing = False
+        return launch
+
+
+@pytest.fixture
+def recording(monkeypatch):
+    """Let play() record its steps, with cuda.Philox as the source of their random numbers."""
+    monkeypatch.setattr(cuda, "Aside", Aside)
+    monkeypatch.setattr(cuda, "_address", lambda x: ctypes.c_void_p(x.ctypes.data))
+    monkeypatch.setattr(loop, "make_source", cuda.Philox)
+    monkeypatch.setattr(loop, "prepare", cuda.CapturedStep)
+
+
+def train(entry, order, iterations=7):
+    """Train and return all losses and logged values, and the state at the end."""
+    game, optimisers, data = make_parts(entry)
+    for opt in optimisers.values():
+        opt.lr = schedules.exponential(1e-2, 0.5)
+    game.keep_average(0.5)
+    if order == "simultaneous":
+        game.d_steps = game.g_steps = 1
+    values = [(d_loss.item(), g_loss.item(), {name: float(v) for name, v in game.logged.items()})
+              for _, d_loss, g_loss in play(game, data, *optimisers.values(), M, rng, iterations,
+                                            order=order)]
+    return values, read_state(game, optimisers, data)
+
+
+@each_game
+@pytest.mark.parametrize("order", ["alternating", "simultaneous"])
+def test_a_recorded_step_does_what_the_step_does(entry, order, monkeypatch, recording, capsys):
+    """Losses, logged values, weights, buffers and optimisers are the same, bit for bit.
+
+    The learning rate falls at each step, and no schedule is read during a launch.
+    """
+    recorded = train(entry, order)
+    monkeypatch.setattr(loop, "prepare", functools.partial)
+    assert recorded == train(entry, order)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_recorded_step_reads_no_schedule(monkeypatch, recording):
+    """What a recorded step reads from the host keeps the value that it had then."""
+    game, optimisers, data = make_parts(GAMES["gan"])
+    asked = []
+
+    def lr(t):
+        assert not backend.capturing
+        asked.append(t)
+        return 1e-3
+    optimisers["d_opt"].lr = lr
+    for _ in play(game, data, *optimisers.values(), M, rng, 8):
+        pass
+    assert asked == list(range(8)) and optimisers["d_opt"].t == 8
+
+
+def test_other_shapes_are_recorded_anew(recording, monkeypatch):
+    """A minibatch of another size starts again, and the results are those of the step."""
+    game, optimisers, _ = make_parts(GAMES["gan"])
+    step, recorded = cuda.CapturedStep(loop.d_step, game, optimisers["d_opt"]), []
+    record = Aside.record
+    monkeypatch.setattr(Aside, "record", lambda self, f: recorded.append(1) or record(self, f))
+    for i, m in enumerate([4] * 6 + [6] * 6):
+        x = Tensor(rng.uniform(0, 1, (m, 1, 4, 4)))
+        step(x, game.noise(m, rng, i), i)
+        assert len(recorded) == (i >= 3) + (i >= 9)
+
+
+class Fading(GAN):
+    """A game that changes a number between its steps, in the first four iterations."""
+
+    share = 0.0
+
+    def begin(self, i):
+        self.share = min(i, 4) / 4
+
+    def g_terms(self, x, z, fake, out_fake):
+        return [self.share * (fake * fake).mean()]
+
+
+def test_a_number_that_changes_between_steps(recording, monkeypatch):
+    """The step is recorded when the number has its last value; it never has an old one."""
+    entry = dataclasses.replace(GAMES["gan"], game=Fading)
+    recorded = train(entry, "alternating", 12)
+    monkeypatch.setattr(loop, "prepare", functools.partial)
+    assert recorded == train(entry, "alternating", 12)
+
+
+class Counting(GAN):
+    """A game that changes a number in its step."""
+
+    count = 0
+
+    def after_d_step(self):
+        self.count = self.count + 1
+
+
+class Replacing(GAN):
+    """A game that replaces an array in its step."""
+
+    def after_d_step(self):
+        p = self.d_parameters()[0]
+        p.data = p.data * 1.0
+
+
+@pytest.mark.parametrize("kind, why", [(Counting, "it changes or replaces count"),
+                                       (Replacing, "it changes or replaces D."),
+                                       (None, "RuntimeError: a copy")])
+def test_a_step_that_cannot_be_recorded_is_played(kind, why, recording, monkeypatch, capsys):
+    """One line says why, and the results are those of the step."""
+    entry = GAMES["gan"]
+    if kind is None:
+        def record(self, f):
+            raise RuntimeError("a copy from the device")
+        monkeypatch.setattr(Aside, "record", record)
+    else:
+        entry = dataclasses.replace(entry, game=kind)
+    recorded = train(entry, "alternating")
+    lines = capsys.readouterr().err.splitlines()
+    assert len([line for line in lines if why in line]) >= 1 and len(lines) <= 2, lines
+    monkeypatch.setattr(loop, "prepare", functools.partial)
+    assert recorded == train(entry, "alternating")

@@ -1,0 +1,509 @@
+"""What an NVIDIA GPU needs: products by cuBLAS, kernels, random numbers, steps as CUDA graphs.
+
+backend.use("cupy") imports this file; on a CPU nothing does. Nothing here changes what is computed,
+except for rounding and for the random numbers of training steps.
+
+To launch a kernel takes the host several microseconds, and a small network's kernels run for less.
+So a training step is recorded once as a CUDA graph, and from then on launched as a whole: see
+CapturedStep. A step can be recorded if it reads nothing from the host and copies nothing to it.
+"""
+
+import contextlib
+import ctypes
+import functools
+import glob
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from . import backend
+from .backend import Array, UserError
+from .nested import flatten_nested, map_nested
+from .tensor import Tensor
+
+tf32 = False        # whether products of float32 round their inputs to TensorFloat-32
+
+
+# Matrix products. cupy's own cannot be recorded in a graph, because it calls cuBLAS with a
+# workspace that is allocated at the call. Here cuBLAS gets one of ours.
+
+WORKSPACE = 32 << 20        # bytes, the size that NVIDIA recommends for the H100
+PROGRAMS = {"float32": "S", "float64": "D"}
+
+
+@functools.cache
+def _cublas():
+    """Return the library of cuBLAS. Raises UserError if it is not found."""
+    names = [f"libcublas.so.{n}" for n in (13, 12)] + [f"cublas64_{n}.dll" for n in (13, 12)]
+    folders = [os.path.join(path, "nvidia", "*", place) for path in sys.path
+               for place in ("lib", os.path.join("lib", "*"), "bin", os.path.join("bin", "*"))]
+    files = [file for folder in folders for name in names
+             for file in glob.glob(os.path.join(folder, name))]
+    for name in [*names, *files]:
+        with contextlib.suppress(OSError):
+            return ctypes.CDLL(name)
+    raise UserError("the cupy backend needs NVIDIA's cuBLAS, which was not found: install it by "
+                    "pip install 'cupy-cuda12x[ctk]' or 'cupy-cuda13x[ctk]', by your CUDA version")
+
+
+@functools.cache
+def _handle():
+    """Return a handle of cuBLAS for the current device."""
+    handle = ctypes.c_void_p()
+    _check(_cublas().cublasCreate_v2(ctypes.byref(handle)))
+    return handle
+
+
+@functools.cache
+def _workspace():
+    return backend.xp.cuda.memory.alloc(WORKSPACE)
+
+
+def _check(status):
+    """Raise RuntimeError if a function of cuBLAS has failed."""
+    if status:
+        raise RuntimeError(f"cuBLAS has failed with status {status}")
+
+
+def product(a: Array, b: Array, out: Array | None = None) -> Array:
+    """Return the matrix product over the last two axes, in `out`, a contiguous array, if given.
+
+    The axes before the last two broadcast. Other dtypes than float32 and float64 are left to cupy.
+    """
+    xp = backend.xp
+    if a.ndim < 2 or b.ndim < 2 or a.dtype != b.dtype or a.dtype.name not in PROGRAMS:
+        return xp.matmul(a, b, out=out)
+    (m, k), (rows, n), batch = a.shape[-2:], b.shape[-2:], ()
+    if a.ndim > 2 or b.ndim > 2:
+        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    if k != rows:
+        raise ValueError(f"products need (..., n, k) and (..., k, m), got {a.shape} and {b.shape}")
+    c = xp.empty((*batch, m, n), a.dtype) if out is None else out
+    if 0 in (*batch, m, n, k):
+        c.fill(0)
+    else:
+        count = math.prod(batch)
+        _multiply(_stack(a, batch, count), _stack(b, batch, count), c.reshape(count, m, n))
+    return c
+
+
+def _stack(a, batch, count):
+    """Return the matrices a, broadcast to the axes `batch`, as (count, rows, columns), or (1, ...).
+
+    Their rows or their columns are contiguous.
+    """
+    if a.ndim == 2 or a.shape[:-2] == (1,) * (a.ndim - 2):
+        a = a.reshape(1, *a.shape[-2:])
+    elif a.shape[:-2] == batch:
+        a = a.reshape(count, *a.shape[-2:])
+    else:
+        a = backend.xp.broadcast_to(a, (*batch, *a.shape[-2:])).reshape(count, *a.shape[-2:])
+    return a if _layout(a) else backend.xp.ascontiguousarray(a)
+
+
+def _layout(a):
+    """Return (transposed, leading dimension) of matrices (count, rows, columns) for cuBLAS.
+
+    None stands for a layout that cuBLAS does not have. The stride of an axis of size 1 is not used.
+    """
+    (_, rows, columns), (_, by_row, by_column) = a.shape, [s // a.itemsize for s in a.strides]
+    if (columns == 1 or by_column == 1) and (rows == 1 or by_row >= columns):
+        return 0, by_row if rows > 1 else columns
+    if (rows == 1 or by_row == 1) and (columns == 1 or by_column >= rows):
+        return 1, by_column if columns > 1 else rows
+    return None
+
+
+def _multiply(a, b, c):
+    """Fill c (count, m, n) with the products of a (count or 1, m, k) and b (count or 1, k, n).
+
+    cuBLAS has matrices whose columns are contiguous. For it the memory of c is that of the
+    transpose, which is b^T a^T.
+    """
+    count, m, n = c.shape
+    k = a.shape[2]
+    (a_transposed, lda), (b_transposed, ldb) = _layout(a), _layout(b)
+    number = ctypes.c_float if c.dtype == "float32" else ctypes.c_double
+    one, zero = number(1), number(0)
+    _use_current_stream()
+    program = getattr(_cublas(), f"cublas{PROGRAMS[c.dtype.name]}gemmStridedBatched")
+
+    def by_matrix(x):       # the distance from one matrix to the next
+        return ctypes.c_longlong(x.strides[0] // x.itemsize if len(x) > 1 else 0)
+    _check(program(
+        _handle(), b_transposed, a_transposed, n, m, k, ctypes.byref(one), _address(b), ldb,
+        by_matrix(b), _address(a), lda, by_matrix(a), ctypes.byref(zero), _address(c), n,
+        ctypes.c_longlong(m * n), count))
+
+
+def _address(a):
+    return ctypes.c_void_p(a.data.ptr)
+
+
+_last = None        # the stream and the precision that cuBLAS has
+
+
+def _use_current_stream():
+    """Give cuBLAS the current stream and precision, if it has others."""
+    global _last
+    stream = backend.xp.cuda.get_current_stream().ptr
+    if (stream, tf32) != _last:
+        _check(_cublas().cublasSetMathMode(_handle(), 3 if tf32 else 0))    # CUBLAS_TF32_...
+        _check(_cublas().cublasSetStream_v2(_handle(), ctypes.c_void_p(stream)))
+        # cublasSetStream returns to cuBLAS's own workspace
+        _check(_cublas().cublasSetWorkspace_v2(_handle(), ctypes.c_void_p(_workspace().ptr),
+                                              ctypes.c_size_t(WORKSPACE)))
+        _last = stream, tf32
+
+
+# Elementwise functions
+
+@functools.cache
+def _compile(source):
+    inputs, outputs, code, name, preamble = source
+    return backend.xp.ElementwiseKernel(inputs, outputs, code, name, preamble=preamble)
+
+
+def launch(function: Callable, *args: Any) -> None:
+    """Run the CUDA kernel of a function with the decorator backend.kernel.
+
+    An array that is declared as raw is read as a contiguous one.
+    """
+    raw = [declared.strip().startswith("raw") for declared in function.source[0].split(",")]
+    args = [backend.xp.ascontiguousarray(a) if is_raw else a
+            for a, is_raw in zip(args, raw)] + list(args[len(raw):])
+    _compile(function.source)(*_channels_last(tuple(args)))
+
+
+def elementwise(f: Callable, *args: Any) -> Array:
+    """Return f(*args) in the memory order of the images among the arguments.
+
+    cupy's own functions return arrays in the standard order, which costs a copy at the next
+    convolution.
+    """
+    moved = _channels_last(args)
+    y = f(*moved)
+    return y if moved is args else y.transpose(0, 3, 1, 2)
+
+
+def _channels_last(args):
+    """Return the arguments with images (N, C, H, W) transposed to (N, H, W, C).
+
+    If an argument is an array of another shape, they are returned as they are.
+    """
+    arrays = [a for a in args if isinstance(a, backend.xp.ndarray) and a.ndim]
+    if not arrays or {a.ndim for a in arrays} != {4}:
+        return args
+    return tuple([a.transpose(0, 2, 3, 1) if getattr(a, "ndim", 0) else a for a in args])
+
+
+def write(numbers: tuple[float, ...], array: Array | None) -> Array:
+    """Return the array, or a new one, of float64 with these numbers written to it."""
+    array = backend.xp.empty(len(numbers), np.float64) if array is None else array
+    for i, number in enumerate(numbers):
+        array[i:i + 1].fill(number)         # a kernel with an argument: no copy from the host
+    return array
+
+
+# Random numbers: Philox4x32-10 (Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3).
+# It maps a counter of four words and a key of two words to four random words, without a state.
+
+PHILOX = """
+__device__ unsigned int philox(unsigned long long key, unsigned int draw, unsigned long long i) {
+    unsigned int c[4] = {(unsigned int)(i >> 2), (unsigned int)(i >> 34), draw, 0};
+    unsigned int k0 = (unsigned int)key, k1 = (unsigned int)(key >> 32);
+    for (int round = 0; round < 10; ++round) {
+        unsigned int high0 = __umulhi(0xD2511F53u, c[0]), low0 = 0xD2511F53u * c[0];
+        unsigned int high1 = __umulhi(0xCD9E8D57u, c[2]), low1 = 0xCD9E8D57u * c[2];
+        c[0] = high1 ^ c[1] ^ k0;
+        c[1] = low1;
+        c[2] = high0 ^ c[3] ^ k1;
+        c[3] = low0;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    return c[i & 3];
+}
+"""
+
+
+def philox(counter: np.ndarray, key: int) -> np.ndarray:
+    """Return the random words of Philox4x32-10: counter (4, n) of words, key of 64 bits -> (4, n).
+
+    This is the algorithm in numpy, for reading and for tests.
+    """
+    c = [np.asarray(word, np.uint64) for word in counter]
+    k0, k1, word = key & 0xFFFFFFFF, key >> 32, np.uint64(0xFFFFFFFF)
+    for _ in range(10):
+        first, second = c[0] * np.uint64(0xD2511F53), c[2] * np.uint64(0xCD9E8D57)
+        c = [(second >> np.uint64(32)) ^ c[1] ^ np.uint64(k0), second & word,
+             (first >> np.uint64(32)) ^ c[3] ^ np.uint64(k1), first & word]
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return np.stack(c).astype(np.uint32)
+
+
+@backend.kernel("raw uint64 key, uint32 draw", "uint32 y", "y = philox(key[0], draw, i)", PHILOX)
+def _words(key, draw, y):
+    blocks = np.arange(-(-y.size // 4), dtype=np.uint64)
+    low, high = blocks & np.uint64(0xFFFFFFFF), blocks >> np.uint64(32)
+    words = philox([low, high, np.full_like(low, draw), 0 * low], int(key[0]))
+    y[...] = backend.xp.asarray(words.T.reshape(-1)[:y.size].reshape(y.shape))
+
+
+# 2^-24 and 2^-32 are exact in float32
+
+@backend.kernel("uint32 word, float32 low, float32 span", "float32 y",
+                "y = low + span * ((word >> 8) * 5.9604644775390625e-8f)")
+def _uniform(word, low, span, y):
+    y[...] = (word >> 8).astype("float32") * 2.0 ** -24 * span + low
+
+
+# Box and Muller 1958, with u1 in (0, 1]
+@backend.kernel("uint32 first, uint32 second", "float32 y",
+                "y = sqrtf(-2 * logf((first + 1.0f) * 2.3283064365386963e-10f))"
+                " * cospif(second * 4.656612873077393e-10f)")
+def _normal(first, second, y):
+    xp = backend.xp
+    u1, u2 = ((first.astype("float32") + 1.0) * 2.0 ** -32, second.astype("float32") * 2.0 ** -32)
+    y[...] = xp.sqrt(-2.0 * xp.log(u1)) * xp.cos(2.0 * math.pi * u2)
+
+
+class Philox:
+    """A source of random arrays on the device, with the methods of Random that training uses.
+
+    seed   an integer of 64 bits, or an array of one uint64 on the device: a recorded step draws
+           other numbers at each launch if the array has another value
+
+    The n-th draw depends on the seed and on n alone. Floats are float32.
+    """
+
+    def __init__(self, seed: int | Array) -> None:
+        is_array = isinstance(seed, backend.xp.ndarray)
+        self.seed = seed if is_array else backend.xp.full(1, np.uint64(seed), np.uint64)
+        self.draws = 0
+
+    def words(self, shape: tuple[int, ...]) -> Array:
+        """Draw an array of this shape of words, whole numbers from 0 to 2^32 - 1."""
+        self.draws += 1
+        return _words(self.seed, self.draws, backend.xp.empty(shape, np.uint32))
+
+    def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> Array:
+        """Draw an array of this shape from the uniform distribution U(low, high)."""
+        return _uniform(self.words(shape), float(low), float(high) - float(low),
+                        backend.xp.empty(shape, np.float32))
+
+    def normal(self, shape: tuple[int, ...]) -> Array:
+        """Draw an array of this shape from N(0, 1)."""
+        return _normal(self.words(shape), self.words(shape), backend.xp.empty(shape, np.float32))
+
+    def bernoulli(self, p: float, shape: tuple[int, ...]) -> Array:
+        """Draw a boolean array of this shape; each element is True with probability p."""
+        return self.words(shape) < min(round(p * 2 ** 32), 2 ** 32 - 1)
+
+    def integers(self, high: int, shape: tuple[int, ...]) -> Array:
+        """Draw an array of this shape of integers from 0 to high - 1, all equally likely."""
+        return (self.words(shape).astype(np.uint64) * high >> 32).astype(np.int64)
+
+    def permutation(self, n: int) -> Array:
+        """Draw a random order of the integers from 0 to n - 1."""
+        return backend.xp.argsort(self.words((n,)))
+
+
+# Training steps as graphs
+
+class CapturedStep:
+    """A training step that is recorded as a CUDA graph and then launched as a whole.
+
+    step         loop.d_step, g_step or both_step
+    game         the Game
+    optimisers   the step's optimisers
+
+    It is called with (x, z, seed) and returns what the step returns. The first WARM_UP calls do the
+    step, which compiles its kernels and fills its memory pool. The next one records it. What
+    differs from call to call is written to arrays before each launch: x, z and the seed here, and
+    the optimisers' numbers by Optimizer.advance. What the step returns and logs is copied out of it
+    after each launch. Arrays of other shapes, another number in the game that is no array, and an
+    array of the game that was replaced, start again.
+
+    A step cannot be recorded if it copies between host and device, or if it replaces an array or
+    changes a number of the game itself. Then each call does the step, and standard error says so
+    once.
+    """
+
+    WARM_UP = 3
+
+    def __init__(self, step: Callable, game: Any, *optimisers: Any) -> None:
+        self.step, self.game, self.optimisers = step, game, optimisers
+        self.form = self.run = self.why_not = None
+        self.aside, self.calls = Aside(), 0
+
+    def __call__(self, x: Any, z: Any, seed: int) -> Any:
+        form = _shapes((x, z)), _state(self.game), [_settings(opt) for opt in self.optimisers]
+        if form != self.form:
+            self.form, self.run, self.calls, self.aside = form, None, 0, Aside()
+        if self.run is None and self.calls >= self.WARM_UP and self.why_not is None:
+            self._record(x, z)
+        if self.run is None:
+            self.calls += 1
+            return self._do(x, z, seed)
+        for fixed, new in zip(self.inputs, _arrays((x, z))):
+            fixed[...] = new
+        self.seed.fill(seed)
+        for opt in self.optimisers:
+            opt.advance()
+        with self.aside:
+            self.run()
+        return self._results()
+
+    def _do(self, x, z, seed):
+        """Do the step without a graph; find out what it returns and whether it can be recorded."""
+        with self.aside:
+            losses = self.step(self.game, *self.optimisers, x, z, seed)
+        _, before, _ = self.form
+        for name, value in _state(self.game).items():
+            if before.get(name) != value:
+                self._give_up(f"it changes or replaces {name}")
+        self.count = len(losses) if isinstance(losses, tuple) else 1
+        self.names = list(self.game.logged)
+        self.dtype = losses[0].dtype if self.count > 1 else losses.dtype
+        return losses
+
+    def _record(self, x, z):
+        """Record the step with arrays of its own for its inputs and results."""
+        xp = backend.xp
+        x, z = map_nested(_copy, x), map_nested(_copy, z)
+        self.inputs, self.seed = _arrays((x, z)), xp.zeros(1, np.uint64)
+        self.results = xp.zeros(self.count + len(self.names), self.dtype)
+
+        def do():
+            losses = self.step(self.game, *self.optimisers, x, z, self.seed)
+            losses = losses if isinstance(losses, tuple) else (losses,)
+            values = [loss.data for loss in losses] + [self.game.logged[n] for n in self.names]
+            for i, value in enumerate(values):
+                self.results[i] = value.reshape(())
+        logged = self.game.logged
+        try:
+            with self.aside, _set_capturing():
+                self.run = self.aside.record(do)
+        except MemoryError:
+            raise
+        except Exception as error:          # cupy, CUDA and cuBLAS have exceptions of their own
+            self._give_up(f"{type(error).__name__}: {error}")
+        self.game.logged = logged
+
+    def _give_up(self, why):
+        if self.why_not is None:
+            print(f"{self.step.__name__} cannot be recorded as a CUDA graph, so it is slow: {why}",
+                  file=sys.stderr)
+        self.run, self.why_not = None, why
+
+    def _results(self):
+        """Return the losses of the last launch, and do what the step does on the host."""
+        values = self.results.copy()
+        for opt in self.optimisers:
+            for p in opt.parameters:
+                p.touch()
+        self.game.logged = {name: values[self.count + i] for i, name in enumerate(self.names)}
+        if self.game.averages is not None:
+            self.game.averages_are_stale = True
+        losses = tuple([Tensor(values[i]) for i in range(self.count)])
+        return losses if self.count > 1 else losses[0]
+
+
+class Aside:
+    """A context with a stream and a memory pool of its own.
+
+    Its work begins when that of the current stream has ended, and the current stream then waits for
+    it. Nothing but a recorded step may take memory from its pool: each launch writes to the memory
+    that was free when the step was recorded.
+    """
+
+    def __init__(self) -> None:
+        cuda = backend.xp.cuda
+        self.stream, self.pool = cuda.Stream(non_blocking=True), cuda.MemoryPool()
+        self.before, self.after = (cuda.Event(disable_timing=True) for _ in range(2))
+
+    def __enter__(self):
+        cuda = backend.xp.cuda
+        self.outside = cuda.get_current_stream()
+        self.before.record(self.outside)
+        self.stream.wait_event(self.before)
+        self.contexts = contextlib.ExitStack()
+        self.contexts.enter_context(self.stream)
+        self.contexts.enter_context(cuda.using_allocator(self.pool.malloc))
+
+    def __exit__(self, *error):
+        self.contexts.close()
+        self.after.record(self.stream)
+        self.outside.wait_event(self.after)
+
+    def record(self, f: Callable) -> Callable:
+        """Record f() as a graph and return the function that launches it."""
+        self.stream.begin_capture()
+        try:
+            f()
+        except Exception:
+            with contextlib.suppress(Exception):        # the recording is invalid already
+                self.stream.end_capture()
+            raise
+        return self.stream.end_capture().launch       # on the current stream, see cuda.Graph
+
+
+@contextlib.contextmanager
+def _set_capturing() -> Iterator[None]:
+    backend.capturing = True
+    try:
+        yield
+    finally:
+        backend.capturing = False
+
+
+def _arrays(inputs):
+    """List the arrays in nested tuples of Tensors, arrays, and lists of them."""
+    found = []
+    for leaf in flatten_nested(inputs):
+        if isinstance(leaf, list):
+            found += [array for each in leaf for array in _arrays(each)]
+        elif leaf is not None:
+            found.append(leaf.data if type(leaf) is Tensor else leaf)
+    return found
+
+
+def _shapes(inputs):
+    return [(array.shape, array.dtype) for array in _arrays(inputs)]
+
+
+def _copy(leaf):
+    """Return the Tensor or array with memory of its own, in the same order."""
+    if isinstance(leaf, list):
+        return [map_nested(_copy, each) for each in leaf]
+    if leaf is None:
+        return None
+    array = backend.xp.empty_like(leaf.data if type(leaf) is Tensor else leaf)
+    return Tensor(array) if type(leaf) is Tensor else array
+
+
+def _state(game):
+    """Return {name: number, or address of the array} of what a game and its parts consist of."""
+    state = {}
+    for prefix, module in game.modules():
+        state[prefix + "training"] = module.training
+        for name, value in vars(module).items():
+            if name not in module.untracked and name not in module._kept:
+                if isinstance(value, (Tensor, backend.xp.ndarray)):
+                    array = value.data if type(value) is Tensor else value
+                    state[prefix + name] = _address(array).value, array.strides
+                elif isinstance(value, (bool, int, float)):
+                    state[prefix + name] = value
+    return state
+
+
+def _settings(opt):
+    """Return the settings of an optimiser that a recorded step keeps, {name: number or tuple}."""
+    varying = "t", "lr", "momentum", "_now"
+    return {name: value for name, value in vars(opt).items()
+            if isinstance(value, (int, float, tuple)) and name not in varying}
