@@ -113,6 +113,7 @@ CYCLEGAN = {
 }
 STARGAN = {
     "StarGAN": "stargan_mnist.py",
+    "identity": "stargan_mnist.py --identity 10",
     "no reconstruction": "stargan_mnist.py --rec 0",
     "WGAN-GP": "stargan_mnist.py --wgan-gp --steps 700",
     "colours": "stargan_mnist.py --task colours",
