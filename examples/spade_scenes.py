@@ -45,7 +45,7 @@ from tinygan.metrics import mean_iou, predict, train_classifier
 from tinygan.networks import patch, spade
 
 NORMS = {"instance": nn.InstanceNorm2d, "batch": functools.partial(nn.BatchNorm, affine=False)}
-RECIPE = dict(steps=2000, batch_size=16)
+RECIPE = dict(steps=4000, batch_size=16)
 PAPER = dict(steps=12_500, batch_size=16, norm="batch", channels=64, lam=10.0,
              z_size=256)        # 50 epochs
 
