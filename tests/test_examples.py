@@ -67,14 +67,23 @@ def last_line_of_refusal(process):
     return process.stderr.strip().splitlines()[-1]
 
 
+@pytest.fixture(scope="module")
+def dry_runs(tmp_path_factory):
+    """Return {script: (the process of its dry run, the folder in which it ran)}."""
+    folders = {script: tmp_path_factory.mktemp("dry") for script in TRAINING}
+    small = [["--channels", 8] if "--channels" in (ROOT / "examples" / script).read_text(
+        encoding="utf-8") else [] for script in TRAINING]
+    processes = run_all([(script, "--dry-run", *flags, folders[script])
+                         for script, flags in zip(TRAINING, small)])
+    return {script: (process, folders[script]) for script, process in zip(TRAINING, processes)}
+
+
 @pytest.mark.parametrize("script", TRAINING)
-def test_dry_run_does_everything_once_and_keeps_nothing(script, tmp_path):
-    has_channels = "--channels" in (ROOT / "examples" / script).read_text(encoding="utf-8")
-    small = ["--channels", 8] if has_channels else []
-    process = run(script, "--dry-run", *small, cwd=tmp_path)
+def test_dry_run_does_everything_once_and_keeps_nothing(script, dry_runs):
+    process, folder = dry_runs[script]
     assert process.returncode == 0, process.stderr
     assert "step 2/2" in process.stdout and "bundled sample" in process.stdout
-    assert not any(tmp_path.iterdir())
+    assert not any(folder.iterdir())
 
 
 def test_benchmark_dry_run(tmp_path):
@@ -320,22 +329,24 @@ def test_every_flag_of_the_paper_examples_makes_a_difference(tmp_path):
         assert len(pictures) == 1 + len(settings), script
 
 
-@pytest.mark.parametrize("script, flags, words", [
-    ("dcgan_mnist.py", ["--lr", -1], ["'-1'", "above 0"]),
-    ("dcgan_mnist.py", ["--lr", 1e30, "--dry-run"], ["nan", "learning rate"]),
-    ("wgan_mnist.py", ["--c", 0], ["--c", "above 0"]),
-    ("wgan_mnist.py", ["--warm-up", "--n-critic", 3], ["--n-critic", "--warm-up"]),
-    ("wgan_gp_mnist.py", ["--beta1", 1], ["'1'", "below 1"]),
-    ("wgan_gp_mnist.py", ["--lam", "nan"], ["'nan'", "at least 0"]),
-    ("sngan_mnist.py", ["--n-dis", 0], ["'0'", "at least 1"]),
-    ("mixtures.py", ["--sigma", -1], ["'-1'", "at least 0"]),
-    ("mixtures.py", ["--game", "gans"], ["'gans'", "ragan"]),
-    ("mixtures.py", ["--lr", 1e9, "--steps", 40, "--width", 8],
-     ["loss has become", "by step 1", "smaller learning rate"]),
-    ("dirac.py", ["--lr", 1e300], ["--lr up to 10"])])
-def test_bad_input_to_other_scripts_is_refused_in_one_line(script, flags, words, tmp_path):
-    line = read_refusal(script, *flags, cwd=tmp_path)
-    assert all(word in line for word in words), line
+def test_bad_input_to_other_scripts_is_refused_in_one_line(tmp_path):
+    cases = [
+        ("dcgan_mnist.py", ["--lr", -1], ["'-1'", "above 0"]),
+        ("dcgan_mnist.py", ["--lr", 1e30, "--dry-run"], ["nan", "learning rate"]),
+        ("wgan_mnist.py", ["--c", 0], ["--c", "above 0"]),
+        ("wgan_mnist.py", ["--warm-up", "--n-critic", 3], ["--n-critic", "--warm-up"]),
+        ("wgan_gp_mnist.py", ["--beta1", 1], ["'1'", "below 1"]),
+        ("wgan_gp_mnist.py", ["--lam", "nan"], ["'nan'", "at least 0"]),
+        ("sngan_mnist.py", ["--n-dis", 0], ["'0'", "at least 1"]),
+        ("mixtures.py", ["--sigma", -1], ["'-1'", "at least 0"]),
+        ("mixtures.py", ["--game", "gans"], ["'gans'", "ragan"]),
+        ("mixtures.py", ["--lr", 1e9, "--steps", 40, "--width", 8],
+         ["loss has become", "by step 1", "smaller learning rate"]),
+        ("dirac.py", ["--lr", 1e300], ["--lr up to 10"])]
+    processes = run_all([(script, *flags, tmp_path) for script, flags, _ in cases])
+    for process, (_, _, words) in zip(processes, cases):
+        line = last_line_of_refusal(process)
+        assert all(word in line for word in words), line
 
 
 def test_every_setting_of_gan_mnist_makes_a_difference(tmp_path):
@@ -467,23 +478,26 @@ def test_gan_mnist_offline_trains_on_the_sample_and_repeats_bit_for_bit(tmp_path
 
 # The user's images
 
-@pytest.mark.parametrize("script, flags, shape", [
-    ("gan_mnist.py", [], (12, 3, 7, 12)), ("gan_mnist.py", ["--paper"], (12, 5, 7)),
-    ("dcgan_mnist.py", [], (12, 8, 13)), ("wgan_mnist.py", [], (12, 3, 12, 9)),
-    ("wgan_gp_mnist.py", [], (12, 3, 13, 6)), ("wgan_gp_mnist.py", [], (12, 1, 1)),
-    ("sngan_mnist.py", [], (12, 3, 8, 15))])
-def test_networks_are_made_for_the_images(script, flags, shape, tmp_path):
+def test_networks_are_made_for_the_images(tmp_path):
     """The samples have the size and the colours of the images, grey or RGB."""
-    images = np.random.default_rng(0).uniform(size=shape).astype(np.float32)
-    np.savez(tmp_path / "images.npz", images=images, labels=np.arange(12))
-    channels = ["--channels", 2] if script != "gan_mnist.py" else []
-    process = run(script, *flags, *channels, "--batch-size", 3, "--steps", 1, "--data",
-                  "images.npz", "--out", "out", cwd=tmp_path)
-    assert process.returncode == 0, process.stderr
-    assert "12 images of images.npz" in process.stdout
-    height, width = shape[-2:]
-    size = 2 * (8 * (height + 2) - 2), 2 * (8 * (width + 2) - 2)
-    assert read_png(tmp_path / "out" / "samples.png").shape == size + (3,) * (len(shape) == 4)
+    cases = [("gan_mnist.py", [], (12, 3, 7, 12)), ("gan_mnist.py", ["--paper"], (12, 5, 7)),
+             ("dcgan_mnist.py", [], (12, 8, 13)), ("wgan_mnist.py", [], (12, 3, 12, 9)),
+             ("wgan_gp_mnist.py", [], (12, 3, 13, 6)), ("wgan_gp_mnist.py", [], (12, 1, 1)),
+             ("sngan_mnist.py", [], (12, 3, 8, 15))]
+    calls = []
+    for i, (script, flags, shape) in enumerate(cases):
+        images = np.random.default_rng(0).uniform(size=shape).astype(np.float32)
+        np.savez(tmp_path / f"images-{i}.npz", images=images, labels=np.arange(12))
+        channels = ["--channels", 2] if script != "gan_mnist.py" else []
+        calls.append((script, *flags, *channels, "--batch-size", 3, "--steps", 1, "--data",
+                      f"images-{i}.npz", "--out", f"out-{i}", tmp_path))
+    for i, (process, (_, _, shape)) in enumerate(zip(run_all(calls), cases)):
+        assert process.returncode == 0, process.stderr
+        assert f"12 images of images-{i}.npz" in process.stdout
+        height, width = shape[-2:]
+        size = 2 * (8 * (height + 2) - 2), 2 * (8 * (width + 2) - 2)
+        picture = read_png(tmp_path / f"out-{i}" / "samples.png")
+        assert picture.shape == size + (3,) * (len(shape) == 4)
 
 
 @pytest.mark.parametrize("script", ["gan_mnist.py", "dcgan_mnist.py", "wgan_mnist.py",
