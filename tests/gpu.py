@@ -9,6 +9,7 @@
 With the folder `tests` as a second argument, the whole suite runs on cupy too.
 """
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -16,12 +17,13 @@ import pytest
 
 from tinygan import Tensor, backend, checkpoint, conv, cuda, loop, ops, play, rng, to_numpy
 from tinygan.data import Minibatches
+from tinygan.games import GAN
 from tinygan.nested import map_nested
 from tinygan.random import Random
 
 from test_contract import GAMES, M, each_game, make_parts, read_state, to_float64
 from test_cuda import KERNELS, layouts, make_cases
-from test_run import ANY_GAME, read_refusal, run_script, same_files
+from test_run import ANY_GAME, run_script, same_files, start_script, wait_for_end
 
 pytestmark = pytest.mark.host           # once, and not on each backend of the suite
 
@@ -60,9 +62,11 @@ def test_a_kernel_computes_what_its_lines_of_numpy_compute(name, cupy):
 @pytest.mark.parametrize("a, b", [((30, 40), (40, 50)), ((1, 4), (4, 5)), ((3, 1), (1, 5)),
                                   ((2, 3, 4), (2, 4, 5)), ((3, 4), (2, 4, 5)),
                                   ((2, 1, 3, 4), (2, 6, 4, 5))])
+@pytest.mark.parametrize("name", ["cupy", "cupy-tf32"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_products_of_any_layout(a, b, dtype, cupy):
+def test_products_of_any_layout(a, b, dtype, name, cupy):
     """Products of small whole numbers are exact, with TensorFloat-32 too."""
+    backend.use(name)
     generator = np.random.default_rng(0)
     a, b = (generator.integers(-4, 5, shape).astype(dtype) for shape in (a, b))
     for x in layouts(a):
@@ -75,14 +79,15 @@ def test_products_of_any_layout(a, b, dtype, cupy):
 
 def test_tf32_is_a_choice(cupy):
     """A product with 1 + 2^-20 is exact without TensorFloat-32, and is rounded with it."""
-    x, one = cupy.full((64, 64), 1 + 2.0 ** -20, "float32"), cupy.eye(64, dtype="float32")
+    x, one = cupy.full((512, 512), 1 + 2.0 ** -20, "float32"), cupy.eye(512, dtype="float32")
     assert (cuda.product(x, one) == x).all()
     backend.use("cupy-tf32")
     assert backend.name() == "cupy-tf32" and (cuda.product(x, one) == 1).all()
+    assert (cuda.product(x, one, exact=True) == x).all()
 
 
 def test_images_keep_their_memory_order(cupy):
-    """No result of elementwise arithmetic returns to the standard order."""
+    """Arithmetic and the functions with kernels keep the order of their inputs."""
     x = Tensor(backend.to_channels_last(cupy.ones((2, 3, 4, 5), "float32")))
     for y in (x + x, x * 2.0, x - x, ops.relu(x), ops.leaky_relu(x), ops.scale(x, Tensor(
             cupy.ones(3, "float32"))), conv.conv2d(x, Tensor(cupy.ones((2, 3, 1, 1), "float32")))):
@@ -122,13 +127,25 @@ def test_a_game_plays_on_a_gpu_as_on_numpy(entry, monkeypatch):
         assert np.allclose(array, others[name], rtol=1e-8, atol=1e-8), name
 
 
+def keep_steps(monkeypatch):
+    """Return a list of the CapturedSteps that play() makes from now on."""
+    steps = []
+
+    def prepare(*args):
+        steps.append(cuda.CapturedStep(*args))
+        return steps[-1]
+    monkeypatch.setattr(loop, "prepare", prepare)
+    return steps
+
+
 def train(entry, steps, order):
+    """Train and return the losses with the logged values, and the state at the end."""
     game, optimisers, data = make_parts(entry)
     game.keep_average(0.5)
     if order == "simultaneous":
         game.d_steps = game.g_steps = 1
-    losses = [(d.item(), g.item()) for _, d, g in play(
-        game, data, *optimisers.values(), M, rng, steps, order=order)]
+    losses = [(d.item(), g.item(), {name: float(v) for name, v in game.logged.items()})
+              for _, d, g in play(game, data, *optimisers.values(), M, rng, steps, order=order)]
     return losses, read_state(game, optimisers, data)
 
 
@@ -136,21 +153,47 @@ def train(entry, steps, order):
 @pytest.mark.parametrize("order", ["alternating", "simultaneous"])
 def test_recorded_steps_do_what_steps_do(entry, order, monkeypatch, capsys):
     """Losses, weights, buffers and optimisers agree bit for bit after 20 iterations."""
+    steps = keep_steps(monkeypatch)
     recorded = train(entry, 20, order)
-    assert capsys.readouterr().err == ""        # the step was recorded
+    assert capsys.readouterr().err == ""
+    assert {step.run is not None for step in steps if step.calls} == {True}
     monkeypatch.setattr(loop, "prepare", functools.partial)
     assert recorded == train(entry, 20, order)
 
 
-def test_launches_take_no_memory(cupy):
+class Reading(GAN):
+    """A game whose step reads a number from the GPU."""
+
+    def after_d_step(self):
+        self.d_parameters()[0].data.sum().item()
+
+
+class Copying(GAN):
+    """A game whose step copies numbers to the GPU."""
+
+    def d_terms(self, *args):
+        return [(Tensor([1.0, 2.0]) * 0.5).sum()]
+
+
+@pytest.mark.parametrize("kind", [Reading, Copying])
+def test_a_step_that_cannot_be_recorded_is_done(kind, monkeypatch, capsys):
+    entry = dataclasses.replace(GAMES["gan"], game=kind)
+    recorded = train(entry, 20, "alternating")
+    assert "d_step cannot be recorded" in capsys.readouterr().err
+    monkeypatch.setattr(loop, "prepare", functools.partial)
+    assert recorded == train(entry, 20, "alternating")
+
+
+def test_launches_take_no_memory(cupy, monkeypatch):
     """10,000 launches leave the pools as they are after the first ten."""
+    steps = keep_steps(monkeypatch)
     game, optimisers, data = make_parts(GAMES["gan"])
-    free = []
+    used = []
     for i, _, _ in play(game, data, *optimisers.values(), M, rng, 5000):
         if i in (10, 4999):
-            cupy.cuda.Device().synchronize()
-            free.append(cupy.cuda.runtime.memGetInfo()[0])
-    assert free[0] == free[1]
+            used.append([cupy.get_default_memory_pool().total_bytes(),
+                         *[step.aside.pool.total_bytes() for step in steps]])
+    assert used[0] == used[1]
 
 
 def test_the_data_stays_on_the_gpu(cupy):
@@ -177,6 +220,7 @@ def test_a_run_is_resumed_bit_for_bit(tmp_path):
 def test_out_of_memory_is_one_line(tmp_path):
     np.save(tmp_path / "digits.npy", np.random.default_rng(0).integers(
         256, size=(60, 4, 4), dtype=np.uint8))
-    line = read_refusal(tmp_path, ANY_GAME, "--data", "digits.npy", "--backend", "cupy",
-                        "--width", 10 ** 6, "--out", "run")
-    assert "out of memory" in line and "smaller networks" in line
+    process = start_script(tmp_path, ANY_GAME, "--data", "digits.npy", "--backend", "cupy",
+                           "--width", 10 ** 5, "--out", "run", CUPY_GPU_MEMORY_LIMIT="20000000")
+    status, _, err = wait_for_end(process)
+    assert status == 1 and "out of memory" in err and "smaller networks" in err

@@ -16,7 +16,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from tinygan import Tensor, backend, conv, cuda, loop, ops, optim, play, rng, schedules
+from tinygan import Tensor, backend, conv, cuda, grad, loop, ops, optim, play, rng, schedules
 from tinygan.games import GAN, game as game_module
 
 from test_contract import GAMES, M, each_game, make_parts, read_state
@@ -106,8 +106,9 @@ def make_cases(name, dtype):
         "times_slope": [(b, a, 0.2, empty), (b, a, 0.0, empty)],
         "scale_and_shift": [(b, one, c, empty), (b, c, d, empty)],
         "move_average": [(b, 0.1, c)],
-        "sgd": [(numbers, b, c, d)], "rmsprop": [(numbers[:1], b, 0.9, 1e-8, c, abs(d))],
-        "adam": [(numbers, b, b1, b2, 1e-8, decay, c, draw(dtype, 1000, seed=9), abs(d))
+        "sgd": [(numbers, b, c, d)], "rmsprop": [(numbers[:1], b, 0.9, 0.1, 1e-8, c, abs(d))],
+        "adam": [(numbers, b, b1, 1 - b1, b2, 1 - b2, 1e-8, decay, c, draw(dtype, 1000, seed=9),
+                  abs(d))
                  for b1, b2, decay in ((0.5, 0.999, 0.0), (0.0, 0.9, 0.1), (0.9, 0.3, 0.0))],
         "copy_windows": [(x, *sizes, np.zeros_like(y)) for x, y, sizes in window_cases(dtype)],
         "add_windows": [(y, *sizes, np.zeros_like(x)) for x, y, sizes in window_cases(dtype)],
@@ -150,9 +151,10 @@ def test_every_kernel_has_cases():
 
 
 def test_a_kernel_is_launched_on_images_in_their_memory_order(monkeypatch):
-    """Arguments that are images are passed as (N, H, W, C), and so without strides.
+    """Arguments that are images are passed as (N, H, W, C), and so as contiguous arrays.
 
-    Raw arrays are made contiguous. Beside arrays of other shapes images stay as they are.
+    Raw arrays are made contiguous. Beside arrays with fewer axes images stay as they are. The
+    weights of a convolution, whose memory order is another one, keep it too.
     """
     seen = []
     monkeypatch.setattr(cuda, "_compile", lambda source: lambda *args: seen.append(args))
@@ -165,6 +167,8 @@ def test_a_kernel_is_launched_on_images_in_their_memory_order(monkeypatch):
     assert seen[1][0].shape == (2, 4, 5, 3) and seen[1][0].flags.c_contiguous
     y = cuda.elementwise(np.add, x, x)
     assert y.shape == x.shape and y.strides == x.strides
+    w = backend.to_kernel_first(np.ones((2, 3, 4, 5), "float32"))
+    assert cuda.elementwise(np.add, w, w).strides == w.strides
     bias = np.ones((3, 1, 1), "float32")
     assert (cuda.elementwise(np.add, x, bias) == 2).all()
 
@@ -205,7 +209,7 @@ def cublas(monkeypatch):
     library = Library()
     monkeypatch.setattr(cuda, "_cublas", lambda: library)
     monkeypatch.setattr(cuda, "_handle", lambda: None)
-    monkeypatch.setattr(cuda, "_use_current_stream", lambda: None)
+    monkeypatch.setattr(cuda, "_use_current_stream", lambda rounded: None)
     monkeypatch.setattr(cuda, "_address", lambda x: ctypes.c_void_p(x.ctypes.data))
 
 
@@ -308,13 +312,30 @@ class Aside:
         return launch
 
 
+class CapturedStep(cuda.CapturedStep):
+    """A step whose launches change no host state and find no logged values of earlier steps."""
+
+    def _record(self, x, z):
+        super()._record(x, z)
+        if (run := self.run) is not None:
+            def launch():
+                logged, stale = self.game.logged, self.game.averages_are_stale
+                touched = [(p, p.touched) for opt in self.optimisers for p in opt.parameters]
+                self.game.logged = {name: value * math.nan for name, value in logged.items()}
+                run()
+                self.game.logged, self.game.averages_are_stale = logged, stale
+                for p, age in touched:
+                    p.touched = age
+            self.run = launch
+
+
 @pytest.fixture
 def recording(monkeypatch):
     """Let play() record its steps, with cuda.Philox as the source of their random numbers."""
     monkeypatch.setattr(cuda, "Aside", Aside)
     monkeypatch.setattr(cuda, "_address", lambda x: ctypes.c_void_p(x.ctypes.data))
     monkeypatch.setattr(loop, "make_source", cuda.Philox)
-    monkeypatch.setattr(loop, "prepare", cuda.CapturedStep)
+    monkeypatch.setattr(loop, "prepare", CapturedStep)
 
 
 def train(entry, order, iterations=7):
@@ -359,6 +380,45 @@ def test_a_recorded_step_reads_no_schedule(monkeypatch, recording):
     assert asked == list(range(8)) and optimisers["d_opt"].t == 8
 
 
+@pytest.mark.parametrize("change", [
+    lambda game, opt: setattr(game, "loss", type(game.loss)()),
+    lambda game, opt: opt.state.update(v=[a.copy("K") for a in opt.state["v"]]),
+    lambda game, opt: setattr(opt, "betas", (0.4, 0.99)),
+    lambda game, opt: game.D.eval(),
+    lambda game, opt: setattr(opt.parameters[0], "data", opt.parameters[0].data.copy("K"))])
+def test_what_a_recorded_step_would_not_see_is_recorded_anew(change, recording):
+    game, optimisers, _ = make_parts(GAMES["gan"])
+    step = cuda.CapturedStep(loop.d_step, game, optimisers["d_opt"])
+
+    def call():
+        step(Tensor(rng.uniform(0, 1, (M, 1, 4, 4))), game.noise(M, rng, 0), 0)
+        return step.run is not None
+    assert [call() for _ in range(5)] == [False] * 3 + [True] * 2
+    change(game, optimisers["d_opt"])
+    assert [call() for _ in range(5)] == [False] * 3 + [True] * 2
+
+
+def test_a_launch_tells_the_host_what_has_changed(recording):
+    """Gradients of older results are refused, and the statistics of averages are measured anew."""
+    game, optimisers, _ = make_parts(GAMES["gan"])
+    game.keep_average(0.5)
+    step = CapturedStep(loop.g_step, game, optimisers["g_opt"])
+    for i in range(6):
+        y = sum((p * p).sum() for p in game.g_parameters())
+        game.averages_are_stale = False
+        step(Tensor(rng.uniform(0, 1, (M, 1, 4, 4))), game.noise(M, rng, 0), i)
+        assert game.averages_are_stale
+        with pytest.raises(ValueError, match="written to since"):
+            grad(y, game.g_parameters())
+    assert step.run is not None
+
+
+def test_a_recorded_step_copies_no_list(monkeypatch):
+    monkeypatch.setattr(backend, "capturing", True)
+    with pytest.raises(TypeError, match="before the step"):
+        Tensor([1.0, 2.0])
+
+
 def test_other_shapes_are_recorded_anew(recording, monkeypatch):
     """A minibatch of another size starts again, and the results are those of the step."""
     game, optimisers, _ = make_parts(GAMES["gan"])
@@ -391,6 +451,13 @@ def test_a_number_that_changes_between_steps(recording, monkeypatch):
     assert recorded == train(entry, "alternating", 12)
 
 
+class Restless(GAN):
+    """A game that changes a number before each step."""
+
+    def begin(self, i):
+        self.share = float(i)
+
+
 class Counting(GAN):
     """A game that changes a number in its step."""
 
@@ -410,6 +477,7 @@ class Replacing(GAN):
 
 @pytest.mark.parametrize("kind, why", [(Counting, "it changes or replaces count"),
                                        (Replacing, "it changes or replaces D."),
+                                       (Restless, "change again and again"),
                                        (None, "RuntimeError: a copy")])
 def test_a_step_that_cannot_be_recorded_is_played(kind, why, recording, monkeypatch, capsys):
     """One line says why, and the results are those of the step."""
@@ -420,8 +488,8 @@ def test_a_step_that_cannot_be_recorded_is_played(kind, why, recording, monkeypa
         monkeypatch.setattr(Aside, "record", record)
     else:
         entry = dataclasses.replace(entry, game=kind)
-    recorded = train(entry, "alternating")
+    recorded = train(entry, "alternating", 30)
     lines = capsys.readouterr().err.splitlines()
     assert len([line for line in lines if why in line]) >= 1 and len(lines) <= 2, lines
     monkeypatch.setattr(loop, "prepare", functools.partial)
-    assert recorded == train(entry, "alternating")
+    assert recorded == train(entry, "alternating", 30)

@@ -12,8 +12,7 @@ from tinygan import Tensor, backend, grad, nn, ops, optim, play, rng, to_numpy
 from tinygan.backend import UserError
 from tinygan.data import Minibatches
 from tinygan.games import GAN, losses
-from tinygan.loop import both_step, d_step, draw, g_step
-from tinygan.random import Random
+from tinygan.loop import both_step, d_step, draw, g_step, make_source
 
 from helpers import error_of, normal, tensor
 
@@ -241,7 +240,7 @@ def test_simultaneous_order_computes_both_gradients_before_both_steps():
         rng.seed(3)
         game = make_game()
         x, z, masks = draw(game, make_batches(), 5, rng, 0)
-        with nn.use_random(Random(masks)):
+        with nn.use_random(make_source(masks)):
             d_loss, g_loss = game.losses(x, z)
         return game, grad(d_loss, game.d_parameters()), grad(g_loss, game.g_parameters())
     game, d_grads, g_grads = gradients()

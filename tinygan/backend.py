@@ -103,13 +103,14 @@ def run_in_pieces(n: int, size: int, work: Callable[[slice], Any]) -> list:
     return cpu.run_in_pieces(n, size, work) if xp is np else [work(slice(0, n))]
 
 
-def product(a: Array, b: Array, out: Array | None = None) -> Array:
+def product(a: Array, b: Array, out: Array | None = None, exact: bool = False) -> Array:
     """Return the matrix product over the last two axes, in `out` if it is given.
 
-    The axes before the last two broadcast.
+    The axes before the last two broadcast. With "cupy-tf32", an `exact` product is computed as with
+    "cupy".
     """
     if cuda is not None:
-        return cuda.product(a, b, out)
+        return cuda.product(a, b, out, exact)
     if a.ndim > 2 or b.ndim > 2 or xp is not np or out is not None:
         return xp.matmul(a, b, out=out)
     return cpu.product(a, b)

@@ -25,8 +25,8 @@ multiplied by the weights as a matrix. The memory layouts make this cheap:
 
 - In memory, images lie channels last, as (N, H, W, C). A row of a window is then one contiguous run
   of kw * C numbers, and a window is copied as kh such runs. numpy's elementwise operations keep the
-  layout of their inputs, so it is kept throughout a network. (cupy's operations return to the
-  standard layout, which costs a copy at the next convolution.)
+  layout of their inputs, so it is kept throughout a network. (On cupy, arithmetic and the kernels
+  keep it. Its other operations return to the standard layout, which costs a copy.)
 - In memory, weights lie kernel first, as (kh, kw, C, O), which is the layout of the matrix.
 """
 
@@ -209,7 +209,8 @@ SIZES = ", ".join(f"int32 {name}" for name in "h v c oh ow kh kw sh sw ph pw".sp
                 int pixel = i / (c * kw * kh), j = pixel % ow, k = pixel / ow % oh;
                 int row = k * sh + a - ph, column = j * sw + b - pw;
                 bool inside = row >= 0 && row < h && column >= 0 && column < v;
-                y = inside ? x[((pixel / (ow * oh) * h + row) * v + column) * c + channel] : T(0)
+                long long line = (long long)(pixel / (ow * oh)) * h + row;
+                y = inside ? x[(line * v + column) * c + channel] : T(0)
                 """)
 def _copy_windows(x, h, v, c, oh, ow, kh, kw, sh, sw, ph, pw, y):
     """Fill y (n oh ow, kh kw c) with the windows of x (n, h, v, c)."""

@@ -5,7 +5,8 @@ except for rounding and for the random numbers of training steps.
 
 To launch a kernel takes the host several microseconds, and a small network's kernels run for less.
 So a training step is recorded once as a CUDA graph, and from then on launched as a whole: see
-CapturedStep. A step can be recorded if it reads nothing from the host and copies nothing to it.
+CapturedStep. A step can be recorded if it copies nothing between host and device. The Python
+numbers in it keep the values that they had then.
 """
 
 import contextlib
@@ -38,7 +39,8 @@ PROGRAMS = {"float32": "S", "float64": "D"}
 @functools.cache
 def _cublas():
     """Return the library of cuBLAS. Raises UserError if it is not found."""
-    names = [f"libcublas.so.{n}" for n in (13, 12)] + [f"cublas64_{n}.dll" for n in (13, 12)]
+    version = backend.xp.cuda.runtime.runtimeGetVersion() // 1000        # the one that cupy uses
+    names = [f"libcublas.so.{version}", f"cublas64_{version}.dll"]
     folders = [os.path.join(path, "nvidia", "*", place) for path in sys.path
                for place in ("lib", os.path.join("lib", "*"), "bin", os.path.join("bin", "*"))]
     files = [file for folder in folders for name in names
@@ -69,10 +71,11 @@ def _check(status):
         raise RuntimeError(f"cuBLAS has failed with status {status}")
 
 
-def product(a: Array, b: Array, out: Array | None = None) -> Array:
+def product(a: Array, b: Array, out: Array | None = None, exact: bool = False) -> Array:
     """Return the matrix product over the last two axes, in `out`, a contiguous array, if given.
 
-    The axes before the last two broadcast. Other dtypes than float32 and float64 are left to cupy.
+    The axes before the last two broadcast. `exact` products do not round to TensorFloat-32. Other
+    dtypes than float32 and float64 are left to cupy.
     """
     xp = backend.xp
     if a.ndim < 2 or b.ndim < 2 or a.dtype != b.dtype or a.dtype.name not in PROGRAMS:
@@ -87,7 +90,8 @@ def product(a: Array, b: Array, out: Array | None = None) -> Array:
         c.fill(0)
     else:
         count = math.prod(batch)
-        _multiply(_stack(a, batch, count), _stack(b, batch, count), c.reshape(count, m, n))
+        _multiply(_stack(a, batch, count), _stack(b, batch, count), c.reshape(count, m, n),
+                  tf32 and not exact)
     return c
 
 
@@ -118,7 +122,7 @@ def _layout(a):
     return None
 
 
-def _multiply(a, b, c):
+def _multiply(a, b, c, rounded):
     """Fill c (count, m, n) with the products of a (count or 1, m, k) and b (count or 1, k, n).
 
     cuBLAS has matrices whose columns are contiguous. For it the memory of c is that of the
@@ -129,7 +133,7 @@ def _multiply(a, b, c):
     (a_transposed, lda), (b_transposed, ldb) = _layout(a), _layout(b)
     number = ctypes.c_float if c.dtype == "float32" else ctypes.c_double
     one, zero = number(1), number(0)
-    _use_current_stream()
+    _use_current_stream(rounded)
     program = getattr(_cublas(), f"cublas{PROGRAMS[c.dtype.name]}gemmStridedBatched")
 
     def by_matrix(x):       # the distance from one matrix to the next
@@ -147,17 +151,17 @@ def _address(a):
 _last = None        # the stream and the precision that cuBLAS has
 
 
-def _use_current_stream():
+def _use_current_stream(rounded):
     """Give cuBLAS the current stream and precision, if it has others."""
     global _last
     stream = backend.xp.cuda.get_current_stream().ptr
-    if (stream, tf32) != _last:
-        _check(_cublas().cublasSetMathMode(_handle(), 3 if tf32 else 0))    # CUBLAS_TF32_...
+    if (stream, rounded) != _last:
+        _check(_cublas().cublasSetMathMode(_handle(), 3 if rounded else 0))     # 3: TensorFloat-32
         _check(_cublas().cublasSetStream_v2(_handle(), ctypes.c_void_p(stream)))
         # cublasSetStream returns to cuBLAS's own workspace
         _check(_cublas().cublasSetWorkspace_v2(_handle(), ctypes.c_void_p(_workspace().ptr),
-                                              ctypes.c_size_t(WORKSPACE)))
-        _last = stream, tf32
+                                               ctypes.c_size_t(WORKSPACE)))
+        _last = stream, rounded
 
 
 # Elementwise functions
@@ -176,33 +180,36 @@ def launch(function: Callable, *args: Any) -> None:
     raw = [declared.strip().startswith("raw") for declared in function.source[0].split(",")]
     args = [backend.xp.ascontiguousarray(a) if is_raw else a
             for a, is_raw in zip(args, raw)] + list(args[len(raw):])
-    _compile(function.source)(*_channels_last(tuple(args)))
+    args, _ = _in_memory_order(tuple(args))
+    _compile(function.source)(*args)
 
 
 def elementwise(f: Callable, *args: Any) -> Array:
-    """Return f(*args) in the memory order of the images among the arguments.
+    """Return f(*args) in the memory order of the first array.
 
-    cupy's own functions return arrays in the standard order, which costs a copy at the next
-    convolution.
+    cupy's own functions return arrays in the standard order. For images this costs a copy at the
+    next convolution.
     """
-    moved = _channels_last(args)
-    y = f(*moved)
-    return y if moved is args else y.transpose(0, 3, 1, 2)
+    args, axes = _in_memory_order(args)
+    y = f(*args)
+    return y if axes is None else y.transpose([axes.index(i) for i in range(y.ndim)])
 
 
-def _channels_last(args):
-    """Return the arguments with images (N, C, H, W) transposed to (N, H, W, C).
+def _in_memory_order(args):
+    """Return (args, axes): the arrays with their axes in the memory order of the first one.
 
-    If an argument is an array of another shape, they are returned as they are.
+    If the arrays do not have the same number of axes, or are in this order, axes is None.
     """
     arrays = [a for a in args if isinstance(a, backend.xp.ndarray) and a.ndim]
-    if not arrays or {a.ndim for a in arrays} != {4}:
-        return args
-    return tuple([a.transpose(0, 2, 3, 1) if getattr(a, "ndim", 0) else a for a in args])
+    if len({a.ndim for a in arrays}) != 1 or arrays[0].flags.c_contiguous:
+        return args, None
+    first = arrays[0]
+    axes = sorted(range(first.ndim), key=lambda i: -first.strides[i])
+    return [a.transpose(axes) if getattr(a, "ndim", 0) else a for a in args], axes
 
 
 def write(numbers: tuple[float, ...], array: Array | None) -> Array:
-    """Return the array, or a new one, of float64 with these numbers written to it."""
+    """Write the numbers to `array`, or to a new float64 array, and return it."""
     array = backend.xp.empty(len(numbers), np.float64) if array is None else array
     for i, number in enumerate(numbers):
         array[i:i + 1].fill(number)         # a kernel with an argument: no copy from the host
@@ -306,7 +313,7 @@ class Philox:
 
     def integers(self, high: int, shape: tuple[int, ...]) -> Array:
         """Draw an array of this shape of integers from 0 to high - 1, all equally likely."""
-        return (self.words(shape).astype(np.uint64) * high >> 32).astype(np.int64)
+        return (self.words(shape).astype(np.uint64) * int(high) >> 32).astype(np.int64)
 
     def permutation(self, n: int) -> Array:
         """Draw a random order of the integers from 0 to n - 1."""
@@ -326,25 +333,30 @@ class CapturedStep:
     step, which compiles its kernels and fills its memory pool. The next one records it. What
     differs from call to call is written to arrays before each launch: x, z and the seed here, and
     the optimisers' numbers by Optimizer.advance. What the step returns and logs is copied out of it
-    after each launch. Arrays of other shapes, another number in the game that is no array, and an
-    array of the game that was replaced, start again.
+    after each launch. It starts again if the inputs have other shapes, if a number of the game that
+    is no array changes, or if one of the game's or the optimisers' arrays is replaced.
 
     A step cannot be recorded if it copies between host and device, or if it replaces an array or
-    changes a number of the game itself. Then each call does the step, and standard error says so
-    once.
+    changes a number of the game itself. A step that starts again RESTARTS times is not recorded
+    either. Then each call does the step, and standard error says so once.
     """
 
-    WARM_UP = 3
+    WARM_UP, RESTARTS = 3, 20
 
     def __init__(self, step: Callable, game: Any, *optimisers: Any) -> None:
         self.step, self.game, self.optimisers = step, game, optimisers
         self.form = self.run = self.why_not = None
-        self.aside, self.calls = Aside(), 0
+        self.aside, self.calls, self.starts = Aside(), 0, 0
 
     def __call__(self, x: Any, z: Any, seed: int) -> Any:
-        form = _shapes((x, z)), _state(self.game), [_settings(opt) for opt in self.optimisers]
-        if form != self.form:
-            self.form, self.run, self.calls, self.aside = form, None, 0, Aside()
+        if self.form != (form := self._form(x, z)):
+            if self.run is not None:            # the memory of the old graph is in its own pool
+                self.aside = Aside()
+            self.form, self.run, self.calls = form, None, 0
+            self.starts += 1
+            if self.starts > self.RESTARTS:
+                self._give_up("the shapes of its inputs, or numbers of the game that are no "
+                              "arrays, change again and again")
         if self.run is None and self.calls >= self.WARM_UP and self.why_not is None:
             self._record(x, z)
         if self.run is None:
@@ -359,16 +371,25 @@ class CapturedStep:
             self.run()
         return self._results()
 
+    def _form(self, x, z):
+        """Return all that must stay as it was when the step was recorded."""
+        return _shapes((x, z)), _state(self.game), [_settings(opt) for opt in self.optimisers], [
+            id(part) for part in (self.game.loss, *self.game.penalties)]
+
     def _do(self, x, z, seed):
         """Do the step without a graph; find out what it returns and whether it can be recorded."""
+        before = self.game.logged
         with self.aside:
             losses = self.step(self.game, *self.optimisers, x, z, seed)
-        _, before, _ = self.form
+        _, state, *_ = self.form
         for name, value in _state(self.game).items():
-            if before.get(name) != value:
+            if state.get(name) != value:
                 self._give_up(f"it changes or replaces {name}")
         self.count = len(losses) if isinstance(losses, tuple) else 1
+        # the step may leave other values in `logged`, such as those of the other player's step
         self.names = list(self.game.logged)
+        self.own = [name for name, value in self.game.logged.items()
+                    if before.get(name) is not value]
         self.dtype = losses[0].dtype if self.count > 1 else losses.dtype
         return losses
 
@@ -377,12 +398,12 @@ class CapturedStep:
         xp = backend.xp
         x, z = map_nested(_copy, x), map_nested(_copy, z)
         self.inputs, self.seed = _arrays((x, z)), xp.zeros(1, np.uint64)
-        self.results = xp.zeros(self.count + len(self.names), self.dtype)
+        self.results = xp.zeros(self.count + len(self.own), self.dtype)
 
         def do():
             losses = self.step(self.game, *self.optimisers, x, z, self.seed)
             losses = losses if isinstance(losses, tuple) else (losses,)
-            values = [loss.data for loss in losses] + [self.game.logged[n] for n in self.names]
+            values = [loss.data for loss in losses] + [self.game.logged[n] for n in self.own]
             for i, value in enumerate(values):
                 self.results[i] = value.reshape(())
         logged = self.game.logged
@@ -407,7 +428,9 @@ class CapturedStep:
         for opt in self.optimisers:
             for p in opt.parameters:
                 p.touch()
-        self.game.logged = {name: values[self.count + i] for i, name in enumerate(self.names)}
+        own = {name: values[self.count + i] for i, name in enumerate(self.own)}
+        logged = {**self.game.logged, **own}
+        self.game.logged = {name: logged[name] for name in self.names if name in logged}
         if self.game.averages is not None:
             self.game.averages_are_stale = True
         losses = tuple([Tensor(values[i]) for i in range(self.count)])
@@ -418,8 +441,8 @@ class Aside:
     """A context with a stream and a memory pool of its own.
 
     Its work begins when that of the current stream has ended, and the current stream then waits for
-    it. Nothing but a recorded step may take memory from its pool: each launch writes to the memory
-    that was free when the step was recorded.
+    it. Nothing may take memory from its pool after a step has been recorded: each launch writes to
+    the memory that the step used then.
     """
 
     def __init__(self) -> None:
@@ -493,7 +516,7 @@ def _state(game):
     for prefix, module in game.modules():
         state[prefix + "training"] = module.training
         for name, value in vars(module).items():
-            if name not in module.untracked and name not in module._kept:
+            if name != "training" and name not in {*module.untracked, *module._kept}:
                 if isinstance(value, (Tensor, backend.xp.ndarray)):
                     array = value.data if type(value) is Tensor else value
                     state[prefix + name] = _address(array).value, array.strides
@@ -503,7 +526,8 @@ def _state(game):
 
 
 def _settings(opt):
-    """Return the settings of an optimiser that a recorded step keeps, {name: number or tuple}."""
+    """Return what a recorded step keeps of an optimiser: its settings, the places of its arrays."""
     varying = "t", "lr", "momentum", "_now"
-    return {name: value for name, value in vars(opt).items()
-            if isinstance(value, (int, float, tuple)) and name not in varying}
+    settings = {name: value for name, value in vars(opt).items()
+                if isinstance(value, (int, float, tuple)) and name not in varying}
+    return settings, [_address(a).value for arrays in opt.state.values() for a in arrays]

@@ -26,7 +26,8 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     data          an endless iterator over minibatches x of m samples: arrays, or tuples of arrays
     d_opt, g_opt  optimisers of game.d_parameters() and game.g_parameters()
     m             the size of a minibatch
-    rng           the source of noise and dropout masks
+    rng           the source of noise and dropout masks; on a GPU, of the seeds of the streams there
+                  from which they are drawn
     order         "alternating", as in the paper's Algorithm 1: D's steps, then G's step, each on
                   new x and z. "simultaneous", as in the published code: both gradients are computed
                   for the same x and z before either player is updated

@@ -157,7 +157,7 @@ def _leaky_relu(x, slope, y):
 
 def _scale_negative(g, x, slope):
     """Return g where x > 0 and slope * g elsewhere; as a linear map of g it is its own adjoint."""
-    return op(_times_slope(g.data, x.data, slope, backend.xp.empty_like(g.data)),
+    return op(_times_slope(g.data, x.data, slope, backend.xp.empty_like(x.data)),
               (g, lambda h, y: _scale_negative(h, x, slope)), (x, None))
 
 
@@ -371,7 +371,7 @@ def _sums(a, b=None):
     def add(a, b):
         if xp is not np:
             ones = xp.ones((1, a.shape[-2]), a.dtype)
-            return backend.product(ones, a if b is None else a * b)[..., 0, :]
+            return backend.product(ones, a if b is None else a * b, exact=True)[..., 0, :]
         return xp.ones(a.shape[-2], a.dtype) @ a if b is None else xp.einsum(
             "...ij,...ij->...j", a, b)
     return sum(add(a[i], None if b is None else b[i]) for i in pieces)

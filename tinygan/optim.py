@@ -182,15 +182,15 @@ class RMSProp(Optimizer):
         self.rho, self.eps = _check_number(rho, "rho", 0, 1), _check_number(eps, "eps", 0, math.inf)
 
     def update(self, numbers, p, g, s):
-        _rmsprop(numbers, g, self.rho, self.eps, p, s)
+        _rmsprop(numbers, g, self.rho, 1 - self.rho, self.eps, p, s)
 
 
-@backend.kernel("raw float64 numbers, T g, T rho, T eps", "T p, T s",
-                "s = rho * s + (1 - rho) * g * g; p -= T(numbers[0]) * g / (sqrt(s) + eps)")
-def _rmsprop(numbers, g, rho, eps, p, s):
+@backend.kernel("raw float64 numbers, T g, T rho, T rest, T eps", "T p, T s",
+                "s = rho * s + rest * g * g; p -= T(numbers[0]) * g / (sqrt(s) + eps)")
+def _rmsprop(numbers, g, rho, rest, eps, p, s):
     (lr,) = numbers
     s *= rho
-    s += (1 - rho) * g * g
+    s += rest * g * g
     p -= lr * g / (backend.xp.sqrt(s) + eps)
 
 
@@ -226,29 +226,31 @@ class Adam(Optimizer):
         return lr / (1 - beta1 ** t), 1 / math.sqrt(1 - beta2 ** t)
 
     def update(self, numbers, p, g, m, v):
-        _adam(numbers, g, *self.betas, self.eps, self.weight_decay, p, m, v)
+        beta1, beta2 = self.betas
+        _adam(numbers, g, beta1, 1 - beta1, beta2, 1 - beta2, self.eps, self.weight_decay, p, m, v)
 
 
-@backend.kernel("raw float64 numbers, T g, T beta1, T beta2, T eps, T weight_decay",
+# The factors 1 - beta are arguments, because in float32 their difference would lose digits.
+@backend.kernel("raw float64 numbers, T g, T beta1, T rest1, T beta2, T rest2, T eps, T decay",
                 "T p, T m, T v", """
-                T d = g + weight_decay * p;
-                m = beta1 < 0.5 ? beta1 * m + (1 - beta1) * d : m + (1 - beta1) * (d - m);
-                v = beta2 < 0.5 ? beta2 * v + (1 - beta2) * d * d : v + (1 - beta2) * (d * d - v);
+                T d = g + decay * p;
+                m = beta1 < 0.5 ? beta1 * m + rest1 * d : m + rest1 * (d - m);
+                v = beta2 < 0.5 ? beta2 * v + rest2 * d * d : v + rest2 * (d * d - v);
                 p -= T(numbers[0]) * m / (sqrt(v) * T(numbers[1]) + eps)""")
-def _adam(numbers, g, beta1, beta2, eps, weight_decay, p, m, v):
+def _adam(numbers, g, beta1, rest1, beta2, rest2, eps, decay, p, m, v):
     rate, correction = numbers
-    if weight_decay:
-        g = g + weight_decay * p
-    _move_average(m, g, beta1)
-    _move_average(v, g * g, beta2)
+    if decay:
+        g = g + decay * p
+    _move_average(m, g, beta1, rest1)
+    _move_average(v, g * g, beta2, rest2)
     root = backend.xp.sqrt(v) * correction + eps
     p -= rate * m / root
 
 
-def _move_average(average, value, beta):
-    """Compute average <- beta average + (1 - beta) value in place."""
+def _move_average(average, value, beta, rest):
+    """Compute average <- beta average + rest value in place, with rest = 1 - beta."""
     if beta < 0.5:      # the form below would lose a value that is far smaller than the average
         average *= beta
-        average += (1 - beta) * value
+        average += rest * value
     else:
-        average += (1 - beta) * (value - average)
+        average += rest * (value - average)

@@ -506,11 +506,14 @@ def as_array(data: Any, dtype: Any = None) -> Array:
     xp = backend.xp
     if type(data) is Tensor:
         data = data.data
-    if isinstance(data, np.generic):        # a numpy scalar becomes a 0-d array
-        data = xp.asarray(data)
+    if isinstance(data, np.generic):        # a numpy scalar becomes a 0-d array, without a copy
+        data = xp.full((), data, data.dtype)
     elif isinstance(data, (int, float)):
         return xp.full((), data, dtype or np.float32)       # avoids a copy from host to device
     elif isinstance(data, (list, tuple)):
+        if backend.capturing:
+            raise TypeError("a list of numbers is copied from the host, which a recorded step "
+                            "cannot do: make it an array before the step")
         return xp.asarray(np.asarray(data, dtype or np.float32))
     if not isinstance(data, xp.ndarray):
         raise TypeError(f"a {type(data).__module__}.{type(data).__name__} cannot enter a "

@@ -43,7 +43,8 @@ class Game(Module):
     tuples of Tensors and label arrays (whole numbers). Views and penalties treat every Tensor in
     D's input as samples. A player may consist of several networks:
     they are attributes of the game, named in `d_players` and `g_players`. A number that changes
-    during training must be an array, so that checkpoints save it.
+    during training must be an array, so that checkpoints save it, and so that it is not a constant
+    in a step that was recorded for a GPU (see cuda.CapturedStep).
 
     Raises UserError for an invalid loss, penalty or view, for a D that ends in a sigmoid, and for
     batch normalisation in D together with a penalty.

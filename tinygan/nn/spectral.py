@@ -66,8 +66,8 @@ def power_iteration(layer: Module) -> None:
     It updates u and v of a layer under spectral_norm, for the layer's present weight.
     """
     w, v = _matrix(layer), _v_in_memory_order(layer)
-    v[...] = _normalise(backend.product(layer.weight_u[None], w)).reshape(v.shape)
-    layer.weight_u[...] = _normalise(backend.product(w, v.reshape(-1, 1)))[:, 0]
+    v[...] = _normalise(backend.product(layer.weight_u[None], w, exact=True)).reshape(v.shape)
+    layer.weight_u[...] = _normalise(backend.product(w, v.reshape(-1, 1), exact=True))[:, 0]
 
 
 def _normalise(v):
