@@ -198,7 +198,8 @@ def elementwise(f: Callable, *args: Any) -> Array:
 def _in_memory_order(args):
     """Return (args, axes): the arrays with their axes in the memory order of the first one.
 
-    If the arrays do not have the same number of axes, or are in this order, axes is None.
+    If the arrays differ in their number of axes, or if the first one is contiguous, they are
+    returned as they are, and axes is None.
     """
     arrays = [a for a in args if isinstance(a, backend.xp.ndarray) and a.ndim]
     if len({a.ndim for a in arrays}) != 1 or arrays[0].flags.c_contiguous:
