@@ -161,21 +161,24 @@ def _conv_weight(x, y, kernel, stride, padding):
 def _conv_transpose(y, w, bias, stride, padding, size):
     """Add each pixel of y times the kernel to the pixel's window in the image (col2im).
 
-    On a GPU one product computes all windows, and each pixel of the image adds up its terms.
+    On a GPU, and for images of one channel, one product computes all windows. Elsewhere there is a
+    product for each place in the kernel, or for sw places side by side.
     """
     (o, c, kh, kw), (sh, sw), (ph, pw), (h, v) = w.shape, stride, padding, size
     n, _, oh, ow = y.shape
     y = backend.xp.ascontiguousarray(y.transpose(0, 2, 3, 1))
     kernel = w.transpose(2, 3, 1, 0)
     x = backend.xp.empty((n, h, v, c), y.dtype)
-    if backend.xp is not np:
-        columns = backend.product(y.reshape(-1, o), kernel.reshape(-1, o).T)
-        _add_windows(columns, h, v, c, oh, ow, kh, kw, sh, sw, ph, pw, x)
-        return (x if bias is None else x + bias.data).transpose(0, 3, 1, 2)
     rows = max(h + ph, (oh - 1) * sh + kh)
     steps = max(-(-(v + pw) // sw), ow - 1 + -(-kw // sw))
 
-    def work(piece):
+    def add_windows(piece):
+        windows = _multiply(y[piece].reshape(-1, o), kernel.reshape(-1, o).T)
+        _add_windows(windows, h, v, c, oh, ow, kh, kw, sh, sw, ph, pw, x[piece])
+        if bias is not None:
+            x[piece] += bias.data
+
+    def add_columns(piece):
         pixels = y[piece].reshape(-1, o)
         frame = backend.xp.zeros((len(pixels) // (oh * ow), rows, steps, sw * c), y.dtype)
         for a in range(kh):
@@ -187,7 +190,8 @@ def _conv_transpose(y, w, bias, stride, padding, size):
                 part += columns.reshape(part.shape)
         frame = frame.reshape(-1, rows, steps * sw, c)[:, ph:ph + h, pw:pw + v]
         x[piece] = frame if bias is None else frame + bias.data
-    _in_pieces(y, (sh + 1) * sw * c + o, work)      # frame, columns and pixels
+    whole = backend.xp is not np or c == 1
+    _in_pieces(y, (sh + 1) * sw * c + o, add_windows if whole else add_columns)
     return x.transpose(0, 3, 1, 2)
 
 
