@@ -42,39 +42,46 @@ static float cospif(float x) { return (float)cos(3.14159265358979323846 * (doubl
 """
 
 
-def compile_kernel(source, folder, t):
-    """Compile a kernel for the CPU, with the type T = t; return the function (*arrays).
+def to_cpu(source, t):
+    """Return the C++ of a kernel with the type T = t, and the types of its arguments.
 
     Each argument is an array of n elements or of one, or any array if it is declared as raw.
     """
     inputs, outputs, code, name, preamble = source
-    declared = [(text.split()[-2:], text.split()[0] == "raw")
-                for text in f"{inputs}, {outputs}".split(",")]
-    types = [C_TYPES.get(kind, t) for (kind, _), _ in declared]
-    arguments, lines = [], []
-    for (kind, each), ((_, variable), raw) in zip(
-            enumerate(declared), declared):
-        c_type = types[kind]
-        arguments.append(f"{c_type}* {variable}{'' if raw else '_'}, long long step_{variable}")
+    arguments, lines, types = [], [], []
+    for declared in f"{inputs}, {outputs}".split(","):
+        *raw, kind, variable = declared.split()
+        types.append(C_TYPES.get(kind, t))
+        arguments.append(f"{types[-1]}* {variable}{'' if raw else '_'}, long long step_{variable}")
         if not raw:
-            lines.append(f"{c_type}& {variable} = {variable}_[i * step_{variable}];")
-    text = "\n".join([C_HEAD, f"using T = {t};", preamble,
-                      f'extern "C" void {name}(long long n, {", ".join(arguments)}) {{',
-                      "for (long long i = 0; i < n; ++i) {", *lines, code, ";}}"])
-    (folder / "kernel.cpp").write_text(text)
-    subprocess.run([COMPILER, "-O1", "-w", "-shared", "-fPIC", "-o", folder / f"{name}-{t}.so",
-                    folder / "kernel.cpp"], check=True)
-    compiled = getattr(ctypes.CDLL(str(folder / f"{name}-{t}.so")), name)
-    dtypes = [next(numpy for numpy, c in C_TYPES.items() if c == c_type) for c_type in types]
+            lines.append(f"{types[-1]}& {variable} = {variable}_[i * step_{variable}];")
+    text = "\n".join([f"namespace {name}_{t} {{", f"using T = {t};", preamble,
+                      f'extern "C" void {name}_{t}(long long n, {", ".join(arguments)}) {{',
+                      "for (long long i = 0; i < n; ++i) {", *lines, code, ";}}}"])
+    return text, [next(dtype for dtype, c in C_TYPES.items() if c == kind) for kind in types]
 
-    def call(*args):
-        arrays = [np.ascontiguousarray(a, dtype) if not isinstance(a, np.ndarray) else a
-                  for a, dtype in zip(args, dtypes)]
-        assert all(a.dtype == dtype for a, dtype in zip(arrays, dtypes)), [a.dtype for a in arrays]
-        compiled(ctypes.c_longlong(args[-1].size), *[value for a in arrays for value in (
-            ctypes.c_void_p(a.ctypes.data), ctypes.c_longlong(a.size > 1))])
-        return args[-1]
-    return call
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """Return {(name, T): function} of the kernels, compiled for the CPU."""
+    folder = tmp_path_factory.mktemp("kernels")
+    made = {(name, t): to_cpu(f.source, t) for name, f in KERNELS.items()
+            for t in ("float", "double")}
+    (folder / "kernels.cpp").write_text(C_HEAD + "\n".join(text for text, _ in made.values()))
+    subprocess.run([COMPILER, "-O1", "-w", "-shared", "-fPIC", "-o", folder / "kernels.so",
+                    folder / "kernels.cpp"], check=True)
+    library = ctypes.CDLL(str(folder / "kernels.so"))
+
+    def make(name, t, dtypes):
+        def call(*args):
+            arrays = [a if isinstance(a, np.ndarray) else np.array([a], dtype)
+                      for a, dtype in zip(args, dtypes)]
+            assert [a.dtype for a in arrays] == dtypes
+            getattr(library, f"{name}_{t}")(ctypes.c_longlong(args[-1].size), *[
+                value for a in arrays for value in (ctypes.c_void_p(a.ctypes.data),
+                                                    ctypes.c_longlong(a.size > 1))])
+        return call
+    return {(name, t): make(name, t, dtypes) for (name, t), (_, dtypes) in made.items()}
 
 
 def draw(dtype, *shape, seed=0):
@@ -121,7 +128,7 @@ def make_cases(name, dtype):
 @pytest.mark.skipif(COMPILER is None, reason="no C++ compiler, which compiles the CUDA kernels for "
                     "the CPU: they were not compared with numpy here")
 @pytest.mark.parametrize("name", KERNELS)
-def test_a_kernel_computes_what_its_lines_of_numpy_compute(name, tmp_path):
+def test_a_kernel_computes_what_its_lines_of_numpy_compute(name, compiled):
     """All outputs agree up to rounding, also where an input is zero, NaN or infinite.
 
     A dozen roundings of numbers of about 1 leave an error below 32 units in the last place; the
@@ -130,14 +137,13 @@ def test_a_kernel_computes_what_its_lines_of_numpy_compute(name, tmp_path):
     function = KERNELS[name]
     count = function.source[1].count(",") + 1
     for dtype in ("float32", "float64") if "T " in function.source[0] else ("float32",):
-        compiled = compile_kernel(function.source, tmp_path, C_TYPES[dtype])
         tolerance = (1e-5 if name == "normal" else 32 * np.finfo(dtype).eps)
         for args in make_cases(name, dtype):
             mine, its = ([a.copy() if isinstance(a, np.ndarray) else a for a in args]
                          for _ in range(2))
             with np.errstate(all="ignore"):
                 function(*mine)
-            compiled(*its)
+            compiled[name, C_TYPES[dtype]](*its)
             for x, y in zip(mine[-count:], its[-count:]):
                 assert np.allclose(x, y, rtol=tolerance, atol=tolerance, equal_nan=True), args
             for x, y in zip(mine[:-count], args[:-count]):          # inputs stay as they are

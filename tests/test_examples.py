@@ -183,17 +183,17 @@ def test_mixtures_that_were_stopped_are_resumed(tmp_path, monkeypatch, capsys):
     that were not stopped.
     """
     flags = ["--game", "gan", "wgan_gp", "r1", "--width", 8, "--batch-size", 16, "--sigma", 0.1,
-             "--steps", 50]
+             "--steps", 25]
     whole = run("mixtures.py", *flags, "--out", "whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
-    stop_mixtures(monkeypatch, tmp_path, "a part/grid-wgan_gp-0", 4, *flags, "--out", "a part")
-    told = r"stopped after step 4 of 10 with a checkpoint; resume it with\n(.*)\n"
+    stop_mixtures(monkeypatch, tmp_path, "a part/grid-wgan_gp-0", 2, *flags, "--out", "a part")
+    told = r"stopped after step 2 of 5 with a checkpoint; resume it with\n(.*)\n"
     python, script, *words = shlex.split(re.search(told, capsys.readouterr().err)[1])
     assert python == sys.executable and script == str(ROOT / "examples" / "mixtures.py")
     assert not (tmp_path / "a part" / "grid-r1-0").exists()
     rest = run("mixtures.py", *words, cwd=tmp_path)
     assert rest.returncode == 0, rest.stderr
-    assert re.findall(r"^resumed after step (\d+)", rest.stdout, re.M) == ["50", "4"]
+    assert re.findall(r"^resumed after step (\d+)", rest.stdout, re.M) == ["25", "2"]
     assert rest.stdout.splitlines()[-4:-1] == whole.stdout.splitlines()[-4:-1]
     assert read_files(tmp_path / "a part") == read_files(tmp_path / "whole")
 

@@ -1,6 +1,7 @@
 """The pages are true: maps lead to the code, code runs, commands are CI's, tables are generated."""
 
 import ast
+import concurrent.futures
 import importlib
 import inspect
 import itertools
@@ -304,10 +305,15 @@ def test_the_scripts_and_flags_in_commands_exist():
                 for command in re.findall(r"(examples/\w+\.py[^`|\n]*)", page)
                 if "-->" not in command}
     assert len(commands) > 15
+    flags = {}
     for command in commands:
         script, *words = command.split()
-        flags = [word for word in words if word.startswith("--")]
-        if flags:
-            helped = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True,
-                                    text=True, check=True).stdout
-            assert all(f" {flag}" in helped for flag in flags), command
+        flags.setdefault(script, set()).update(word for word in words if word.startswith("--"))
+
+    def read_help(script):
+        return subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True,
+                              text=True, check=True).stdout
+    scripts = [script for script in flags if flags[script]]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for script, helped in zip(scripts, pool.map(read_help, scripts)):
+            assert all(f" {flag}" in helped for flag in flags[script]), script
