@@ -102,8 +102,8 @@ PIX2PIX = {
     "L1 + cGAN": "pix2pix_mnist.py",
     "L1 + cGAN, patches of 1 pixel": "pix2pix_mnist.py --patch 0",
     "L1 + cGAN, patches of 34 pixels": "pix2pix_mnist.py --patch 2",
-    "4x4 blocks, L1": "pix2pix_mnist.py --task coarse --steps 1200 --loss l1",
-    "4x4 blocks, L1 + cGAN": "pix2pix_mnist.py --task coarse --steps 1200",
+    "4x4 blocks, L1": "pix2pix_mnist.py --task coarse --loss l1",
+    "4x4 blocks, L1 + cGAN": "pix2pix_mnist.py --task coarse",
 }
 CYCLEGAN = {
     "CycleGAN": "cyclegan_mnist.py",
