@@ -82,7 +82,7 @@ def test_tf32_is_a_choice(cupy):
     x, one = cupy.full((512, 512), 1 + 2.0 ** -20, "float32"), cupy.eye(512, dtype="float32")
     assert (cuda.product(x, one) == x).all()
     backend.use("cupy-tf32")
-    assert backend.name() == "cupy-tf32" and (cuda.product(x, one) == 1).all()
+    assert backend.get_name() == "cupy-tf32" and (cuda.product(x, one) == 1).all()
     assert (cuda.product(x, one, exact=True) == x).all()
 
 

@@ -53,6 +53,17 @@ def test_the_three_convolutions_equal_their_sums(image, kernel, stride, padding,
         conv_weight(x, y, kernel, pair(stride), pair(padding)).numpy(), dw, **close)
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_bias_is_added_to_each_channel(channels):
+    """The result with a bias is the result without it, plus a number for each channel."""
+    b = normal(channels, seed=3)
+    x, w, v = (tensor(a) for a in (normal(2, 3, 5, 4), normal(channels, 3, 2, 2, seed=1),
+                                   normal(3, channels, 2, 2, seed=2)))
+    for f, kernel in ((conv2d, w), (conv_transpose2d, v)):
+        difference = f(x, kernel, tensor(b), 2).numpy() - f(x, kernel, None, 2).numpy()
+        assert abs(difference - b[:, None, None]).max() < 1e-13        # float64
+
+
 def test_the_three_convolutions_are_adjoint():
     """<conv2d(x, w), y> = <x, conv_transpose2d(y, w)> = <w, conv_weight(x, y)>."""
     random = np.random.default_rng(0)

@@ -247,6 +247,13 @@ def test_products_of_any_layout(a, b, dtype, cublas):
         assert cuda.product(x, y, out) is out and (out == c).all()
 
 
+def test_products_of_broadcast_arrays(cublas):
+    """Rows that share their memory have a stride that cuBLAS does not take."""
+    a = np.broadcast_to(np.arange(4, dtype="float32"), (3, 4))
+    for x, y in ((a, a.T), (a.T, a), (a, np.broadcast_to(a.T, (2, 4, 3)))):
+        assert (cuda.product(x, y) == x @ y).all()
+
+
 def test_products_of_other_sizes_are_refused(cublas):
     with pytest.raises(ValueError, match=r"\(3, 4\) and \(5, 6\)"):
         cuda.product(np.ones((3, 4), "float32"), np.ones((5, 6), "float32"))

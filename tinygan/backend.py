@@ -60,8 +60,8 @@ def use(library: str | types.ModuleType) -> None:
                         "\"cupy-tf32\"")
 
 
-def name() -> str:
-    """Return the name of the backend, as use() takes it."""
+def get_name() -> str:
+    """Return the name of the backend in the form that use() takes."""
     return "cupy-tf32" if cuda is not None and cuda.tf32 else xp.__name__
 
 

@@ -299,7 +299,7 @@ def start(args: argparse.Namespace) -> Iterator[data.DataSet]:
         print(f"data: {loaded.source}")
         if args.resume:
             check_same_data(find_run(args.out), loaded)
-        args.data, args.backend = loaded.place, backend.name()
+        args.data, args.backend = loaded.place, backend.get_name()
         args.loaded = loaded
         yield loaded
 
