@@ -512,14 +512,19 @@ def select_lines(table: str, lines: list[dict[str, Any]],
 def make_table(table: str, lines: list[dict[str, Any]], quick: bool = False) -> str:
     """Return the table as on the page examples/README.md, with a caption.
 
-    A cell has the mean and the values of all seeds, or one value if they are equal.
+    A cell has the mean and the values of all seeds, or one value if they are equal. The rows that
+    several runs have measured, such as the true images, come last.
     """
     now = list_commands(table, quick)
     lines = select_lines(table, lines, now)
     if not lines:
         return "nothing has been run yet"
     order = list(dict.fromkeys(name for name, _ in now))
-    lines.sort(key=lambda line: (order.index(line["run"]), line["seed"]))
+    runs_of = {}
+    for line in lines:
+        runs_of.setdefault(line["row"], set()).add(line["run"])
+    lines.sort(key=lambda line: (len(runs_of[line["row"]]) > 1, order.index(line["run"]),
+                                 line["seed"]))
     rows = {row: {figure: [value] for figure, value in figures.items()}
             for row, figures in PUBLISHED.get(table, {}).items()}
     for line in lines:

@@ -845,6 +845,17 @@ def test_reproduce_shows_mean_and_every_seed():
     assert f"3 of {len(now)} runs" in caption and "a PC" in caption and "2026-01-01" in caption
 
 
+def test_reproduce_lists_what_several_runs_have_measured_last():
+    import reproduce
+    now = reproduce.list_commands("stacked", False)
+    line = {"table": "stacked", "machine": "a PC", "numpy": "2.0", "date": "2026-01-01", "data": ""}
+    lines = [{**line, "run": run, "row": row, "seed": 1, "command": now[run, 1], "modes": 9}
+             for run in ("small D, GAN", "R1") for row in ("real triples", run)]
+    rows = reproduce.make_table("stacked", lines).splitlines()
+    assert [row.split(" | ")[0] for row in rows if row.endswith("| 9 |")] == [
+        "| small D, GAN", "| R1", "| real triples"]
+
+
 def test_reproduce_names_the_data(tmp_path):
     """The bundled sample and other data have a name for their rows; other sizes are refused."""
     import reproduce
