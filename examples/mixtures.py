@@ -5,9 +5,9 @@
     python examples/mixtures.py --game all --steps 8000             each game, a minute or less
 
 All games have the same small networks, with the same initial weights for the same seed; those that
-show D pairs or packs, or have further layers in it, have the same G. They also have the same data,
-unless a game draws more random numbers than the GAN. Each game and seed is a
-run in a folder of its own, such as runs/mixtures/grid-r1-0.
+show D pairs or packs, or have further layers in it, have the same G. The noise is that of each
+game: uniform for the GAN, R1, feature matching and minibatch discrimination, and normal for most
+others. Each game and seed is a run in a folder of its own, such as runs/mixtures/grid-r1-0.
 
 Ten times during a run, 2500 samples of G with averaged weights are measured. The figures go to the
 log and the curves, and the last ones are printed at the end:
@@ -51,7 +51,7 @@ SETTINGS = {    # settings other than the default, for modes of standard deviati
     "sngan": lambda std: dict(n_dis=K),
     "r1": lambda std: dict(gamma=8 * std ** 2),                 # D's gradients grow as 1 / std
     "r3gan": lambda std: dict(gamma=4 * std ** 2),
-    "unrolled": lambda std: dict(k=5, eta=0.01),                # with 0.1 it diverges
+    "unrolled": lambda std: dict(k=5, eta=0.01),                # with eta = 0.1 it diverges
 }
 # factors of the learning rate in games with penalties, whose Adam has no momentum
 FASTER = {"r1": 2, "r3gan": 3}
@@ -133,7 +133,7 @@ class PlaneRun(Run):
         # each schedule counts the steps of its own player, and both are to end together
         d_opt = make_optimiser(name, game.d_parameters(), args.lr, steps * k)
         g_opt = make_optimiser(name, game.g_parameters(), args.lr, steps)
-        self.z = game.latent(2500, Random(2**32))       # the same for all runs
+        self.z = game.latent(2500, Random(2**32))       # the same for all runs of a game
         flags = {flag: getattr(args, flag) for flag in (
             "mixture", "steps", "batch_size", "width", "lr", "sigma")}
         super().__init__(

@@ -99,7 +99,7 @@ def main() -> None:
 
     with command.start(args) as data:
         train = data.train
-        tasks.check_pairs(train)
+        tasks.check_pairs(data)
         shape, c_in = train["targets"].shape[1:], train.images.shape[1]
         G, D = make_networks(shape, c_in, args.loss, args.patch, args.paper)
         game = Pix2Pix(G, D, **LOSSES[args.loss])

@@ -113,10 +113,12 @@ def main() -> None:
 
     with command.start(args) as data:
         train = data.train
-        tasks.check_pairs(train)
-        if train.images.shape[1] < 2:
-            raise UserError("the data has no maps of classes: give the array \"maps\", (N, H, W) "
-                            "whole numbers, and \"targets\" in an .npz file by --data")
+        tasks.check_pairs(data)
+        planes = train.images
+        if planes.shape[1] < 2 or (planes.sum(1) != planes.max()).any() or (
+                planes.max(1) != planes.max()).any():
+            raise UserError("the data has images, not maps of classes: give the array \"maps\", "
+                            "(N, H, W) whole numbers, and \"targets\" in an .npz file by --data")
         shape, k = train["targets"].shape[1:], train.images.shape[1]
         G = spade.generator(k, shape, args.z_size, args.channels, 2, 128 if args.paper else 16,
                             NORMS[args.norm], args.join)

@@ -80,7 +80,8 @@ def measure(game: StarGAN, data: DataSet, n: int, steps: int) -> None:
         net = train_classifier(lambda: make_judge(shape, classes), train.images, labels, steps)
         return lambda images: predict(net, images)
     name_domain = judge(k, train.labels)
-    name_digit = judge(10, train["digits"]) if "digits" in train else None
+    name_digit = judge(int(max(train["digits"].max(), test["digits"].max())) + 1,
+                       train["digits"]) if "digits" in train else None
     asked = np.tile(np.arange(k), len(truths))
     inputs, truths = as_floats(test.images[:n]).repeat(k, 0), truths.reshape(-1, *shape)
     for name, images in {"outputs": game.translate(inputs, asked), "inputs": inputs,
@@ -107,7 +108,10 @@ def main() -> None:
     args = command.parse(flags)
 
     with command.start(args) as data:
-        images, labels = data.train.images, data.train.require("labels")
+        images, labels = data.train.images, data.train.labels
+        if labels is None:
+            raise UserError("the data has no labels: give the domain of each image, whole numbers "
+                            "from 0 on, as the array \"labels\" of an .npz file by --data")
         k = int(labels.max()) + 1
         if k < 2 or len(np.unique(labels)) < k:
             raise UserError(f"the labels of the domains are {np.unique(labels).tolist()}: give "

@@ -192,10 +192,11 @@ def test_minibatch_discrimination_is_its_formula():
     for i in range(5):
         for b in range(2):
             expected = sum(math.exp(-abs(M[i, b] - M[j, b]).sum()) for j in range(5) if j != i)
-            assert y[i, 3 + b] == pytest.approx(expected, rel=1e-5)
+            assert y[i, 3 + b] == pytest.approx(expected / 4, rel=1e-5)
     np.testing.assert_array_equal(y[:, :3], np.float32(x))
     same = layer(tensor(np.ones((5, 3)), "float32")).numpy()
-    np.testing.assert_allclose(same[:, 3:], 4.0, rtol=1e-6)         # each other sample counts 1
+    np.testing.assert_allclose(same[:, 3:], 1.0, rtol=1e-6)
+    assert (layer(tensor(x[:1], "float32")).numpy()[:, 3:] == 0).all()      # there is no other
 
 
 @pytest.mark.parametrize("shape", [(8, 3), (8, 3, 2, 2)])
@@ -424,17 +425,24 @@ def test_the_floor_of_the_kl_is_that_of_the_protocol():
 
 @pytest.mark.host
 def test_stacked_digits_are_counted_by_channel():
-    """A classifier that reads the mean of a channel names each of its digits."""
+    """A classifier that reads the mean of a channel names each of its digits.
+
+    It is sure of a one, and gives a zero the probability 1/2.
+    """
+    def read(x):
+        digit = np.round(x.numpy().mean((1, 2, 3)) * 10).astype(int)
+        logit = np.where(digit == 1, 30, math.log(9))[:, None]
+        return Tensor(np.float32(np.eye(10)[digit] * logit))
+
     class Reader:
-        layers = [lambda x: x, None, lambda x: Tensor(np.eye(10, dtype=np.float32)[
-            np.round(x.numpy().mean((1, 2, 3)) * 10).astype(int)] * 20)]
-    triples = np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0], [1, 0, 0]])
-    images = np.zeros((4, 3, 28, 28), np.float32) + triples[:, :, None, None] / 10
+        layers = [lambda x: x, None, read]
+    triples = np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0], [0, 0, 0], [1, 0, 0]])
+    images = np.zeros((5, 3, 28, 28), np.float32) + triples[:, :, None, None] / 10
     found = measure_stacked(Reader, images)
-    assert found.modes == 3 and found.confidence == pytest.approx(1, abs=1e-6)
-    p = np.array([0.5, 0.25, 0.25])
+    assert found.modes == 4 and found.confidence == pytest.approx((4 + 11 / 2) / 15, abs=1e-6)
+    p = np.array([0.4, 0.2, 0.2, 0.2])
     assert found.kl == pytest.approx((p * np.log(1000 * p)).sum())
-    assert str(found) == f"modes 3  KL {found.kl:.3f}  confidence 1.000"
+    assert str(found) == f"modes 4  KL {found.kl:.4f}  confidence 0.633"
 
 
 @pytest.mark.host

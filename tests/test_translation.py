@@ -708,7 +708,7 @@ def test_inputs_that_do_not_fit_are_refused(folder):
         ("cyclegan_mnist.py", dict(images=x, targets=images(40, 9, 8)), "same height"),
         ("stargan_mnist.py", dict(images=x, labels=np.arange(40) % 2 * 4), "[0, 4]"),
         ("stargan_mnist.py", dict(images=x, labels=np.zeros(40, int)), "at least two"),
-        ("spade_scenes.py", dict(images=x, targets=x), "no maps of classes"),
+        ("spade_scenes.py", dict(images=x, targets=x), "images, not maps of classes"),
         ("spade_scenes.py", dict(maps=x, targets=x), "whole numbers, the classes"))
     calls = []
     for i, (script, arrays, _) in enumerate(cases):

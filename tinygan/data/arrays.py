@@ -36,8 +36,8 @@ class Split(dict):
         if name not in self:
             raise UserError("this script needs images with labels: give a data set that has them, "
                             "such as MNIST, by --data" if name == "labels" else
-                            f"the data has no array {name!r}: choose a --task that makes one, or "
-                            f"give an .npz file with the arrays \"images\" and {name!r} by --data")
+                            f"the data has no array {name!r}: give an .npz file that has it beside "
+                            "\"images\" (or \"maps\") by --data, or choose a --task that makes it")
         return self[name]
 
     def floats(self, chosen: slice | np.ndarray, name: str = "images") -> Array:

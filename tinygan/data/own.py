@@ -20,14 +20,14 @@ BEGINNINGS = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif"}
 ADVICE = 'convert to .npz, see README "Your own images"'
 
 
-def load(path: str | os.PathLike | None = None) -> DataSet:
+def load(path: str | os.PathLike | None = None, classes: int | None = None) -> DataSet:
     """Return the data set at `path`; by default that at TINYGAN_DATA, or else MNIST.
 
     `path`, or the environment variable TINYGAN_DATA, is an .npz or .npy file (see load_arrays), a
     folder with four files of MNIST's format (see mnist.load), or "sample", the bundled digits.
     "half:PATH" is the task `half` made from the data at PATH; tasks.py lists the tasks. "scenes" is
-    the task that needs no data. Raises UserError if `path` is none of these, or if its content is
-    refused.
+    the task that needs no data. `classes` is for files of maps (see load_arrays). Raises UserError
+    if `path` is none of these, or if its content is refused.
     """
     given, path = path, path or os.environ.get("TINYGAN_DATA")
     task, colon, source = str(path or "").partition(":")
@@ -41,13 +41,13 @@ def load(path: str | os.PathLike | None = None) -> DataSet:
     if path == "sample":
         return mnist.load_sample()
     if path and os.path.isfile(os.path.expanduser(path)):
-        return load_arrays(os.path.expanduser(path))
+        return load_arrays(os.path.expanduser(path), classes)
     if path and os.path.isdir(os.path.expanduser(path)):
         _check_folder(pathlib.Path(os.path.expanduser(path)))
     return mnist.load(path)
 
 
-def load_arrays(path: str | os.PathLike) -> DataSet:
+def load_arrays(path: str | os.PathLike, classes: int | None = None) -> DataSet:
     """Return the images, and the labels if there are any, in an .npz or .npy file.
 
     images   (N, H, W), which are grey, or (N, C, H, W) with C = 1 or 3; bytes from 0 to 255, or
@@ -63,12 +63,38 @@ def load_arrays(path: str | os.PathLike) -> DataSet:
       them is named "images". Each array is split as above. Arrays of equal length are put in the
       same order: they belong together row by row. An array of another length is a set of its own.
     - Instead of "images" an .npz file may have "maps", (N, H, W) whole numbers from 0, the classes
-      of pixels. They become the images, with a plane of 0 and 255 for each class.
+      of pixels. They become the images, with a plane of 0 and 255 for each class. There are
+      `classes` planes, by default as many as the largest class needs.
     - An .npz file with the arrays x_train and x_test and, for labels, y_train and y_test has its
       own split. The last sixth of its training images is for validation.
 
     Raises UserError for any other content.
     """
+    parts = _read_parts(path, classes)
+    if len(parts) == 2:
+        train, test = parts
+        n = len(train.images) - len(train.images) // 6
+        return _make_data_set(path, train.part(slice(n)), train.part(slice(n, None)), test)
+
+    def rows(a, part):
+        """Return the rows of array a for part 0, 1 or 2, in an order that its length determines."""
+        n, tenth = len(a), len(a) // 10
+        ends = 0, n - 2 * tenth, n - tenth, n
+        return a[to_numpy(Random(0).permutation(n))[ends[part]:ends[part + 1]]]
+    return _make_data_set(path, *(Split({name: rows(a, part) for name, a in parts[0].items()})
+                                  for part in range(3)))
+
+
+def load_images(path: str | os.PathLike, classes: int | None = None) -> np.ndarray:
+    """Return the images in an .npz or .npy file in their order there, those of x_train first.
+
+    The file is read as by load_arrays, with the same errors.
+    """
+    return np.concatenate([part.images for part in _read_parts(path, classes)])
+
+
+def _read_parts(path, classes):
+    """Return [a Split of the whole file], or [train, test] of a file that has its own split."""
     if kind := _guess_kind(path):
         raise UserError(f"{path} is {kind}, not an .npz or .npy file of images: {ADVICE}")
     arrays = read_arrays(path)
@@ -81,11 +107,13 @@ def load_arrays(path: str | os.PathLike) -> DataSet:
                             f"{test.images.shape} to test: give images of one size")
         if (train.labels is None) != (test.labels is None):
             raise UserError(f"{path} has only one of y_train and y_test: give both or neither")
-        n = len(train.images) - len(train.images) // 6
-        return _make_data_set(path, train.part(slice(n)), train.part(slice(n, None)), test)
+        return [train, test]
     planes = {}
-    if "maps" in arrays and "images" not in arrays:
-        planes = {"images": _as_planes(path, arrays.pop("maps"))}
+    if "maps" in arrays:
+        if "images" in arrays:
+            raise UserError(f"{path} has both \"images\" and \"maps\", which take the place of "
+                            "images: leave one of them out, or rename it")
+        planes = {"images": _as_planes(path, arrays.pop("maps"), classes)}
     images = {name: a for name, a in {**planes, **arrays}.items() if a.ndim in (3, 4)}
     labels = {name: a for name, a in arrays.items() if a.ndim == 1 and a.dtype.kind in "iu"}
     whole = len(arrays) + len(planes) == len(images) + len(labels)
@@ -99,15 +127,7 @@ def load_arrays(path: str | os.PathLike) -> DataSet:
         raise UserError(f"{path} holds {shapes or 'nothing'}: give one array of images, (N, H, W) "
                         "or (N, C, H, W), and at most one of labels, whole numbers (N,); if there "
                         "are several, name one array of images \"images\"")
-    whole = _make_split(path, named, bool(planes))
-
-    def rows(a, part):
-        """Return the rows of array a for part 0, 1 or 2, in an order that its length determines."""
-        n, tenth = len(a), len(a) // 10
-        ends = 0, n - 2 * tenth, n - tenth, n
-        return a[to_numpy(Random(0).permutation(n))[ends[part]:ends[part + 1]]]
-    return _make_data_set(path, *(Split({name: rows(a, part) for name, a in whole.items()})
-                                  for part in range(3)))
+    return [_make_split(path, named, bool(planes))]
 
 
 def _make_split(path, arrays, maps=False):
@@ -115,26 +135,40 @@ def _make_split(path, arrays, maps=False):
 
     With `maps`, the images are planes of classes already.
     """
-    split = Split({name: a if a.ndim == 1 or maps and name == "images" else _as_images(path, a)
-                   for name, a in arrays.items() if a is not None})
+    several = len([a for a in arrays.values() if a is not None and a.ndim > 1]) > 1
+    split = Split({
+        name: a if a.ndim == 1 or maps and name == "images" else
+        _as_images(f"the array {name!r} in {path}" if several else path, a)
+        for name, a in arrays.items() if a is not None})
     for name, a in split.items():
         if a.ndim == 1:
             check_labels(a, len(split.images) if name == "labels" else len(a), f"{path} holds")
     return split
 
 
-def _as_planes(path, maps):
-    """Check maps of classes (N, H, W) and return their planes, uint8 (N, classes, H, W)."""
-    if maps.ndim != 3 or maps.dtype.kind not in "iu" or not maps.size or not (
-            0 <= maps.min() < maps.max() < 256):
+def _as_planes(path, maps, classes):
+    """Check maps of classes (N, H, W) and return their planes, uint8 (N, classes, H, W).
+
+    `classes` may be None: then the maps decide it.
+    """
+    if maps.ndim != 3 or maps.dtype.kind not in "iu" or not maps.size:
         raise UserError(f"{path} holds maps of shape {maps.shape} and dtype {maps.dtype}: give "
-                        "(N, H, W) whole numbers, the classes of pixels, from 0 to at most 255, "
-                        "and at least two of them")
-    return tasks.to_planes(maps, int(maps.max()) + 1)
+                        "(N, H, W) whole numbers, the classes of pixels")
+    low, high = int(maps.min()), int(maps.max())
+    if low < 0 or high > (255 if classes is None else classes - 1):
+        raise UserError(f"{path} holds maps of the classes {low} to {high}: give classes from 0 to "
+                        f"{'at most 255' if classes is None else f'{classes - 1}, as the run has'}")
+    if classes is None and high == 0:
+        raise UserError(f"{path} holds maps of the class 0 alone: give maps of at least two "
+                        "classes")
+    return tasks.to_planes(maps, classes or high + 1)
 
 
 def _as_images(path, images):
-    """Check an array of images and return it as (N, C, H, W), uint8 or float32."""
+    """Check an array of images and return it as (N, C, H, W), uint8 or float32.
+
+    `path` is the name of the file, or of the array in it, for messages.
+    """
     shape = images.shape
     if images.ndim == 3:
         # taken for (N, H, W), a colour picture (H, W, C) would be H narrow grey images

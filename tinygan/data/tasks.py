@@ -197,9 +197,15 @@ def make_task(name: str, data: DataSet) -> DataSet:
                                       place=f"{name}:{data.place}")
 
 
-def check_pairs(split: Split) -> None:
-    """Raise UserError unless images and targets have the same number, height and width."""
-    images, targets = split.images.shape, split.require("targets").shape
+def check_pairs(data: DataSet) -> None:
+    """Raise UserError unless images and targets have the same number, height and width.
+
+    Two arrays of different lengths have been shuffled and split each in its own way, even if as
+    many are left of both in one part.
+    """
+    splits = data[:3]
+    images, targets = ((sum(len(split.require(name)) for split in splits),
+                        *data.train[name].shape[1:]) for name in ("images", "targets"))
     if images[0] != targets[0] or images[2:] != targets[2:]:
         raise UserError(f"the data has inputs {images} and targets {targets}: give as many of "
                         "both, of the same height and width")

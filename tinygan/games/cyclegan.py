@@ -39,8 +39,12 @@ class CycleGAN(Translation):
 
     The losses here are L / 2, because L_GAN is the mean of the two games and not their sum; to Adam
     it makes no difference. L_cyc is logged. A pool's images are buffers of the game, so a run that
-    is resumed has the same. Raises UserError for negative weights, for penalties, which would mix
-    the gradients of D and D_x, and in a step for a minibatch larger than the pool.
+    is resumed has the same. The images G(x) and F(y) of a step have the same place in their pools
+    and are replaced together; in the published code each pool draws for itself.
+
+    Raises UserError for negative weights, for lam_identity with images of two shapes, for
+    penalties, which would mix the gradients of D and D_x, and in a step for a minibatch larger than
+    the pool.
     """
 
     loss = LeastSquares()
@@ -58,6 +62,10 @@ class CycleGAN(Translation):
         if not all(weight >= 0 for weight in weights):
             raise UserError("the weights of CycleGAN's terms must be at least 0, got "
                             f"{weights}: choose others")
+        if lam_identity and x_shape != y_shape:
+            raise UserError("the identity loss compares G(y) with y and F(x) with x, but x has the "
+                            f"shape {tuple(x_shape)} and y {tuple(y_shape)}: give images of one "
+                            "shape, or lam_identity=0 (without --identity)")
         if self.penalties:
             raise UserError("CycleGAN takes no penalties, which would mix the gradients of D and "
                             "D_x: leave them out")

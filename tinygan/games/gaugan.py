@@ -61,7 +61,6 @@ class GauGAN(PairTranslation):
         self.logged = {**self.logged, "features": distance.data}
         return [self.lam * distance]
 
-
     def translate(self, images: np.ndarray, *conditions: np.ndarray) -> np.ndarray:
         """Return G's outputs for maps on the host, with the same noise at each call."""
         return self.compute("G", to_numpy(Random(0).normal((len(images), self.z_size))), images)

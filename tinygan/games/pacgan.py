@@ -3,20 +3,24 @@
 from collections.abc import Sequence
 
 from ..nn import Module
-from .gan import GAN
+from .game import Game
+from .losses import NonSaturating
 from .views import Pack, View
 
 
-class PacGAN(GAN):
+class PacGAN(Game):
     """The GAN whose D decides on k samples at once: all k are real, or all are generated (eq. 1).
 
         max_D E log D(x_1, ..., x_k) + E log(1 - D(G(z_1), ..., G(z_k)))
 
     k samples of a G that has lost modes are more alike than k real ones, and D sees it. Nothing
     else changes. D has k times the features or channels as its input, see views.Pack, and a
-    minibatch of m samples is one of m / k packs. Raises UserError for a k below 1, and in a step if
-    m is no multiple of k.
+    minibatch of m samples is one of m / k packs. In the published code each sample of a minibatch
+    begins a pack, whose other samples are drawn again from the data. Raises UserError for a k below
+    1, and in a step if m is no multiple of k.
     """
+
+    loss = NonSaturating()
 
     def __init__(self, G: Module, D: Module, z_size: int = 100, k: int = 2,
                  views: Sequence[View] = (), **choices) -> None:

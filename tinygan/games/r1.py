@@ -16,8 +16,8 @@ class R1(GAN):
     constant on the data, so that G gets no gradient. Near it, gradient descent converges, under the
     assumptions of Theorem 4.1.
 
-    z is drawn as for the GAN. Raises ValueError for a negative gamma, and UserError if D has batch
-    normalisation.
+    z is uniform, as for the GAN; in the published code it is normal. Raises ValueError for a
+    negative gamma, and UserError if D has batch normalisation.
     """
 
     def __init__(self, G: Module, D: Module, z_size: int = 100, gamma: float = 10.0,

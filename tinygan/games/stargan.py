@@ -26,7 +26,8 @@ class StarGAN(Translation):
         L_cls^r = -E log D_cls(c' | x),  L_cls^f = -E log D_cls(c | G(x, c))        (eq. 2-3)
         L_rec = E |x - G(G(x, c), c')|_1                                            (eq. 4)
 
-    c' is the domain of x, and c a random one, which may be c' too. |.|_1 is a mean over all pixels.
+    c' is the domain of x, and c a random one, which may be c' too: uniform here, and the domain of
+    another image of the minibatch in the published code. |.|_1 is a mean over all pixels.
 
     G, D      Modules: G(x, c) returns images, D returns (scores, the logits of the domains
               (m, classes)); scores may be a map (m, 1, h, w)

@@ -7,24 +7,25 @@ from .. import backend
 from ..backend import UserError
 from ..nn import Module, substitute
 from ..tensor import Tensor, grad, is_whole
-from .game import scores_in
-from .gan import GAN
+from .game import Game, scores_in
 from .losses import Saturating
 
 
-class UnrolledGAN(GAN):
+class UnrolledGAN(Game):
     """The GAN whose G takes into account how D will answer: it descends V(G, theta_k) (eq. 5-8).
 
         theta_0 = theta,  theta_{i+1} = theta_i + eta dV(G, theta_i)/dtheta_i
         G minimises V(G, theta_k);  D maximises V(G, theta), as in the GAN
 
-    theta are D's parameters, and V is minus D's loss. The gradient of V(G, theta_k) also passes
-    through the k steps, in which theta_i depends on G: it contains second derivatives. So G has no
-    reason to move all samples to where the present D is weakest, because the D of k steps later
-    would not be weak there.
+    theta are D's parameters, and V is minus the loss of D's scores. The penalties, if there are
+    any, are added to it in the unrolled steps; d_terms() are not. The gradient of V(G, theta_k)
+    also passes through the k steps, in which theta_i depends on G: it contains second derivatives.
+    So G has no reason to move all samples to where the present D is weakest, because the D of k
+    steps later would not be weak there.
 
     k     the number of unrolled steps; with 0, G's gradient is that of the saturating GAN
-    eta   their size. The steps are those of gradient descent, on the same x and z
+    eta   their size. The steps are those of gradient descent, on the same x and z; in the published
+          code they are Adam's
 
     The unrolled steps leave D's parameters and buffers as they are. Raises UserError unless k is a
     whole number of at least 0 and eta a number above 0.
@@ -32,7 +33,7 @@ class UnrolledGAN(GAN):
 
     loss = Saturating()
 
-    def __init__(self, G: Module, D: Module, z_size: int = 100, k: int = 5, eta: float = 0.1,
+    def __init__(self, G: Module, D: Module, z_size: int = 100, k: int = 5, eta: float = 0.01,
                  **choices) -> None:
         super().__init__(G, D, z_size, **choices)
         if not is_whole(k, 0) or not 0 < eta < math.inf:

@@ -78,7 +78,7 @@ class StackedCoverage(NamedTuple):
     confidence: float
 
     def __str__(self):
-        return f"modes {self.modes}  KL {self.kl:.3f}  confidence {self.confidence:.3f}"
+        return f"modes {self.modes}  KL {self.kl:.4f}  confidence {self.confidence:.3f}"
 
 
 def measure_stacked(net: Module, images: Array) -> StackedCoverage:

@@ -12,11 +12,16 @@ from .module import Module
 class MinibatchDiscrimination(Module):
     """Each sample joined with its closeness to the others (Salimans et al. 2016, section 3.2).
 
-        M_i = f(x_i) T,  c_b(x_i, x_j) = exp(-|M_i,b - M_j,b|_1),  o(x_i)_b = sum_{j != i} c_b
+        M_i = f(x_i) T,  c_b(x_i, x_j) = exp(-|M_i,b - M_j,b|_1),
+        o(x_i)_b = 1/(m - 1) sum_{j != i} c_b(x_i, x_j)
 
     (m, n) -> (m, n + kernels), the features f(x_i) and then o(x_i); weight (n, kernels * dims), the
-    paper's tensor T. The paper's sum also has j = i, whose term is always 1. Real and generated
-    samples are in minibatches of their own.
+    paper's tensor T. Real and generated samples are in minibatches of their own.
+
+    The paper's sum also has j = i, whose term is always 1, and no factor 1/(m - 1). With the factor
+    o(x_i) lies between 0 and 1 for any m, so that it does not outweigh f(x_i) at the beginning. The
+    published code has the sum, and scales T's columns and shifts o by what it finds in the first
+    minibatch.
     """
 
     def __init__(self, n: int, kernels: int = 100, dims: int = 5,
@@ -27,7 +32,8 @@ class MinibatchDiscrimination(Module):
     def forward(self, x: Tensor) -> Tensor:
         M = (x @ self.weight).reshape(len(x), 1, self.kernels, self.dims)
         distances = abs(M - M.reshape(1, len(x), self.kernels, self.dims)).sum(3)
-        return ops.concat([x, ops.exp(-distances).sum(1) - 1], 1)
+        o = (ops.exp(-distances).sum(1) - 1) * (1 / max(len(x) - 1, 1))
+        return ops.concat([x, o], 1)
 
 
 class MinibatchStddev(Module):
