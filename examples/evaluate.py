@@ -78,7 +78,7 @@ import sample
 from sample import to_device, to_host
 
 from tinygan import Tensor, UserError, backend, command, nn, no_grad, record
-from tinygan.data import DataSet, Split, as_floats
+from tinygan.data import DataSet, Split, as_floats, tasks
 from tinygan.files import atomic_write
 from tinygan.games import Game, Translation
 from tinygan.games.translation import PairTranslation
@@ -93,12 +93,29 @@ from tinygan.nn import Module
 from tinygan.random import Random
 
 
-def refuse_seen(train: np.ndarray, test: np.ndarray) -> None:
-    """Raise UserError if a test image is also a training image."""
+def refuse_seen(train: np.ndarray, test: np.ndarray, path: str | None) -> None:
+    """Raise UserError if a test image is also a training image.
+
+    path   the data set that takes the place of the run's, or None
+    """
     seen = {image.tobytes() for image in train}
     if count := sum(image.tobytes() in seen for image in test):
-        raise UserError(f"the run was trained on {count} of the test images: leave images that are "
-                        "there twice out of the data, and train again")
+        raise UserError(
+            f"the run was trained on {count} of the test images: leave images that are there twice "
+            "out of the data, and train again" if path is None else
+            f"{path} has {count} of its test images in its training part too: leave images that "
+            "are there twice out")
+
+
+def check_targets(game: Translation, data: DataSet) -> None:
+    """Raise UserError unless the data has targets that G's outputs can be compared with."""
+    shape = data.train.require("targets").shape[1:]
+    ours = game.translate(data.train.images[:1]).shape[1:]
+    if shape != ours:
+        raise UserError(f"the targets have the shape {shape}, but G's outputs {ours}: give targets "
+                        "of that shape by --inputs")
+    if isinstance(game, PairTranslation):
+        tasks.check_pairs(data)
 
 
 PIECE = 500             # images that pass through the networks at a time
@@ -336,9 +353,9 @@ def main() -> None:
     data = (command.load_data(args.run, args.data) if args.inputs is None else
             sample.load_inputs(game, args.run, args.inputs))
     if args.inputs is not None and type(game).reference_images is Translation.reference_images:
-        data.test.require("targets")
+        check_targets(game, data)
     train, valid = (game.reference_images(split) for split in (data.train, data.valid))
-    refuse_seen(train, game.reference_images(data.test))
+    refuse_seen(train, game.reference_images(data.test), args.inputs)
     test_split = data.test.part(slice(50)) if args.dry_run else data.test
     test, test_labels = game.reference_images(test_split), test_split.labels
     n = len(test)
@@ -373,7 +390,8 @@ def main() -> None:
         further |= measure_encoder(game, data, test_split, net, args.seed)
     if isinstance(game, PairTranslation):
         further |= measure_pairs(game, test_split)
-    print_rows(further, remark)
+    if further:
+        print_rows(further, remark)
     found |= further
     if args.centroids:
         k = min(n, len(train))

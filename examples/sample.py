@@ -16,8 +16,9 @@ The pictures are written into the folder `pictures` of the run, or into --out:
     between.png     likewise: two test images, and between them the samples on the straight line
                     between their codes
     translated.png  only of games whose G takes images: pairs of an input and G's output. With
-                    --inputs, the outputs for all images are in outputs.npz too, in their order; of
-                    StarGAN those of all domains for the first image, then for the second, and so on
+                    --inputs, the outputs for all images are in outputs.npz too, in the order of the
+                    file; of StarGAN those of all domains for the first image, then for the second,
+                    and so on
     nearest.png     each sample, and to its right the training image at the smallest Euclidean
                     distance: if the two are the same, G has memorised the training data
 
@@ -34,8 +35,8 @@ from typing import Any
 import numpy as np
 
 from tinygan import Tensor, UserError, backend, command, image, record
-from tinygan.data import DataSet, Split, as_floats, load
-from tinygan.files import atomic_write, read_arrays
+from tinygan.data import DataSet, Split, as_floats, load, own
+from tinygan.files import atomic_write
 from tinygan.games import Game, Translation
 from tinygan.games.translation import join_pictures
 from tinygan.metrics import find_nearest
@@ -164,6 +165,11 @@ def save_images(path: str, images: np.ndarray) -> None:
         np.savez_compressed(file, images=(255 * images.clip(0, 1)).round().astype(np.uint8))
 
 
+def read_shape(run: str) -> tuple[int, ...]:
+    """Return the shape (C, H, W) of the images of the run in the folder `run`."""
+    return tuple(command.read(run).about["settings"]["data"]["shape"][1:])
+
+
 def load_inputs(game: Game, run: str, path: str) -> DataSet:
     """Load the data set at `path`, whose images the game of the folder `run` is to translate.
 
@@ -172,8 +178,10 @@ def load_inputs(game: Game, run: str, path: str) -> DataSet:
     """
     if not isinstance(game, Translation):
         raise UserError(f"the run in {run} has a game whose G takes no images: leave --inputs out")
-    loaded = load(path)
-    shape = tuple(command.read(run).about["settings"]["data"]["shape"][1:])
+    if path.endswith((".npz", ".npy")) and not os.path.exists(os.path.expanduser(path)):
+        raise UserError(f"there is no file {path}: give an .npz or .npy file of images by --inputs")
+    shape = read_shape(run)
+    loaded = load(path, classes=shape[0])
     if loaded.train.images.shape[1:] != shape:
         raise UserError(f"{path} has images of the shape {loaded.train.images.shape[1:]}, but G "
                         f"was trained on {shape}: give images of that shape by --inputs")
@@ -183,13 +191,11 @@ def load_inputs(game: Game, run: str, path: str) -> DataSet:
 def load_images(game: Game, run: str, path: str) -> np.ndarray:
     """Return the images in the file at `path` in their order, or all images of another data set.
 
-    Of a file with a split of its own, such as x_train and x_test, these are the images of all its
-    parts, one part after the other. See load_inputs().
+    See load_inputs().
     """
     loaded = load_inputs(game, run, path)
-    if os.path.isfile(path) and "images" in (arrays := read_arrays(path)):
-        images = arrays["images"]
-        return images if images.ndim == 4 else images[:, None]
+    if os.path.isfile(os.path.expanduser(path)):
+        return own.load_images(os.path.expanduser(path), read_shape(run)[0])
     return np.concatenate([split.images for split in loaded[:3]])
 
 

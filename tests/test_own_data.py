@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tinygan import backend
-from tinygan.data import mnist, own
+from tinygan.data import mnist, own, tasks
 from tinygan.random import rng
 
 from test_data import idx, nobodys_home, refused, small_files, write    # nobodys_home is autouse
@@ -444,7 +444,7 @@ def test_a_folder_of_pictures_or_tables(tmp_path, name, what):
 def readme_lines(word):
     """Return the code block with `word` on the pages on a user's own images."""
     sections = [page.split(f"\n## {heading}\n")[1].split("\n## ")[0] for page, heading in (
-        (README, "Your own images"), (EXAMPLES, "A CSV table"))]
+        (README, "Your own images"), (EXAMPLES, "A CSV table"), (EXAMPLES, "Images to translate"))]
     (block,) = [b for b in re.findall(r"(?:^    .*\n)+", "".join(sections), re.M) if word in b]
     return textwrap.dedent(block)
 
@@ -479,11 +479,72 @@ def test_readme_converts_pictures(tmp_path, monkeypatch):
         Image.fromarray(image).save(f"cats/{i:02}.png")
     Image.fromarray(images[0, ..., 0]).resize((50, 40)).save("cats/20.jpg")         # grey
     Image.fromarray(np.resize(images, (9, 9, 4))).save("cats/21.png")               # RGBA
-    exec(readme_lines("PIL"), {})
+    exec(readme_lines("cats"), {})
     with np.load("cats.npz") as arrays:
         assert arrays["images"].shape == (22, 3, 32, 32)
         assert np.array_equal(arrays["images"][:20], images.transpose(0, 3, 1, 2))
     assert own.load("cats.npz").train.images.dtype == np.uint8
     # the README's change for grey images
-    exec(readme_lines("PIL").replace('"RGB"', '"L"').replace(".transpose(0, 3, 1, 2)", ""), {})
+    exec(readme_lines("cats").replace('"RGB"', '"L"').replace(".transpose(0, 3, 1, 2)", ""), {})
     assert own.load("cats.npz").train.images.shape[1:] == (1, 32, 32)
+
+
+@host
+def test_readme_makes_pairs_of_two_folders(tmp_path, monkeypatch):
+    Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed, with which the "
+                                "README's lines make images of pictures")
+    monkeypatch.chdir(tmp_path)
+    for folder, grey in (("before", 0), ("after", 100)):
+        pathlib.Path(folder).mkdir()
+        for i in range(20):
+            Image.new("RGB", (40, 30), (grey + i,) * 3).save(f"{folder}/{i:02}.png")
+    exec(readme_lines("pairs"), {})
+    data = own.load("pairs.npz")
+    tasks.check_pairs(data)
+    for part in parts(data):
+        assert part.images.shape[1:] == (3, 32, 32)
+        assert (part["targets"] == part.images + 100).all()
+
+
+# Maps of classes, and images in their order
+
+@host
+def test_images_in_the_order_of_their_file(tmp_path):
+    images = numbered(30, 4, 4)
+    for arrays in (dict(images=images, targets=images), dict(x=images, y=np.arange(30)),
+                   dict(x_train=images[:20], x_test=images[20:])):
+        np.savez(tmp_path / "a.npz", **arrays)
+        assert np.array_equal(own.load_images(tmp_path / "a.npz"), images[:, None])
+    assert np.array_equal(own.load_images(saved(tmp_path / "a.npy", images, save=np.save)),
+                          images[:, None])
+    maps = np.arange(30).reshape(30, 1, 1) % 5
+    np.savez(tmp_path / "maps.npz", maps=maps)
+    assert (own.load_images(tmp_path / "maps.npz").argmax(1) == maps).all()
+
+
+@host
+def test_maps_have_the_classes_that_are_asked_for(tmp_path):
+    path = tmp_path / "maps.npz"
+    np.savez(path, maps=np.full((20, 2, 2), 1))
+    assert own.load_images(path, 4).shape == (20, 4, 2, 2)
+    assert own.load(path, 4).train.images[:, 1].min() == 255
+    said_of = [(dict(maps=np.full((20, 2, 2), 7)), 4, "classes 7 to 7", "from 0 to 3"),
+               (dict(maps=np.full((20, 2, 2), -1)), None, "classes -1 to -1"),
+               (dict(maps=np.full((20, 2, 2), 256)), None, "classes 256 to 256", "at most 255"),
+               (dict(maps=np.zeros((20, 2, 2), int)), None, "class 0 alone"),
+               (dict(maps=np.zeros((20, 2, 2))), None, "float64", "the classes of pixels"),
+               (dict(maps=np.ones((20, 2, 2), int), images=numbered(20, 2, 2)), None, "both"),
+               (dict(images=numbered(20, 2, 2), targets=np.full((20, 2, 2), 2.0)), None,
+                "the array 'targets'", "from 2 to 2")]
+    for arrays, classes, *words in said_of:
+        np.savez(path, **arrays)
+        refused(lambda: own.load_arrays(path, classes), *words)
+
+
+@host
+@pytest.mark.parametrize("n, m", [(1000, 998), (40, 39), (40, 38), (30, 300)])
+def test_arrays_of_other_lengths_are_no_pairs(tmp_path, n, m):
+    """1,000 and 998 images have 800 each in their training parts, but in other orders."""
+    np.savez(tmp_path / "a.npz", images=np.full((n, 2, 2), 1.0), targets=np.full((m, 2, 2), 1.0))
+    refused(lambda: tasks.check_pairs(own.load(tmp_path / "a.npz")), f"({n}, 1, 2, 2)",
+            f"({m}, 1, 2, 2)")

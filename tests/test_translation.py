@@ -699,12 +699,25 @@ def test_inputs_that_do_not_fit_are_refused(folder):
     assert "outputs of its own" in line and "--task none" in line
     line = read_refusal("evaluate.py", "run", "--inputs", "new.npz", cwd=folder)
     assert "no array 'targets'" in line
+    line = read_refusal("sample.py", "run", "--inputs", "nothing.npz", cwd=folder)
+    assert "no file nothing.npz" in line and "--inputs" in line
+    x = images(100, 28, 28)
+    for targets, words in ((images(100, 3, 28, 28), "targets have the shape (3, 28, 28)"),
+                           (x[:98], "(98, 1, 28, 28)"), (x, "part too")):
+        np.savez(folder / "wrong.npz", images=x, targets=np.roll(targets, 1, 0))
+        if targets is x:
+            np.savez(folder / "wrong.npz", images=x, targets=np.repeat(x[:50], 2, 0))
+        assert words in read_refusal("evaluate.py", "run", "--inputs", "wrong.npz", cwd=folder)
     line = read_refusal("pix2pix_mnist.py", "--dry-run", "--patch", 4, cwd=folder)
     assert "at least 48x48 pixels, not 28x28" in line
     x = images(40, 8, 8)
     cases = (
         ("pix2pix_mnist.py", dict(images=x, targets=images(40, 9, 8)), "same height and width"),
-        ("pix2pix_mnist.py", dict(images=x, targets=images(30, 8, 8)), "same height and width"),
+        ("pix2pix_mnist.py", dict(images=x, targets=images(38, 8, 8)), "(38, 1, 8, 8)"),
+        ("stargan_mnist.py", dict(images=x), "the domain of each image"),
+        ("spade_scenes.py", dict(images=images(40, 3, 8, 8), targets=x), "not maps of classes"),
+        ("cyclegan_mnist.py", dict(images=images(40, 3, 16, 16),
+                                      targets=images(40, 16, 16)), "one shape"),
         ("cyclegan_mnist.py", dict(images=x, targets=images(40, 9, 8)), "same height"),
         ("stargan_mnist.py", dict(images=x, labels=np.arange(40) % 2 * 4), "[0, 4]"),
         ("stargan_mnist.py", dict(images=x, labels=np.zeros(40, int)), "at least two"),
@@ -714,6 +727,7 @@ def test_inputs_that_do_not_fit_are_refused(folder):
     for i, (script, arrays, _) in enumerate(cases):
         np.savez(folder / f"wrong-{i}.npz", **arrays)
         task = [] if script == "spade_scenes.py" else ["--task", "none"]
+        task += ["--identity", 10] if script == "cyclegan_mnist.py" else []
         calls.append((script, *task, "--data", f"wrong-{i}.npz", "--dry-run", folder))
     for process, (_, _, words) in zip(run_all(calls), cases):
         assert words in last_line_of_refusal(process)

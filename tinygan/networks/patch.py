@@ -30,8 +30,8 @@ def discriminator(shape: tuple[int, int, int], channels: int = 64, n: int = 3, m
     least = 3 * 2 ** n if n else 1
     if min(shape[1:]) < least:
         raise UserError(f"a patch discriminator with {n} convolutions of stride 2 takes images of "
-                        f"at least {least}x{least} pixels, not {shape[1]}x{shape[2]}: choose "
-                        "fewer, or enlarge the images")
+                        f"at least {least}x{least} pixels, not {shape[1]}x{shape[2]}: "
+                        "enlarge the images, or take fewer convolutions")
     init, widths = nn.normal(0.02), [channels * min(2 ** i, most) for i in range(max(n, 1) + 1)]
     kernels = _list_kernels(n)
     layers = [nn.Conv2d(shape[0], widths[0], *kernels[0], init=init), nn.LeakyReLU(0.2)]
