@@ -25,7 +25,9 @@ segmenter, which is trained on real scenes:
     mIoU %              intersection over union of the pixels of a class, the mean over the classes
     uniform pixels %, uniform mIoU %    the same of the maps of one class
 
-Beside them are the same measures of real scenes.
+Beside them are the same measures of the pixelwise median of the real scenes, and of real scenes.
+segmented.png shows maps, the outputs for them, the classes that the segmenter sees there, and the
+real scenes.
 
 --paper has the paper's widths, batch normalisation, two scales, feature matching and learning
 rates. G's sizes fit 32x32 pixels: three blocks, where the paper's seven begin at 4x4. There is no
@@ -35,12 +37,14 @@ Pictures, curves and checkpoints are written to --out. --explain explains the pr
 """
 
 import functools
+import os
 
 import numpy as np
 
-from tinygan import UserError, command, nn, optim
-from tinygan.data import DataSet, Minibatches, tasks
+from tinygan import UserError, backend, command, image, nn, optim, record
+from tinygan.data import DataSet, Minibatches, as_floats, tasks
 from tinygan.games import GauGAN
+from tinygan.games.translation import join_pictures
 from tinygan.metrics import mean_iou, predict, train_classifier
 from tinygan.networks import patch, spade
 
@@ -73,10 +77,12 @@ def make_segmenter(classes: int, colours: int) -> nn.Module:
     return nn.Sequential(*layers, nn.Conv2d(16, classes, 1))
 
 
-def measure(game: GauGAN, data: DataSet, n: int, steps: int) -> None:
+def measure(game: GauGAN, data: DataSet, n: int, steps: int) -> np.ndarray:
     """Print the measures of n test maps and of maps of one class, by a segmenter.
 
     steps   the number of training steps of the segmenter
+
+    Returns the images of segmented.png.
     """
     train, test = data.train, data.test
     k, size = train.images.shape[1], train.images.shape[2]
@@ -87,8 +93,11 @@ def measure(game: GauGAN, data: DataSet, n: int, steps: int) -> None:
     uniform = np.broadcast_to((np.arange(max(3 * n // 5, k)) % k)[:, None, None],
                               (max(3 * n // 5, k), size, size))
     rng = np.random.default_rng(3)
+    scenes = test["targets"][:n]
+    median = np.median(scenes, 0)[None].astype(scenes.dtype)
     rows = {"outputs": [game.translate(tasks.to_planes(m)) for m in (maps, uniform)],
-            "truth": [test["targets"][:n], tasks.draw_scenes(uniform, rng)]}
+            "median": [median.repeat(len(m), 0) for m in (maps, uniform)],
+            "truth": [scenes, tasks.draw_scenes(uniform, rng)]}
     for name, pictures in rows.items():
         found = {}
         for kind, images, truth in zip(("", "uniform "), pictures, (maps, uniform)):
@@ -96,6 +105,10 @@ def measure(game: GauGAN, data: DataSet, n: int, steps: int) -> None:
             found[f"{kind}pixels %"] = 100 * (classes == truth).mean()
             found[f"{kind}mIoU %"] = 100 * mean_iou(classes, truth, k)
         command.print_row(name, found)
+    outputs = rows["outputs"][0][:16]
+    shown = map(as_floats, (test.images[:16], outputs,
+                            tasks.to_planes(predict(segmenter, outputs)), scenes[:16]))
+    return backend.to_numpy(join_pictures(*map(backend.xp.asarray, shown)))
 
 
 def main() -> None:
@@ -131,7 +144,9 @@ def main() -> None:
         batches = Minibatches((train.images, train["targets"]), args.batch_size)
         command.train(args, game, batches, d_opt, g_opt)
         if data.place == "scenes":
-            measure(game, data, *((20, 2) if args.dry_run else (500, 1500)))
+            pictures = measure(game, data, *((20, 2) if args.dry_run else (500, 1500)))
+            record.try_to_write(os.path.join(args.out, "segmented.png"), image.save_grid, pictures,
+                                16, scale=2)
 
 
 if __name__ == "__main__":

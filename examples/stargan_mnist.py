@@ -17,8 +17,9 @@ At the end, 500 test images are translated into every domain:
     domain error %  the outputs that a classifier of domains takes for another domain than asked
     accuracy %      the outputs that a classifier of digits takes for the digit of the input
 
-Beside them are the same measures of images that are not translated, and of true translations. The
-two classifiers are trained on real images of all domains at the end.
+Beside them are the same measures of images that are not translated, of each domain's pixelwise
+median, and of true translations. The two classifiers are trained on real images of all domains at
+the end.
 
 Initial weights are N(0, 0.02^2) in G; the published code has PyTorch's. Pictures, curves and
 checkpoints are written to --out. --explain explains the printed numbers.
@@ -83,9 +84,10 @@ def measure(game: StarGAN, data: DataSet, n: int, steps: int) -> None:
     name_digit = judge(int(max(train["digits"].max(), test["digits"].max())) + 1,
                        train["digits"]) if "digits" in train else None
     asked = np.tile(np.arange(k), len(truths))
+    medians = np.tile(np.median(truths, 0), (len(truths), 1, 1, 1))
     inputs, truths = as_floats(test.images[:n]).repeat(k, 0), truths.reshape(-1, *shape)
     for name, images in {"outputs": game.translate(inputs, asked), "inputs": inputs,
-                         "truth": truths}.items():
+                         "median": medians, "truth": truths}.items():
         found = {"L1": mean_difference(images, truths),
                  "domain error %": 100 * (name_domain(images) != asked).mean()}
         if name_digit:

@@ -761,5 +761,5 @@ def test_maps_of_your_own(tmp_path):
 def test_the_scenes_dry_run(tmp_path):
     process = run("spade_scenes.py", "--dry-run", "--channels", 4, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
-    assert set(command.read_rows(process.stdout)) == {"outputs", "truth"}
+    assert set(command.read_rows(process.stdout)) == {"outputs", "median", "truth"}
     assert not any(tmp_path.iterdir())
