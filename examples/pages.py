@@ -92,13 +92,17 @@ def describe_result(table: str, lines: list[dict[str, Any]]) -> str:
     if table == "mixtures":
         return f"{mean('modes'):.3g} of 25 modes"
     if table == "stacked":
-        return f"{mean('modes'):.0f} of 1,000 modes of stacked MNIST, with a small D"
+        return (f"{mean('modes'):.0f} of 1,000 modes of stacked MNIST with a small D, confidence "
+                f"{mean('confidence'):.2f}")
     if table == "spade":
         return (f"{mean('mIoU %'):.0f} % mean IoU of the scenes, {mean('uniform mIoU %'):.0f} % of "
                 "maps of one class")
-    if table in ("pix2pix", "cyclegan", "stargan"):
-        return f"mean difference to the true image {mean('L1'):.3f} of 1"
+    if table in ("cyclegan", "stargan"):
+        more = ", with an identity term" if table == "stargan" else ""
+        return f"mean difference to the true image {mean('L1'):.3f} of 1{more}"
     result = f"Fréchet distance {mean('Frechet'):.3g}"
+    if table == "pix2pix":
+        result += f" of completed digits, mean difference {mean('L1'):.3f} of 1"
     if table == "conditional":
         result += f", {mean('accuracy %'):.1f} % of labels right"
     if table == "infogan":
