@@ -1,7 +1,11 @@
 """Tests of what helps against mode collapse and overfitting: games, penalties, views and layers."""
 
+import contextlib
+import importlib
 import math
 import re
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -9,6 +13,7 @@ import pytest
 from tinygan import Tensor, backend, check_grads, grad, nn, ops, optim, rng
 from tinygan.backend import to_numpy
 from tinygan.data import StackedMinibatches, draw_stacked
+from tinygan.data.mnist import load_sample
 from tinygan.games import (GAN, R3GAN, ConditionalGAN, FeatureMatching, Game, PacGAN,
                            UnrolledGAN, losses, views)
 from tinygan.games.penalties import R1, R2
@@ -17,7 +22,7 @@ from tinygan.nn import use_random
 from tinygan.random import Random
 
 from helpers import error_of, normal, tensor
-from test_examples import read_refusal
+from test_examples import make_plane_run, read_refusal
 
 
 def softplus(t):
@@ -463,12 +468,115 @@ def test_networks_for_stacked_digits(game, crippled):
         assert [p.shape[0] for p in D.parameters() if p.ndim == 4] == [4, 8, 16]
 
 
+def catch_training(script, monkeypatch, *flags):
+    """Return (module, args, game, batches, optimisers, make_run) that a script trains with.
+
+    It has the bundled sample as its data, and is not trained.
+    """
+    module, seen = importlib.import_module(script), []
+    monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, flags)])
+    monkeypatch.setattr(module.command, "start", lambda args: contextlib.nullcontext(load_sample()))
+    monkeypatch.setattr(module.command, "train", lambda *args, make_run=None: seen.append(
+        (*args[:3], args[3:], make_run)))
+    module.main()
+    return module, *seen[0]
+
+
+@pytest.mark.parametrize("name, batch_norm, gammas", [
+    ("gan", True, []), ("pacgan", True, []), ("minibatch", True, []), ("r1", False, [0.5]),
+    ("r3gan", False, [0.5, 0.5])])
+def test_the_settings_of_the_small_d(name, batch_norm, gammas, monkeypatch):
+    import stacked_mnist
+    measured = []
+    monkeypatch.setattr(stacked_mnist, "measure_stacked", lambda net, x: measured.append(x.shape))
+    _, args, game, batches, optimisers, _ = catch_training(
+        "stacked_mnist", monkeypatch, "--crippled", "--game", name, "--samples", 6)
+    assert measured == [(6, 3, 28, 28)] * 2 and stacked_mnist.SAMPLES == 25_600
+    assert args.steps == 4000 and next(batches).shape == (64, 3, 28, 28)
+    for opt in optimisers:
+        assert (type(opt), opt.lr, opt.betas) == (optim.Adam, 2e-3, (0.0, 0.99))
+    assert [penalty.gamma for penalty in game.penalties] == gammas
+    assert isinstance(game.loss, losses.Relativistic if name == "r3gan" else losses.NonSaturating)
+    assert [view.k for view in game.views] == ([2] if name == "pacgan" else [])
+    z = game.latent(1000, Random(0)).numpy()
+    assert z.shape == (1000, 256) and (abs(z).max() > 3) == (name != "r1")      # normal
+    kinds = [type(layer) for layer in game.D.layers]
+    block = [nn.Conv2d, *([nn.BatchNorm] if batch_norm else []), nn.LeakyReLU]
+    assert kinds == [*block * 3, nn.Flatten, *(
+        [nn.MinibatchDiscrimination] if name == "minibatch" else []), nn.Dense]
+    assert {layer.slope for layer in game.D.layers if type(layer) is nn.LeakyReLU} == {0.3}
+
+
+def test_gamma_and_lr_of_stacked_digits(monkeypatch):
+    import stacked_mnist
+    monkeypatch.setattr(stacked_mnist, "measure_stacked", lambda net, x: None)
+    _, args, game, _, optimisers, _ = catch_training(
+        "stacked_mnist", monkeypatch, "--gamma", 3, "--lr", 0.1, "--width", 2, "--samples", 2)
+    assert [penalty.gamma for penalty in game.penalties] == [3.0]
+    assert {opt.lr for opt in optimisers} == {0.1} and args.steps == 20_000
+    assert game.D.layers[0].c_out == 32
+
+
+@pytest.mark.parametrize("flags, kinds", [([], []), (["--augment"], [
+    views.Translation, views.Cutout])])
+def test_few_trains_on_few_images(flags, kinds, monkeypatch):
+    """Held-out images are validation images; samples are compared with test images."""
+    module, args, game, batches, optimisers, make_run = catch_training(
+        "few_mnist", monkeypatch, *flags)
+    data = load_sample()
+    assert [type(view) for view in game.views] == kinds
+    assert {opt.lr for opt in optimisers} == {1e-3} and args.batch_size == 64
+    seen, held_out, test = make_run.args
+    assert make_run.func is module.FewRun and len(seen) == len(held_out) == 1000
+    assert (seen == data.train.images[:1000]).all()
+    assert (held_out == data.valid.images).all() and (test == data.test.images).all()
+    drawn = np.concatenate([to_numpy(next(batches)) for _ in range(15)])        # an epoch
+    drawn = (255 * drawn).round().astype(np.uint8)
+    assert {image.tobytes() for image in drawn} <= {image.tobytes() for image in seen}
+
+
+def test_few_scores_images_in_evaluation_mode():
+    import few_mnist
+    D = nn.Sequential(nn.Flatten(), nn.Dense(4, 1), nn.BatchNorm(1), nn.Dropout(0.5))
+    run = types.SimpleNamespace(game=GAN(nn.Dense(2, 4), D, 2))
+    x = np.random.default_rng(0).integers(256, size=(50, 1, 2, 2), dtype=np.uint8)
+    layer, norm = D.layers[1:3]
+    logits = (x.reshape(50, 4) / 255) @ layer.weight.numpy().T + layer.bias.numpy()
+    expected = (1 / (1 + np.exp(-logits / (1 + norm.eps) ** 0.5))).mean()
+    for _ in range(2):      # running means stay as they are
+        assert few_mnist.FewRun.score(run, x) == pytest.approx(expected, rel=1e-5)
+
+
+def test_settings_of_the_cures_on_mixtures(tmp_path):
+    """An unrolled step costs as much as one of D's own; games with penalties learn faster."""
+    runs = {name: make_plane_run(tmp_path / name, name, steps=600, lr=0.1)
+            for name in ("gan", "minibatch", "pacgan", "unrolled", "r1", "r3gan")}
+    assert {name: run.steps for name, run in runs.items()} == {
+        name: 100 if name == "unrolled" else 600 for name in runs}
+    for name, run in runs.items():
+        factor = {"r1": 2, "r3gan": 3}.get(name, 1)
+        for opt in run.optimisers.values():
+            assert opt.lr(0) == pytest.approx(0.1 * factor)
+    game = runs["unrolled"].game
+    assert (game.k, game.eta) == (5, 0.01)
+    has_layer = [name for name, run in runs.items() if any(
+        isinstance(layer, nn.MinibatchDiscrimination) for _, layer in run.game.D.modules())]
+    assert has_layer == ["minibatch"]
+
+
 @pytest.mark.host
 @pytest.mark.parametrize("script", ["stacked_mnist.py", "few_mnist.py"])
 def test_the_laboratories_refuse_other_images(script, tmp_path):
     np.save(tmp_path / "images.npy", np.full((100, 16, 16), 255, np.uint8))
     assert "grey images of 28x28 pixels" in read_refusal(script, "--data", "images.npy",
                                                          cwd=tmp_path)
+
+
+@pytest.mark.host
+def test_few_refuses_data_without_test_images(tmp_path):
+    np.save(tmp_path / "images.npy", np.full((9, 28, 28), 255, np.uint8))
+    line = read_refusal("few_mnist.py", "--images", 2, "--data", "images.npy", cwd=tmp_path)
+    assert "0 validation and 0 test images, too few" in line
 
 
 @pytest.mark.host

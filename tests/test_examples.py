@@ -850,10 +850,10 @@ def test_reproduce_lists_what_several_runs_have_measured_last():
     now = reproduce.list_commands("stacked", False)
     line = {"table": "stacked", "machine": "a PC", "numpy": "2.0", "date": "2026-01-01", "data": ""}
     lines = [{**line, "run": run, "row": row, "seed": 1, "command": now[run, 1], "modes": 9}
-             for run in ("small D, GAN", "R1") for row in ("real triples", run)]
+             for run in ("small D, GAN", "full size, R1") for row in ("real triples", run)]
     rows = reproduce.make_table("stacked", lines).splitlines()
     assert [row.split(" | ")[0] for row in rows if row.endswith("| 9 |")] == [
-        "| small D, GAN", "| R1", "| real triples"]
+        "| small D, GAN", "| full size, R1", "| real triples"]
 
 
 def test_reproduce_names_the_data(tmp_path):

@@ -88,7 +88,8 @@ class NonSaturating(Saturating):
 class Smoothed(NonSaturating):
     """One-sided label smoothing (Salimans et al. 2016, section 3.4): data's target is not 1.
 
-    The target for samples stays 0: with another one, D would keep G's samples where they are.
+    The target for samples stays 0. With another one, D's best output would rise where samples are
+    and no data is, so that G would have a reason to stay there.
     Raises ValueError for a target outside (0, 1].
     """
 
