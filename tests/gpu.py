@@ -11,6 +11,7 @@ With the folder `tests` as a second argument, the whole suite runs on cupy too.
 
 import dataclasses
 import functools
+import gc
 
 import numpy as np
 import pytest
@@ -220,7 +221,22 @@ def test_a_run_is_resumed_bit_for_bit(tmp_path):
 def test_out_of_memory_is_one_line(tmp_path):
     np.save(tmp_path / "digits.npy", np.random.default_rng(0).integers(
         256, size=(60, 4, 4), dtype=np.uint8))
-    process = start_script(tmp_path, ANY_GAME, "--data", "digits.npy", "--backend", "cupy",
-                           "--width", 10 ** 5, "--out", "run", CUPY_GPU_MEMORY_LIMIT="20000000")
-    status, _, err = wait_for_end(process)
-    assert status == 1 and "out of memory" in err and "smaller networks" in err
+    for width, expected in ((4, 0), (10 ** 6, 1)):      # cuBLAS's workspace alone has 32 MiB
+        process = start_script(tmp_path, ANY_GAME, "--data", "digits.npy", "--backend", "cupy",
+                               "--width", width, "--steps", 6, "--out", f"run{width}",
+                               CUPY_GPU_MEMORY_LIMIT="200000000")
+        status, _, err = wait_for_end(process)
+        assert status == expected, err
+    assert "out of memory" in err and "smaller networks" in err
+
+
+def test_the_memory_of_steps_is_freed(cupy):
+    """A training's graphs and pools are gone when it has ended."""
+    game, optimisers, data = make_parts(GAMES["gan"])
+    free = []
+    for _ in range(20):
+        for _ in play(game, data, *optimisers.values(), M, rng, 6):
+            pass
+        gc.collect()
+        free.append(cupy.cuda.runtime.memGetInfo()[0])
+    assert free[3] == free[-1]

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from tinygan import Tensor, backend, conv, cuda, grad, loop, ops, optim, play, rng, schedules
-from tinygan.games import GAN, game as game_module
+from tinygan.games import GAN, game as game_module, losses, penalties
 
 from test_contract import GAMES, M, each_game, make_parts, read_state
 
@@ -393,14 +393,37 @@ def test_a_recorded_step_reads_no_schedule(monkeypatch, recording):
     assert asked == list(range(8)) and optimisers["d_opt"].t == 8
 
 
+def test_a_broadcast_array_does_not_decide_the_memory_order():
+    """The gradient of a mean is such an array; images have their channels last in memory."""
+    images = np.ones((2, 4, 5, 3), np.float32).transpose(0, 3, 1, 2)
+    mean = np.broadcast_to(np.float32(2.0), images.shape)
+    for pair in ((mean, images), (images, mean)):
+        y = cuda.elementwise(np.multiply, *pair)
+        assert (y == 2).all() and y.strides == images.strides
+    assert cuda.elementwise(np.negative, mean).shape == mean.shape
+
+
+class Weighted(losses.NonSaturating):
+    """A loss with a number of its own, which may change."""
+
+    def __init__(self):
+        vars(self)["weight"] = 1.0
+
+
 @pytest.mark.parametrize("change", [
-    lambda game, opt: setattr(game, "loss", type(game.loss)()),
+    lambda game, opt: setattr(game, "share", np.float32(0.5)),
+    lambda game, opt: setattr(game, "sizes", (3, 4)),
+    lambda game, opt: setattr(game, "loss", losses.Hinge()),
+    lambda game, opt: vars(game.loss).update(weight=0.5),
+    lambda game, opt: game.penalties.append(penalties.R2(3.0)),
+    lambda game, opt: vars(game.penalties[0]).update(gamma=3.0),
     lambda game, opt: opt.state.update(v=[a.copy("K") for a in opt.state["v"]]),
     lambda game, opt: setattr(opt, "betas", (0.4, 0.99)),
     lambda game, opt: game.D.eval(),
     lambda game, opt: setattr(opt.parameters[0], "data", opt.parameters[0].data.copy("K"))])
 def test_what_a_recorded_step_would_not_see_is_recorded_anew(change, recording):
-    game, optimisers, _ = make_parts(GAMES["gan"])
+    game, optimisers, _ = make_parts(GAMES["r1"])
+    game.share, game.sizes, game.loss = np.float32(0.25), (3, 3), Weighted()
     step = cuda.CapturedStep(loop.d_step, game, optimisers["d_opt"])
 
     def call():

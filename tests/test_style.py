@@ -15,7 +15,7 @@ PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md",
          ROOT / "tinygan" / "games" / "README.md"]
 TEXTS = [*CODE, *sorted((ROOT / "tests").rglob("*.py")), *PAGES]
 VERBS = set("""Add Append Apply Call Change Check Choose Clip Compute Convert Copy Count Do Download
-    Draw End Fill Give Keep List Load Lock Make Measure Open Parse Prepare Print Put Raise Read
+    Draw End Fill Free Give Keep List Load Lock Make Measure Open Parse Prepare Print Put Raise Read
     Record Remove Replace Restart Restore Return Run Save Set Split Switch Test Train Turn Update
     Wait Write Yield""".split())
 pytestmark = pytest.mark.host

@@ -30,6 +30,7 @@ multiplied by the weights as a matrix. The memory layouts make this cheap:
 - In memory, weights lie kernel first, as (kh, kw, C, O), which is the layout of the matrix.
 """
 
+import functools
 import math
 import operator
 
@@ -154,7 +155,7 @@ def _conv_weight(x, y, kernel, stride, padding):
     def work(piece):
         rows = _windows(x[piece], kernel, stride, padding, y.shape[1:3])
         return _multiply(rows.T, y[piece].reshape(len(rows), o))
-    matrix = sum(_in_pieces(y, math.prod(kernel) * c, work))
+    matrix = functools.reduce(operator.add, _in_pieces(y, math.prod(kernel) * c, work))
     return matrix.reshape(*kernel, c, o).transpose(3, 2, 0, 1)
 
 

@@ -16,6 +16,7 @@ import glob
 import math
 import os
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -39,6 +40,9 @@ PROGRAMS = {"float32": "S", "float64": "D"}
 @functools.cache
 def _cublas():
     """Return the library of cuBLAS. Raises UserError if it is not found."""
+    with contextlib.suppress(Exception):        # a part of newer cupy, which knows where CUDA lies
+        from cuda import pathfinder
+        return ctypes.CDLL(pathfinder.load_nvidia_dynamic_lib("cublas").abs_path)
     version = backend.xp.cuda.runtime.runtimeGetVersion() // 1000        # the one that cupy uses
     names = [f"libcublas.so.{version}", f"cublas64_{version}.dll"]
     folders = [os.path.join(path, "nvidia", "*", place) for path in sys.path
@@ -66,7 +70,9 @@ def _workspace():
 
 
 def _check(status):
-    """Raise RuntimeError if a function of cuBLAS has failed."""
+    """Raise MemoryError or RuntimeError if a function of cuBLAS has failed."""
+    if status == 3:         # CUBLAS_STATUS_ALLOC_FAILED
+        raise MemoryError("the GPU has no memory left for cuBLAS")
     if status:
         raise RuntimeError(f"cuBLAS has failed with status {status}")
 
@@ -198,13 +204,16 @@ def elementwise(f: Callable, *args: Any) -> Array:
 def _in_memory_order(args):
     """Return (args, axes): the arrays with their axes in the memory order of the first one.
 
-    If the arrays differ in their number of axes, or if the first one is contiguous, they are
-    returned as they are, and axes is None.
+    An array that is broadcast, such as the gradient of a mean, has no order of its own: the next
+    one decides. If the arrays differ in their number of axes, or if the first one is contiguous,
+    they are returned as they are, and axes is None.
     """
     arrays = [a for a in args if isinstance(a, backend.xp.ndarray) and a.ndim]
-    if len({a.ndim for a in arrays}) != 1 or arrays[0].flags.c_contiguous:
+    if len({a.ndim for a in arrays}) != 1:
         return args, None
-    first = arrays[0]
+    first = next((a for a in arrays if 0 not in a.strides), arrays[0])
+    if first.flags.c_contiguous:
+        return args, None
     axes = sorted(range(first.ndim), key=lambda i: -first.strides[i])
     return [a.transpose(axes) if getattr(a, "ndim", 0) else a for a in args], axes
 
@@ -334,8 +343,9 @@ class CapturedStep:
     step, which compiles its kernels and fills its memory pool. The next one records it. What
     differs from call to call is written to arrays before each launch: x, z and the seed here, and
     the optimisers' numbers by Optimizer.advance. What the step returns and logs is copied out of it
-    after each launch. It starts again if the inputs have other shapes, if a number of the game that
-    is no array changes, or if one of the game's or the optimisers' arrays is replaced.
+    after each launch. It starts again if the inputs have other shapes, if a number changes that is
+    an attribute of the game, its parts, its loss or its penalties and no array, or if one of the
+    game's or the optimisers' arrays is replaced.
 
     A step cannot be recorded if it copies between host and device, or if it replaces an array or
     changes a number of the game itself. A step that starts again RESTARTS times is not recorded
@@ -348,11 +358,11 @@ class CapturedStep:
         self.step, self.game, self.optimisers = step, game, optimisers
         self.form = self.run = self.why_not = None
         self.aside, self.calls, self.starts = Aside(), 0, 0
+        for opt in optimisers:          # this array outlives the step's memory pool
+            opt.prepare()
 
     def __call__(self, x: Any, z: Any, seed: int) -> Any:
         if self.form != (form := self._form(x, z)):
-            if self.run is not None:            # the memory of the old graph is in its own pool
-                self.aside = Aside()
             self.form, self.run, self.calls = form, None, 0
             self.starts += 1
             if self.starts > self.RESTARTS:
@@ -375,7 +385,8 @@ class CapturedStep:
     def _form(self, x, z):
         """Return all that must stay as it was when the step was recorded."""
         return _shapes((x, z)), _state(self.game), [_settings(opt) for opt in self.optimisers], [
-            id(part) for part in (self.game.loss, *self.game.penalties)]
+            (part, _numbers(vars(part))) for part in (self.game.loss, *self.game.penalties)
+            if part is not None]
 
     def _do(self, x, z, seed):
         """Do the step without a graph; find out what it returns and whether it can be recorded."""
@@ -442,14 +453,17 @@ class Aside:
     """A context with a stream and a memory pool of its own.
 
     Its work begins when that of the current stream has ended, and the current stream then waits for
-    it. Nothing may take memory from its pool after a step has been recorded: each launch writes to
-    the memory that the step used then.
+    it. Nothing may take memory from its pool between two launches of a graph: each launch writes to
+    the memory that the step used when it was recorded.
     """
 
     def __init__(self) -> None:
         cuda = backend.xp.cuda
+        _workspace()                    # not in the pool, which it outlives
         self.stream, self.pool = cuda.Stream(non_blocking=True), cuda.MemoryPool()
         self.before, self.after = (cuda.Event(disable_timing=True) for _ in range(2))
+        # a pool of cupy's does not free its memory when it is dropped
+        weakref.finalize(self, _free, self.stream, self.pool).atexit = False
 
     def __enter__(self):
         cuda = backend.xp.cuda
@@ -466,15 +480,41 @@ class Aside:
         self.outside.wait_event(self.after)
 
     def record(self, f: Callable) -> Callable:
-        """Record f() as a graph and return the function that launches it."""
+        """Record f() as a graph and return the function that launches it.
+
+        Raises MemoryError if the pool had to free memory, which may be the graph's.
+        """
+        taken, before = _Taken(), self.pool.total_bytes()
         self.stream.begin_capture()
         try:
-            f()
-        except Exception:
+            with taken.hook:
+                f()
+        except BaseException:
             with contextlib.suppress(Exception):        # the recording is invalid already
                 self.stream.end_capture()
             raise
-        return self.stream.end_capture().launch       # on the current stream, see cuda.Graph
+        graph = self.stream.end_capture()
+        if self.pool.total_bytes() != before + taken.bytes:
+            raise MemoryError("the GPU has too little memory to record a training step")
+        return graph.launch             # on the current stream, see cuda.Graph
+
+
+class _Taken:
+    """Count the bytes that pools take from the device while `hook`, a context, is open."""
+
+    def __init__(self) -> None:
+        def count(hook, device_id, mem_size, mem_ptr):
+            self.bytes += mem_size if mem_ptr else 0
+        self.bytes = 0
+        self.hook = type("Hook", (backend.xp.cuda.MemoryHook,), {
+            "name": "tinygan", "alloc_postprocess": count})()
+
+
+def _free(stream, pool):
+    """Free a pool's memory when the work of its stream has ended."""
+    with contextlib.suppress(Exception):        # the device may be lost
+        stream.synchronize()
+        pool.free_all_blocks()
 
 
 @contextlib.contextmanager
@@ -521,9 +561,17 @@ def _state(game):
                 if isinstance(value, (Tensor, backend.xp.ndarray)):
                     array = value.data if type(value) is Tensor else value
                     state[prefix + name] = _address(array).value, array.strides
-                elif isinstance(value, (bool, int, float)):
-                    state[prefix + name] = value
+                else:
+                    state |= _numbers({prefix + name: value})
     return state
+
+
+def _numbers(attributes):
+    """Return those of the attributes {name: value} that are numbers or tuples of numbers."""
+    def is_number(value):
+        return isinstance(value, (bool, int, float, np.generic)) or (
+            isinstance(value, tuple) and all(map(is_number, value)))
+    return {name: value for name, value in attributes.items() if is_number(value)}
 
 
 def _settings(opt):

@@ -5,6 +5,7 @@ functions are elementwise unless their docstrings say otherwise. A function with
 where its derivative jumps, states the value that its rule uses there.
 """
 
+import functools
 import math
 import operator
 from collections.abc import Sequence
@@ -374,7 +375,9 @@ def _sums(a, b=None):
             return backend.product(ones, a if b is None else a * b, exact=True)[..., 0, :]
         return xp.ones(a.shape[-2], a.dtype) @ a if b is None else xp.einsum(
             "...ij,...ij->...j", a, b)
-    return sum(add(a[i], None if b is None else b[i]) for i in pieces)
+    # reduce() and not sum(), which begins with 0 + the first
+    return functools.reduce(operator.add, (
+        add(a[i], None if b is None else b[i]) for i in pieces))
 
 
 # Products

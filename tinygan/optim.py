@@ -80,6 +80,11 @@ class Optimizer:
         for p in self.parameters:
             p.touch()
 
+    def prepare(self) -> None:
+        """Make the array of numbers that recorded steps read on a GPU."""
+        if backend.cuda is not None and self._now is None:
+            self._now = backend.cuda.write(self.numbers(), None)
+
     def advance(self) -> None:
         """Count a step, and compute the numbers that it needs; step() calls this method.
 
