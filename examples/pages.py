@@ -13,6 +13,7 @@ import argparse
 import os
 import pathlib
 import re
+import shutil
 from typing import Any
 
 import numpy as np
@@ -142,9 +143,10 @@ def save_gallery(folder: str) -> None:
     game = load(os.path.join(folder, "InfoGAN-1"))
     images, columns = game.pictures(game.fixed_inputs(None, 120, Random(0)))
     image.save_grid(pictures / "codes.png", images, columns)
-    for run, name in (("L1 + cGAN", "pix2pix"), ("CycleGAN", "cyclegan"), ("StarGAN", "stargan"),
-                      ("SPADE, instance norm", "spade")):
+    for run, name in (("L1 + cGAN", "pix2pix"), ("CycleGAN", "cyclegan"), ("StarGAN", "stargan")):
         save_translations(os.path.join(folder, f"{run}-1"), pictures / f"{name}.png")
+    shutil.copyfile(os.path.join(folder, "SPADE, instance norm-1", "segmented.png"),
+                    pictures / "spade.png")
     run = os.path.join(folder, "BiGAN-1")
     x = as_floats(command.load_data(run).test.images[:32])
     image.save_grid(pictures / "encoded.png", sample.draw_encoded(load(run), x), 24)
