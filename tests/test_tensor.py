@@ -621,3 +621,38 @@ def test_sums_over_large_images_are_accurate():
     np.testing.assert_allclose(ops.channel_sum(x, x).numpy(), exact * 0.1, rtol=1e-3)
     none = ops.channel_sum(tensor(np.zeros((0, 2, 3, 3)))).numpy()
     assert none.shape == (2,) and not none.any()
+
+
+@pytest.mark.parametrize("each", [False, True])
+@pytest.mark.parametrize("shape", [(32, 3, 28, 28), (7, 5, 31, 23), (64, 1, 17, 19),
+                                   (1, 600, 8, 8)])
+def test_operations_on_channels_of_large_images(shape, each):
+    """Rows are put side by side there, see ops.widen; the results are those of numpy's sums.
+
+    The tolerance is that of float32 sums of up to 2^15 numbers.
+    """
+    x, y = normal(*shape) + 1, normal(*shape, seed=1)
+    w, b = (normal(*(shape[:2] if each else shape[1:2]), seed=seed) for seed in (2, 3))
+    axes, beside = ((2, 3), np.s_[..., None, None]) if each else ((0, 2, 3), np.s_[:, None, None])
+    tx, ty = (tensor(a, "float32") for a in (x, y))
+    columns = [Tensor(backend.to_channels_last(t.data)) for t in (tx, ty)]
+    for a, c in ((tx, ty), columns):
+        found = [ops.scale(a, tensor(w, "float32")),
+                 ops.scale(a, tensor(w, "float32"), tensor(b, "float32")),
+                 ops.channel_sum(a, each=each), ops.channel_sum(a, c, each=each),
+                 ops.centre(a, each)[0]]
+        expected = [x * w[beside], x * w[beside] + b[beside], x.sum(axes), (x * y).sum(axes),
+                    x - x.mean(axes, keepdims=True)]
+        for one, other in zip(found, expected):
+            assert one.shape == other.shape
+            np.testing.assert_allclose(one.numpy(), other, rtol=1e-4, atol=2e-3)
+
+
+@pytest.mark.host
+def test_rows_side_by_side():
+    a, row = np.arange(60_000.0).reshape(20_000, 3), np.arange(3.0)
+    wide, rows, none = ops.widen(a, row, None)
+    assert none is None and wide.shape == (125, 480) and wide.base is not None
+    assert (rows == np.resize(row, 480)).all() and ((wide + rows).reshape(a.shape) == a + row).all()
+    small = np.zeros((100, 3))
+    assert [id(a) for a in ops.widen(small, row)] == [id(small), id(row)]
