@@ -627,7 +627,7 @@ def test_sums_over_large_images_are_accurate():
 @pytest.mark.parametrize("shape", [(32, 3, 28, 28), (7, 5, 31, 23), (64, 1, 17, 19),
                                    (1, 600, 8, 8)])
 def test_operations_on_channels_of_large_images(shape, each):
-    """Rows are put side by side there, see ops.widen; the results are those of numpy's sums.
+    """Rows are put side by side there, see backend.widen; the results are those of numpy's sums.
 
     The tolerances are those of float32 numbers of size 1, and of sums of up to 2^15 of them.
     """
@@ -652,8 +652,8 @@ def test_operations_on_channels_of_large_images(shape, each):
 @pytest.mark.host
 def test_rows_side_by_side():
     a, row = np.arange(60_000.0).reshape(20_000, 3), np.arange(3.0)
-    wide, rows, none = ops.widen(a, row, None)
+    wide, rows, none = backend.widen(a, row, None)
     assert none is None and wide.shape == (125, 480) and wide.base is not None
     assert (rows == np.resize(row, 480)).all() and ((wide + rows).reshape(a.shape) == a + row).all()
     small = np.zeros((100, 3))
-    assert [id(a) for a in ops.widen(small, row)] == [id(small), id(row)]
+    assert [id(a) for a in backend.widen(small, row)] == [id(small), id(row)]

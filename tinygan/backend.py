@@ -103,6 +103,11 @@ def run_in_pieces(n: int, size: int, work: Callable[[slice], Any]) -> list:
     return cpu.run_in_pieces(n, size, work) if xp is np else [work(slice(0, n))]
 
 
+def widen(a: Array, *rows: Array | None) -> list[Array | None]:
+    """Return cpu.widen(a, *rows), which numpy computes with faster; on a GPU [a, *rows]."""
+    return cpu.widen(a, *rows) if xp is np else [a, *rows]
+
+
 def product(a: Array, b: Array, out: Array | None = None, exact: bool = False) -> Array:
     """Return the matrix product over the last two axes, in `out` if it is given.
 

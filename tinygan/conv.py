@@ -37,7 +37,7 @@ import operator
 import numpy as np
 
 from . import backend
-from .ops import as_tensors, channel_sum, check_bias, widen
+from .ops import as_tensors, channel_sum, check_bias
 from .tensor import Tensor, op
 
 Pair = int | tuple[int, int]        # a number for both directions, or (vertical, horizontal)
@@ -143,7 +143,7 @@ def _conv(x, w, bias, stride, padding):
         rows = _windows(x[piece], (kh, kw), stride, padding, size)
         columns = _multiply(rows, matrix, y[piece].reshape(len(rows), o))
         if bias is not None:
-            columns, row = widen(columns, bias.data)
+            columns, row = backend.widen(columns, bias.data)
             columns += row
     _in_pieces(y, len(matrix), work)
     return y.transpose(0, 3, 1, 2)

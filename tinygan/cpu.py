@@ -1,4 +1,4 @@
-"""Fast numpy on a CPU: threads, pieces that fit into the cache, matrix products, kept memory.
+"""Fast numpy on a CPU: threads, pieces that fit the cache, matrix products, long rows, memory.
 
 Nothing here changes what is computed, except for rounding. A reader of the mathematics may skip
 this file.
@@ -131,3 +131,30 @@ def _make_pool():
     if hasattr(os, "register_at_fork"):     # a forked process does not inherit its parent's threads
         os.register_at_fork(after_in_child=_make_pool.cache_clear)
     return concurrent.futures.ThreadPoolExecutor(THREADS)
+
+
+WIDE = 512          # numbers in a row: to work through so many takes longer than to begin the row
+
+
+def widen(a: np.ndarray, *rows: np.ndarray | None) -> list[np.ndarray | None]:
+    """Return [a with k rows side by side in one, *rows, each k times side by side].
+
+    a (..., m, n), rows (..., n) -> (..., m / k, k n), (..., k n). Operations on a and on a row,
+    which broadcasts, have the same results side by side, and numpy is two to three times as fast if
+    n is small. k is the largest divisor of m for which k n is at most WIDE; it is 1 for small
+    arrays.
+    """
+    *_, m, n = a.shape
+    k = 1 if a.size < 1 << 14 else _find_divisor(m, WIDE // n)
+    if k == 1:
+        return [a, *rows]
+    # this repeat() takes a fifth of np.tile's time
+    return [a.reshape(*a.shape[:-2], m // k, k * n), *[
+        None if row is None else row[..., None, :].repeat(k, -2).reshape(*row.shape[:-1], k * n)
+        for row in rows]]
+
+
+@functools.cache
+def _find_divisor(m, most):
+    """Return the largest divisor of m that is at most `most`, or 1."""
+    return next((k for k in range(most, 1, -1) if m % k == 0), 1)

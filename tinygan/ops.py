@@ -294,7 +294,7 @@ def scale(x: Tensor, w: Tensor | Array, b: Tensor | Array | None = None) -> Tens
         n = w.shape[-1]
         raise ValueError(f"{n} channels need (m, {n}) or (N, {n}, H, W), got {x.shape}"
                          + (f" and {len(w)} rows of factors" if each else ""))
-    a, factors, shifts = widen(_columns(x.data, each), _beside(w.data),
+    a, factors, shifts = backend.widen(_columns(x.data, each), _beside(w.data),
                                None if b is None else _beside(b.data))
     if b is None:
         y = a * factors
@@ -333,7 +333,7 @@ def centre(x: Tensor, each: bool = False) -> tuple[Tensor, Array]:
     """
     a = _columns(x.data, each)
     mean = _sums(a) * (1 / a.shape[-2])
-    a, means = widen(a, _beside(mean))
+    a, means = backend.widen(a, _beside(mean))
     return op(_like(a - means, x), (x, lambda g, y: centre(g, each)[0])), mean
 
 
@@ -363,40 +363,13 @@ def _row(v, x):
     return v.reshape(*(v.shape if v.ndim == 2 else (1, *v.shape)), *[1] * (x.ndim - 2))
 
 
-WIDE = 512          # numbers in a row: to work through so many takes longer than to begin the row
-
-
-def widen(a: Array, *rows: Array | None) -> list[Array | None]:
-    """Return [a with k rows side by side in one, *rows, each k times side by side].
-
-    a (..., m, n), rows (..., n) -> (..., m / k, k n), (..., k n). Operations on a and on a row,
-    which broadcasts, have the same results side by side, and numpy is two to three times as fast if
-    there are few channels n. k is the largest divisor of m for which k n is at most WIDE; it is 1
-    for small arrays and on a GPU.
-    """
-    *_, m, n = a.shape
-    k = 1 if a.size < 1 << 14 or backend.xp is not np else _find_divisor(m, WIDE // n)
-    if k == 1:
-        return [a, *rows]
-    # this repeat() takes a fifth of np.tile's time
-    return [a.reshape(*a.shape[:-2], m // k, k * n), *[
-        None if row is None else row[..., None, :].repeat(k, -2).reshape(*row.shape[:-1], k * n)
-        for row in rows]]
-
-
-@functools.cache
-def _find_divisor(m, most):
-    """Return the largest divisor of m that is at most `most`, or 1."""
-    return next((k for k in range(most, 1, -1) if m % k == 0), 1)
-
-
 ROWS = 1 << 16      # longer float32 sums lose too many digits; sums this long lose up to 4 of 7
 
 
 def _sums(a, b=None):
     """Return the column sums of a, or of a * b, added up in pieces of ROWS rows."""
     xp, n = backend.xp, a.shape[-1]
-    (a,), (b,) = widen(a), (None,) if b is None else widen(b)
+    (a,), (b,) = backend.widen(a), (None,) if b is None else backend.widen(b)
     pieces = [(..., slice(i, i + ROWS), slice(None)) for i in range(0, max(a.shape[-2], 1), ROWS)]
 
     def add(a, b):
