@@ -624,12 +624,12 @@ def test_sums_over_large_images_are_accurate():
 
 
 @pytest.mark.parametrize("each", [False, True])
-@pytest.mark.parametrize("shape", [(32, 3, 28, 28), (7, 5, 31, 23), (64, 1, 17, 19),
+@pytest.mark.parametrize("shape", [(32, 3, 28, 28), (14, 5, 31, 23), (128, 1, 17, 19),
                                    (1, 600, 8, 8)])
 def test_operations_on_channels_of_large_images(shape, each):
     """Rows are put side by side there, see backend.widen; the results are those of numpy's sums.
 
-    The tolerances are those of float32 numbers of size 1, and of sums of up to 2^15 of them.
+    The tolerances are those of float32 numbers of size 1, and of sums of up to 2^16 of them.
     """
     x, y = normal(*shape) + 1, normal(*shape, seed=1)
     w, b = (normal(*(shape[:2] if each else shape[1:2]), seed=seed) for seed in (2, 3))

@@ -145,7 +145,7 @@ def widen(a: np.ndarray, *rows: np.ndarray | None) -> list[np.ndarray | None]:
     arrays.
     """
     *_, m, n = a.shape
-    k = 1 if a.size < 1 << 14 else _find_divisor(m, WIDE // n)
+    k = 1 if a.size < 1 << 15 else _find_divisor(m, WIDE // n)
     if k == 1:
         return [a, *rows]
     # this repeat() takes a fifth of np.tile's time
