@@ -12,7 +12,7 @@ There are 1,000 triples of digits. At the end 25,600 samples of G are classified
                  blurred digits over the classes
 
 The same measures of real triples are printed beside them. Their KL is not 0, because 25,600 samples
-are few for 1,000 modes, and because MNIST has not as many images of each digit.
+are few for 1,000 modes, and because MNIST's digits are not equally frequent.
 
 Pictures, curves and checkpoints are written to --out. --explain explains the printed numbers.
 """

@@ -157,7 +157,7 @@ def _as_planes(path, maps, classes):
     low, high = int(maps.min()), int(maps.max())
     if low < 0 or high > (255 if classes is None else classes - 1):
         raise UserError(f"{path} holds maps of the classes {low} to {high}: give classes from 0 to "
-                        f"{'at most 255' if classes is None else f'{classes - 1}, as the run has'}")
+                        f"{'at most 255' if classes is None else classes - 1}")
     if classes is None and high == 0:
         raise UserError(f"{path} holds maps of the class 0 alone: give maps of at least two "
                         "classes")
