@@ -62,9 +62,8 @@ Of a game that learns from pairs (pix2pix, GauGAN):
                    true one, on a scale from 0 to 1, beside that of the input itself
 
 With --inputs, the images that G translates, and those that its outputs are compared with, are those
-of another data set. The table is also written to evaluation.json in the folder of the run, or to
---out.
-"""
+of another data set: its test images, a tenth of a file. The table is also written to
+evaluation.json in the folder of the run, or to --out. """
 
 import argparse
 import copy
@@ -109,7 +108,10 @@ def refuse_seen(train: np.ndarray, test: np.ndarray, path: str | None) -> None:
 
 def check_targets(game: Translation, data: DataSet) -> None:
     """Raise UserError unless the data has targets that G's outputs can be compared with."""
-    shape = data.train.require("targets").shape[1:]
+    if "targets" not in data.train:
+        raise UserError("the data has no array 'targets' to compare outputs with: give an .npz "
+                        "file that has it beside \"images\" (or \"maps\") by --inputs")
+    shape = data.train["targets"].shape[1:]
     ours = game.translate(data.train.images[:1]).shape[1:]
     if shape != ours:
         raise UserError(f"the targets have the shape {shape}, but G's outputs {ours}: give targets "
@@ -361,7 +363,8 @@ def main() -> None:
     n = len(test)
     if n < 10 or len(valid) == 0:
         raise UserError(f"there are {n} test and {len(valid)} validation images, too few for the "
-                        "measures: train on a larger data set")
+                        "measures: " + ("train on a larger data set" if args.inputs is None else
+                                        "give more images by --inputs"))
     print(f"data: {data.source}")
     net = classifier.load_classifier() if test.shape[1:] == (1, 28, 28) else None
     print("no features: the classifier takes only grey images of 28x28 pixels" if net is None else

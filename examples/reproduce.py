@@ -81,7 +81,7 @@ BIGAN = {           # the settings of the recipes were found on seed 0
     "ALI": "bigan_mnist.py --ali --steps 6000 --average 0.998",
     "BiGAN, the paper's networks": "bigan_mnist.py --paper --steps 64350 --average 0.999",
 }
-STACKED = {         # with the small D of Metz et al. 2017, where methods differ, and at full size
+STACKED = {         # the small D of Metz et al. 2017, with which methods differ; full size
     "small D, GAN": "stacked_mnist.py --crippled --game gan --average 0.999",
     "small D, minibatch discrimination": "stacked_mnist.py --crippled --game minibatch "
                                          "--average 0.999",

@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 
 from tinygan import Tensor, UserError, backend, command, image, record
-from tinygan.data import DataSet, Split, as_floats, load, own
+from tinygan.data import DataSet, Split, as_floats, load, own, tasks
 from tinygan.files import atomic_write
 from tinygan.games import Game, Translation
 from tinygan.games.translation import join_pictures
@@ -56,12 +56,12 @@ def draw_inputs(game: Game, split: Split | None, n: int, limit: float | None, rn
     """
     rows = []
     for _ in range(n):
-        own = Random(rng.key())
-        z = to_host(game.inputs(split, 1, own))
+        stream = Random(rng.key())
+        z = to_host(game.inputs(split, 1, stream))
         while limit is not None and any((abs(a) > limit).any()
                                         for a in flatten_nested(z) if is_noise(a)):
             z = map_nested(lambda a, new: np.where(abs(a) > limit, new, a) if is_noise(a) else a,
-                           z, to_host(game.inputs(split, 1, own)))
+                           z, to_host(game.inputs(split, 1, stream)))
         rows.append(z)
     return map_nested(lambda *parts: np.concatenate(parts), *rows)
 
@@ -178,10 +178,12 @@ def load_inputs(game: Game, run: str, path: str) -> DataSet:
     """
     if not isinstance(game, Translation):
         raise UserError(f"the run in {run} has a game whose G takes no images: leave --inputs out")
-    if path.endswith((".npz", ".npy")) and not os.path.exists(os.path.expanduser(path)):
-        raise UserError(f"there is no file {path}: give an .npz or .npy file of images by --inputs")
+    task, _, rest = path.partition(":")
+    file = rest if task in tasks.TASKS else path
+    if file.endswith((".npz", ".npy")) and not os.path.exists(os.path.expanduser(file)):
+        raise UserError(f"there is no file {file}: give an .npz or .npy file of images by --inputs")
     shape = read_shape(run)
-    loaded = load(path, classes=shape[0])
+    loaded = load(path, classes=shape[0] if shape[0] > 1 else None)
     if loaded.train.images.shape[1:] != shape:
         raise UserError(f"{path} has images of the shape {loaded.train.images.shape[1:]}, but G "
                         f"was trained on {shape}: give images of that shape by --inputs")

@@ -9,8 +9,9 @@
 
 The scenes are drawn by formulas: a map has cells of six classes, and each class has its texture. A
 map of one class alone shows why SPADE was made. A convolution turns it into a constant (except at
-the border, where it meets the padding), and instance normalisation turns any constant into 0. So
-little tells G which class it was. (G begins with noise, not with the map.)
+the border, where it meets the padding), and instance normalisation turns any constant into 0. Only
+the border, and the last convolution with the map, which nothing normalises, tell G which class it
+was. (G begins with noise, not with the map.)
 
 Maps and images of your own are the arrays "maps", (N, H, W) whole numbers, and "targets" of an .npz
 file.

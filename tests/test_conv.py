@@ -15,6 +15,13 @@ from helpers import error_of, normal, tensor
 from test_gradients import CONVOLUTIONS
 
 
+def test_a_bias_is_added_to_large_outputs():
+    """There numpy gets several pixels in one row, see backend.widen."""
+    x, w = tensor(np.zeros((64, 1, 28, 28)), "float32"), tensor(np.zeros((8, 1, 3, 3)), "float32")
+    y = conv2d(x, w, tensor(np.arange(8.0), "float32"), padding=1).numpy()
+    assert (y == np.arange(8.0)[:, None, None]).all()
+
+
 def transpose_by_sums(x, w, stride, padding):
     """Return a random y, and its conv_transpose2d with w and conv_weight with x, by their sums."""
     (n_images, c_in, h, v), (c_out, _, kh, kw) = x.shape, w.shape

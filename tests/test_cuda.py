@@ -403,6 +403,14 @@ def test_a_broadcast_array_does_not_decide_the_memory_order():
     assert cuda.elementwise(np.negative, mean).shape == mean.shape
 
 
+def test_cublas_without_memory_is_out_of_memory():
+    cuda._check(0)
+    with pytest.raises(MemoryError):
+        cuda._check(3)
+    with pytest.raises(RuntimeError, match="status 7"):
+        cuda._check(7)
+
+
 class Weighted(losses.NonSaturating):
     """A loss with a number of its own, which may change."""
 

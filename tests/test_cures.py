@@ -12,7 +12,7 @@ import pytest
 
 from tinygan import Tensor, backend, check_grads, grad, nn, ops, optim, rng
 from tinygan.backend import to_numpy
-from tinygan.data import StackedMinibatches, draw_stacked
+from tinygan.data import StackedMinibatches, as_floats, draw_stacked
 from tinygan.data.mnist import load_sample
 from tinygan.games import (GAN, R3GAN, ConditionalGAN, FeatureMatching, Game, PacGAN,
                            UnrolledGAN, losses, views)
@@ -344,6 +344,14 @@ def test_unrolled_steps_include_the_penalties():
     assert abs(game.g_loss(x, z).item() - with_penalty) > 1e-3
 
 
+def test_noise_and_steps_of_the_cures_are_the_papers():
+    """Noise is normal in PacGAN and the unrolled GAN; eta = 0.1 diverges on the ring."""
+    z = [make_unrolled().latent(1000, Random(0)),
+         PacGAN(nn.Dense(2, 3), nn.Dense(6, 1), 2).latent(1000, Random(0))]
+    assert all(abs(t.numpy()).max() > 3 for t in z)
+    assert (make_unrolled().k, make_unrolled().eta) == (5, 0.01)
+
+
 def test_unrolled_settings_are_checked():
     for wrong in (dict(k=-1), dict(k=1.5), dict(eta=0), dict(eta=math.inf)):
         assert "a whole number k of steps" in error_of(make_unrolled, **wrong)
@@ -488,10 +496,13 @@ def catch_training(script, monkeypatch, *flags):
 def test_the_settings_of_the_small_d(name, batch_norm, gammas, monkeypatch):
     import stacked_mnist
     measured = []
-    monkeypatch.setattr(stacked_mnist, "measure_stacked", lambda net, x: measured.append(x.shape))
+    monkeypatch.setattr(stacked_mnist, "measure_stacked", lambda net, x: measured.append(x))
     _, args, game, batches, optimisers, _ = catch_training(
-        "stacked_mnist", monkeypatch, "--crippled", "--game", name, "--samples", 6)
-    assert measured == [(6, 3, 28, 28)] * 2 and stacked_mnist.SAMPLES == 25_600
+        "stacked_mnist", monkeypatch, "--crippled", "--game", name, "--samples", 6, "--seed", 5)
+    assert [x.shape for x in measured] == [(6, 3, 28, 28)] * 2
+    # another seed, other real triples
+    assert (measured[1] == as_floats(draw_stacked(load_sample().train.images, 6, Random(5)))).all()
+    assert stacked_mnist.SAMPLES == 25_600
     assert args.steps == 4000 and next(batches).shape == (64, 3, 28, 28)
     for opt in optimisers:
         assert (type(opt), opt.lr, opt.betas) == (optim.Adam, 2e-3, (0.0, 0.99))
@@ -548,14 +559,14 @@ def test_few_scores_images_in_evaluation_mode():
 
 
 def test_settings_of_the_cures_on_mixtures(tmp_path):
-    """An unrolled step costs as much as one of D's own; games with penalties learn faster."""
+    """An unrolled step costs as much as one of D's own. Some games have other learning rates."""
     runs = {name: make_plane_run(tmp_path / name, name, steps=600, lr=0.1)
             for name in ("gan", "minibatch", "pacgan", "unrolled", "r1", "r3gan")}
     assert {name: run.steps for name, run in runs.items()} == {
         name: 100 if name == "unrolled" else 600 for name in runs}
     for name, run in runs.items():
-        factor = {"r1": 2, "r3gan": 3}.get(name, 1)
-        for opt in run.optimisers.values():
+        factors = {"r1": (2, 2), "r3gan": (3, 3), "unrolled": (0.1, 1)}.get(name, (1, 1))
+        for opt, factor in zip(run.optimisers.values(), factors):
             assert opt.lr(0) == pytest.approx(0.1 * factor)
     game = runs["unrolled"].game
     assert (game.k, game.eta) == (5, 0.01)
@@ -574,9 +585,10 @@ def test_the_laboratories_refuse_other_images(script, tmp_path):
 
 @pytest.mark.host
 def test_few_refuses_data_without_test_images(tmp_path):
-    np.save(tmp_path / "images.npy", np.full((9, 28, 28), 255, np.uint8))
-    line = read_refusal("few_mnist.py", "--images", 2, "--data", "images.npy", cwd=tmp_path)
-    assert "0 validation and 0 test images, too few" in line
+    for n, found in ((9, "0 validation and 0"), (15, "1 validation and 1")):
+        np.save(tmp_path / "images.npy", np.full((n, 28, 28), 255, np.uint8))
+        line = read_refusal("few_mnist.py", "--images", 2, "--data", "images.npy", cwd=tmp_path)
+        assert f"{found} test images, too few" in line
 
 
 @pytest.mark.host

@@ -517,6 +517,9 @@ def test_images_in_the_order_of_their_file(tmp_path):
         assert np.array_equal(own.load_images(tmp_path / "a.npz"), images[:, None])
     assert np.array_equal(own.load_images(saved(tmp_path / "a.npy", images, save=np.save)),
                           images[:, None])
+    np.savez(tmp_path / "a.npz", x_train=images[:20], x_test=images[20:] / np.float32(255))
+    loaded = own.load_images(tmp_path / "a.npz")
+    np.testing.assert_allclose(loaded * 255, images[:, None], rtol=1e-6)
     maps = np.arange(30).reshape(30, 1, 1) % 5
     np.savez(tmp_path / "maps.npz", maps=maps)
     assert (own.load_images(tmp_path / "maps.npz").argmax(1) == maps).all()

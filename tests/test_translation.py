@@ -741,7 +741,9 @@ def test_a_task_is_resumed_with_its_data(folder, tmp_path):
     again = run("cyclegan_mnist.py", "--resume", "--out", tmp_path / "c", cwd=folder)
     assert again.returncode == 0 and "resumed after step 1" in again.stdout, again.stderr
     assert "the task outline, made from the bundled sample" in again.stdout
-    assert command.read_rows(again.stdout) == command.read_rows(first.stdout)
+    rows = command.read_rows(first.stdout)
+    assert command.read_rows(again.stdout) == rows
+    assert rows["dilated, eroded"]["L1"] < rows["inputs"]["L1"] / 4     # nearly the outlines
 
 
 @pytest.mark.host
@@ -753,8 +755,16 @@ def test_maps_of_your_own(tmp_path):
     assert split.images.shape == (32, 3, 8, 8) and set(np.unique(split.images)) == {0, 255}
     assert (split.images.argmax(1) == 2 * split["targets"][:, 0]).all()
     process = run("spade_scenes.py", "--data", "maps.npz", "--steps", 1, "--batch-size", 4,
-                  "--channels", 2, cwd=tmp_path)
+                  "--channels", 2, "--out", "run", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
+    np.savez(tmp_path / "new.npz", maps=np.arange(20).repeat(64).reshape(20, 8, 8) % 2)
+    process = run("sample.py", "run", "--inputs", "new.npz", "--out", "new", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    with np.load(tmp_path / "new" / "outputs.npz") as file:
+        assert file["images"].shape == (20, 1, 8, 8)
+    np.savez(tmp_path / "new.npz", maps=np.full((20, 8, 8), 3))
+    line = read_refusal("sample.py", "run", "--inputs", "new.npz", cwd=tmp_path)
+    assert "classes 3 to 3: give classes from 0 to 2" in line
 
 
 @pytest.mark.host

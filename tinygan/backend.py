@@ -104,7 +104,7 @@ def run_in_pieces(n: int, size: int, work: Callable[[slice], Any]) -> list:
 
 
 def widen(a: Array, *rows: Array | None) -> list[Array | None]:
-    """Return cpu.widen(a, *rows), which numpy computes with faster; on a GPU [a, *rows]."""
+    """Return cpu.widen(a, *rows), on which numpy is faster; on a GPU [a, *rows]."""
     return cpu.widen(a, *rows) if xp is np else [a, *rows]
 
 

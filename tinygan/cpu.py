@@ -133,7 +133,7 @@ def _make_pool():
     return concurrent.futures.ThreadPoolExecutor(THREADS)
 
 
-WIDE = 512          # numbers in a row: to work through so many takes longer than to begin the row
+WIDE = 512          # numpy's loop over so many numbers takes longer than its start
 
 
 def widen(a: np.ndarray, *rows: np.ndarray | None) -> list[np.ndarray | None]:

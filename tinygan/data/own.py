@@ -9,7 +9,7 @@ from ..backend import UserError, to_numpy
 from ..files import read_arrays
 from ..random import Random
 from . import mnist, tasks
-from .arrays import DataSet, Split, check_images, check_labels, check_white
+from .arrays import DataSet, Split, as_floats, check_images, check_labels, check_white
 
 KINDS = {       # file types that are recognised, but not read, by their suffix
     ".png": "a PNG picture", ".jpg": "a JPEG picture", ".jpeg": "a JPEG picture",
@@ -88,9 +88,13 @@ def load_arrays(path: str | os.PathLike, classes: int | None = None) -> DataSet:
 def load_images(path: str | os.PathLike, classes: int | None = None) -> np.ndarray:
     """Return the images in an .npz or .npy file in their order there, those of x_train first.
 
-    The file is read as by load_arrays, with the same errors.
+    The file is read as by load_arrays, with the same errors. If x_train and x_test have different
+    dtypes, both become floats.
     """
-    return np.concatenate([part.images for part in _read_parts(path, classes)])
+    images = [part.images for part in _read_parts(path, classes)]
+    if len({a.dtype for a in images}) > 1:
+        images = [as_floats(a) for a in images]
+    return np.concatenate(images)
 
 
 def _read_parts(path, classes):

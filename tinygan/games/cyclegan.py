@@ -62,7 +62,7 @@ class CycleGAN(Translation):
         if not all(weight >= 0 for weight in weights):
             raise UserError("the weights of CycleGAN's terms must be at least 0, got "
                             f"{weights}: choose others")
-        if lam_identity and x_shape != y_shape:
+        if lam_identity and tuple(x_shape) != tuple(y_shape):
             raise UserError("the identity loss compares G(y) with y and F(x) with x, but x has the "
                             f"shape {tuple(x_shape)} and y {tuple(y_shape)}: give images of one "
                             "shape, or lam_identity=0 (without --identity)")

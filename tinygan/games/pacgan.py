@@ -15,9 +15,9 @@ class PacGAN(Game):
 
     k samples of a G that has lost modes are more alike than k real ones, and D sees it. Nothing
     else changes. D has k times the features or channels as its input, see views.Pack, and a
-    minibatch of m samples is one of m / k packs. In the published code each sample of a minibatch
-    begins a pack, whose other samples are drawn again from the data. Raises UserError for a k below
-    1, and in a step if m is no multiple of k.
+    minibatch of m samples is one of m / k packs. In the published code each sample is the first of
+    a pack of its own, and the others of the pack are drawn anew. Raises UserError for a k below 1,
+    and in a step if m is no multiple of k.
     """
 
     loss = NonSaturating()
