@@ -91,8 +91,8 @@ def make_networks(name: str, width: int, scale: float) -> tuple[nn.Module, ...]:
         return G, E, nn.Sequential(Scale(1 / scale), nn.Join(), mlp(2 + Z, 1, width, nn.LeakyReLU))
     D = mlp(4 if name == "pacgan" else 2, 1, width, nn.LeakyReLU)
     if name == "minibatch":
-        D = nn.Sequential(*D.layers[:-1], nn.MinibatchDiscrimination(width, 16, 4),
-                          nn.Dense(width + 16, 1))
+        D = nn.Sequential(*D.layers[:-1], nn.MinibatchDiscrimination(width, 8, 2),
+                          nn.Dense(width + 8, 1))
     D = nn.Sequential(Scale(1 / scale), D)
     if name == "feature_matching":
         *trunk, last = D.layers[1].layers
