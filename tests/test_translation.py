@@ -747,6 +747,20 @@ def test_a_task_is_resumed_with_its_data(folder, tmp_path):
 
 
 @pytest.mark.host
+def test_stargan_is_measured_by_any_number_of_classes(capsys):
+    """Letters, say, have more classes than digits."""
+    import stargan_mnist
+    def make(seed):
+        return data.Split(images=images(48, 1, 8, 8, seed=seed), labels=np.arange(48) % 26)
+    letters = data.tasks.make_task("styles", data.DataSet(make(0), make(1), make(2), "", ""))
+    game = StarGAN(*stargan_mnist.make_networks((1, 8, 8), 4, False), 4)
+    stargan_mnist.measure(game, letters, 3, 1)
+    rows = command.read_rows(capsys.readouterr().out)
+    assert set(rows) == {"outputs", "inputs", "median", "truth"} and rows["truth"]["L1"] == 0
+    assert all("accuracy %" in row for row in rows.values())
+
+
+@pytest.mark.host
 def test_maps_of_your_own(tmp_path):
     """Whole numbers become planes, beside their targets."""
     maps = np.arange(40 * 64).reshape(40, 8, 8) % 3
