@@ -91,7 +91,7 @@ def describe_result(table: str, lines: list[dict[str, Any]]) -> str:
     def mean(figure):
         return np.mean([line[figure] for line in lines])
     if table == "mixtures":
-        return f"{mean('modes'):.3g} of 25 modes"
+        return f"{mean('modes'):.3g} of 25 modes, {mean('HQ %'):.0f} % of samples near one"
     if table == "stacked":
         return (f"{mean('modes'):.0f} of 1,000 modes of stacked MNIST with a small D, confidence "
                 f"{mean('confidence'):.2f}")
