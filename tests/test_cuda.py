@@ -169,7 +169,8 @@ def test_a_kernel_is_launched_on_images_in_their_memory_order(monkeypatch):
     ops.leaky_relu(Tensor(x))
     assert [a.shape for a in seen[0] if isinstance(a, np.ndarray)] == [(2, 4, 5, 3)] * 2
     assert all(a.flags.c_contiguous for a in seen[0] if isinstance(a, np.ndarray))
-    conv.conv2d(Tensor(np.ones((2, 3, 4, 5), "float32")), Tensor(np.ones((1, 3, 2, 2), "float32")))
+    with np.errstate(all="ignore"):     # no kernel fills the windows: they hold any numbers
+        conv.conv2d(*(Tensor(np.ones(shape, "float32")) for shape in ((2, 3, 4, 5), (1, 3, 2, 2))))
     assert seen[1][0].shape == (2, 4, 5, 3) and seen[1][0].flags.c_contiguous
     y = cuda.elementwise(np.add, x, x)
     assert y.shape == x.shape and y.strides == x.strides
