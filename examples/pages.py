@@ -130,8 +130,8 @@ def save_gallery(folder: str) -> None:
     """Save the gallery's pictures, of the runs of seed 1 in `folder`, for the same noise stream.
 
     They are 25 samples of each run on MNIST, samples by label of a conditional game and by code of
-    InfoGAN, test images with their reconstructions by BiGAN, and test images with their
-    translations.
+    InfoGAN, test images with their reconstructions by BiGAN, test images with their translations,
+    and curves of the runs on few images.
     """
     pictures = ROOT / "examples" / "pictures"
     for name in reproduce.MNIST:
@@ -145,8 +145,11 @@ def save_gallery(folder: str) -> None:
     image.save_grid(pictures / "codes.png", images, columns)
     for run, name in (("L1 + cGAN", "pix2pix"), ("CycleGAN", "cyclegan"), ("StarGAN", "stargan")):
         save_translations(os.path.join(folder, f"{run}-1"), pictures / f"{name}.png")
-    shutil.copyfile(os.path.join(folder, "SPADE, instance norm-1", "segmented.png"),
-                    pictures / "spade.png")
+    for run, file, name in (
+            ("SPADE, instance norm", "segmented.png", "spade.png"),
+            ("1,000 images", "losses.svg", "few.svg"),
+            ("1,000 images, translation and cutout", "losses.svg", "few_augmented.svg")):
+        shutil.copyfile(os.path.join(folder, f"{run}-1", file), pictures / name)
     run = os.path.join(folder, "BiGAN-1")
     x = as_floats(command.load_data(run).test.images[:32])
     image.save_grid(pictures / "encoded.png", sample.draw_encoded(load(run), x), 24)

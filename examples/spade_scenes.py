@@ -106,9 +106,9 @@ def measure(game: GauGAN, data: DataSet, n: int, steps: int) -> np.ndarray:
             found[f"{kind}pixels %"] = 100 * (classes == truth).mean()
             found[f"{kind}mIoU %"] = 100 * mean_iou(classes, truth, k)
         command.print_row(name, found)
-    outputs = rows["outputs"][0][:16]
-    shown = map(as_floats, (test.images[:16], outputs,
-                            tasks.to_planes(predict(segmenter, outputs)), scenes[:16]))
+    outputs = rows["outputs"][0][:8]
+    shown = map(as_floats, (test.images[:8], outputs,
+                            tasks.to_planes(predict(segmenter, outputs)), scenes[:8]))
     return backend.to_numpy(join_pictures(*map(backend.xp.asarray, shown)))
 
 
