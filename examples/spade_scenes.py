@@ -31,8 +31,9 @@ segmented.png shows maps, the outputs for them, the classes that the segmenter s
 real scenes.
 
 --paper has the paper's widths, batch normalisation, two scales, feature matching and learning
-rates. G's sizes fit 32x32 pixels: three blocks, where the paper's seven begin at 4x4. There is no
-VGG loss, and beta2 of Adam is that of the published code, 0.9.
+rates. The sizes fit 32x32 pixels: G has three blocks, where the paper's seven begin at 4x4, and D
+two convolutions of stride 2, where the published code has three. There is no VGG loss, and beta2 of
+Adam is that of the published code, 0.9.
 
 Pictures, curves and checkpoints are written to --out. --explain explains the printed numbers.
 """
