@@ -63,7 +63,8 @@ Of a game that learns from pairs (pix2pix, GauGAN):
 
 With --inputs, the images that G translates, and those that its outputs are compared with, are those
 of another data set: its test images, a tenth of a file. The table is also written to
-evaluation.json in the folder of the run, or to --out. """
+evaluation.json in the folder of the run, or to --out.
+"""
 
 import argparse
 import copy
