@@ -6,7 +6,7 @@
     python examples/reproduce.py conditional --jobs 2   games with labels: half an hour
     python examples/reproduce.py infogan --jobs 2       codes that get a meaning: 15 minutes
     python examples/reproduce.py bigan --jobs 2         encoders: two hours
-    python examples/reproduce.py stacked --jobs 2       modes of stacked MNIST: 90 minutes
+    python examples/reproduce.py stacked --jobs 2       modes of stacked MNIST, not timed yet
     python examples/reproduce.py few --jobs 2           1,000 training images: 25 minutes
     python examples/reproduce.py pix2pix --jobs 2       the lower half of a digit: one hour
     python examples/reproduce.py cyclegan --jobs 2      digits and outlines: ten minutes
