@@ -1154,3 +1154,86 @@ def test_error_messages_name_the_shapes(call, words):
     message = error_of(call)
     assert all(word in message for word in words), message
     assert len(message.split()) > 6                                 # a sentence
+
+
+# Inputs that a network cannot take, and inputs that it stores
+
+class Keeping(nn.Module):
+    """A layer that stores its second input."""
+
+    conditional = True
+
+    def __init__(self):
+        self.dense = nn.Dense(2, 2)
+
+    def forward(self, x, labels):
+        self.labels = labels
+        return self.dense(x)
+
+
+def test_an_array_that_is_an_input_does_not_become_a_buffer():
+    """Loading weights must not write into the user's data."""
+    net, labels = Keeping(), backend.xp.arange(8)
+    x = images(4, 2)
+    net(x, labels[:4])
+    state = net.state_dict()
+    assert set(state) == {"dense.weight", "dense.bias"}
+    net(x, labels[4:])
+    net.load_state_dict(state)
+    assert to_numpy(labels).tolist() == list(range(8))
+
+
+@pytest.mark.parametrize("make, shape", [
+    (lambda: nn.BatchNorm(2), (4, 2)), (nn.Sigmoid, (3,)), (lambda: nn.AvgPool2d(2), (1, 1, 4, 4))])
+def test_an_array_instead_of_a_tensor_is_named(make, shape):
+    array = backend.xp.ones(shape, "float32")
+    assert "is an array: write Tensor(array)" in error_of(make(), array)
+
+
+@pytest.mark.parametrize("make, shape", [
+    (lambda: nn.Dense(4, 1), (3, 4)), (lambda: nn.Conv2d(1, 8, 3, padding=1), (2, 1, 4, 4))])
+def test_a_residual_block_does_not_broadcast(make, shape):
+    assert "outputs of one shape" in error_of(nn.Residual(make()), images(*shape))
+
+
+@pytest.mark.parametrize("wrap", [nn.Residual, nn.Skip, lambda layer: nn.Heads(layer, nn.Tanh()),
+                                  nn.Sequential])
+def test_layers_of_layers_pass_labels_on(wrap):
+    """Labels that no layer takes are refused, not dropped."""
+    labels, x = backend.xp.asarray([0, 1, 1]), images(3, 4)
+    inner = nn.Sequential(nn.JoinLabels(2), nn.Dense(6, 4))
+    block = wrap(inner)
+    assert block.conditional
+    expected = inner(x, labels)
+    out = nn.Sequential(block)(x, labels)
+    if isinstance(block, nn.Residual):
+        expected = x + expected
+    elif isinstance(block, nn.Skip):
+        expected = ops.concat([expected, x], 1)
+    elif isinstance(block, nn.Heads):
+        (out,), expected = out, ops.tanh(expected)
+    np.testing.assert_array_equal(out.numpy(), expected.numpy())
+    plain = wrap(nn.Dense(4, 4))
+    assert not plain.conditional
+    assert "none of its layers takes it" in error_of(plain, x, labels)
+
+
+@pytest.mark.parametrize("wrong", ["text", None, ["a", "b"], [[1.0]]])
+def test_nothing_is_loaded_if_one_of_the_values_is_wrong(wrong):
+    net = nn.Dense(2, 2)
+    before = net.weight.numpy().copy()
+    with pytest.raises(UserError, match="weights bias"):
+        net.load_state_dict({"weight": before + 1, "bias": wrong})
+    np.testing.assert_array_equal(net.weight.numpy(), before)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: nn.Dense(784 / 2, 10), lambda: nn.Dense(-1, 3), lambda: nn.Dense(0, 3, init=nn.he),
+    lambda: nn.Conv2d(1, 0, 3), lambda: nn.BatchNorm(2.5), lambda: nn.Embedding(0, 3)])
+def test_sizes_of_layers_are_whole_numbers(make):
+    assert "whole numbers of at least 1" in error_of(make)
+
+
+def test_the_summary_shows_each_output():
+    net = nn.Heads(nn.Dense(3, 4), nn.Dense(4, 1), nn.Dense(4, 2))
+    assert "1, 2" in net.summary(3).splitlines()[-1]

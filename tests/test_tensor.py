@@ -2,10 +2,12 @@
 
 import copy
 import gc
+import math
 import pickle
 import statistics
 import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -657,3 +659,70 @@ def test_rows_side_by_side():
     assert (rows == np.resize(row, 480)).all() and ((wide + rows).reshape(a.shape) == a + row).all()
     small = np.zeros((100, 3))
     assert [id(a) for a in backend.widen(small, row)] == [id(small), id(row)]
+
+
+# Operands that numpy would combine in another way than is meant
+
+@pytest.mark.parametrize("left, right", [((4, 1), (4, 1)), ((4, 1), (4, 5)), ((1, 1), (4, 5)),
+                                         ((2, 3), (2, 3)), ((5, 4, 1), (4, 1)), ((3,), (3, 2))])
+def test_a_product_of_matrices_that_do_not_fit_is_refused(left, right):
+    """A matrix with one column must not be multiplied number by number instead."""
+    a, b = tensor(normal(*left)), tensor(normal(*right))
+    message = error_of(lambda: a @ b)
+    assert f"{left} and {right}" in message and "(..., n, k) @ (..., k, m)" in message
+
+
+def test_axes_are_one_argument():
+    """In x.mean(2, 3), the 3 must not be taken for keepdims."""
+    x = tensor(normal(2, 3, 4, 5))
+    for reduce in x.sum, x.mean, x.max, lambda *axes: ops.norm(x, *axes):
+        with pytest.raises(TypeError):
+            reduce(2, 3)
+
+
+def test_grad_y_has_the_dtype_of_y():
+    x = tensor([1.0, 2.0], "float32")
+    assert "do not mix" in error_of(grad, x * 2.0, [x], grad_y=tensor([1.0, 1.0], "float64"))
+
+
+@pytest.mark.numpy_only("subclasses of numpy's arrays")
+def test_a_subclass_of_array_has_the_operations_of_an_array():
+    """The * of np.matrix is another product, and a mask would be ignored."""
+    with warnings.catch_warnings(action="ignore", category=PendingDeprecationWarning):
+        matrix = np.matrix([[1, 2], [3, 4]], np.float32)
+    x = Tensor(matrix)
+    np.testing.assert_array_equal((x * x).numpy(), [[1, 4], [9, 16]])
+    masked = np.ma.masked_array(np.float32([1, 2]), [0, 1])
+    assert "mask would be ignored" in error_of(Tensor, masked)
+
+
+def test_an_assignment_of_a_tensor_or_a_scalar_names_its_type():
+    p = tensor([1.0])
+    for wrong, name in (p - 1.0, "got Tensor"), (np.float32(1), "got float32"):
+        with pytest.raises(TypeError, match=name):
+            p.data = wrong
+
+
+# Numbers that are not finite
+
+def test_an_infinite_logit_of_another_class_has_no_part_in_the_cross_entropy():
+    logits = tensor([[1.0, -math.inf, 0.0], [3e38, -3e38, 0.0]], "float32")
+    labels = backend.xp.asarray([0, 0])
+    with np.errstate(over="ignore"):
+        loss = ops.cross_entropy(logits, labels)
+    assert loss.item() == pytest.approx(math.log1p(math.exp(-1)) / 2, rel=1e-6)
+    (g,) = grad(loss, [logits])
+    assert np.isfinite(g.numpy()).all()
+
+
+def test_a_norm_of_nan_has_the_gradient_nan():
+    x = tensor([[3.0, math.nan], [3.0, 4.0]])
+    (g,) = grad(((ops.norm(x, 1) - 1) ** 2).mean(), [x])
+    assert np.isnan(g.numpy()[0]).all() and np.isfinite(g.numpy()[1]).all()
+
+
+def test_outside_the_bounds_of_clip_an_infinite_gradient_is_0():
+    x = tensor([-1.0, 0.5])
+    with np.errstate(divide="ignore"):
+        (g,) = grad(ops.log(ops.clip(x, 0.0, 1.0)).sum(), [x])
+    assert g.numpy().tolist() == [0, 2]

@@ -10,7 +10,7 @@ def map_nested(f: Callable, *values: Any) -> Any:
         map_nested(f, (a, (b, c)), (p, (q, r))) == (f(a, p), (f(b, q), f(c, r)))
     """
     if isinstance(values[0], tuple):
-        return tuple([map_nested(f, *parts) for parts in zip(*values)])
+        return tuple([map_nested(f, *parts) for parts in zip(*values, strict=True)])
     return f(*values)
 
 

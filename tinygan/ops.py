@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from . import backend
-from .backend import Array
+from .backend import Array, UserError
 from .tensor import (Axis, DtypeError, Tensor, as_array, broadcast_to, is_whole, op, restore_axes,
                      sum_to)
 
@@ -38,7 +38,7 @@ def sqrt(x: Tensor) -> Tensor:
     return op(backend.xp.sqrt(x.data), (x, lambda g, y: g * 0.5 / y))
 
 
-def norm(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+def norm(x: Tensor, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
     """Return the Euclidean norm |x|_2 = sqrt(sum x^2) over `axis`.
 
     If squares could overflow or underflow, x is divided by its largest absolute value first.
@@ -48,7 +48,7 @@ def norm(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """
     def rule(g, y):
         g, y = restore_axes(g, x, axis), restore_axes(y, x, axis)
-        nonzero = y.data > 0
+        nonzero = y.data != 0       # NaN is not 0, and the gradient is NaN there
         # x / y is computed first, because its entries are at most 1 and g / y could overflow
         return where(nonzero, g, 0.0) * (x / where(nonzero, y, 1.0))
     xp = backend.xp
@@ -105,28 +105,45 @@ def cross_entropy(logits: Tensor, labels: Array) -> Tensor:
     """Return the mean cross-entropy -1/m sum_i log softmax(logits_i)[labels_i] of a batch of m.
 
     logits (m, classes); labels (m,), an array of whole numbers from 0 to classes - 1. Raises
-    ValueError for other shapes and types and, on the CPU, for labels outside this range.
+    UserError for other shapes and types and, on the CPU, for labels outside this range.
     """
     shape = getattr(labels, "shape", None)
-    if (logits.ndim != 2 or type(labels) is Tensor or shape != logits.shape[:1]
-            or labels.dtype.kind not in "iu"):
-        raise ValueError(f"cross_entropy needs logits (m, classes) and an array of m whole numbers "
-                         f"as labels, got {logits.shape} and {type(labels).__name__} of shape "
-                         f"{shape}")
-    if not len(labels):
-        raise ValueError("cross_entropy needs at least one example, got an empty batch")
-    one_hot = labels[:, None] == backend.xp.arange(logits.shape[1])
+    if logits.ndim != 2 or shape != logits.shape[:1] or not len(logits):
+        raise UserError("cross_entropy needs logits (m, classes) and an array of m labels, at "
+                        f"least one, got logits {logits.shape} and a {type(labels).__name__} of "
+                        f"shape {shape}")
+    one_hot = mark_labels(labels, logits.shape[1])
+    # where() and not a product, because log_softmax may be -inf at the other classes
+    return -where(one_hot, log_softmax(logits), 0.0).sum() * (1 / len(labels))
+
+
+def mark_labels(labels: Array, classes: int) -> Array:
+    """Return booleans (m, classes), True at the label of each row (one-hot codes).
+
+    Raises UserError unless the labels are an array (m,) of whole numbers and, on the CPU, unless
+    they are from 0 to classes - 1.
+    """
+    if not isinstance(labels, backend.xp.ndarray) or labels.ndim != 1 or (
+            labels.dtype.kind not in "iu"):
+        raise UserError("labels are an array (m,) of whole numbers, got a "
+                        f"{type(labels).__name__} of shape {getattr(labels, 'shape', ())} and "
+                        f"dtype {getattr(labels, 'dtype', 'unknown')}")
+    marks = labels[:, None] == backend.xp.arange(classes)
     # on numpy only: reading the result back from a GPU would stall it
-    if backend.xp.__name__ == "numpy" and not one_hot.any(1).all():
-        raise ValueError(f"cross_entropy with {logits.shape[1]} classes needs labels from 0 to "
-                         f"{logits.shape[1] - 1}, got {labels.min()} to {labels.max()}")
-    return -(log_softmax(logits) * one_hot).sum() * (1 / len(labels))
+    if backend.xp.__name__ == "numpy" and not marks.any(1).all():
+        raise UserError(f"labels of {classes} classes are from 0 to {classes - 1}, got "
+                        f"{labels.min()} to {labels.max()}: give the network as many classes as "
+                        "the data has")
+    return marks
 
 
 # Piecewise linear functions
 
 def relu(x: Tensor) -> Tensor:
-    """Return max(x, 0). The derivative at 0 is 0."""
+    """Return max(x, 0). The derivative at 0 is 0.
+
+    Where x is negative the gradient is 0 g, which is NaN if g is infinite, as in sqrt(relu(x)).
+    """
     return op(_relu(x.data, backend.xp.empty_like(x.data)),
               (x, lambda g, y: _scale_negative(g, y, 0.0)))
 
@@ -173,7 +190,10 @@ def _times_slope(g, x, slope, y):
 
 
 def maximum(a: Tensor | Array | float, b: Tensor | Array | float) -> Tensor:
-    """Return the larger of a and b. Where they are equal, each gets half the gradient."""
+    """Return the larger of a and b. Where they are equal, each gets half the gradient.
+
+    The other one's gradient is 0 g, as in relu.
+    """
     return _extremum(backend.xp.maximum, a, b)
 
 
@@ -201,7 +221,7 @@ def clip(x: Tensor, low: float, high: float) -> Tensor:
     if not low <= high:
         raise ValueError(f"clip needs bounds low <= high, got {low} and {high}")
     return op(backend.xp.clip(x.data, low, high),
-              (x, lambda g, y: g * ((x.data >= low) & (x.data <= high))))
+              (x, lambda g, y: where((x.data >= low) & (x.data <= high), g, 0.0)))
 
 
 def where(mask: Array, a: Tensor | Array | float, b: Tensor | Array | float) -> Tensor:
@@ -221,7 +241,7 @@ def where(mask: Array, a: Tensor | Array | float, b: Tensor | Array | float) -> 
 
 def _number(value, what):
     """Return `value` as a float; a Tensor raises TypeError, because it would get no gradient."""
-    if type(value) is float or isinstance(value, (int, float, np.integer, np.floating)):
+    if isinstance(value, (int, float, np.integer, np.floating)):
         return float(value)
     raise TypeError(f"{what} is a number, got {type(value).__name__}")
 

@@ -57,8 +57,9 @@ class Optimizer:
     def step(self, grads: Iterable[Tensor]) -> None:
         """Update each parameter by its gradient; `grads` are in the order of `parameters`.
 
-        Raises ValueError if the number or the shapes of the gradients differ from the parameters',
-        or if a parameter's array is not contiguous.
+        Raises TypeError for a gradient that is no Tensor. Raises ValueError if the number or the
+        shapes of the gradients differ from the parameters', or if a parameter's array is not
+        contiguous.
         """
         grads = list(grads)
         if any(type(g) is not Tensor for g in grads):

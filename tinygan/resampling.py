@@ -122,7 +122,7 @@ def avg_pool(x: Tensor, size: int, stride: int | None = None, padding: int = 0) 
     (N, C, H, W) -> (N, C, OH, OW) with OH = (H + 2 padding - size) // stride + 1. Pixels outside
     the image do not count (PyTorch's count_include_pad=False), and pixels that do not fill a window
     are left out. Raises ValueError unless size and stride are at least 1, the padding is at most
-    half the size, and the window fits into the image.
+    half the size, and the window fits into the padded image.
     """
     h, w = _size(x, "avg_pool")
     stride = size if stride is None else stride
@@ -130,7 +130,8 @@ def avg_pool(x: Tensor, size: int, stride: int | None = None, padding: int = 0) 
             and 2 * padding <= size <= min(h, w) + 2 * padding):
         raise ValueError(f"avg_pool of size {size}, stride {stride} and padding {padding} does not "
                          f"fit into an image of {h}x{w}: give whole numbers, size from 1 to "
-                         f"{min(h, w)}, stride at least 1, padding at most half the size")
+                         f"{min(h, w) + 2 * padding}, stride at least 1, padding at most half the "
+                         "size")
     return resample(x, average(h, size, stride, padding), average(w, size, stride, padding))
 
 

@@ -95,7 +95,8 @@ class Tensor(_Node):
         if name == "data":
             if (not isinstance(value, backend.xp.ndarray)
                     or value.dtype != np.float32 and value.dtype != np.float64):
-                what = f"{value.dtype} array" if hasattr(value, "dtype") else type(value).__name__
+                is_array = isinstance(value, backend.xp.ndarray)
+                what = f"{value.dtype} array" if is_array else type(value).__name__
                 raise TypeError(f"a Tensor's data is a {backend.xp.__name__} array of float32 or "
                                 f"float64, got {what}: to update a parameter p by a gradient g, "
                                 "write p.data -= lr * g.data")
@@ -116,7 +117,7 @@ class Tensor(_Node):
     dtype = property(lambda x: x.data.dtype)
 
     def numpy(self) -> np.ndarray:
-        """Return the values as a numpy array on the host."""
+        """Return the values as a numpy array on the host: on a CPU `data` itself, not a copy."""
         return backend.to_numpy(self.data)
 
     def item(self) -> float:
@@ -174,8 +175,7 @@ class Tensor(_Node):
 
     def __eq__(a, b):
         raise TypeError("== is ambiguous for a Tensor: write x.data == y.data to compare the "
-                        "numbers, "
-                        "which gives an array, or x is y to ask for the same Tensor")
+                        "numbers, which gives an array, or x is y to ask for the same Tensor")
 
     __hash__ = object.__hash__
 
@@ -238,19 +238,19 @@ class Tensor(_Node):
 
     # Reductions. `axis` is None (all axes), a number or a tuple of numbers.
 
-    def sum(x, axis: Axis = None, keepdims: bool = False) -> "Tensor":
+    def sum(x, axis: Axis = None, *, keepdims: bool = False) -> "Tensor":
         """Return the sum over `axis`."""
         return op(x.data.sum(axis, keepdims=keepdims),
                   (x, lambda g, y: broadcast_to(restore_axes(g, x, axis), x.shape)))
 
-    def mean(x, axis: Axis = None, keepdims: bool = False) -> "Tensor":
+    def mean(x, axis: Axis = None, *, keepdims: bool = False) -> "Tensor":
         """Return the mean over `axis`. Raises ValueError for a mean of no numbers."""
-        total = x.sum(axis, keepdims)
+        total = x.sum(axis, keepdims=keepdims)
         if x.size == 0 and total.size:
             raise ValueError(f"the mean of no numbers is undefined: the Tensor has shape {x.shape}")
         return total * (total.size / (x.size or 1))
 
-    def max(x, axis: Axis = None, keepdims: bool = False) -> "Tensor":
+    def max(x, axis: Axis = None, *, keepdims: bool = False) -> "Tensor":
         """Return the maximum over `axis`. Equal maxima share the gradient equally.
 
         Raises ValueError for a maximum of no numbers.
@@ -350,11 +350,13 @@ def grad(y: Tensor, xs: Iterable[Tensor], grad_y: Tensor | Array | None = None,
     create_graph  record the computation, so that the gradients can be differentiated again
     unused        for an x that y does not depend on: "error" raises, "zeros" returns zeros
 
-    Only the rules on a path from an x to y are applied; no other gradient is computed.
+    Only the rules on a path from an x to y are applied; no other gradient is computed. The results
+    may share memory, as the gradients of a and b in a + b do: do not write into their arrays.
 
-    Raises TypeError if y or an x is not a Tensor, or if a rule does not return one. Raises
-    ValueError if y has several elements and no grad_y is given, if grad_y has another shape, for an
-    unused x, and if a Tensor has been written to after an operation on the path used it.
+    Raises TypeError if y or an x is not a Tensor, if a rule does not return one, and for a Tensor
+    grad_y of another dtype than y's. Raises ValueError if y has several elements and no grad_y is
+    given, if grad_y has another shape, for an unused x, and if a Tensor has been written to after
+    an operation on the path used it.
     """
     if unused not in ("error", "zeros"):
         raise ValueError(f"unused is \"error\" or \"zeros\", got {unused!r}")
@@ -373,6 +375,8 @@ def grad(y: Tensor, xs: Iterable[Tensor], grad_y: Tensor | Array | None = None,
                              "sum or average y to one number, or pass grad_y")
         grad_y = backend.xp.ones(y.shape, y.dtype)
     grad_y = grad_y if type(grad_y) is Tensor else Tensor(as_array(grad_y, y.dtype))
+    if grad_y.dtype != y.dtype:
+        raise DtypeError()
     if grad_y.shape != y.shape:
         raise ValueError(f"grad_y has shape {grad_y.shape}, but y has shape {y.shape}")
 
@@ -493,7 +497,8 @@ class DtypeError(TypeError):
     """An operation got both float32 and float64 Tensors."""
 
     def __init__(self) -> None:
-        super().__init__("float32 and float64 Tensors do not mix: convert one of them")
+        super().__init__("float32 and float64 Tensors do not mix: make all from arrays of one "
+                         "dtype, such as Tensor(a.astype(\"float32\"))")
 
 
 def as_array(data: Any, dtype: Any = None) -> Array:
@@ -519,6 +524,11 @@ def as_array(data: Any, dtype: Any = None) -> Array:
         raise TypeError(f"a {type(data).__module__}.{type(data).__name__} cannot enter a "
                         f"computation on {xp.__name__} arrays: "
                         "convert it with backend.xp.asarray first")
+    if type(data) is not xp.ndarray:        # a subclass, whose operators may mean something else
+        if isinstance(data, np.ma.MaskedArray):
+            raise TypeError("a masked array's mask would be ignored: give array.filled(x), where x "
+                            "replaces masked numbers")
+        data = xp.asarray(data)
     if dtype is not None:
         return data if data.dtype == dtype else data.astype(dtype)
     if data.dtype != np.float32 and data.dtype != np.float64:
@@ -552,7 +562,7 @@ def _constant(c, dtype):
 
 
 def _matmul(a, b):
-    if a.ndim < 2 or b.ndim < 2:
+    if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
         raise ValueError        # _apply() writes the message
     return backend.product(a, b)
 

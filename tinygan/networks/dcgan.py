@@ -63,8 +63,10 @@ def double(c_in: int, c_out: int, size: tuple[int, int], bias: bool = True,
 
 
 def check_shape(shape: tuple[int, int, int], least: int) -> tuple[int, int, int]:
-    """Return `shape`, (C, H, W). Raises UserError if H or W is below `least`."""
-    if len(shape) != 3 or min(shape[1:]) < least:
+    """Return `shape`. Raises UserError unless it is (C, H, W) with H and W of at least `least`."""
+    if len(shape) != 3:
+        raise UserError(f"the shape of an image is (C, H, W), got {tuple(shape)}")
+    if min(shape[1:]) < least:
         raise UserError(f"these networks are for images of at least {least}x{least} pixels, not "
                         f"{'x'.join(map(str, shape[1:]))}: enlarge or pad the images")
     return shape

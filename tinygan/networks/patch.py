@@ -10,7 +10,7 @@ from .. import nn, ops
 from ..backend import UserError
 from ..resampling import avg_pool, resize
 from ..tensor import Tensor
-from .dcgan import initialise_gains
+from .dcgan import check_shape, initialise_gains
 
 
 def discriminator(shape: tuple[int, int, int], channels: int = 64, n: int = 3, most: int = 8,
@@ -22,13 +22,13 @@ def discriminator(shape: tuple[int, int, int], channels: int = 64, n: int = 3, m
     n          the number of convolutions of stride 2, before two of stride 1. The patches have the
                width of receptive_field(n): 16, 34, 70, 142 and 286 pixels for n = 1 to 5. With
                n = 0 all kernels are 1x1, and D scores pixels
-    norm       norm(n) returns the normalisation of n channels; the first and the last convolution
+    norm       norm(c) returns the normalisation of c channels; the first and the last convolution
                are not normalised
 
     Raises UserError for images that are too small for so many convolutions.
     """
     least = 3 * 2 ** n if n else 1
-    if min(shape[1:]) < least:
+    if min(check_shape(shape, 1)[1:]) < least:
         raise UserError(f"a patch discriminator with {n} convolutions of stride 2 takes images of "
                         f"at least {least}x{least} pixels, not {shape[1]}x{shape[2]}: "
                         "enlarge the images, or take fewer convolutions")
@@ -71,14 +71,13 @@ class MultiScale(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         scores, features = [], []
-        for D in self.Ds:
-            y = x
+        for i, D in enumerate(self.Ds):
+            x = y = avg_pool(x, 3, 2, 1) if i else x
             for layer in D.layers:
                 y = layer(y)
                 if type(layer) is nn.LeakyReLU:
                     features.append(y)
             scores.append(y)
-            x = avg_pool(x, 3, 2, 1)
         size = scores[0].shape[2:]
         return (ops.concat([y if y.shape[2:] == size else resize(y, size) for y in scores], 1),
                 tuple(features))

@@ -8,7 +8,7 @@ from .. import backend, ops, resampling
 from ..conv import Pair, conv2d, conv_transpose2d, kernel_pair, padding_pair, stride_pair
 from ..tensor import Tensor, is_whole
 from .init import glorot, make_weights, zeros
-from .module import Module
+from .module import Module, call_part, refuse_conditions, takes_conditions
 from .spectral import effective_weight
 
 
@@ -219,21 +219,28 @@ class Join(Module):
 class Skip(Module):
     """A skip connection: the output of `inner` joined with its input, concat(inner(x), x).
 
-    (m, n, ...) -> (m, k + n, ...), for an inner that maps (m, n, ...) to (m, k, ...).
+    (m, n, ...) -> (m, k + n, ...), for an inner that maps (m, n, ...) to (m, k, ...). Inputs after
+    the first are passed to inner, if it takes them.
     """
 
     def __init__(self, inner: Module) -> None:
         self.inner = inner
 
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.concat([self.inner(x), x], 1)
+    @property
+    def conditional(self) -> bool:
+        """Whether inner takes further inputs."""
+        return takes_conditions(self.inner)
+
+    def forward(self, x: Tensor, *conditions: Any) -> Tensor:
+        refuse_conditions(self, conditions)
+        return ops.concat([call_part(self.inner, x, conditions), x], 1)
 
 
 class Residual(Module):
     """A residual block: shortcut(x) + inner(x) (He et al. 2016, eq. 1-2).
 
     Without a shortcut, inner keeps the shape of x. Inputs after the first are passed to the parts
-    that take them, as in Sequential.
+    that take them, as in Sequential. Raises ValueError in forward if the two shapes differ.
     """
 
     def __init__(self, inner: Module, shortcut: Module | None = None) -> None:
@@ -242,9 +249,14 @@ class Residual(Module):
     @property
     def conditional(self) -> bool:
         """Whether one of the two parts takes further inputs."""
-        return any(getattr(part, "conditional", False) for part in (self.inner, self.shortcut))
+        return takes_conditions(self.inner, self.shortcut)
 
     def forward(self, x: Tensor, *conditions: Any) -> Tensor:
-        def through(part):
-            return part(x, *conditions) if getattr(part, "conditional", False) else part(x)
-        return (x if self.shortcut is None else through(self.shortcut)) + through(self.inner)
+        refuse_conditions(self, conditions)
+        short = x if self.shortcut is None else call_part(self.shortcut, x, conditions)
+        y = call_part(self.inner, x, conditions)
+        if y.shape != short.shape:
+            raise ValueError(f"a residual block adds outputs of one shape, got {short.shape} by "
+                             f"the shortcut and {y.shape} by inner: give a shortcut that maps x to "
+                             "inner's shape")
+        return short + y

@@ -6,7 +6,8 @@ The attributes of a Module decide what belongs to it:
     an array    is a buffer, which is saved but not learned, such as a running mean
     a Module    is a part, and so is each Module in a list, a tuple or a dictionary
 
-A Tensor that forward() stores is not a parameter if it is an input or was computed. Names, shapes
+A Tensor that forward() stores is not a parameter if it is an input or was computed, and an array is
+not a buffer if it is an input. Names, shapes
 and the order of axes are PyTorch's, so weights can be exchanged with PyTorch.
 """
 
@@ -25,9 +26,10 @@ from ..tensor import Tensor, no_grad, now
 
 
 class _Calls(threading.local):
-    """For each thread, the age at which the innermost call of a Module began, or None."""
+    """For each thread, the age at which the innermost call of a Module began, and its inputs."""
 
     begin = None
+    inputs = ()
 
 
 _calls = _Calls()
@@ -43,7 +45,7 @@ class Module:
 
     # _arguments are the constructor's arguments. _changes are [(function, keywords)] that changed
     # the Module later, such as spectral_norm. A checkpoint saves both (see runs/description.py).
-    # _kept are the names of the Tensors that forward() has stored.
+    # _kept are the names of the Tensors and inputs that forward() has stored.
     __slots__ = ("_arguments", "_changes", "_kept", "__dict__", "__weakref__")
 
     training = True
@@ -65,11 +67,17 @@ class Module:
                                         "on self, in __init__")
 
     def __call__(self, *inputs):
-        before, _calls.begin = _calls.begin, now()
+        before = _calls.begin, _calls.inputs
+        _calls.begin, _calls.inputs = now(), inputs
         try:
             return self.forward(*inputs)
+        except (AttributeError, TypeError) as error:
+            if any(isinstance(x, backend.xp.ndarray) and x.dtype.kind == "f" for x in inputs):
+                raise TypeError(f"{type(self).__name__} takes Tensors, but one of its inputs is an "
+                                "array: write Tensor(array)") from error
+            raise
         finally:
-            _calls.begin = before
+            _calls.begin, _calls.inputs = before
 
     def forward(self, *inputs: Any) -> Any:
         """Return the output for these inputs. Call the Module itself, which calls forward."""
@@ -87,6 +95,9 @@ class Module:
                                 "`untracked`")
             else:
                 self._kept.discard(name)
+        elif _calls.begin is not None and isinstance(value, backend.xp.ndarray):
+            if any(value is x for x in _calls.inputs):
+                self._kept.add(name)
         super().__setattr__(name, value)
 
     def parts(self) -> list[tuple[str, "Module"]]:
@@ -186,23 +197,30 @@ class Module:
         The values are arrays, or anything that numpy converts to arrays.
 
         PyTorch's `num_batches_tracked`, which no computation uses, is ignored. Raises UserError if
-        a name is missing or unknown or a shape differs; nothing is changed in that case.
+        a name is missing or unknown, if a shape differs and for values that are no numbers;
+        nothing is changed in that case.
         """
         arrays = self.arrays()
-        state = {name: array for name, array in state.items()
-                 if name.rpartition(".")[2] != "num_batches_tracked"}
+        state = {name: value for name, value in state.items() if name in arrays
+                 or name.rpartition(".")[2] != "num_batches_tracked"}
         if missing := sorted(arrays.keys() - state.keys()):
             raise UserError(f"the weights lack {', '.join(missing)}: "
                             "they belong to another network")
         if unknown := sorted(state.keys() - arrays.keys()):
             raise UserError(f"the network has no weights {', '.join(unknown)}: "
                             "they belong to another network")
+        values = {}
         for name, array in arrays.items():
-            if np.shape(state[name]) != array.shape:
-                raise UserError(f"weights {name} have shape {np.shape(state[name])}, the "
+            try:
+                values[name] = np.asarray(state[name], array.dtype)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise UserError(f"weights {name}, a {type(state[name]).__name__}, cannot be "
+                                f"converted to an array of {array.dtype}: {error}") from None
+            if values[name].shape != array.shape:
+                raise UserError(f"weights {name} have shape {values[name].shape}, the "
                                 f"network's have {array.shape}: they belong to another network")
         for name, array in arrays.items():
-            array[...] = backend.xp.asarray(np.asarray(state[name]), dtype=array.dtype)
+            array[...] = backend.xp.asarray(values[name])
         self.touch()
 
     def touch(self) -> None:
@@ -223,14 +241,15 @@ class Module:
     def summary(self, *shape: int) -> str:
         """Return a table of the layers, with output shapes and numbers of parameters.
 
-        `shape` is the shape of one input, without the batch axis.
+        `shape` is the shape of one input, without the batch axis. The network takes no labels.
         """
-        rows = []
+        rows, parameters = [], self.parameters()
+        dtype = parameters[0].dtype if parameters else "float32"
         with eval_mode(self), no_grad():
-            y = _trace(self, Tensor(backend.xp.zeros((1, *shape), "float32")), "", rows)
-        rows += [("", "", y.shape[1:], sum(p.size for p in self.parameters()))]
+            y = _trace(self, Tensor(backend.xp.zeros((1, *shape), dtype)), "", rows)
+        rows += [("", "", _output_shapes(y), sum(p.size for p in parameters))]
         width = max(len(f"{name} {layer}") for name, layer, _, _ in rows)
-        lines = [f"{f'{name} {layer}':{width}}  {'x'.join(map(str, out)):>12} {count:>12,}"
+        lines = [f"{f'{name} {layer}':{width}}  {out:>12} {count:>12,}"
                  for name, layer, out, count in rows]
         head = f"{'layer':{width}}  {'output':>12} {'parameters':>12}"
         return "\n".join([head, *lines])
@@ -343,8 +362,31 @@ def _trace(layer, x, name, rows):
     y = layer(x)
     parameters = layer.parameters() if isinstance(layer, Module) else []
     what = layer if isinstance(layer, Module) else getattr(layer, "__name__", repr(layer))
-    rows.append((name, what, y.shape[1:], sum(p.size for p in parameters)))
+    rows.append((name, what, _output_shapes(y), sum(p.size for p in parameters)))
     return y
+
+
+def _output_shapes(y):
+    """Return the shape of an output, or of each output in a tuple, without the batch axis."""
+    return ", ".join("x".join(map(str, t.shape[1:])) for t in (y if isinstance(y, tuple) else [y]))
+
+
+def takes_conditions(*parts: Any) -> bool:
+    """Return whether one of the parts takes labels or other inputs after the first."""
+    return any(getattr(part, "conditional", False) for part in parts)
+
+
+def call_part(part: Callable, x: Tensor, conditions: tuple) -> Any:
+    """Return part(x), or part(x, *conditions) if the part takes them."""
+    return part(x, *conditions) if takes_conditions(part) else part(x)
+
+
+def refuse_conditions(module: Module, conditions: tuple) -> None:
+    """Raise TypeError if there are inputs after the first and no part of the module takes them."""
+    if conditions and not module.conditional:
+        raise TypeError(f"{type(module).__name__} got a second input, but none of its layers takes "
+                        "it: add a layer that does, such as nn.JoinLabels(classes) for labels or "
+                        "nn.Join() for numbers")
 
 
 class Sequential(Module):
@@ -366,18 +408,15 @@ class Sequential(Module):
     @property
     def conditional(self) -> bool:
         """Whether a layer takes labels; then the Sequential takes them too."""
-        return any(getattr(layer, "conditional", False) for layer in self.layers)
+        return takes_conditions(*self.layers)
 
     def parts(self):
         return [(name.removeprefix("layers."), part) for name, part in super().parts()]
 
     def forward(self, x: Tensor, *conditions: Any) -> Tensor:
-        if conditions and not self.conditional:
-            raise TypeError("Sequential got a second input, but none of its layers takes it: add a "
-                            "layer that does, such as nn.JoinLabels(classes) for labels or "
-                            "nn.Join() for numbers")
+        refuse_conditions(self, conditions)
         for layer in self.layers:
-            x = layer(x, *conditions) if getattr(layer, "conditional", False) else layer(x)
+            x = call_part(layer, x, conditions)
         return x
 
     def __repr__(self):
@@ -385,12 +424,21 @@ class Sequential(Module):
 
 
 class Heads(Module):
-    """Several layers, the heads, on the output of one trunk: forward returns a tuple of outputs."""
+    """Several layers, the heads, on the output of one trunk: forward returns a tuple of outputs.
+
+    Labels, or other inputs after the first, are passed to the parts that take them.
+    """
 
     def __init__(self, trunk: Module, *heads: Module) -> None:
         self.trunk, self.heads = trunk, list(heads)
 
+    @property
+    def conditional(self) -> bool:
+        """Whether the trunk or a head takes labels."""
+        return takes_conditions(self.trunk, *self.heads)
+
     def forward(self, x: Tensor, *conditions: Any) -> tuple[Tensor, ...]:
         """Return (head(trunk(x)) of each head)."""
-        features = self.trunk(x, *conditions)
-        return tuple([head(features) for head in self.heads])
+        refuse_conditions(self, conditions)
+        features = call_part(self.trunk, x, conditions)
+        return tuple([call_part(head, features, conditions) for head in self.heads])

@@ -61,7 +61,7 @@ class InstanceNorm2d(Module):
         (x - mean) / sqrt(var + eps) * weight + bias
 
     x is (N, n, H, W), and so is the result; mean and variance are those over H and W, in training
-    and in evaluation mode. So a channel that is constant becomes 0, whatever its value was. With
+    and in evaluation mode. So a channel that is constant becomes 0, up to rounding. With
     affine=True there are a weight and a bias (n,).
     """
 
