@@ -7,8 +7,8 @@ import types
 import numpy as np
 import pytest
 
-from tinygan import (Tensor, backend, check_grads, checkpoint, command, grad, image, nn, optim,
-                     play, rng, schedules, to_numpy)
+from tinygan import (Tensor, UserError, backend, check_grads, checkpoint, command, grad, image, nn,
+                     optim, play, rng, schedules, to_numpy)
 from tinygan.data import Minibatches, Split
 from tinygan.games import catalogue, losses, views
 from tinygan.loop import both_step, d_step, draw, g_step
@@ -145,6 +145,11 @@ def compare_losses(game, x, z):
     """Compare losses() with d_loss() and g_loss(), and their gradients."""
     at = game.state_dict()
     both = game.losses(x, z)
+    logged = set(game.logged)
+    game.load_state_dict(at)
+    game.d_loss(x, z)
+    game.g_loss(x, z)
+    assert logged == set(game.logged)       # the terms of both losses log their values
     for i, (loss, parameters) in enumerate([(game.d_loss, game.d_parameters()),
                                             (game.g_loss, game.g_parameters())]):
         game.load_state_dict(at)
@@ -315,3 +320,16 @@ def test_a_game_has_pictures(entry, tmp_path):
     picture = read_png(tmp_path / "shown.png")
     size = images.shape[-1] + 2
     assert picture.shape[1] == size * (columns or 6) - 2
+
+
+@pytest.mark.parametrize("name", [name for name in GAMES if GAMES[name].game.minibatch])
+def test_a_minibatch_with_another_number_of_arrays_is_refused(name):
+    """Games with labels or pairs, and those with an encoder, say which arrays they take."""
+    game, optimisers, data = make_parts(GAMES[name])
+    x = next(data)
+    x = x if isinstance(x, tuple) else (x,)
+    assert len(x) == len(game.minibatch)
+    for wrong in (*x, x[0]), x[0] if len(x) > 1 else (x[0],) * 2:
+        n = len(wrong) if isinstance(wrong, tuple) else 1
+        with pytest.raises(UserError, match=f"takes minibatches .*have {n} array"):
+            next(play(game, iter([wrong]), *optimisers.values(), M, rng, 1))

@@ -298,6 +298,20 @@ def test_the_loss_of_an_unrolled_gan_is_that_of_d_after_k_steps(k):
         np.testing.assert_array_equal(p.numpy(), then)
 
 
+@pytest.mark.parametrize("loss", [losses.LeastSquares(), losses.NonSaturating(), losses.Hinge(),
+                                  losses.RelativisticAverage()])
+def test_without_unrolled_steps_g_has_the_gradient_of_the_plain_game(loss):
+    """A loss that is no zero-sum game has a loss of its own for G, which raises the scores."""
+    rng.seed(0)
+    game = to_float64(make_unrolled(k=0, loss=loss))
+    x, z = tensor(normal(6, 3)), tensor(normal(6, 2, seed=1))
+    plain = GAN(game.G, game.D, 2, loss=loss)
+    parameters = game.G.parameters()
+    for g, expected in zip(*(grad(each.g_loss(x, z), parameters) for each in (game, plain)),
+                           strict=True):
+        np.testing.assert_allclose(g.numpy(), expected.numpy(), rtol=1e-10, atol=1e-14)
+
+
 @pytest.mark.parametrize("k", [1, 3])
 def test_the_gradient_of_an_unrolled_gan_passes_through_ds_steps(k):
     """It is the derivative of V(G, D_k(G)) by finite differences, unlike that for a constant D_k.

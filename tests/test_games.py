@@ -763,6 +763,22 @@ def test_a_discriminator_that_ends_in_a_sigmoid_is_refused(name, last):
         GAMES[name](generator(), nn.Sequential(D, last()))
 
 
+def test_a_sigmoid_after_the_first_head_of_d_is_refused():
+    trunk = nn.Dense(2, 3)
+    Game(generator(), nn.Heads(trunk, nn.Dense(3, 1), nn.Sigmoid()), 3, losses.Hinge())
+    with pytest.raises(UserError, match="ends in a sigmoid"):
+        Game(generator(), nn.Sequential(nn.Heads(trunk, nn.Sequential(nn.Dense(3, 1), nn.Sigmoid()),
+                                                 nn.Dense(3, 2))), 3, losses.Hinge())
+
+
+def test_scores_that_are_no_pairs_are_refused():
+    """numpy would compare one score with all others."""
+    loss = losses.Relativistic()
+    for method in loss.d, loss.g:
+        assert "(1, 1) and (6, 1)" in error_of(method, *sorted(
+            [tensor(normal(6, 1)), tensor(normal(1, 1))], key=len, reverse=method == loss.g))
+
+
 # Wasserstein: clipping
 
 def test_wgan_follows_algorithm_1():
@@ -1336,6 +1352,28 @@ def test_penalties_of_a_pack_view_equal_those_of_the_packs(k):
     gp = penalties.GradientPenalty(3.0)(game.score, x, fake, game.score(x), None, eps)
     expected = 3 * gradient_penalty(D, packs, fakes, eps[:6 // k]).item()
     assert gp.item() == pytest.approx(expected, rel=1e-5)          # float32
+
+
+@pytest.mark.parametrize("make", [penalties.R1, penalties.R2])
+def test_penalties_do_not_depend_on_the_size_of_a_map_of_scores(make):
+    """The losses are means over the map, and so a map of equal scores has the penalty of one."""
+    x = tensor(normal(4, 2, 3, 3))
+    w = tensor(normal(2, 3, 3, seed=1))
+
+    def score(x, size):
+        one = (x * w).sum((1, 2, 3)).reshape(4, 1, 1, 1)
+        return one * tensor(np.ones((1, 1, size, size)))
+    values = [make(2.0)(None, x, x, score(x, size), score(x, size), None).item()
+              for size in (1, 2, 5)]
+    assert values == pytest.approx([(w.numpy() ** 2).sum()] * 3, **EXACT)
+
+
+def test_the_gradient_penalty_needs_a_random_number_for_each_sample():
+    game = WGANGP(generator(), nn.Dense(2, 1), 3)
+    x = tensor(normal(6, 2), "float32")
+    _, drawn = game.noise(1, Random(0), 0)
+    with pytest.raises(ValueError, match="1 random numbers for 6 samples"):
+        game.d_loss(x, (game.latent(6, Random(0)), drawn))
 
 
 # Invalid arguments

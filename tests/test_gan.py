@@ -169,6 +169,39 @@ def test_a_minibatch_of_bytes_is_refused():
         next(play(game, bytes_, *opts, 5, rng, 1))
 
 
+@pytest.mark.parametrize("minibatch, words", [
+    (lambda: backend.xp.full((5, 16), 200, "uint8"), "as_floats"),
+    (lambda: backend.xp.full((5, 1, 4, 4), 200, "int64"), "as_floats"),
+    (lambda: backend.xp.zeros((5, 2), "bool"), "as_floats"),
+    (lambda: [np.zeros((5, 2), "float32")], "got a list"),
+    (lambda: backend.xp.zeros((4, 2), "float32"), "(4, 2), but m is 5"),
+    (lambda: backend.xp.zeros(2, "float32"), "(2,), but m is 5"),
+    (lambda: (backend.xp.zeros((5, 2), "float32"), backend.xp.arange(4)), "(4,), but m is 5")])
+def test_a_minibatch_of_another_form_is_refused(minibatch, words):
+    """D would be trained on numbers that are not pixels from 0 to 1, or on other samples."""
+    game = make_game()
+    opts = [optim.SGD(p, 0.1) for p in (game.d_parameters(), game.g_parameters())]
+    batches = itertools.repeat(minibatch())
+    assert words in error_of(next, play(game, batches, *opts, 5, rng, 1))
+
+
+def test_terms_that_are_no_list_are_refused():
+    game = make_game()
+    game.g_terms = lambda *args: Tensor(backend.xp.ones(()))
+    x, z = tensor(normal(5, 2), "float32"), game.latent(5, rng)
+    assert "return a list of Tensors of one number, got a Tensor" in error_of(game.g_loss, x, z)
+
+
+def test_data_that_ends_is_refused():
+    game = make_game()
+    opts = [optim.SGD(p, 0.1) for p in (game.d_parameters(), game.g_parameters())]
+    batches = [next(make_batches()) for _ in range(5)]
+    steps = play(game, batches, *opts, 5, rng, 10)
+    assert next(steps)[0] == 0 and next(steps)[0] == 1
+    with pytest.raises(UserError, match="the data has ended.*itertools.cycle"):
+        next(steps)
+
+
 @pytest.mark.parametrize("order", ["alternating", "simultaneous"])
 def test_begin_is_called_first_in_each_iteration(order):
     """It is called before the number of steps is asked for and before noise is drawn."""

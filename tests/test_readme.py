@@ -108,9 +108,8 @@ def test_the_hooks_in_the_table_are_those_of_game():
              for name in re.findall(r"`(\w+=?)`", row[0])}
     settable = set(inspect.signature(Game).parameters) | set(dir(Game))
     assert named <= settable
-    internal = {"check", "outputs", "score", "d_loss", "g_loss", "losses", "scores", "log_scores",
-                "noise",
-                "sample", "draw_samples", "begin_iteration", "update_averages", "keep_average",
+    internal = {"check", "check_minibatch", "outputs", "score", "d_loss", "g_loss", "losses",
+                "scores", "log_scores", "noise", "sample", "draw_samples", "begin_iteration", "update_averages", "keep_average",
                 "use_averages", "touch", "measure_averages", "d_parameters", "g_parameters"}
     methods = {name for name, value in vars(Game).items()
                if isinstance(value, types.FunctionType) and not name.startswith("_")}

@@ -10,6 +10,7 @@ from tinygan import (Tensor, UserError, backend, check_grads, command, data, gra
 from tinygan.backend import to_numpy
 from tinygan.data import Split, as_floats, tasks
 from tinygan.games import CycleGAN, GauGAN, Pix2Pix, StarGAN, losses, penalties, views
+from tinygan.loop import make_source
 from tinygan.metrics import mean_difference, mean_iou, overlap, predict, train_classifier
 from tinygan.metrics.translation import grey_share
 from tinygan.networks import patch, resnet, spade, unet
@@ -430,6 +431,20 @@ def test_the_losses_of_gaugan():
         game.g_loss(x, ())
 
 
+@pytest.mark.parametrize("view", [views.Translation, views.InstanceNoise])
+def test_random_views_do_not_change_the_features_that_gaugan_compares(view):
+    """An output that equals the truth has equal features."""
+    a = tensor(images(3, 1, 4, 4))
+    game = GauGAN(StretchMap(), Layers(), lam=7.0, views=[view(0.5)])
+    with nn.use_random(make_source(0)):
+        game.g_loss((a, 2.0 * a), ())
+    assert game.logged["features"] == 0
+
+
+def make_cyclegan(**choices):
+    return CycleGAN(Stretch(), Stretch(), Total(1.0), Total(1.0), (1, 4, 4), (1, 4, 4), **choices)
+
+
 @pytest.mark.parametrize("make, words", [
     (lambda: Pix2Pix(Stretch(), Total(1.0), lam=-1), "at least 0, got -1"),
     (lambda: CycleGAN(Stretch(), Stretch(), Total(1.0), Total(1.0), (1, 4, 4), (1, 4, 4),
@@ -443,7 +458,14 @@ def test_the_losses_of_gaugan():
     (lambda: spade.generator(3, (1, 30, 32)), "multiples of 4, not 30x32"),
     (lambda: StarGAN(Stretch(), Domains(), 2, lam_rec=float("nan")), "StarGAN's"),
     (lambda: StarGAN(Stretch(), Domains(), 0), "classes must be"),
-    (lambda: GauGAN(Stretch(), Layers(), lam=-1), "at least 0, got -1")])
+    (lambda: GauGAN(Stretch(), Layers(), lam=-1), "at least 0, got -1"),
+    (lambda: make_cyclegan(loss=losses.RelativisticAverage()), "mix the mean scores"),
+    (lambda: make_cyclegan(pool=-1), "at least 1, got -1"),
+    (lambda: make_cyclegan().d_loss((tensor(images(2, 1, 3, 3)),) * 2, make_cyclegan().latent(
+        2, Random(0))), r"\(1, 4, 4\), but a network returned \(1, 3, 3\)"),
+    (lambda: StarGAN(Stretch(), Domains(), 2, lam_gp=0, views=[views.Pack(2)]).d_loss(
+        (tensor(images(2, 1, 4, 4)), backend.xp.asarray([0, 1])), backend.xp.asarray([1, 0])),
+     "leave views.Pack out")])
 def test_settings_that_are_refused(make, words):
     with pytest.raises(UserError, match=words):
         make()
@@ -605,6 +627,10 @@ def test_measures_of_translations():
     assert mean_iou(truth, truth, 4) == 1
     assert mean_iou(*[np.full(4, 19, np.uint8)] * 2, 20) == 1       # 19 * 20 + 19 is no uint8
     assert "from 0 to 1, got 0 to 2" in error_of(mean_iou, truth, truth, 2)
+    assert overlap(np.zeros((1, 4)), np.zeros((1, 4))) == 1
+    assert "undefined" in error_of(mean_iou, truth[:0], truth[:0], 4)
+    for measure in mean_difference, overlap, lambda a, b: mean_iou(a, b, 2):
+        assert "(1, 4) and (4, 1)" in error_of(measure, np.zeros((1, 4)), np.zeros((4, 1)))
 
 
 @pytest.mark.numpy_only("hundreds of steps")
@@ -719,7 +745,7 @@ def test_inputs_that_do_not_fit_are_refused(folder):
         ("cyclegan_mnist.py", dict(images=images(40, 3, 16, 16),
                                       targets=images(40, 16, 16)), "one shape"),
         ("cyclegan_mnist.py", dict(images=x, targets=images(40, 9, 8)), "same height"),
-        ("stargan_mnist.py", dict(images=x, labels=np.arange(40) % 2 * 4), "[0, 4]"),
+        ("stargan_mnist.py", dict(images=x, labels=np.arange(40) % 2 * 4), "the label 1"),
         ("stargan_mnist.py", dict(images=x, labels=np.zeros(40, int)), "at least two"),
         ("spade_scenes.py", dict(images=x, targets=x), "images, not maps of classes"),
         ("spade_scenes.py", dict(maps=x, targets=x), "whole numbers, the classes"))

@@ -7,7 +7,7 @@ from typing import Any
 from . import backend
 from .backend import UserError
 from .games.game import Game, refuse_other_range
-from .nested import map_nested
+from .nested import flatten_nested, map_nested
 from .nn import use_random
 from .optim import Optimizer
 from .random import Random
@@ -38,13 +38,14 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
 
     Errors are raised at the first next(). Raises ValueError for another order, for a negative
     number of iterations and for fewer than one step of a player. Raises UserError for a
-    simultaneous order with more than one step, and if G ends in a sigmoid or a tanh but the images
+    simultaneous order with more than one step, for data that ends, for a minibatch that does not
+    have m rows or is not what the game takes, and if G ends in a sigmoid or a tanh but the images
     of the first minibatch have another range.
     """
     check_order(order)
     if iterations < 0:
         raise ValueError(f"play needs at least 0 iterations, got {iterations}")
-    data = _check_first(data, game)
+    data = _check_first(iter(data), game)
     game.check(before_training=True)
     d_update = prepare(d_step, game, d_opt)
     g_update = prepare(g_step, game, g_opt)
@@ -91,7 +92,7 @@ def draw(game: Game, data: Iterator, m: int, rng: Random, i: int) -> tuple[Any, 
 
     On a GPU, the noise is drawn there, from a stream whose seed is drawn from rng.
     """
-    x = map_nested(_as_tensor, next(data))
+    x = _next_minibatch(data, m)
     return x, game.noise(m, rng if backend.cuda is None else make_source(rng.key()), i), rng.key()
 
 
@@ -111,19 +112,40 @@ def prepare(step: Callable, game: Game, *optimisers: Optimizer) -> Callable:
 
 
 def _check_first(data, game):
-    """Yield the minibatches of `data`; check that the first has the range of G's images."""
+    """Yield the minibatches of `data`; check that the first is one for this game."""
     for first in data:
+        game.check_minibatch(first)
         refuse_other_range(getattr(game, "G", None), map_nested(_as_tensor, first))
         yield first
         break
     yield from data
 
 
+def _next_minibatch(data, m):
+    """Return the next minibatch, with arrays of floats as Tensors; check that it has m rows."""
+    x = next(data, None)
+    if x is None:
+        raise UserError("the data has ended before the last iteration: give an endless iterator, "
+                        "such as data.Minibatches or itertools.cycle(minibatches)")
+    x = map_nested(_as_tensor, x)
+    for part in flatten_nested(x):
+        if part.shape[:1] != (m,):
+            raise UserError(f"the data gave a minibatch of shape {part.shape}, but m is {m}: give "
+                            "minibatches of m rows, such as data.Minibatches(images, m)")
+    return x
+
+
 def _as_tensor(x):
-    if x.dtype == "uint8" and x.ndim > 2:
-        raise TypeError(f"a minibatch of bytes, {x.shape}, must be scaled to [0, 1]: convert it by "
-                        "data.as_floats(x), or use Minibatches")
-    return Tensor(x) if x.dtype.kind == "f" else x      # labels stay whole numbers
+    if not hasattr(x, "dtype") or type(x) is Tensor:
+        raise TypeError("a minibatch is an array or a tuple of arrays, got a "
+                        f"{type(x).__name__} in it")
+    if x.dtype.kind == "f":
+        return Tensor(x)
+    if x.ndim > 1:
+        raise TypeError(f"a minibatch of {x.dtype} of shape {x.shape} must be floats: convert "
+                        "bytes by data.as_floats(x), which scales them to [0, 1], or use "
+                        "data.Minibatches")
+    return x                                            # labels stay whole numbers
 
 
 def d_step(game: Game, opt: Optimizer, x: Any, z: Any, seed: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..backend import UserError
+from ..backend import Array, UserError
 from ..nn import Module
 from ..ops import cross_entropy
 from ..tensor import Tensor
@@ -44,21 +44,27 @@ class ACGAN(ConditionalGAN):
 
     def d_terms(self, x: Any, z: Any, fake: Any, out_real: Any, out_fake: Any) -> list[Tensor]:
         """List the terms of -L_C: on data, and on samples if `on_fakes`."""
-        on_data = cross_entropy(class_logits(out_real), x[1])
+        on_data = cross_entropy(class_logits(out_real, x[1]), x[1])
         self.logged = {**self.logged, "L_C": on_data.data}
         terms = [self.lam * on_data]
         if self.on_fakes:
-            terms.append(self.lam * cross_entropy(class_logits(out_fake), z[1]))
+            terms.append(self.lam * cross_entropy(class_logits(out_fake, z[1]), z[1]))
         return terms
 
     def g_terms(self, x: Any, z: Any, fake: Any, out_fake: Any) -> list[Tensor]:
         """List the term of -L_C that depends on G."""
-        return [self.lam * cross_entropy(class_logits(out_fake), z[1])]
+        return [self.lam * cross_entropy(class_logits(out_fake, z[1]), z[1])]
 
 
-def class_logits(outputs: Any) -> Tensor:
-    """Return the class logits among D's outputs. Raises UserError if there are none."""
+def class_logits(outputs: Any, labels: Array) -> Tensor:
+    """Return the class logits among D's outputs.
+
+    Raises UserError if there are none, or if there is not one row for each label.
+    """
     if not isinstance(outputs, tuple) or len(outputs) != 2:
         raise UserError("D must return (scores, class logits): give it two heads, such as "
                         "nn.Heads(trunk, nn.Dense(n, 1), nn.Dense(n, classes))")
+    if len(outputs[1]) != len(labels):
+        raise UserError(f"D returned the class logits of {len(outputs[1])} images for "
+                        f"{len(labels)} labels: leave views.Pack out")
     return outputs[1]

@@ -29,6 +29,7 @@ class BiGAN(GAN):
     sigmoid or a tanh.
     """
 
+    minibatch = ("x",)
     g_players = "G", "E"
 
     def __init__(self, G: Module, E: Module, D: Module, z_size: int = 50, **choices) -> None:
@@ -88,7 +89,7 @@ class BiGAN(GAN):
 
 
 class ALI(BiGAN):
-    """The same game with z ~ N(0, I) and an encoder that draws from q(z | x) (eq. 2-4).
+    """The same game with z ~ N(0, I) and an encoder that draws from q(z | x) (eq. 1-4).
 
         z_hat = mu(x) + sigma(x) eps,  eps ~ N(0, I)
 

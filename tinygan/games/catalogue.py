@@ -3,8 +3,8 @@
     GAMES["wgan"]()                 the small instance, for images of 4x4 pixels
     GAMES["wgan"](G, D, c=0.03)     the game with other networks and another setting
 
-The tests of properties that hold for every game use this table, and so do the scripts that train
-several games. A new game adds one line.
+The tests of properties that hold for every game use this table, and so does examples/mixtures.py
+for the games with the networks of make_networks(). A new game adds one line.
 """
 
 from collections.abc import Callable

@@ -19,6 +19,8 @@ class ConditionalGAN(GAN):
     sample is the one for which G made it, in both players' steps. A minibatch is a pair (x, y). The
     labels of samples are drawn uniformly from 0 to classes - 1.
 
+    A loss that compares scores compares a sample of the data with one that has another label.
+
     G, D      Modules of two inputs: G(z, y) returns samples, D(x, y) returns logits (m, 1)
     classes   the number of classes
 
@@ -27,6 +29,8 @@ class ConditionalGAN(GAN):
     unit hypercube differs from it by a shift and a factor. Raises UserError unless `classes` is a
     whole number of at least 1.
     """
+
+    minibatch = "images", "labels"
 
     def __init__(self, G: Module, D: Module, z_size: int = 100, classes: int = 10,
                  **choices) -> None:

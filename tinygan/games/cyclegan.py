@@ -9,9 +9,9 @@ from ..backend import Array, UserError
 from ..nn import Module, use_random
 from ..ops import concat
 from ..random import Random
-from ..tensor import Tensor
+from ..tensor import Tensor, is_whole
 from .game import RandomRows
-from .losses import LeastSquares
+from .losses import LeastSquares, RelativisticAverage
 from .translation import Translation, draw_rows, join_pictures, require
 
 
@@ -42,11 +42,12 @@ class CycleGAN(Translation):
     is resumed has the same. The images G(x) and F(y) of a step have the same place in their pools
     and are replaced together; in the published code each pool draws for itself.
 
-    Raises UserError for negative weights, for lam_identity with images of two shapes, for
-    penalties, which would mix the gradients of D and D_x, and in a step for a minibatch larger than
-    the pool.
+    Raises UserError for negative weights, for lam_identity with images of two shapes, for penalties
+    and RelativisticAverage, which would mix D and D_x, and in a step for a minibatch larger than
+    the pool and for generated images of other shapes.
     """
 
+    minibatch = "images x", "images y"
     loss = LeastSquares()
     d_players, g_players = ("D", "D_x"), ("G", "F")
 
@@ -69,6 +70,11 @@ class CycleGAN(Translation):
         if self.penalties:
             raise UserError("CycleGAN takes no penalties, which would mix the gradients of D and "
                             "D_x: leave them out")
+        if isinstance(self.loss, RelativisticAverage):
+            raise UserError("RelativisticAverage would mix the mean scores of D and D_x: give "
+                            "CycleGAN another loss, such as losses.Relativistic()")
+        if not is_whole(pool, 1):
+            raise UserError(f"a pool has a whole number of images, at least 1, got {pool!r}")
         self.old_y, self.old_x = (backend.xp.zeros((pool, *shape), "float32")
                                   for shape in (y_shape, x_shape))
         self.filled = backend.xp.zeros(pool, "bool")
@@ -102,6 +108,9 @@ class CycleGAN(Translation):
         old, kept = (a[:, None, None, None] for a in (exchange & filled, exchange | ~filled))
         replayed = []
         for pool, new in zip((self.old_y, self.old_x), fake):
+            if new.shape[1:] != pool.shape[1:]:
+                raise UserError(f"CycleGAN was made for images {pool.shape[1:]}, but a network "
+                                f"returned {new.shape[1:]}: correct x_shape, y_shape or it")
             there = pool[place]
             replayed.append(Tensor(backend.xp.where(old, there, new.data)))
             pool[place] = backend.xp.where(kept, new.data, there)

@@ -4,6 +4,7 @@ from typing import Any
 
 from ..backend import UserError
 from ..tensor import Tensor
+from .game import add_terms
 from .gan import GAN
 
 
@@ -26,7 +27,7 @@ class FeatureMatching(GAN):
         real, fake = self.outputs(self.real(x)), self.fake(x, z)
         out_fake = self.outputs(fake)
         difference = features_in(real).mean(0) - features_in(out_fake).mean(0)
-        return sum(self.g_terms(x, z, fake, out_fake), (difference ** 2).sum())
+        return add_terms((difference ** 2).sum(), self.g_terms(x, z, fake, out_fake))
 
 
 def features_in(outputs: Any) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 from .. import backend, ops
 from ..backend import Array, UserError
 from ..nested import flatten_nested, map_nested
-from ..nn import (BatchNorm, Flatten, Module, Reshape, Sequential, Sigmoid, Tanh, Upsample,
+from ..nn import (BatchNorm, Flatten, Heads, Module, Reshape, Sequential, Sigmoid, Tanh, Upsample,
                   eval_mode, power_iteration, use_random)
 from ..random import Random
 from ..tensor import Tensor, no_grad
@@ -33,7 +33,8 @@ class Game(Module):
     A paper's game sets these and may add terms of its own, d_terms() and g_terms(). The training
     loop is in loop.py.
 
-    G, D       Modules: G maps noise to samples, D maps its input to scores (m, 1)
+    G, D       Modules: G maps noise to samples, D maps its input to scores, (m, 1), or a map of
+               scores for each sample, (m, 1, h, w)
     z_size     the number of noise variables that G takes
     d_steps    the number of D's steps in an iteration, k: a number or a function of the iteration
     g_steps    the same for G
@@ -52,6 +53,7 @@ class Game(Module):
 
     untracked = ("logged", "averages_are_stale")
     loss = None             # the default of a subclass
+    minibatch = None        # names of the arrays of a minibatch, for a game that takes certain ones
     d_players, g_players = ("D",), ("G",)
     unused = "error"        # passed to grad(); "zeros" if some parameters may get no gradient
     averages = None         # {name: average network}, see keep_average
@@ -97,6 +99,14 @@ class Game(Module):
             if self.penalties:
                 refuse_batch_norm(D)
 
+    def check_minibatch(self, x: Any) -> None:
+        """Raise UserError unless the minibatch x has as many arrays as `minibatch` names."""
+        n = len(x) if isinstance(x, tuple) else 1
+        if self.minibatch is not None and n != len(self.minibatch):
+            raise UserError(f"{type(self).__name__} takes minibatches ({', '.join(self.minibatch)})"
+                            f", but those of the data have {n} array{'s' * (n != 1)}: see "
+                            "data.Minibatches")
+
     # D's input and its scores
 
     def real(self, x: Any) -> Any:
@@ -108,7 +118,7 @@ class Game(Module):
         return apply(self.G, z)
 
     def discriminate(self, inputs: Any) -> Any:
-        """Return D's scores of its inputs, (m, 1), or a tuple (scores, further outputs...).
+        """Return D's scores of its inputs, or a tuple (scores, further outputs...).
 
         By default it is D(inputs). The terms of both losses get the further outputs, such as the
         logits of classes.
@@ -122,7 +132,7 @@ class Game(Module):
         return self.discriminate(inputs)
 
     def score(self, inputs: Any) -> Tensor:
-        """Return D's scores of its inputs as seen through the views, (m, 1)."""
+        """Return D's scores of its inputs as seen through the views."""
         return scores_in(self.outputs(inputs))
 
     def replay(self, fake: Any, z: Any) -> Any:
@@ -169,7 +179,7 @@ class Game(Module):
         out_fake = self.outputs(replayed)
         loss = self._d_loss_of_scores(real, replayed, scores_in(out_real), scores_in(out_fake),
                                       drawn)
-        return sum(self.d_terms(x, z, fake, out_real, out_fake), loss)
+        return add_terms(loss, self.d_terms(x, z, fake, out_real, out_fake))
 
     def g_loss(self, x: Any, z: Any) -> Tensor:
         """Return G's loss, a Tensor of one number: the loss of D's scores plus g_terms()."""
@@ -177,7 +187,7 @@ class Game(Module):
         fake = self.fake(x, z)
         out_fake = self.outputs(fake)
         loss = self._g_loss_of_scores(scores_in(out_fake), self.real(x))
-        return sum(self.g_terms(x, z, fake, out_fake), loss)
+        return add_terms(loss, self.g_terms(x, z, fake, out_fake))
 
     def losses(self, x: Any, z: Any) -> tuple[Tensor, Tensor]:
         """Return (d_loss, g_loss) for a simultaneous step, computed from one forward pass.
@@ -195,10 +205,10 @@ class Game(Module):
         fake = self.fake(x, z)
         out_fake = self.outputs(fake)
         a_real, a_fake = scores_in(out_real), scores_in(out_fake)
-        d_loss = sum(self.d_terms(x, z, map_nested(detach, fake), out_real, out_fake),
-                     self._d_loss_of_scores(detached, fake, a_real, a_fake, drawn))
-        return d_loss, sum(self.g_terms(x, z, fake, out_fake),
-                           self._g_loss_of_scores(a_fake, real, a_real))
+        d_loss = add_terms(self._d_loss_of_scores(detached, fake, a_real, a_fake, drawn),
+                           self.d_terms(x, z, map_nested(detach, fake), out_real, out_fake))
+        return d_loss, add_terms(self._g_loss_of_scores(a_fake, real, a_real),
+                                 self.g_terms(x, z, fake, out_fake))
 
     def _d_loss_of_scores(self, real, fake, a_real, a_fake, drawn):
         """Return the loss of D's scores plus the penalties, whose random numbers are `drawn`."""
@@ -421,6 +431,14 @@ class Game(Module):
                                   for p in getattr(self, name).parameters(above=(self,))))
 
 
+def add_terms(loss: Tensor, terms: Sequence[Tensor]) -> Tensor:
+    """Return the loss plus the further terms. Raises TypeError unless `terms` is a list."""
+    if not isinstance(terms, (list, tuple)):
+        raise TypeError("d_terms() and g_terms() return a list of Tensors of one number, got a "
+                        f"{type(terms).__name__}")
+    return sum(terms, loss)
+
+
 def detach(t: Any) -> Any:
     """Return a computed Tensor as a new leaf with the same array; return others as they are."""
     return Tensor(t.data) if type(t) is Tensor and t.parents else t
@@ -489,8 +507,10 @@ def last_layer(network: Any, skip: tuple[type, ...] = ()) -> Any:
     """Return the layer that computes the output of a network of Sequentials.
 
     Layers of the classes `skip`, such as Reshape, which only rearrange or repeat numbers, are
-    passed over.
+    passed over. Of Heads it is the layer of the first output.
     """
+    if isinstance(network, Heads) and network.heads:
+        return last_layer(network.heads[0], skip)
     if not _is_sequential(network) or not network.layers:
         return network
     lasts = (last_layer(layer, skip) for layer in reversed(network.layers))

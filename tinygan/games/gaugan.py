@@ -30,7 +30,9 @@ class GauGAN(PairTranslation):
         divided by the number of scales, as in the published code
     lam the weight of the features
 
-    The published code also matches the features of a VGG network, which is left out. Raises
+    The features are those of images that no view has changed. The paper's encoder of images, which
+    replaces z by a code of a given style, is left out, and so are the features of a VGG network,
+    which the published code matches too. Raises
     UserError for a negative lam, and in G's step if D returns no features.
     """
 
@@ -55,7 +57,9 @@ class GauGAN(PairTranslation):
         """List the term of the features; none if lam is 0."""
         if not self.lam:
             return []
-        real = self.outputs(self.real(x))
+        real = self.discriminate(self.real(x))
+        if self.views:      # random views would change b and G(z, a) in different ways
+            out_fake = self.discriminate(fake)
         distance = sum(abs(a - b).mean() for a, b in
                        zip(features_in(real), features_in(out_fake))) * (1 / out_fake[0].shape[1])
         self.logged = {**self.logged, "features": distance.data}

@@ -75,6 +75,9 @@ class InfoGAN(GAN):
         """
         noise, c = z
         logits, means = self.read_q(outputs)
+        if len(logits) != len(c):
+            raise UserError(f"Q inferred {len(logits)} codes for {len(c)} samples: leave "
+                            "views.Pack out")
         information = math.log(self.codes) - cross_entropy(logits, c)
         if not self.continuous:
             return information, None

@@ -28,11 +28,11 @@ class Loss:
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return D's loss, a Tensor of one number."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no d(real, fake)")
 
     def g(self, real: Tensor | None, fake: Tensor) -> Tensor:
         """Return G's loss, a Tensor of one number."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no g(real, fake)")
 
     def g_real(self, real: Tensor) -> Tensor:
         """Return the term of G's loss for a real input that depends on G's parameters."""
@@ -177,18 +177,21 @@ class Relativistic(Loss):
 
     sigmoid(D(x) - D(G(z))) is the probability that x is more realistic than G(z), for x and z in
     pairs. D maximises its logarithm; G maximises log sigmoid(D(G(z)) - D(x)). -log sigmoid(a) is
-    softplus(-a).
+    softplus(-a). Raises ValueError for scores that are no pairs.
     """
 
     compares = True
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return -E log sigmoid(D(x) - D(G(z)))."""
+        if real.shape != fake.shape:
+            raise ValueError("the relativistic loss compares pairs of scores, got the shapes "
+                             f"{real.shape} and {fake.shape}: give as many samples as data")
         return softplus(fake - real).mean()
 
     def g(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return -E log sigmoid(D(G(z)) - D(x))."""
-        return softplus(real - fake).mean()
+        return self.d(fake, real)
 
 
 @dataclass(frozen=True)

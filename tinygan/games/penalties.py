@@ -62,6 +62,9 @@ class GradientPenalty(Penalty):
 
     def __call__(self, score, real, fake, a_real, a_fake, eps):
         # one eps per score: there are fewer scores than samples if D scores packs of samples
+        if len(a_real) > len(eps):
+            raise ValueError(f"the gradient penalty drew {len(eps)} random numbers for "
+                             f"{len(a_real)} samples: call noise() with the minibatch's size")
         return self.lam * gradient_penalty(score, real, fake, eps[:len(a_real)])
 
 
@@ -102,7 +105,8 @@ def gradient_penalty(critic: Callable, x: Any, x_fake: Any, eps: Tensor,
                 gets the labels of x
     eps         the interpolation factors, (m,), or (m / k,) if the critic scores packs of k samples
 
-    The norm |.|_2 is over all dimensions of a sample (or pack). Where the gradient is 0, the
+    The norm |.|_2 is over all dimensions of a sample (or pack). If D returns a map of scores for
+    each sample, D is their sum, as in StarGAN's published code. Where the gradient is 0, the
     derivative of its norm is defined as 0, so the penalty's gradient is finite. Raises ValueError
     for an eps of another shape.
     """
@@ -115,9 +119,12 @@ def gradient_penalty(critic: Callable, x: Any, x_fake: Any, eps: Tensor,
 
 
 def squared_gradient_norm(x: Any, y: Tensor) -> Tensor:
-    """Return 1/m sum |dy/dx|^2 for the m scores y of samples x, as a differentiable Tensor."""
+    """Return 1/m sum_i |dy_i/dx_i|^2 for the scores y of m samples x, as a differentiable Tensor.
+
+    If D returns a map of scores for each sample, y_i is their mean, as in the losses.
+    """
     gradients = grad(y.sum(), tensors_in(x), create_graph=True)
-    return sum((g * g).sum() for g in gradients) * (1 / len(y))
+    return sum((g * g).sum() for g in gradients) * (len(y) / y.size ** 2)
 
 
 def tensors_in(value: Any) -> list[Tensor]:

@@ -38,7 +38,8 @@ class ProjectionDiscriminator(Module):
 class ProjectionGAN(ConditionalGAN):
     """The conditional GAN with the hinge loss, for a ProjectionDiscriminator.
 
-    In the paper G has conditional batch normalisation (nn.ConditionalBatchNorm).
+    In the paper G has conditional batch normalisation (nn.ConditionalBatchNorm), z is normal, and D
+    has five steps for each of G (d_steps=5). Here z is the GAN's and D has one step.
     """
 
     loss = Hinge()

@@ -44,6 +44,7 @@ class StarGAN(Translation):
     UserError for negative weights, and in a step if D returns no logits.
     """
 
+    minibatch = "images", "domains"
     loss = Wasserstein()
 
     def __init__(self, G: Module, D: Module, classes: int, lam_cls: float = 1.0,
@@ -75,7 +76,7 @@ class StarGAN(Translation):
 
     def d_terms(self, x: Any, z: Any, fake: Any, out_real: Any, out_fake: Any) -> list[Tensor]:
         """List lam_cls L_cls^r."""
-        on_data = cross_entropy(class_logits(out_real), x[1])
+        on_data = cross_entropy(class_logits(out_real, x[1]), x[1])
         self.logged = {**self.logged, "L_cls": on_data.data}
         return [self.lam_cls * on_data]
 
@@ -85,7 +86,8 @@ class StarGAN(Translation):
         again = abs(x - self.G(fake, c)).mean()
         self.logged = {**self.logged, "L_rec": again.data}
         terms = [lam * term for lam, term in (
-            (self.lam_cls, cross_entropy(class_logits(out_fake), z)), (self.lam_rec, again)) if lam]
+            (self.lam_cls, cross_entropy(class_logits(out_fake, z), z)),
+            (self.lam_rec, again)) if lam]
         if self.lam_identity:
             terms.append(self.lam_identity * abs(x - self.G(x, c)).mean())
         return terms

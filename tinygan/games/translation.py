@@ -14,7 +14,7 @@ from .game import Game, RandomRows
 
 
 class Translation(Game):
-    """The base class of games whose G maps images to images.
+    """The base class of games whose G maps images to images (views.Translation shifts images).
 
     Unless a subclass says otherwise, a minibatch is a pair (a, b) of images, and the pictures show
     true outputs beside G's: those are the array "targets" of a split, row by row.
@@ -27,6 +27,8 @@ class Translation(Game):
     |b - G(a)| is twice as large; so the default weights of such terms are twice the papers'. Raises
     UserError in G's step if its loss has no term at all.
     """
+
+    minibatch = "images a", "images b"
 
     def __init__(self, G: Any, D: Any, adversarial: bool = True, z_size: int = 0,
                  **choices) -> None:
@@ -60,7 +62,7 @@ class Translation(Game):
         return self.compute("G", images, *conditions)
 
     def compute(self, name: str, images: np.ndarray, *conditions: np.ndarray) -> np.ndarray:
-        """Return what translate() does, by the network of G's player with this name."""
+        """Return outputs as translate() does, but those of the network `name`, such as "F"."""
         def convert(a):
             if a.ndim == 1:             # labels
                 return backend.xp.asarray(a)
@@ -130,7 +132,13 @@ def require(split: Any, name: str) -> Any:
 
 
 def draw_rows(split: Any, n: int, rng: Random, name: str = "images") -> Any:
-    """Draw the numbers of n rows of the images `name`, on the host."""
+    """Draw the numbers of n rows of the images `name`, on the host.
+
+    Raises UserError if there are no rows.
+    """
+    if not len(split[name]):
+        raise UserError(f"a part of the data has no {name}, because there are too few of them to "
+                        "be split into three parts: give more")
     return to_numpy(rng.integers(len(split[name]), (n,)))
 
 

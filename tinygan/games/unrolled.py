@@ -7,7 +7,7 @@ from .. import backend
 from ..backend import UserError
 from ..nn import Module, substitute
 from ..tensor import Tensor, grad, is_whole
-from .game import Game, scores_in
+from .game import Game, add_terms, scores_in
 from .losses import Saturating
 
 
@@ -23,7 +23,10 @@ class UnrolledGAN(Game):
     So G has no reason to move all samples to where the present D is weakest, because the D of k
     steps later would not be weak there.
 
-    k     the number of unrolled steps; with 0, G's gradient is that of the saturating GAN
+    With another loss than Saturating(), G minimises its g() + g_real() for the scores by theta_k.
+    The scores of the data have a part in it, because theta_k depends on G.
+
+    k     the number of unrolled steps; with 0, G's gradient is that of the game without them
     eta   their size. The steps are those of gradient descent, on the same x and z; in the published
           code they are Adam's
 
@@ -56,7 +59,7 @@ class UnrolledGAN(Game):
         return theta
 
     def g_loss(self, x: Any, z: Any) -> Tensor:
-        """Return V(G, theta_k), plus g_terms()."""
+        """Return V(G, theta_k), or another loss of the scores by theta_k, plus g_terms()."""
         z, drawn = self._split(z)
         real, fake = self.real(x), self.fake(x, z)
         buffers = [(a, a.copy()) for name in self.d_players
@@ -65,5 +68,7 @@ class UnrolledGAN(Game):
             a_real, out_fake = self.score(real), self.outputs(fake)
         for a, before in buffers:
             a[...] = before
-        return sum(self.g_terms(x, z, fake, out_fake),
-                   -self.loss.d(a_real, scores_in(out_fake)))
+        a_fake = scores_in(out_fake)
+        loss = (self.loss.g(a_real, a_fake) if self.loss.compares else
+                self.loss.g(None, a_fake) + self.loss.g_real(a_real))
+        return add_terms(loss, self.g_terms(x, z, fake, out_fake))
