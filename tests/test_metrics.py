@@ -14,8 +14,8 @@ from tinygan import backend
 from tinygan.backend import UserError
 from tinygan.data import mixtures
 from tinygan.metrics import (class_shares, classifier, classifier_score, compute_precision_recall,
-                             find_nearest, frechet_distance, kid, measure_coverage,
-                             parzen_log_likelihood, run_two_sample_test)
+                             count_pairs, find_nearest, frechet_distance, kid, measure_coverage,
+                             measure_stacked, parzen_log_likelihood, run_two_sample_test)
 from tinygan.metrics.frechet import frechet_gaussians
 from tinygan.metrics.mmd import cubic_kernel, mmd2
 from tinygan.metrics.parzen import SIGMAS, find_centroids, log_likelihood
@@ -497,3 +497,43 @@ def test_the_rows_of_the_benchmark():
     one = benchmark.make_rows("gan", {"tinygan": benchmark.Times([2.0], [3.0], 0.25, 97.4)})
     assert one[0].split()[2:4] == ["2.00", "(2.00-2.00)"]
 
+
+# What cannot be measured
+
+METRICS = {"frechet": (2, frechet_distance), "mmd": (2, mmd2),
+           "kid": (2, lambda x, y: kid(x, y, Random(0), 2, 5)),
+           "precision": (4, compute_precision_recall),
+           "two samples": (4, lambda x, y: run_two_sample_test(x, y, Random(0), steps=1))}
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("first", [True, False])
+def test_features_that_cannot_be_compared_are_refused(name, first):
+    """One NaN would make all sets alike to the two-sample test; too few rows have no variance."""
+    least, measure = METRICS[name]
+    good = backend.xp.asarray(normal(least, 3))
+    measure(good, good)
+    bad = good.copy()
+    bad[1, 2] = math.nan
+    for wrong, words in ((bad, "NaN"), (good[1:], f"at least {least}"), (good[0], "(3,)")):
+        assert words in error_of(measure, *((wrong, good) if first else (good, wrong)))
+
+
+@pytest.mark.parametrize("call, words", [
+    (lambda: compute_precision_recall(normal(5, 2), normal(5, 2), k=0), "at least 1, got 0"),
+    (lambda: find_centroids(normal(3, 2), 4, Random(0)), "from 1 to 3"),
+    (lambda: measure_stacked(None, np.zeros((2, 4, 28, 28))), "(2, 4, 28, 28)"),
+    (lambda: classifier.classify(None, np.zeros((0, 1, 28, 28))), "no images"),
+    (lambda: classifier.classify(None, np.full((2, 1, 28, 28), 200.0)), "floats from 200 to 200"),
+    (lambda: classifier.classify(None, np.full((2, 1, 28, 28), -1.0)), "scale the images"),
+    (lambda: classifier.classify(None, np.full((2, 1, 28, 28), np.nan)), "scale the images"),
+    (lambda: count_pairs(np.array([0.5]), np.array([0])), "whole number")])
+def test_arguments_that_are_refused(call, words):
+    assert words in error_of(call)
+
+
+def test_centroids_of_bytes_are_scaled():
+    """They are compared with images in [0, 1]."""
+    images = np.random.default_rng(0).integers(256, size=(20, 1, 2, 2)).astype(np.uint8)
+    np.testing.assert_allclose(find_centroids(images, 3, Random(0)),
+                               find_centroids(images / np.float32(255), 3, Random(0)), rtol=1e-6)

@@ -10,10 +10,11 @@
     Minibatches      an endless stream of minibatches from arrays
     ZipMinibatches   several such streams side by side
     as_floats        pixels as floats, as in minibatches
+    count_shared     how many images are in another set too
 """
 
 from . import arrays, minibatches, mixtures, mnist, own, stacked, tasks
-from .arrays import DataSet, Split, as_floats
+from .arrays import DataSet, Split, as_floats, count_shared
 from .minibatches import Minibatches, ZipMinibatches
 from .own import load
 from .stacked import StackedMinibatches, draw_stacked

@@ -37,8 +37,23 @@ class Split(dict):
             raise UserError("this script needs images with labels: give a data set that has them, "
                             "such as MNIST, by --data" if name == "labels" else
                             f"the data has no array {name!r}: give an .npz file that has it beside "
-                            "\"images\" (or \"maps\") by --data, or choose a --task that makes it")
+                            "\"images\" (or \"maps\") by --data, or a --task that makes it, if "
+                            "the script has this flag")
         return self[name]
+
+    def count_classes(self) -> int:
+        """Return the number of classes, if the labels are 0, 1, ... without gaps.
+
+        Raises UserError if there are no labels, or if no image has one of the labels: a network
+        that is given labels would have a class that it never saw.
+        """
+        labels = self.require("labels")
+        found = np.unique(labels)
+        missing = np.setdiff1d(np.arange(len(found)), found)
+        if len(missing):
+            raise UserError(f"the labels go up to {found[-1]}, but no training image has the label "
+                            f"{missing[0]}: give labels from 0 on, without gaps")
+        return len(found)
 
     def floats(self, chosen: slice | np.ndarray, name: str = "images") -> Array:
         """Return rows of the images `name` as float32 in [0, 1], on the current backend."""
@@ -57,6 +72,12 @@ class DataSet(NamedTuple):
     test: Split
     source: str             # a text for the user that says where the data came from
     place: str              # the value of --data that loads the same data again
+
+
+def count_shared(images: np.ndarray, others: np.ndarray) -> int:
+    """Return how many of the images are among the others, pixel by pixel."""
+    there = {image.tobytes() for image in others}
+    return sum(image.tobytes() in there for image in images)
 
 
 def as_floats(images: Array) -> Array:

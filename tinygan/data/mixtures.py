@@ -29,7 +29,7 @@ class Mixture(NamedTuple):
         """Draw n points, (n, 2) float32, on the current backend (rng: default `tinygan.rng`)."""
         rng = random.rng if rng is None else rng
         centres = backend.xp.asarray(self.modes)[rng.integers(len(self.modes), (n,))]
-        return centres + self.std * rng.normal((n, 2))
+        return centres + float(self.std) * rng.normal((n, 2))
 
     def minibatches(self, m: int, rng: Random | None = None) -> "FreshPoints":
         """Return an endless stream of minibatches of m fresh points (rng: as for sample)."""

@@ -200,7 +200,8 @@ def _as_images(path, images):
 
 def _make_data_set(path, train, valid, test):
     n = sum(len(split.images) for split in (train, valid, test))
-    return DataSet(train, valid, test, f"the {n} images of {path}", os.path.abspath(path))
+    source = f"the {n} images of {path}, {len(train.images)} of them to train on"
+    return DataSet(train, valid, test, source, os.path.abspath(path))
 
 
 # Pictures and tables

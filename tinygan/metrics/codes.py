@@ -10,7 +10,8 @@ def count_pairs(codes: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
     Raises ValueError for other arrays.
     """
-    if not len(codes) or len(codes) != len(labels) or min(codes.min(), labels.min()) < 0:
+    if (not len(codes) or len(codes) != len(labels) or min(codes.min(), labels.min()) < 0
+            or not {codes.dtype.kind, labels.dtype.kind} <= set("iu")):
         raise ValueError("codes and labels are arrays of the same length of at least one whole "
                          f"number of at least 0, got {len(codes)} codes and {len(labels)} labels")
     table = np.zeros((codes.max() + 1, labels.max() + 1), int)

@@ -4,22 +4,22 @@ import math
 
 import numpy as np
 
-from .. import backend
 from ..backend import Array
+from .features import as_features
 
 
 def frechet_distance(x: Array, y: Array) -> float:
     """Return the squared Fréchet (2-Wasserstein) distance of features x (n, d) and y (m, d).
 
     It is the distance between the Gaussians with the means and covariances of x and of y (Heusel et
-    al. 2017, eq. 6), which need at least two rows each.
+    al. 2017, eq. 6). Raises ValueError for fewer than two rows and for numbers that are not finite.
 
     It is biased: for two samples of the same distribution it is above 0, and the smaller they are,
     the larger it is. Compare it therefore with the distance between two sets of real images.
     """
     moments = []
     for features in (x, y):
-        features = np.asarray(backend.to_numpy(features), np.float64)
+        features = as_features(features, 2)
         mean = features.mean(0)
         # with X = Q R, the covariance X^T X / (n - 1) is R^T R / (n - 1)
         r = np.linalg.qr(features - mean, mode="r")

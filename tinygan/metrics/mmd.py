@@ -10,6 +10,7 @@ import numpy as np
 from .. import backend
 from ..backend import Array
 from ..random import Random
+from .features import as_features
 
 
 def cubic_kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -24,11 +25,11 @@ def mmd2(x: Array, y: Array,
         mean over i != j of k(x_i, x_j) + mean over i != j of k(y_i, y_j)
         - 2 mean over i, j of k(x_i, y_j)
 
-    for features x (n, d) and y (m, d) with at least two rows each. `kernel` returns the matrix of k
-    for all pairs. The expectation is 0 if both are samples of the same distribution, so that the
-    estimate may be negative.
+    for features x (n, d) and y (m, d). `kernel` returns the matrix of k for all pairs. The
+    expectation is 0 if both are samples of the same distribution, so that the estimate may be
+    negative. Raises ValueError for fewer than two rows and for numbers that are not finite.
     """
-    x, y = _features(x), _features(y)
+    x, y = as_features(x, 2), as_features(y, 2)
     kxx, kyy, n, m = kernel(x, x), kernel(y, y), len(x), len(y)
     return float((kxx.sum() - np.trace(kxx)) / (n * (n - 1)) + (kyy.sum() - np.trace(kyy))
                  / (m * (m - 1)) - 2 * kernel(x, y).mean())
@@ -39,16 +40,13 @@ def kid(x: Array, y: Array, rng: Random, subsets: int = 100,
     """Return KID of features x (n, d) and y (m, d), and its standard deviation.
 
     They are the mean and the standard deviation of mmd2 over random subsets, as published. `rng`
-    draws each subset: `size` rows of x and of y, or all rows of one that has fewer.
+    draws each subset: `size` rows of x and of y, or all rows of one that has fewer. Raises
+    ValueError as mmd2 does.
     """
-    x, y = _features(x), _features(y)
+    x, y = as_features(x, 2), as_features(y, 2)
 
     def draw_subset(features):
         order = backend.to_numpy(rng.permutation(len(features)))
         return features[order[:size]]
     values = [mmd2(draw_subset(x), draw_subset(y)) for _ in range(subsets)]
     return float(np.mean(values)), float(np.std(values))
-
-
-def _features(x):
-    return np.asarray(backend.to_numpy(x), np.float64)

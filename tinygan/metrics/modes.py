@@ -82,7 +82,13 @@ class StackedCoverage(NamedTuple):
 
 
 def measure_stacked(net: Module, images: Array) -> StackedCoverage:
-    """Return the StackedCoverage of images (n, 3, 28, 28), by a classifier `net` of digits."""
+    """Return the StackedCoverage of images (n, 3, 28, 28), by a classifier `net` of digits.
+
+    Raises ValueError for other shapes.
+    """
+    if images.shape[1:] != (3, 28, 28):
+        raise ValueError("the modes of stacked MNIST are those of images (n, 3, 28, 28), got the "
+                         f"shape {images.shape}")
     p = np.stack([classify(net, images[:, channel:channel + 1]).p for channel in range(3)], 1)
     modes, kl = count_modes(p.argmax(2) @ [100, 10, 1], 1000)
     return StackedCoverage(modes, kl, float(p.max(2).mean()))

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from .. import backend, cpu
+from .. import cpu
 from ..backend import Array
+from .features import as_features
 
 
 def compute_precision_recall(real: Array, fake: Array, k: int = 3) -> tuple[float, float]:
@@ -13,11 +14,14 @@ def compute_precision_recall(real: Array, fake: Array, k: int = 3) -> tuple[floa
     the real set. Recall, the share of real images that G could have generated, is the share of real
     points that lie within the generated set (Kynkäänniemi et al. 2019, eq. 1-2). A point lies
     within a set if it is no farther from one of the members than that member's k-th nearest
-    neighbour in the set. Both sets need more than k rows.
+    neighbour in the set.
 
-    Compare the values with those of two sets of real images, which are below 1 too.
+    Compare the values with those of two sets of real images, which are below 1 too. Raises
+    ValueError for a k below 1, for k rows or fewer and for numbers that are not finite.
     """
-    real, fake = (np.asarray(backend.to_numpy(x), np.float64) for x in (real, fake))
+    if k < 1:
+        raise ValueError(f"the k-th nearest neighbour needs a k of at least 1, got {k}")
+    real, fake = (as_features(x, k + 1) for x in (real, fake))
     return _share_within(fake, real, k), _share_within(real, fake, k)
 
 

@@ -16,7 +16,11 @@ from ..tensor import Tensor, grad, no_grad
 
 
 def mean_difference(images: np.ndarray, truths: np.ndarray) -> float:
-    """Return the mean absolute difference |a - b| of all pixels, on a scale from 0 to 1."""
+    """Return the mean absolute difference |a - b| of all pixels, on a scale from 0 to 1.
+
+    Raises ValueError for arrays of different shapes.
+    """
+    _check_shapes(images, truths)
     return float(abs(as_floats(images) - as_floats(truths)).mean())
 
 
@@ -27,9 +31,14 @@ def grey_share(images: np.ndarray) -> float:
 
 
 def overlap(images: np.ndarray, truths: np.ndarray) -> float:
-    """Return the pixels that are above 1/2 in both images, as a share of those in either."""
+    """Return the pixels that are above 1/2 in both images, as a share of those in either.
+
+    It is 1 if there are none in either. Raises ValueError for arrays of different shapes.
+    """
+    _check_shapes(images, truths)
     a, b = as_floats(images) > 0.5, as_floats(truths) > 0.5
-    return float((a & b).sum() / max((a | b).sum(), 1))
+    either = (a | b).sum()
+    return float((a & b).sum() / either) if either else 1.0
 
 
 def mean_iou(found: np.ndarray, truths: np.ndarray, classes: int) -> float:
@@ -38,8 +47,11 @@ def mean_iou(found: np.ndarray, truths: np.ndarray, classes: int) -> float:
     found, truths   arrays of one shape, the class of each pixel, below `classes`. Classes that
                     occur in neither are left out
 
-    Raises ValueError for another class.
+    Raises ValueError for another class, for arrays of different shapes and for empty ones.
     """
+    _check_shapes(found, truths)
+    if not found.size:
+        raise ValueError("the mean IoU of no pixels is undefined")
     if not all(((0 <= a) & (a < classes)).all() for a in (found, truths)):
         raise ValueError(f"the classes of pixels are from 0 to {classes - 1}, got "
                          f"{min(found.min(), truths.min())} to {max(found.max(), truths.max())}")
@@ -48,6 +60,12 @@ def mean_iou(found: np.ndarray, truths: np.ndarray, classes: int) -> float:
     both = both.reshape(classes, classes)
     union = both.sum(0) + both.sum(1) - both.diagonal()
     return float((both.diagonal()[union > 0] / union[union > 0]).mean())
+
+
+def _check_shapes(a, b):
+    if a.shape != b.shape:
+        raise ValueError(f"images are compared with others of the same shape, got {a.shape} and "
+                         f"{b.shape}")
 
 
 def train_classifier(make: Callable[[], nn.Module], images: np.ndarray, labels: np.ndarray,

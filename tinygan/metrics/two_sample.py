@@ -9,6 +9,7 @@ from .. import backend, nn, ops, optim, schedules
 from ..backend import Array
 from ..random import Random
 from ..tensor import Tensor, grad, no_grad
+from .features import as_features
 
 
 class TwoSample(NamedTuple):
@@ -34,13 +35,10 @@ def run_two_sample_test(x: Array, y: Array, rng: Random, hidden: int = 32, steps
     An equal number of rows of x and y is used, scaled to mean 0 and variance 1. One half of them
     trains a network with one layer of `hidden` ReLUs (with none, if hidden = 0) by Adam; the result
     is that of the other half. `rng` draws the split, the initial weights and the minibatches.
-    Raises ValueError if x or y has fewer than 4 rows.
+    Raises ValueError if x or y has fewer than 4 rows and for numbers that are not finite.
     """
+    x, y = (as_features(a, 4).astype(np.float32) for a in (x, y))
     n = min(len(x), len(y)) // 2 * 2
-    if n < 4:
-        raise ValueError("a two-sample test needs at least 4 rows of each set, got "
-                         f"{len(x)} and {len(y)}")
-    x, y = (np.asarray(backend.to_numpy(a), np.float32) for a in (x, y))
     x, y = (a[backend.to_numpy(rng.permutation(len(a)))[:n]] for a in (x, y))
     both = np.concatenate([x, y])
     x, y = ((a - both.mean(0)) / (both.std(0) + 1e-6) for a in (x, y))
