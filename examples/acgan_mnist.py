@@ -71,7 +71,7 @@ def main() -> None:
 
     with command.start(args) as data:
         images, labels = data.train.images, data.train.require("labels")
-        shape, classes = images.shape[1:], int(labels.max()) + 1
+        shape, classes = images.shape[1:], data.train.count_classes()
         G, D, d_opt, g_opt = (paper(shape, classes) if args.paper else
                               recipe(args.steps, shape, classes))
         game = ACGAN(G, D, classes=classes, lam=args.lam, on_fakes=not args.reals_only)

@@ -105,6 +105,8 @@ def main() -> None:
     if args.weights and not os.path.isdir(os.path.dirname(args.weights) or "."):
         raise UserError(f"cannot write {args.weights}: its folder does not exist; choose another "
                         "file by --weights")
+    if args.weights:
+        command.check_writable(os.path.dirname(args.weights) or ".", "--weights")
 
     with command.start(args) as digits:
         check(digits)

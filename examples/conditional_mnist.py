@@ -61,7 +61,7 @@ def main() -> None:
 
     with command.start(args) as data:
         images, labels = data.train.images, data.train.require("labels")
-        classes = int(labels.max()) + 1
+        classes = data.train.count_classes()
         G, D, d_opt, g_opt = (paper(images, args.batch_size, classes) if args.paper else
                               recipe(args.steps, images.shape[1:], classes))
         game = ConditionalGAN(G, D, classes=classes)

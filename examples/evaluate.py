@@ -12,8 +12,11 @@ measured with the same weights of the classifier.
     Frechet        distance between Gaussians fitted to the features (Heusel et al. 2017), and its
                    ratio to the floor
     KID            unbiased MMD of the features with a cubic kernel (Bińkowski et al. 2018)
-    precision      fraction of the samples that look real (Kynkäänniemi et al. 2019)
-    recall         fraction of the test images that G could have made (the same paper)
+    precision      fraction of the samples that lie among the test images, by distances between
+                   features (Kynkäänniemi et al. 2019). A test image far from all others makes a
+                   large region count, so samples unlike any digit may have a high precision: read
+                   it beside the Fréchet distance
+    recall         fraction of the test images that lie among the samples (the same paper)
     score          "Inception" score by the classifier, from 1 to 10 (Salimans et al. 2016)
     classes        number of the ten classes that have at least 1 % of the samples
     rarest         fraction of the samples in the class that has the fewest; 0.1 is ideal
@@ -78,7 +81,7 @@ import sample
 from sample import to_device, to_host
 
 from tinygan import Tensor, UserError, backend, command, nn, no_grad, record
-from tinygan.data import DataSet, Split, as_floats, tasks
+from tinygan.data import DataSet, Split, as_floats, count_shared, tasks
 from tinygan.files import atomic_write
 from tinygan.games import Game, Translation
 from tinygan.games.translation import PairTranslation
@@ -98,8 +101,7 @@ def refuse_seen(train: np.ndarray, test: np.ndarray, path: str | None) -> None:
 
     path   the data set that takes the place of the run's, or None
     """
-    seen = {image.tobytes() for image in train}
-    if count := sum(image.tobytes() in seen for image in test):
+    if count := count_shared(test, train):
         raise UserError(
             f"the run was trained on {count} of the test images: leave images that are there twice "
             "out of the data, and train again" if path is None else
@@ -347,6 +349,8 @@ def main() -> None:
         raise UserError(f"cannot write {out}, as there is no such folder: choose another --out")
     if os.path.isdir(out):
         raise UserError(f"cannot write {out}, as it is a folder: give a file by --out")
+    if not args.dry_run and os.path.isdir(os.path.dirname(out)):
+        command.check_writable(os.path.dirname(out))
     if args.backend:
         backend.use(args.backend)
     game = command.load(args.run, args.module)
@@ -370,6 +374,11 @@ def main() -> None:
     net = classifier.load_classifier() if test.shape[1:] == (1, 28, 28) else None
     print("no features: the classifier takes only grey images of 28x28 pixels" if net is None else
           "features and classes: by a classifier of MNIST's digits")
+    shape = draw_samples(game, data.test, 2, args.seed)[0].shape[1:]
+    if shape != test.shape[1:]:
+        raise UserError(f"G's samples have the shape {shape}, but the images of the data "
+                        f"{test.shape[1:]}, so they cannot be compared here: stacked_mnist.py and "
+                        "mixtures.py measure their samples themselves")
     images, z = draw_samples(game, data.test, n, args.seed)
     labels = game.labels(z) if hasattr(game, "labels") else None
     order = backend.to_numpy(Random(args.seed).permutation(len(train)))[:n]

@@ -128,6 +128,7 @@ def main() -> None:
     command.add_preset(flags, "--r1", R1, "R1 instead of batch normalisation in D", either)
     command.add_preset(flags, "--paper", PAPER, "the paper's networks and settings", either)
     args = command.parse(flags)
+    command.refuse_unused(flags, args, args.r1, "--r1", "width", "gamma")
 
     with command.start(args) as data:
         images = data.train.images

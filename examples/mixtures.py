@@ -29,8 +29,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygan import (Run, Tensor, backend, command, image, nn, no_grad, optim, record, rng,
-                     schedules)
+from tinygan import (Run, Tensor, UserError, backend, command, image, nn, no_grad, optim, record,
+                     rng, schedules)
 from tinygan.data import mixtures
 from tinygan.games import Game, catalogue, views
 from tinygan.games.catalogue import GAMES
@@ -225,7 +225,8 @@ def main() -> None:
     add("--out", metavar="DIR", default="runs/mixtures", help="folder for the runs (runs/mixtures)")
     either = flags.add_mutually_exclusive_group()
     either.add_argument("--resume", action="store_true",
-                        help="resume the runs in --out that were stopped, and start the others")
+                        help="resume the runs in --out that were stopped, and start the others; "
+                        "the other flags must be given again")
     either.add_argument("--overwrite", action="store_true", help="replace the runs in --out")
     add("--save-every", type=command.from_0, default=30.0, metavar="SECONDS",
         help="time between checkpoints (30)")
@@ -241,6 +242,12 @@ def main() -> None:
                 for seed in args.seeds for name in names}
         for folder in runs.values():
             check_folder(folder, args.resume, args.overwrite)
+        there = command.list_runs(args.out)
+        given = any(getattr(args, name) != flags.get_default(name)
+                    for name in ("mixture", "game", "seeds"))
+        if args.resume and not given and there and not set(there) & set(runs.values()):
+            raise UserError(f"{args.out} holds {os.path.basename(there[0])}, but no run of the "
+                            "default game: give --mixture, --game and --seeds as at the start")
         if args.overwrite:      # all before the first run: a later --resume must find no old run
             for folder in filter(os.path.isdir, runs.values()):
                 remove_run(folder)

@@ -78,7 +78,7 @@ def main() -> None:
     with command.start(args) as data:
         images, labels = data.train.images, data.train.require("labels")
         make = paper if args.paper else make_penalised if args.r1 else recipe
-        game, d_opt, g_opt = make(args.steps, images.shape[1:], int(labels.max()) + 1)
+        game, d_opt, g_opt = make(args.steps, images.shape[1:], data.train.count_classes())
         batches = Minibatches(images, args.batch_size, labels=labels)
         command.train(args, game, batches, d_opt, g_opt)
 

@@ -14,8 +14,8 @@
     python examples/reproduce.py spade --jobs 2         scenes from maps: one hour
     python examples/reproduce.py parzen                 the papers' networks: eight hours
     python examples/reproduce.py mixtures --show        print the table of the runs so far
-    python examples/reproduce.py mixtures --quick       one seed of each run, in seconds; keep no
-                                                        files
+    python examples/reproduce.py mixtures --quick       one seed of each run, with few steps; keep
+                                                        no files
 
 A table is a list of runs. A run is one or more commands of the other examples, on one thread. The
 script appends the figures that they print to the file --results, with the commands, the processor

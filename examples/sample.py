@@ -165,9 +165,10 @@ def save_images(path: str, images: np.ndarray) -> None:
         np.savez_compressed(file, images=(255 * images.clip(0, 1)).round().astype(np.uint8))
 
 
-def read_shape(run: str) -> tuple[int, ...]:
-    """Return the shape (C, H, W) of the images of the run in the folder `run`."""
-    return tuple(command.read(run).about["settings"]["data"]["shape"][1:])
+def read_shape(run: str) -> tuple[int, ...] | None:
+    """Return the shape (C, H, W) of the images of the run in the folder `run`, if it is known."""
+    data = command.read_data(run)
+    return data and tuple(data["shape"][1:])
 
 
 def load_inputs(game: Game, run: str, path: str) -> DataSet:
@@ -183,8 +184,8 @@ def load_inputs(game: Game, run: str, path: str) -> DataSet:
     if file.endswith((".npz", ".npy")) and not os.path.exists(os.path.expanduser(file)):
         raise UserError(f"there is no file {file}: give an .npz or .npy file of images by --inputs")
     shape = read_shape(run)
-    loaded = load(path, classes=shape[0] if shape[0] > 1 else None)
-    if loaded.train.images.shape[1:] != shape:
+    loaded = load(path, classes=shape[0] if shape and shape[0] > 1 else None)
+    if shape and loaded.train.images.shape[1:] != shape:
         raise UserError(f"{path} has images of the shape {loaded.train.images.shape[1:]}, but G "
                         f"was trained on {shape}: give images of that shape by --inputs")
     return loaded
@@ -197,7 +198,8 @@ def load_images(game: Game, run: str, path: str) -> np.ndarray:
     """
     loaded = load_inputs(game, run, path)
     if os.path.isfile(os.path.expanduser(path)):
-        return own.load_images(os.path.expanduser(path), read_shape(run)[0])
+        shape = read_shape(run) or loaded.train.images.shape[1:]
+        return own.load_images(os.path.expanduser(path), shape[0])
     return np.concatenate([split.images for split in loaded[:3]])
 
 
@@ -260,6 +262,9 @@ def main() -> None:
         rng = Random(args.seed)
         draw = lambda n: set_label(draw_inputs(game, split, n, args.truncation, rng), chosen)
         z0, z1 = draw(8), draw(8)
+        if (shape := draw_samples(game, z0).shape[1:])[1:] == ():
+            raise UserError(f"the run in {args.run} has samples of the shape {shape}, which are no "
+                            "images: mixtures.py draws its own pictures of points")
         names = ["samples.png"]
         for way in (linear, spherical) if any(map(is_noise, flatten_nested(z0))) else ():
             z = [interpolate(way, z0, z1, a) for a in np.linspace(0, 1, args.columns)]
@@ -292,6 +297,10 @@ def main() -> None:
         # not before: the other pictures can be drawn without the data
         data = data or command.load_data(args.run, args.data)
         real = game.reference_images(data.train)
+        if real.shape[1:] != images.shape[1:]:
+            print(f"no nearest.png: the samples have the shape {images.shape[1:]}, and the images "
+                  f"of the data {real.shape[1:]}")
+            return
         index, distance = find_nearest(images, real)
         found = as_floats(real[index])
         write("nearest.png", np.stack([images, found], 1).reshape(-1, *images.shape[1:]), 16)

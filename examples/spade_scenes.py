@@ -146,6 +146,7 @@ def main() -> None:
         batches = Minibatches((train.images, train["targets"]), args.batch_size)
         command.train(args, game, batches, d_opt, g_opt)
         if data.place == "scenes":
+            print("measuring: a segmenter is trained on the scenes", flush=True)
             pictures = measure(game, data, *((20, 2) if args.dry_run else (500, 1500)))
             record.try_to_write(os.path.join(args.out, "segmented.png"), image.save_grid, pictures,
                                 16, scale=2)

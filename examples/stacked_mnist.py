@@ -93,6 +93,8 @@ def main() -> None:
     flags.add_argument("--samples", type=command.positive, default=SAMPLES,
                        help=f"number of samples that are measured at the end ({SAMPLES})")
     args = command.parse(flags, "samples")
+    command.refuse_unused(flags, args, args.game in ("r1", "r3gan"), "--game r1 or r3gan", "gamma")
+    command.refuse_unused(flags, args, not args.crippled, "networks of full size", "width")
 
     with command.start(args) as data:
         images = data.train.images
@@ -106,6 +108,7 @@ def main() -> None:
         command.train(args, game, StackedMinibatches(images, args.batch_size), d_opt, g_opt)
 
         n, net = 100 if args.dry_run else args.samples, load_classifier()
+        print(f"measuring {n} samples", flush=True)
         print(f"{n} samples: {measure_stacked(net, game.draw_samples(n, Random(0)))}")
         real = as_floats(draw_stacked(images, n, Random(args.seed)))
         print(f"{n} real triples: {measure_stacked(net, real)}")

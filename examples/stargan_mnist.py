@@ -114,10 +114,8 @@ def main() -> None:
         if labels is None:
             raise UserError("the data has no labels: give the domain of each image, whole numbers "
                             "from 0 on, as the array \"labels\" of an .npz file by --data")
-        k = int(labels.max()) + 1
-        if k < 2 or len(np.unique(labels)) < k:
-            raise UserError(f"the labels of the domains are {np.unique(labels).tolist()}: give "
-                            "whole numbers from 0 on, without gaps, and at least two")
+        if (k := data.train.count_classes()) < 2:
+            raise UserError("all images have the label 0: give at least two domains")
         wgan_gp = args.wgan_gp or args.paper
         chosen = {} if wgan_gp else dict(loss=losses.LeastSquares(), lam_gp=0.0, n_critic=1)
         game = StarGAN(*make_networks(images.shape[1:], k, args.paper), k, lam_rec=args.rec,
@@ -131,6 +129,7 @@ def main() -> None:
         command.train(args, game, Minibatches(images, args.batch_size, labels=labels),
                       d_opt, g_opt)
         if args.task != "none":
+            print("measuring: classifiers are trained on the images", flush=True)
             measure(game, data, *((20, 2) if args.dry_run else (500, 3000)))
 
 

@@ -18,8 +18,8 @@ import types
 
 import pytest
 
-from tinygan import Tensor, UserError, backend, command, load, nn, optim
-from tinygan.data import as_floats, mnist
+from tinygan import Run, Tensor, UserError, backend, command, load, nn, optim
+from tinygan.data import Minibatches, as_floats, mnist
 from tinygan.data.own import load_arrays
 from tinygan.games import GAN, Hinge, catalogue, penalties
 from tinygan.metrics import parzen_log_likelihood
@@ -255,6 +255,14 @@ def test_mixtures_that_replace_others_resume_the_new_ones_only(tmp_path, monkeyp
     assert read_files(tmp_path / "m") == before
 
 
+def test_mixtures_do_not_resume_another_experiment(tmp_path):
+    """--resume alone would start the default game beside the runs that are there."""
+    flags = ["--mixture", "ring", "--game", "gan", "--width", 8, "--steps", 5, "--out", "m"]
+    assert run("mixtures.py", *flags, cwd=tmp_path).returncode == 0
+    line = read_refusal("mixtures.py", "--resume", "--out", "m", cwd=tmp_path)
+    assert "m holds ring-gan-0, but no run of the default game" in line
+
+
 def test_the_picture_of_the_plane_is_the_right_way_up():
     """x increases to the right and y upwards, for the scores of D and for the points."""
     import mixtures
@@ -347,6 +355,31 @@ def test_bad_input_to_other_scripts_is_refused_in_one_line(tmp_path):
     for process, (_, _, words) in zip(processes, cases):
         line = last_line_of_refusal(process)
         assert all(word in line for word in words), line
+
+
+def test_flags_without_effect_are_refused(tmp_path):
+    cases = [("gan_mnist.py", ["--width", 2], "--width: it has no effect without --r1"),
+             ("gan_mnist.py", ["--paper", "--gamma", 1], "--gamma: it has no effect without --r1"),
+             ("stacked_mnist.py", ["--game", "gan", "--gamma", 0.1], "--gamma: it has no effect"),
+             ("stacked_mnist.py", ["--crippled", "--width", 2], "without networks of full size")]
+    processes = run_all([(script, "--dry-run", *flags, tmp_path) for script, flags, _ in cases])
+    for process, (*_, words) in zip(processes, cases):
+        assert process.returncode == 2 and words in last_line_of_refusal(process)
+
+
+def test_labels_with_gaps_are_refused(tmp_path):
+    """A network would have a class that no training image has, and G would be asked to draw it."""
+    images = np.random.default_rng(0).uniform(size=(40, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "gap.npz", images=images, labels=np.arange(40) % 4 * 10 ** 12)
+    np.savez(tmp_path / "from1.npz", images=images, labels=np.arange(40) % 4 + 1)
+    scripts = "conditional_mnist.py", "acgan_mnist.py", "projection_mnist.py", "stargan_mnist.py"
+    calls = [(script, "--data", file, "--steps", 1, *(["--task", "none"] if "stargan" in script
+                                                      else []), tmp_path)
+             for script in scripts for file in ("gap.npz", "from1.npz")]
+    for process, (_, _, file, *_) in zip(run_all(calls), calls):
+        label, most = (1, 3 * 10 ** 12) if file == "gap.npz" else (0, 4)
+        line = last_line_of_refusal(process)
+        assert f"go up to {most}, but no training image has the label {label}" in line
 
 
 def test_every_setting_of_gan_mnist_makes_a_difference(tmp_path):
@@ -713,12 +746,44 @@ def test_evaluate_refuses_data_that_was_trained_on(digits_run, tmp_path):
     process = run("dcgan_mnist.py", "--channels", 2, "--batch-size", 8, "--steps", 1, "--data",
                   "twice.npy", "--out", "run", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
+    assert re.search(r"note: \d+ of the test images are training images too", process.stdout)
     line = read_refusal("evaluate.py", "run", cwd=tmp_path)
     assert re.search(r"was trained on \d+ of the test images: leave images that are there twice",
                      line)
     line = read_refusal("evaluate.py", "run", "--out", "there/e.json", cwd=tmp_path)
     assert "cannot write there/e.json" in line
     assert "no checkpoint.npz" in read_refusal("evaluate.py", "nowhere", cwd=tmp_path)
+
+
+def test_a_run_that_was_made_in_python_is_sampled_and_measured_with_its_data(digits_run, tmp_path):
+    """The data of such a run is not known, so --data names it."""
+    G = nn.Sequential(nn.Dense(2, 784), nn.Sigmoid(), nn.Reshape(1, 28, 28))
+    game = GAN(G, nn.Sequential(nn.Flatten(), nn.Dense(784, 1)), 2)
+    opts = optim.SGD(game.d_parameters(), 0.1), optim.SGD(game.g_parameters(), 0.1)
+    images = load_arrays(digits_run / "images.npz").train.images
+    Run(tmp_path / "run", game, Minibatches(images, 8), opts, 1).play()
+    for script in "sample.py", "evaluate.py":
+        assert "made in Python, so its data is not known: give the data by --data" in (
+            read_refusal(script, "run", cwd=tmp_path))
+        process = run(script, "run", "--data", digits_run / "images.npz", cwd=tmp_path)
+        assert process.returncode == 0, process.stderr
+    assert (tmp_path / "run" / "pictures" / "nearest.png").exists()
+    assert (tmp_path / "run" / "evaluation.json").exists()
+
+
+def test_samples_of_another_shape_than_the_data_are_not_compared_with_it(digits_run, tmp_path):
+    """Those of stacked MNIST have three channels; a run of mixtures.py draws points."""
+    process = run("stacked_mnist.py", "--crippled", "--game", "gan", "--steps", 1, "--samples", 10,
+                  "--data", digits_run / "images.npz", "--out", "run", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    process = run("sample.py", "run", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "no nearest.png: the samples have the shape (3, 28, 28)" in process.stdout
+    assert "(3, 28, 28), but the images of the data (1, 28, 28)" in read_refusal(
+        "evaluate.py", "run", cwd=tmp_path)
+    make_plane_run(tmp_path / "plane", "gan").play()
+    assert "are no images" in read_refusal(
+        "sample.py", "plane", "--module", ROOT / "examples" / "mixtures.py", cwd=tmp_path)
 
 
 def test_evaluate_needs_validation_images(tmp_path):

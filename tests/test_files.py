@@ -262,7 +262,7 @@ def test_other_files_are_refused(tmp_path):
                     make_npy_with_header("{" + " " * 20_000 + "}"), make_npz({"a": b"no array"}),
                     make_npz({"a": make_npy(np.zeros(3)), "readme": b"text"})):
         path.write_bytes(content)
-        assert_refused(path, "damaged, or no .npy or .npz file")
+        assert_refused(path, "damaged, or is not an .npy or .npz file")
 
 
 def test_truncated_files_are_refused(tmp_path):

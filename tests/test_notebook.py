@@ -126,7 +126,8 @@ def test_a_second_stage_keeps_the_averages_of_the_first(tmp_path):
 
 
 @pytest.mark.parametrize("settings, words", [
-    (dict(steps=2.5), "2.5"), (dict(steps=0), "at least 1"), (dict(batch_size=8), "which is 4"),
+    (dict(steps=2.5), "2.5"), (dict(steps=0), "at least 1"),
+    (dict(batch_size=8), "minibatches of 4"),
     (dict(order="both"), "'both'")])
 def test_invalid_settings_are_refused_at_the_start(settings, words, tmp_path):
     assert words in error_of(make_run, tmp_path / "run", **settings)
@@ -330,7 +331,7 @@ def test_stages_are_runs_in_folders(tmp_path):
 
 
 def test_another_batch_size_than_the_streams_is_refused(tmp_path):
-    assert "batch size of its data stream, which is 4, got 5" in error_of(
+    assert "minibatches of 4, but batch_size is 5" in error_of(
         make_run, tmp_path / "run", batch_size=5)
 
 

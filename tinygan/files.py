@@ -88,8 +88,8 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
                         "that you may read") from None
     except Exception as error:      # zipfile and numpy raise a dozen types for damaged content
         reason = str(error).splitlines() or [type(error).__name__]
-        raise UserError(f"{path} is damaged, or no .npy or .npz file of numbers ({reason[0]})"
-                        ) from None
+        raise UserError(f"{path} is damaged, or is not an .npy or .npz file of numbers "
+                        f"({reason[0]})") from None
 
 
 def _read_array(file, size):

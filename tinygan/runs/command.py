@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import shlex
+import signal
 import sys
 import tempfile
 import types
@@ -31,17 +32,18 @@ If D is a discriminator, D(x) and D(G(z)) are the mean probabilities of being re
 real and to generated images. If both are near 0.5, D cannot tell real from generated images; in
 theory, training ends there. If D(x) is near 1 and D(G(z)) near 0, D is ahead of G. A small lead is
 normal, but at 0.99 and 0.01 G learns next to nothing. If D is a critic (in WGAN, WGAN-GP, hinge,
-SNGAN, LSGAN, CycleGAN, StarGAN, GauGAN, RSGAN, RaGAN and R3GAN), D(x) and D(G(z)) are mean scores,
-of which only the difference has a meaning. In WGAN and WGAN-GP, W = D(x) - D(G(z)) estimates the
-distance between the distributions of real and generated images, and should fall. L_C is D's loss on
-the classes of real images (AC-GAN), and should fall. L_I is the information about the code that Q
-reads from a sample, in nats, and code error the mean squared error of the code's numbers (InfoGAN):
-the first should rise and the second fall. In games from image to image, L1 is the mean absolute
-difference between G's output and the true one (pix2pix), L_cyc and L_rec that between an image and
-its translation there and back (CycleGAN, StarGAN), L_cls D's loss on the domains of real images
-(StarGAN), and features the mean absolute difference of D's layers between G's output and the true
-one (GauGAN). All should fall. D loss and G loss are what the two players minimise. They play
-against each other, so neither loss has to fall while the pictures get better.
+SNGAN, projection, LSGAN, CycleGAN, StarGAN, GauGAN, RSGAN, RaGAN and R3GAN), D(x) and D(G(z)) are
+mean scores and no probabilities; the larger their difference, the farther D is ahead. In WGAN and
+WGAN-GP, W = D(x) - D(G(z)) estimates the distance between the distributions of real and generated
+images, and should fall. L_C is D's loss on the classes of real images (AC-GAN), and should fall.
+L_I is the information about the code that Q reads from a sample, in nats, and code error the mean
+squared error of the code's numbers (InfoGAN): the first should rise and the second fall. In games
+from image to image, L1 is the mean absolute difference between G's output and the true one
+(pix2pix), L_cyc and L_rec that between an image and its translation there and back (CycleGAN,
+StarGAN), L_cls D's loss on the domains of real images (StarGAN), and features the mean absolute
+difference of D's layers between G's output and the true one (GauGAN). All should fall. What else a
+script measures is explained by its --help. D loss and G loss are what the two players minimise.
+They play against each other, so neither loss has to fall while the pictures get better.
 
 A GAN has collapsed if its samples look alike, or if they all change together from a few shapes to a
 few others while the losses oscillate. You can see this in training.png, which shows samples of the
@@ -82,9 +84,11 @@ def run_parser(description: str, batch_size: int, out: str,
     add("--backend", default=None, metavar="NAME",
         help="numpy, or for a GPU cupy, or cupy-tf32 with less precise products (default: the "
         "environment variable TINYGAN_BACKEND, or else numpy)")
-    default = data or "the environment variable TINYGAN_DATA, or else MNIST, which is downloaded"
-    add("--data", metavar="PATH", default=data, help="a folder with MNIST's four files; an .npz or "
-        f".npy file of images; or the word sample, for the bundled digits (default: {default})")
+    add("--data", metavar="PATH", default=data, help=(
+        f"an .npz file with the arrays that the script needs (default: {data})" if data else
+        "a folder with MNIST's four files; an .npz or .npy file of images; or the word sample, for "
+        "the bundled digits (default: the environment variable TINYGAN_DATA, or else MNIST, which "
+        "is downloaded)"))
     add("--out", metavar="DIR", default=out, help=f"folder of the run ({out})")
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--resume", action="store_true",
@@ -93,7 +97,8 @@ def run_parser(description: str, batch_size: int, out: str,
     add("--save-every", type=from_0, default=30.0, metavar="SECONDS",
         help="seconds between checkpoints (30)")
     add("--dry-run", action="store_true",
-        help="do everything once, in 2 iterations on the bundled digits, and keep no files")
+        help="do everything once, in 2 iterations on " + (
+            "the default data" if data else "the bundled digits") + ", and keep no files")
     return parser
 
 
@@ -104,9 +109,10 @@ def add_preset(parser: argparse.ArgumentParser, flag: str, settings: Mapping[str
     The command line overrides them. `what` says in the help what the flag chooses, and `group` is a
     group of the parser's flags to which this one belongs.
     """
+    average = ", --average {average}" if "average" in settings else ""
     (group or parser).add_argument(
         flag, action="store_true",
-        help="{what}, {steps} steps of {batch_size}".format(what=what, **settings))
+        help=f"{{what}}, {{steps}} steps of {{batch_size}}{average}".format(what=what, **settings))
     vars(parser).setdefault("presets", {})[flag.lstrip("-").replace("-", "_")] = settings
 
 
@@ -115,6 +121,19 @@ def add_task(parser: argparse.ArgumentParser, tasks: Sequence[str]) -> None:
     parser.add_argument("--task", choices=[*tasks, "none"], default=tasks[0],
                         help="what is made from the images of --data; none if they come with "
                         f"outputs or domains of their own ({tasks[0]})")
+
+
+def refuse_unused(parser: argparse.ArgumentParser, args: argparse.Namespace, used: bool,
+                  needed: str, *names: str) -> None:
+    """Check that flags without effect have their default values; exit with an error if not.
+
+    used     whether the flags `names` have an effect
+    needed   says in the message what they need, such as "--r1"
+    """
+    for name in names:
+        if not used and getattr(args, name) != parser.get_default(name):
+            parser.error(f"argument --{name.replace('_', '-')}: it has no effect without {needed}: "
+                         "leave it out")
 
 
 class _Explain(argparse.Action):
@@ -216,16 +235,27 @@ def read(folder: str) -> checkpoint.Checkpoint:
     """
     saved = checkpoint.read(os.path.join(folder, checkpoint.NAME))
     settings = saved.about.get("settings")
-    try:
-        kinds = [(settings["script"], str), (settings["flags"], dict),
-                 (settings["data"]["place"], str), (settings["data"]["sha256"], str)]
-        whole = all(isinstance(thing, kind) for thing, kind in kinds)
-    except (KeyError, TypeError):
-        whole = False
-    if not whole:
+    if not (_holds(settings, script=str, flags=dict) and read_data(folder)):
         raise UserError(f"{saved.path} is of a run that was not started from a command line: "
                         "resume it in the same way as it was started")
     return saved
+
+
+def read_data(folder: str) -> dict[str, Any] | None:
+    """Return what is known of the data of the run in `folder`, or None if nothing is.
+
+    It is the entry "data" of settings.json, see make_settings(). A run that was made in Python has
+    none.
+    """
+    settings = checkpoint.read(os.path.join(folder, checkpoint.NAME)).about.get("settings")
+    found = settings.get("data") if isinstance(settings, dict) else None
+    return found if _holds(found, place=str, shape=list, sha256=str) else None
+
+
+def _holds(found, **kinds):
+    """Return whether `found` is a dictionary with these keys and kinds of values."""
+    return isinstance(found, dict) and all(
+        isinstance(found.get(key), kind) for key, kind in kinds.items())
 
 
 def _script():
@@ -268,14 +298,22 @@ def prepare_output(args: argparse.Namespace) -> Iterator[None]:
             backend.use(args.backend)
         if args.dry_run:
             args.out = stack.enter_context(tempfile.TemporaryDirectory())
-        try:
-            os.makedirs(args.out, exist_ok=True)
-            with tempfile.TemporaryFile(dir=args.out):      # fails now, not after minutes
-                pass
-        except OSError as error:
-            raise UserError(f"cannot write into {args.out!r} ({error.strerror}): choose another "
-                            "folder with --out") from None
+        check_writable(args.out)
         yield
+
+
+def check_writable(folder: str, flag: str = "--out") -> None:
+    """Make the folder if it is missing. Raises UserError if it cannot be written into.
+
+    A script calls this before it trains or measures for minutes; `flag` chooses the folder.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write into {folder!r} ({error.strerror}): choose another folder "
+                        f"with {flag}") from None
 
 
 @contextlib.contextmanager
@@ -297,6 +335,10 @@ def start(args: argparse.Namespace) -> Iterator[data.DataSet]:
             source = f"{args.task}:{source}"
         loaded = data.load(source)
         print(f"data: {loaded.source}")
+        if os.path.isfile(loaded.place) and (
+                shared := data.count_shared(loaded.test.images, loaded.train.images)):
+            print(f"note: {shared} of the test images are training images too, so evaluate.py will "
+                  "refuse to measure this run: leave images that are there twice out of the data")
         if args.resume:
             check_same_data(find_run(args.out), loaded)
         args.data, args.backend = loaded.place, backend.get_name()
@@ -327,18 +369,22 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
 def load_data(folder: str, path: str | None = None) -> data.DataSet:
     """Load the data on which the run in `folder` was trained.
 
-    `path` is where the data is now, if it has moved. Raises UserError if it is not there, or is not
-    the same data.
+    `path` is where the data is now, if it has moved or the run was made in Python. Raises UserError
+    if it is not there, is not known, or is not the same data.
     """
-    loaded = data.load(path or read(folder).about["settings"]["data"]["place"])
+    then = read_data(folder)
+    if then is None and not path:
+        raise UserError(f"the run in {folder} was made in Python, so its data is not known: give "
+                        "the data by --data")
+    loaded = data.load(path or then["place"])
     check_same_data(folder, loaded)
     return loaded
 
 
 def check_same_data(folder: str, loaded: data.DataSet) -> None:
-    """Raise UserError if the run in `folder` was not trained on the loaded data."""
-    then = read(folder).about["settings"]["data"]
-    if then["sha256"] != digest(loaded.train):
+    """Raise UserError if the run in `folder` is known to be trained on other than this data."""
+    then = read_data(folder)
+    if then and then["sha256"] != digest(loaded.train):
         raise UserError(f"the run in {folder} was trained on other data than {loaded.place} holds "
                         f"now: give by --data what {then['place']} held then")
 
@@ -463,6 +509,8 @@ def main(script: Callable[[], None]) -> None:
 
     Such errors are UserError, OSError and MemoryError; the line goes to standard error.
     """
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")        # for consoles that lack some letters
     try:
         script()
     except UserError as error:
@@ -478,4 +526,5 @@ def main(script: Callable[[], None]) -> None:
         sys.exit(f"{os.path.basename(sys.argv[0])}: out of memory ({error}): take smaller networks "
                  "or minibatches")
     except KeyboardInterrupt:
-        sys.exit("\nstopped")
+        print("\nstopped", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)

@@ -85,10 +85,14 @@ class Run:
                                 f"them, got {optimisers!r:.60}")
             optimisers = dict(zip(("d_opt", "g_opt"), optimisers))
         m = getattr(data, "m", None)
-        if not is_whole(steps, 1) or batch_size is None and m is None or (
-                None not in (batch_size, m) and batch_size != m):
-            raise UserError(f"a run takes a whole number of steps, at least 1, got {steps!r}; and "
-                            f"the batch size of its data stream, which is {m}, got {batch_size!r}")
+        if not is_whole(steps, 1):
+            raise UserError(f"a run takes a whole number of steps, at least 1, got {steps!r}")
+        if batch_size is None and m is None:
+            raise UserError("a run takes a data stream, such as Minibatches(images, 64), got a "
+                            f"{type(data).__name__}")
+        if None not in (batch_size, m) and batch_size != m:
+            raise UserError(f"the data stream has minibatches of {m}, but batch_size is "
+                            f"{batch_size!r}: leave it out")
         check_order(order)
         self.optimisers, self.batch_size = optimisers, m if batch_size is None else batch_size
         self.order, self.source, self.save_every = order, source, save_every
@@ -210,8 +214,8 @@ def check_folder(folder: str | os.PathLike, resume: bool = False, overwrite: boo
         try:
             saved = checkpoint.read(path, any_format=True)
         except UserError as error:
-            raise UserError(f"{error}; --overwrite replaces only runs, so remove the file, or "
-                            "choose another folder by --out") from None
+            raise UserError(f"{error}; --overwrite replaces only runs, so remove the file and the "
+                            "others of the run, or choose another folder by --out") from None
         if not overwrite:
             what, resuming = "a run", "resume it by --resume (resume=True), "
             if (version := saved.about["format"]) != checkpoint.FORMAT:
@@ -220,7 +224,8 @@ def check_folder(folder: str | os.PathLike, resume: bool = False, overwrite: boo
                             "(overwrite=True), or choose another folder by --out")
     elif there := list_files(folder):
         raise UserError(f"{folder} holds {os.path.relpath(there[0], folder)}, a file of a run "
-                        "whose checkpoint is missing: choose another folder by --out")
+                        "whose checkpoint is missing: remove the files of the run, or choose "
+                        "another folder by --out")
 
 
 def remove_run(folder: str | os.PathLike) -> None:
