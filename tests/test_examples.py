@@ -1054,6 +1054,8 @@ def test_classifier_dry_run(tmp_path):
 @pytest.mark.parametrize("flags, words", [
     (["--lr", 1e30, "--dry-run"], ["loss has become nan", "smaller learning rate"]),
     (["--weights", "nowhere/weights.npz"], ["nowhere/weights.npz", "--weights"]),
+    # nobody can write into /proc, where there is one
+    (["--weights", "/proc/weights.npz", "--dry-run"], ["cannot write", "/proc", "--weights"]),
     (["--data", "sample", "--out", "images.npz"], ["images.npz", "another folder"]),
     (["--data", "images.npz"], ["labels from 0 to 9", "images.npz", "--data"]),
     (["--data", "letters.npz"], ["labels from 0 to 9", "letters.npz", "--data"])])
