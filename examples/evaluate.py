@@ -349,8 +349,8 @@ def main() -> None:
         raise UserError(f"cannot write {out}, as there is no such folder: choose another --out")
     if os.path.isdir(out):
         raise UserError(f"cannot write {out}, as it is a folder: give a file by --out")
-    if not args.dry_run and os.path.isdir(os.path.dirname(out)):
-        command.check_writable(os.path.dirname(out))
+    if not args.dry_run and os.path.isdir(os.path.dirname(out) or "."):
+        command.check_writable(os.path.dirname(out) or ".")
     if args.backend:
         backend.use(args.backend)
     game = command.load(args.run, args.module)

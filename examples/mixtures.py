@@ -25,6 +25,7 @@ D's score there. One further picture shows all runs, with a row for each seed.
 import argparse
 import math
 import os
+import sys
 from typing import Any
 
 import numpy as np
@@ -243,8 +244,7 @@ def main() -> None:
         for folder in runs.values():
             check_folder(folder, args.resume, args.overwrite)
         there = command.list_runs(args.out)
-        given = any(getattr(args, name) != flags.get_default(name)
-                    for name in ("mixture", "game", "seeds"))
+        given = any(word.startswith(("--mixture", "--game", "--seeds")) for word in sys.argv)
         if args.resume and not given and there and not set(there) & set(runs.values()):
             raise UserError(f"{args.out} holds {os.path.basename(there[0])}, but no run of the "
                             "default game: give --mixture, --game and --seeds as at the start")

@@ -106,7 +106,7 @@ def play_in_float64(entry, name, monkeypatch, steps):
         optimisers.values(), (game.d_parameters(), game.g_parameters()))]
 
     def draw(game, data, m, rng, i):
-        x = map_nested(loop._as_tensor, next(data))
+        x = loop._as_tensors(next(data))
         return map_nested(to_float64, x), map_nested(to_float64, game.noise(m, rng, i)), rng.key()
     monkeypatch.setattr(loop, "draw", draw)
     monkeypatch.setattr(loop, "make_source", Random)

@@ -12,7 +12,7 @@ from tinygan import (Tensor, UserError, backend, check_grads, grad, nn, ops, opt
                      schedules)
 from tinygan.backend import to_numpy
 from tinygan.data import Minibatches, Split, mnist
-from tinygan.games import ALI, GAN, BiGAN, InfoGAN, losses, penalties
+from tinygan.games import ALI, GAN, BiGAN, InfoGAN, losses, penalties, views
 from tinygan.games.catalogue import GAMES
 from tinygan.metrics import (count_pairs, majority_accuracy, nearest_accuracy,
                              one_to_one_accuracy)
@@ -115,6 +115,13 @@ def make_info(**choices):
     trunk = nn.Sequential(nn.Flatten(), nn.Dense(16, 6), nn.Tanh())
     return InfoGAN(G, nn.Heads(trunk, nn.Dense(6, 1), nn.Dense(6, 5)),
                    **{"z_size": 5, "codes": 3, "continuous": 2, **choices})
+
+
+def test_packs_of_samples_have_no_codes():
+    game = InfoGAN(make_info().G, make_info().D, 5, 3, 2, views=[views.Pack(2)])
+    game.D.trunk = nn.Sequential(nn.Flatten(), nn.Dense(32, 6), nn.Tanh())
+    x = tensor(normal(4, 1, 4, 4), "float32")
+    assert "leave views.Pack out" in error_of(game.d_loss, x, game.latent(4, Random(0)))
 
 
 def test_codes_are_uniform():

@@ -333,3 +333,9 @@ def test_a_minibatch_with_another_number_of_arrays_is_refused(name):
         n = len(wrong) if isinstance(wrong, tuple) else 1
         with pytest.raises(UserError, match=f"takes minibatches .*have {n} array"):
             next(play(game, iter([wrong]), *optimisers.values(), M, rng, 1))
+
+
+def test_nested_tuples_of_different_forms_are_refused():
+    """A part of the longer one would be dropped."""
+    with pytest.raises(ValueError):
+        map_nested(lambda a, b: a, (1, 2, 3), (4, 5))

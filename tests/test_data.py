@@ -733,6 +733,10 @@ def test_minibatches_refuse():
         Minibatches(other, 2, Random(0)).state = batches.state
 
 
+def test_points_of_a_mixture_are_float32_whatever_its_width_is():
+    assert mixtures.ring(std=np.float64(0.1)).sample(3, Random(0)).dtype == "float32"
+
+
 def test_float64_bounds_keep_float32():
     assert Random(0).uniform(np.float64(0), np.float64(1), (2,)).dtype == "float32"
 

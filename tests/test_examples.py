@@ -261,6 +261,8 @@ def test_mixtures_do_not_resume_another_experiment(tmp_path):
     assert run("mixtures.py", *flags, cwd=tmp_path).returncode == 0
     line = read_refusal("mixtures.py", "--resume", "--out", "m", cwd=tmp_path)
     assert "m holds ring-gan-0, but no run of the default game" in line
+    assert run("mixtures.py", "--resume", "--game", "r1", "--width", 8, "--steps", 5, "--out", "m",
+               cwd=tmp_path).returncode == 0
 
 
 def test_the_picture_of_the_plane_is_the_right_way_up():
@@ -365,6 +367,11 @@ def test_flags_without_effect_are_refused(tmp_path):
     processes = run_all([(script, "--dry-run", *flags, tmp_path) for script, flags, _ in cases])
     for process, (*_, words) in zip(processes, cases):
         assert process.returncode == 2 and words in last_line_of_refusal(process)
+
+
+def test_help_is_printed_where_letters_are_missing(tmp_path):
+    process = run("evaluate.py", "--help", cwd=tmp_path, PYTHONIOENCODING="ascii")
+    assert process.returncode == 0, process.stderr
 
 
 def test_labels_with_gaps_are_refused(tmp_path):

@@ -172,8 +172,9 @@ def test_a_minibatch_of_bytes_is_refused():
 @pytest.mark.parametrize("minibatch, words", [
     (lambda: backend.xp.full((5, 16), 200, "uint8"), "as_floats"),
     (lambda: backend.xp.full((5, 1, 4, 4), 200, "int64"), "as_floats"),
-    (lambda: backend.xp.zeros((5, 2), "bool"), "as_floats"),
+    (lambda: backend.xp.zeros((5, 2), "bool"), "astype"),
     (lambda: [np.zeros((5, 2), "float32")], "got a list"),
+    (lambda: None, "got a NoneType"),
     (lambda: backend.xp.zeros((4, 2), "float32"), "(4, 2), but m is 5"),
     (lambda: backend.xp.zeros(2, "float32"), "(2,), but m is 5"),
     (lambda: (backend.xp.zeros((5, 2), "float32"), backend.xp.arange(4)), "(4,), but m is 5")])
@@ -190,6 +191,15 @@ def test_terms_that_are_no_list_are_refused():
     game.g_terms = lambda *args: Tensor(backend.xp.ones(()))
     x, z = tensor(normal(5, 2), "float32"), game.latent(5, rng)
     assert "return a list of Tensors of one number, got a Tensor" in error_of(game.g_loss, x, z)
+
+
+def test_minibatches_may_be_tensors_and_have_codes_of_several_whole_numbers():
+    """A game of one's own may use the codes."""
+    game = make_game()
+    game.real = lambda x: x[0] * 1.0
+    opts = [optim.SGD(p, 0.1) for p in (game.d_parameters(), game.g_parameters())]
+    x = (tensor(normal(5, 2), "float32"), backend.xp.ones((5, 3), "int64"))
+    assert next(play(game, itertools.repeat(x), *opts, 5, rng, 1))[0] == 0
 
 
 def test_data_that_ends_is_refused():

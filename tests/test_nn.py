@@ -1183,11 +1183,44 @@ def test_an_array_that_is_an_input_does_not_become_a_buffer():
     assert to_numpy(labels).tolist() == list(range(8))
 
 
+def test_a_buffer_stays_one_if_forward_sets_it_to_an_input():
+    class Last(nn.Module):
+        def __init__(self):
+            self.last = backend.xp.zeros(3)
+
+        def forward(self, x, y):
+            self.last = y
+            return x
+    net = Last()
+    net(images(3, 2), backend.xp.ones(3))
+    assert net.state_dict()["last"].tolist() == [1, 1, 1]
+    kept = Keeping()
+    kept(images(4, 2), backend.xp.arange(4))
+    kept.labels = backend.xp.zeros(2)           # outside forward(), by its user
+    assert "labels" in kept.state_dict()
+
+
+def test_a_buffer_of_the_name_that_pytorch_counts_batches_by_is_loaded():
+    net = nn.Dense(2, 2)
+    net.num_batches_tracked = backend.xp.zeros(())
+    net.load_state_dict({**net.state_dict(), "num_batches_tracked": np.float64(3)})
+    assert float(net.num_batches_tracked) == 3
+
+
 @pytest.mark.parametrize("make, shape", [
     (lambda: nn.BatchNorm(2), (4, 2)), (nn.Sigmoid, (3,)), (lambda: nn.AvgPool2d(2), (1, 1, 4, 4))])
 def test_an_array_instead_of_a_tensor_is_named(make, shape):
     array = backend.xp.ones(shape, "float32")
-    assert "is an array: write Tensor(array)" in error_of(make(), array)
+    assert "write Tensor(array)" in error_of(make(), array)
+
+
+def test_another_error_of_a_layer_that_takes_arrays_is_still_named():
+    class Typo(nn.Module):
+        def forward(self, array):
+            return self.wieght * array
+    assert "wieght" in error_of(Typo(), backend.xp.ones(2))
+    join = nn.Sequential(nn.Dense(2, 2))
+    assert "none of its layers" in error_of(join, images(3, 2), backend.xp.ones((3, 2)))
 
 
 @pytest.mark.parametrize("make, shape", [
@@ -1235,5 +1268,7 @@ def test_sizes_of_layers_are_whole_numbers(make):
 
 
 def test_the_summary_shows_each_output():
-    net = nn.Heads(nn.Dense(3, 4), nn.Dense(4, 1), nn.Dense(4, 2))
-    assert "1, 2" in net.summary(3).splitlines()[-1]
+    net = nn.Heads(nn.Dense(3, 4), nn.Dense(4, 1), nn.Heads(nn.Dense(4, 2), nn.Dense(2, 5)))
+    for p in net.parameters():
+        p.data = p.data.astype("float64")
+    assert "1, 5" in net.summary(3).splitlines()[-1]

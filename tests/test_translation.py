@@ -465,7 +465,9 @@ def make_cyclegan(**choices):
         2, Random(0))), r"\(1, 4, 4\), but a network returned \(1, 3, 3\)"),
     (lambda: StarGAN(Stretch(), Domains(), 2, lam_gp=0, views=[views.Pack(2)]).d_loss(
         (tensor(images(2, 1, 4, 4)), backend.xp.asarray([0, 1])), backend.xp.asarray([1, 0])),
-     "leave views.Pack out")])
+     "leave views.Pack out"),
+    (lambda: Pix2Pix(Stretch(), Total(1.0)).inputs(
+        Split(images=images(0, 1, 4, 4)), 2, Random(0)), "has no images")])
 def test_settings_that_are_refused(make, words):
     with pytest.raises(UserError, match=words):
         make()

@@ -4,6 +4,8 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from . import backend
 from .backend import UserError
 from .games.game import Game, refuse_other_range
@@ -115,7 +117,7 @@ def _check_first(data, game):
     """Yield the minibatches of `data`; check that the first is one for this game."""
     for first in data:
         game.check_minibatch(first)
-        refuse_other_range(getattr(game, "G", None), map_nested(_as_tensor, first))
+        refuse_other_range(getattr(game, "G", None), _as_tensors(first))
         yield first
         break
     yield from data
@@ -123,11 +125,12 @@ def _check_first(data, game):
 
 def _next_minibatch(data, m):
     """Return the next minibatch, with arrays of floats as Tensors; check that it has m rows."""
-    x = next(data, None)
-    if x is None:
+    for x in data:
+        break
+    else:
         raise UserError("the data has ended before the last iteration: give an endless iterator, "
                         "such as data.Minibatches or itertools.cycle(minibatches)")
-    x = map_nested(_as_tensor, x)
+    x = _as_tensors(x)
     for part in flatten_nested(x):
         if part.shape[:1] != (m,):
             raise UserError(f"the data gave a minibatch of shape {part.shape}, but m is {m}: give "
@@ -135,17 +138,22 @@ def _next_minibatch(data, m):
     return x
 
 
-def _as_tensor(x):
-    if not hasattr(x, "dtype") or type(x) is Tensor:
-        raise TypeError("a minibatch is an array or a tuple of arrays, got a "
-                        f"{type(x).__name__} in it")
-    if x.dtype.kind == "f":
-        return Tensor(x)
-    if x.ndim > 1:
-        raise TypeError(f"a minibatch of {x.dtype} of shape {x.shape} must be floats: convert "
-                        "bytes by data.as_floats(x), which scales them to [0, 1], or use "
-                        "data.Minibatches")
-    return x                                            # labels stay whole numbers
+def _as_tensors(x):
+    """Return a minibatch with arrays of floats as Tensors. Labels stay whole numbers."""
+    alone = not isinstance(x, tuple)
+
+    def convert(x):
+        if type(x) is Tensor:
+            return x
+        if not isinstance(x, (np.ndarray, backend.xp.ndarray)):
+            raise TypeError("a minibatch is an array or a tuple of arrays, got a "
+                            f"{type(x).__name__} in it")
+        if x.dtype.kind != "f" and (alone or x.dtype == "uint8" and x.ndim > 2):
+            raise TypeError(f"a minibatch of {x.dtype} of shape {x.shape} must be floats: bytes "
+                            "become floats in [0, 1] by data.as_floats(x) or by data.Minibatches, "
+                            "and other numbers by x.astype(\"float32\")")
+        return Tensor(x) if x.dtype.kind == "f" else x
+    return map_nested(convert, x)
 
 
 def d_step(game: Game, opt: Optimizer, x: Any, z: Any, seed: int) -> Tensor:

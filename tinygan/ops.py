@@ -14,8 +14,8 @@ import numpy as np
 
 from . import backend
 from .backend import Array, UserError
-from .tensor import (Axis, DtypeError, Tensor, as_array, broadcast_to, is_whole, op, restore_axes,
-                     sum_to)
+from .tensor import (Axis, DtypeError, Tensor, as_array, broadcast_to, check_keepdims, is_whole, op,
+                     restore_axes, sum_to)
 
 
 # Exponentials and roots
@@ -38,7 +38,7 @@ def sqrt(x: Tensor) -> Tensor:
     return op(backend.xp.sqrt(x.data), (x, lambda g, y: g * 0.5 / y))
 
 
-def norm(x: Tensor, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
+def norm(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Return the Euclidean norm |x|_2 = sqrt(sum x^2) over `axis`.
 
     If squares could overflow or underflow, x is divided by its largest absolute value first.
@@ -51,6 +51,7 @@ def norm(x: Tensor, axis: Axis = None, *, keepdims: bool = False) -> Tensor:
         nonzero = y.data != 0       # NaN is not 0, and the gradient is NaN there
         # x / y is computed first, because its entries are at most 1 and g / y could overflow
         return where(nonzero, g, 0.0) * (x / where(nonzero, y, 1.0))
+    check_keepdims(axis, keepdims)
     xp = backend.xp
     if x.size == 0:
         return op(x.data.sum(axis, keepdims=keepdims), (x, rule))

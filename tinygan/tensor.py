@@ -100,6 +100,7 @@ class Tensor(_Node):
                 raise TypeError(f"a Tensor's data is a {backend.xp.__name__} array of float32 or "
                                 f"float64, got {what}: to update a parameter p by a gradient g, "
                                 "write p.data -= lr * g.data")
+            value = as_array(value)         # a subclass of array becomes an array
             self.touch()
         super().__setattr__(name, value)
 
@@ -238,23 +239,26 @@ class Tensor(_Node):
 
     # Reductions. `axis` is None (all axes), a number or a tuple of numbers.
 
-    def sum(x, axis: Axis = None, *, keepdims: bool = False) -> "Tensor":
+    def sum(x, axis: Axis = None, keepdims: bool = False) -> "Tensor":
         """Return the sum over `axis`."""
+        check_keepdims(axis, keepdims)
         return op(x.data.sum(axis, keepdims=keepdims),
                   (x, lambda g, y: broadcast_to(restore_axes(g, x, axis), x.shape)))
 
-    def mean(x, axis: Axis = None, *, keepdims: bool = False) -> "Tensor":
+    def mean(x, axis: Axis = None, keepdims: bool = False) -> "Tensor":
         """Return the mean over `axis`. Raises ValueError for a mean of no numbers."""
-        total = x.sum(axis, keepdims=keepdims)
+        total = x.sum(axis, keepdims)
         if x.size == 0 and total.size:
             raise ValueError(f"the mean of no numbers is undefined: the Tensor has shape {x.shape}")
         return total * (total.size / (x.size or 1))
 
-    def max(x, axis: Axis = None, *, keepdims: bool = False) -> "Tensor":
+    def max(x, axis: Axis = None, keepdims: bool = False) -> "Tensor":
         """Return the maximum over `axis`. Equal maxima share the gradient equally.
 
         Raises ValueError for a maximum of no numbers.
         """
+        check_keepdims(axis, keepdims)
+
         def rule(g, y):
             top = (x.data == restore_axes(y, x, axis).data).astype(x.dtype)
             return restore_axes(g, x, axis) * (1 / top.sum(axis, keepdims=True)) * top
@@ -478,6 +482,13 @@ def restore_axes(g: Tensor, x: Tensor, axis: Axis) -> Tensor:
     axes = range(x.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     axes = [i % x.ndim for i in axes]
     return g.reshape(tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
+
+
+def check_keepdims(axis: Axis, keepdims: bool) -> None:
+    """Raise TypeError unless `keepdims` is a truth value, as in x.sum(2, 3)."""
+    if not isinstance(keepdims, (bool, np.bool_)):
+        raise TypeError(f"keepdims is True or False, got {keepdims!r}: give several axes as a "
+                        f"tuple, such as ({axis!r}, {keepdims!r})")
 
 
 def _scatter(g, index, shape):

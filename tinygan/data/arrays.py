@@ -52,7 +52,8 @@ class Split(dict):
         missing = np.setdiff1d(np.arange(len(found)), found)
         if len(missing):
             raise UserError(f"the labels go up to {found[-1]}, but no training image has the label "
-                            f"{missing[0]}: give labels from 0 on, without gaps")
+                            f"{missing[0]}: give labels from 0 on, without gaps, and enough "
+                            "images of each")
         return len(found)
 
     def floats(self, chosen: slice | np.ndarray, name: str = "images") -> Array:
@@ -76,8 +77,8 @@ class DataSet(NamedTuple):
 
 def count_shared(images: np.ndarray, others: np.ndarray) -> int:
     """Return how many of the images are among the others, pixel by pixel."""
-    there = {image.tobytes() for image in others}
-    return sum(image.tobytes() in there for image in images)
+    there = {hash(image.tobytes()) for image in others}
+    return sum(hash(image.tobytes()) in there for image in images)
 
 
 def as_floats(images: Array) -> Array:

@@ -105,7 +105,7 @@ class Game(Module):
         if self.minibatch is not None and n != len(self.minibatch):
             raise UserError(f"{type(self).__name__} takes minibatches ({', '.join(self.minibatch)})"
                             f", but those of the data have {n} array{'s' * (n != 1)}: see "
-                            "data.Minibatches")
+                            "data.Minibatches, or set `minibatch` in a game of your own")
 
     # D's input and its scores
 
@@ -432,8 +432,8 @@ class Game(Module):
 
 
 def add_terms(loss: Tensor, terms: Sequence[Tensor]) -> Tensor:
-    """Return the loss plus the further terms. Raises TypeError unless `terms` is a list."""
-    if not isinstance(terms, (list, tuple)):
+    """Return the loss plus the further terms. Raises TypeError for a Tensor or None as `terms`."""
+    if type(terms) is Tensor or terms is None:
         raise TypeError("d_terms() and g_terms() return a list of Tensors of one number, got a "
                         f"{type(terms).__name__}")
     return sum(terms, loss)

@@ -32,8 +32,8 @@ class GauGAN(PairTranslation):
 
     The features are those of images that no view has changed. The paper's encoder of images, which
     replaces z by a code of a given style, is left out, and so are the features of a VGG network,
-    which the published code matches too. Raises
-    UserError for a negative lam, and in G's step if D returns no features.
+    which the published code matches too. Raises UserError for a negative lam, and in G's step if D
+    returns no features.
     """
 
     loss = Hinge()

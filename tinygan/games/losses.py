@@ -37,7 +37,7 @@ class Loss:
     def g_real(self, real: Tensor) -> Tensor:
         """Return the term of G's loss for a real input that depends on G's parameters."""
         raise NotImplementedError(f"{type(self).__name__} defines no g_real(), which a game needs "
-                                  "if its real input depends on G's parameters")
+                                  "if D's scores of the data depend on G's parameters")
 
     def summarise(self, real: Tensor, fake: Tensor) -> dict[str, Array]:
         """Return {name: array of one number}: the values to log, here the mean scores."""
@@ -184,14 +184,19 @@ class Relativistic(Loss):
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return -E log sigmoid(D(x) - D(G(z)))."""
-        if real.shape != fake.shape:
-            raise ValueError("the relativistic loss compares pairs of scores, got the shapes "
-                             f"{real.shape} and {fake.shape}: give as many samples as data")
+        self.check(real, fake)
         return softplus(fake - real).mean()
 
     def g(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return -E log sigmoid(D(G(z)) - D(x))."""
-        return self.d(fake, real)
+        self.check(real, fake)
+        return softplus(real - fake).mean()
+
+    def check(self, real: Tensor, fake: Tensor) -> None:
+        """Raise ValueError unless there are as many scores of data as of samples."""
+        if real.shape != fake.shape:
+            raise ValueError("the relativistic loss compares pairs of scores, got the shapes "
+                             f"{real.shape} and {fake.shape}: give as many samples as data")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ examples/classifier_mnist.py trains it with this library. Its features differ fr
 classifiers: a distance between features can be compared only with distances by the same weights.
 """
 
+import math
 import os
 import pathlib
 from typing import NamedTuple
@@ -54,17 +55,19 @@ def classify(net: nn.Sequential, images: Array, piece: int = 500) -> Classified:
     """Return the features and class probabilities that `net` computes of images (n, 1, 28, 28).
 
     The images are uint8, or floats in [0, 1]; `piece` of them are computed at a time. Raises
-    UserError for images of another shape, for no images, and for floats far outside [0, 1].
+    UserError for images of another shape, for no images, and for floats whose mean is far outside
+    [0, 1] or NaN.
     """
     if images.shape[1:] != (1, 28, 28):
         raise UserError("the classifier takes images of the shape (1, 28, 28), 28x28 grey pixels, "
                         f"not {images.shape[1:]}: train another classifier for those")
     if not len(images):
         raise UserError("there are no images to classify: give at least one")
-    # a G that ends in no sigmoid may draw pixels a little outside [0, 1]
-    if images.dtype != np.uint8 and not -0.5 <= float(images.min()) <= float(images.max()) <= 1.5:
-        raise UserError("the classifier takes pixels from 0 to 1, got floats from "
-                        f"{float(images.min()):.3g} to {float(images.max()):.3g}: scale the images")
+    # the mean, because a G that ends in no sigmoid may draw some pixels outside [0, 1]
+    if images.dtype != np.uint8 and not -0.5 <= (mean := float(images.mean())) <= 1.5:
+        raise UserError(f"the classifier takes pixels from 0 to 1, but the mean of these is "
+                        f"{mean:.3g}: " + ("G has diverged, or the data has NaN"
+                                           if math.isnan(mean) else "scale the images"))
     features, p = [], []
     for start in range(0, len(images), piece):
         x = as_floats(backend.xp.asarray(images[start:start + piece]))

@@ -13,7 +13,8 @@ def count_pairs(codes: np.ndarray, labels: np.ndarray) -> np.ndarray:
     if (not len(codes) or len(codes) != len(labels) or min(codes.min(), labels.min()) < 0
             or not {codes.dtype.kind, labels.dtype.kind} <= set("iu")):
         raise ValueError("codes and labels are arrays of the same length of at least one whole "
-                         f"number of at least 0, got {len(codes)} codes and {len(labels)} labels")
+                         f"number of at least 0, got {len(codes)} codes of {codes.dtype} and "
+                         f"{len(labels)} labels of {labels.dtype}")
     table = np.zeros((codes.max() + 1, labels.max() + 1), int)
     np.add.at(table, (codes, labels), 1)
     return table

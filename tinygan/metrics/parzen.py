@@ -81,12 +81,11 @@ def log_likelihood(points: Array, centres: Array, sigmas: Sequence[float] | np.n
 def find_centroids(images: Array, k: int, rng: Random, iterations: int = 5) -> np.ndarray:
     """Return the centres of k clusters of images (N, ...), a host array (k, ...) of float32.
 
-    The images are uint8 pixels, which are scaled to [0, 1], or floats.
-    The clusters are found by k-means (Lloyd 1982), beginning with k images that `rng` chooses. A
-    cluster without members keeps its centre. With windows on the centres, the log-likelihood is
-    larger than with windows on the images themselves (Theis et al. 2016, section 3.5). For
-    comparison, examples/evaluate.py can print it beside that of the samples. Raises ValueError for
-    a k that is not from 1 to N.
+    The images are uint8 pixels, which are scaled to [0, 1], or floats. The clusters are found by
+    k-means (Lloyd 1982), beginning with k images that `rng` chooses. A cluster without members
+    keeps its centre. With windows on the centres, the log-likelihood is larger than with windows on
+    the images themselves (Theis et al. 2016, section 3.5). For comparison, examples/evaluate.py can
+    print it beside that of the samples. Raises ValueError for a k that is not from 1 to N.
     """
     images = as_floats(np.asarray(images))
     if not 1 <= k <= len(images):

@@ -51,7 +51,7 @@ def zeros(shape: int | tuple[int, ...]) -> Array:
 
     Raises ValueError for sizes that are not whole numbers of at least 1.
     """
-    _check_sizes(shape if isinstance(shape, tuple) else (shape,))
+    _check_sizes(shape if isinstance(shape, (tuple, list)) else (shape,))
     if _skipped.left is not None:
         _skipped.left -= math.prod(shape) if isinstance(shape, tuple) else shape
         if _skipped.left < 0:

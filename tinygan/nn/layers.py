@@ -220,7 +220,7 @@ class Skip(Module):
     """A skip connection: the output of `inner` joined with its input, concat(inner(x), x).
 
     (m, n, ...) -> (m, k + n, ...), for an inner that maps (m, n, ...) to (m, k, ...). Inputs after
-    the first are passed to inner, if it takes them.
+    the first are passed to inner. Raises TypeError in forward if it takes none.
     """
 
     def __init__(self, inner: Module) -> None:
@@ -240,7 +240,8 @@ class Residual(Module):
     """A residual block: shortcut(x) + inner(x) (He et al. 2016, eq. 1-2).
 
     Without a shortcut, inner keeps the shape of x. Inputs after the first are passed to the parts
-    that take them, as in Sequential. Raises ValueError in forward if the two shapes differ.
+    that take them. Raises in forward TypeError if none does, and ValueError if the two shapes
+    differ.
     """
 
     def __init__(self, inner: Module, shortcut: Module | None = None) -> None:

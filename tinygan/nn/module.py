@@ -7,8 +7,8 @@ The attributes of a Module decide what belongs to it:
     a Module    is a part, and so is each Module in a list, a tuple or a dictionary
 
 A Tensor that forward() stores is not a parameter if it is an input or was computed, and an array is
-not a buffer if it is an input. Names, shapes
-and the order of axes are PyTorch's, so weights can be exchanged with PyTorch.
+not a buffer if it is an input. Names, shapes and the order of axes are PyTorch's, so weights can be
+exchanged with PyTorch.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ import numpy as np
 
 from .. import backend
 from ..backend import Array, UserError
+from ..nested import flatten_nested
 from ..tensor import Tensor, no_grad, now
 
 
@@ -72,9 +73,10 @@ class Module:
         try:
             return self.forward(*inputs)
         except (AttributeError, TypeError) as error:
-            if any(isinstance(x, backend.xp.ndarray) and x.dtype.kind == "f" for x in inputs):
-                raise TypeError(f"{type(self).__name__} takes Tensors, but one of its inputs is an "
-                                "array: write Tensor(array)") from error
+            x = inputs[0] if inputs else None
+            if isinstance(x, backend.xp.ndarray) and x.dtype.kind == "f":
+                raise TypeError(f"{type(self).__name__} got an array as its input: write "
+                                f"Tensor(array), unless it takes arrays ({error})") from error
             raise
         finally:
             _calls.begin, _calls.inputs = before
@@ -95,8 +97,11 @@ class Module:
                                 "`untracked`")
             else:
                 self._kept.discard(name)
-        elif _calls.begin is not None and isinstance(value, backend.xp.ndarray):
-            if any(value is x for x in _calls.inputs):
+        elif isinstance(value, backend.xp.ndarray):
+            if _calls.begin is None:
+                self._kept.discard(name)
+            elif any(value is x for x in _calls.inputs) and not isinstance(
+                    vars(self).get(name), backend.xp.ndarray):      # else it is a buffer already
                 self._kept.add(name)
         super().__setattr__(name, value)
 
@@ -212,15 +217,17 @@ class Module:
         values = {}
         for name, array in arrays.items():
             try:
-                values[name] = np.asarray(state[name], array.dtype)
-            except (TypeError, ValueError, RuntimeError) as error:
-                raise UserError(f"weights {name}, a {type(state[name]).__name__}, cannot be "
-                                f"converted to an array of {array.dtype}: {error}") from None
+                values[name] = np.asarray(state[name])
+            except (TypeError, ValueError, RuntimeError):
+                values[name] = np.asarray(None)
+            if values[name].dtype.kind not in "biuf":
+                raise UserError(f"weights {name} are a {type(state[name]).__name__}, which numpy "
+                                "cannot convert to numbers: give an array")
             if values[name].shape != array.shape:
                 raise UserError(f"weights {name} have shape {values[name].shape}, the "
                                 f"network's have {array.shape}: they belong to another network")
         for name, array in arrays.items():
-            array[...] = backend.xp.asarray(values[name])
+            array[...] = backend.xp.asarray(values[name], dtype=array.dtype)
         self.touch()
 
     def touch(self) -> None:
@@ -368,7 +375,7 @@ def _trace(layer, x, name, rows):
 
 def _output_shapes(y):
     """Return the shape of an output, or of each output in a tuple, without the batch axis."""
-    return ", ".join("x".join(map(str, t.shape[1:])) for t in (y if isinstance(y, tuple) else [y]))
+    return ", ".join("x".join(map(str, t.shape[1:])) for t in flatten_nested(y))
 
 
 def takes_conditions(*parts: Any) -> bool:
@@ -378,7 +385,7 @@ def takes_conditions(*parts: Any) -> bool:
 
 def call_part(part: Callable, x: Tensor, conditions: tuple) -> Any:
     """Return part(x), or part(x, *conditions) if the part takes them."""
-    return part(x, *conditions) if takes_conditions(part) else part(x)
+    return part(x, *conditions) if conditions and takes_conditions(part) else part(x)
 
 
 def refuse_conditions(module: Module, conditions: tuple) -> None:
@@ -386,7 +393,7 @@ def refuse_conditions(module: Module, conditions: tuple) -> None:
     if conditions and not module.conditional:
         raise TypeError(f"{type(module).__name__} got a second input, but none of its layers takes "
                         "it: add a layer that does, such as nn.JoinLabels(classes) for labels or "
-                        "nn.Join() for numbers")
+                        "nn.Join() for numbers, or set conditional = True in a layer of your own")
 
 
 class Sequential(Module):
@@ -426,7 +433,8 @@ class Sequential(Module):
 class Heads(Module):
     """Several layers, the heads, on the output of one trunk: forward returns a tuple of outputs.
 
-    Labels, or other inputs after the first, are passed to the parts that take them.
+    Labels, or other inputs after the first, are passed to the parts that take them. Raises
+    TypeError in forward if none does.
     """
 
     def __init__(self, trunk: Module, *heads: Module) -> None:

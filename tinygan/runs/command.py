@@ -130,6 +130,8 @@ def refuse_unused(parser: argparse.ArgumentParser, args: argparse.Namespace, use
     used     whether the flags `names` have an effect
     needed   says in the message what they need, such as "--r1"
     """
+    if args.resume:         # an older run may have such a flag
+        return
     for name in names:
         if not used and getattr(args, name) != parser.get_default(name):
             parser.error(f"argument --{name.replace('_', '-')}: it has no effect without {needed}: "
@@ -335,10 +337,6 @@ def start(args: argparse.Namespace) -> Iterator[data.DataSet]:
             source = f"{args.task}:{source}"
         loaded = data.load(source)
         print(f"data: {loaded.source}")
-        if os.path.isfile(loaded.place) and (
-                shared := data.count_shared(loaded.test.images, loaded.train.images)):
-            print(f"note: {shared} of the test images are training images too, so evaluate.py will "
-                  "refuse to measure this run: leave images that are there twice out of the data")
         if args.resume:
             check_same_data(find_run(args.out), loaded)
         args.data, args.backend = loaded.place, backend.get_name()
@@ -436,6 +434,11 @@ def train(args: argparse.Namespace, game: nn.Module, batches: Any, d_opt: Optimi
     since they were trained from the old one. Raises UserError if a stage that is resumed had
     another number of steps, since a later stage may have been trained from its end.
     """
+    if os.path.isfile(args.loaded.place) and isinstance(game, Game):
+        test, train = map(game.reference_images, (args.loaded.test, args.loaded.train))
+        if shared := data.count_shared(test, train):
+            print(f"note: {shared} of the test images are training images too, so evaluate.py will "
+                  "refuse to measure this run: leave images that are there twice out of the data")
     folder = args.out if stage is None else os.path.join(args.out, stage)
     steps, settings = steps or args.steps, make_settings(args)
     if stage is not None:

@@ -88,8 +88,9 @@ class Run:
         if not is_whole(steps, 1):
             raise UserError(f"a run takes a whole number of steps, at least 1, got {steps!r}")
         if batch_size is None and m is None:
-            raise UserError("a run takes a data stream, such as Minibatches(images, 64), got a "
-                            f"{type(data).__name__}")
+            raise UserError("a run takes a data stream with its batch size m, such as "
+                            f"Minibatches(images, 64), got a {type(data).__name__} without: give "
+                            "such a stream, or batch_size")
         if None not in (batch_size, m) and batch_size != m:
             raise UserError(f"the data stream has minibatches of {m}, but batch_size is "
                             f"{batch_size!r}: leave it out")
