@@ -1,12 +1,12 @@
 """Reproduce the project's tables, each by one command, with every seed.
 
     python examples/reproduce.py theory                 what theory can calculate: seconds
-    python examples/reproduce.py mixtures --jobs 2      ring and grid, 16 games: three hours
+    python examples/reproduce.py mixtures --jobs 2      ring and grid, 16 games: two and a half hours
     python examples/reproduce.py mnist --jobs 2         examples on digits: two hours
     python examples/reproduce.py conditional --jobs 2   games with labels: half an hour
     python examples/reproduce.py infogan --jobs 2       codes that get a meaning: 15 minutes
     python examples/reproduce.py bigan --jobs 2         encoders: two hours
-    python examples/reproduce.py stacked --jobs 2       modes of stacked MNIST, not timed yet
+    python examples/reproduce.py stacked --jobs 2       modes of stacked MNIST: one hour
     python examples/reproduce.py few --jobs 2           1,000 training images: 25 minutes
     python examples/reproduce.py pix2pix --jobs 2       the lower half of a digit: one hour
     python examples/reproduce.py cyclegan --jobs 2      digits and outlines: ten minutes
