@@ -1,7 +1,7 @@
 """Reproduce the project's tables, each by one command, with every seed.
 
     python examples/reproduce.py theory                 what theory can calculate: seconds
-    python examples/reproduce.py mixtures --jobs 2      ring and grid, 16 games: two and a half hours
+    python examples/reproduce.py mixtures --jobs 2      ring and grid, 16 games: 2.5 hours
     python examples/reproduce.py mnist --jobs 2         examples on digits: two hours
     python examples/reproduce.py conditional --jobs 2   games with labels: half an hour
     python examples/reproduce.py infogan --jobs 2       codes that get a meaning: 15 minutes
