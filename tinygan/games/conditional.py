@@ -19,7 +19,8 @@ class ConditionalGAN(GAN):
     sample is the one for which G made it, in both players' steps. A minibatch is a pair (x, y). The
     labels of samples are drawn uniformly from 0 to classes - 1.
 
-    A loss that compares scores compares a sample of the data with one that has another label.
+    The labels of the data and of G's samples are not the same. So a relativistic loss compares the
+    scores of samples with different labels.
 
     G, D      Modules of two inputs: G(z, y) returns samples, D(x, y) returns logits (m, 1)
     classes   the number of classes

@@ -110,7 +110,7 @@ class CycleGAN(Translation):
         for pool, new in zip((self.old_y, self.old_x), fake):
             if new.shape[1:] != pool.shape[1:]:
                 raise UserError(f"CycleGAN was made for images {pool.shape[1:]}, but a network "
-                                f"returned {new.shape[1:]}: correct x_shape, y_shape or it")
+                                f"returned {new.shape[1:]}: correct x_shape and y_shape, or it")
             there = pool[place]
             replayed.append(Tensor(backend.xp.where(old, there, new.data)))
             pool[place] = backend.xp.where(kept, new.data, there)
