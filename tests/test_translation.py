@@ -1,6 +1,7 @@
 """Tests of games from image to image: resampling, layers, networks, tasks, measures."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tinygan.loop import make_source
 from tinygan.metrics import mean_difference, mean_iou, overlap, predict, train_classifier
 from tinygan.metrics.translation import grey_share
 from tinygan.networks import patch, resnet, spade, unet
+from tinygan.nn.init import skip_init
 from tinygan.random import Random
 
 from helpers import error_of, normal, tensor
@@ -249,11 +251,12 @@ def test_the_papers_networks_have_the_published_numbers_of_parameters():
     def count(*networks):
         return round(sum(p.size for net in networks for p in net.parameters()) / 1e6, 1)
     import stargan_mnist
-    assert count(unet.generator(3, (3, 256, 256))) == 54.4
-    assert count(resnet.generator(3, (3, 256, 256))) == 11.4
-    assert count(patch.discriminator((6, 256, 256))) == 2.8
-    assert count(patch.discriminator((3, 256, 256))) == 2.8
-    assert count(*stargan_mnist.make_networks((3, 128, 128), 5, paper=True)) == 53.2
+    with skip_init(math.inf):
+        assert count(unet.generator(3, (3, 256, 256))) == 54.4
+        assert count(resnet.generator(3, (3, 256, 256))) == 11.4
+        assert count(patch.discriminator((6, 256, 256))) == 2.8
+        assert count(patch.discriminator((3, 256, 256))) == 2.8
+        assert count(*stargan_mnist.make_networks((3, 128, 128), 5, paper=True)) == 53.2
 
 
 @pytest.mark.parametrize("make, shapes", [
