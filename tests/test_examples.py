@@ -771,10 +771,11 @@ def test_a_run_that_was_made_in_python_is_sampled_and_measured_with_its_data(dig
     opts = optim.SGD(game.d_parameters(), 0.1), optim.SGD(game.g_parameters(), 0.1)
     images = load_arrays(digits_run / "images.npz").train.images
     Run(tmp_path / "run", game, Minibatches(images, 8), opts, 1).play()
-    for script in "sample.py", "evaluate.py":
+    scripts, flags = ("sample.py", "evaluate.py"), ("--data", digits_run / "images.npz")
+    for process in run_all([(script, "run", tmp_path) for script in scripts]):
         assert "made in Python, so its data is not known: give the data by --data" in (
-            read_refusal(script, "run", cwd=tmp_path))
-        process = run(script, "run", "--data", digits_run / "images.npz", cwd=tmp_path)
+            last_line_of_refusal(process))
+    for process in run_all([(script, "run", *flags, tmp_path) for script in scripts]):
         assert process.returncode == 0, process.stderr
     assert (tmp_path / "run" / "pictures" / "nearest.png").exists()
     assert (tmp_path / "run" / "evaluation.json").exists()
@@ -785,14 +786,14 @@ def test_samples_of_another_shape_than_the_data_are_not_compared_with_it(digits_
     process = run("stacked_mnist.py", "--crippled", "--game", "gan", "--steps", 1, "--samples", 10,
                   "--data", digits_run / "images.npz", "--out", "run", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
-    process = run("sample.py", "run", cwd=tmp_path)
+    make_plane_run(tmp_path / "plane", "gan").play()
+    process, refused, plane = run_all([
+        ("sample.py", "run", tmp_path), ("evaluate.py", "run", tmp_path),
+        ("sample.py", "plane", "--module", ROOT / "examples" / "mixtures.py", tmp_path)])
     assert process.returncode == 0, process.stderr
     assert "no nearest.png: the samples have the shape (3, 28, 28)" in process.stdout
-    assert "(3, 28, 28), but the images of the data (1, 28, 28)" in read_refusal(
-        "evaluate.py", "run", cwd=tmp_path)
-    make_plane_run(tmp_path / "plane", "gan").play()
-    assert "are no images" in read_refusal(
-        "sample.py", "plane", "--module", ROOT / "examples" / "mixtures.py", cwd=tmp_path)
+    assert "(3, 28, 28), but the images of the data (1, 28, 28)" in last_line_of_refusal(refused)
+    assert "are no images" in last_line_of_refusal(plane)
 
 
 def test_evaluate_needs_validation_images(tmp_path):
