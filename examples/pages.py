@@ -2,8 +2,8 @@
 
     python examples/pages.py                            the tables and the gallery's layout
     python examples/pages.py --gallery runs/reproduce   the gallery's pictures too, from the runs
-                                                        of `reproduce.py` mnist, conditional,
-                                                        infogan and bigan
+                                                        of `reproduce.py`, all tables but theory
+                                                        and parzen
 
 A generated part of README.md or examples/README.md lies between the lines <!-- begin: NAME --> and
 <!-- end -->. NAME is a table of reproduce.py, "papers" or "gallery".
@@ -16,12 +16,14 @@ import re
 import shutil
 from typing import Any
 
+import mixtures
 import numpy as np
 import reproduce
 import sample
 
-from tinygan import UserError, command, image, load
+from tinygan import UserError, backend, command, image, load
 from tinygan.data import as_floats
+from tinygan.data.mixtures import grid
 from tinygan.files import atomic_write
 from tinygan.random import Random
 
@@ -131,7 +133,7 @@ def save_gallery(folder: str) -> None:
 
     They are 25 samples of each run on MNIST, samples by label of a conditional game and by code of
     InfoGAN, test images with their reconstructions by BiGAN, test images with their translations,
-    and curves of the runs on few images.
+    samples of stacked MNIST, two games on the grid, and curves of the runs on few images.
     """
     pictures = ROOT / "examples" / "pictures"
     for name in reproduce.MNIST:
@@ -143,6 +145,14 @@ def save_gallery(folder: str) -> None:
     game = load(os.path.join(folder, "InfoGAN-1"))
     images, columns = game.pictures(game.fixed_inputs(None, 120, Random(0)))
     image.save_grid(pictures / "codes.png", images, columns)
+    games = [load(os.path.join(folder, f"{run}-1")) for run in (
+        "small D, GAN", "small D, R3GAN", "full size, R1, twice as wide")]
+    rows = [backend.to_numpy(game.sample(game.latent(12, Random(0)))) for game in games]
+    image.save_grid(pictures / "stacked.png", np.concatenate(rows), 12)
+    games = [command.load(os.path.join(folder, "mixtures", f"grid-{name}-3"), [mixtures.__file__])
+             for name in ("r1", "gan")]
+    image.save_grid(pictures / "grid.png", np.stack([
+        mixtures.draw(game, grid(), game.latent(2500, Random(2**32)), 180) for game in games]), 2)
     for run, name in (("L1 + cGAN", "pix2pix"), ("CycleGAN", "cyclegan"), ("StarGAN", "stargan")):
         save_translations(os.path.join(folder, f"{run}-1"), pictures / f"{name}.png")
     for run, file, name in (

@@ -125,12 +125,11 @@ def _check_first(data, game):
 
 def _next_minibatch(data, m):
     """Return the next minibatch, with arrays of floats as Tensors; check that it has m rows."""
-    for x in data:
-        break
-    else:
+    try:
+        x = _as_tensors(next(data))
+    except StopIteration:
         raise UserError("the data has ended before the last iteration: give an endless iterator, "
-                        "such as data.Minibatches or itertools.cycle(minibatches)")
-    x = _as_tensors(x)
+                        "such as data.Minibatches or itertools.cycle(minibatches)") from None
     for part in flatten_nested(x):
         if part.shape[:1] != (m,):
             raise UserError(f"the data gave a minibatch of shape {part.shape}, but m is {m}: give "

@@ -237,7 +237,7 @@ def read(folder: str) -> checkpoint.Checkpoint:
     """
     saved = checkpoint.read(os.path.join(folder, checkpoint.NAME))
     settings = saved.about.get("settings")
-    if not (_holds(settings, script=str, flags=dict) and read_data(folder)):
+    if not (_holds(settings, script=str, flags=dict) and _find_data(settings)):
         raise UserError(f"{saved.path} is of a run that was not started from a command line: "
                         "resume it in the same way as it was started")
     return saved
@@ -249,7 +249,10 @@ def read_data(folder: str) -> dict[str, Any] | None:
     It is the entry "data" of settings.json, see make_settings(). A run that was made in Python has
     none.
     """
-    settings = checkpoint.read(os.path.join(folder, checkpoint.NAME)).about.get("settings")
+    return _find_data(checkpoint.read(os.path.join(folder, checkpoint.NAME)).about.get("settings"))
+
+
+def _find_data(settings):
     found = settings.get("data") if isinstance(settings, dict) else None
     return found if _holds(found, place=str, shape=list, sha256=str) else None
 
