@@ -12,10 +12,11 @@ slows down all alike. Wall is the time on the clock, CPU the time of all cores t
 is the median over the rounds, with the quartiles of the wall time; ratios are computed for each
 round. The first step includes what a library prepares or compiles. On a GPU a round is 200
 iterations, and tinygan and PyTorch run both with each operation launched by itself and with steps
-launched as CUDA graphs.
+launched as CUDA graphs, whose kernels are counted.
 """
 
 import argparse
+import ctypes
 import functools
 import importlib.metadata
 import importlib.util
@@ -74,7 +75,20 @@ def tinygan_iteration(workload: str, backend: str, graph: bool = True) -> Callab
         d_update(*draw(game, data, m, rng, 0))
         if workload != "wgan_gp":
             g_update(*draw(game, data, m, rng, 0))
+    iteration.steps = d_update, g_update
     return iteration
+
+
+def count_launches(iteration: Callable) -> float:
+    """Return how many kernels and copies the recorded steps of an iteration launch, or nan."""
+    graphs = [step.run.__self__ for step in getattr(iteration, "steps", ())
+              if getattr(step, "run", None)]            # run is the method cupy.cuda.Graph.launch
+    total, count = 0, ctypes.c_size_t()
+    for graph in graphs:
+        ctypes.CDLL("nvcuda" if os.name == "nt" else "libcuda.so.1").cuGraphGetNodes(
+            ctypes.c_void_p(graph.graph), None, ctypes.byref(count))
+        total += count.value
+    return total if graphs else math.nan
 
 
 # The products alone
@@ -130,7 +144,8 @@ def serve(library: str, workload: str, backend: str, batch: str, cores: str) -> 
 
     It prints the seconds of its first iteration. Then, for each number n on standard input, it
     warms up, runs n iterations and prints the milliseconds of one on the clock and of all cores.
-    At the end of the input it prints its peak memory in MB, or nan if that is not known.
+    At the end of the input it prints its peak memory in MB and how many kernels an iteration
+    launches, or nan for what is not known.
     """
     BATCH[workload] = m = int(batch)
     if int(cores):
@@ -163,9 +178,10 @@ def serve(library: str, workload: str, backend: str, batch: str, cores: str) -> 
               flush=True)
     try:
         import resource
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     except ImportError:                         # Windows has no such module
-        print("nan", flush=True)
+        memory = math.nan
+    print(memory, count_launches(iteration), flush=True)
 
 
 def synchronize(backend: str, library: str) -> None:
@@ -193,10 +209,10 @@ class Worker:
         print(n, file=self.process.stdin, flush=True)
         return self._read()
 
-    def peak_memory(self) -> float:
-        """End the process; return its peak memory in MB, nan if it is not known."""
+    def end(self) -> tuple[float, float]:
+        """End the process; return its peak memory in MB and the launches, see serve."""
         self.process.stdin.close()
-        return self._read()[0]
+        return self._read()
 
     def _read(self):
         line = self.process.stdout.readline()
@@ -212,6 +228,7 @@ class Times(NamedTuple):
     processor: list[float]  # the same of all cores together
     first: float            # seconds of the first iteration
     memory: float           # the process's peak, in MB
+    launches: float         # of kernels in an iteration, nan if unknown
 
 
 def measure(workload: str, rounds: int, backend: str, cores: int) -> dict[str, Times]:
@@ -225,7 +242,7 @@ def measure(workload: str, rounds: int, backend: str, cores: int) -> dict[str, T
         for library, worker in workers.items():
             time.sleep(0.2)     # threads of the process before may still spin for a while
             times[library].append(worker.milliseconds(5 if backend == "numpy" else 200))
-    return {library: Times(*map(list, zip(*times[library])), worker.first, worker.peak_memory())
+    return {library: Times(*map(list, zip(*times[library])), worker.first, *worker.end())
             for library, worker in workers.items()}
 
 
@@ -246,9 +263,10 @@ def make_rows(workload: str, results: dict[str, Times]) -> list[str]:
             f"{statistics.median(b / a for a, b in zip(mine, theirs)):.2f}"
             for mine, theirs in ((ours.wall, its.wall), (ours.processor, its.processor))]
         memory = "-" if math.isnan(its.memory) else f"{its.memory:.0f}"
+        launches = "" if math.isnan(its.launches) else f"  {its.launches:.0f} launches"
         rows.append(f"{workload:8} {LIBRARIES[library]:15} {middle(its.wall):>22} "
                     f"{statistics.median(its.processor):>8.2f} {ratios[0]:>12} {ratios[1]:>12} "
-                    f"{its.first:>7.1f} {memory:>8}")
+                    f"{its.first:>7.1f} {memory:>8}{launches}")
         workload = ""
     return rows
 

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from tinygan import Tensor, backend, conv, cuda, grad, loop, ops, optim, play, rng, schedules
-from tinygan.games import GAN, game as game_module, losses, penalties
+from tinygan.games import GAN, losses, penalties
+from tinygan.nn import spectral
 
 from test_contract import GAMES, M, each_game, make_parts, read_state
 
@@ -27,14 +28,14 @@ COMPILER = shutil.which("c++")
 
 # Kernels
 
-KERNELS = {f.source[3]: f for module in (conv, cuda, game_module, ops, optim)
+KERNELS = {f.source[3]: f for module in (backend, conv, cuda, ops, optim, spectral)
            for _, f in inspect.getmembers(module, lambda value: hasattr(value, "source"))}
-C_TYPES = {"int32": "int", "uint32": "unsigned int", "uint64": "unsigned long long",
+C_TYPES = {"bool": "bool", "int32": "int", "uint32": "unsigned int", "uint64": "unsigned long long",
            "float32": "float", "float64": "double"}
 C_HEAD = """
 #include <cmath>
 #define __device__ static
-using std::sqrt;
+using std::abs, std::exp, std::log1p, std::sqrt;
 static unsigned int __umulhi(unsigned int a, unsigned int b) {
     return (unsigned int)(((unsigned long long)a * b) >> 32);
 }
@@ -105,11 +106,12 @@ def make_cases(name, dtype):
     empty = np.zeros(1000, dtype)
     a[:3] = 0.0, math.nan, -math.inf
     numbers = np.array([0.01, 0.7])
-    words, more = np.random.default_rng(0).integers(2 ** 32, size=(2, 1000), dtype=np.uint32)
-    words[:2] = 0, 2 ** 32 - 1
     one = np.array([0.1], dtype)
+    streams = [(np.array([key], np.uint64), draw) for key, draw in ((0, 1), (2 ** 63 - 25, 7))]
     return {
-        "relu": [(a, empty)], "leaky_relu": [(a, 0.2, empty), (a, 0.0, empty), (a, 1.0, empty)],
+        "relu": [(a, empty)], "sigmoid": [(a, empty), (40 * a, empty)],
+        "softplus": [(a, empty), (40 * a, empty)], "divide_by_root": [(b, one, empty)],
+        "leaky_relu": [(a, 0.2, empty), (a, 0.0, empty), (a, 1.0, empty)],
         "times_slope": [(b, a, 0.2, empty), (b, a, 0.0, empty)],
         "scale_and_shift": [(b, one, c, empty), (b, c, d, empty)],
         "move_average": [(b, 0.1, c)],
@@ -119,10 +121,10 @@ def make_cases(name, dtype):
                  for b1, b2, decay in ((0.5, 0.999, 0.0), (0.0, 0.9, 0.1), (0.9, 0.3, 0.0))],
         "copy_windows": [(x, *sizes, np.zeros_like(y)) for x, y, sizes in window_cases(dtype)],
         "add_windows": [(y, *sizes, np.zeros_like(x)) for x, y, sizes in window_cases(dtype)],
-        "words": [(np.array([key], np.uint64), draws, np.zeros(1001, np.uint32))
-                  for key, draws in ((0, 1), (2 ** 63 - 25, 7))],
-        "uniform": [(words, -1.5, 4.0, np.zeros(1000, np.float32))],
-        "normal": [(words, more, np.zeros(1000, np.float32))]}[name]
+        "words": [(*stream, np.zeros(1001, np.uint32)) for stream in streams],
+        "bernoulli": [(*stream, 2 ** 30, np.zeros(1001, bool)) for stream in streams],
+        "uniform": [(*stream, -1.5, 4.0, np.zeros(1001, np.float32)) for stream in streams],
+        "normal": [(*stream, np.zeros(1001, np.float32)) for stream in streams]}[name]
 
 
 @pytest.mark.skipif(COMPILER is None, reason="no C++ compiler, which compiles the CUDA kernels for "
@@ -151,7 +153,7 @@ def test_a_kernel_computes_what_its_lines_of_numpy_compute(name, compiled):
 
 
 def test_every_kernel_has_cases():
-    assert len(KERNELS) == 13
+    assert len(KERNELS) == 17
     for name in KERNELS:
         assert make_cases(name, "float32")
 
@@ -258,6 +260,15 @@ def test_products_of_broadcast_arrays(cublas):
 def test_products_of_other_sizes_are_refused(cublas):
     with pytest.raises(ValueError, match=r"\(3, 4\) and \(5, 6\)"):
         cuda.product(np.ones((3, 4), "float32"), np.ones((5, 6), "float32"))
+
+
+def test_rows_of_ones():
+    """Rows of up to 2^16 ones share one array; longer ones have their own."""
+    for dtype in ("float32", "float64"):
+        short, long, longer = (cuda.row_of_ones(n, np.dtype(dtype)) for n in (3, 2 ** 16, 70000))
+        assert [a.shape for a in (short, long, longer)] == [(1, 3), (1, 2 ** 16), (1, 70000)]
+        assert all(a.dtype == dtype and (a == 1).all() for a in (short, long, longer))
+        assert np.shares_memory(short, long) and not np.shares_memory(long, longer)
 
 
 # Random numbers

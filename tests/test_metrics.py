@@ -489,12 +489,14 @@ def test_centroids_are_the_means_of_their_clusters():
 @pytest.mark.host
 def test_the_rows_of_the_benchmark():
     """Ratios are medians over the rounds of the times of a round; "-" is what is not known."""
-    results = {"tinygan": benchmark.Times([2.0, 4.0, 1.0], [3.0, 3.0, 6.0], 0.25, 97.4),
-               "jax": benchmark.Times([4.0, 4.0, 4.0], [3.0, 6.0, 6.0], 2.0, math.nan)}
+    results = {"tinygan": benchmark.Times([2.0, 4.0, 1.0], [3.0, 3.0, 6.0], 0.25, 97.4, 209),
+               "jax": benchmark.Times([4.0, 4.0, 4.0], [3.0, 6.0, 6.0], 2.0, math.nan, math.nan)}
     ours, theirs = benchmark.make_rows("gan", results)
-    assert ours.split() == ["gan", "tinygan", "2.00", "(1.00-4.00)", "3.00", "0.2", "97"]
+    assert ours.split() == ["gan", "tinygan", "2.00", "(1.00-4.00)", "3.00", "0.2", "97", "209",
+                            "launches"]
     assert theirs.split() == ["JAX", "4.00", "(4.00-4.00)", "6.00", "2.00", "1.00", "2.0", "-"]
-    one = benchmark.make_rows("gan", {"tinygan": benchmark.Times([2.0], [3.0], 0.25, 97.4)})
+    one = benchmark.make_rows("gan", {
+        "tinygan": benchmark.Times([2.0], [3.0], 0.25, 97.4, math.nan)})
     assert one[0].split()[2:4] == ["2.00", "(2.00-2.00)"]
 
 

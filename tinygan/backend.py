@@ -141,6 +141,17 @@ def kernel(inputs: str, outputs: str, code: str, preamble: str = "") -> Callable
     return decorate
 
 
+@kernel("P p, T rate", "T average", "average += rate * (T(p) - average)")
+def move_average(p: Array, rate: float, average: Array) -> None:
+    """Update an exponential moving average in place: average <- average + rate (p - average)."""
+    average += rate * (p - average)
+
+
+def row_of_ones(n: int, dtype: Any) -> Array:
+    """Return ones (1, n). On a GPU they are shared by all callers: do not write to them."""
+    return xp.ones((1, n), dtype) if cuda is None else cuda.row_of_ones(n, dtype)
+
+
 def to_channels_last(images: Array) -> Array:
     """Return the array (N, C, H, W) with the memory layout (N, H, W, C); conv.py says why."""
     return xp.ascontiguousarray(images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)

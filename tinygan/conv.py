@@ -206,17 +206,20 @@ def _windows(x, kernel, stride, padding, size):
 
 
 # An image is (h, v) with c channels, there are (oh, ow) windows of size (kh, kw), (sh, sw) is the
-# stride and (ph, pw) the padding. In C, i is the place in y.
+# stride and (ph, pw) the padding. In C, i is the place in the output. Each division of n takes one
+# coordinate from it, and what is left at the end is the number of the image.
 SIZES = ", ".join(f"int32 {name}" for name in "h v c oh ow kh kw sh sw ph pw".split())
 
 
 @backend.kernel(f"raw T x, {SIZES}", "T y", """
-                int channel = i % c, b = i / c % kw, a = i / (c * kw) % kh;
-                int pixel = i / (c * kw * kh), j = pixel % ow, k = pixel / ow % oh;
-                int row = k * sh + a - ph, column = j * sw + b - pw;
+                long long n = i;
+                int channel = n % c; n /= c;
+                int b = n % kw; n /= kw;
+                int a = n % kh; n /= kh;
+                int column = n % ow * sw + b - pw; n /= ow;
+                int row = n % oh * sh + a - ph; n /= oh;
                 bool inside = row >= 0 && row < h && column >= 0 && column < v;
-                long long line = (long long)(pixel / (ow * oh)) * h + row;
-                y = inside ? x[(line * v + column) * c + channel] : T(0)
+                y = inside ? x[((n * h + row) * v + column) * c + channel] : T(0)
                 """)
 def _copy_windows(x, h, v, c, oh, ow, kh, kw, sh, sw, ph, pw, y):
     """Fill y (n oh ow, kh kw c) with the windows of x (n, h, v, c)."""
@@ -230,16 +233,16 @@ def _copy_windows(x, h, v, c, oh, ow, kh, kw, sh, sw, ph, pw, y):
 
 
 @backend.kernel(f"raw T windows, {SIZES}", "T x", """
-                int channel = i % c, column = i / c % v + pw, row = i / (c * v) % h + ph;
-                int image = i / (c * v * h);
+                long long n = i;
+                int channel = n % c; n /= c;
+                int column = n % v + pw; n /= v;
+                int row = n % h + ph; n /= h;
                 T sum = 0;
-                for (int a = row % sh; a < kh && a <= row; a += sh)
-                    for (int b = column % sw; b < kw && b <= column; b += sw) {
-                        int k = (row - a) / sh, j = (column - b) / sw;
+                for (int a = row % sh, k = row / sh; a < kh && k >= 0; a += sh, --k)
+                    for (int b = column % sw, j = column / sw; b < kw && j >= 0; b += sw, --j)
                         if (k < oh && j < ow)
-                            sum += windows[((((long long)image * oh + k) * ow + j) * kh * kw
-                                            + a * kw + b) * c + channel];
-                    }
+                            sum += windows[((((n * oh + k) * ow + j) * kh + a) * kw + b) * c
+                                           + channel];
                 x = sum
                 """)
 def _add_windows(windows, h, v, c, oh, ow, kh, kw, sh, sw, ph, pw, x):

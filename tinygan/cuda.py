@@ -154,6 +154,17 @@ def _address(a):
     return ctypes.c_void_p(a.data.ptr)
 
 
+@functools.cache
+def _ones(dtype):
+    return backend.xp.ones((1, 1 << 16), dtype)
+
+
+def row_of_ones(n: int, dtype: Any) -> Array:
+    """Return ones (1, n), up to 2^16 of them without a launch: do not write to them."""
+    ones = _ones(np.dtype(dtype).name)
+    return ones[:, :n] if n <= ones.size else backend.xp.ones((1, n), dtype)
+
+
 _last = None        # the stream and the precision that cuBLAS has
 
 
@@ -263,30 +274,44 @@ def philox(counter: np.ndarray, key: int) -> np.ndarray:
     return np.stack(c).astype(np.uint32)
 
 
-@backend.kernel("raw uint64 key, uint32 draw", "uint32 y", "y = philox(key[0], draw, i)", PHILOX)
-def _words(key, draw, y):
-    blocks = np.arange(-(-y.size // 4), dtype=np.uint64)
+def _draw(key, draw, shape):
+    """Return the words of a draw, as the function of C does."""
+    blocks = np.arange(-(-math.prod(shape) // 4), dtype=np.uint64)
     low, high = blocks & np.uint64(0xFFFFFFFF), blocks >> np.uint64(32)
     words = philox([low, high, np.full_like(low, draw), 0 * low], int(key[0]))
-    y[...] = backend.xp.asarray(words.T.reshape(-1)[:y.size].reshape(y.shape))
+    return backend.xp.asarray(words.T.reshape(-1)[:math.prod(shape)].reshape(shape))
+
+
+@backend.kernel("raw uint64 key, uint32 draw", "uint32 y", "y = philox(key[0], draw, i)", PHILOX)
+def _words(key, draw, y):
+    y[...] = _draw(key, draw, y.shape)
 
 
 # 2^-24 and 2^-32 are exact in float32
 
-@backend.kernel("uint32 word, float32 low, float32 span", "float32 y",
-                "y = low + span * ((word >> 8) * 5.9604644775390625e-8f)")
-def _uniform(word, low, span, y):
-    y[...] = (word >> 8).astype("float32") * 2.0 ** -24 * span + low
+@backend.kernel("raw uint64 key, uint32 draw, float32 low, float32 span", "float32 y",
+                "y = low + span * ((philox(key[0], draw, i) >> 8) * 5.9604644775390625e-8f)",
+                PHILOX)
+def _uniform(key, draw, low, span, y):
+    y[...] = (_draw(key, draw, y.shape) >> 8).astype("float32") * 2.0 ** -24 * span + low
 
 
 # Box and Muller 1958, with u1 in (0, 1]
-@backend.kernel("uint32 first, uint32 second", "float32 y",
-                "y = sqrtf(-2 * logf((first + 1.0f) * 2.3283064365386963e-10f))"
-                " * cospif(second * 4.656612873077393e-10f)")
-def _normal(first, second, y):
+@backend.kernel("raw uint64 key, uint32 draw", "float32 y", """
+                float u1 = (philox(key[0], draw, i) + 1.0f) * 2.3283064365386963e-10f;
+                float u2 = philox(key[0], draw + 1, i) * 2.3283064365386963e-10f;
+                y = sqrtf(-2 * logf(u1)) * cospif(2 * u2)""", PHILOX)
+def _normal(key, draw, y):
     xp = backend.xp
-    u1, u2 = ((first.astype("float32") + 1.0) * 2.0 ** -32, second.astype("float32") * 2.0 ** -32)
+    u1 = (_draw(key, draw, y.shape).astype("float32") + 1.0) * 2.0 ** -32
+    u2 = _draw(key, draw + 1, y.shape).astype("float32") * 2.0 ** -32
     y[...] = xp.sqrt(-2.0 * xp.log(u1)) * xp.cos(2.0 * math.pi * u2)
+
+
+@backend.kernel("raw uint64 key, uint32 draw, uint32 bound", "bool y",
+                "y = philox(key[0], draw, i) < bound", PHILOX)
+def _bernoulli(key, draw, bound, y):
+    y[...] = _draw(key, draw, y.shape) < bound
 
 
 class Philox:
@@ -303,31 +328,30 @@ class Philox:
         self.seed = seed if is_array else backend.xp.full(1, np.uint64(seed), np.uint64)
         self.draws = 0
 
-    def words(self, shape: tuple[int, ...]) -> Array:
-        """Draw an array of this shape of words, whole numbers from 0 to 2^32 - 1."""
-        self.draws += 1
-        return _words(self.seed, self.draws, backend.xp.empty(shape, np.uint32))
-
     def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> Array:
         """Draw an array of this shape from the uniform distribution U(low, high)."""
-        return _uniform(self.words(shape), float(low), float(high) - float(low),
-                        backend.xp.empty(shape, np.float32))
+        return self._fill(_uniform, shape, np.float32, float(low), float(high) - float(low))
 
     def normal(self, shape: tuple[int, ...]) -> Array:
         """Draw an array of this shape from N(0, 1)."""
-        return _normal(self.words(shape), self.words(shape), backend.xp.empty(shape, np.float32))
+        return self._fill(_normal, shape, np.float32)
 
     def bernoulli(self, p: float, shape: tuple[int, ...]) -> Array:
         """Draw a boolean array of this shape; each element is True with probability p."""
-        return self.words(shape) < min(round(p * 2 ** 32), 2 ** 32 - 1)
+        return self._fill(_bernoulli, shape, bool, min(round(p * 2 ** 32), 2 ** 32 - 1))
 
     def integers(self, high: int, shape: tuple[int, ...]) -> Array:
         """Draw an array of this shape of integers from 0 to high - 1, all equally likely."""
-        return (self.words(shape).astype(np.uint64) * int(high) >> 32).astype(np.int64)
+        words = self._fill(_words, shape, np.uint32)
+        return (words.astype(np.uint64) * int(high) >> 32).astype(np.int64)
 
     def permutation(self, n: int) -> Array:
         """Draw a random order of the integers from 0 to n - 1."""
-        return backend.xp.argsort(self.words((n,)))
+        return backend.xp.argsort(self._fill(_words, (n,), np.uint32))
+
+    def _fill(self, draw, shape, dtype, *numbers):
+        self.draws += 2         # a draw of normals takes two words for each number
+        return draw(self.seed, self.draws, *numbers, backend.xp.empty(shape, dtype))
 
 
 # Training steps as graphs
@@ -385,8 +409,8 @@ class CapturedStep:
     def _form(self, x, z):
         """Return all that must stay as it was when the step was recorded."""
         return _shapes((x, z)), _state(self.game), [_settings(opt) for opt in self.optimisers], [
-            (part, _numbers(vars(part))) for part in (self.game.loss, *self.game.penalties)
-            if part is not None]
+            (part, {name: value for name, value in vars(part).items() if _is_number(value)})
+            for part in (self.game.loss, *self.game.penalties) if part is not None]
 
     def _do(self, x, z, seed):
         """Do the step without a graph; find out what it returns and whether it can be recorded."""
@@ -459,7 +483,8 @@ class Aside:
 
     def __init__(self) -> None:
         cuda = backend.xp.cuda
-        _workspace()                    # not in the pool, which it outlives
+        for make in (_workspace, *[functools.partial(_ones, dtype) for dtype in PROGRAMS]):
+            make()                      # not in the pool, which it outlives
         self.stream, self.pool = cuda.Stream(non_blocking=True), cuda.MemoryPool()
         self.before, self.after = (cuda.Event(disable_timing=True) for _ in range(2))
         # a pool of cupy's does not free its memory when it is dropped
@@ -553,25 +578,24 @@ def _copy(leaf):
 
 def _state(game):
     """Return {name: number, or address of the array} of what a game and its parts consist of."""
-    state = {}
+    state, ndarray = {}, backend.xp.ndarray
     for prefix, module in game.modules():
         state[prefix + "training"] = module.training
         for name, value in vars(module).items():
-            if name != "training" and name not in {*module.untracked, *module._kept}:
-                if isinstance(value, (Tensor, backend.xp.ndarray)):
+            is_array = isinstance(value, (Tensor, ndarray))
+            if (is_array or _is_number(value)) and (
+                    name not in module.untracked and name not in module._kept):
+                if is_array:
                     array = value.data if type(value) is Tensor else value
-                    state[prefix + name] = _address(array).value, array.strides
-                else:
-                    state |= _numbers({prefix + name: value})
+                    value = _address(array).value, array.strides
+                state[prefix + name] = value
     return state
 
 
-def _numbers(attributes):
-    """Return those of the attributes {name: value} that are numbers or tuples of numbers."""
-    def is_number(value):
-        return isinstance(value, (bool, int, float, np.generic)) or (
-            isinstance(value, tuple) and all(map(is_number, value)))
-    return {name: value for name, value in attributes.items() if is_number(value)}
+def _is_number(value):
+    """Return whether a value is a number or a tuple of numbers."""
+    return isinstance(value, (int, float, np.generic)) or (
+        isinstance(value, tuple) and all(map(_is_number, value)))
 
 
 def _settings(opt):

@@ -72,16 +72,25 @@ def norm(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 def sigmoid(x: Tensor) -> Tensor:
     """Return 1 / (1 + exp(-x)), computed as exp(min(x, 0)) / (1 + exp(-|x|)), without overflow."""
-    xp = backend.xp
-    return op(xp.exp(xp.minimum(x.data, 0.0)) / (1.0 + xp.exp(-abs(x.data))),
+    return op(_sigmoid(x.data, backend.xp.empty_like(x.data)),
               (x, lambda g, y: g * y * (1.0 - y)))
+
+
+@backend.kernel("T x", "T y", "y = exp(x < 0 ? x : T(0)) / (1 + exp(-abs(x)))")
+def _sigmoid(x, y):
+    xp = backend.xp
+    xp.divide(xp.exp(xp.minimum(x, 0.0)), 1.0 + xp.exp(-abs(x)), out=y)
 
 
 def softplus(x: Tensor) -> Tensor:
     """Return log(1 + exp(x)), computed as max(x, 0) + log1p(exp(-|x|)), without overflow."""
+    return op(_softplus(x.data, backend.xp.empty_like(x.data)), (x, lambda g, y: g * sigmoid(x)))
+
+
+@backend.kernel("T x", "T y", "y = (x > 0 ? x : T(0)) + log1p(exp(-abs(x)))")
+def _softplus(x, y):
     xp = backend.xp
-    return op(xp.maximum(x.data, 0.0) + xp.log1p(xp.exp(-abs(x.data))),
-              (x, lambda g, y: g * sigmoid(x)))
+    xp.add(xp.maximum(x, 0.0), xp.log1p(xp.exp(-abs(x))), out=y)
 
 
 def log_sigmoid(x: Tensor) -> Tensor:
@@ -395,8 +404,8 @@ def _sums(a, b=None):
 
     def add(a, b):
         if xp is not np:
-            ones = xp.ones((1, a.shape[-2]), a.dtype)
-            return backend.product(ones, a if b is None else a * b, exact=True)[..., 0, :]
+            return backend.product(backend.row_of_ones(a.shape[-2], a.dtype),
+                                   a if b is None else a * b, exact=True)[..., 0, :]
         return xp.ones(a.shape[-2], a.dtype) @ a if b is None else xp.einsum(
             "...ij,...ij->...j", a, b)
     # reduce() and not sum(), which begins with 0 + the first

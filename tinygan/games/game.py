@@ -481,11 +481,6 @@ def apply(network: Callable, inputs: Any) -> Any:
     return network(*inputs) if isinstance(inputs, tuple) else network(inputs)
 
 
-@backend.kernel("T p, T rate", "T average", "average += rate * (p - average)")
-def _move_average(p, rate, average):
-    average += rate * (p - average)
-
-
 def update_average(average: Module, network: Module, decay: float) -> None:
     """Update an exponential moving average of a network's weights.
 
@@ -493,7 +488,7 @@ def update_average(average: Module, network: Module, decay: float) -> None:
     belong to the averaged weight, are updated by a power iteration instead.
     """
     for p_average, p in zip(average.parameters(), network.parameters()):
-        _move_average(p.data, 1 - decay, p_average.data)
+        backend.move_average(p.data, 1 - decay, p_average.data)
         p_average.touch()
     for (_, part), (_, original) in zip(average.modules(), network.modules()):
         if hasattr(part, "weight_u"):

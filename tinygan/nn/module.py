@@ -111,7 +111,8 @@ class Module:
         A part's name is that of the attribute. The index in a list or the key in a dictionary
         follows after a dot. Raises TypeError if two parts have the same name.
         """
-        parts = [part for name, value in vars(self).items() if name not in self.untracked
+        parts = [part for name, value in vars(self).items()
+                 if not isinstance(value, _SIMPLE) and name not in self.untracked
                  for part in _parts(name, value)]
         if len(dict(parts)) < len(parts):
             raise TypeError(f"two parts of {type(self).__name__} have the same name among "

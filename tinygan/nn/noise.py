@@ -55,7 +55,7 @@ class Dropout(Module):
         if not (self.training or self.always) or self.p == 0:
             return x
         keep = _current.source.bernoulli(1 - self.p, x.shape)
-        return x * (keep.astype(x.dtype) * (1 / (1 - self.p)))
+        return x * backend.xp.multiply(keep, 1 / (1 - self.p), dtype=x.dtype)
 
 
 class GaussianNoise(Module):

@@ -49,8 +49,8 @@ class BatchNorm(Module):
         var = ops.channel_sum(centred, centred) * (1 / count)
         if tracked:
             unbiased = var.data * (count / (count - 1))
-            self.running_mean += self.momentum * (mean - self.running_mean)
-            self.running_var += self.momentum * (unbiased - self.running_var)
+            backend.move_average(mean, self.momentum, self.running_mean)
+            backend.move_average(unbiased, self.momentum, self.running_var)
         r = (var + self.eps) ** -0.5
         return ops.scale(centred, r if self.weight is None else self.weight * r, self.bias)
 

@@ -35,7 +35,8 @@ def spectral_norm(layer: Module) -> Module:
     layer._changes.append((spectral_norm, {}))
     vars(layer)["weight_orig"] = vars(layer).pop("weight")
     w = _matrix(layer)
-    layer.weight_u = _normalise(rng.normal((len(w),)))
+    u = rng.normal((len(w),))
+    layer.weight_u = _normalise(u, u)
     layer.weight_v = backend.xp.zeros(w.shape[1], "float32")
     for _ in range(15):         # PyTorch's number; the layer may be evaluated before training
         power_iteration(layer)
@@ -66,12 +67,18 @@ def power_iteration(layer: Module) -> None:
     It updates u and v of a layer under spectral_norm, for the layer's present weight.
     """
     w, v = _matrix(layer), _v_in_memory_order(layer)
-    v[...] = _normalise(backend.product(layer.weight_u[None], w, exact=True)).reshape(v.shape)
-    layer.weight_u[...] = _normalise(backend.product(w, v.reshape(-1, 1), exact=True))[:, 0]
+    _normalise(backend.product(layer.weight_u[None], w, exact=True).reshape(v.shape), v)
+    _normalise(backend.product(w, v.reshape(-1, 1), exact=True)[:, 0], layer.weight_u)
 
 
-def _normalise(v):
-    return v / (backend.xp.sqrt((v * v).sum()) + 1e-12)
+def _normalise(v, y):
+    """Write v / |v| to y, and return y."""
+    return _divide_by_root(v, (v * v).sum(), y)
+
+
+@backend.kernel("T v, T square", "T y", "y = v / (sqrt(square) + T(1e-12))")
+def _divide_by_root(v, square, y):
+    y[...] = v / (backend.xp.sqrt(square) + 1e-12)
 
 
 def _matrix(layer):
