@@ -81,14 +81,16 @@ def tinygan_iteration(workload: str, backend: str, graph: bool = True) -> Callab
 
 def count_launches(iteration: Callable) -> float:
     """Return how many kernels and copies the recorded steps of an iteration launch, or nan."""
-    graphs = [step.run.__self__ for step in getattr(iteration, "steps", ())
-              if getattr(step, "run", None)]            # run is the method cupy.cuda.Graph.launch
+    steps = [step for step in getattr(iteration, "steps", ()) if getattr(step, "run", None)]
+    graphs = [step.run.__self__.graph for step in steps]    # run is cupy.cuda.Graph.launch
+    if not graphs or 0 in graphs:                           # some versions of cupy keep no graph
+        return math.nan
     total, count = 0, ctypes.c_size_t()
     for graph in graphs:
         ctypes.CDLL("nvcuda" if os.name == "nt" else "libcuda.so.1").cuGraphGetNodes(
-            ctypes.c_void_p(graph.graph), None, ctypes.byref(count))
+            ctypes.c_void_p(graph), None, ctypes.byref(count))
         total += count.value
-    return total if graphs else math.nan
+    return total
 
 
 # The products alone

@@ -356,6 +356,8 @@ def _function(name, function):
             return function(*[a._host if type(a) is ndarray else _check_no_array(a) for a in args])
         if name in LIST_FUNCTIONS:
             arrays, *args = args
+            if len(arrays) > 8:
+                transfers.count_to_device()     # of the addresses of the arrays
             if not all([type(a) is ndarray for a in arrays]):
                 raise TypeError(f"{name} of something other than device arrays")
             args = [[a._host for a in arrays], *map(_check_no_array, args)]

@@ -544,6 +544,7 @@ TO_DEVICE = {
     "asarray(number)": lambda x: standin.asarray(1.0),
     "set": lambda x: x.set(np.ones((2, 3), np.float32)),
     "Random": lambda x: rng.normal((3,)),
+    "nine arrays joined": lambda x: standin.concatenate([x] * 9),
 }
 
 NO_TRANSFER = {
@@ -555,6 +556,7 @@ NO_TRANSFER = {
     "asarray(device)": lambda x: standin.asarray(x),
     "arithmetic": lambda x: standin.exp(x * 2.0 + 1).mean(axis=1),
     "element": lambda x: x[0, 1],
+    "eight arrays joined": lambda x: standin.concatenate([x] * 8),
     "x[mask] = number": lambda x: x.__setitem__(x > 2, 0.0),
     "shape": lambda x: (len(x), x.shape, x.size, x.ndim, x.dtype),
     "copy": lambda x: copy.deepcopy(x),

@@ -182,6 +182,26 @@ def test_a_kernel_is_launched_on_images_in_their_memory_order(monkeypatch):
     assert (cuda.elementwise(np.add, x, bias) == 2).all()
 
 
+@pytest.mark.parametrize("axis", [0, 1, 3, -1])
+def test_arrays_are_joined_in_memory_order(axis):
+    """The result is that of numpy, and images keep their channels last in memory."""
+    images = [backend.to_channels_last(draw("float32", 2, 3, 4, 5, seed=i)) for i in range(10)]
+    y = cuda.concatenate(images, axis)
+    assert (y == np.concatenate(images, axis)).all()
+    assert y.transpose(0, 2, 3, 1).flags.c_contiguous
+    rows = [draw("float32", 2, n) for n in (3, 0, 1)]
+    assert (cuda.concatenate(rows, 1) == np.concatenate(rows, 1)).all()
+
+
+@pytest.mark.parametrize("shapes, axis", [([(2, 3), (2, 1)], 0), ([(2, 3), (1, 3)], 1),
+                                          ([(2, 3), (2,)], 0), ([(2, 3)], 2), ([()], 0)])
+def test_arrays_that_do_not_join_are_refused(shapes, axis, monkeypatch):
+    """Also where an assignment would broadcast, and with the sentence of ops.concat."""
+    monkeypatch.setattr(backend, "cuda", cuda)
+    with pytest.raises(ValueError, match="shapes differ at most in the axis"):
+        ops.concat([Tensor(np.ones(shape, "float32")) for shape in shapes], axis)
+
+
 # Products
 
 class Library:

@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import functools
 import glob
+import itertools
 import math
 import os
 import sys
@@ -208,7 +209,11 @@ def elementwise(f: Callable, *args: Any) -> Array:
     next convolution.
     """
     args, axes = _in_memory_order(args)
-    y = f(*args)
+    return _in_standard_order(f(*args), axes)
+
+
+def _in_standard_order(y, axes):
+    """Return y, whose axes are those that _in_memory_order returned, with the axes of its input."""
     return y if axes is None else y.transpose([axes.index(i) for i in range(y.ndim)])
 
 
@@ -227,6 +232,27 @@ def _in_memory_order(args):
         return args, None
     axes = sorted(range(first.ndim), key=lambda i: -first.strides[i])
     return [a.transpose(axes) if getattr(a, "ndim", 0) else a for a in args], axes
+
+
+def concatenate(arrays: list[Array], axis: int) -> Array:
+    """Return the arrays joined along an axis, in the memory order of the first.
+
+    cupy's own function returns the standard order, and copies from the host if there are more than
+    eight arrays. Raises ValueError if there is no such axis, or if the shapes differ in another one.
+    """
+    arrays, axes = _in_memory_order(arrays)
+    n = arrays[0].ndim
+    if not -n <= axis < n:
+        raise ValueError(f"arrays of {n} axes have no axis {axis}")
+    axis = axis % n if axes is None else axes.index(axis % n)
+    before, after = arrays[0].shape[:axis], arrays[0].shape[axis + 1:]
+    if any((a.shape[:axis], a.shape[axis + 1:]) != (before, after) for a in arrays):
+        raise ValueError(f"arrays of shapes {[a.shape for a in arrays]} do not join")
+    parts = [0, *itertools.accumulate(a.shape[axis] for a in arrays)]
+    y = backend.xp.empty((*before, parts[-1], *after), arrays[0].dtype)
+    for a, begin, end in zip(arrays, parts, parts[1:]):
+        y[(*[slice(None)] * axis, slice(begin, end))] = a
+    return _in_standard_order(y, axes)
 
 
 def write(numbers: tuple[float, ...], array: Array | None) -> Array:
