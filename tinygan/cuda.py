@@ -238,7 +238,7 @@ def concatenate(arrays: list[Array], axis: int) -> Array:
     """Return the arrays joined along an axis, in the memory order of the first.
 
     cupy's own function returns the standard order, and copies from the host if there are more than
-    eight arrays. Raises ValueError if there is no such axis, or if the shapes differ in another one.
+    eight arrays. Raises ValueError if there is no such axis or if the shapes differ in another one.
     """
     arrays, axes = _in_memory_order(arrays)
     n = arrays[0].ndim
