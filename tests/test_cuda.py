@@ -205,10 +205,11 @@ def test_arrays_that_do_not_join_are_refused(shapes, axis, monkeypatch):
 # Products
 
 class Library:
-    """An imitation of cuBLAS's gemmStridedBatched: matrices whose columns are contiguous."""
+    """An imitation of cuBLAS's gemm and gemmStridedBatched: columns are contiguous."""
 
     def __getattr__(self, name):
         kind = {"S": ctypes.c_float, "D": ctypes.c_double}[name.removeprefix("cublas")[0]]
+        assert name[7:] in ("gemm_v2", "gemmStridedBatched")
 
         def read(pointer, transposed, rows, columns, leading, step, i):
             """Return op(A) of the matrix i as an array that shares memory with it."""
@@ -222,15 +223,20 @@ class Library:
                 memory, (rows, columns), (memory.itemsize, leading * memory.itemsize))
             return matrix.T if transposed else matrix
 
-        def multiply(handle, ta, tb, m, n, k, alpha, a, lda, step_a, b, ldb, step_b, beta, c, ldc,
-                     step_c, count):
+        def multiply(handle, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
+            none = ctypes.c_longlong()
+            return multiply_many(handle, ta, tb, m, n, k, alpha, a, lda, none, b, ldb, none, beta,
+                                 c, ldc, none, 1)
+
+        def multiply_many(handle, ta, tb, m, n, k, alpha, a, lda, step_a, b, ldb, step_b, beta, c,
+                          ldc, step_c, count):
             assert alpha._obj.value == 1 and beta._obj.value == 0
             for i in range(count):
                 read(c, 0, m, n, ldc, step_c.value, i)[...] = (
                     read(a, ta, m, k, lda, step_a.value, i)
                     @ read(b, tb, k, n, ldb, step_b.value, i))
             return 0
-        return multiply
+        return multiply if name.endswith("gemm_v2") else multiply_many
 
 
 @pytest.fixture

@@ -141,29 +141,21 @@ def _multiply(a, b, c, rounded):
     number = ctypes.c_float if c.dtype == "float32" else ctypes.c_double
     one, zero = number(1), number(0)
     _use_current_stream(rounded)
-    program = getattr(_cublas(), f"cublas{PROGRAMS[c.dtype.name]}gemmStridedBatched")
 
-    def by_matrix(x):       # the distance from one matrix to the next
-        return ctypes.c_longlong(x.strides[0] // x.itemsize if len(x) > 1 else 0)
-    _check(program(
-        _handle(), b_transposed, a_transposed, n, m, k, ctypes.byref(one), _address(b), ldb,
-        by_matrix(b), _address(a), lda, by_matrix(a), ctypes.byref(zero), _address(c), n,
-        ctypes.c_longlong(m * n), count))
+    def operand(x, leading):
+        if count == 1:
+            return _address(x), leading
+        distance = x.strides[0] // x.itemsize if len(x) > 1 else 0      # from matrix to matrix
+        return _address(x), leading, ctypes.c_longlong(distance)
+    gemm = getattr(_cublas(), f"cublas{PROGRAMS[c.dtype.name]}gemm"
+                   + ("_v2" if count == 1 else "StridedBatched"))
+    _check(gemm(_handle(), b_transposed, a_transposed, n, m, k, ctypes.byref(one),
+                *operand(b, ldb), *operand(a, lda), ctypes.byref(zero), *operand(c, n),
+                *(() if count == 1 else (count,))))
 
 
 def _address(a):
     return ctypes.c_void_p(a.data.ptr)
-
-
-@functools.cache
-def _ones(dtype):
-    return backend.xp.ones((1, 1 << 16), dtype)
-
-
-def row_of_ones(n: int, dtype: Any) -> Array:
-    """Return ones (1, n), up to 2^16 of them without a launch: do not write to them."""
-    ones = _ones(np.dtype(dtype).name)
-    return ones[:, :n] if n <= ones.size else backend.xp.ones((1, n), dtype)
 
 
 _last = None        # the stream and the precision that cuBLAS has
@@ -180,6 +172,19 @@ def _use_current_stream(rounded):
         _check(_cublas().cublasSetWorkspace_v2(_handle(), ctypes.c_void_p(_workspace().ptr),
                                                ctypes.c_size_t(WORKSPACE)))
         _last = stream, rounded
+
+
+# Sums over rows are products with ones, see ops.py
+
+@functools.cache
+def _ones(dtype):
+    return backend.xp.ones((1, 1 << 16), dtype)
+
+
+def row_of_ones(n: int, dtype: Any) -> Array:
+    """Return ones (1, n), up to 2^16 of them without a launch: do not write to them."""
+    ones = _ones(np.dtype(dtype).name)
+    return ones[:, :n] if n <= ones.size else backend.xp.ones((1, n), dtype)
 
 
 # Elementwise functions
