@@ -70,6 +70,12 @@ def run_script(cwd, script, *flags):
     return out
 
 
+def run_scripts(cwd, commands):
+    """Return what run_script returns for each command (script, *flags), two run at a time."""
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda command: run_script(cwd, *command), commands))
+
+
 def read_refusal(cwd, script, *flags):
     """Run a script that must fail and return the last line of its stderr."""
     status, _, err = wait_for_end(start_script(cwd, script, *flags))
@@ -134,8 +140,8 @@ def test_a_run_in_two_parts_is_the_whole_run(order, digits, tmp_path):
     SGD's schedules do not depend on the number of steps of the run.
     """
     flags = ["--data", digits, "--order", order]
-    run_script(tmp_path, ANY_GAME, *flags, "--steps", 30, "--out", "whole")
-    run_script(tmp_path, ANY_GAME, *flags, "--steps", 10, "--out", "half")
+    run_scripts(tmp_path, [(ANY_GAME, *flags, "--steps", 30, "--out", "whole"),
+                           (ANY_GAME, *flags, "--steps", 10, "--out", "half")])
     assert "resumed after step 10" in run_script(tmp_path, ANY_GAME, "--resume", "--steps", 30,
                                                  "--out", "half")
     assert same_files(tmp_path / "whole", tmp_path / "half")
@@ -231,8 +237,8 @@ def test_the_files_of_a_run(digits, tmp_path):
 def test_the_log_has_means_over_equal_intervals(digits, tmp_path):
     """A row of the log has means over steps // 500 steps: over two in a run of 1000 steps."""
     flags = ["--data", digits, "--steps"]
-    run_script(tmp_path, ANY_GAME, *flags, 1000, "--out", "long")
-    run_script(tmp_path, ANY_GAME, *flags, 499, "--out", "short")
+    run_scripts(tmp_path, [(ANY_GAME, *flags, 1000, "--out", "long"),
+                           (ANY_GAME, *flags, 499, "--out", "short")])
     long, short = (np.loadtxt(tmp_path / name / "log.csv", delimiter=",", skiprows=1)
                    for name in ("long", "short"))
     assert (long[:, 0] == range(2, 1001, 2)).all()

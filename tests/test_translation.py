@@ -720,27 +720,28 @@ def test_new_inputs_are_translated_in_their_order(folder, tmp_path):
 @pytest.mark.host
 def test_inputs_that_do_not_fit_are_refused(folder):
     np.savez(folder / "small.npz", images=images(20, 8, 8))
-    for script in ("sample.py", "evaluate.py"):
-        line = read_refusal(script, "run", "--inputs", "small.npz", cwd=folder)
-        assert "(1, 8, 8), but G was trained on (1, 28, 28)" in line
-    line = read_refusal("pix2pix_mnist.py", "--task", "none", "--data", "new.npz", "--out", "no",
-                        cwd=folder)
-    assert "no array 'targets'" in line and "--task" in line
-    line = read_refusal("pix2pix_mnist.py", "--data", "pairs.npz", "--out", "no", cwd=folder)
-    assert "outputs of its own" in line and "--task none" in line
-    line = read_refusal("evaluate.py", "run", "--inputs", "new.npz", cwd=folder)
-    assert "no array 'targets'" in line
-    line = read_refusal("sample.py", "run", "--inputs", "nothing.npz", cwd=folder)
-    assert "no file nothing.npz" in line and "--inputs" in line
     x = images(100, 28, 28)
-    for targets, words in ((images(100, 3, 28, 28), "targets have the shape (3, 28, 28)"),
-                           (x[:98], "(98, 1, 28, 28)"), (x, "part too")):
-        np.savez(folder / "wrong.npz", images=x, targets=np.roll(targets, 1, 0))
-        if targets is x:
-            np.savez(folder / "wrong.npz", images=x, targets=np.repeat(x[:50], 2, 0))
-        assert words in read_refusal("evaluate.py", "run", "--inputs", "wrong.npz", cwd=folder)
-    line = read_refusal("pix2pix_mnist.py", "--dry-run", "--patch", 4, cwd=folder)
-    assert "at least 48x48 pixels, not 28x28" in line
+    for name, targets in (("planes", images(100, 3, 28, 28)), ("fewer", np.roll(x[:98], 1, 0)),
+                          ("doubled", np.repeat(x[:50], 2, 0))):
+        np.savez(folder / f"{name}.npz", images=x, targets=targets)
+    other = "(1, 8, 8), but G was trained on (1, 28, 28)"
+    refused = [
+        (["sample.py", "run", "--inputs", "small.npz"], [other]),
+        (["evaluate.py", "run", "--inputs", "small.npz"], [other]),
+        (["pix2pix_mnist.py", "--task", "none", "--data", "new.npz", "--out", "no"],
+         ["no array 'targets'", "--task"]),
+        (["pix2pix_mnist.py", "--data", "pairs.npz", "--out", "no"],
+         ["outputs of its own", "--task none"]),
+        (["evaluate.py", "run", "--inputs", "new.npz"], ["no array 'targets'"]),
+        (["sample.py", "run", "--inputs", "nothing.npz"], ["no file nothing.npz", "--inputs"]),
+        (["evaluate.py", "run", "--inputs", "planes.npz"],
+         ["targets have the shape (3, 28, 28)"]),
+        (["evaluate.py", "run", "--inputs", "fewer.npz"], ["(98, 1, 28, 28)"]),
+        (["evaluate.py", "run", "--inputs", "doubled.npz"], ["part too"]),
+        (["pix2pix_mnist.py", "--dry-run", "--patch", 4], ["at least 48x48 pixels, not 28x28"])]
+    for process, (_, words) in zip(run_all([(*call, folder) for call, _ in refused]), refused):
+        line = last_line_of_refusal(process)
+        assert all(word in line for word in words), line
     x = images(40, 8, 8)
     cases = (
         ("pix2pix_mnist.py", dict(images=x, targets=images(40, 9, 8)), "same height and width"),

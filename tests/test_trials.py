@@ -22,7 +22,8 @@ from tinygan.random import Random
 
 from kills import TRIALS, get_command, has_begun, kill_at, write_data
 from test_image import read_png
-from test_run import ROOT, read_refusal, run_script, same_files, start_script
+from test_run import (ROOT, read_refusal, read_refusals, run_script, run_scripts, same_files,
+                      start_script)
 
 sys.path += [str(ROOT / "tests" / "trials"), str(ROOT / "examples")]
 import cycle
@@ -39,8 +40,7 @@ def place(tmp_path_factory):
     """Return a folder with the data and, for each trial, a run in a folder with its name."""
     folder = tmp_path_factory.mktemp("trials")
     write_data(folder)
-    for name in TRIALS:
-        run_script(folder, *make_flags(name), "--out", name)
+    run_scripts(folder, [(*make_flags(name), "--out", name) for name in TRIALS])
     return folder
 
 
@@ -83,11 +83,11 @@ def test_a_trial_that_is_killed_three_times(name, place, tmp_path):
 def test_a_trial_is_sampled_and_evaluated(name, place, tmp_path):
     """sample.py and evaluate.py need --module with the trial's file, and work with it."""
     for run in list_runs(name):
-        for script, out in (("sample.py", "pictures"), ("evaluate.py", "table.json")):
-            script, out = ROOT / "examples" / script, tmp_path / out
-            line = read_refusal(place, script, run)
+        commands = [(ROOT / "examples" / script, run) for script in ("sample.py", "evaluate.py")]
+        for line in read_refusals(place, commands):
             assert "which is not tinygan's" in line and "--module" in line
-            run_script(place, script, run, "--module", TRIALS[name], "--out", out)
+        run_scripts(place, [(*command, "--module", TRIALS[name], "--out", tmp_path / out)
+                            for command, out in zip(commands, ("pictures", "table.json"))])
         written = {path.stem for path in (tmp_path / "pictures").iterdir()}
         ways = set() if name == "cycle" else {"linear", "spherical"}      # cycle has no noise
         assert written == {"samples", "nearest"} | ways | (
