@@ -278,7 +278,8 @@ def main() -> None:
     import tinygan
     from tinygan import UserError, command
     flags = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--workload", choices=BATCH, nargs="+", default=list(BATCH),
                        help="what to measure (all)")
     flags.add_argument("--rounds", type=command.positive, default=20, help="number of rounds (20)")

@@ -122,7 +122,8 @@ def draw_plane(points: np.ndarray, size: int = 160, reach: float = 2.0) -> np.nd
 def main() -> None:
     """Run the script with the flags of the command line."""
     flags = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--steps", type=command.positive, default=500, help="training steps (500)")
     flags.add_argument("--lr", type=command.above_0, default=0.2,
                        help="learning rate of both players (0.2)")

@@ -134,7 +134,7 @@ def draw_samples(game: Game, split: Split, n: int, seed: int) -> tuple[np.ndarra
     rng, samples, inputs = Random(seed), [], []
     for start in range(0, n, PIECE):
         z = game.inputs(split, min(PIECE, n - start), rng)
-        samples.append(backend.to_numpy(game.sample(z)))
+        samples.append(backend.to_numpy(game.sample_images(z)))
         inputs.append(to_host(z))
     return np.concatenate(samples), map_nested(lambda *parts: np.concatenate(parts), *inputs)
 
@@ -323,7 +323,8 @@ def print_rows(rows: dict[str, dict[str, float]], remark: str) -> None:
 def main() -> None:
     """Print the table of the run that the command line names, and write it to a file."""
     flags = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     add = flags.add_argument
     add("run", metavar="RUN", help="the folder of a run, such as runs/gan_mnist")
     add("--seed", type=command.whole, default=0, help="seed of the samples (0)")

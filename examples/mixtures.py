@@ -206,7 +206,8 @@ def draw(game: Game, mixture: mixtures.Mixture, z: Any, size: int = 240) -> np.n
 def main() -> None:
     """Run the script with the flags of the command line."""
     flags = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     add = flags.add_argument
     add("--game", nargs="+", choices=[*PLANE, "all"], default=["r1"], help="games to play (r1)")
     add("--mixture", choices=MIXTURES, default="grid",

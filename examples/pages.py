@@ -191,7 +191,8 @@ def fill_page(page: str, lines: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Write the pages."""
     flags = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--gallery", metavar="DIR", help="the folder with the runs on MNIST")
     flags.add_argument("--dry-run", action="store_true", help="write nothing")
     args = flags.parse_args()

@@ -569,7 +569,8 @@ def _cell(values):
 def main() -> None:
     """Do the runs of the table that the command line names, and print the table."""
     flags = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     add = flags.add_argument
     add("table", choices=TABLES, help="the table to reproduce")
     add("--jobs", type=command.positive, default=1, help="number of runs at a time (1)")

@@ -138,7 +138,7 @@ def draw_codes(codes: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
 
 def draw_samples(game: Game, z: Any) -> np.ndarray:
     """Return the samples for inputs z, both on the host."""
-    return backend.to_numpy(game.sample(to_device(z)))
+    return backend.to_numpy(game.sample_images(to_device(z)))
 
 
 def draw_encoded(game: Game, x: np.ndarray) -> np.ndarray:
@@ -206,7 +206,8 @@ def load_images(game: Game, run: str, path: str) -> np.ndarray:
 def main() -> None:
     """Draw the pictures that the command line asks for."""
     flags = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     add = flags.add_argument
     add("run", metavar="RUN", help="the folder of a run, such as runs/gan_mnist")
     add("-n", type=command.positive, default=64, help="number of samples (64)")

@@ -109,7 +109,8 @@ def two_sample_results(repetitions: int, n: int = 100) -> list[TwoSample]:
 def main() -> None:
     """Run the script with the flags of the command line."""
     flags = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--seed", type=command.whole, default=0,
                        help="seed of the networks' initial weights (0)")
     flags.add_argument("--dry-run", action="store_true", help="a few training steps only")

@@ -534,6 +534,18 @@ def test_measures_of_a_known_encoder(monkeypatch):
     assert len(features.layers) == 2 and evaluate.cut_features(nn.Tanh()) is None
 
 
+def test_penalties_of_pairs_are_of_ds_partial_derivatives():
+    """D(x, z) = x + 2z has |dD/d(x, z)|^2 = 5 at (G(z), z), although G(z) = 5z, in both orders."""
+    G, E, D = nn.Dense(1, 1), nn.Dense(1, 1), nn.Sequential(nn.Join(), nn.Dense(2, 1))
+    for p, value in ((G.weight, 5.0), (E.weight, 3.0), (D.layers[1].weight, [[1.0, 2.0]])):
+        p.data[...] = backend.xp.asarray(value)
+        p.touch()
+    for penalty in (penalties.R1(2.0), penalties.R2(2.0)):
+        game = BiGAN(G, E, D, z_size=1, penalties=[penalty], loss=losses.Wasserstein())
+        zero = Tensor(backend.xp.zeros((4, 1), "float32"))
+        assert game.d_loss(zero, zero).item() == game.losses(zero, zero)[0].item() == 5
+
+
 @pytest.mark.host
 def test_random_weights_are_new_and_batch_norm_is_measured():
     import evaluate

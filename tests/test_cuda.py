@@ -194,7 +194,8 @@ def test_arrays_are_joined_in_memory_order(axis):
 
 
 @pytest.mark.parametrize("shapes, axis", [([(2, 3), (2, 1)], 0), ([(2, 3), (1, 3)], 1),
-                                          ([(2, 3), (2,)], 0), ([(2, 3)], 2), ([()], 0)])
+                                          ([(2, 3), (2,)], 0), ([(2, 3)], 2), ([()], 0),
+                                          ([(3,), ()], 0), ([(), (3,)], 0)])
 def test_arrays_that_do_not_join_are_refused(shapes, axis, monkeypatch):
     """Also where an assignment would broadcast, and with the sentence of ops.concat."""
     monkeypatch.setattr(backend, "cuda", cuda)

@@ -358,6 +358,25 @@ def test_unrolled_steps_include_the_penalties():
     assert abs(game.g_loss(x, z).item() - with_penalty) > 1e-3
 
 
+def test_penalties_of_unrolled_steps_are_of_ds_own_gradient():
+    """D(x) = w x descends w G(z) - w x + w^2 / 2, with R1, from w = 1 at x = 2 and G(z) = 1.
+
+    theta_1 depends on x too, but |dD/dx|^2 is w^2 in the second step as well. G minimises the loss
+    of the scores alone.
+    """
+    G, D = nn.Dense(1, 1), nn.Dense(1, 1)
+    for p, value in ((G.weight, 0.0), (G.bias, 1.0), (D.weight, 1.0), (D.bias, 0.0)):
+        p.data[...] = value
+        p.touch()
+    game = UnrolledGAN(G, D, z_size=1, k=2, eta=0.1, loss=losses.Wasserstein(),
+                       penalties=[R1(1.0)])
+    w = 1.0
+    for _ in range(2):
+        w -= 0.1 * (1 - 2 + w)
+    found = game.g_loss(tensor([[2.0]], "float32"), tensor([[0.0]], "float32"))
+    assert found.item() == pytest.approx(2 * w - w, rel=1e-5)       # float32
+
+
 def test_noise_and_steps_of_the_cures_are_the_papers():
     """Noise is normal in PacGAN and the unrolled GAN; eta = 0.1 diverges on the ring."""
     z = [make_unrolled().latent(1000, Random(0)),

@@ -3,6 +3,7 @@
 import itertools
 import math
 import pathlib
+import re
 import sys
 
 import numpy as np
@@ -64,7 +65,7 @@ def test_only_the_saturating_gradient_vanishes_where_d_rejects_samples():
     These are the derivatives of log(1 - sigmoid(a)) and of -log sigmoid(a).
     """
     for a in (-20.0, 0.0, 20.0):
-        logit = tensor([a])
+        logit = tensor([[a]])
         found = {}
         for loss in (losses.Saturating(), losses.NonSaturating()):
             game = GAN(nn.Sequential(), nn.Sequential(), loss=loss)
@@ -419,12 +420,38 @@ def test_minibatches_may_be_nested_tuples_with_labels():
 
 
 def test_the_number_of_steps_is_checked():
-    game = make_game()
     for name in ("d_steps", "g_steps"):
         game = make_game(**{name: lambda i: 0})
+        opts = optim.SGD(game.d_parameters(), 1e-3), optim.SGD(game.g_parameters(), 1e-3)
         assert f"{name} is 0 in iteration 4" in error_of(
-            lambda: next(play(game, make_batches(), None, None, 5, rng, 5, start=4)))
-    assert "-1" in error_of(lambda: next(play(game, make_batches(), None, None, 5, rng, -1)))
+            lambda: next(play(game, make_batches(), *opts, 5, rng, 5, start=4)))
+    assert "-1" in error_of(lambda: next(play(game, make_batches(), *opts, 5, rng, -1)))
+
+
+def test_what_play_cannot_train_with_is_refused():
+    """Exchanged optimisers, another source of random numbers, data of another dtype."""
+    game = make_game()
+    d_opt, g_opt = optim.SGD(game.d_parameters(), 1e-3), optim.SGD(game.g_parameters(), 1e-3)
+    for args, words in (((make_batches(), g_opt, d_opt, 5, rng), "game.d_parameters()"),
+                        ((make_batches(), d_opt, d_opt, 5, rng), "game.g_parameters()"),
+                        ((iter([backend.xp.zeros((5, 2), "float64")]), d_opt, g_opt, 5, rng),
+                         'x.astype("float32")')):
+        with pytest.raises(UserError, match=re.escape(words)):
+            next(play(game, *args, 1))
+    with pytest.raises(TypeError, match="such as tinygan.rng"):
+        next(play(game, make_batches(), d_opt, g_opt, 5, np.random.default_rng(0), 1))
+    with pytest.raises(TypeError, match=r"latent\(16"):
+        game.sample(16)
+
+
+@pytest.mark.parametrize("scores", [lambda x: x, lambda x: x[:, 0], lambda x: x.mean(),
+                                    lambda x: x.data[:, :1], lambda x: x[:, :1, None]])
+def test_d_has_one_score_for_each_sample(scores):
+    """Neither two classes, nor (m,), nor one mean, nor an array, nor (m, 1, n)."""
+    game = GAN(nn.Dense(3, 2), scores, 3)
+    for loss in (game.d_loss, game.g_loss):
+        with pytest.raises(UserError, match="one score for each sample"):
+            loss(Tensor(backend.xp.zeros((5, 2), "float32")), game.noise(5, rng, 0))
 
 
 def test_unknown_order_is_refused():
@@ -463,3 +490,26 @@ def test_optimal_discriminator_and_the_value_of_the_game(data, model):
         assert expected == pytest.approx(-math.log(4), abs=1e-12)
     else:
         assert expected > -math.log(4) + 0.01
+
+
+def test_statistics_of_an_average_do_not_depend_on_older_ones():
+    """Samples of an average are the same, bit for bit, when its statistics are measured again."""
+    game = GAN(nn.Sequential(nn.Dense(3, 4), nn.BatchNorm(4), nn.Dense(4, 2)), nn.Dense(2, 1), 3)
+    game.keep_average(0.9)
+    z = game.latent(20, rng)
+    first = to_numpy(game.sample(z))
+    for _ in range(3):
+        game.touch()
+        assert (to_numpy(game.sample(z)) == first).all()
+
+
+def test_images_of_a_tanh_are_moved_to_0_1():
+    """For pictures and measurements; sample() returns what G computes."""
+    G = nn.Sequential(nn.Dense(3, 16), nn.Tanh(), nn.Reshape(1, 4, 4))
+    game = GAN(G, nn.Sequential(nn.Flatten(), nn.Dense(16, 1)), 3)
+    z = game.latent(9, rng)
+    x = game.sample(z)
+    images, _ = game.pictures(z)
+    assert float(x.min()) < 0 and (images == (x + 1) / 2).all()
+    G.layers[1] = nn.Sigmoid()
+    assert (game.pictures(z)[0] == game.sample(z)).all()

@@ -539,3 +539,47 @@ def test_centroids_of_bytes_are_scaled():
     images = np.random.default_rng(0).integers(256, size=(20, 1, 2, 2)).astype(np.uint8)
     np.testing.assert_allclose(find_centroids(images, 3, Random(0)),
                                find_centroids(images / np.float32(255), 3, Random(0)), rtol=1e-6)
+
+
+# Precision of the metrics
+
+@pytest.mark.numpy_only("the metrics compute on the host")
+def test_features_far_from_zero():
+    """Metrics of differences do not change with the place of the origin.
+
+    At 10^6, float64 has ten digits for these features. The classifier's accuracy may change by a
+    few of 1,000 rows.
+    """
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(1000, 4)), generator.normal(size=(1000, 4)) + 1
+    near, far = ([run_two_sample_test(x + c, y + c, Random(0)).accuracy,
+                  *compute_precision_recall(x + c, y + c), frechet_distance(x + c, y + c)]
+                 for c in (0.0, 1e6))
+    assert near[0] > 0.8 and far == pytest.approx(near, abs=0.01)
+
+
+@pytest.mark.numpy_only("the metrics compute on the host")
+def test_copies_lie_within_a_set_of_duplicates():
+    """The third neighbour of each member is a copy: the radius is 0, and a copy's distance too."""
+    generator = np.random.default_rng(4)
+    for _ in range(20):
+        members = generator.random((7, 128))
+        copies = members[generator.integers(7, size=9)]
+        assert compute_precision_recall(np.repeat(members, 6, 0), copies)[0] == 1
+
+
+@pytest.mark.numpy_only("the metrics compute on the host")
+@pytest.mark.parametrize("metric", [
+    frechet_distance, mmd2, compute_precision_recall, lambda x, y: kid(x, y, Random(0)),
+    lambda x, y: run_two_sample_test(x, y, Random(0))])
+def test_other_numbers_of_features_are_refused(metric):
+    with pytest.raises(ValueError, match=r"feature by feature.*\(9, 3\), \(9, 2\)"):
+        metric(np.random.default_rng(0).random((9, 3)), np.random.default_rng(1).random((9, 2)))
+
+
+def test_images_of_other_numbers_are_not_compared():
+    """Whole numbers from 0 to 255 in other dtypes than bytes were not scaled."""
+    x = np.random.default_rng(0).integers(256, size=(4, 1, 3, 3))
+    for dtype in ("int64", "uint16", "bool"):
+        with pytest.raises(UserError, match="astype"):
+            find_nearest(x.astype("uint8"), x.astype(dtype))

@@ -1272,3 +1272,16 @@ def test_the_summary_shows_each_output():
     for p in net.parameters():
         p.data = p.data.astype("float64")
     assert "1, 5" in net.summary(3).splitlines()[-1]
+
+
+def test_a_summary_of_layers_that_compare_samples():
+    """The number of inputs that are traced is none of the user's business."""
+    net = nn.Sequential(nn.MinibatchStddev(), nn.BatchNorm(2, track_running_stats=False),
+                        nn.Flatten(), nn.Dense(18, 1))
+    assert [row.split()[-2] for row in net.summary(1, 3, 3).splitlines()[3:5]] == ["18", "1"]
+
+
+def test_norms_of_no_images_and_of_a_numpy_number():
+    x = Tensor(backend.xp.zeros((0, 2, 3, 3), "float32"))
+    assert nn.InstanceNorm2d(2)(x).shape == x.shape
+    assert nn.LayerNorm(np.int64(3))(x).shape == x.shape

@@ -369,3 +369,11 @@ def test_the_gradient_of_a_weight_lies_in_memory_as_the_weight(make, shape):
 def test_a_linear_schedule_can_begin_later():
     rate = schedules.linear(2.0, 0.0, 10, begin=5)
     assert [rate(t) for t in (0, 5, 10, 15, 99)] == [2.0, 2.0, 1.0, 0.0, 0.0]
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("steps", [0, -5, float("nan")])
+def test_a_schedule_has_a_number_of_steps_above_0(steps):
+    for make in (lambda: schedules.linear(1.0, 0.0, steps), lambda: schedules.cosine(1, 0, steps)):
+        with pytest.raises(ValueError, match="above 0"):
+            make()

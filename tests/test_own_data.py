@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tinygan import backend
-from tinygan.data import mnist, own, tasks
+from tinygan.data import Minibatches, as_floats, count_shared, mnist, own, tasks
 from tinygan.random import rng
 
 from test_data import idx, nobodys_home, refused, small_files, write    # nobodys_home is autouse
@@ -551,3 +551,24 @@ def test_arrays_of_other_lengths_are_no_pairs(tmp_path, n, m):
     np.savez(tmp_path / "a.npz", images=np.full((n, 2, 2), 1.0), targets=np.full((m, 2, 2), 1.0))
     refused(lambda: tasks.check_pairs(own.load(tmp_path / "a.npz")), f"({n}, 1, 2, 2)",
             f"({m}, 1, 2, 2)")
+
+
+@pytest.mark.host
+def test_images_in_two_sets_are_found_in_any_dtype():
+    """Bytes and floats of the same pixels are the same image."""
+    images = np.random.default_rng(0).integers(256, size=(60, 8, 8), dtype=np.uint8)
+    for others in (images[:10], as_floats(images[:10])):
+        assert count_shared(others, images) == count_shared(images, others) == 10
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte"])
+def test_one_of_the_four_files_is_not_the_data(name, tmp_path):
+    (tmp_path / name).write_bytes(b"")
+    assert "give the folder" in refused(lambda: own.load(tmp_path / name))
+
+
+@pytest.mark.host
+def test_labels_in_the_place_of_m_are_refused():
+    with pytest.raises(TypeError, match="labels=labels"):
+        Minibatches(np.full((4, 2, 2), 9, np.uint8), np.arange(4), 2)

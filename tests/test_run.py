@@ -369,7 +369,7 @@ def test_a_resume_with_other_settings_is_refused_and_loses_nothing(digits, tmp_p
     faster = tmp_path / "faster" / "any_game.py"
     faster.parent.mkdir()
     faster.write_text(ANY_GAME.read_text().replace("0.05, 0.99", "0.05, 0.999"))
-    for script, flags, words in [
+    cases = [
             (ANY_GAME, ["--game", "r1"], ["has --game gan"]),
             (ANY_GAME, ["--batch-size", 4], ["has --batch-size 8"]),
             (ANY_GAME, ["--seed", 1], ["has --seed 0"]),
@@ -380,13 +380,27 @@ def test_a_resume_with_other_settings_is_refused_and_loses_nothing(digits, tmp_p
             (ANY_GAME, ["--data", "nowhere.npy"], ["nowhere.npy"]),
             (other, [], ["any_game.py"]),
             (wider, [], ["c_out was 4, now 5"]),
-            (faster, [], ["d_opt.lr.rate was 0.99, now 0.999"])]:
-        line = read_refusal(tmp_path, script, "--resume", "--out", "run", *flags)
+            (faster, [], ["d_opt.lr.rate was 0.99, now 0.999"]),
+            (ANY_GAME, ["--out", "."], ["no run in .", "there is one in ./run"])]
+    lines = read_refusals(tmp_path, [(script, "--resume", "--out", "run", *flags)
+                                     for script, flags, _ in cases])
+    for line, (_, _, words) in zip(lines, cases):
         assert all(word in line for word in words), line
-        assert read_files(tmp_path / "run") == before
+    assert read_files(tmp_path / "run") == before
     # the data may be at another path, if it is the same
     shutil.copy(digits, tmp_path / "moved.npy")
     run_script(tmp_path, ANY_GAME, "--resume", "--data", "moved.npy", "--out", "run")
+
+
+def test_a_preset_that_a_run_does_not_have_is_refused_by_its_name(digits, tmp_path):
+    """The flags that the preset changes are not named, and neither is a flag without a value."""
+    script = tmp_path / "any_game.py"       # with the preset
+    script.write_text(ANY_GAME.read_text(encoding="utf-8").replace("    args = command.parse", """\
+    command.add_preset(flags, "--r1", {"steps": 9, "batch_size": 4, "average": 0.9}, "R1")
+    args = command.parse"""), encoding="utf-8")
+    run_script(tmp_path, script, "--data", digits, "--steps", 1, "--out", "run")
+    line = read_refusal(tmp_path, script, "--resume", "--r1", "--out", "run")
+    assert "has no --r1" in line, line
 
 
 def test_a_resumed_run_finds_its_data(digits, tmp_path):

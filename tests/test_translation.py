@@ -819,3 +819,13 @@ def test_the_scenes_dry_run(tmp_path):
     assert process.returncode == 0, process.stderr
     assert set(command.read_rows(process.stdout)) == {"outputs", "median", "truth"}
     assert not any(tmp_path.iterdir())
+
+
+def test_integers_are_no_images_to_translate():
+    """Bytes and floats are; other whole numbers would enter as numbers from 0 to 255."""
+    game = Pix2Pix(nn.Conv2d(1, 1, 1), nn.Conv2d(2, 1, 1))
+    x = np.full((2, 1, 4, 4), 255)
+    assert game.translate(x.astype("uint8")).shape == x.shape
+    for dtype in ("int64", "uint16", "bool"):
+        with pytest.raises(UserError, match="bytes or floats"):
+            game.translate(x.astype(dtype))

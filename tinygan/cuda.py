@@ -177,13 +177,13 @@ def _use_current_stream(rounded):
 # Sums over rows are products with ones, see ops.py
 
 @functools.cache
-def _ones(dtype):
-    return backend.xp.ones((1, 1 << 16), dtype)
+def _ones(xp, dtype):
+    return xp.ones((1, 1 << 16), dtype)
 
 
 def row_of_ones(n: int, dtype: Any) -> Array:
     """Return ones (1, n), up to 2^16 of them without a launch: do not write to them."""
-    ones = _ones(np.dtype(dtype).name)
+    ones = _ones(backend.xp, np.dtype(dtype).name)
     return ones[:, :n] if n <= ones.size else backend.xp.ones((1, n), dtype)
 
 
@@ -251,7 +251,7 @@ def concatenate(arrays: list[Array], axis: int) -> Array:
         raise ValueError(f"arrays of {n} axes have no axis {axis}")
     axis = axis % n if axes is None else axes.index(axis % n)
     before, after = arrays[0].shape[:axis], arrays[0].shape[axis + 1:]
-    if any((a.shape[:axis], a.shape[axis + 1:]) != (before, after) for a in arrays):
+    if any(a.ndim != n or (a.shape[:axis], a.shape[axis + 1:]) != (before, after) for a in arrays):
         raise ValueError(f"arrays of shapes {[a.shape for a in arrays]} do not join")
     parts = [0, *itertools.accumulate(a.shape[axis] for a in arrays)]
     y = backend.xp.empty((*before, parts[-1], *after), arrays[0].dtype)
@@ -458,7 +458,10 @@ class CapturedStep:
         self.own = [name for name, value in self.game.logged.items()
                     if before.get(name) is not value]
         self.dtype = losses[0].dtype if self.count > 1 else losses.dtype
-        return losses
+        # copies, because an array from the step's pool would keep the pool's memory
+        self.game.logged = {name: value.copy() if name in self.own else value
+                            for name, value in self.game.logged.items()}
+        return map_nested(lambda loss: Tensor(loss.data.copy()), losses)
 
     def _record(self, x, z):
         """Record the step with arrays of its own for its inputs and results."""
@@ -500,6 +503,8 @@ class CapturedStep:
         self.game.logged = {name: logged[name] for name in self.names if name in logged}
         if self.game.averages is not None:
             self.game.averages_are_stale = True
+            for average in self.game.averages.values():
+                average.touch()
         losses = tuple([Tensor(values[i]) for i in range(self.count)])
         return losses if self.count > 1 else losses[0]
 
@@ -514,8 +519,9 @@ class Aside:
 
     def __init__(self) -> None:
         cuda = backend.xp.cuda
-        for make in (_workspace, *[functools.partial(_ones, dtype) for dtype in PROGRAMS]):
-            make()                      # not in the pool, which it outlives
+        _workspace()                    # not in the pool, which it outlives, as do these
+        for dtype in PROGRAMS:
+            _ones(backend.xp, dtype)
         self.stream, self.pool = cuda.Stream(non_blocking=True), cuda.MemoryPool()
         self.before, self.after = (cuda.Event(disable_timing=True) for _ in range(2))
         # a pool of cupy's does not free its memory when it is dropped

@@ -23,7 +23,7 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     """Train the players of `game`: a Python generator, which yields (i, d_loss, g_loss).
 
     It yields after each iteration i = start ... iterations - 1. The losses are those before the
-    steps' updates, Tensors of one number.
+    steps' updates, Tensors of one number. They are not checked: a loss may become NaN.
 
     data          an endless iterator over minibatches x of m samples: arrays, or tuples of arrays
     d_opt, g_opt  optimisers of game.d_parameters() and game.g_parameters()
@@ -47,8 +47,13 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     check_order(order)
     if iterations < 0:
         raise ValueError(f"play needs at least 0 iterations, got {iterations}")
+    if not isinstance(rng, Random):
+        raise TypeError("play draws from a tinygan.random.Random, such as tinygan.rng, not from a "
+                        f"{type(rng).__name__}")
     data = _check_first(iter(data), game)
     game.check(before_training=True)
+    _check_optimiser("d_opt", d_opt, game.d_parameters())
+    _check_optimiser("g_opt", g_opt, game.g_parameters())
     d_update = prepare(d_step, game, d_opt)
     g_update = prepare(g_step, game, g_opt)
     update = prepare(both_step, game, d_opt, g_opt)
@@ -57,10 +62,11 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
         k, n = count_steps(game, "d_steps", i), count_steps(game, "g_steps", i)
         if order == "alternating":
             for _ in range(k):                          #   for k steps do
-                batch = draw(game, data, m, rng, i)     #     sample m noise samples and m examples
+                batch = draw(game, data, m, rng, i)     #     sample m noise samples and examples
                 d_loss = d_update(*batch)               #     update D by its stochastic gradient
             for _ in range(n):                          #   (in the paper: once)
-                batch = draw(game, data, m, rng, i)     #   sample m noise samples
+                batch = draw(game, data, m, rng, i)     #   sample m noise samples (and examples,
+                                                        #   for losses that compare with data)
                 g_loss = g_update(*batch)               #   update G by its stochastic gradient
         elif max(k, n) > 1:
             raise UserError("in simultaneous order each player takes one step in an iteration: set "
@@ -113,11 +119,24 @@ def prepare(step: Callable, game: Game, *optimisers: Optimizer) -> Callable:
     return backend.cuda.CapturedStep(step, game, *optimisers)
 
 
+def _check_optimiser(name, opt, parameters):
+    """Raise UserError if the optimiser has parameters that are not among the player's."""
+    if not set(opt.parameters) <= set(parameters):
+        raise UserError(f"{name} has parameters that are not those of its player: make it of "
+                        f"game.{name[0]}_parameters()")
+
+
 def _check_first(data, game):
     """Yield the minibatches of `data`; check that the first is one for this game."""
     for first in data:
         game.check_minibatch(first)
-        refuse_other_range(getattr(game, "G", None), _as_tensors(first))
+        x = _as_tensors(first)
+        refuse_other_range(getattr(game, "G", None), x)
+        dtypes = {p.dtype for p in game.d_parameters()}
+        for part in flatten_nested(x):
+            if type(part) is Tensor and dtypes and part.dtype not in dtypes:
+                raise UserError(f"the data is {part.dtype}, but D's parameters are not: give "
+                                f"minibatches x.astype(\"{next(iter(dtypes))}\")")
         yield first
         break
     yield from data

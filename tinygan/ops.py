@@ -440,11 +440,16 @@ def as_tensors(*xs: Tensor | Array | float | None) -> list[Tensor | None]:
     """Return xs as Tensors of one dtype; at least one of them must be a Tensor.
 
     Numbers and constant arrays are converted. None stays None, for an argument that is left out.
-    Raises TypeError if two Tensors have different dtypes.
+    Raises TypeError if two Tensors have different dtypes, and for bytes, which are images that were
+    not scaled.
     """
     dtypes = {x.dtype for x in xs if type(x) is Tensor}
     if len(dtypes) != 1:
         raise DtypeError() if dtypes else TypeError(
             "at least one argument must be a Tensor: wrap an array as Tensor(x)")
     (dtype,) = dtypes
+    for x in xs:
+        if isinstance(x, backend.xp.ndarray) and x.dtype == np.uint8:
+            raise TypeError(f"bytes of shape {x.shape} would enter as numbers from 0 to "
+                            "255: scale images by data.as_floats(x)")
     return [x if type(x) is Tensor or x is None else Tensor(as_array(x, dtype)) for x in xs]

@@ -1,6 +1,7 @@
 """Schedules: functions of the steps an optimiser has taken, or of a game's iteration.
 
-They are dataclasses, so that a run can save them.
+They are dataclasses, so that a run can save them. Those with a number of `steps` raise ValueError
+unless it is above 0.
 """
 
 import math
@@ -13,6 +14,11 @@ def value_at(value: float | Callable, t: int) -> float:
     return value(t) if callable(value) else value
 
 
+def _check_steps(schedule):
+    if not schedule.steps > 0:
+        raise ValueError(f"a schedule changes during a number of steps above 0, got {schedule}")
+
+
 @dataclass(frozen=True)
 class linear:
     """`start` until step `begin`, a linear change to `end` during `steps` steps, then `end`."""
@@ -20,6 +26,9 @@ class linear:
     end: float
     steps: float
     begin: float = 0
+
+    def __post_init__(self):
+        _check_steps(self)
 
     def __call__(self, t):
         return self.start + (self.end - self.start) * min(max(t - self.begin, 0) / self.steps, 1)
@@ -43,6 +52,9 @@ class cosine:
     start: float
     end: float
     steps: float
+
+    def __post_init__(self):
+        _check_steps(self)
 
     def __call__(self, t):
         fraction = (1 + math.cos(math.pi * min(t / self.steps, 1))) / 2

@@ -77,6 +77,8 @@ class DataSet(NamedTuple):
 
 def count_shared(images: np.ndarray, others: np.ndarray) -> int:
     """Return how many of the images are among the others, pixel by pixel."""
+    if images.dtype != others.dtype:
+        images, others = as_floats(images), as_floats(others)
     there = {hash(image.tobytes()) for image in others}
     return sum(hash(image.tobytes()) in there for image in images)
 

@@ -1,5 +1,6 @@
 """Minibatches: the "sample minibatch of m examples from the data" of Algorithm 1."""
 
+import math
 import zlib
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from .. import backend, random
 from ..random import Random
+from ..tensor import is_whole
 from .arrays import as_floats, check_images, check_labels
 
 
@@ -44,6 +46,9 @@ class Minibatches:
         arrays = [_check_array(a, several) for a in arrays]
         if n == 0:
             raise backend.UserError("there are no training examples: give data that has some")
+        if not is_whole(m, -math.inf):
+            raise TypeError("the size m of a minibatch is a whole number, got a "
+                            f"{type(m).__name__}: write Minibatches(images, m, labels=labels)")
         if not 1 <= m <= n:
             examples, sizes = ("1 training example", "of 1") if n == 1 else (
                 f"{n} training examples", f"from 1 to {n}")

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 
 import numpy as np
 
@@ -41,6 +42,9 @@ def load(path: str | os.PathLike | None = None, classes: int | None = None) -> D
     if path == "sample":
         return mnist.load_sample()
     if path and os.path.isfile(os.path.expanduser(path)):
+        if re.search(r"-idx[13]-ubyte(\.gz)?$", str(path)):
+            raise UserError(f"{path} is one of four files of MNIST's format: give the folder that "
+                            "holds them")
         return load_arrays(os.path.expanduser(path), classes)
     if path and os.path.isdir(os.path.expanduser(path)):
         _check_folder(pathlib.Path(os.path.expanduser(path)))

@@ -63,7 +63,7 @@ def hide_lower_half(images: np.ndarray) -> np.ndarray:
 
 
 def coarsen(images: np.ndarray) -> np.ndarray:
-    """Return the images with each block of 4x4 pixels replaced by its mean.
+    """Return the images with each block of 4x4 pixels replaced by its mean, for bytes rounded down.
 
     Raises UserError if 4 does not divide the height and the width.
     """

@@ -59,4 +59,4 @@ class ConditionalGAN(GAN):
 
     def pictures(self, z: Any) -> tuple[Array, int]:
         """Return the samples in a grid with a row for each class."""
-        return self.sample(z), len(z[1]) // self.classes
+        return self.sample_images(z), len(z[1]) // self.classes

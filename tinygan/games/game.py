@@ -14,7 +14,7 @@ from ..nested import flatten_nested, map_nested
 from ..nn import (BatchNorm, Flatten, Heads, Module, Reshape, Sequential, Sigmoid, Tanh, Upsample,
                   eval_mode, power_iteration, use_random)
 from ..random import Random
-from ..tensor import Tensor, no_grad
+from ..tensor import Tensor, no_grad, op
 from .losses import Loss
 from .penalties import Penalty, tensors_in
 from .views import View
@@ -33,8 +33,8 @@ class Game(Module):
     A paper's game sets these and may add terms of its own, d_terms() and g_terms(). The training
     loop is in loop.py.
 
-    G, D       Modules: G maps noise to samples, D maps its input to scores, (m, 1), or a map of
-               scores for each sample, (m, 1, h, w)
+    G, D       Modules: G maps noise to samples, D maps its input to scores, (m, 1), or to k maps
+               of scores for each sample, (m, k, h, w)
     z_size     the number of noise variables that G takes
     d_steps    the number of D's steps in an iteration, k: a number or a function of the iteration
     g_steps    the same for G
@@ -202,7 +202,8 @@ class Game(Module):
         # constants, so that a penalty's gradient with respect to x does not pass through E(x)
         detached = map_nested(detach, real)
         out_real = self.outputs(detached)
-        fake = self.fake(x, z)
+        # new Tensors, so that a penalty's gradient with respect to BiGAN's z does not pass G(z)
+        fake = map_nested(renew, self.fake(x, z))
         out_fake = self.outputs(fake)
         a_real, a_fake = scores_in(out_real), scores_in(out_fake)
         d_loss = add_terms(self._d_loss_of_scores(detached, fake, a_real, a_fake, drawn),
@@ -337,9 +338,21 @@ class Game(Module):
         normalisation without running averages. If an average of G is kept, the samples are the
         average's. Layers that draw random numbers in evaluation mode too, such as
         nn.Dropout(always=True), draw the same ones for a sample whenever its input is the same.
+        Raises TypeError for a number of samples in place of their inputs.
         """
+        if isinstance(z, int):
+            raise TypeError(f"sample takes the inputs of G, such as latent({z}, tinygan.rng), not "
+                            "the number of samples")
         with self.use_averages(), use_random(RandomRows(z)):
             return apply(self.G, z).data
+
+    def sample_images(self, z: Any) -> Array:
+        """Return sample(z) as images whose pixels lie in [0, 1].
+
+        The pixels of a G that ends in a tanh lie in [-1, 1].
+        """
+        images = self.sample(z)
+        return (images + 1) / 2 if _output_range(self.G)[1] == -1 else images
 
     def draw_samples(self, n: int, rng: Random, piece: int = 100) -> np.ndarray:
         """Return n samples on the host, of noise by latent() from `rng`, `piece` at a time."""
@@ -383,6 +396,8 @@ class Game(Module):
             return
         before = [layer.momentum for layer in norms]
         with eval_mode(G), use_random(rng):     # only batch normalisation is in training mode
+            for layer in norms:
+                layer.running_mean[...] = layer.running_var[...] = 0
             for i in range(10):
                 for layer in norms:     # momentum 1 / (i + 1) gives the mean over the batches
                     layer.momentum, layer.training = 1 / (i + 1), True
@@ -409,7 +424,7 @@ class Game(Module):
 
         The images form a grid with `columns` columns; None makes the grid square.
         """
-        return self.sample(z), None
+        return self.sample_images(z), None
 
     def reference_images(self, split: Any) -> Array:
         """Return the images in `split` that samples are compared with; by default split.images."""
@@ -444,6 +459,14 @@ def detach(t: Any) -> Any:
     return Tensor(t.data) if type(t) is Tensor and t.parents else t
 
 
+def renew(t: Any) -> Any:
+    """Return a Tensor computed from t with the same array; return others as they are.
+
+    A gradient with respect to it does not pass through the other uses of t.
+    """
+    return op(t.data, (t, lambda g, y: g)) if type(t) is Tensor else t
+
+
 class RandomRows:
     """A source for nn.use_random whose numbers for sample i depend on input i alone.
 
@@ -472,8 +495,17 @@ class RandomRows:
 
 
 def scores_in(outputs: Any) -> Tensor:
-    """Return D's scores: its outputs, or the first of them if they are a tuple."""
-    return outputs[0] if isinstance(outputs, tuple) else outputs
+    """Return D's scores: its outputs, or the first of them if they are a tuple.
+
+    Raises UserError unless they are a Tensor (m, 1) or (m, k, h, w).
+    """
+    scores = outputs[0] if isinstance(outputs, tuple) else outputs
+    if type(scores) is not Tensor or scores.ndim != 4 and (
+            scores.ndim != 2 or scores.shape[1] != 1):
+        raise UserError("D must return one score for each sample, a Tensor (m, 1), or maps of "
+                        f"scores, (m, k, h, w), not a {type(scores).__name__} of shape "
+                        f"{getattr(scores, 'shape', ())}")
+    return scores
 
 
 def apply(network: Callable, inputs: Any) -> Any:
@@ -518,21 +550,25 @@ def _is_sequential(network):
     return getattr(type(network), "forward", None) is Sequential.forward
 
 
+def _output_range(G):
+    """Return (name, low, high) of the activation in which G ends, or (None, None, None)."""
+    last = last_layer(G, (Reshape, Flatten, Upsample))
+    if isinstance(last, Sigmoid) or last is ops.sigmoid:
+        return "a sigmoid", 0, 1
+    if isinstance(last, Tanh) or last is ops.tanh:
+        return "a tanh", -1, 1
+    return None, None, None
+
+
 def refuse_other_range(G: Any, x: Any) -> None:
     """Raise UserError if the range of G's last activation is not that of the images in x.
 
     D could tell data and samples apart by their range alone. Images are samples of 16 numbers or
     more here.
     """
-    last = last_layer(G, (Reshape, Flatten, Upsample))
+    name, low, high = _output_range(G)
     images = [t for t in tensors_in(x) if t.size >= 16 * len(t) > 0]
-    if isinstance(last, Sigmoid) or last is ops.sigmoid:
-        name, low, high = "a sigmoid", 0, 1
-    elif isinstance(last, Tanh) or last is ops.tanh:
-        name, low, high = "a tanh", -1, 1
-    else:
-        return
-    if not images:
+    if name is None or not images:
         return
     least, most = float(images[0].data.min()), float(images[0].data.max())
     slack = 0.05            # pixels may have been given a little noise

@@ -135,4 +135,4 @@ class InfoGAN(GAN):
 
     def pictures(self, z: Any) -> tuple[Array, int]:
         """Return the samples; a part of the code changes along each row."""
-        return self.sample(z), self.codes
+        return self.sample_images(z), self.codes

@@ -140,5 +140,8 @@ def _interpolate(x, x_fake, eps):
         raise ValueError(f"eps has one number for each of {len(x)} samples, got shape {eps.shape}")
     if len(eps) < len(x):               # the samples of a pack are consecutive
         eps = broadcast_to(eps.reshape(-1, 1), (len(eps), len(x) // len(eps)))
+    if x.shape != x_fake.shape:
+        raise ValueError("x_hat lies between x and G(z), so they need the same shape, got "
+                         f"{x.shape} and {x_fake.shape}")
     eps = eps.reshape(-1, *[1] * (x.ndim - 1))
     return eps * x + (1 - eps) * x_fake

@@ -66,6 +66,9 @@ class Translation(Game):
         def convert(a):
             if a.ndim == 1:             # labels
                 return backend.xp.asarray(a)
+            if a.dtype != np.uint8 and a.dtype.kind != "f":
+                raise UserError(f"images are bytes or floats, not {a.dtype}: write "
+                                "images.astype(\"uint8\") for pixels from 0 to 255")
             white = 255 if a.dtype == np.uint8 else 1
             return Tensor(backend.xp.asarray(a.astype(np.float32) / white))
         outputs, pieces = [], max(-(-len(images) // 100), 1)

@@ -5,9 +5,10 @@ from typing import Any
 
 from .. import backend
 from ..backend import UserError
+from ..nested import map_nested
 from ..nn import Module, substitute
 from ..tensor import Tensor, grad, is_whole
-from .game import Game, add_terms, scores_in
+from .game import Game, add_terms, renew, scores_in
 from .losses import Saturating
 
 
@@ -51,6 +52,8 @@ class UnrolledGAN(Game):
         """
         theta, logged = {p: p for p in self.d_parameters()}, self.logged
         for _ in range(self.k):
+            if self.penalties:      # their gradients with respect to x do not pass through theta
+                real, fake = map_nested(renew, real), map_nested(renew, fake)
             with substitute(self, theta):
                 loss = self._d_loss_of_scores(real, fake, self.score(real), self.score(fake), drawn)
             gradients = grad(loss, list(theta.values()), create_graph=True, unused=self.unused)

@@ -6,16 +6,22 @@ from .. import backend
 from ..backend import Array
 
 
-def as_features(x: Array, least: int) -> np.ndarray:
-    """Return features x (n, d) as float64 on the host.
+def as_features(least: int, *sets: Array) -> list[np.ndarray]:
+    """Return sets of features, (n, d) each, as float64 on the host.
 
-    Raises ValueError if x is not a matrix of finite numbers with at least `least` rows.
+    Raises ValueError if one is not a matrix of finite numbers with at least `least` rows, or if
+    their numbers d of features differ.
     """
-    x = np.asarray(backend.to_numpy(x), np.float64)
-    if x.ndim != 2 or len(x) < least:
-        raise ValueError(f"features are a matrix (n, d) with n of at least {least} here, got the "
-                         f"shape {x.shape}")
-    if not np.isfinite(x).all():
-        raise ValueError("the features contain NaN or infinite numbers, so they cannot be compared:"
-                         " look for NaN in the images or in the network that computed them")
-    return x
+    sets = [np.asarray(backend.to_numpy(x), np.float64) for x in sets]
+    for x in sets:
+        if x.ndim != 2 or len(x) < least:
+            raise ValueError(f"features are a matrix (n, d) with n of at least {least} here, got "
+                             f"the shape {x.shape}")
+        if not np.isfinite(x).all():
+            raise ValueError("the features contain NaN or infinite numbers, so they cannot be "
+                             "compared: look for NaN in the images or in the network that computed "
+                             "them")
+    if len({x.shape[1] for x in sets}) > 1:
+        raise ValueError("sets of features are compared feature by feature, but their shapes are "
+                         f"{[x.shape for x in sets]}")
+    return sets

@@ -18,8 +18,7 @@ def frechet_distance(x: Array, y: Array) -> float:
     the larger it is. Compare it therefore with the distance between two sets of real images.
     """
     moments = []
-    for features in (x, y):
-        features = as_features(features, 2)
+    for features in as_features(2, x, y):
         mean = features.mean(0)
         # with X = Q R, the covariance X^T X / (n - 1) is R^T R / (n - 1)
         r = np.linalg.qr(features - mean, mode="r")

@@ -29,7 +29,7 @@ def mmd2(x: Array, y: Array,
     expectation is 0 if both are samples of the same distribution, so that the estimate may be
     negative. Raises ValueError for fewer than two rows and for numbers that are not finite.
     """
-    x, y = as_features(x, 2), as_features(y, 2)
+    x, y = as_features(2, x, y)
     kxx, kyy, n, m = kernel(x, x), kernel(y, y), len(x), len(y)
     return float((kxx.sum() - np.trace(kxx)) / (n * (n - 1)) + (kyy.sum() - np.trace(kyy))
                  / (m * (m - 1)) - 2 * kernel(x, y).mean())
@@ -43,7 +43,7 @@ def kid(x: Array, y: Array, rng: Random, subsets: int = 100,
     draws each subset: `size` rows of x and of y, or all rows of one that has fewer. Raises
     ValueError as mmd2 does.
     """
-    x, y = as_features(x, 2), as_features(y, 2)
+    x, y = as_features(2, x, y)
 
     def draw_subset(features):
         order = backend.to_numpy(rng.permutation(len(features)))

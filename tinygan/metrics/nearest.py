@@ -55,6 +55,9 @@ def nearest_accuracy(points: Array, labels: np.ndarray, known: Array,
 
 
 def flatten(images: Array) -> Array:
-    """Return the images as rows of float64, with uint8 pixels scaled to [0, 1]."""
+    """Return the images as rows of float64, with uint8 pixels scaled to [0, 1].
+
+    Raises UserError for another dtype than uint8 and floats.
+    """
     x = backend.xp.asarray(images)
-    return (as_floats(x) if x.dtype == "uint8" else x).reshape(len(x), -1).astype("float64")
+    return (x if x.dtype == "float64" else as_floats(x)).reshape(len(x), -1).astype("float64")

@@ -21,7 +21,9 @@ def compute_precision_recall(real: Array, fake: Array, k: int = 3) -> tuple[floa
     """
     if k < 1:
         raise ValueError(f"the k-th nearest neighbour needs a k of at least 1, got {k}")
-    real, fake = (as_features(x, k + 1) for x in (real, fake))
+    real, fake = as_features(k + 1, real, fake)
+    centre = real.mean(0)           # distances are computed more precisely near the origin
+    real, fake = real - centre, fake - centre
     return _share_within(fake, real, k), _share_within(real, fake, k)
 
 
@@ -35,6 +37,7 @@ def _share_within(points, members, k, piece=1000):
 
 
 def _squares(x, y):
-    """Return |x - y|^2 for all pairs of rows."""
-    squares = (x * x).sum(1)[:, None] + (y * y).sum(1) - 2 * cpu.product(x, y.T)
-    return squares.clip(0)
+    """Return |x - y|^2 for all pairs of rows; what may be rounding alone is 0."""
+    sums = (x * x).sum(1)[:, None] + (y * y).sum(1)
+    squares = sums - 2 * cpu.product(x, y.T)
+    return np.where(squares > 1e-13 * sums, squares, 0.0)

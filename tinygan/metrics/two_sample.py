@@ -37,11 +37,11 @@ def run_two_sample_test(x: Array, y: Array, rng: Random, hidden: int = 32, steps
     is that of the other half. `rng` draws the split, the initial weights and the minibatches.
     Raises ValueError if x or y has fewer than 4 rows and for numbers that are not finite.
     """
-    x, y = (as_features(a, 4).astype(np.float32) for a in (x, y))
+    x, y = as_features(4, x, y)
     n = min(len(x), len(y)) // 2 * 2
     x, y = (a[backend.to_numpy(rng.permutation(len(a)))[:n]] for a in (x, y))
     both = np.concatenate([x, y])
-    x, y = ((a - both.mean(0)) / (both.std(0) + 1e-6) for a in (x, y))
+    x, y = (np.float32((a - both.mean(0)) / (both.std(0) + 1e-6)) for a in (x, y))
     half = n // 2
     z = backend.xp.asarray(np.concatenate([x[:half], y[:half]]))
     labels = backend.xp.asarray(np.repeat([0, 1], half))

@@ -254,7 +254,8 @@ class Module:
         rows, parameters = [], self.parameters()
         dtype = parameters[0].dtype if parameters else "float32"
         with eval_mode(self), no_grad():
-            y = _trace(self, Tensor(backend.xp.zeros((1, *shape), dtype)), "", rows)
+            # two inputs, as there are layers that compare the samples of a minibatch
+            y = _trace(self, Tensor(backend.xp.zeros((2, *shape), dtype)), "", rows)
         rows += [("", "", _output_shapes(y), sum(p.size for p in parameters))]
         width = max(len(f"{name} {layer}") for name, layer, _, _ in rows)
         lines = [f"{f'{name} {layer}':{width}}  {out:>12} {count:>12,}"

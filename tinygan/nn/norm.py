@@ -2,7 +2,7 @@
 
 from .. import backend, ops
 from ..backend import UserError
-from ..tensor import Tensor
+from ..tensor import Tensor, is_whole
 from .init import zeros
 from .module import Module
 
@@ -75,7 +75,7 @@ class InstanceNorm2d(Module):
             raise ValueError(f"InstanceNorm2d({self.n}) needs images (N, {self.n}, H, W), "
                              f"got {x.shape}")
         centred, _ = ops.centre(x, each=True)
-        var = ops.channel_sum(centred, centred, each=True) * (len(x) * self.n / x.size)
+        var = ops.channel_sum(centred, centred, each=True) * (1 / (x.shape[2] * x.shape[3]))
         y = ops.scale(centred, (var + self.eps) ** -0.5)
         return y if self.weight is None else ops.scale(y, self.weight, self.bias)
 
@@ -89,7 +89,7 @@ class LayerNorm(Module):
     """
 
     def __init__(self, shape: int | tuple[int, ...], eps: float = 1e-5) -> None:
-        self.shape, self.eps = (shape,) if isinstance(shape, int) else tuple(shape), eps
+        self.shape, self.eps = (shape,) if is_whole(shape, 1) else tuple(shape), eps
         self.weight = Tensor(zeros(self.shape) + 1.0)
         self.bias = Tensor(zeros(self.shape))
 

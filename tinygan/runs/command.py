@@ -76,7 +76,8 @@ def run_parser(description: str, batch_size: int, out: str,
     The arguments are the script's description and the defaults of the flags.
     """
     parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=description, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--batch-size", type=positive, default=batch_size,
         help=f"m, the size of a minibatch ({batch_size})")
@@ -179,7 +180,8 @@ def parse(parser: argparse.ArgumentParser, *free: str) -> argparse.Namespace:
         there.pop("backend", None)
     # parsed together, so that saved values are checked too, and the command line overrides them
     args = parser.parse_args([*to_flags(parser, there), *sys.argv[1:]])
-    for name, value in there.items():
+    presets = getattr(parser, "presets", {})        # first, as they change other flags
+    for name, value in sorted(there.items(), key=lambda flag: flag[0] not in presets):
         if name not in FREE and name not in free and getattr(args, name) != value:
             flag = f"--{name.replace('_', '-')}"
             has = f"no {flag}" if value is None or value is False else f"{flag} {value}"
@@ -195,21 +197,26 @@ def to_flags(parser: argparse.ArgumentParser, values: Mapping[str, Any]) -> list
         flag = f"--{name.replace('_', '-')}"
         if isinstance(value, list):
             words += [flag, *map(str, value)]
-        elif value != parser.get_default(name):
+        elif value is not None and value != parser.get_default(name):
             words.append(flag if value is True else f"{flag}={value}")
     return words
 
 
 def find_run(folder: str) -> str:
-    """Return `folder` if it holds a run, or else the first of its sub-folders that does.
+    """Return `folder` if it holds a run, or else the first of its sub-folders that holds a stage.
 
     Raises UserError if there is none.
     """
-    for path in (folder, *list_runs(folder)):
-        if os.path.exists(os.path.join(path, checkpoint.NAME)):
-            return path
-    raise UserError(f"there is no run in {folder} to resume: check --out, or leave --resume out to "
-                    "start a run")
+    if os.path.exists(os.path.join(folder, checkpoint.NAME)):
+        return folder
+    runs = list_runs(folder)
+    for path in runs:
+        with contextlib.suppress(UserError):        # a run that was not started by a script
+            if "stage" in read(path).about["settings"]:
+                return path
+    raise UserError(f"there is no run in {folder} to resume" + (
+        f", but there is one in {runs[0]}: give its folder by --out" if runs else
+        ": check --out, or leave --resume out to start a run"))
 
 
 def list_runs(folder: str) -> list[str]:
