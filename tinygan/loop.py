@@ -39,10 +39,11 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     because some losses compare samples with data.
 
     Errors are raised at the first next(). Raises ValueError for another order, for a negative
-    number of iterations and for fewer than one step of a player. Raises UserError for a
-    simultaneous order with more than one step, for data that ends, for a minibatch that does not
-    have m rows or is not what the game takes, and if G ends in a sigmoid or a tanh but the images
-    of the first minibatch have another range.
+    number of iterations and for fewer than one step of a player. Raises TypeError for an rng that
+    is no Random. Raises UserError for a simultaneous order with more than one step, for an
+    optimiser of other parameters than its player's, for data that ends, for a minibatch that does
+    not have m rows or is not what the game takes, and if the first minibatch has another dtype than
+    D's parameters, or images of another range than those of a G that ends in a sigmoid or a tanh.
     """
     check_order(order)
     if iterations < 0:
@@ -62,7 +63,7 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
         k, n = count_steps(game, "d_steps", i), count_steps(game, "g_steps", i)
         if order == "alternating":
             for _ in range(k):                          #   for k steps do
-                batch = draw(game, data, m, rng, i)     #     sample m noise samples and examples
+                batch = draw(game, data, m, rng, i)     #     sample m noise samples and m examples
                 d_loss = d_update(*batch)               #     update D by its stochastic gradient
             for _ in range(n):                          #   (in the paper: once)
                 batch = draw(game, data, m, rng, i)     #   sample m noise samples (and examples,
