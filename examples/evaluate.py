@@ -390,12 +390,13 @@ def main() -> None:
     for table, of in ((ours, images), (floor, test)):
         table["nearest"] = float(np.median(find_nearest(of[:1000], train)[1]))
 
-    remark = "   on the bundled sample" if "sample" in data.place.split(":") else ""
     print(f"{n} samples against {n} test images; floor: {len(chosen)} training images")
+    if "sample" in data.place.split(":"):
+        print("measured on the bundled sample: compare with the floor, not with other test sets")
     print(f"{'':14}{'samples':>10}{'floor':>10}")
     for name in ours:
         times = f"   {ours[name] / floor[name]:.1f} times" if name == "Frechet" else ""
-        print(f"{name:14}{ours[name]:10.4g}{floor[name]:10.4g}{times}{remark}")
+        print(f"{name:14}{ours[name]:10.4g}{floor[name]:10.4g}{times}")
     found = {"samples": ours, "training images": floor}
     further = {}
     if hasattr(game, "measure_code"):

@@ -18,7 +18,7 @@ log and the curves, and the last ones are printed at the end:
                  (98.9 % of samples of the mixture itself)
     reverse KL   the divergence of the modes' shares from the uniform distribution; 0 is best
 
-The pictures show real points in grey and samples in blue. The lighter the background, the larger is
+The pictures show real points in orange and samples in blue. The lighter the background, the larger is
 D's score there. One further picture shows all runs, with a row for each seed.
 """
 
@@ -191,7 +191,7 @@ def draw(game: Game, mixture: mixtures.Mixture, z: Any, size: int = 240) -> np.n
             scores[chosen] = game.score(game.real(inputs)).numpy().ravel()
     rank = scores.ravel().argsort().argsort().reshape(size, size) / size ** 2
     pixels = 90 + 165 * rank[..., None] * np.array([1.0, 0.95, 0.85])
-    for points, colour, thickness in [(mixture.sample(500, Random(1)), (110, 110, 110), 3),
+    for points, colour, thickness in [(mixture.sample(500, Random(1)), (240, 130, 0), 3),
                                       (game.sample(z), (0, 50, 220), 1)]:
         column, row = np.floor((backend.to_numpy(points) * (1, -1) + reach)
                                / (2 * reach) * size).astype(int).T

@@ -148,11 +148,12 @@ def save_gallery(folder: str) -> None:
     games = [load(os.path.join(folder, f"{run}-1")) for run in (
         "small D, GAN", "small D, R3GAN", "full size, R1, twice as wide")]
     rows = [backend.to_numpy(game.sample(game.latent(12, Random(0)))) for game in games]
-    image.save_grid(pictures / "stacked.png", np.concatenate(rows), 12)
+    image.save_grid(pictures / "stacked.png", np.concatenate(rows), 12, scale=2)
     games = [command.load(os.path.join(folder, "mixtures", f"grid-{name}-3"), [mixtures.__file__])
              for name in ("r1", "gan")]
     image.save_grid(pictures / "grid.png", np.stack([
-        mixtures.draw(game, grid(), game.latent(2500, Random(2**32)), 180) for game in games]), 2)
+        mixtures.draw(game, grid(), game.latent(2500, Random(2**32)), 180) for game in games]), 2,
+        gap=6, scale=2)
     for run, name in (("L1 + cGAN", "pix2pix"), ("CycleGAN", "cyclegan"), ("StarGAN", "stargan")):
         save_translations(os.path.join(folder, f"{run}-1"), pictures / f"{name}.png")
     for run, file, name in (
@@ -162,7 +163,8 @@ def save_gallery(folder: str) -> None:
         shutil.copyfile(os.path.join(folder, f"{run}-1", file), pictures / name)
     run = os.path.join(folder, "BiGAN-1")
     x = as_floats(command.load_data(run).test.images[:32])
-    image.save_grid(pictures / "encoded.png", sample.draw_encoded(load(run), x), 24)
+    image.save_grid(pictures / "encoded.png", sample.draw_encoded(load(run), x), 12, scale=2,
+                    group=3)
     image.save_grid(pictures / "between.png",
                     sample.draw_between(load(run), x[:8], x[8:16], 10), 12)
 
@@ -171,7 +173,7 @@ def save_translations(run: str, path: os.PathLike) -> None:
     """Save the pictures of test images that the game of a run from image to image translates."""
     game = load(run)
     z = game.fixed_inputs(command.load_data(run).test, 48, Random(0))
-    image.save_grid(path, *game.pictures(z))
+    image.save_grid(path, *game.pictures(z), scale=2, group=game.group)
 
 
 def fill_page(page: str, lines: list[dict[str, Any]]) -> str:

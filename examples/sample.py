@@ -256,9 +256,9 @@ def main() -> None:
     if given is not None:
         split = Split(images=given)
     with command.prepare_output(args):
-        def write(name, images, columns=None):
+        def write(name, images, columns=None, group=None):
             record.try_to_write(os.path.join(args.out, name), image.save_grid, images, columns,
-                                scale=2)
+                                scale=2, group=group)
 
         rng = Random(args.seed)
         draw = lambda n: set_label(draw_inputs(game, split, n, args.truncation, rng), chosen)
@@ -279,18 +279,18 @@ def main() -> None:
             z = draw(min(args.n, 32))
             x = next(a for a in flatten_nested(z) if a.ndim == 4)
             pairs = join_pictures(*map(backend.xp.asarray, (x, draw_samples(game, z))))
-            write("translated.png", pairs, 8)
+            write("translated.png", pairs, 8, group=2)
         if given is not None:
             names.append("outputs.npz")
             outputs = game.translate_all(as_floats(given))
             record.try_to_write(os.path.join(args.out, "outputs.npz"), save_images, outputs)
         elif (type(game).fixed_inputs, type(game).pictures) != (Game.fixed_inputs, Game.pictures):
             names.append("pictures.png")
-            write("pictures.png", *game.pictures(game.fixed_inputs(split, 64, rng)))
+            write("pictures.png", *game.pictures(game.fixed_inputs(split, 64, rng)), game.group)
         if hasattr(game, "encode"):
             x = as_floats(split.images[:24])
             pairs = len(x) // 3         # 8, unless there are fewer images
-            write("encoded.png", draw_encoded(game, x), 12)
+            write("encoded.png", draw_encoded(game, x), 12, group=3)
             write("between.png", draw_between(game, x[:pairs], x[pairs:2 * pairs], args.columns),
                   args.columns + 2)
             names += ["encoded.png", "between.png"]
@@ -304,7 +304,8 @@ def main() -> None:
             return
         index, distance = find_nearest(images, real)
         found = as_floats(real[index])
-        write("nearest.png", np.stack([images, found], 1).reshape(-1, *images.shape[1:]), 16)
+        write("nearest.png", np.stack([images, found], 1).reshape(-1, *images.shape[1:]), 16,
+              group=2)
         print(f"nearest.png: the distance to the nearest training image is {distance.min():.2f} to "
               f"{distance.max():.2f}, median {np.median(distance):.2f}")
         if args.dry_run:

@@ -149,7 +149,7 @@ def main() -> None:
             print("measuring: a segmenter is trained on the scenes", flush=True)
             pictures = measure(game, data, *((20, 2) if args.dry_run else (500, 1500)))
             record.try_to_write(os.path.join(args.out, "segmented.png"), image.save_grid, pictures,
-                                16, scale=2)
+                                16, scale=2, group=4)
 
 
 if __name__ == "__main__":

@@ -110,6 +110,21 @@ def test_every_image_is_in_its_place(n, columns, rows, used, channels, gap, scal
     assert np.array_equal(picture, expected if channels == 3 else expected[:, :, 0])
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("columns, group, starts", [
+    (6, 3, [0, 6, 12, 26, 32, 38]), (5, 2, [0, 6, 20, 26, 40]), (3, 5, [0, 6, 12])])
+def test_groups_are_apart(columns, group, starts, channels):
+    """Images 5 wide with a gap of 1, and of 4 * 2 - 1 = 7 more between groups at a gap of 2."""
+    images = rng.integers(1, 256, size=(2 * columns, channels, 3, 4), dtype=np.uint8)
+    picture = make_grid(backend.xp.asarray(images), columns, 2, group=group)
+    picture = picture.reshape(*picture.shape[:2], channels)
+    assert picture.shape[:2] == (8, starts[-1] + 4)
+    for i, image in enumerate(images):
+        left, top = starts[i % columns], i // columns * 5
+        assert (picture[top:top + 3, left:left + 4] == image.transpose(1, 2, 0)).all()
+    assert (picture > 0).any(2).sum() == 2 * columns * 12        # all else is black
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
 def test_values(dtype):
     """Bytes survive x / 255; floats are clipped to [0, 1] and rounded to the nearest byte."""
@@ -138,7 +153,7 @@ def test_grid_refuses_shapes(shape):
 def test_grid_refuses_the_rest():
     with pytest.raises(UserError, match="int64.*uint8"):
         make_grid(np.zeros((1, 2, 2), np.int64))
-    for wrong in {"columns": 0}, {"gap": -1}, {"scale": 0}:
+    for wrong in {"columns": 0}, {"gap": -1}, {"scale": 0}, {"group": 0}:
         with pytest.raises(UserError, match="grid"):
             make_grid(np.zeros((1, 2, 2)), **wrong)
 

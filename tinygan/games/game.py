@@ -54,6 +54,7 @@ class Game(Module):
     untracked = ("logged", "averages_are_stale")
     loss = None             # the default of a subclass
     minibatch = None        # names of the arrays of a minibatch, for a game that takes certain ones
+    group = None            # how many pictures side by side belong together, see pictures()
     d_players, g_players = ("D",), ("G",)
     unused = "error"        # passed to grad(); "zeros" if some parameters may get no gradient
     averages = None         # {name: average network}, see keep_average
@@ -422,7 +423,8 @@ class Game(Module):
     def pictures(self, z: Any) -> tuple[Array, int | None]:
         """Return (images (N, C, H, W), columns) that show the samples for the fixed inputs z.
 
-        The images form a grid with `columns` columns; None makes the grid square.
+        The images form a grid with `columns` columns; None makes the grid square. The attribute
+        `group` is the number of neighbours in a row that belong together, such as input and output.
         """
         return self.sample_images(z), None
 

@@ -16,9 +16,10 @@ class R1(GAN):
     constant on the data, so that G gets no gradient. Near it, gradient descent converges, under the
     assumptions of Theorem 4.1.
 
-    For data in [0, 1], gamma = 2.5 is the paper's 10 for data in [-1, 1], where gradients are half
-    as large. z is uniform, as for the GAN; in the published code it is normal. Raises ValueError
-    for a negative gamma, and UserError if D has batch normalisation.
+    The default gamma is the published code's, for data in [-1, 1]. For data in [0, 1], where
+    gradients are twice as large, gamma = 2.5 has the same effect. z is uniform, as for the GAN; in
+    the published code it is normal. Raises ValueError for a negative gamma, and UserError if D has
+    batch normalisation.
     """
 
     def __init__(self, G: Module, D: Module, z_size: int = 100, gamma: float = 10.0,

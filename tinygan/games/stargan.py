@@ -45,6 +45,7 @@ class StarGAN(Translation):
     """
 
     minibatch = "images", "domains"
+    group = None            # a row of the pictures is an image and its outputs
     loss = Wasserstein()
 
     def __init__(self, G: Module, D: Module, classes: int, lam_cls: float = 1.0,

@@ -93,6 +93,8 @@ class Translation(Game):
         """Draw n images from the split."""
         return Tensor(split.floats(draw_rows(split, n, rng)))
 
+    group = 3
+
     def fixed_inputs(self, split: Any, n: int, rng: Random) -> Any:
         """Draw about n / 4 images a from the split; return (a, their true outputs b)."""
         split = require(split, "targets")

@@ -36,7 +36,7 @@ class BatchNorm(Module):
                              f"got {x.shape}")
         tracked = self.running_mean is not None
         if tracked and not self.training:
-            r = (self.running_var + self.eps) ** -0.5
+            r = (self.running_var + self.eps) ** -0.5       # one scale and shift of x, below
             if self.weight is None:
                 return ops.scale(x, r, -self.running_mean * r)
             return ops.scale(x, self.weight * r, self.bias - self.weight * (self.running_mean * r))
@@ -45,7 +45,8 @@ class BatchNorm(Module):
             raise UserError("BatchNorm by the batch needs more than one value for each channel, "
                             f"got {x.shape}: use a larger batch"
                             + (", or evaluation mode" if tracked else ""))
-        centred, mean = ops.centre(x)
+        # the lines of Algorithm 1: mean, variance, normalise, scale and shift
+        centred, mean = ops.centre(x)                                   # x - mean
         var = ops.channel_sum(centred, centred) * (1 / count)
         if tracked:
             unbiased = var.data * (count / (count - 1))
@@ -74,7 +75,7 @@ class InstanceNorm2d(Module):
         if x.ndim != 4 or x.shape[1] != self.n:
             raise ValueError(f"InstanceNorm2d({self.n}) needs images (N, {self.n}, H, W), "
                              f"got {x.shape}")
-        centred, _ = ops.centre(x, each=True)
+        centred, _ = ops.centre(x, each=True)           # each: over each sample alone
         var = ops.channel_sum(centred, centred, each=True) * (1 / (x.shape[2] * x.shape[3]))
         y = ops.scale(centred, (var + self.eps) ** -0.5)
         return y if self.weight is None else ops.scale(y, self.weight, self.bias)

@@ -58,7 +58,8 @@ def effective_weight(layer: Module) -> Tensor:
     uv = backend.xp.multiply(layer.weight_u[:, None], v, out=backend.xp.empty_like(w))
     shape = [layer.weight_orig.shape[i] for i in axes]
     uv = uv.reshape(shape).transpose(sorted(range(len(axes)), key=lambda i: axes[i]))
-    return layer.weight_orig / (layer.weight_orig * uv).sum()
+    sigma = (layer.weight_orig * uv).sum()          # u^T W v
+    return layer.weight_orig / sigma
 
 
 def power_iteration(layer: Module) -> None:
@@ -67,7 +68,9 @@ def power_iteration(layer: Module) -> None:
     It updates u and v of a layer under spectral_norm, for the layer's present weight.
     """
     w, v = _matrix(layer), _v_in_memory_order(layer)
+    # v <- W^T u / |W^T u|, as the row u^T W
     _normalise(backend.product(layer.weight_u[None], w, exact=True).reshape(v.shape), v)
+    # u <- W v / |W v|
     _normalise(backend.product(w, v.reshape(-1, 1), exact=True)[:, 0], layer.weight_u)
 
 

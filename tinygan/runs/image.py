@@ -16,13 +16,13 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def save_grid(path: str | os.PathLike, images: Array, columns: int | None = None, gap: int = 2,
-              scale: int = 1) -> None:
+              scale: int = 1, group: int | None = None) -> None:
     """Save `images` as one PNG file, in a grid as make_grid() makes it."""
-    save_png(path, make_grid(images, columns, gap, scale))
+    save_png(path, make_grid(images, columns, gap, scale, group))
 
 
 def make_grid(images: Array, columns: int | None = None, gap: int = 2,
-              scale: int = 1) -> np.ndarray:
+              scale: int = 1, group: int | None = None) -> np.ndarray:
     """Return N images in reading order as one uint8 picture, (H', W') or (H', W', 3).
 
     images    (N, H, W), (N, 1, H, W) or (N, 3, H, W), on any device: uint8, or floats, of which 0
@@ -30,8 +30,11 @@ def make_grid(images: Array, columns: int | None = None, gap: int = 2,
     columns   the number of images in a row (default: ceil(sqrt(N)), the squarest grid)
     gap       the number of black pixels between neighbours
     scale     enlarges each pixel to scale x scale pixels, for small images on large screens
+    group     the number of neighbours in a row that belong together, or None: the gap beside each
+              group is four times as wide
 
-    Raises UserError for another shape or dtype, and for columns, gap or scale below 1, 0 and 1.
+    Raises UserError for another shape or dtype, and for columns, gap, scale or group below 1, 0, 1
+    and 1.
     """
     images = backend.to_numpy(images)
     shape = images.shape
@@ -42,15 +45,18 @@ def make_grid(images: Array, columns: int | None = None, gap: int = 2,
                         "(N, H, W), (N, 1, H, W) or (N, 3, H, W) that is not empty")
     n, channels, height, width = images.shape
     columns = math.isqrt(n - 1) + 1 if columns is None else columns     # exactly ceil(sqrt(n))
-    if columns < 1 or gap < 0 or scale < 1:
-        raise UserError(f"a grid cannot have {columns} columns, a gap of {gap} and a scale of "
-                        f"{scale}: give at least 1, 0 and 1")
+    group = columns if group is None else group
+    if columns < 1 or gap < 0 or scale < 1 or group < 1:
+        raise UserError(f"a grid cannot have {columns} columns, a gap of {gap}, a scale of {scale} "
+                        f"and groups of {group}: give at least 1, 0, 1 and 1")
     rows = -(-n // columns)
     # a cell is an image with the gaps below and to the right; the outermost gaps are cut off
     cells = np.pad(_to_uint8(images), ((0, rows * columns - n), (0, 0), (0, gap), (0, gap)))
     cells = cells.reshape(rows, columns, channels, height + gap, width + gap)
     h, w = rows * (height + gap), columns * (width + gap)
     picture = cells.transpose(0, 3, 1, 4, 2).reshape(h, w, channels)[:h - gap, :w - gap]
+    ends = np.arange(group, columns, group) * (width + gap)
+    picture = np.insert(picture, np.repeat(ends, 3 * gap), 0, axis=1)
     picture = picture.repeat(scale, axis=0).repeat(scale, axis=1)
     return picture if channels == 3 else picture[:, :, 0]
 

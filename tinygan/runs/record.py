@@ -205,7 +205,8 @@ class Record:
             return
         os.makedirs(os.path.join(self.run.folder, "samples"), exist_ok=True)
         for name in (os.path.join("samples", f"{step:06}.png"), "samples.png"):
-            self._write(name, image.save_grid, images, columns, scale=2)
+            self._write(name, image.save_grid, images, columns, scale=2,
+                        group=self.run.game.group)
         self._write("training.png", image.save_animation, list_pictures(self.run.folder, step))
 
     def _restore(self, saved):
