@@ -112,9 +112,9 @@ def test_every_image_is_in_its_place(n, columns, rows, used, channels, gap, scal
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("columns, group, starts", [
-    (6, 3, [0, 6, 12, 26, 32, 38]), (5, 2, [0, 6, 20, 26, 40]), (3, 5, [0, 6, 12])])
+    (6, 3, [0, 6, 12, 24, 30, 36]), (5, 2, [0, 6, 18, 24, 36]), (3, 5, [0, 6, 12])])
 def test_groups_are_apart(columns, group, starts, channels):
-    """Images 5 wide with a gap of 1, and of 4 * 2 - 1 = 7 more between groups at a gap of 2."""
+    """Images 4 wide are 2 apart, and 4 * 2 between groups."""
     images = rng.integers(1, 256, size=(2 * columns, channels, 3, 4), dtype=np.uint8)
     picture = make_grid(backend.xp.asarray(images), columns, 2, group=group)
     picture = picture.reshape(*picture.shape[:2], channels)
