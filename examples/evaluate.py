@@ -311,13 +311,13 @@ def measure(images: np.ndarray, labels: np.ndarray | None, valid: np.ndarray, te
     return {**found, **measure_likelihood(images, valid, test)}
 
 
-def print_rows(rows: dict[str, dict[str, float]], remark: str) -> None:
-    """Print {row: {measure: value}} as a table, with a remark after each line."""
+def print_rows(rows: dict[str, dict[str, float]]) -> None:
+    """Print {row: {measure: value}} as a table."""
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     for name, row in {"": dict.fromkeys(names), **rows}.items():
         cells = [f"{row[m]:13.4g}" if name and m in row else f"{'' if name else m:>13}"
                  for m in names]
-        print(f"{name:14}{''.join(cells)}{remark if name else ''}")
+        print(f"{name:14}{''.join(cells)}")
 
 
 def main() -> None:
@@ -406,19 +406,19 @@ def main() -> None:
     if isinstance(game, PairTranslation):
         further |= measure_pairs(game, test_split)
     if further:
-        print_rows(further, remark)
+        print_rows(further)
     found |= further
     if args.centroids:
         k = min(n, len(train))
         centres = find_centroids(as_floats(train), k, Random(args.seed))
         found["k-means centroids"] = measure_likelihood(centres, valid, test)
         print(f"Parzen of {k} k-means centroids: {found['k-means centroids']['Parzen']:.4g}; so a "
-              f"value above that of real images means nothing{remark}")
+              "value above that of real images means nothing")
     if args.last:
         game.averages = None
         last, _ = draw_samples(game, data.test, n, args.seed)
         found["last weights"] = measure_likelihood(last, valid, test)
-        print(f"Parzen of G's last weights: {found['last weights']['Parzen']:.4g}{remark}")
+        print(f"Parzen of G's last weights: {found['last weights']['Parzen']:.4g}")
     if args.dry_run:
         print("dry run: every part has run once, no files are kept")
         return

@@ -18,8 +18,8 @@ log and the curves, and the last ones are printed at the end:
                  (98.9 % of samples of the mixture itself)
     reverse KL   the divergence of the modes' shares from the uniform distribution; 0 is best
 
-The pictures show real points in orange and samples in blue. The lighter the background, the larger is
-D's score there. One further picture shows all runs, with a row for each seed.
+The pictures show real points in orange and samples in blue. The lighter the background, the larger
+is D's score there. One further picture shows all runs, with a row for each seed.
 """
 
 import argparse

@@ -152,7 +152,7 @@ def save_gallery(folder: str) -> None:
     games = [command.load(os.path.join(folder, "mixtures", f"grid-{name}-3"), [mixtures.__file__])
              for name in ("r1", "gan")]
     image.save_grid(pictures / "grid.png", np.stack([
-        mixtures.draw(game, grid(), game.latent(2500, Random(2**32)), 180) for game in games]), 2,
+        mixtures.draw(game, grid(), game.latent(2500, Random(2**32)), 128) for game in games]), 2,
         gap=6, scale=2)
     for run, name in (("L1 + cGAN", "pix2pix"), ("CycleGAN", "cyclegan"), ("StarGAN", "stargan")):
         save_translations(os.path.join(folder, f"{run}-1"), pictures / f"{name}.png")
