@@ -352,6 +352,13 @@ def test_r1_cannot_resume_a_run_of_gan(tmp_path):
         make_run(tmp_path / "run", 4, game, resume=True).play)
 
 
+def test_a_learning_rate_that_falls_fixes_the_number_of_steps(tmp_path):
+    make_run(tmp_path / "run", 3).play()
+    longer = make_run(tmp_path / "run", 4, resume=True)
+    longer.optimisers["d_opt"].lr = schedules.cosine(1e-2, 0.0, 200)
+    assert "resume with the same --steps" in error_of(longer.play)
+
+
 class LateRun(Run):
     """A run that measures at its last step, and has a panel for that value from the beginning."""
 

@@ -109,8 +109,11 @@ def restore(saved: Checkpoint, game: nn.Module, optimisers: dict[str, Optimizer]
     with report_damage(path, "its parts do not fit together"):
         there = {"game": about["game"], **about["optimisers"]}
         if found := find_difference(there, here, "", known):
-            raise UserError(f"{path} was saved with other networks or settings ({found}): resume "
-                            "with the same ones, or start another run")
+            same = ("a learning rate that changes during a run's steps fixes their number: resume "
+                    "with the same --steps" if re.match(r"._opt\.lr\.steps was", found) else
+                    "resume with the same ones")
+            raise UserError(f"{path} was saved with other networks or settings ({found}): {same}, "
+                            "or start another run")
         now = _arrays(game, optimisers)
         prefixes = ("game.", *(f"{name}." for name in optimisers))
         kept = {name for name in arrays if name.startswith(prefixes)}
