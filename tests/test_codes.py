@@ -603,8 +603,8 @@ def test_sample_draws_a_code_and_encodes_images(runs):
     written = {path.stem: read_png(path).shape for path in (runs / "pictures").iterdir()}
     assert written.keys() == {"samples", "linear", "spherical", "pictures", "nearest", "encoded",
                               "between"}
-    # 24 triples, four in a row; 8 pairs of images with ten samples between them
-    assert written["encoded"] == (2 * (6 * 30 - 2), 2 * (12 * 30 - 2))
+    # 24 triples, four in a row, 6 pixels further apart; 8 pairs of images with ten samples between
+    assert written["encoded"] == (2 * (6 * 30 - 2), 2 * (12 * 30 - 2 + 3 * 6))
     assert written["between"] == (2 * (8 * 30 - 2), 2 * (12 * 30 - 2))
 
 

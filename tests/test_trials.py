@@ -110,10 +110,11 @@ def test_the_log_and_the_pictures_of_the_trials(place):
     assert logged == {"labelled": plain, "cycle": [*plain, "L_cyc"], "growing": [*plain, "W"]}
     shapes = {run: read_png(place / run / "samples.png").shape
               for name in TRIALS for run in list_runs(name)}
-    # rows of one class, rows of two cycles there and back, and square grids
+    # rows of one class, rows of two cycles there and back, and square grids; between four groups
+    # of three there are three gaps of 6 more pixels
     assert {run: [(n / 2 + 2) / (10 if run.endswith("8x8") else 6) for n in shape]
             for run, shape in shapes.items()} == {
-        "labelled": [3, 21], "cycle": [5, 12], "growing/4x4": [8, 8], "growing/8x8": [8, 8]}
+        "labelled": [3, 21], "cycle": [5, 12 + 3], "growing/4x4": [8, 8], "growing/8x8": [8, 8]}
 
 
 @pytest.mark.host

@@ -131,7 +131,8 @@ def _check(f, xs, names, mode, this_order, order, tolerance, generator, noise_be
     def vjp(*inputs):
         xs, cs = inputs[:n], inputs[n:]
         total = sum((y * c).sum() for y, c in zip(f(*xs), cs))
-        return grad(total, xs, create_graph=True, unused="zeros")
+        # by cs too: grad() refuses a total that depends on none of the Tensors it is given
+        return grad(total, inputs, create_graph=True, unused="zeros")[:n]
 
     ys = f(*map(Tensor, xs))
     cs = [_draw_direction(generator, y.shape) for y in ys]
