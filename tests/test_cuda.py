@@ -372,7 +372,10 @@ class CapturedStep(cuda.CapturedStep):
         if (run := self.run) is not None:
             def launch():
                 logged, stale = self.game.logged, self.game.averages_are_stale
-                touched = [(p, p.touched) for opt in self.optimisers for p in opt.parameters]
+                averages = (self.game.averages or {}).values()
+                touched = [(p, p.touched) for owner in (*self.optimisers, *averages)
+                           for p in (owner.parameters if owner in self.optimisers else
+                                     owner.parameters())]
                 self.game.logged = {name: value * math.nan for name, value in logged.items()}
                 run()
                 self.game.logged, self.game.averages_are_stale = logged, stale
@@ -489,13 +492,30 @@ def test_a_launch_tells_the_host_what_has_changed(recording):
     game.keep_average(0.5)
     step = CapturedStep(loop.g_step, game, optimisers["g_opt"])
     for i in range(6):
-        y = sum((p * p).sum() for p in game.g_parameters())
+        averaged = game.averages["G"].parameters()
+        y, average = (sum((p * p).sum() for p in own) for own in (game.g_parameters(), averaged))
         game.averages_are_stale = False
         step(Tensor(rng.uniform(0, 1, (M, 1, 4, 4))), game.noise(M, rng, 0), i)
         assert game.averages_are_stale
-        with pytest.raises(ValueError, match="written to since"):
-            grad(y, game.g_parameters())
+        for result, own in ((y, game.g_parameters()), (average, averaged)):
+            with pytest.raises(ValueError, match="written to since"):
+                grad(result, own)
     assert step.run is not None
+
+
+def test_results_of_a_step_that_was_not_recorded_are_copies(recording, monkeypatch):
+    """An array of the step's memory pool would keep the pool's memory."""
+    game, optimisers, _ = make_parts(GAMES["gan"])
+    losses, logged = [], []
+
+    def d_step(*args):
+        losses.append(loop.d_step(*args))
+        logged.append(game.logged)
+        return losses[-1]
+    step = CapturedStep(d_step, game, optimisers["d_opt"])
+    found = step(Tensor(rng.uniform(0, 1, (M, 1, 4, 4))), game.noise(M, rng, 0), 0)
+    assert found.item() == losses[0].item() and not np.shares_memory(found.data, losses[0].data)
+    assert game.logged == logged[0] and game.logged is not logged[0]
 
 
 def test_a_recorded_step_copies_no_list(monkeypatch):

@@ -1116,6 +1116,7 @@ def test_bad_input_is_refused_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     cases = [
         (["--steps", -5], ["--steps", "'-5'", "at least 1"]),
+        (["--step", 5, "--dry-run"], ["unrecognized", "--step 5"]),
         (["--batch-size", 0], ["--batch-size", "'0'"]),
         (["--batch-size", 9000, "--dry-run"], ["8000", "9000"]),
         (["--seed", "x"], ["--seed", "'x'"]),

@@ -1466,3 +1466,11 @@ def test_the_encoder_has_its_own_loss_term(loss, order):
     for _ in play(game, make_batches(), *make_optimisers(game), 5, rng, 2, order=order):
         pass
     assert all((p.numpy() != q).any() for p, q in zip(game.E.parameters(), before))
+
+
+def test_the_samples_of_a_gradient_penalty_have_the_shape_of_the_data():
+    """A flat G's samples would otherwise broadcast, or fail somewhere inside."""
+    game = WGANGP(nn.Dense(3, 16), nn.Sequential(nn.Flatten(), nn.Dense(16, 1)), 3)
+    x = Tensor(backend.xp.zeros((5, 1, 4, 4), "float32"))
+    with pytest.raises(ValueError, match=r"the same shape, got \(5, 1, 4, 4\) and \(5, 16\)"):
+        game.d_loss(x, game.noise(5, rng, 0))
