@@ -317,6 +317,10 @@ def test_draws_depend_on_the_seed_and_on_their_number():
     first, second = source.uniform(0, 1, (3, 4)), source.uniform(0, 1, (3, 4))
     assert (first == again.uniform(0, 1, (3, 4))).all() and not (first == second).any()
     assert not (first == cuda.Philox(6).uniform(0, 1, (3, 4))).any()
+    # normals use two words for each number, and the next draw uses others
+    n, source = 10 ** 4, cuda.Philox(5)
+    normal, uniform = source.normal((n,)), source.uniform(0, 2 * math.pi, (n,))
+    assert abs(np.corrcoef(normal, np.cos(uniform))[0, 1]) < 5 / math.sqrt(n)
     # a longer draw begins with the numbers of a shorter one: nothing depends on the shape
     assert (cuda.Philox(5).uniform(0, 1, (12,)) == first.reshape(-1)).all()
 

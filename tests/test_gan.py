@@ -18,6 +18,8 @@ from tinygan.loop import both_step, d_step, draw, g_step, make_source
 from helpers import error_of, normal, tensor
 
 sys.path.append(str(pathlib.Path(__file__).parent.parent / "examples"))
+import evaluate
+import sample
 import theory
 
 
@@ -498,7 +500,9 @@ def test_statistics_of_an_average_do_not_depend_on_older_ones():
     game.keep_average(0.9)
     z = game.latent(20, rng)
     first = to_numpy(game.sample(z))
-    for _ in range(3):
+    for old in (1e-3, 10.0, 1e6):
+        norm = game.averages["G"].layers[1]
+        norm.running_mean[...] = norm.running_var[...] = old
         game.touch()
         assert (to_numpy(game.sample(z)) == first).all()
 
@@ -511,5 +515,8 @@ def test_images_of_a_tanh_are_moved_to_0_1():
     x = game.sample(z)
     images, _ = game.pictures(z)
     assert float(x.min()) < 0 and (images == (x + 1) / 2).all()
+    measured, _ = evaluate.draw_samples(game, None, 9, 0)
+    shown = sample.draw_samples(game, sample.to_host(z))
+    assert measured.min() > 0 and (shown == to_numpy(images)).all()
     G.layers[1] = nn.Sigmoid()
     assert (game.pictures(z)[0] == game.sample(z)).all()
