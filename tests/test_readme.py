@@ -175,7 +175,7 @@ def test_pictures_and_links_exist_and_are_small():
 def test_the_readme_is_short():
     """Without the generated table, which has a row for each paper."""
     text = re.sub(r"<!-- begin: .*?<!-- end -->", "", README, flags=re.S)
-    assert len(text.splitlines()) <= 215
+    assert len(text.splitlines()) <= 216
 
 
 @pytest.mark.host
