@@ -29,6 +29,7 @@ class Translation(Game):
     """
 
     minibatch = "images a", "images b"
+    group = 3               # input, output and truth stand side by side
 
     def __init__(self, G: Any, D: Any, adversarial: bool = True, z_size: int = 0,
                  **choices) -> None:
@@ -92,8 +93,6 @@ class Translation(Game):
     def inputs(self, split: Any, n: int, rng: Random) -> Any:
         """Draw n images from the split."""
         return Tensor(split.floats(draw_rows(split, n, rng)))
-
-    group = 3
 
     def fixed_inputs(self, split: Any, n: int, rng: Random) -> Any:
         """Draw about n / 4 images a from the split; return (a, their true outputs b)."""
