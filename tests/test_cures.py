@@ -377,6 +377,13 @@ def test_penalties_of_unrolled_steps_are_of_ds_own_gradient():
     assert found.item() == pytest.approx(2 * w - w, rel=1e-5)       # float32
 
 
+def test_only_grey_images_are_stacked():
+    images = np.full((5, 3, 4, 4), 9, np.uint8)
+    for make in (lambda: StackedMinibatches(images, 2), lambda: draw_stacked(images, 2),
+                 lambda: StackedMinibatches(images[:, 0], 2)):
+        assert "grey images" in error_of(make)
+
+
 def test_noise_and_steps_of_the_cures_are_the_papers():
     """Noise is normal in PacGAN and the unrolled GAN; eta = 0.1 diverges on the ring."""
     z = [make_unrolled().latent(1000, Random(0)),

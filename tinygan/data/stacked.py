@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import backend, random
-from ..backend import Array
+from ..backend import Array, UserError
 from ..random import Random
 from .minibatches import Minibatches, ZipMinibatches
 
@@ -21,10 +21,11 @@ class StackedMinibatches(ZipMinibatches):
     rng      the Random from which the orders are drawn (default: `tinygan.rng`)
 
     The three channels are three streams over the same images, each with an order of its own. So a
-    triple of images hardly ever comes twice.
+    triple of images hardly ever comes twice. Raises UserError for images of several channels.
     """
 
     def __init__(self, images: Any, m: int, rng: Random | None = None) -> None:
+        _check_grey(images)
         super().__init__(*[Minibatches(images, m, rng) for _ in range(3)])
 
     def __next__(self) -> Array:
@@ -34,7 +35,15 @@ class StackedMinibatches(ZipMinibatches):
 def draw_stacked(images: np.ndarray, n: int, rng: Random | None = None) -> np.ndarray:
     """Draw n stacked images (n, 3, H, W) of images (N, 1, H, W), both on the host.
 
-    Each channel is one of the images, all of which are equally likely.
+    Each channel is one of the images, all of which are equally likely. Raises UserError for images
+    of several channels.
     """
+    _check_grey(images)
     rng = random.rng if rng is None else rng
     return images[backend.to_numpy(rng.integers(len(images), (n, 3)))][:, :, 0]
+
+
+def _check_grey(images):
+    if np.ndim(images) != 4 or images.shape[1] != 1:
+        raise UserError("stacked images are made of grey images (N, 1, H, W), got the shape "
+                        f"{np.shape(images)}")
