@@ -17,7 +17,7 @@ from tinygan.games import ALI, BiGAN, penalties
 from tinygan.networks import digits
 
 RECIPE = dict(steps=6000, batch_size=64)
-PAPER = dict(steps=400 * 429, batch_size=128)       # 400 epochs of 55,000 images
+PAPER = dict(steps=400 * 390, batch_size=128)       # 400 epochs of 50,000 images
 Z = 50
 
 

@@ -29,7 +29,7 @@ from tinygan.random import Random
 LOSSES = {"non-saturating": losses.NonSaturating, "saturating": losses.Saturating}
 RECIPE = dict(steps=7000, batch_size=64)
 R1 = dict(steps=13_000, batch_size=64, average=0.9995)
-# 20 epochs; the paper's own run had hundreds
+# 20 epochs; the published momentum rises for 250
 PAPER = dict(steps=10_000, batch_size=100, order="simultaneous")
 
 

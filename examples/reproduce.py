@@ -150,7 +150,7 @@ PUBLISHED = {       # figures of the papers, {table: {row: {figure: value}}}
         "small D, unrolled 10 (Metz et al. 2017)": {"modes": 817, "KL": 1.43},
         "small D, GAN (Lin et al. 2018)": {"modes": 488, "KL": 2.24},
         "small D, PacGAN2 (Lin et al. 2018)": {"modes": 841, "KL": 1.00},
-        "full size, DCGAN (Lin et al. 2018)": {"modes": 99, "KL": 3.40},
+        "full size, DCGAN (Srivastava et al. 2017)": {"modes": 99, "KL": 3.40},
         "full size, PacDCGAN2 (Lin et al. 2018)": {"modes": 1000, "KL": 0.06},
         "full size, R3GAN (Huang et al. 2024)": {"modes": 1000, "KL": 0.029}},
     "parzen": {"Goodfellow et al. 2014, table 1": {"nats": 225, "standard error": 2},
@@ -254,7 +254,7 @@ def read_infogan(name: str, commands: list, outputs: list[str]) -> dict[str, dic
 def list_bigan(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
     """List the runs of the table "bigan": BiGAN's and ALI's recipes, and BiGAN's own networks.
 
-    The last has one seed, and 150 of the paper's 400 epochs.
+    The last has one seed, and 165 of the paper's 400 epochs.
     """
     runs = _list_examples("bigan", BIGAN, out, source, quick)
     return {(name, seed): run for (name, seed), run in runs.items()

@@ -4,7 +4,8 @@
 
 The loss, Adam's settings and n_dis are those of the paper's residual networks. The discriminator is
 a smaller version of the paper's plain one. The generator is DCGAN's with larger initial weights.
-Both players use minibatches of 64; in the paper G's minibatches are twice as large.
+Both players use minibatches of 64; in the paper G's minibatches are twice as large. The learning
+rate is constant; in the published code it falls linearly to 0.
 
 Pictures, curves and checkpoints are written to --out. --explain explains the printed numbers.
 """

@@ -33,7 +33,7 @@ SHAPE = 3, 28, 28
 
 
 def make_crippled(name: str) -> tuple[nn.Module, nn.Module]:
-    """Return (G, D) after Metz et al. 2017, appendix E: D has 4, 8 and 16 channels (K = 2).
+    """Return (G, D) after Metz et al. 2017: D has 4, 8 and 16 channels, half of G's.
 
     Games with penalties have no batch normalisation in D.
     """

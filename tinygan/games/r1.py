@@ -12,14 +12,14 @@ class R1(GAN):
 
         R1 = gamma / 2 E_x |dD/dx|^2, added to D's loss; D is the logit
 
-    At the equilibrium, where samples and data have the same distribution, the penalty makes D
-    constant on the data, so that G gets no gradient. Near it, gradient descent converges, under the
-    assumptions of Theorem 4.1.
+    At the equilibrium, where samples and data have the same distribution, the penalty makes D's
+    gradient 0 at the data, also in directions that leave the manifold of the data. So G gets no
+    gradient. Near it, gradient descent converges, under the assumptions of Theorem 4.1.
 
-    The default gamma is the published code's, for data in [-1, 1]. For data in [0, 1], where
-    gradients are twice as large, gamma = 2.5 has the same effect. z is uniform, as for the GAN; in
-    the published code it is normal. Raises ValueError for a negative gamma, and UserError if D has
-    batch normalisation.
+    The default gamma is the paper's, for data in [-1, 1]. (The published code has 10 without the
+    factor 1/2, which is gamma = 20.) For data in [0, 1], where gradients are twice as large, 2.5
+    has the same effect. z is uniform, as for the GAN; in the published code it is normal. Raises
+    ValueError for a negative gamma, and UserError if D has batch normalisation.
     """
 
     def __init__(self, G: Module, D: Module, z_size: int = 100, gamma: float = 10.0,

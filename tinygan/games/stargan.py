@@ -37,7 +37,8 @@ class StarGAN(Translation):
                    paper's terms are also satisfied by a G that exchanges contents one-to-one, such
                    as one that draws a 7 for each 3 in the other domains
     lam_gp    the weight of the gradient penalty, which is that of the sum over a map of scores, as
-              in the published code. Give 0 with another loss than Wasserstein()
+              in the published code. Its norm 1 is for images in [0, 1]; it is 1/2 for images in
+              [-1, 1]. Give 0 with another loss than Wasserstein()
 
     A minibatch is a pair (x, c'). D has n_critic steps for each of G; in the published code, G's
     step uses the last minibatch of D's, here it draws its own. L_rec and L_cls^r are logged. Raises

@@ -49,7 +49,7 @@ class InstanceNoise(View):
 
 
 class Pack(View):
-    """k consecutive samples joined as features or channels (Lin et al. 2018, section 3).
+    """k consecutive samples joined as features or channels (Lin et al. 2018).
 
     (m k, n) -> (m, k n); (m k, C, H, W) -> (m, k C, H, W). Raises UserError for a k below 1, and if
     the view is applied to labels, or to a number of samples that is no multiple of k.

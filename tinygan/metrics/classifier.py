@@ -23,8 +23,8 @@ WEIGHTS = pathlib.Path(__file__).parent / "mnist_classifier.npz"
 def make_classifier() -> nn.Sequential:
     """Return an untrained network: (m, 1, 28, 28) pixels in [0, 1] to 10 logits.
 
-    Its layers are those of LeNet (LeCun et al. 1998, section II.B), but wider and with ReLUs. The
-    features are the 128 inputs of the last layer.
+    Its layers are like LeNet's (LeCun et al. 1998, section II.B), with one hidden dense layer
+    fewer, wider, and with ReLUs. The features are the 128 inputs of the last layer.
     """
     return nn.Sequential(
         nn.Conv2d(1, 32, 5, init=nn.he), nn.ReLU(), nn.AvgPool2d(2),            # 32 x 12 x 12

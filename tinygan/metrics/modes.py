@@ -1,8 +1,8 @@
 """The coverage of modes by samples, of a mixture of Gaussians and of stacked MNIST.
 
 The number of modes and the share of high-quality samples are those of VEEGAN (Srivastava et al.
-2017, section 4.1); the reverse KL, which tells how evenly the modes are covered, is that of PacGAN
-(Lin et al. 2018). The modes of stacked MNIST are those of Metz et al. 2017, section 3.3.
+2017). The reverse KL, which tells how evenly the modes are covered, is that of PacGAN's published
+code (Lin et al. 2018). The modes of stacked MNIST are those of Metz et al. 2017, section 3.3.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Parzen windows: the log-likelihood by which Goodfellow et al. 2014 compare generators.
 
-See section 5 of that paper; the method is that of Breuleux et al. 2009.
+See section 5 of that paper; the method is that of Breuleux et al. 2011.
 """
 
 import math

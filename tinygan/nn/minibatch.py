@@ -20,8 +20,8 @@ class MinibatchDiscrimination(Module):
 
     The paper's sum also has j = i, whose term is always 1, and no factor 1/(m - 1). With the factor
     o(x_i) lies between 0 and 1 for any m, so that it does not outweigh f(x_i) at the beginning. The
-    published code has the sum, and scales T's columns and shifts o by what it finds in the first
-    minibatch.
+    published code has the sum without j = i, normalises T's columns, and scales T and shifts o by
+    what it finds in the first minibatch.
     """
 
     def __init__(self, n: int, kernels: int = 100, dims: int = 5,

@@ -57,7 +57,7 @@ class BatchNorm(Module):
 
 
 class InstanceNorm2d(Module):
-    """Instance normalisation of each channel of each image (Ulyanov et al. 2016, eq. 4).
+    """Instance normalisation of each channel of each image (Ulyanov et al. 2016, eq. 3).
 
         (x - mean) / sqrt(var + eps) * weight + bias
 

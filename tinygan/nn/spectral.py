@@ -16,10 +16,11 @@ def spectral_norm(layer: Module) -> Module:
         v <- W^T u / |W^T u|,   u <- W v / |W v|,   sigma = u^T W v
 
     Each forward pass in training mode makes one iteration from the last u. (Algorithm 1 makes one
-    per update; one per pass is PyTorch's way.) Evaluation mode makes none. Derivatives treat u and
-    v as constants: d sigma / dW = u v^T. As in torch.nn.utils.spectral_norm, W becomes the
-    parameter weight_orig, to which another weight must be assigned, and u and v are the buffers
-    weight_u (c_out,) and weight_v, (n_in,) or (c_in kh kw,).
+    per update; the published code and PyTorch make one per pass.) Evaluation mode makes none.
+    Derivatives treat u and v as constants: d sigma / dW = u v^T. As in
+    torch.nn.utils.spectral_norm, W becomes the parameter weight_orig, to which another weight must
+    be assigned, and u and v are the buffers weight_u (c_out,) and weight_v, (n_in,) or (c_in kh
+    kw,).
 
     Once the iteration has converged, a Dense layer has the Lipschitz constant 1. The Lipschitz
     constant of a convolution may be larger, because its windows overlap: a pixel lies in up to
