@@ -552,6 +552,21 @@ class Fading(GAN):
         return [self.share * (fake * fake).mean()]
 
 
+class Lazy(Fading):
+    """The same game, whose number is not tracked, because it is set anew in each iteration."""
+
+    untracked = ("share",)
+
+
+def test_untracked_numbers_are_seen_by_recorded_steps(recording, monkeypatch):
+    """A subclass's `untracked` adds to those of its bases."""
+    assert set(Lazy.untracked) == {"logged", "averages_are_stale", "share"}
+    entry = dataclasses.replace(GAMES["gan"], game=Lazy)
+    recorded = train(entry, "alternating", 12)
+    monkeypatch.setattr(loop, "prepare", functools.partial)
+    assert recorded == train(entry, "alternating", 12)
+
+
 def test_a_number_that_changes_between_steps(recording, monkeypatch):
     """The step is recorded when the number has its last value; it never has an old one."""
     entry = dataclasses.replace(GAMES["gan"], game=Fading)

@@ -261,6 +261,8 @@ def test_the_log_has_means_since_the_previous_row_and_a_row_of_the_last_step(tmp
 class LogsSometimes(Game):
     """A game that logs another number in every second step."""
 
+    untracked = ("i",)
+
     loss = losses.LeastSquares()
 
     def g_loss(self, x, z):
@@ -357,6 +359,47 @@ def test_a_learning_rate_that_falls_fixes_the_number_of_steps(tmp_path):
     longer = make_run(tmp_path / "run", 4, resume=True)
     longer.optimisers["d_opt"].lr = schedules.cosine(1e-2, 0.0, 200)
     assert "resume with the same --steps" in error_of(longer.play)
+
+
+class Drifting(GAN):
+    """A game with a number that changes and is no array, and one that is."""
+
+    def __init__(self, *args, change=True, **choices):
+        super().__init__(*args, **choices)
+        self.change, self.k, self.kept = change, 0.0, np.zeros((), np.float32)
+
+    def after_d_step(self):
+        self.k += 0.01 * self.change
+        self.kept = np.clip(self.kept + np.float32(0.25), 0, 1)     # a number, not an array
+
+
+def test_a_number_that_a_checkpoint_would_not_keep_is_refused(tmp_path):
+    players = make_players()
+    run = make_run(tmp_path / "refused", game=Drifting(*players, 3))
+    assert "the game's k changes during training" in error_of(run.play)
+    assert not (tmp_path / "refused" / "checkpoint.npz").exists()
+
+
+def test_a_buffer_of_one_number_stays_a_buffer(tmp_path):
+    """numpy's arithmetic of 0-d arrays returns numbers; a resumed run has the buffer's value."""
+    game = Drifting(*make_players(), 3, change=False)
+    make_run(tmp_path / "run", 3, game=game).play()
+    assert type(game.kept) is np.ndarray and game.kept == 0.75
+    again = Drifting(*make_players(), 3, change=False)
+    make_run(tmp_path / "run", 3, game=again, resume=True).play()
+    assert again.kept == 0.75
+
+
+class Margin(losses.NonSaturating):
+    """A loss with a setting that is no field."""
+
+    def __init__(self, m=1.0):
+        vars(self)["m"] = m
+
+
+def test_a_loss_whose_settings_are_no_fields_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="cannot describe m of a Margin.*frozen"):
+        make_run(tmp_path / "run", game=make_game(loss=Margin(5.0)))
 
 
 class LateRun(Run):

@@ -1,5 +1,6 @@
 """Tests of games from image to image: resampling, layers, networks, tasks, measures."""
 
+import itertools
 import json
 import math
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from tinygan import (Tensor, UserError, backend, check_grads, command, data, grad, load, nn, ops,
-                     resampling, rng)
+                     optim, play, resampling, rng)
 from tinygan.backend import to_numpy
 from tinygan.data import Split, as_floats, tasks
 from tinygan.games import CycleGAN, GauGAN, Pix2Pix, StarGAN, losses, penalties, views
@@ -829,3 +830,15 @@ def test_integers_are_no_images_to_translate():
     for dtype in ("int64", "uint16", "bool"):
         with pytest.raises(UserError, match="bytes or floats"):
             game.translate(x.astype(dtype))
+
+
+def test_the_range_of_g_is_that_of_the_outputs():
+    """In a pair the last images are those that G is to draw; the inputs have another range."""
+    G = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Tanh())
+    game = Pix2Pix(G, nn.Conv2d(2, 1, 1))
+    opts = optim.SGD(game.d_parameters(), 0.1), optim.SGD(game.g_parameters(), 0.1)
+    masks, drawn = images(4, 1, 4, 4), 2 * images(4, 1, 4, 4, seed=1) - 1
+    x = tuple(map(backend.xp.asarray, (masks, drawn)))
+    assert len(list(play(game, itertools.repeat(x), *opts, 4, rng, 2))) == 2
+    with pytest.raises(UserError, match="ends in a tanh"):
+        next(play(game, itertools.repeat(x[::-1]), *opts, 4, rng, 2))

@@ -619,12 +619,11 @@ def _state(game):
     for prefix, module in game.modules():
         state[prefix + "training"] = module.training
         for name, value in vars(module).items():
-            is_array = isinstance(value, (Tensor, ndarray))
-            if (is_array or _is_number(value)) and (
-                    name not in module.untracked and name not in module._kept):
-                if is_array:
+            if isinstance(value, (Tensor, ndarray)):
+                if name not in module.untracked and name not in module._kept:
                     array = value.data if type(value) is Tensor else value
-                    value = _address(array).value, array.strides
+                    state[prefix + name] = _address(array).value, array.strides
+            elif _is_number(value) and name != "averages_are_stale":
                 state[prefix + name] = value
     return state
 

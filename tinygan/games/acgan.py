@@ -61,7 +61,7 @@ def class_logits(outputs: Any, labels: Array) -> Tensor:
 
     Raises UserError if there are none, or if there is not one row for each label.
     """
-    if not isinstance(outputs, tuple) or len(outputs) != 2:
+    if not isinstance(outputs, tuple) or len(outputs) < 2:
         raise UserError("D must return (scores, class logits): give it two heads, such as "
                         "nn.Heads(trunk, nn.Dense(n, 1), nn.Dense(n, classes))")
     if len(outputs[1]) != len(labels):

@@ -32,7 +32,7 @@ class FeatureMatching(GAN):
 
 def features_in(outputs: Any) -> Tensor:
     """Return the features among D's outputs. Raises UserError if there are none."""
-    if not isinstance(outputs, tuple) or len(outputs) != 2:
+    if not isinstance(outputs, tuple) or len(outputs) < 2:
         raise UserError("D must return (logits, features): give it two heads, such as "
                         "nn.Heads(trunk, nn.Dense(n, 1), nn.Sequential())")
     return outputs[1]

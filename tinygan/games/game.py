@@ -44,8 +44,10 @@ class Game(Module):
     tuples of Tensors and label arrays (whole numbers). Views and penalties treat every Tensor in
     D's input as samples. A player may consist of several networks:
     they are attributes of the game, named in `d_players` and `g_players`. A number that changes
-    during training must be an array, so that checkpoints save it, and so that it is not a constant
-    in a step that was recorded for a GPU (see cuda.CapturedStep).
+    during training must be an array that is written to in place, so that checkpoints save it, and
+    so that it is not a constant in a step that was recorded for a GPU (see cuda.CapturedStep). A
+    learned number is a Module with a Tensor. Penalties see the scores alone, not D's further
+    outputs.
 
     Raises UserError for an invalid loss, penalty or view, for a D that ends in a sigmoid, and for
     batch normalisation in D together with a penalty.
@@ -149,7 +151,10 @@ class Game(Module):
         """List the further terms of D's loss, Tensors of one number; by default none.
 
         fake                D's input for G's samples, a constant
-        out_real, out_fake  D's outputs for the data and for G's samples, see discriminate()
+        out_real, out_fake  D's outputs for the data and for G's samples, or what replay() made of
+                            them, see discriminate()
+
+        For a derivative with respect to D's real input, score self.real(x) again.
         """
         return []
 
@@ -572,7 +577,8 @@ def refuse_other_range(G: Any, x: Any) -> None:
     images = [t for t in tensors_in(x) if t.size >= 16 * len(t) > 0]
     if name is None or not images:
         return
-    least, most = float(images[0].data.min()), float(images[0].data.max())
+    # the last ones: in a pair from image to image, they are the outputs
+    least, most = float(images[-1].data.min()), float(images[-1].data.max())
     slack = 0.05            # pixels may have been given a little noise
     if not low - slack <= least <= most <= high + slack or low < 0 <= least:
         raise UserError(f"G ends in {name}, whose images lie in [{low}, {high}], but the data has "

@@ -59,6 +59,8 @@ class Module:
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
+        cls.untracked = tuple(dict.fromkeys(        # a subclass adds names to those of its bases
+            name for base in reversed(cls.__mro__) for name in vars(base).get("untracked", ())))
         for base in cls.__mro__:
             for name, value in vars(base).items():
                 if not isinstance(value, types.FunctionType):
@@ -97,6 +99,8 @@ class Module:
                                 "`untracked`")
             else:
                 self._kept.discard(name)
+        elif isinstance(value, np.generic) and isinstance(vars(self).get(name), np.ndarray):
+            value = np.asarray(value)       # arithmetic of numpy turns 0-d arrays into numbers
         elif isinstance(value, backend.xp.ndarray):
             if _calls.begin is None:
                 self._kept.discard(name)

@@ -305,6 +305,12 @@ def _describe_settings(module):
     return found
 
 
+def list_settings(game: nn.Module) -> dict[str, str]:
+    """Return {name: text} of the numbers and other settings of a game and its parts."""
+    return {prefix + name: text for prefix, part in game.modules()
+            for name, text in _describe_settings(part).items()}
+
+
 def _is_from_tinygan(thing):
     return type(thing).__module__.startswith("tinygan.")
 

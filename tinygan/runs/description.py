@@ -78,6 +78,11 @@ def describe(thing: Any, before: dict[int, int] | None = None,
                 "changes": [[_qualify_name(function, known), describe_all(keywords)]
                             for function, keywords in thing._changes]}
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+        fields = {field.name for field in dataclasses.fields(thing)}
+        if lost := sorted(getattr(thing, "__dict__", {}).keys() - fields):
+            raise TypeError(f"a checkpoint cannot describe {lost[0]} of a {type(thing).__name__}, "
+                            "which is no field of the dataclass: decorate the class with "
+                            f"@dataclass(frozen=True) and declare {lost[0]} as a field")
         return {"class": _qualify_name(type(thing), known), "arguments": describe_all(
             {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing)})}
     # lambdas, methods and nested functions could not be found again by name

@@ -157,7 +157,16 @@ class Record:
             self.save()
 
     def save(self) -> None:
-        """Write the checkpoint, the settings, the log and its curves."""
+        """Write the checkpoint, the settings, the log and its curves.
+
+        Raises UserError if a number of the game has changed that the checkpoint would not keep.
+        """
+        now = checkpoint.list_settings(self.run.game)
+        if changed := sorted(now.items() ^ self.run.game_settings.items()):
+            raise UserError(f"the game's {changed[0][0]} changes during training, and a checkpoint "
+                            "would not keep it: make it an array that is written to in place, or, "
+                            "if begin() sets it in each iteration, name it in the class's "
+                            "`untracked`")
         rows = np.array([[step, *(means.get(name, math.nan) for name in self.columns)]
                          for step, means in self.rows], float)
         rows = rows.reshape(len(self.rows), 1 + len(self.columns))

@@ -108,6 +108,7 @@ class Run:
         if average is not None and (game.averages is None or game.decay != average):
             game.keep_average(average)
         checkpoint.check(game, data)
+        self.game_settings = checkpoint.list_settings(game)
 
     def play(self) -> Module:
         """Train the game to the last step, with a progress line and a Record; return the game.
