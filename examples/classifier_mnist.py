@@ -86,6 +86,8 @@ def train(args: argparse.Namespace, digits: DataSet) -> dict[str, np.ndarray]:
     net.load_state_dict(weights)
     net.eval()
     for name, split in (("validation", digits.valid), ("test", digits.test)):
+        if not len(split.images):
+            continue
         print(f"{name}: {100 * measure_accuracy(net, split):.2f} % of {len(split.images)} images "
               "correct")
     return weights

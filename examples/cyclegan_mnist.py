@@ -92,7 +92,7 @@ def main() -> None:
                         for parameters in (game.d_parameters(), game.g_parameters()))
         batches = ZipMinibatches(*(Minibatches(a, args.batch_size) for a in (x, y)))
         command.train(args, game, batches, d_opt, g_opt)
-        if args.task == "outline":
+        if args.task == "outline" and len(data.test.images):
             measure(game, data.test, 100 if args.dry_run else 1000)
 
 

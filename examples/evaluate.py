@@ -80,7 +80,7 @@ import numpy as np
 import sample
 from sample import to_device, to_host
 
-from tinygan import Tensor, UserError, backend, command, nn, no_grad, record
+from tinygan import Tensor, UserError, backend, checkpoint, command, nn, no_grad, record
 from tinygan.data import DataSet, Split, as_floats, count_shared, tasks
 from tinygan.files import atomic_write
 from tinygan.games import Game, Translation
@@ -350,6 +350,8 @@ def main() -> None:
         raise UserError(f"cannot write {out}, as there is no such folder: choose another --out")
     if os.path.isdir(out):
         raise UserError(f"cannot write {out}, as it is a folder: give a file by --out")
+    if os.path.exists(out) and not out.endswith(".json"):
+        raise UserError(f"cannot write {out}, as it is another file: give one that ends in .json")
     if not args.dry_run and os.path.isdir(os.path.dirname(out) or "."):
         command.check_writable(os.path.dirname(out) or ".")
     if args.backend:
@@ -394,9 +396,11 @@ def main() -> None:
     if "sample" in data.place.split(":"):
         print("measured on the bundled sample: compare with the floor, not with other test sets")
     print(f"{'':14}{'samples':>10}{'floor':>10}")
-    for name in ours:
+    for name in {**ours, **floor}:      # means over classes need enough images of a class
         times = f"   {ours[name] / floor[name]:.1f} times" if name == "Frechet" else ""
-        print(f"{name:14}{ours[name]:10.4g}{floor[name]:10.4g}{times}")
+        cells = [f"{table[name]:10.4g}" if name in table else f"{'-':>10}"
+                 for table in (ours, floor)]
+        print(f"{name:14}{''.join(cells)}{times}")
     found = {"samples": ours, "training images": floor}
     further = {}
     if hasattr(game, "measure_code"):
@@ -422,7 +426,8 @@ def main() -> None:
     if args.dry_run:
         print("dry run: every part has run once, no files are kept")
         return
-    table = {"run": args.run, "data": data.source, "n": n, "seed": args.seed,
+    step = checkpoint.read(os.path.join(args.run, checkpoint.NAME)).about["step"]
+    table = {"run": args.run, "step": step, "data": data.source, "n": n, "seed": args.seed,
              "measures": found}
 
     def write(path):

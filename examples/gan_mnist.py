@@ -33,14 +33,15 @@ R1 = dict(steps=13_000, batch_size=64, average=0.9995)
 PAPER = dict(steps=10_000, batch_size=100, order="simultaneous")
 
 
-def recipe(steps: int, shape: tuple[int, int, int]) -> tuple:
+def recipe(steps: int, shape: tuple[int, int, int], k: int = 1) -> tuple:
     """Return (G, D, d_opt, g_opt): settings with which three minutes give good samples.
 
-    Networks and optimisers are those of networks/digits.py for images of `shape` (C, H, W). The
-    networks are narrow, which leaves time for more steps. Raises UserError if H or W is below 4.
+    Networks and optimisers are those of networks/digits.py for images of `shape` (C, H, W), and for
+    `steps` iterations with k steps of D. The networks are narrow, which leaves time for more steps.
+    Raises UserError if H or W is below 4.
     """
     G, D = digits.generator(100, shape), digits.discriminator(shape)
-    return G, D, *digits.make_optimisers(G, D, steps)
+    return G, D, *digits.make_optimisers(G, D, steps, d_steps=k)
 
 
 def make_penalised(shape: tuple[int, int, int], width: int) -> tuple:
@@ -138,7 +139,7 @@ def main() -> None:
         shape = images.shape[1:]
         G, D, d_opt, g_opt = (
             paper(images, args.batch_size) if args.paper else
-            make_penalised(shape, args.width) if args.r1 else recipe(args.steps, shape))
+            make_penalised(shape, args.width) if args.r1 else recipe(args.steps, shape, args.k))
         game = GAN(G, D, loss=LOSSES[args.g_loss](), d_steps=args.k,
                    penalties=[penalties.R1(args.gamma)] if args.r1 else [])
         batches = Minibatches(images, args.batch_size)

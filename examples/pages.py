@@ -201,6 +201,8 @@ def main() -> None:
     if args.gallery and not args.dry_run:
         save_gallery(args.gallery)
     lines = reproduce.read_results(ROOT / "examples" / "results.jsonl")
+    if not lines:
+        raise UserError("examples/results.jsonl is missing, so the tables would be empty")
     for name in PAGES:
         page = (ROOT / name).read_text(encoding="utf-8")
         filled = fill_page(page, lines)

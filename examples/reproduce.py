@@ -493,7 +493,7 @@ def read_results(path: str | os.PathLike) -> list[dict[str, Any]]:
         return []
     try:
         with open(path) as file:
-            lines = [json.loads(line) for line in file]
+            lines = [json.loads(line) for line in file if line.strip()]
         if not all(set(KNOWN) - {"seconds"} <= line.keys() and type(line["seed"]) is int
                    for line in lines):
             raise ValueError
@@ -503,6 +503,22 @@ def read_results(path: str | os.PathLike) -> list[dict[str, Any]]:
         raise UserError(f"cannot read the results in {path} ({error.strerror}): give another file "
                         "by --results") from None
     return lines
+
+
+def append_lines(path: str, lines: list[dict[str, Any]]) -> None:
+    """Append lines to the file of results.
+
+    It is one write: another process may append to the file as well. Raises UserError if the disk is
+    full, with the file as it was.
+    """
+    text = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    with open(path, "ab+", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        if size and file.seek(size - 1) and file.read(1) != b"\n":
+            text = b"\n" + text
+        if file.write(text) != len(text):
+            file.truncate(size)
+            raise UserError(f"cannot write {path}: its disk is full")
 
 
 def select_lines(table: str, lines: list[dict[str, Any]],
@@ -639,9 +655,7 @@ def run_table(args: argparse.Namespace) -> None:
                     print(error, file=sys.stderr)
                     failed.append(f"{name} seed {seed}")
                     continue
-                # one write at the end of the file: another process may append to it as well
-                with open(args.results, "ab", buffering=0) as file:
-                    file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+                append_lines(args.results, lines)
                 count += 1
                 left = (time.monotonic() - begin) / count * (len(runs) - count)
                 print(f"{count}/{len(runs)}  {left / 60:.0f} min left  {name} seed {seed}",

@@ -234,9 +234,8 @@ def main() -> None:
         flags.error("argument --truncation: it would take too long to draw noise so near to 0: "
                     "give 0.01 or more")
     args.out = args.out or os.path.join(args.run, "pictures")
-    if os.path.realpath(args.out) == os.path.realpath(args.run):
-        flags.error("argument --out: this folder has the run's own samples.png: give another "
-                    "folder")
+    if os.path.exists(os.path.join(args.out, "checkpoint.npz")):
+        flags.error("argument --out: this folder has the samples.png of a run: give another folder")
 
     if args.backend:
         backend.use(args.backend)
@@ -287,7 +286,7 @@ def main() -> None:
         elif (type(game).fixed_inputs, type(game).pictures) != (Game.fixed_inputs, Game.pictures):
             names.append("pictures.png")
             write("pictures.png", *game.pictures(game.fixed_inputs(split, 64, rng)), game.group)
-        if hasattr(game, "encode"):
+        if hasattr(game, "encode") and len(split.images) >= 3:
             x = as_floats(split.images[:24])
             pairs = len(x) // 3         # 8, unless there are fewer images
             write("encoded.png", draw_encoded(game, x), 12, group=3)

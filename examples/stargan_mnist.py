@@ -128,7 +128,7 @@ def main() -> None:
                                      (game.g_parameters(), args.steps / 2)))
         command.train(args, game, Minibatches(images, args.batch_size, labels=labels),
                       d_opt, g_opt)
-        if args.task != "none":
+        if args.task != "none" and len(data.test.images):
             print("measuring: classifiers are trained on the images", flush=True)
             measure(game, data, *((20, 2) if args.dry_run else (500, 3000)))
 

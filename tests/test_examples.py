@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import csv
 import importlib
+import io
 import json
 import math
 import os
@@ -563,6 +564,61 @@ def finished_run(tmp_path_factory):
                   "--data", "images.npy", "--out", "run", cwd=folder)
     assert process.returncode == 0, process.stderr
     return folder
+
+
+def test_the_files_of_others_are_not_replaced(finished_run, tmp_path):
+    """Neither the pictures of another run, nor data and checkpoints by a table."""
+    lines = [last_line_of_refusal(process) for process in run_all([
+        ("sample.py", "run", "--out", "run", finished_run),
+        ("evaluate.py", "run", "--out", "run/checkpoint.npz", finished_run),
+        ("evaluate.py", "run", "--out", "images.npy", finished_run)])]
+    assert "samples.png of a run" in lines[0]
+    assert all("another file: give one that ends in .json" in line for line in lines[1:])
+
+
+def test_an_output_that_is_closed_at_the_end(tmp_path):
+    """A script that ends before its output is read has no traceback either."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
+    process = subprocess.run(f"{sys.executable} {ROOT}/examples/theory.py --dry-run | true",
+                             shell=True, cwd=tmp_path, env=environment, text=True,
+                             stderr=subprocess.PIPE, timeout=120)
+    assert process.stderr == ""
+
+
+def test_lines_of_results_are_whole(tmp_path, monkeypatch):
+    """A file that does not end in a newline gets one; a write that is cut short is taken back."""
+    import reproduce
+    path = tmp_path / "results.jsonl"
+    path.write_text('{"a": 1}')
+    reproduce.append_lines(path, [{"b": 2}, {"c": 3}])
+    assert path.read_text() == '{"a": 1}\n{"b": 2}\n{"c": 3}\n'
+
+    class Full(io.FileIO):
+        def write(self, content):
+            return super().write(content[:5])
+    monkeypatch.setattr("builtins.open", lambda path, mode, buffering: Full(path, mode[:-1] + "+"))
+    with pytest.raises(UserError, match="disk is full"):
+        reproduce.append_lines(path, [{"d": 4}])
+    monkeypatch.undo()
+    assert path.read_text() == '{"a": 1}\n{"b": 2}\n{"c": 3}\n'
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_learning_rates_fall_to_0_at_the_last_iteration(k):
+    """D has k steps in an iteration, and so k times as many."""
+    import gan_mnist
+    _, _, d_opt, g_opt = gan_mnist.recipe(10, (1, 8, 8), k)
+    assert d_opt.lr(10 * k) == g_opt.lr(10) == 0 and d_opt.lr(10 * k - 1) > 0 < g_opt.lr(9)
+
+
+def test_the_training_images_of_a_run_on_few_are_those_it_had(tmp_path):
+    """few_mnist.py takes the first --images of its data."""
+    images = np.random.default_rng(0).integers(256, size=(200, 28, 28), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    process = run("few_mnist.py", "--images", 20, "--steps", 1, "--batch-size", 4, "--data",
+                  "images.npy", "--out", "run", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert len(command.load_data(tmp_path / "run").train.images) == 20
 
 
 def test_likelihoods_during_a_run(finished_run, tmp_path):

@@ -1,6 +1,7 @@
 """Tests of runs in real processes: files, stops and kills, resumes, refusals, full disks."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
@@ -278,6 +279,35 @@ def test_a_closed_output_stops_the_run_with_a_checkpoint(digits, tmp_path):
     assert checkpoint.read(tmp_path / "run" / "checkpoint.npz").about["step"] == step > 0
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full, a file whose disk is "
+                    "full: it is not tested that a full log stops a run with a checkpoint")
+def test_a_full_log_stops_the_run_with_a_checkpoint(digits, tmp_path):
+    """The run ends when its next line cannot be written, as with a terminal that is gone."""
+    game = tinygan.games.GAN(tinygan.nn.Sequential(
+        tinygan.nn.Dense(3, 16), tinygan.nn.Reshape(1, 4, 4)), tinygan.nn.Sequential(
+        tinygan.nn.Flatten(), tinygan.nn.Dense(16, 1)), 3)
+    data = tinygan.data.Minibatches(np.load(digits)[:, None], 8)
+    opts = [tinygan.optim.SGD(p, 0.1) for p in (game.d_parameters(), game.g_parameters())]
+    run = tinygan.Run(tmp_path / "run", game, data, opts, 10 ** 6, save_every=1000)
+    with open("/dev/full", "w") as full, contextlib.redirect_stdout(full):
+        run.play()
+        with contextlib.suppress(OSError):
+            full.close()
+    assert run.stopped == 0 and 0 < run.step < 10 ** 6
+    assert checkpoint.read(tmp_path / "run" / "checkpoint.npz").about["step"] == run.step
+
+
+def test_a_run_without_a_standard_output(digits, tmp_path):
+    """Python has no sys.stdout if it was closed when the process began."""
+    command = " ".join(map(str, [sys.executable, ANY_GAME, "--data", digits, "--steps", 2, "--out",
+                                 "run", ">&-"]))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+    process = subprocess.run(command, shell=True, cwd=tmp_path, env=environment, text=True,
+                             stderr=subprocess.PIPE, timeout=120)
+    assert process.returncode == 0 and process.stderr == ""
+    assert (tmp_path / "run" / "checkpoint.npz").exists()
+
+
 # Folders
 
 def test_a_folder_with_a_run_is_refused_resumed_or_replaced(digits, tmp_path):
@@ -294,6 +324,7 @@ def test_a_folder_with_a_run_is_refused_resumed_or_replaced(digits, tmp_path):
     assert "not allowed with" in read_refusal(tmp_path, ANY_GAME, *flags, "--resume", "--overwrite")
     (tmp_path / "run" / "notes.txt").write_text("mine")
     (tmp_path / "run" / "samples" / "best.png").write_text("mine")
+    (tmp_path / "run" / "evaluation.json").write_text("measured before")     # evaluate.py's
     run_script(tmp_path, ANY_GAME, *flags, "--steps", 3, "--seed", 1, "--overwrite")
     after = read_files(tmp_path / "run")
     assert after.pop("notes.txt") == after.pop("samples/best.png") == b"mine"

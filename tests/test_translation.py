@@ -12,6 +12,7 @@ from tinygan import (Tensor, UserError, backend, check_grads, command, data, gra
 from tinygan.backend import to_numpy
 from tinygan.data import Split, as_floats, tasks
 from tinygan.games import CycleGAN, GauGAN, Pix2Pix, StarGAN, losses, penalties, views
+from tinygan.games.translation import join_pictures
 from tinygan.loop import make_source
 from tinygan.metrics import mean_difference, mean_iou, overlap, predict, train_classifier
 from tinygan.metrics.translation import grey_share
@@ -842,3 +843,14 @@ def test_the_range_of_g_is_that_of_the_outputs():
     assert len(list(play(game, itertools.repeat(x), *opts, 4, rng, 2))) == 2
     with pytest.raises(UserError, match="ends in a tanh"):
         next(play(game, itertools.repeat(x[::-1]), *opts, 4, rng, 2))
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("colours", [1, 3])
+def test_maps_of_classes_are_shown_beside_images(classes, colours):
+    """A binary mask has two planes, which are no image of their own."""
+    maps = np.eye(classes, dtype=np.float32)[np.arange(2 * 16).reshape(2, 4, 4) % classes]
+    shown = join_pictures(maps.transpose(0, 3, 1, 2), images(2, colours, 4, 4))
+    assert shown.shape == (4, colours, 4, 4)
+    assert set(np.unique(shown[0])) == {np.float32(i / (classes - 1)) for i in range(classes)}

@@ -149,12 +149,12 @@ def draw_rows(split: Any, n: int, rng: Random, name: str = "images") -> Any:
 def join_pictures(*columns: Array) -> Array:
     """Return images (N, C, H, W) side by side: the first of each array, then the second of each.
 
-    Grey images beside colour ones become colour images; more than three channels, which are planes
-    of classes, become one of greys.
+    Grey images beside colour ones become colour images; another number of channels, which are
+    planes of classes, become one of greys.
     """
     xp, shown = backend.xp, []
     for a in columns:
-        if a.shape[1] > 3:
+        if a.shape[1] not in (1, 3):
             a = (a.argmax(1)[:, None] / (a.shape[1] - 1)).astype(a.dtype)
         shown.append(a)
     channels = max(a.shape[1] for a in shown)

@@ -69,13 +69,13 @@ def discriminator(shape: tuple[int, int, int] = (1, 28, 28), classes: int = 0,
                          nn.Dense(sizes.get("hidden", FEATURES), 1, init=nn.normal(0.02)))
 
 
-def make_optimisers(G: nn.Module, D: nn.Module, steps: int,
-                    penalised: bool = False) -> tuple[optim.Adam, optim.Adam]:
-    """Return (d_opt, g_opt) of the recipes, for `steps` steps of each player.
+def make_optimisers(G: nn.Module, D: nn.Module, steps: int, penalised: bool = False,
+                    d_steps: int = 1) -> tuple[optim.Adam, optim.Adam]:
+    """Return (d_opt, g_opt) of the recipes, for `steps` iterations with `d_steps` steps of D each.
 
     Their learning rates are larger than the papers' and fall to 0. With `penalised`, they suit a D
     with a penalty and without batch normalisation.
     """
     d_lr, g_lr, betas = (1e-3, 1e-3, (0.0, 0.99)) if penalised else (3e-3, 4e-3, (0.5, 0.999))
-    return (optim.Adam(D.parameters(), schedules.cosine(d_lr, 0.0, steps), betas),
+    return (optim.Adam(D.parameters(), schedules.cosine(d_lr, 0.0, d_steps * steps), betas),
             optim.Adam(G.parameters(), schedules.cosine(g_lr, 0.0, steps), betas))

@@ -32,18 +32,18 @@ If D is a discriminator, D(x) and D(G(z)) are the mean probabilities of being re
 real and to generated images. If both are near 0.5, D cannot tell real from generated images; in
 theory, training ends there. If D(x) is near 1 and D(G(z)) near 0, D is ahead of G. A small lead is
 normal, but at 0.99 and 0.01 G learns next to nothing. If D is a critic (in WGAN, WGAN-GP, hinge,
-SNGAN, projection, LSGAN, CycleGAN, StarGAN, GauGAN, RSGAN, RaGAN and R3GAN), D(x) and D(G(z)) are
-mean scores and no probabilities; the larger their difference, the farther D is ahead. In WGAN and
-WGAN-GP, W = D(x) - D(G(z)) estimates the distance between the distributions of real and generated
-images, and should fall. L_C is D's loss on the classes of real images (AC-GAN), and should fall.
-L_I is the information about the code that Q reads from a sample, in nats, and code error the mean
-squared error of the code's numbers (InfoGAN): the first should rise and the second fall. In games
-from image to image, L1 is the mean absolute difference between G's output and the true one
-(pix2pix), L_cyc and L_rec that between an image and its translation there and back (CycleGAN,
-StarGAN), L_cls D's loss on the domains of real images (StarGAN), and features the mean absolute
-difference of D's layers between G's output and the true one (GauGAN). All should fall. What else a
-script measures is explained by its --help. D loss and G loss are what the two players minimise.
-They play against each other, so neither loss has to fall while the pictures get better.
+SNGAN, projection with --paper, LSGAN, CycleGAN, StarGAN, GauGAN, RSGAN, RaGAN and R3GAN), D(x) and
+D(G(z)) are mean scores and no probabilities; the larger their difference, the farther D is ahead.
+In WGAN and WGAN-GP, W = D(x) - D(G(z)) estimates the distance between the distributions of real and
+generated images, and should fall. L_C is D's loss on the classes of real images (AC-GAN), and
+should fall. L_I is the information about the code that Q reads from a sample, in nats, and code
+error the mean squared error of the code's numbers (InfoGAN): the first should rise and the second
+fall. In games from image to image, L1 is the mean absolute difference between G's output and the
+true one (pix2pix), L_cyc and L_rec that between an image and its translation there and back
+(CycleGAN, StarGAN), L_cls D's loss on the domains of real images (StarGAN), and features the mean
+absolute difference of D's layers between G's output and the true one (GauGAN). All should fall.
+What else a script measures is explained by its --help. D loss and G loss are what the two players
+minimise. They play against each other, so neither loss has to fall while the pictures get better.
 
 A GAN has collapsed if its samples look alike, or if they all change together from a few shapes to a
 few others while the losses oscillate. You can see this in training.png, which shows samples of the
@@ -384,8 +384,14 @@ def load_data(folder: str, path: str | None = None) -> data.DataSet:
     if then is None and not path:
         raise UserError(f"the run in {folder} was made in Python, so its data is not known: give "
                         "the data by --data")
+    task, _, rest = then["place"].partition(":") if then else ("", "", "")
+    if path and rest and task in data.tasks.TASKS and not path.startswith(f"{task}:"):
+        path = f"{task}:{path}"                         # the data of a task has moved
     loaded = data.load(path or then["place"])
     check_same_data(folder, loaded)
+    flags = checkpoint.read(os.path.join(folder, checkpoint.NAME)).about["settings"].get("flags")
+    if isinstance(flags, dict) and isinstance(n := flags.get("images"), int):
+        loaded = loaded._replace(train=loaded.train.part(slice(n)))     # few_mnist.py --images
     return loaded
 
 
@@ -525,7 +531,11 @@ def main(script: Callable[[], None]) -> None:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")        # for consoles that lack some letters
     try:
-        script()
+        try:
+            script()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()          # here, and not at exit, where an error is not caught
     except UserError as error:
         sys.exit(f"{os.path.basename(sys.argv[0])}: {error}")
     except BrokenPipeError:

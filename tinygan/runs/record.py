@@ -63,7 +63,7 @@ class Progress:
 
     def __init__(self, steps: int, file: TextIO | None = None, start: int = 0) -> None:
         self.steps, self.start, self.file = steps, start, file or sys.stdout
-        self.live = self.file.isatty()
+        self.live = self.file is not None and self.file.isatty()
         self.every = 0.5 if self.live else 10.0         # seconds
         self.begin = time.monotonic()
         self.last = self.begin - self.every + min(self.every, 1.0)      # the first line within 1 s
@@ -94,7 +94,8 @@ class Progress:
         if self.live:       # cut, since a line that the terminal wraps could not be rewritten
             line = f"\r{line[:shutil.get_terminal_size().columns - 1]}\x1b[K"
         self.open = self.live
-        print(line, end="" if self.live else "\n", file=self.file, flush=True)
+        if self.file is not None:           # Python has no standard output if it was closed
+            print(line, end="" if self.live else "\n", file=self.file, flush=True)
         if i + 1 == self.steps:
             self.close()
 
@@ -198,7 +199,10 @@ class Record:
         A run that is resumed after its first step writes them again, since it may have been killed
         in the middle of this.
         """
-        for path in list_pictures(self.run.folder):      # those of a run that this one replaces
+        # those of a run that this one replaces
+        others = [os.path.join(self.run.folder, name)
+                  for name in ("samples.png", "training.png", "evaluation.json")]
+        for path in [*list_pictures(self.run.folder), *filter(os.path.exists, others)]:
             os.remove(path)
         self._save_pictures(0, self.first)
         if self._is_picture_due():

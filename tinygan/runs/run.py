@@ -131,7 +131,7 @@ class Run:
                     record.add({**values, **measured})
                     try:
                         progress(i, values, measured)
-                    except BrokenPipeError:
+                    except OSError:     # its reader has ended, its terminal is gone, its disk full
                         stopped.append(0)           # no signal has this number
                     if stopped:
                         break
