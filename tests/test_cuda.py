@@ -469,6 +469,7 @@ class Weighted(losses.NonSaturating):
 @pytest.mark.parametrize("change", [
     lambda game, opt: setattr(game, "share", np.float32(0.5)),
     lambda game, opt: setattr(game, "sizes", (3, 4)),
+    lambda game, opt: setattr(game, "hidden", 2),
     lambda game, opt: setattr(game, "loss", losses.Hinge()),
     lambda game, opt: vars(game.loss).update(weight=0.5),
     lambda game, opt: game.penalties.append(penalties.R2(3.0)),
@@ -480,6 +481,8 @@ class Weighted(losses.NonSaturating):
 def test_what_a_recorded_step_would_not_see_is_recorded_anew(change, recording):
     game, optimisers, _ = make_parts(GAMES["r1"])
     game.share, game.sizes, game.loss = np.float32(0.25), (3, 3), Weighted()
+    game.hidden = 1
+    vars(game)["untracked"] = *game.untracked, "hidden"
     step = cuda.CapturedStep(loop.d_step, game, optimisers["d_opt"])
 
     def call():

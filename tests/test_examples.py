@@ -403,6 +403,9 @@ def test_every_setting_of_gan_mnist_makes_a_difference(tmp_path):
                              "--out", out, tmp_path) for out, flags in zip(outs, settings)]):
         assert process.returncode == 0, process.stderr
     assert len({(out / "samples.png").read_bytes() for out in outs}) == len(settings)
+    with np.load(outs[1] / "checkpoint.npz") as file:       # of --k 2: D has four steps
+        about = json.loads(file["about"].tobytes())
+    assert "'steps': 4" in str(about["optimisers"]["d_opt"]["arguments"]["lr"])
 
 
 ADAM = dict(kind=optim.Adam, eps=1e-8)
@@ -804,6 +807,28 @@ def test_evaluate_marks_measures_on_the_bundled_sample(tmp_path):
     assert process.returncode == 0, process.stderr
     assert process.stdout.count("measured on the bundled sample: compare with the floor") == 1
     assert not (tmp_path / "run" / "evaluation.json").exists()
+
+
+def test_a_measure_that_one_column_lacks(finished_run, monkeypatch, capsys):
+    """There may be enough samples of a class for a mean over classes, and too few images."""
+    import evaluate
+    tables = iter([{"Parzen": 1.0, "class Frechet": 2.0}, {"Parzen": 1.5, "class recall": 0.5}])
+    monkeypatch.setattr(evaluate, "measure", lambda *args: next(tables))
+    monkeypatch.chdir(finished_run)
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "wide", "--dry-run"])
+    make_wide_run(finished_run)
+    evaluate.main()
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["class", "Frechet", "2", "-"] in rows and ["class", "recall", "-", "0.5"] in rows
+
+
+def make_wide_run(folder):
+    """Make a run of one step on 120 images of 8x8 pixels, the fewest that can be measured."""
+    np.save(folder / "many.npy", np.random.default_rng(0).integers(
+        256, size=(120, 8, 8), dtype=np.uint8))
+    process = run("dcgan_mnist.py", "--channels", 2, "--batch-size", 8, "--steps", 1, "--data",
+                  "many.npy", "--out", "wide", cwd=folder)
+    assert process.returncode == 0, process.stderr
 
 
 def test_evaluate_refuses_data_that_was_trained_on(digits_run, tmp_path):

@@ -121,6 +121,17 @@ def test_the_hooks_in_the_table_are_those_of_game():
 # Tables and pictures
 
 @pytest.mark.host
+def test_tables_are_not_emptied_without_results(monkeypatch):
+    """pages.py writes nothing if the file of results is missing."""
+    pages = import_example("pages", monkeypatch)
+    monkeypatch.setattr(pages.reproduce, "read_results", lambda path: [])
+    monkeypatch.setattr(pages, "atomic_write", lambda path: pytest.fail("a page was written"))
+    monkeypatch.setattr(sys, "argv", ["pages.py"])
+    with pytest.raises(pages.UserError, match="results.jsonl is missing"):
+        pages.main()
+
+
+@pytest.mark.host
 def test_tables_are_those_of_the_results_file(monkeypatch):
     """`pages.py` would change nothing, and each table is on a page."""
     pages = import_example("pages", monkeypatch)

@@ -778,6 +778,8 @@ def test_a_task_is_resumed_with_its_data(folder, tmp_path):
     rows = command.read_rows(first.stdout)
     assert command.read_rows(again.stdout) == rows
     assert rows["dilated, eroded"]["L1"] < rows["inputs"]["L1"] / 4     # nearly the outlines
+    # where the data has moved to is the place of the images, of which the task is made again
+    assert command.load_data(tmp_path / "c", "sample").place == "outline:sample"
 
 
 @pytest.mark.host
