@@ -10,6 +10,7 @@ from tinygan.backend import to_numpy
 from tinygan.data import Minibatches, mnist
 from tinygan.games import (ACGAN, ConditionalGAN, ProjectionDiscriminator, ProjectionGAN,
                            losses, penalties)
+from tinygan.games.acgan import class_logits
 from tinygan.networks import digits
 from tinygan.random import Random
 
@@ -240,6 +241,10 @@ def test_an_acgan_without_class_logits_or_with_a_negative_weight_is_refused():
     x = tensor(normal(4, 1, 4, 4), "float32"), device([0, 1, 2, 0])
     z = game.latent(4, Random(3))
     assert "give it two heads, such as nn.Heads" in error_of(game.d_loss, x, z)
+    scores, logits = tensor(normal(4, 1)), tensor(normal(4, 3))
+    assert "give it two heads" in error_of(class_logits, (scores,), x[1])
+    # a third output is another game's
+    assert class_logits((scores, logits, scores), x[1]) is logits
     assert "at least 0, got -1" in error_of(make_acgan, lam=-1)
 
 

@@ -623,6 +623,7 @@ def _state(game):
                 if name not in module.untracked and name not in module._kept:
                     array = value.data if type(value) is Tensor else value
                     state[prefix + name] = _address(array).value, array.strides
+            # averages_are_stale changes with each step of G, which does not read it
             elif _is_number(value) and name != "averages_are_stale":
                 state[prefix + name] = value
     return state

@@ -151,8 +151,8 @@ class Game(Module):
         """List the further terms of D's loss, Tensors of one number; by default none.
 
         fake                D's input for G's samples, a constant
-        out_real, out_fake  D's outputs for the data and for G's samples, or what replay() made of
-                            them, see discriminate()
+        out_real, out_fake  D's outputs for the data and for what replay() returned, by default G's
+                            samples; see discriminate()
 
         For a derivative with respect to D's real input, score self.real(x) again.
         """

@@ -225,10 +225,9 @@ def check(game: nn.Module, data: Any) -> None:
         raise UserError("when it is made again by its constructors, the game has other parts or "
                         f"weights ({', '.join(names)[:200]}): change networks in their "
                         "constructors, not afterwards")
-    for (name, part), (_, again) in zip(game.modules(), made.modules()):
-        if changed := sorted(_describe_settings(part).items() ^ _describe_settings(again).items()):
-            raise UserError(f"{name}{changed[0][0]} has been changed since the game was made, "
-                            "which a checkpoint does not record: give its value to the constructor")
+    if changed := sorted(list_settings(game).items() ^ list_settings(made).items()):
+        raise UserError(f"{changed[0][0]} has been changed since the game was made, which a "
+                        "checkpoint does not record: give its value to the constructor")
     if odd := [name for name in game.arrays() if not name.isprintable()]:
         raise UserError(f"a checkpoint cannot keep weights by the name {odd[0]!r}: give the keys "
                         "of dictionaries in the networks other names")

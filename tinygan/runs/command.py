@@ -380,7 +380,8 @@ def load_data(folder: str, path: str | None = None) -> data.DataSet:
     `path` is where the data is now, if it has moved or the run was made in Python. Raises UserError
     if it is not there, is not known, or is not the same data.
     """
-    then = read_data(folder)
+    settings = checkpoint.read(os.path.join(folder, checkpoint.NAME)).about.get("settings")
+    then = _find_data(settings)
     if then is None and not path:
         raise UserError(f"the run in {folder} was made in Python, so its data is not known: give "
                         "the data by --data")
@@ -388,16 +389,18 @@ def load_data(folder: str, path: str | None = None) -> data.DataSet:
     if path and rest and task in data.tasks.TASKS and not path.startswith(f"{task}:"):
         path = f"{task}:{path}"                         # the data of a task has moved
     loaded = data.load(path or then["place"])
-    check_same_data(folder, loaded)
-    flags = checkpoint.read(os.path.join(folder, checkpoint.NAME)).about["settings"].get("flags")
-    if isinstance(flags, dict) and isinstance(n := flags.get("images"), int):
-        loaded = loaded._replace(train=loaded.train.part(slice(n)))     # few_mnist.py --images
+    _check_same(folder, then, loaded)
+    if then and settings.get("script") == "few_mnist.py":   # it trains on the first --images
+        return loaded._replace(train=loaded.train.part(slice(settings["flags"]["images"])))
     return loaded
 
 
 def check_same_data(folder: str, loaded: data.DataSet) -> None:
     """Raise UserError if the run in `folder` is known to be trained on other than this data."""
-    then = read_data(folder)
+    _check_same(folder, read_data(folder), loaded)
+
+
+def _check_same(folder, then, loaded):
     if then and then["sha256"] != digest(loaded.train):
         raise UserError(f"the run in {folder} was trained on other data than {loaded.place} holds "
                         f"now: give by --data what {then['place']} held then")
