@@ -88,7 +88,7 @@ def save_png(path: str | os.PathLike, pixels: np.ndarray) -> None:
     # each row begins with the number of its filter, here 0 for no filter
     rows = np.pad(pixels.reshape(height, -1), ((0, 0), (1, 0)))
     png = (SIGNATURE + _make_chunk(b"IHDR", header)
-           + _make_chunk(b"IDAT", zlib.compress(rows.tobytes(), 9)) + _make_chunk(b"IEND", b""))
+           + _make_chunk(b"IDAT", zlib.compress(rows.tobytes())) + _make_chunk(b"IEND", b""))
     with atomic_write(path) as file:
         file.write(png)
 
