@@ -83,7 +83,7 @@ from sample import to_device, to_host
 from tinygan import Tensor, UserError, backend, checkpoint, command, nn, no_grad, record
 from tinygan.data import DataSet, Split, as_floats, count_shared, tasks
 from tinygan.files import atomic_write
-from tinygan.games import Game, Translation
+from tinygan.games import Game, ImageTranslation
 from tinygan.games.translation import PairTranslation
 from tinygan.metrics import (class_shares, classifier, classifier_score, compute_precision_recall,
                              count_pairs, find_nearest, frechet_distance, kid, majority_accuracy,
@@ -109,7 +109,7 @@ def refuse_seen(train: np.ndarray, test: np.ndarray, path: str | None) -> None:
             "are there twice out")
 
 
-def check_targets(game: Translation, data: DataSet) -> None:
+def check_targets(game: ImageTranslation, data: DataSet) -> None:
     """Raise UserError unless the data has targets that G's outputs can be compared with."""
     if "targets" not in data.train:
         raise UserError("the data has no array 'targets' to compare outputs with: give an .npz "
@@ -362,7 +362,7 @@ def main() -> None:
                         "last: leave --last out")
     data = (command.load_data(args.run, args.data) if args.inputs is None else
             sample.load_inputs(game, args.run, args.inputs))
-    if args.inputs is not None and type(game).reference_images is Translation.reference_images:
+    if args.inputs is not None and type(game).reference_images is ImageTranslation.reference_images:
         check_targets(game, data)
     train, valid = (game.reference_images(split) for split in (data.train, data.valid))
     refuse_seen(train, game.reference_images(data.test), args.inputs)

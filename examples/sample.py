@@ -37,7 +37,7 @@ import numpy as np
 from tinygan import Tensor, UserError, backend, command, image, record
 from tinygan.data import DataSet, Split, as_floats, load, own, tasks
 from tinygan.files import atomic_write
-from tinygan.games import Game, Translation
+from tinygan.games import Game, ImageTranslation
 from tinygan.games.translation import join_pictures
 from tinygan.metrics import find_nearest
 from tinygan.nested import flatten_nested, map_nested
@@ -177,7 +177,7 @@ def load_inputs(game: Game, run: str, path: str) -> DataSet:
     Raises UserError for a game whose G takes no images, and for images of another shape than those
     of the run.
     """
-    if not isinstance(game, Translation):
+    if not isinstance(game, ImageTranslation):
         raise UserError(f"the run in {run} has a game whose G takes no images: leave --inputs out")
     task, _, rest = path.partition(":")
     file = rest if task in tasks.TASKS else path
@@ -273,7 +273,7 @@ def main() -> None:
             write(names[-1], draw_samples(game, z), args.columns)
         images = draw_samples(game, draw(args.n))
         write("samples.png", images)
-        if isinstance(game, Translation):
+        if isinstance(game, ImageTranslation):
             names.append("translated.png")
             z = draw(min(args.n, 32))
             x = next(a for a in flatten_nested(z) if a.ndim == 4)

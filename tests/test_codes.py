@@ -186,7 +186,7 @@ def test_a_d_without_qs_outputs_and_impossible_codes_are_refused():
     for D in (nn.Sequential(nn.Flatten(), nn.Dense(16, 1)),
               nn.Heads(nn.Flatten(), nn.Dense(16, 1), nn.Dense(16, 4))):
         game = InfoGAN(make_info().G, D, 5, 3, 2)
-        assert "Q has 5 for each sample" in error_of(game.d_loss, x, game.latent(4, Random(3)))
+        assert "Q's outputs (m, 5)" in error_of(game.d_loss, x, game.latent(4, Random(3)))
     for wrong in (dict(codes=1), dict(codes=2.5), dict(continuous=-1)):
         assert "a discrete part of at least 2 values" in error_of(make_info, **wrong)
     assert "at least 0, got -1" in error_of(make_info, lam=-1)

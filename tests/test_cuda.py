@@ -90,14 +90,14 @@ def draw(dtype, *shape, seed=0):
 
 
 def window_cases(dtype):
-    """Yield (images (n, h, v, c), windows (n oh ow, kh kw c), sizes)."""
-    for n, h, v, c, (kh, kw), (sh, sw), (ph, pw) in (
+    """Yield (images (n, ih, iw, c), windows (n oh ow, kh kw c), sizes)."""
+    for n, ih, iw, c, (kh, kw), (sh, sw), (ph, pw) in (
             (2, 5, 7, 3, (3, 2), (1, 1), (0, 0)), (3, 6, 6, 1, (4, 4), (2, 2), (1, 1)),
             (2, 7, 4, 2, (3, 3), (2, 3), (2, 1)), (1, 4, 4, 5, (1, 1), (3, 2), (0, 0)),
             (2, 3, 3, 2, (5, 5), (2, 2), (3, 3))):
-        oh, ow = (h + 2 * ph - kh) // sh + 1, (v + 2 * pw - kw) // sw + 1
-        yield (draw(dtype, n, h, v, c), draw(dtype, n * oh * ow, kh * kw * c, seed=1),
-               (h, v, c, oh, ow, kh, kw, sh, sw, ph, pw))
+        oh, ow = (ih + 2 * ph - kh) // sh + 1, (iw + 2 * pw - kw) // sw + 1
+        yield (draw(dtype, n, ih, iw, c), draw(dtype, n * oh * ow, kh * kw * c, seed=1),
+               (ih, iw, c, oh, ow, kh, kw, sh, sw, ph, pw))
 
 
 def make_cases(name, dtype):

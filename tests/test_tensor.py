@@ -731,6 +731,12 @@ def test_a_subclass_of_array_has_the_operations_of_an_array():
     assert "mask would be ignored" in error_of(Tensor, masked)
 
 
+def test_lists_that_are_no_arrays_of_numbers_are_refused():
+    for wrong in ([[1.0, 2.0], [3.0]], ["a"], [None]):
+        with pytest.raises(TypeError, match="has numbers, in rows of equal length"):
+            Tensor(wrong)
+
+
 def test_an_assignment_of_a_tensor_or_a_scalar_names_its_type():
     p = tensor([1.0])
     for wrong, name in (p - 1.0, "got Tensor"), (np.float32(1), "got float32"):

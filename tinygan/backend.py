@@ -9,9 +9,9 @@ code runs on both:
 
 Choose the backend before building anything: existing arrays stay where they are.
 
-A GPU is fast only with kernels of its own, because to launch one costs more than to run it. A
-function with the decorator `kernel` has a CUDA kernel beside its lines of numpy. Everything else
-that only a GPU needs is in cuda.py, which is imported with cupy.
+To launch a kernel of a GPU takes longer than to run it on arrays of this size. A function with the
+decorator `kernel` has a CUDA kernel beside its lines of numpy, and so takes one launch in place of
+several. Everything else that only a GPU needs is in cuda.py, which is imported with cupy.
 """
 
 import functools
@@ -104,7 +104,7 @@ def run_in_pieces(n: int, size: int, work: Callable[[slice], Any]) -> list:
 
 
 def widen(a: Array, *rows: Array | None) -> list[Array | None]:
-    """Return cpu.widen(a, *rows), on which numpy is faster; on a GPU [a, *rows]."""
+    """Return cpu.widen(a, *rows), longer rows, on which numpy is faster; on a GPU [a, *rows]."""
     return cpu.widen(a, *rows) if xp is np else [a, *rows]
 
 
@@ -142,7 +142,7 @@ def kernel(inputs: str, outputs: str, code: str, preamble: str = "") -> Callable
 
 
 @kernel("P p, T rate", "T average", "average += rate * (T(p) - average)")
-def move_average(p: Array, rate: float, average: Array) -> None:
+def move_average(p: Array, rate: float, average: Array) -> Array:
     """Update an exponential moving average in place: average <- average + rate (p - average)."""
     average += rate * (p - average)
 

@@ -15,8 +15,8 @@ with stride s, padding p and x = 0 outside the image. The partial derivatives of
 T is linear in each argument. So the derivatives of each of the three functions are the other two
 functions, to every order (Goodfellow et al. 2016, Deep Learning, section 9.5).
 
-convolve_by_sums() is the simple version: it computes dT/dy as written above, in ten lines. Read it
-first; the tests compare the fast functions with it.
+convolve_by_sums() is the simple version: it computes dT/dy as written above, in a few lines. Read
+it first; the tests compare the fast functions with it.
 
 x is (N, C, H, W), w is (O, C, kh, kw), y is (N, O, OH, OW) with OH = (H + 2p - kh) // s + 1.
 
@@ -67,8 +67,8 @@ def conv2d(x: Tensor, w: Tensor, bias: Tensor | None = None, stride: Pair = 1,
                         x[n, c, s i + a - p, s j + b - p] w[o, c, a, b]
 
     x (N, C, H, W); w (O, C, kh, kw); bias (O,). stride s and padding p are numbers or pairs
-    (vertical, horizontal). Returns (N, O, OH, OW). Raises ValueError if the channels of x and w
-    differ or if the kernel is larger than the padded image.
+    (vertical, horizontal). Returns (N, O, OH, OW). Raises ValueError for other shapes, for a stride
+    below 1 or a padding below 0, and if the kernel is larger than the padded image.
     """
     x, w, bias = as_tensors(x, w, bias)
     stride, padding = stride_pair(stride), padding_pair(padding)
@@ -85,8 +85,8 @@ def conv_transpose2d(y: Tensor, w: Tensor, bias: Tensor | None = None, stride: P
                      padding: Pair = 0, output_padding: Pair = 0) -> Tensor:
     """Return the transposed convolution of y with the kernels w.
 
-        x[n, c, h, v] = bias[c] + sum of y[n, o, i, j] w[o, c, a, b]
-                        over all o, i, j, a, b with s i + a - p = h and s j + b - p = v
+        x[n, c, k, l] = bias[c] + sum of y[n, o, i, j] w[o, c, a, b]
+                        over all o, i, j, a, b with s i + a - p = k and s j + b - p = l
 
     y (N, O, OH, OW); w (O, C, kh, kw); bias (C,). Returns (N, C, H, W) with
     H = (OH - 1) s - 2p + kh + output_padding. A convolution of stride s maps s different image
@@ -121,7 +121,8 @@ def conv_weight(x: Tensor, y: Tensor, kernel: tuple[int, int], stride: tuple[int
                 padding: tuple[int, int]) -> Tensor:
     """Return dT/dw: conv2d's gradient with respect to w, if its output's gradient is y.
 
-    `kernel` is the kernel's size (kh, kw).
+    x (N, C, H, W), y (N, O, OH, OW) and the kernel's size (kh, kw) -> (O, C, kh, kw). The shapes
+    are not checked: they are those of a convolution.
 
         w[o, c, a, b] = sum over n, i, j of x[n, c, s i + a - p, s j + b - p] y[n, o, i, j]
     """
@@ -166,31 +167,32 @@ def _conv_transpose(y, w, bias, stride, padding, size):
     On a GPU, and for images of one channel, one product computes all windows. Elsewhere there is a
     product for each place in the kernel, or for sw places side by side.
     """
-    (o, c, kh, kw), (sh, sw), (ph, pw), (h, v) = w.shape, stride, padding, size
+    (o, c, kh, kw), (sh, sw), (ph, pw), (ih, iw) = w.shape, stride, padding, size
     n, _, oh, ow = y.shape
     y = backend.xp.ascontiguousarray(y.transpose(0, 2, 3, 1))
     kernel = w.transpose(2, 3, 1, 0)
-    x = backend.xp.empty((n, h, v, c), y.dtype)
-    rows = max(h + ph, (oh - 1) * sh + kh)
-    steps = max(-(-(v + pw) // sw), ow - 1 + -(-kw // sw))
+    x = backend.xp.empty((n, ih, iw, c), y.dtype)
+    rows = max(ih + ph, (oh - 1) * sh + kh)
+    blocks = max(-(-(iw + pw) // sw), ow - 1 + -(-kw // sw))
 
     def add_windows(piece):
         windows = _multiply(y[piece].reshape(-1, o), kernel.reshape(-1, o).T)
-        _add_windows(windows, h, v, c, oh, ow, kh, kw, sh, sw, ph, pw, x[piece])
+        _add_windows(windows, ih, iw, c, oh, ow, kh, kw, sh, sw, ph, pw, x[piece])
         if bias is not None:
             x[piece] += bias.data
 
     def add_columns(piece):
         pixels = y[piece].reshape(-1, o)
-        frame = backend.xp.zeros((len(pixels) // (oh * ow), rows, steps, sw * c), y.dtype)
+        frame = backend.xp.zeros((len(pixels) // (oh * ow), rows, blocks, sw * c), y.dtype)
         for a in range(kh):
-            # A row of `frame` is divided into steps of sw columns. Columns b ... b + sw - 1 of
-            # window j fill step j + b // sw, so one slice adds them for all windows at once.
+            # A row of `frame` is divided into blocks of sw columns, and window j begins with block
+            # j. Its columns b ... b + sw - 1 fill block j + b // sw, so one slice adds them for all
+            # windows: of kw = 4 columns at sw = 2, the first two to block j, the others to j + 1.
             for b in range(0, kw, sw):
                 columns = pixels @ kernel[a, b:b + sw].reshape(-1, o).T
                 part = frame[:, a:a + sh * oh:sh, b // sw:b // sw + ow, :columns.shape[1]]
                 part += columns.reshape(part.shape)
-        frame = frame.reshape(-1, rows, steps * sw, c)[:, ph:ph + h, pw:pw + v]
+        frame = frame.reshape(-1, rows, blocks * sw, c)[:, ph:ph + ih, pw:pw + iw]
         x[piece] = frame if bias is None else frame + bias.data
     whole = backend.xp is not np or c == 1
     _in_pieces(y, (sh + 1) * sw * c + o, add_windows if whole else add_columns)
@@ -200,15 +202,15 @@ def _conv_transpose(y, w, bias, stride, padding, size):
 def _windows(x, kernel, stride, padding, size):
     """Return the kernel-sized windows of images x (N, C, H, W) as rows: (pixels, kh kw C)."""
     x = x.transpose(0, 2, 3, 1)
-    n, h, v, c = x.shape
+    n, ih, iw, c = x.shape
     y = backend.xp.empty((n * math.prod(size), math.prod(kernel) * c), x.dtype)
-    return _copy_windows(x, h, v, c, *size, *kernel, *stride, *padding, y)
+    return _copy_windows(x, ih, iw, c, *size, *kernel, *stride, *padding, y)
 
 
-# An image is (h, v) with c channels, there are (oh, ow) windows of size (kh, kw), (sh, sw) is the
+# An image is (ih, iw) with c channels, there are (oh, ow) windows of size (kh, kw), (sh, sw) is the
 # stride and (ph, pw) the padding. In C, i is the place in the output. Each division of n takes one
 # coordinate from it, and what is left at the end is the number of the image.
-SIZES = ", ".join(f"int32 {name}" for name in "h v c oh ow kh kw sh sw ph pw".split())
+SIZES = ", ".join(f"int32 {name}" for name in "ih iw c oh ow kh kw sh sw ph pw".split())
 
 
 @backend.kernel(f"raw T x, {SIZES}", "T y", """
@@ -218,13 +220,13 @@ SIZES = ", ".join(f"int32 {name}" for name in "h v c oh ow kh kw sh sw ph pw".sp
                 int a = n % kh; n /= kh;
                 int column = n % ow * sw + b - pw; n /= ow;
                 int row = n % oh * sh + a - ph; n /= oh;
-                bool inside = row >= 0 && row < h && column >= 0 && column < v;
-                y = inside ? x[((n * h + row) * v + column) * c + channel] : T(0)
+                bool inside = row >= 0 && row < ih && column >= 0 && column < iw;
+                y = inside ? x[((n * ih + row) * iw + column) * c + channel] : T(0)
                 """)
-def _copy_windows(x, h, v, c, oh, ow, kh, kw, sh, sw, ph, pw, y):
-    """Fill y (n oh ow, kh kw c) with the windows of x (n, h, v, c)."""
-    frame = backend.xp.zeros((len(x), h + 2 * ph, v + 2 * pw, c), x.dtype)
-    frame[:, ph:ph + h, pw:pw + v] = x
+def _copy_windows(x, ih, iw, c, oh, ow, kh, kw, sh, sw, ph, pw, y):
+    """Fill y (n oh ow, kh kw c) with the windows of x (n, ih, iw, c)."""
+    frame = backend.xp.zeros((len(x), ih + 2 * ph, iw + 2 * pw, c), x.dtype)
+    frame[:, ph:ph + ih, pw:pw + iw] = x
     # the channels' stride is not used: with one channel, numpy may set it to any value
     by_image, by_row, by_column, _ = frame.strides
     shape = len(x), oh, ow, kh, kw * c
@@ -235,8 +237,8 @@ def _copy_windows(x, h, v, c, oh, ow, kh, kw, sh, sw, ph, pw, y):
 @backend.kernel(f"raw T windows, {SIZES}", "T x", """
                 long long n = i;
                 int channel = n % c; n /= c;
-                int column = n % v + pw; n /= v;
-                int row = n % h + ph; n /= h;
+                int column = n % iw + pw; n /= iw;
+                int row = n % ih + ph; n /= ih;
                 T sum = 0;
                 for (int a = row % sh, k = row / sh; a < kh && k >= 0; a += sh, --k)
                     for (int b = column % sw, j = column / sw; b < kw && j >= 0; b += sw, --j)
@@ -245,15 +247,15 @@ def _copy_windows(x, h, v, c, oh, ow, kh, kw, sh, sw, ph, pw, y):
                                            + channel];
                 x = sum
                 """)
-def _add_windows(windows, h, v, c, oh, ow, kh, kw, sh, sw, ph, pw, x):
-    """Fill x (n, h, v, c) with the sums of the windows (n oh ow, kh kw c): col2im."""
-    rows, columns = max(h + ph, (oh - 1) * sh + kh), max(v + pw, (ow - 1) * sw + kw)
+def _add_windows(windows, ih, iw, c, oh, ow, kh, kw, sh, sw, ph, pw, x):
+    """Fill x (n, ih, iw, c) with the sums of the windows (n oh ow, kh kw c): col2im."""
+    rows, columns = max(ih + ph, (oh - 1) * sh + kh), max(iw + pw, (ow - 1) * sw + kw)
     frame = backend.xp.zeros((len(x), rows, columns, c), x.dtype)
     windows = windows.reshape(len(x), oh, ow, kh, kw, c)
     for a in range(kh):
         for b in range(kw):
             frame[:, a:a + sh * oh:sh, b:b + sw * ow:sw] += windows[:, :, :, a, b]
-    x[...] = frame[:, ph:ph + h, pw:pw + v]
+    x[...] = frame[:, ph:ph + ih, pw:pw + iw]
 
 
 def _multiply(a, b, out=None):

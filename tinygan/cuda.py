@@ -398,9 +398,11 @@ class CapturedStep:
     step, which compiles its kernels and fills its memory pool. The next one records it. What
     differs from call to call is written to arrays before each launch: x, z and the seed here, and
     the optimisers' numbers by Optimizer.advance. What the step returns and logs is copied out of it
-    after each launch. It starts again if the inputs have other shapes, if a number changes that is
-    an attribute of the game, its parts, its loss or its penalties and no array, or if one of the
-    game's or the optimisers' arrays is replaced.
+    after each launch. It starts again if
+
+        the inputs have other shapes,
+        a Python number changes among the attributes of the game, its parts, loss or penalties, or
+        an array of the game or of an optimiser is replaced.
 
     A step cannot be recorded if it copies between host and device, or if it replaces an array or
     changes a number of the game itself. A step that starts again RESTARTS times is not recorded

@@ -22,14 +22,15 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
          order: str = "alternating") -> Iterator[tuple[int, Tensor, Tensor]]:
     """Train the players of `game`: a Python generator, which yields (i, d_loss, g_loss).
 
-    It yields after each iteration i = start ... iterations - 1. The losses are those before the
-    steps' updates, Tensors of one number. They are not checked: a loss may become NaN.
+    It yields after each iteration i = start ... iterations - 1. The losses are those of each
+    player's last step in the iteration, before its update: Tensors of one number. They are not
+    checked: a loss may become NaN.
 
     data          an endless iterator over minibatches x of m samples: arrays, or tuples of arrays
     d_opt, g_opt  optimisers of game.d_parameters() and game.g_parameters()
     m             the size of a minibatch
-    rng           the source of noise and dropout masks; on a GPU, of the seeds of the streams there
-                  from which they are drawn
+    rng           the source of noise and dropout masks. On a GPU it gives each step the seeds of
+                  streams there, from which the step's noise and masks are drawn
     order         "alternating", as in the paper's Algorithm 1: D's steps, then G's step, each on
                   new x and z. "simultaneous", as in the published code: both gradients are computed
                   for the same x and z before either player is updated
@@ -38,12 +39,14 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     their arguments and on the players' parameters and buffers. G's step gets a minibatch too,
     because some losses compare samples with data.
 
-    Errors are raised at the first next(). Raises ValueError for another order, for a negative
+    Errors in the arguments are raised at the first next(), errors in a minibatch or in a number of
+    steps in the iteration that meets them. Raises ValueError for another order, for a negative
     number of iterations and for fewer than one step of a player. Raises TypeError for an rng that
-    is no Random. Raises UserError for a simultaneous order with more than one step, for an
-    optimiser of other parameters than its player's, for data that ends, for a minibatch that does
-    not have m rows or is not what the game takes, and if the first minibatch has another dtype than
-    D's parameters, or images of another range than those of a G that ends in a sigmoid or a tanh.
+    is no Random, and for a minibatch that is not made of arrays, or of bytes. Raises UserError for
+    a simultaneous order with more than one step, for an optimiser of other parameters than its
+    player's, for data that ends, for a minibatch that does not have m rows or is not what the game
+    takes, and if the first minibatch has another dtype than D's parameters, or images of another
+    range than those of a G that ends in a sigmoid or a tanh.
     """
     check_order(order)
     if iterations < 0:

@@ -152,7 +152,7 @@ def mark_labels(labels: Array, classes: int) -> Array:
 def relu(x: Tensor) -> Tensor:
     """Return max(x, 0). The derivative at 0 is 0.
 
-    Where x is negative the gradient is 0 g, which is NaN if g is infinite, as in sqrt(relu(x)).
+    Where x <= 0 the gradient is 0 * g, which is NaN if g is infinite, as in sqrt(relu(x)).
     """
     return op(_relu(x.data, backend.xp.empty_like(x.data)),
               (x, lambda g, y: _scale_negative(g, y, 0.0)))
@@ -202,7 +202,7 @@ def _times_slope(g, x, slope, y):
 def maximum(a: Tensor | Array | float, b: Tensor | Array | float) -> Tensor:
     """Return the larger of a and b. Where they are equal, each gets half the gradient.
 
-    The other one's gradient is 0 g, as in relu.
+    The gradient of the smaller one is 0 * g, as in relu.
     """
     return _extremum(backend.xp.maximum, a, b)
 
@@ -307,13 +307,22 @@ def check_bias(b: Tensor | None, n: int) -> None:
         raise ValueError(f"the bias of {n} outputs has shape ({n},), got {b.shape}")
 
 
-# Operations on each channel of x, which is (m, n) or images (N, n, H, W). Channels lie last in the
-# memory of images (see conv.py), so both are matrices with one column per channel. The column sums
-# of x are a product with a row of ones, which is faster than sum(). With `each`, they are
-# operations on each channel of each sample, a matrix for each.
+# Operations on each channel of x, which is (m, n) or images (m, n, H, W). For images they are
+#
+#     scale(x, w, b)         x * w[:, None, None] + b[:, None, None]
+#     channel_sum(x, y)      (x * y).sum((0, 2, 3))
+#     centre(x)              x - x.mean((0, 2, 3), keepdims=True)
+#
+# and for (m, n) the same along the first axis. Channels lie last in the memory of images (see
+# conv.py), so both are matrices with one column per channel. The column sums of x are a product
+# with a row of ones, which is faster than sum(). With `each`, they are operations on each channel
+# of each sample: a matrix for each, and sums over the axes (2, 3).
 
 def scale(x: Tensor, w: Tensor | Array, b: Tensor | Array | None = None) -> Tensor:
-    """Return x * w + b for each channel, with w and b of shape (n,), or (m, n) for each sample."""
+    """Return x * w + b for each channel, with w and b of shape (n,), or (m, n) for each sample.
+
+    Raises ValueError for other shapes.
+    """
     x, w, b = as_tensors(x, w, b)
     each = w.ndim == 2
     if each and b is not None and b.shape != w.shape:
@@ -421,8 +430,9 @@ def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     """Return x w^T + b, the output of a dense layer.
 
     x (m, n_in), w (n_out, n_in), b (n_out,). This is one operation and not three, so that the
-    gradients of x and w are one matrix product each, and that of w has the memory layout of w,
-    which is (n_in, n_out): the product x w^T is a quarter faster in this order.
+    gradients of x and w are one matrix product each, and that of w has the memory layout (n_in,
+    n_out), in which Dense has its weights: the product x w^T is a quarter faster in this order.
+    Raises ValueError for other shapes.
     """
     x, w, b = as_tensors(x, w, b)
     check_bias(b, w.shape[0])

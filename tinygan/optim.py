@@ -19,10 +19,11 @@ class Optimizer:
 
     parameters   a list of Tensors; a Tensor that occurs twice counts once
     lr           the learning rate, a number or a schedule
-    state        {name: [one array per parameter]} of the averages that the optimiser keeps
+    state        {name: [one array per parameter]} of the arrays that the optimiser keeps: running
+                 averages, or SGD's velocity
     t            the number of steps taken
 
-    A subclass names its averages in `averages` and defines update(), and numbers() if there are
+    A subclass names these arrays in `averages` and defines update(), and numbers() if there are
     more numbers than the learning rate that depend on t.
 
     Raises TypeError if `parameters` is not a list of Tensors. Raises ValueError if it is empty, if

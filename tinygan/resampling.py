@@ -3,7 +3,7 @@
     y[n, c] = A x[n, c] B^T,    A (H', H), B (W', W)
 
 Padding by reflection, enlarging, shrinking, pooling by means, cropping and flipping are this one
-operation with different matrices, whose rows say of which pixels of x a pixel of y is made. The
+operation with different matrices. Row i of A has the weights of the rows of x in row i of y. The
 gradient with respect to x is A^T g B, which is the operation with the transposed matrices. So it
 can be differentiated to every order.
 """
@@ -72,10 +72,10 @@ def bilinear(n: int, size: int) -> Array:
 
 
 def average(n: int, size: int, stride: int, padding: int = 0) -> Array:
-    """Return the matrix of the means of `size` pixels, beginning at every multiple of `stride`.
+    """Return the matrix of the means of `size` pixels, `stride` apart.
 
-    The first begins at -padding. Pixels outside the image do not count. Pixels at the end that do
-    not fill a window are left out.
+    Window i covers the pixels from i stride - padding on. Pixels outside the image do not count.
+    Pixels at the end that do not fill a window are left out.
     """
     first = backend.xp.arange((n + 2 * padding - size) // stride + 1)[:, None] * stride - padding
     pixels = backend.xp.arange(n)
@@ -108,7 +108,8 @@ def resize(x: Tensor, size: tuple[int, int], matrix: Callable = nearest) -> Tens
 def upsample(x: Tensor, factor: int) -> Tensor:
     """Return images enlarged by nearest-neighbour interpolation.
 
-    (N, C, H, W) -> (N, C, factor H, factor W): each pixel becomes factor x factor pixels.
+    (N, C, H, W) -> (N, C, factor H, factor W): each pixel becomes factor x factor pixels. Raises
+    ValueError unless the factor is a whole number of at least 1.
     """
     h, w = _size(x, "upsample")
     if not is_whole(factor, 1):

@@ -31,7 +31,8 @@ Axis = int | tuple[int, ...] | None
 
 # what to write in place of PyTorch's names
 PYTORCH = {
-    "backward": "grad(y, xs) returns the gradients of y", "grad": "grad(y, xs) returns them",
+    "backward": "grad(y, xs) returns the gradients of y",
+    "grad": "grad(y, xs) returns the gradients of y",
     "requires_grad": "grad(y, xs) names the Tensors to differentiate by",
     "detach": "Tensor(x.data) is a constant with the same array",
     "view": "write x.reshape(...)", "cpu": "x.numpy() is an array on the host",
@@ -80,10 +81,10 @@ class Tensor(_Node):
     There is no `requires_grad` and no `.grad`: the call grad(y, xs) names the xs. Arithmetic works
     between Tensors of one dtype, with Python numbers, and with constant arrays, which are converted
     to the Tensor's dtype. Tensor(a) keeps the array a itself, and operations keep their inputs'
-    arrays, without copying. So grad() raises an error if a Tensor was written to after an operation
-    on the path from an x to y used it (see touch). It cannot detect a write to a constant array, or
-    a write made through another Tensor that shares the array, such as x.reshape(...) or
-    Tensor(x.data).
+    arrays, without copying. A later write to such an array would change the gradient, so grad()
+    raises an error if a Tensor was written to after an operation on the path from an x to y used it
+    (see touch). It cannot detect a write to a constant array, or a write made through another
+    Tensor that shares the array, such as x.reshape(...) or Tensor(x.data).
 
     The comparisons <, <=, > and >= return arrays of booleans. A Tensor with one element has a truth
     value and converts to float.
@@ -372,15 +373,17 @@ def grad(y: Tensor, xs: Iterable[Tensor], grad_y: Tensor | Array | None = None,
     grad_y        the gradient with respect to y, in y's shape (default 1); the result is
                   grad_y^T dy/dx
     create_graph  record the computation, so that the gradients can be differentiated again
-    unused        for an x that y does not depend on: "error" raises, "zeros" returns zeros
+    unused        for an x that y does not depend on: "error" raises ValueError, "zeros" returns
+                  zeros
 
     Only the rules on a path from an x to y are applied; no other gradient is computed. The results
     may share memory, as the gradients of a and b in a + b do: do not write into their arrays.
 
-    Raises TypeError if y or an x is not a Tensor, if a rule does not return one, and for a Tensor
-    grad_y of another dtype than y's. Raises ValueError if y has several elements and no grad_y is
-    given, if grad_y has another shape, for an unused x, and if a Tensor has been written to after
-    an operation on the path used it.
+    Raises TypeError if y or an x is not a Tensor, if xs is one, if a rule does not return one, and
+    for a Tensor grad_y of another dtype than y's. Raises ValueError if y has several elements and
+    no grad_y is given, if grad_y has another shape, for another `unused`, if y depends on no x and
+    an operation before it was not recorded, and if a Tensor has been written to after an operation
+    on the path used it.
     """
     if unused not in ("error", "zeros"):
         raise ValueError(f"unused is \"error\" or \"zeros\", got {unused!r}")
@@ -486,8 +489,9 @@ def no_grad() -> contextlib.AbstractContextManager:
     return _set_recording(False)
 
 
-# Broadcasting and its adjoint. numpy repeats the numbers along axes of size 1 and along new axes in
-# front. The gradient of a repeated number is the sum over its copies.
+# Broadcasting and its adjoint. (The adjoint of a linear operation y = A x is A^T; its rule is
+# g -> A^T g.) numpy repeats the numbers along axes of size 1 and along new axes in front. The
+# gradient of a repeated number is the sum over its copies.
 
 def broadcast_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Return x broadcast to `shape` by numpy's rules."""
@@ -558,7 +562,12 @@ def as_array(data: Any, dtype: Any = None) -> Array:
         if backend.capturing:
             raise TypeError("a list of numbers is copied from the host, which a recorded step "
                             "cannot do: make it an array before the step")
-        return xp.asarray(np.asarray(data, dtype or np.float32))
+        with contextlib.suppress(ValueError):       # raised for rows of different lengths
+            array = np.asarray(data)
+            if array.dtype.kind in "fiub":          # numbers, not texts or None
+                return xp.asarray(array.astype(dtype or np.float32))
+        raise TypeError("a list that becomes an array has numbers, in rows of equal length, got "
+                        f"{data!r:.60}")
     if not isinstance(data, xp.ndarray):
         raise TypeError(f"a {type(data).__module__}.{type(data).__name__} cannot enter a "
                         f"computation on {xp.__name__} arrays: "

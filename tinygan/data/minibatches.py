@@ -30,8 +30,9 @@ class Minibatches:
     full. The attribute `epoch` is the number of finished epochs. The constructor copies the data to
     the device, once.
 
-    Raises UserError if m is not from 1 to N, for arrays of different lengths, and for arrays that
-    check_images and check_labels refuse, such as pixels at another scale and NaN.
+    Raises TypeError if m is not a whole number. Raises UserError if m is not from 1 to N, for
+    arrays of different lengths, and for arrays that check_images and check_labels refuse, such as
+    pixels at another scale and NaN.
     """
 
     def __init__(self, images: Any, m: int, rng: Random | None = None, labels: Any = None) -> None:

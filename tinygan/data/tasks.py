@@ -3,7 +3,7 @@
 A task makes a data set from another. Every split has "images", the inputs. In pairs, "targets" are
 the outputs, row by row; a task of several domains has "labels", the domains, and in the validation
 and test parts "truths" (N, domains, C, H, W), each image in every domain. If the other data set has
-labels, they are "digits" (not in the training part of `outline`).
+labels, they become the array "digits" (not in the training part of `outline`).
 
     half       a digit whose lower half is black -> the digit (a pair)
     coarse     the mosaic of a digit's 4x4 means -> the digit (a pair)
@@ -13,8 +13,9 @@ labels, they are "digits" (not in the training part of `outline`).
     scenes     maps of six classes -> scenes in which each class has its texture (a pair). They are
                drawn without any other data
 
-load("half:PATH") loads the data set at PATH and makes the task from it. No digit of a training part
-is in another part, and in `outline`, `styles` and `colours` no digit is in two domains of it.
+load("half:PATH") loads the data set at PATH and makes the task from it. No image of the training
+part is in another part. In the training parts of `outline`, `styles` and `colours`, each image is
+in one domain only.
 """
 
 from collections.abc import Callable

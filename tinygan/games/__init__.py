@@ -28,7 +28,7 @@ from .r3gan import R3GAN
 from .relativistic import RaGAN, RSGAN
 from .sngan import SNGAN
 from .stargan import StarGAN
-from .translation import Translation
+from .translation import ImageTranslation
 from .unrolled import UnrolledGAN
 from .wgan import WGAN, warm_up
 from .wgan_gp import WGANGP

@@ -23,8 +23,8 @@ class ACGAN(ConditionalGAN):
     on_fakes   whether D's L_C has its second term, as in the paper; well-known implementations
                leave it out, because early samples teach D wrong classes
 
-    The loss of D's classes on data is logged as "L_C". Raises UserError for a negative lam, and in
-    a step if D returns no logits.
+    The first term of -L_C, D's loss on the classes of the data, is logged as "L_C". Raises
+    UserError for a negative lam, and in a step if D returns no logits.
     """
 
     def __init__(self, G: Module, D: Module, z_size: int = 100, classes: int = 10, lam: float = 1.0,

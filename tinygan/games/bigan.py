@@ -19,14 +19,15 @@ class BiGAN(GAN):
 
     If D is optimal, the value is lowest where both pairs have the same distribution, and then E and
     G invert each other (theorem 2). E and G are one player; nothing else compares x with G(E(x)).
+    Because D's real input depends on E, their loss has a term of the data too, the loss's g_real().
 
     G, E   Modules: G from z (m, z_size) to samples, E from samples to numbers a (m, z_size)
     D      a Module of two inputs, D(x, z), which returns logits (m, 1)
 
-    z ~ U(-1, 1), and E(x) = 2 sigmoid(a) - 1 has the same range, as in the published code
-    (jeffdonahue/bigan). Both terms of the loss of G and E are non-saturating there and here; that
-    code halves all losses, and this class does not. Raises UserError for an E that ends in a
-    sigmoid or a tanh.
+    z ~ U(-1, 1), and encode(), the E(x) of the equation, is 2 sigmoid(a) - 1, which has the same
+    range, as in the published code (jeffdonahue/bigan). Both terms of the loss of G and E are
+    non-saturating there and here; that code halves all losses, and this class does not. Raises
+    UserError for an E that ends in a sigmoid or a tanh.
     """
 
     minibatch = ("x",)

@@ -12,10 +12,10 @@ from ..random import Random
 from ..tensor import Tensor, is_whole
 from .game import RandomRows
 from .losses import LeastSquares, RelativisticAverage
-from .translation import Translation, draw_rows, join_pictures, require
+from .translation import ImageTranslation, draw_rows, join_pictures, require
 
 
-class CycleGAN(Translation):
+class CycleGAN(ImageTranslation):
     """Two GANs between sets of images x and y that are not paired: G: x -> y and F: y -> x.
 
         L = L_GAN(G, D) + L_GAN(F, D_x) + lam L_cyc                                 (eq. 3)
@@ -42,9 +42,9 @@ class CycleGAN(Translation):
     is resumed has the same. The images G(x) and F(y) of a step have the same place in their pools
     and are replaced together; in the published code each pool draws for itself.
 
-    Raises UserError for negative weights, for lam_identity with images of two shapes, for penalties
-    and RelativisticAverage, which would mix D and D_x, and in a step for a minibatch larger than
-    the pool and for generated images of other shapes.
+    Raises UserError for negative weights, for a pool of less than one image, for lam_identity with
+    images of two shapes, for penalties and RelativisticAverage, which would mix D and D_x, and in a
+    step for a minibatch larger than the pool and for generated images of other shapes.
     """
 
     minibatch = "images x", "images y"
@@ -110,7 +110,8 @@ class CycleGAN(Translation):
         for pool, new in zip((self.old_y, self.old_x), fake):
             if new.shape[1:] != pool.shape[1:]:
                 raise UserError(f"CycleGAN was made for images {pool.shape[1:]}, but a network "
-                                f"returned {new.shape[1:]}: correct x_shape and y_shape, or it")
+                                f"returned {new.shape[1:]}: correct x_shape and y_shape, or the "
+                                "network")
             there = pool[place]
             replayed.append(Tensor(backend.xp.where(old, there, new.data)))
             pool[place] = backend.xp.where(kept, new.data, there)

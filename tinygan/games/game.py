@@ -39,15 +39,16 @@ class Game(Module):
     d_steps    the number of D's steps in an iteration, k: a number or a function of the iteration
     g_steps    the same for G
 
-    The methods' argument x is a minibatch of data, and z is noise: what noise() drew in d_loss(),
-    g_loss() and losses(), what latent() drew in the others. Both are Tensors (m, ...) or nested
-    tuples of Tensors and label arrays (whole numbers). Views and penalties treat every Tensor in
-    D's input as samples. A player may consist of several networks:
-    they are attributes of the game, named in `d_players` and `g_players`. A number that changes
-    during training must be an array that is written to in place, so that checkpoints save it, and
-    so that it is not a constant in a step that was recorded for a GPU (see cuda.CapturedStep). A
-    learned number is a Module with a Tensor. Penalties see the scores alone, not D's further
-    outputs.
+    The methods' argument x is a minibatch of data, and z is noise as latent() draws it. d_loss(),
+    g_loss() and losses() take what noise() returns: z, or (z, numbers) if a penalty draws random
+    numbers. x and z are Tensors (m, ...) or nested tuples of Tensors and label arrays (whole
+    numbers). Views and penalties treat every Tensor in D's input as samples. Penalties see the
+    scores alone, not D's further outputs.
+
+    A player may consist of several networks: they are attributes of the game, named in `d_players`
+    and `g_players`. A number that changes during training must be an array that is written to in
+    place, so that checkpoints save it, and so that it is not a constant in a step that was recorded
+    for a GPU (see cuda.CapturedStep). A learned number is a Module with a Tensor.
 
     Raises UserError for an invalid loss, penalty or view, for a D that ends in a sigmoid, and for
     batch normalisation in D together with a penalty.
@@ -196,9 +197,11 @@ class Game(Module):
         return add_terms(loss, self.g_terms(x, z, fake, out_fake))
 
     def losses(self, x: Any, z: Any) -> tuple[Tensor, Tensor]:
-        """Return (d_loss, g_loss) for a simultaneous step, computed from one forward pass.
+        """Return (d_loss, g_loss) for a simultaneous step.
 
-        A game that overrides d_loss, g_loss or replay needs two forward passes.
+        Samples are generated once, and both losses use the same scores of them. D scores the data
+        again if its real input depends on G's parameters, as BiGAN's does. In a game that overrides
+        d_loss, g_loss or replay, each loss is computed by itself.
         """
         if any(getattr(type(self), name) is not getattr(Game, name)
                for name in ("d_loss", "g_loss", "replay")):
@@ -353,9 +356,9 @@ class Game(Module):
             return apply(self.G, z).data
 
     def sample_images(self, z: Any) -> Array:
-        """Return sample(z) as images whose pixels lie in [0, 1].
+        """Return sample(z), mapped from [-1, 1] to [0, 1] if G ends in a tanh.
 
-        The pixels of a G that ends in a tanh lie in [-1, 1].
+        Samples of other networks are returned as they are.
         """
         images = self.sample(z)
         return (images + 1) / 2 if _output_range(self.G)[1] == -1 else images

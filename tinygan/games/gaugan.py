@@ -30,7 +30,8 @@ class GauGAN(PairTranslation):
         divided by the number of scales, as in the published code
     lam the weight of the features
 
-    The features are those of images that no view has changed. The paper's encoder of images, which
+    The term of the features, without lam, is logged as "features". They are those of images that no
+    view has changed. The paper's encoder of images, which
     replaces z by a code of a given style, is left out, and so are the features of a VGG network,
     which the published code matches too. Raises UserError for a negative lam, and in G's step if D
     returns no features.

@@ -62,8 +62,8 @@ class InfoGAN(GAN):
         """
         n = self.codes + self.continuous
         if not isinstance(outputs, tuple) or len(outputs) != 2 or outputs[1].shape[1:] != (n,):
-            raise UserError(f"D must return (logits, Q's outputs), of which Q has {n} for each "
-                            "sample: give it two heads, such as nn.Heads(trunk, nn.Dense(n, 1), "
+            raise UserError(f"D must return (logits (m, 1), Q's outputs (m, {n})): give it two "
+                            "heads, such as nn.Heads(trunk, nn.Dense(n, 1), "
                             f"nn.Dense(n, {n}))")
         return outputs[1][:, :self.codes], outputs[1][:, self.codes:]
 
@@ -84,7 +84,10 @@ class InfoGAN(GAN):
         return information, ((noise[:, self.z_size:] - means) ** 2).mean()
 
     def information_terms(self, information: Tensor, error: Tensor | None) -> list[Tensor]:
-        """List the terms of -lam L_I, without constants, from what measure_code() returned."""
+        """List the terms of -lam L_I, from what measure_code() returned.
+
+        The constants of the continuous part, which have no gradient, are left out.
+        """
         terms = [-self.lam * information]
         if error is not None:
             # -log N(c; mean, 1), summed over the numbers, is half the sum of the squared errors

@@ -4,8 +4,9 @@
 
     d(real, fake)    D's loss
     g(real, fake)    G's loss; `real` is None unless the loss compares real and fake scores
-    g_real(real)     a second term of G's loss, for games whose real input depends on G's
-                     parameters, such as BiGAN's (x, E(x)); not used if the loss compares
+    g_real(real)     a second term of G's loss, for games in which D's scores of the data depend on
+                     G's parameters: through D's input, as in BiGAN, or through D's weights, as in
+                     UnrolledGAN; not used if the loss compares
 
 Every loss can be used with every game: Game(G, D, loss=losses.Hinge()). In losses that use
 probabilities the scores are logits a, with D(x) = sigmoid(a): log D(x) is log_sigmoid(a), and
@@ -35,7 +36,7 @@ class Loss:
         raise NotImplementedError(f"{type(self).__name__} defines no g(real, fake)")
 
     def g_real(self, real: Tensor) -> Tensor:
-        """Return the term of G's loss for a real input that depends on G's parameters."""
+        """Return the term of G's loss for scores of the data that depend on G's parameters."""
         raise NotImplementedError(f"{type(self).__name__} defines no g_real(), which a game needs "
                                   "if D's scores of the data depend on G's parameters")
 
@@ -86,11 +87,11 @@ class NonSaturating(Saturating):
 
 @dataclass(frozen=True)
 class Smoothed(NonSaturating):
-    """One-sided label smoothing (Salimans et al. 2016, section 3.4): data's target is not 1.
+    """One-sided label smoothing (Salimans et al. 2016, section 3.4).
 
-    The target for samples stays 0. With another one, D's best output would rise where samples are
-    and no data is, so that G would have a reason to stay there.
-    Raises ValueError for a target outside (0, 1].
+    D's target for data is `target`, below 1. The target for samples stays 0. With another one, D's
+    best output would rise where samples are and no data is, so that G would have a reason to stay
+    there. Raises ValueError for a target outside (0, 1].
     """
 
     target: float = 0.9

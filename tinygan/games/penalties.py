@@ -108,7 +108,7 @@ def gradient_penalty(critic: Callable, x: Any, x_fake: Any, eps: Tensor,
     The norm |.|_2 is over all dimensions of a sample (or pack). If D returns a map of scores for
     each sample, D is their sum, as in StarGAN's published code. Where the gradient is 0, the
     derivative of its norm is defined as 0, so the penalty's gradient is finite. Raises ValueError
-    for an eps of another shape.
+    for an eps of another shape, and if x and x_fake have different shapes.
     """
     x_hat = map_nested(lambda real, fake: _interpolate(real, fake, eps), x, x_fake)
     gradients = grad(critic(x_hat).sum(), tensors_in(x_hat), create_graph=True)

@@ -27,7 +27,7 @@ class Pix2Pix(PairTranslation):
     adversarial   False leaves L_cGAN out of G's loss: L1 alone
 
     G's loss is the non-saturating one. The paper divides D's loss by 2, which this class does not:
-    to Adam it makes no difference. L_L1 is logged. Raises UserError for a negative lam.
+    to Adam it makes no difference. L_L1 is logged as "L1". Raises UserError for a negative lam.
     """
 
     loss = NonSaturating()

@@ -22,9 +22,9 @@ class R3GAN(Game):
     (proposition 2). In the paper's experiments training diverged with R1 alone and succeeded with
     both.
 
-    gamma belongs to data in [0, 1]; for data in [-1, 1] the gradients are half as large and the
-    same penalty has four times the gamma. Raises ValueError for a negative gamma, and UserError if
-    D has batch normalisation.
+    The default gamma is for data in [0, 1]; for data in [-1, 1] the gradients are half as large and
+    the same penalty has four times the gamma. Raises ValueError for a negative gamma, and UserError
+    if D has batch normalisation.
     """
 
     loss = Relativistic()

@@ -14,10 +14,10 @@ from ..tensor import Tensor, is_whole
 from .acgan import class_logits
 from .losses import Wasserstein
 from .penalties import GradientPenalty, Penalty
-from .translation import Translation, draw_rows, join_pictures, require
+from .translation import ImageTranslation, draw_rows, join_pictures, require
 
 
-class StarGAN(Translation):
+class StarGAN(ImageTranslation):
     """The game whose G draws an image x in the domain c that it is told; D also names the domain.
 
         L_D = -L_adv + lam_cls L_cls^r                                              (eq. 5)
@@ -37,12 +37,13 @@ class StarGAN(Translation):
                    paper's terms are also satisfied by a G that exchanges contents one-to-one, such
                    as one that draws a 7 for each 3 in the other domains
     lam_gp    the weight of the gradient penalty, which is that of the sum over a map of scores, as
-              in the published code. Its norm 1 is for images in [0, 1]; it is 1/2 for images in
-              [-1, 1]. Give 0 with another loss than Wasserstein()
+              in the published code. Its target is a norm of 1 for images in [0, 1], which would be
+              1/2 for the paper's images in [-1, 1]; the paper's target is 1 for those. Give 0 with
+              another loss than Wasserstein()
 
     A minibatch is a pair (x, c'). D has n_critic steps for each of G; in the published code, G's
-    step uses the last minibatch of D's, here it draws its own. L_rec and L_cls^r are logged. Raises
-    UserError for negative weights, and in a step if D returns no logits.
+    step uses the last minibatch of D's, here it draws its own. L_rec is logged, and L_cls^r as
+    "L_cls". Raises UserError for negative weights, and in a step if D returns no logits.
     """
 
     minibatch = "images", "domains"
@@ -102,11 +103,11 @@ class StarGAN(Translation):
     # Inputs and pictures
 
     def inputs(self, split: Any, n: int, rng: Random) -> tuple[Tensor, Array]:
-        """Draw n images from the split, and the domains into which G is to draw them."""
+        """Choose n images of the split and a domain for each, at random."""
         return super().inputs(split, n, rng), self.latent(n, rng)
 
     def fixed_inputs(self, split: Any, n: int, rng: Random) -> tuple[Tensor, Array]:
-        """Draw about n / (classes + 1) images, each to be drawn in every domain."""
+        """Choose about n / (classes + 1) images of the split; each is an input for every domain."""
         split = require(split, "images")
         chosen = draw_rows(split, max(n // (self.classes + 1), 1), rng)
         images = split.floats(chosen).repeat(self.classes, 0)

@@ -13,8 +13,8 @@ from ..tensor import Tensor
 from .game import Game, RandomRows
 
 
-class Translation(Game):
-    """The base class of games whose G maps images to images (views.Translation shifts images).
+class ImageTranslation(Game):
+    """The base class of games whose G maps images to images.
 
     Unless a subclass says otherwise, a minibatch is a pair (a, b) of images, and the pictures show
     true outputs beside G's: those are the array "targets" of a split, row by row.
@@ -110,7 +110,7 @@ class Translation(Game):
         return split["targets"]
 
 
-class PairTranslation(Translation):
+class PairTranslation(ImageTranslation):
     """The base class of games that learn from pairs: D sees an output beside its input.
 
     The channels of both are joined to one image before the views, so that a view changes both in
@@ -149,8 +149,8 @@ def draw_rows(split: Any, n: int, rng: Random, name: str = "images") -> Any:
 def join_pictures(*columns: Array) -> Array:
     """Return images (N, C, H, W) side by side: the first of each array, then the second of each.
 
-    Grey images beside colour ones become colour images; another number of channels, which are
-    planes of classes, become one of greys.
+    Grey images beside colour ones become colour images. An image with another number of channels is
+    a map of classes, and is shown as one channel of greys.
     """
     xp, shown = backend.xp, []
     for a in columns:

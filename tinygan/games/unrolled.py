@@ -50,8 +50,8 @@ class UnrolledGAN(Game):
 
         drawn   the penalties' random numbers
         """
-        theta, logged = {p: p for p in self.d_parameters()}, self.logged
-        for _ in range(self.k):
+        theta, logged = {p: p for p in self.d_parameters()}, self.logged        # theta_0 = theta
+        for _ in range(self.k):         # theta_{i+1} = theta_i - eta dL/dtheta_i, with L = -V
             if self.penalties:      # their gradients with respect to x do not pass through theta
                 real, fake = map_nested(renew, real), map_nested(renew, fake)
             with substitute(self, theta):
@@ -67,7 +67,7 @@ class UnrolledGAN(Game):
         real, fake = self.real(x), self.fake(x, z)
         buffers = [(a, a.copy()) for name in self.d_players
                    for a in getattr(self, name).named_arrays(backend.xp.ndarray).values()]
-        with substitute(self, self.unroll(real, fake, drawn)):
+        with substitute(self, self.unroll(real, fake, drawn)):          # by theta_k
             a_real, out_fake = self.score(real), self.outputs(fake)
         for a, before in buffers:
             a[...] = before

@@ -31,9 +31,9 @@ class InstanceNoise(View):
     """Instance noise N(0, sigma^2) (Sønderby et al. 2017; Arjovsky and Bottou 2017).
 
     If data and samples lie on low-dimensional sets that do not overlap, D can separate them
-    perfectly, and G's gradient vanishes. With noise the two overlap, and the optimal D is finite.
-    The noise should vanish as the samples get better: sigma is a number, or a schedule of the
-    iteration such as schedules.linear(0.1, 0.0, steps). Raises ValueError for a negative sigma.
+    perfectly, and G's gradient vanishes. With noise the two overlap, and the optimal D's logits are
+    finite. The noise should vanish as the samples get better: sigma is a number, or a schedule of
+    the iteration such as schedules.linear(0.1, 0.0, steps). Raises ValueError for a negative sigma.
     """
 
     def __init__(self, sigma: float | Callable) -> None:

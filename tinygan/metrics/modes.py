@@ -39,7 +39,7 @@ def measure_coverage(points: Array, mixture: Mixture) -> Coverage:
     """Return the Coverage of `mixture` by samples `points` (n, 2).
 
     Samples of the mixture itself are of high quality with probability 1 - exp(-9/2) = 98.89 %, and
-    their reverse KL is about (K - 1) / 2n. A higher share of high-quality samples means that the
+    their reverse KL is about (K - 1) / (2 n). A higher share of high-quality samples means that the
     generator's modes are too narrow. Raises ValueError if there are no points.
     """
     points = backend.to_numpy(points)
@@ -57,7 +57,7 @@ def count_modes(found: np.ndarray, k: int) -> tuple[int, float]:
     found   the mode of each sample, (n,) whole numbers below k
 
     The reverse KL is sum_k p_k log(p_k K), which is infinite if there are no samples. For samples
-    of the uniform distribution it is about (k - 1) / 2n.
+    of the uniform distribution it is about (k - 1) / (2 n).
     """
     p = np.bincount(found, minlength=k) / max(len(found), 1)
     p = p[p > 0]

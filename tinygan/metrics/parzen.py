@@ -58,7 +58,7 @@ def log_likelihood(points: Array, centres: Array, sigmas: Sequence[float] | np.n
 
     With centres s_i (N, ...), p is 1/N sum_i N(s_i, sigma^2 I), so that a point x (d numbers) has
 
-        log p(x) = log 1/N sum_i exp(-|x - s_i|^2 / 2 sigma^2) - d log(sigma sqrt(2 pi))
+        log p(x) = log 1/N sum_i exp(-|x - s_i|^2 / (2 sigma^2)) - d log(sigma sqrt(2 pi))
 
     The largest exponential is factored out of the sum, which would underflow otherwise. `piece`
     points are computed at a time.

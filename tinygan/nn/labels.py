@@ -76,8 +76,8 @@ class Branches(Module):
 class ConditionalBatchNorm(Module):
     """Batch normalisation with a gain and a shift for each class.
 
-    It is Miyato and Koyama's 2018, after Dumoulin et al. 2017, A learned representation for
-    artistic style. (De Vries et al. 2017 compute gain and shift from a text.)
+    The layer is that of Miyato and Koyama 2018, after Dumoulin et al. 2017, A learned
+    representation for artistic style. (De Vries et al. 2017 compute gain and shift from a text.)
 
         (x - mean) / sqrt(var + eps) * weight[label] + bias[label], for each channel
 

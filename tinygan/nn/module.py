@@ -6,8 +6,9 @@ The attributes of a Module decide what belongs to it:
     an array    is a buffer, which is saved but not learned, such as a running mean
     a Module    is a part, and so is each Module in a list, a tuple or a dictionary
 
-A Tensor that forward() stores is not a parameter if it is an input or was computed, and an array is
-not a buffer if it is an input. Names, shapes and the order of axes are PyTorch's, so weights can be
+What forward() stores is another matter: a Tensor is then a parameter only if forward() made it as a
+leaf, Tensor(...), and not if it is an input or was computed; an array is a buffer unless it is an
+input. Names, shapes and the order of axes are PyTorch's, so weights can be
 exchanged with PyTorch.
 """
 
@@ -89,7 +90,7 @@ class Module:
 
     def __setattr__(self, name, value):
         if type(value) is Tensor and name not in self.untracked:
-            if _calls.begin is not None:        # forward() is running; an older leaf is its input
+            if _calls.begin is not None:        # forward() is running; an older leaf is an input
                 if value.parents != () or value.age < _calls.begin:
                     self._kept.add(name)
             elif value.parents != ():
@@ -452,7 +453,7 @@ class Heads(Module):
         return takes_conditions(self.trunk, *self.heads)
 
     def forward(self, x: Tensor, *conditions: Any) -> tuple[Tensor, ...]:
-        """Return (head(trunk(x)) of each head)."""
+        """Return a tuple of head(trunk(x)) for each head."""
         refuse_conditions(self, conditions)
         features = call_part(self.trunk, x, conditions)
         return tuple([call_part(head, features, conditions) for head in self.heads])

@@ -31,9 +31,9 @@ EXPLANATION = """\
 If D is a discriminator, D(x) and D(G(z)) are the mean probabilities of being real that D gives to
 real and to generated images. If both are near 0.5, D cannot tell real from generated images; in
 theory, training ends there. If D(x) is near 1 and D(G(z)) near 0, D is ahead of G. A small lead is
-normal, but at 0.99 and 0.01 G learns next to nothing. If D is a critic (in WGAN, WGAN-GP, hinge,
-SNGAN, projection with --paper, LSGAN, CycleGAN, StarGAN, GauGAN, RSGAN, RaGAN and R3GAN), D(x) and
-D(G(z)) are mean scores and no probabilities; the larger their difference, the farther D is ahead.
+normal, but at 0.99 and 0.01 G learns next to nothing. If D's output is no probability (in WGAN,
+WGAN-GP, hinge, SNGAN, projection with --paper, LSGAN, CycleGAN, StarGAN, GauGAN, RSGAN, RaGAN and
+R3GAN), D(x) and D(G(z)) are mean scores; the larger their difference, the farther D is ahead.
 In WGAN and WGAN-GP, W = D(x) - D(G(z)) estimates the distance between the distributions of real and
 generated images, and should fall. L_C is D's loss on the classes of real images (AC-GAN), and
 should fall. L_I is the information about the code that Q reads from a sample, in nats, and code

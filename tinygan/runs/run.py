@@ -68,8 +68,9 @@ class Run:
     `game` may be any Module.
 
     Raises UserError if the folder holds a run and neither `resume` nor `overwrite` is given, or
-    files that do not belong to a run; for a data stream without a state; and for a game that could
-    not be loaded from its checkpoint.
+    files that do not belong to a run; for other optimisers, steps or batch sizes; for a data stream
+    without a state; and for a game that could not be loaded from its checkpoint. Raises ValueError
+    for another order, and TypeError for settings that JSON cannot hold.
     """
 
     def __init__(self, folder: str | os.PathLike, game: Module, data: Any,
@@ -89,8 +90,8 @@ class Run:
             raise UserError(f"a run takes a whole number of steps, at least 1, got {steps!r}")
         if batch_size is None and m is None:
             raise UserError("a run takes a data stream with its batch size m, such as "
-                            f"Minibatches(images, 64), got a {type(data).__name__} without: give "
-                            "such a stream, or batch_size")
+                            f"Minibatches(images, 64), got a {type(data).__name__}, which has no "
+                            "m: give such a stream, or batch_size")
         if None not in (batch_size, m) and batch_size != m:
             raise UserError(f"the data stream has minibatches of {m}, but batch_size is "
                             f"{batch_size!r}: leave it out")
