@@ -3,16 +3,18 @@
     python examples/benchmark.py                        four workloads, 20 rounds: four minutes
     python examples/benchmark.py --workload gan --rounds 5
     python examples/benchmark.py --cores 1              everything on one core
-    python examples/benchmark.py --backend cupy         on a GPU; cupy-tf32 rounds products more
+    python examples/benchmark.py --backend cupy --rounds 5          on a GPU: about six minutes
+    python examples/benchmark.py --backend cupy-tf32 --rounds 5     with products of less precision
 
 An iteration is one training step of each player (wgan_gp: one step of the critic). tinygan, the
 peers that are installed, and tinygan's matrix products alone have a process each, which take turns.
 A round is five iterations of each, one process after the other, so that other work of the machine
 slows down all alike. Wall is the time on the clock, CPU the time of all cores together. Each figure
 is the median over the rounds, with the quartiles of the wall time; ratios are computed for each
-round. The first step includes what a library prepares or compiles. On a GPU a round is 200
-iterations, and tinygan and PyTorch run both with each operation launched by itself and with steps
-launched as CUDA graphs, whose kernels are counted.
+round. The first step includes what a library prepares or compiles. On a GPU a round is 1,000
+iterations, because its clock rises in long bursts, and wall is the time between two events on the
+GPU. tinygan and PyTorch run both with each operation launched by itself and with steps launched as
+CUDA graphs, whose kernels are counted.
 """
 
 import argparse
@@ -174,16 +176,40 @@ def serve(library: str, workload: str, backend: str, batch: str, cores: str) -> 
         start = time.perf_counter()
         while time.perf_counter() < start + WARM_UP:
             run(1)
-        wall, processor = time.perf_counter(), time.process_time()
+        stop, processor = start_clock(backend, library), time.process_time()
         run(n := int(line))
-        print(1000 * (time.perf_counter() - wall) / n, 1000 * (time.process_time() - processor) / n,
-              flush=True)
+        print(stop() / n, 1000 * (time.process_time() - processor) / n, flush=True)
     try:
         import resource
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     except ImportError:                         # Windows has no such module
         memory = math.nan
     print(memory, count_launches(iteration), flush=True)
+
+
+def start_clock(backend: str, library: str) -> Callable[[], float]:
+    """Return a function that returns the milliseconds since this call.
+
+    On a GPU they are those between two events in the library's current stream.
+    """
+    if backend == "numpy":
+        start = time.perf_counter()
+        return lambda: 1000 * (time.perf_counter() - start)
+    if library in ("torch", "graphs"):
+        import torch
+        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        elapsed = first.elapsed_time
+    else:
+        import cupy
+        first, last = cupy.cuda.Event(), cupy.cuda.Event()
+        elapsed = functools.partial(cupy.cuda.get_elapsed_time, first)
+    first.record()
+
+    def stop():
+        last.record()
+        last.synchronize()
+        return elapsed(last)
+    return stop
 
 
 def synchronize(backend: str, library: str) -> None:
@@ -243,7 +269,7 @@ def measure(workload: str, rounds: int, backend: str, cores: int) -> dict[str, T
     for _ in range(rounds):
         for library, worker in workers.items():
             time.sleep(0.2)     # threads of the process before may still spin for a while
-            times[library].append(worker.milliseconds(5 if backend == "numpy" else 200))
+            times[library].append(worker.milliseconds(5 if backend == "numpy" else 1000))
     return {library: Times(*map(list, zip(*times[library])), worker.first, *worker.end())
             for library, worker in workers.items()}
 

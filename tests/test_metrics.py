@@ -5,6 +5,7 @@ import itertools
 import math
 import pathlib
 import sys
+import types
 from statistics import NormalDist
 
 import numpy as np
@@ -484,7 +485,28 @@ def test_centroids_are_the_means_of_their_clusters():
     assert found.shape == (12, 2, 1)
 
 
-# The benchmark's table
+# The benchmark
+
+def test_the_clock_of_a_gpu_is_that_of_its_events(monkeypatch):
+    """The time is read when the second event has been reached."""
+    calls = []
+
+    class Event:
+        def record(self):
+            calls.append(("record", self))
+
+        def synchronize(self):
+            calls.append(("wait", self))
+
+    def elapsed(first, last):
+        assert calls == [("record", first), ("work", None), ("record", last), ("wait", last)]
+        return 2.5
+    monkeypatch.setitem(sys.modules, "cupy", types.SimpleNamespace(
+        cuda=types.SimpleNamespace(Event=Event, get_elapsed_time=elapsed)))
+    stop = benchmark.start_clock("cupy", "tinygan")
+    calls.append(("work", None))
+    assert stop() == 2.5
+
 
 @pytest.mark.host
 def test_the_rows_of_the_benchmark():
