@@ -373,7 +373,7 @@ class CapturedStep(cuda.CapturedStep):
 
     def _record(self, x, z):
         super()._record(x, z)
-        if (run := self.run) is not None:
+        if (run := self.form.run) is not None:
             def launch():
                 logged, stale = self.game.logged, self.game.averages_are_stale
                 averages = (self.game.averages or {}).values()
@@ -385,7 +385,7 @@ class CapturedStep(cuda.CapturedStep):
                 self.game.logged, self.game.averages_are_stale = logged, stale
                 for p, age in touched:
                     p.touched = age
-            self.run = launch
+            self.form.run = launch
 
 
 @pytest.fixture
@@ -487,7 +487,7 @@ def test_what_a_recorded_step_would_not_see_is_recorded_anew(change, recording):
 
     def call():
         step(Tensor(rng.uniform(0, 1, (M, 1, 4, 4))), game.noise(M, rng, 0), 0)
-        return step.run is not None
+        return step.form.run is not None
     assert [call() for _ in range(5)] == [False] * 3 + [True] * 2
     change(game, optimisers["d_opt"])
     assert [call() for _ in range(5)] == [False] * 3 + [True] * 2
@@ -507,7 +507,7 @@ def test_a_launch_tells_the_host_what_has_changed(recording):
         for result, own in ((y, game.g_parameters()), (average, averaged)):
             with pytest.raises(ValueError, match="written to since"):
                 grad(result, own)
-    assert step.run is not None
+    assert step.form.run is not None
 
 
 def test_results_of_a_step_that_was_not_recorded_are_copies(recording, monkeypatch):
@@ -555,7 +555,7 @@ class Fading(GAN):
         return [self.share * (fake * fake).mean()]
 
 
-class Lazy(Fading):
+class Untracked(Fading):
     """The same game, whose number is not tracked, because it is set anew in each iteration."""
 
     untracked = ("share",)
@@ -563,8 +563,8 @@ class Lazy(Fading):
 
 def test_untracked_numbers_are_seen_by_recorded_steps(recording, monkeypatch):
     """A subclass's `untracked` adds to those of its bases."""
-    assert set(Lazy.untracked) == {"logged", "averages_are_stale", "share"}
-    entry = dataclasses.replace(GAMES["gan"], game=Lazy)
+    assert set(Untracked.untracked) == {"logged", "averages_are_stale", "share"}
+    entry = dataclasses.replace(GAMES["gan"], game=Untracked)
     recorded = train(entry, "alternating", 12)
     monkeypatch.setattr(loop, "prepare", functools.partial)
     assert recorded == train(entry, "alternating", 12)
@@ -576,6 +576,36 @@ def test_a_number_that_changes_between_steps(recording, monkeypatch):
     recorded = train(entry, "alternating", 12)
     monkeypatch.setattr(loop, "prepare", functools.partial)
     assert recorded == train(entry, "alternating", 12)
+
+
+class Lazy(GAN):
+    """A game with a further term in every third iteration of D."""
+
+    untracked = ("due",)
+
+    def begin(self, i):
+        self.due = i % 3 == 0
+
+    def d_terms(self, x, z, fake, out_real, out_fake):
+        term = (out_real * out_real).mean()
+        self.logged = {**self.logged, "term": term.data} if self.due else self.logged
+        return [term] if self.due else []
+
+
+def test_each_form_of_a_step_is_recorded_once(recording, monkeypatch):
+    """Steps with and without the term have a recording each, and are played WARM_UP times."""
+    steps, entry = [], dataclasses.replace(GAMES["gan"], game=Lazy)
+
+    def prepare(*args):
+        steps.append(CapturedStep(*args))
+        return steps[-1]
+    monkeypatch.setattr(loop, "prepare", prepare)
+    recorded = train(entry, "alternating", 20)
+    # D's and G's steps, both with the number, and the simultaneous step, which is not used
+    assert [[(form.calls, form.run is not None) for form in step.forms] for step in steps] == [
+        [(3, True)] * 2, [(3, True)] * 2, []]
+    monkeypatch.setattr(loop, "prepare", functools.partial)
+    assert recorded == train(entry, "alternating", 20)
 
 
 class Restless(GAN):

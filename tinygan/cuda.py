@@ -398,48 +398,61 @@ class CapturedStep:
     step, which compiles its kernels and fills its memory pool. The next one records it. What
     differs from call to call is written to arrays before each launch: x, z and the seed here, and
     the optimisers' numbers by Optimizer.advance. What the step returns and logs is copied out of it
-    after each launch. It starts again if
+    after each launch.
 
-        the inputs have other shapes,
-        a Python number changes among the attributes of the game, its parts, loss or penalties, or
-        an array of the game or of an optimiser is replaced.
+    Each form of the step has a recording of its own, such as a step with a penalty that has a part
+    in every 16th iteration, and one without it. Two calls have the same form if
+
+        the inputs have the same shapes,
+        the Python numbers among the attributes of the game, its parts, loss and penalties are the
+        same, and
+        the game and the optimisers have the same arrays.
 
     A step cannot be recorded if it copies between host and device, or if it replaces an array or
-    changes a number of the game itself. A step that starts again RESTARTS times is not recorded
-    either. Then each call does the step, and standard error says so once.
+    changes a number of the game itself. Of a step with more than FORMS forms, the further ones are
+    not recorded. Then a call does the step, and standard error says so once.
     """
 
-    WARM_UP, RESTARTS = 3, 20
+    WARM_UP, FORMS = 3, 20
 
     def __init__(self, step: Callable, game: Any, *optimisers: Any) -> None:
         self.step, self.game, self.optimisers = step, game, optimisers
-        self.form = self.run = self.why_not = None
-        self.aside, self.calls, self.starts = Aside(), 0, 0
+        self.aside, self.forms, self.form, self.why_not = Aside(), [], None, None
         for opt in optimisers:          # this array outlives the step's memory pool
             opt.prepare()
 
     def __call__(self, x: Any, z: Any, seed: int) -> Any:
-        if self.form != (form := self._form(x, z)):
-            self.form, self.run, self.calls = form, None, 0
-            self.starts += 1
-            if self.starts > self.RESTARTS:
-                self._give_up("the shapes of its inputs, or numbers of the game that are no "
-                              "arrays, change again and again")
-        if self.run is None and self.calls >= self.WARM_UP and self.why_not is None:
+        state = self._state(x, z)
+        if self.form is None or self.form.state != state:
+            self.form = self._find_form(state)
+        form = self.form
+        if form.run is None and form.calls >= self.WARM_UP and self.why_not is None:
             self._record(x, z)
-        if self.run is None:
-            self.calls += 1
+        if form.run is None:
+            form.calls += 1
             return self._do(x, z, seed)
-        for fixed, new in zip(self.inputs, _arrays((x, z))):
+        for fixed, new in zip(form.inputs, _arrays((x, z))):
             fixed[...] = new
-        self.seed.fill(seed)
+        form.seed.fill(seed)
         for opt in self.optimisers:
             opt.advance()
         with self.aside:
-            self.run()
+            form.run()
         return self._results()
 
-    def _form(self, x, z):
+    def _find_form(self, state):
+        """Return the form of this state; make it if there is none."""
+        for form in self.forms:
+            if form.state == state:
+                return form
+        if len(self.forms) < self.FORMS:
+            self.forms.append(_Form(state))
+            return self.forms[-1]
+        self._give_up("the shapes of its inputs, or numbers of the game that are no arrays, change "
+                      "again and again")
+        return _Form(state)
+
+    def _state(self, x, z):
         """Return all that must stay as it was when the step was recorded."""
         return _shapes((x, z)), _state(self.game), [_settings(opt) for opt in self.optimisers], [
             (part, {name: value for name, value in vars(part).items() if _is_number(value)})
@@ -450,38 +463,38 @@ class CapturedStep:
         before = self.game.logged
         with self.aside:
             losses = self.step(self.game, *self.optimisers, x, z, seed)
-        _, state, *_ = self.form
+        form, (_, state, *_) = self.form, self.form.state
         for name, value in _state(self.game).items():
             if state.get(name) != value:
                 self._give_up(f"it changes or replaces {name}")
-        self.count = len(losses) if isinstance(losses, tuple) else 1
+        form.count = len(losses) if isinstance(losses, tuple) else 1
         # the step may leave other values in `logged`, such as those of the other player's step
-        self.names = list(self.game.logged)
-        self.own = [name for name, value in self.game.logged.items()
+        form.names = list(self.game.logged)
+        form.own = [name for name, value in self.game.logged.items()
                     if before.get(name) is not value]
-        self.dtype = losses[0].dtype if self.count > 1 else losses.dtype
+        form.dtype = losses[0].dtype if form.count > 1 else losses.dtype
         # copies, because an array from the step's pool would keep the pool's memory
-        self.game.logged = {name: value.copy() if name in self.own else value
+        self.game.logged = {name: value.copy() if name in form.own else value
                             for name, value in self.game.logged.items()}
         return map_nested(lambda loss: Tensor(loss.data.copy()), losses)
 
     def _record(self, x, z):
         """Record the step with arrays of its own for its inputs and results."""
-        xp = backend.xp
+        xp, form = backend.xp, self.form
         x, z = map_nested(_copy, x), map_nested(_copy, z)
-        self.inputs, self.seed = _arrays((x, z)), xp.zeros(1, np.uint64)
-        self.results = xp.zeros(self.count + len(self.own), self.dtype)
+        form.inputs, form.seed = _arrays((x, z)), xp.zeros(1, np.uint64)
+        form.results = xp.zeros(form.count + len(form.own), form.dtype)
 
         def do():
-            losses = self.step(self.game, *self.optimisers, x, z, self.seed)
+            losses = self.step(self.game, *self.optimisers, x, z, form.seed)
             losses = losses if isinstance(losses, tuple) else (losses,)
-            values = [loss.data for loss in losses] + [self.game.logged[n] for n in self.own]
+            values = [loss.data for loss in losses] + [self.game.logged[n] for n in form.own]
             for i, value in enumerate(values):
-                self.results[i] = value.reshape(())
+                form.results[i] = value.reshape(())
         logged = self.game.logged
         try:
             with self.aside, _set_capturing():
-                self.run = self.aside.record(do)
+                form.run = self.aside.record(do)
         except MemoryError:
             raise
         except Exception as error:          # cupy, CUDA and cuBLAS have exceptions of their own
@@ -492,23 +505,35 @@ class CapturedStep:
         if self.why_not is None:
             print(f"{self.step.__name__} cannot be recorded as a CUDA graph, so it is slow: {why}",
                   file=sys.stderr)
-        self.run, self.why_not = None, why
+        self.why_not = why
 
     def _results(self):
         """Return the losses of the last launch, and do what the step does on the host."""
-        values = self.results.copy()
+        form = self.form
+        values = form.results.copy()
         for opt in self.optimisers:
             for p in opt.parameters:
                 p.touch()
-        own = {name: values[self.count + i] for i, name in enumerate(self.own)}
+        own = {name: values[form.count + i] for i, name in enumerate(form.own)}
         logged = {**self.game.logged, **own}
-        self.game.logged = {name: logged[name] for name in self.names if name in logged}
+        self.game.logged = {name: logged[name] for name in form.names if name in logged}
         if self.game.averages is not None:
             self.game.averages_are_stale = True
             for average in self.game.averages.values():
                 average.touch()
-        losses = tuple([Tensor(values[i]) for i in range(self.count)])
-        return losses if self.count > 1 else losses[0]
+        losses = tuple([Tensor(values[i]) for i in range(form.count)])
+        return losses if form.count > 1 else losses[0]
+
+
+class _Form:
+    """A form of a step: its state, the number of calls without a graph, the function `run`.
+
+    run() launches the recording, with arrays for its inputs and its results; None before it is
+    made.
+    """
+
+    def __init__(self, state: Any) -> None:
+        self.state, self.calls, self.run = state, 0, None
 
 
 class Aside:
@@ -624,7 +649,7 @@ def _state(game):
             if isinstance(value, (Tensor, ndarray)):
                 if name not in module.untracked and name not in module._kept:
                     array = value.data if type(value) is Tensor else value
-                    state[prefix + name] = _address(array).value, array.strides
+                    state[prefix + name] = _address(array).value, array.shape, array.strides
             # averages_are_stale changes with each step of G, which does not read it
             elif _is_number(value) and name != "averages_are_stale":
                 state[prefix + name] = value
