@@ -721,7 +721,8 @@ def test_grad_y_has_the_dtype_of_y():
 @pytest.mark.numpy_only("subclasses of numpy's arrays")
 def test_a_subclass_of_array_has_the_operations_of_an_array():
     """The * of np.matrix is another product, and a mask would be ignored."""
-    with warnings.catch_warnings(action="ignore", category=PendingDeprecationWarning):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)
         matrix = np.matrix([[1, 2], [3, 4]], np.float32)
     x = Tensor(matrix)
     np.testing.assert_array_equal((x * x).numpy(), [[1, 4], [9, 16]])
