@@ -123,6 +123,14 @@ def test_lines_are_at_most_100_wide(path):
         assert len(line) <= 100 or path.suffix == ".md" and line.startswith(("|", "![")), number
 
 
+def test_the_syntax_is_that_of_the_oldest_python():
+    """setup.cfg names it."""
+    oldest = re.search(r"python_requires = >=3\.(\d+)", (ROOT / "setup.cfg").read_text())
+    for path in TEXTS:
+        if path.suffix == ".py":
+            ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, int(oldest[1])))
+
+
 def test_every_test_has_a_reason_to_be_skipped():
     """pytest prints the reasons (-rs in setup.cfg)."""
     for path in (ROOT / "tests").rglob("*.py"):
