@@ -121,6 +121,9 @@ def main() -> None:
                        "simultaneous)")
     flags.add_argument("--gamma", type=command.from_0, default=0.3,
                        help="weight of the penalty, with --r1 (0.3)")
+    flags.add_argument("--lazy", type=command.positive, default=1, metavar="K",
+                       help="compute the penalty in every K-th iteration, with K times its weight, "
+                       "with --r1 (1)")
     flags.add_argument("--width", type=command.positive, default=1,
                        help="width of the networks as a multiple of the recipe's, with --r1 (1)")
     flags.add_argument("--parzen", action="store_true",
@@ -129,7 +132,7 @@ def main() -> None:
     command.add_preset(flags, "--r1", R1, "R1 instead of batch normalisation in D", either)
     command.add_preset(flags, "--paper", PAPER, "the paper's networks and settings", either)
     args = command.parse(flags)
-    command.refuse_unused(flags, args, args.r1, "--r1", "width", "gamma")
+    command.refuse_unused(flags, args, args.r1, "--r1", "width", "gamma", "lazy")
 
     with command.start(args) as data:
         images = data.train.images
@@ -140,8 +143,11 @@ def main() -> None:
         G, D, d_opt, g_opt = (
             paper(images, args.batch_size) if args.paper else
             make_penalised(shape, args.width) if args.r1 else recipe(args.steps, shape, args.k))
+        penalty = penalties.R1(args.gamma)
+        if args.lazy > 1:
+            penalty = penalties.Lazy(penalty, args.lazy)
         game = GAN(G, D, loss=LOSSES[args.g_loss](), d_steps=args.k,
-                   penalties=[penalties.R1(args.gamma)] if args.r1 else [])
+                   penalties=[penalty] if args.r1 else [])
         batches = Minibatches(images, args.batch_size)
         make_run = (functools.partial(ParzenRun, data.valid.images[:1000], data.test.images)
                     if args.parzen else Run)

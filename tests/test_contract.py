@@ -1,5 +1,6 @@
-"""Properties of every game of the catalogue and of tests/trials."""
+"""Properties of every game of the catalogue and of tests/trials, and of one with a lazy penalty."""
 
+import dataclasses
 import pathlib
 import sys
 import types
@@ -10,7 +11,7 @@ import pytest
 from tinygan import (Tensor, UserError, backend, check_grads, checkpoint, command, grad, image, nn,
                      optim, play, rng, schedules, to_numpy)
 from tinygan.data import Minibatches, Split
-from tinygan.games import catalogue, losses, views
+from tinygan.games import GAN, catalogue, losses, penalties, views
 from tinygan.loop import both_step, d_step, draw, g_step
 from tinygan.nested import map_nested
 from tinygan.random import Random
@@ -23,7 +24,9 @@ import growing
 import labelled
 
 TRIALS = {module.__name__: module.ENTRY for module in (labelled, growing)}
-GAMES = {**catalogue.GAMES, **TRIALS}
+LAZY = dataclasses.replace(catalogue.GAMES["r1"], game=GAN, settings=dict(
+    z_size=5, penalties=[penalties.Lazy(penalties.R1(1.0), 2)]))
+GAMES = {**catalogue.GAMES, **TRIALS, "lazy": LAZY}
 M = 4
 
 each_game = pytest.mark.parametrize("entry", GAMES.values(), ids=GAMES)

@@ -578,7 +578,7 @@ def test_a_number_that_changes_between_steps(recording, monkeypatch):
     assert recorded == train(entry, "alternating", 12)
 
 
-class Lazy(GAN):
+class Sometimes(GAN):
     """A game with a further term in every third iteration of D."""
 
     untracked = ("due",)
@@ -592,16 +592,18 @@ class Lazy(GAN):
         return [term] if self.due else []
 
 
-def test_each_form_of_a_step_is_recorded_once(recording, monkeypatch):
+@pytest.mark.parametrize("entry", [dataclasses.replace(GAMES["gan"], game=Sometimes),
+                                   GAMES["lazy"]], ids=["term", "penalty"])
+def test_each_form_of_a_step_is_recorded_once(entry, recording, monkeypatch):
     """Steps with and without the term have a recording each, and are played WARM_UP times."""
-    steps, entry = [], dataclasses.replace(GAMES["gan"], game=Lazy)
+    steps = []
 
     def prepare(*args):
         steps.append(CapturedStep(*args))
         return steps[-1]
     monkeypatch.setattr(loop, "prepare", prepare)
     recorded = train(entry, "alternating", 20)
-    # D's and G's steps, both with the number, and the simultaneous step, which is not used
+    # D's and G's steps, which both get the number, and the simultaneous step, which is not used
     assert [[(form.calls, form.run is not None) for form in step.forms] for step in steps] == [
         [(3, True)] * 2, [(3, True)] * 2, []]
     monkeypatch.setattr(loop, "prepare", functools.partial)

@@ -396,7 +396,7 @@ def test_labels_with_gaps_are_refused(tmp_path):
 def test_every_setting_of_gan_mnist_makes_a_difference(tmp_path):
     """Any two settings give different pictures after two steps with the same seed."""
     settings = [[], ["--k", 2], ["--g-loss", "saturating"], ["--order", "simultaneous"],
-                ["--paper"], ["--paper", "--order", "alternating"]]
+                ["--r1"], ["--r1", "--lazy", 2], ["--paper"], ["--paper", "--order", "alternating"]]
     outs = [tmp_path / str(i) for i in range(len(settings))]
     for process in run_all([("gan_mnist.py", *flags, "--steps", 2,
                              *(["--batch-size", 16] if "--paper" not in flags else []),

@@ -1353,6 +1353,29 @@ def test_penalties_of_a_pack_view_equal_those_of_the_packs(k):
     assert gp.item() == pytest.approx(expected, rel=1e-5)          # float32
 
 
+@pytest.mark.parametrize("penalty", [penalties.R1(2.0), penalties.GradientPenalty(3.0)])
+def test_a_lazy_penalty_has_k_times_its_weight_in_every_kth_iteration(penalty):
+    G, D, x = generator(), smooth_discriminator(), tensor(normal(4, 2))
+    plain, whole, lazy = (Game(G, D, 3, losses.NonSaturating(), chosen) for chosen in (
+        [], [penalty], [penalties.Lazy(penalty, 3)]))
+    for game in plain, whole, lazy:
+        to_float64(game).eval()
+    for i in range(7):
+        z, (drawn,) = noise_to_float64(lazy.noise(4, Random(i), i))
+        without, found = plain.d_loss(x, z).item(), lazy.d_loss(x, (z, [drawn])).item()
+        assert (drawn is None) == (i % 3 > 0)
+        if drawn is None:
+            assert found == without
+        else:
+            term = whole.d_loss(x, (z, [drawn[1]]) if penalty.draws else z).item() - without
+            assert term > 0 and found == pytest.approx(without + 3 * term, **EXACT)
+
+
+@pytest.mark.parametrize("wrong", [(None,), (penalties.R1(1.0), 0), (penalties.R1(1.0), 1.5)])
+def test_a_lazy_penalty_is_that_of_another(wrong):
+    assert "in every k-th iteration" in error_of(penalties.Lazy, *wrong)
+
+
 @pytest.mark.parametrize("make", [penalties.R1, penalties.R2])
 def test_penalties_do_not_depend_on_the_size_of_a_map_of_scores(make):
     """The losses are means over the map, and so a map of equal scores has the penalty of one."""

@@ -285,7 +285,7 @@ class Game(Module):
         """
         z = self.latent(m, rng)
         if any(penalty.draws for penalty in self.penalties):
-            return z, [penalty.draw(m, rng) for penalty in self.penalties]
+            return z, [penalty.draw(m, rng, i) for penalty in self.penalties]
         return z
 
     def _split(self, z):

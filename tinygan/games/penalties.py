@@ -21,10 +21,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from .. import backend
+from ..backend import UserError
 from ..nested import flatten_nested, map_nested
 from ..ops import concat, norm
 from ..random import Random
-from ..tensor import Tensor, broadcast_to, grad
+from ..tensor import Tensor, broadcast_to, grad, is_whole
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class Penalty:
 
     draws = False       # whether the penalty needs random numbers
 
-    def draw(self, m: int, rng: Random) -> Any:
-        """Draw the random numbers for a step with m samples; by default none."""
+    def draw(self, m: int, rng: Random, i: int) -> Any:
+        """Draw the random numbers for a step with m samples in iteration i; by default none."""
 
     def __call__(self, score, real, fake, a_real, a_fake, drawn):
         raise NotImplementedError
@@ -56,7 +58,7 @@ class GradientPenalty(Penalty):
         if not self.lam >= 0:
             raise ValueError(f"the penalty's weight lam is at least 0, got {self.lam}")
 
-    def draw(self, m: int, rng: Random) -> Tensor:
+    def draw(self, m: int, rng: Random, i: int) -> Tensor:
         """Draw eps, (m,)."""
         return Tensor(rng.uniform(0, 1, (m,)))
 
@@ -93,12 +95,53 @@ class R2(R1):
         return self.gamma / 2 * squared_gradient_norm(fake, a_fake)
 
 
+@dataclass(frozen=True)
+class Lazy(Penalty):
+    """A penalty in every k-th iteration, with k times its weight (Karras et al. 2020, section 3.1).
+
+    StyleGAN2's lazy regularisation: the penalty's mean over the iterations is the same, and most of
+    its time is saved. (The paper also adapts Adam's settings to k.) Raises UserError for anything
+    but a penalty and a whole number k of at least 1.
+    """
+
+    penalty: Penalty
+    k: int = 16
+    draws = True
+
+    def __post_init__(self):
+        if not isinstance(self.penalty, Penalty) or not is_whole(self.k, 1):
+            raise UserError("a lazy penalty is that of another, such as R1(10.0), in every k-th "
+                            f"iteration, k at least 1, got {self.penalty!r:.60} and {self.k!r}")
+
+    def draw(self, m: int, rng: Random, i: int) -> tuple | None:
+        """Return (k as an array, the penalty's random numbers) if k divides i, else None.
+
+        A step for a GPU is recorded with and without the array (see cuda.CapturedStep).
+        """
+        if i % self.k:
+            return None
+        return backend.xp.full((), self.k, "float32"), self.penalty.draw(m, rng, i)
+
+    def __call__(self, score, real, fake, a_real, a_fake, drawn):
+        if drawn is None:
+            return 0.0
+        k, numbers = drawn
+        return self.penalty(score, real, fake, a_real, a_fake, numbers) * k
+
+
 def gradient_penalty(critic: Callable, x: Any, x_fake: Any, eps: Tensor,
                      target: float = 1.0) -> Tensor:
     """Return 1/m sum (|dD/dx_hat|_2 - target)^2 at x_hat = eps x + (1 - eps) x_fake.
 
     This is Gulrajani et al. 2017, Algorithm 1, lines 6 and 7. The result can be differentiated with
-    respect to the critic's parameters, by double backprop.
+    respect to the critic's parameters, by double backprop. The arguments are those of
+    gradient_norms.
+    """
+    return ((gradient_norms(critic, x, x_fake, eps) - target) ** 2).mean()
+
+
+def gradient_norms(critic: Callable, x: Any, x_fake: Any, eps: Tensor) -> Tensor:
+    """Return |dD/dx_hat|_2 at x_hat = eps x + (1 - eps) x_fake, one number for each eps.
 
     critic      the function D from samples to scores; each score depends on one sample
     x, x_fake   real and generated samples (m, ...), or nested tuples of Tensors and labels; x_hat
@@ -115,7 +158,7 @@ def gradient_penalty(critic: Callable, x: Any, x_fake: Any, eps: Tensor,
     if len(gradients) > 1 or len(gradients[0]) > len(eps):      # then join them: a row per score
         gradients = [concat([g.reshape(len(eps), -1) for g in gradients], 1)]
     (g,) = gradients
-    return ((norm(g, tuple(range(1, g.ndim))) - target) ** 2).mean()
+    return norm(g, tuple(range(1, g.ndim)))
 
 
 def squared_gradient_norm(x: Any, y: Tensor) -> Tensor:
