@@ -17,7 +17,6 @@ GPU. tinygan and PyTorch run both with each operation launched by itself and wit
 CUDA graphs, whose kernels are counted.
 """
 
-import argparse
 import ctypes
 import functools
 import importlib.metadata
@@ -304,9 +303,7 @@ def main() -> None:
     """Run the benchmark with the flags of the command line and print its table."""
     import tinygan
     from tinygan import UserError, command
-    flags = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags = command.make_parser(__doc__)
     flags.add_argument("--workload", choices=BATCH, nargs="+", default=list(BATCH),
                        help="what to measure (all)")
     flags.add_argument("--rounds", type=command.positive, default=20, help="number of rounds (20)")

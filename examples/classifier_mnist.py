@@ -121,8 +121,8 @@ def main() -> None:
             with atomic_write(path) as file:
                 np.savez(file, **weights)
         record.try_to_write(path, write)
-        print("dry run: every part has run once, no files are kept" if args.dry_run else
-              f"weights: {path}")
+        if not args.dry_run:
+            print(f"weights: {path}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ below. It shows the plane from -2 to 2, theta to the right and psi upwards, and 
 from its start (yellow) to its end (blue).
 """
 
-import argparse
 import math
 import os
 from collections.abc import Callable
@@ -121,9 +120,7 @@ def draw_plane(points: np.ndarray, size: int = 160, reach: float = 2.0) -> np.nd
 
 def main() -> None:
     """Run the script with the flags of the command line."""
-    flags = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags = command.make_parser(__doc__)
     flags.add_argument("--steps", type=command.positive, default=500, help="training steps (500)")
     flags.add_argument("--lr", type=command.above_0, default=0.2,
                        help="learning rate of both players (0.2)")
@@ -157,8 +154,8 @@ def main() -> None:
         pictures = np.stack(pictures[::2] + pictures[1::2]).transpose(0, 3, 1, 2)
         path = os.path.join(args.out, "trajectories.png")
         record.try_to_write(path, image.save_grid, pictures, len(GAMES), gap=4)
-        print("dry run: every part has run once, no files are kept" if args.dry_run else
-              f"picture: {path}")
+        if not args.dry_run:
+            print(f"picture: {path}")
 
 
 if __name__ == "__main__":

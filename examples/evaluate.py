@@ -69,7 +69,6 @@ of another data set: its test images, a tenth of a file. The table is also writt
 evaluation.json in the folder of the run, or to --out.
 """
 
-import argparse
 import copy
 import json
 import os
@@ -82,7 +81,7 @@ from sample import to_device, to_host
 
 from tinygan import Tensor, UserError, backend, checkpoint, command, nn, no_grad, record
 from tinygan.data import DataSet, Split, as_floats, count_shared, tasks
-from tinygan.files import atomic_write
+from tinygan.files import write_text
 from tinygan.games import Game, ImageTranslation
 from tinygan.games.translation import PairTranslation
 from tinygan.metrics import (class_shares, classifier, classifier_score, compute_precision_recall,
@@ -322,24 +321,15 @@ def print_rows(rows: dict[str, dict[str, float]]) -> None:
 
 def main() -> None:
     """Print the table of the run that the command line names, and write it to a file."""
-    flags = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags = sample.sampling_parser(__doc__)
     add = flags.add_argument
-    add("run", metavar="RUN", help="the folder of a run, such as runs/gan_mnist")
-    add("--seed", type=command.whole, default=0, help="seed of the samples (0)")
     add("--centroids", action="store_true",
         help="also measure the Parzen log-likelihood of k-means centroids, which takes minutes")
     add("--last", action="store_true",
         help="also measure the Parzen log-likelihood of G's last weights, if the samples are drawn "
         "from an average of its weights")
-    add("--module", metavar="FILE.py", action="append", default=[],
-        help="a Python file with the classes of the run that are not tinygan's, such as its "
-        "script; it is executed")
-    add("--data", metavar="PATH", help="the data of the run, if it has moved since")
     add("--inputs", metavar="PATH", help="another data set to translate and to compare with, for "
         "a game whose G takes images")
-    add("--backend", default=None, metavar="NAME", help="numpy, or cupy for a GPU")
     add("--out", metavar="FILE", help="file for the table (RUN/evaluation.json)")
     add("--dry-run", action="store_true", help="measure at most 50 samples, and keep no files")
     args = flags.parse_args()
@@ -429,11 +419,7 @@ def main() -> None:
     step = checkpoint.read(os.path.join(args.run, checkpoint.NAME)).about["step"]
     table = {"run": args.run, "step": step, "data": data.source, "n": n, "seed": args.seed,
              "measures": found}
-
-    def write(path):
-        with atomic_write(path) as file:
-            file.write((json.dumps(table, indent=2, default=float) + "\n").encode())
-    record.try_to_write(out, write)
+    record.try_to_write(out, write_text, json.dumps(table, indent=2, default=float) + "\n")
     print(f"table: {out}")
 
 

@@ -205,9 +205,7 @@ def draw(game: Game, mixture: mixtures.Mixture, z: Any, size: int = 240) -> np.n
 
 def main() -> None:
     """Run the script with the flags of the command line."""
-    flags = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags = command.make_parser(__doc__)
     add = flags.add_argument
     add("--game", nargs="+", choices=[*PLANE, "all"], default=["r1"], help="games to play (r1)")
     add("--mixture", choices=MIXTURES, default="grid",
@@ -264,8 +262,8 @@ def main() -> None:
         if len(rows) > 1:
             path = os.path.join(args.out, f"{args.mixture}.png")
             record.try_to_write(path, image.save_grid, np.stack(pictures), len(names))
-        print("dry run: every part has run once, no files are kept" if args.dry_run else
-              f"picture: {path}")
+        if not args.dry_run:
+            print(f"picture: {path}")
 
 
 if __name__ == "__main__":

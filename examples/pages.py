@@ -9,7 +9,6 @@ A generated part of README.md or examples/README.md lies between the lines <!-- 
 <!-- end -->. NAME is a table of reproduce.py, "papers" or "gallery".
 """
 
-import argparse
 import os
 import pathlib
 import re
@@ -24,7 +23,7 @@ import sample
 from tinygan import UserError, backend, command, image, load
 from tinygan.data import as_floats
 from tinygan.data.mixtures import grid
-from tinygan.files import atomic_write
+from tinygan.files import write_text
 from tinygan.random import Random
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -192,9 +191,7 @@ def fill_page(page: str, lines: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Write the pages."""
-    flags = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags = command.make_parser(__doc__)
     flags.add_argument("--gallery", metavar="DIR", help="the folder with the runs on MNIST")
     flags.add_argument("--dry-run", action="store_true", help="write nothing")
     args = flags.parse_args()
@@ -208,8 +205,7 @@ def main() -> None:
         filled = fill_page(page, lines)
         print(f"{name}: {'unchanged' if filled == page else 'changed'}")
         if not args.dry_run:
-            with atomic_write(ROOT / name) as file:
-                file.write(filled.encode())
+            write_text(ROOT / name, filled)
 
 
 if __name__ == "__main__":

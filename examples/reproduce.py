@@ -38,13 +38,14 @@ import sys
 import tempfile
 import textwrap
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tinygan import UserError, command, data
 from tinygan.data.mnist import load_sample
-from tinygan.files import atomic_write
+from tinygan.files import write_text
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # chosen before the first run
@@ -158,10 +159,11 @@ PUBLISHED = {       # figures of the papers, {table: {row: {figure: value}}}
 }
 
 
-# A function list_TABLE(out, source, quick) returns the runs of a table, {(run, seed): commands}. A
-# command is a list of words; if it has --out, this flag comes last. `out` is the folder for the
-# runs, `source` the flag --data or nothing, `quick` shortens the runs. A function read_TABLE(name,
-# commands, outputs) returns the rows that the run `name` adds to the table, {row: {figure: value}}.
+# A function list_TABLE(out, source, quick) returns the runs of a table, {(run, seed): commands},
+# mostly by _list_examples(). A command is a list of words; if it has --out, this flag comes
+# last. `out` is the folder for the runs, `source` the flag --data or nothing, `quick` shortens the
+# runs. A function read_TABLE(name, commands, outputs) returns the rows that the run `name` adds to
+# the table, {row: {figure: value}}.
 
 def list_theory(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
     """List the runs of the table "theory": theory.py and dirac.py."""
@@ -200,11 +202,6 @@ def read_mixtures(name: str, commands: list, outputs: list[str]) -> dict[str, di
     return {name: {"modes": int(modes), "HQ %": float(quality), "reverse KL": float(kl)}}
 
 
-def list_mnist(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
-    """List the runs of the table "mnist": examples with about the same budget of time."""
-    return _list_examples("mnist", MNIST, out, source, quick)
-
-
 def read_mnist(name: str, commands: list, outputs: list[str]) -> dict[str, dict[str, Any]]:
     """Read the measures by evaluate.py of a run's samples and of training images."""
     rows = _read_evaluation(name, commands)
@@ -213,12 +210,6 @@ def read_mnist(name: str, commands: list, outputs: list[str]) -> dict[str, dict[
                   "times the floor": table["Frechet"] / floor["Frechet"],
                   **{key: table[key] for key in ("KID", "precision", "recall", "classes")}}
             for row, table in rows.items()}
-
-
-def list_conditional(out: str, source: list[str],
-                     quick: bool) -> dict[tuple[str, int], list]:
-    """List the runs of the table "conditional": games that are given labels."""
-    return _list_examples("conditional", CONDITIONAL, out, source, quick)
 
 
 def read_conditional(name: str, commands: list, outputs: list[str]) -> dict[str, dict[str, Any]]:
@@ -271,23 +262,12 @@ def read_bigan(name: str, commands: list, outputs: list[str]) -> dict[str, dict[
             "pixels": _percent(rows["pixels"], "1-NN")}
 
 
-def list_stacked(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
-    """List the runs of the table "stacked": the modes of stacked MNIST."""
-    return _list_examples("stacked", STACKED, out, source, quick, "--samples", "100",
-                          evaluate=False)
-
-
 def read_stacked(name: str, commands: list, outputs: list[str]) -> dict[str, dict[str, Any]]:
     """Read the measures of the samples and of real triples, which stacked_mnist.py prints."""
     found = re.findall(r"^\d+ (.*): modes (\d+)  KL (\S+)  confidence (\S+)$", outputs[0], re.M)
     return {name if of == "samples" else of: {"modes": int(modes), "KL": float(kl),
                                               "confidence": float(confidence)}
             for of, modes, kl, confidence in found}
-
-
-def list_few(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
-    """List the runs of the table "few": 1,000 training images, with and without changes."""
-    return _list_examples("few", FEW, out, source, quick, "--images", "100", evaluate=False)
 
 
 def read_few(name: str, commands: list, outputs: list[str]) -> dict[str, dict[str, Any]]:
@@ -299,19 +279,12 @@ def read_few(name: str, commands: list, outputs: list[str]) -> dict[str, dict[st
                    "D(held-out)": log[-1]["held-out"]}}
 
 
-def _list_translations(table, commands):
-    """Return the two functions of a table whose scripts print rows of measures at their end."""
-    def list_runs(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
-        source = [] if table in DATALESS else source
-        small = ["--channels", "4"] if table == "spade" else []
-        return _list_examples(table, commands, out, source, quick, *small, evaluate=False)
-
-    def read(name: str, commands: list, outputs: list[str]) -> dict[str, dict[str, Any]]:
-        # of the same data, the rows of inputs, true outputs and so on are the same for all runs
-        task = name.partition(",")[0] if "--task" in commands[0] else ""
-        return {name if row == "outputs" else f"{task}: {row}" if task else row: measures
-                for row, measures in command.read_rows(outputs[0]).items()}
-    return list_runs, read
+def read_translations(name: str, commands: list, outputs: list[str]) -> dict[str, dict[str, Any]]:
+    """Read the rows of measures that the scripts from image to image print at their end."""
+    # of the same data, the rows of inputs, true outputs and so on are the same for all runs
+    task = name.partition(",")[0] if "--task" in commands[0] else ""
+    return {name if row == "outputs" else f"{task}: {row}" if task else row: measures
+            for row, measures in command.read_rows(outputs[0]).items()}
 
 
 def list_parzen(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
@@ -373,13 +346,14 @@ def _seeds(table, quick):
     return SEEDS[table][:1] if quick else SEEDS[table]
 
 
-def _list_examples(table, commands, out, source, quick, *less, evaluate=True):
+def _list_examples(table, commands, out, source, quick, less=(), evaluate=True):
     """Return the runs of the commands {name: command} with each seed of the table.
 
     A quick run is shortened by the flags `less` too. If the script does not measure its samples,
     evaluate.py does.
     """
     quickly = ["--steps", "1", "--batch-size", "8", *less] if quick else []
+    source = [] if table in DATALESS else source
     runs = {(name, seed): _run_and_measure(
         [*command.split(), *quickly, "--seed", str(seed), *source],
         os.path.join(out, f"{name}-{seed}"))
@@ -402,14 +376,19 @@ def _read_evaluation(name, commands):
 
 # {table: (the function that lists its runs, the function that reads their figures)}
 TABLES = {"theory": (list_theory, read_theory), "mixtures": (list_mixtures, read_mixtures),
-          "mnist": (list_mnist, read_mnist), "parzen": (list_parzen, read_parzen),
-          "conditional": (list_conditional, read_conditional),
+          "mnist": (partial(_list_examples, "mnist", MNIST), read_mnist),
+          "parzen": (list_parzen, read_parzen),
+          "conditional": (partial(_list_examples, "conditional", CONDITIONAL), read_conditional),
           "infogan": (list_infogan, read_infogan), "bigan": (list_bigan, read_bigan),
-          "stacked": (list_stacked, read_stacked), "few": (list_few, read_few),
-          "pix2pix": _list_translations("pix2pix", PIX2PIX),
-          "cyclegan": _list_translations("cyclegan", CYCLEGAN),
-          "stargan": _list_translations("stargan", STARGAN),
-          "spade": _list_translations("spade", SPADE)}
+          "stacked": (partial(_list_examples, "stacked", STACKED, less=["--samples", "100"],
+                              evaluate=False), read_stacked),
+          "few": (partial(_list_examples, "few", FEW, less=["--images", "100"], evaluate=False),
+                  read_few),
+          **{table: (partial(_list_examples, table, runs, evaluate=False), read_translations)
+             for table, runs in (("pix2pix", PIX2PIX), ("cyclegan", CYCLEGAN),
+                                 ("stargan", STARGAN))},
+          "spade": (partial(_list_examples, "spade", SPADE, less=["--channels", "4"],
+                            evaluate=False), read_translations)}
 
 
 def run_commands(commands: list[list[str]], clock: str) -> tuple[list[str], float]:
@@ -443,8 +422,7 @@ def run_commands(commands: list[list[str]], clock: str) -> tuple[list[str], floa
 
 def _save_seconds(clock, seconds):
     os.makedirs(os.path.dirname(clock), exist_ok=True)
-    with atomic_write(clock) as file:
-        file.write(f"{seconds}\n".encode())
+    write_text(clock, f"{seconds}\n")
 
 
 def _wait_for(process):
@@ -584,9 +562,7 @@ def _cell(values):
 
 def main() -> None:
     """Do the runs of the table that the command line names, and print the table."""
-    flags = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags = command.make_parser(__doc__)
     add = flags.add_argument
     add("table", choices=TABLES, help="the table to reproduce")
     add("--jobs", type=command.positive, default=1, help="number of runs at a time (1)")

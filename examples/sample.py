@@ -203,30 +203,35 @@ def load_images(game: Game, run: str, path: str) -> np.ndarray:
     return np.concatenate([split.images for split in loaded[:3]])
 
 
+def sampling_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser with the flags of the scripts that draw samples of a run."""
+    parser = command.make_parser(description)
+    add = parser.add_argument
+    add("run", metavar="RUN", help="the folder of a run, such as runs/gan_mnist")
+    add("--seed", type=command.whole, default=0, help="seed of the samples (0)")
+    add("--module", metavar="FILE.py", action="append", default=[],
+        help="a Python file with the classes of the run that are not tinygan's, such as its "
+        "script; it is executed")
+    add("--data", metavar="PATH", help="the data of the run, if it has moved since")
+    add("--backend", default=None, metavar="NAME", help="numpy, or cupy for a GPU")
+    return parser
+
+
 def main() -> None:
     """Draw the pictures that the command line asks for."""
-    flags = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags = sampling_parser(__doc__)
     add = flags.add_argument
-    add("run", metavar="RUN", help="the folder of a run, such as runs/gan_mnist")
     add("-n", type=command.positive, default=64, help="number of samples (64)")
     add("--columns", type=command.positive, default=10,
         help="number of samples in a row of an interpolation (10)")
-    add("--seed", type=command.whole, default=0, help="seed of the noise (0)")
     add("--truncation", type=command.above_0, metavar="LIMIT",
         help="draw noise outside [-LIMIT, LIMIT] again; LIMIT is at least 0.01 (no limit)")
     add("--label", type=command.whole, metavar="N",
         help="draw samples of the label N, of a game that is given labels (all labels)")
     add("--code", type=command.whole, metavar="N",
         help="draw samples of the code N, of a game that has codes (all codes)")
-    add("--module", metavar="FILE.py", action="append", default=[],
-        help="a Python file with the classes of the run that are not tinygan's, such as its "
-        "script; it is executed")
-    add("--data", metavar="PATH", help="the data of the run, if it has moved since")
     add("--inputs", metavar="PATH", help="images to translate instead of the run's test images, "
         "an .npz or .npy file; for a game whose G takes images")
-    add("--backend", default=None, metavar="NAME", help="numpy, or cupy for a GPU")
     add("--out", metavar="DIR", help="folder for the pictures (RUN/pictures)")
     add("--dry-run", action="store_true", help="do everything, but keep no files")
     args = flags.parse_args()
@@ -307,8 +312,6 @@ def main() -> None:
               group=2)
         print(f"nearest.png: the distance to the nearest training image is {distance.min():.2f} to "
               f"{distance.max():.2f}, median {np.median(distance):.2f}")
-        if args.dry_run:
-            print("dry run: every part has run once, no files are kept")
 
 
 if __name__ == "__main__":

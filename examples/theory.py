@@ -13,7 +13,6 @@
 For a game of two numbers see dirac.py.
 """
 
-import argparse
 import math
 from collections.abc import Callable
 
@@ -108,9 +107,7 @@ def two_sample_results(repetitions: int, n: int = 100) -> list[TwoSample]:
 
 def main() -> None:
     """Run the script with the flags of the command line."""
-    flags = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags = command.make_parser(__doc__)
     flags.add_argument("--seed", type=command.whole, default=0,
                        help="seed of the networks' initial weights (0)")
     flags.add_argument("--dry-run", action="store_true", help="a few training steps only")

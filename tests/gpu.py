@@ -22,7 +22,8 @@ from tinygan.games import GAN
 from tinygan.nested import map_nested
 from tinygan.random import Random
 
-from test_contract import GAMES, M, each_game, make_parts, read_state, to_float64
+from helpers import to_float64
+from test_contract import GAMES, M, each_game, make_parts, read_state
 from test_cuda import KERNELS, layouts, make_cases
 from test_run import ANY_GAME, run_script, same_files, start_script, wait_for_end
 

@@ -4,7 +4,8 @@ import tracemalloc
 
 import numpy as np
 
-from tinygan import Tensor, backend
+from tinygan import Tensor, backend, nn
+from tinygan.data import Minibatches
 
 
 def normal(*shape, seed=0):
@@ -20,6 +21,46 @@ def positive(*shape, seed=0):
 def tensor(array, dtype=None):
     """Return an array as a Tensor on the current backend."""
     return Tensor(backend.xp.asarray(np.asarray(array, dtype)))
+
+
+def device(array):
+    """Return an array on the current backend."""
+    return backend.xp.asarray(np.asarray(array))
+
+
+def to_float64(value):
+    """Convert a Tensor, a Module (in place) or a nested tuple to float64, except its integers."""
+    if isinstance(value, nn.Module):
+        for _, part in value.modules():
+            for name, a in list(vars(part).items()):
+                if isinstance(a, Tensor):
+                    a.data = a.data.astype("float64")
+                elif isinstance(a, backend.xp.ndarray) and a.dtype.kind == "f":
+                    setattr(part, name, a.astype("float64"))
+        return value
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(to_float64, value))
+    return Tensor(value.data.astype("float64")) if type(value) is Tensor else value
+
+
+def make_batches(m=5):
+    """Return minibatches of m of the same forty points in the plane."""
+    return Minibatches(np.float32(normal(40, 2)), m)
+
+
+def copy_parameters(module):
+    """Return {name: array} of a Module's parameters, copied to the host."""
+    return {name: p.numpy().copy() for name, p in module.named_arrays(Tensor).items()}
+
+
+def all_equal(a, b):
+    """Return whether two dictionaries of arrays have the same keys and numbers."""
+    return a.keys() == b.keys() and all((a[name] == b[name]).all() for name in a)
+
+
+def softplus(a):
+    """Return log(1 + exp(a)) of an array, by the formula."""
+    return np.log1p(np.exp(a))
 
 
 def error_of(f, *args, **kwargs):

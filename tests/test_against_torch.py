@@ -17,6 +17,7 @@ from tinygan.games import (ALI, R1, BiGAN, InfoGAN, ProjectionDiscriminator, Pro
 from tinygan.nn import use_random
 from tinygan.tensor import broadcast_to, sum_to
 
+from helpers import to_float64
 from test_readme import BLOCKS
 
 torch = pytest.importorskip(
@@ -285,17 +286,6 @@ LAYERS = {
     "Flatten": (nn.Flatten, torch.nn.Flatten, (2, 3, 4, 5)),
     "Reshape": (lambda: nn.Reshape(3, 5, 4), lambda: torch.nn.Unflatten(1, (3, 5, 4)), (2, 60)),
 }
-
-
-def to_float64(module):
-    """Convert the parameters and buffers of `module` to float64, and return it."""
-    for _, part in module.modules():
-        for name, value in list(vars(part).items()):
-            if isinstance(value, Tensor):
-                value.data = value.data.astype("float64")
-            elif isinstance(value, np.ndarray):
-                setattr(part, name, value.astype("float64"))
-    return module
 
 
 def set_same_weights(ours, theirs, random):

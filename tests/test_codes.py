@@ -20,17 +20,9 @@ from tinygan.networks import digits
 from tinygan.nn import use_random
 from tinygan.random import Random
 
-from helpers import error_of, normal, tensor
+from helpers import device, error_of, normal, softplus, tensor
 from test_examples import read_refusal, run
 from test_image import read_png
-
-
-def softplus(t):
-    return np.log1p(np.exp(t))
-
-
-def device(array):
-    return backend.xp.asarray(np.asarray(array))
 
 
 # Layers

@@ -14,12 +14,8 @@ from tinygan.games.acgan import class_logits
 from tinygan.networks import digits
 from tinygan.random import Random
 
-from helpers import error_of, normal, tensor
+from helpers import device, error_of, normal, tensor
 from test_examples import read_refusal, run
-
-
-def device(array):
-    return backend.xp.asarray(np.asarray(array))
 
 
 LABELS = [2, 0, 2, 1]

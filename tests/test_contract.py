@@ -17,6 +17,7 @@ from tinygan.nested import map_nested
 from tinygan.random import Random
 
 import standin
+from helpers import to_float64
 from test_image import read_png
 
 sys.path.append(str(pathlib.Path(__file__).parent / "trials"))
@@ -66,21 +67,6 @@ def read_state(game, optimisers, data):
     return arrays, [(opt.t, {name: to_bytes(each) for name, each in opt.state.items()})
                     for opt in optimisers.values()], rng.state, {
         name: np.asarray(value).tolist() for name, value in data.state.items()}
-
-
-def to_float64(value):
-    """Convert a Tensor, a Module (in place) or a nested tuple to float64, except its integers."""
-    if isinstance(value, nn.Module):
-        for _, part in value.modules():
-            for name, a in list(vars(part).items()):
-                if isinstance(a, Tensor):
-                    a.data = a.data.astype("float64")
-                elif isinstance(a, backend.xp.ndarray) and a.dtype.kind == "f":
-                    setattr(part, name, a.astype("float64"))
-        return value
-    if isinstance(value, (tuple, list)):
-        return type(value)(map(to_float64, value))
-    return Tensor(value.data.astype("float64")) if type(value) is Tensor else value
 
 
 def make_split(entry):

@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tinygan import backend, conv, cpu
+from tinygan import cpu
 from tinygan.conv import conv2d, conv_transpose2d, conv_weight, convolve_by_sums, pair
 
 from helpers import error_of, normal, tensor

@@ -21,12 +21,8 @@ from tinygan.metrics import count_modes, measure_stacked
 from tinygan.nn import use_random
 from tinygan.random import Random
 
-from helpers import error_of, normal, tensor
+from helpers import error_of, normal, softplus, tensor, to_float64
 from test_examples import make_plane_run, read_refusal
-
-
-def softplus(t):
-    return np.log1p(np.exp(t))
 
 
 def log_sigmoid(t):
@@ -265,12 +261,6 @@ def test_losses_of_feature_matching():
 def make_unrolled(**choices):
     D = nn.Sequential(nn.Dense(3, 4), nn.Tanh(), nn.Dense(4, 1))
     return UnrolledGAN(nn.Sequential(nn.Dense(2, 3), nn.Tanh()), D, 2, **choices)
-
-
-def to_float64(game):
-    for p in game.parameters():
-        p.data = p.data.astype("float64")
-    return game
 
 
 def play_ahead(game, x, z):

@@ -23,6 +23,7 @@ from tinygan.backend import UserError, to_numpy
 from tinygan.data import Minibatches, as_floats, load, mixtures, mnist
 from tinygan.random import Random, rng
 
+from fuzz import make_idx as idx
 from helpers import peak_memory
 
 host = pytest.mark.host
@@ -39,11 +40,6 @@ def nobodys_home(monkeypatch, tmp_path):
 
 
 # Small data sets of MNIST's format
-
-def idx(array):
-    """Return the content of an IDX file with this array."""
-    return struct.pack(f">{1 + array.ndim}I", 0x800 + array.ndim, *array.shape) + array.tobytes()
-
 
 def small_files(n=12, n_test=5, seed=0):
     """Return {official name: content} of a data set with n training images.

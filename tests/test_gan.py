@@ -11,11 +11,10 @@ import pytest
 
 from tinygan import Tensor, backend, grad, nn, ops, optim, play, rng, to_numpy
 from tinygan.backend import UserError
-from tinygan.data import Minibatches
 from tinygan.games import GAN, losses
 from tinygan.loop import both_step, d_step, draw, g_step, make_source
 
-from helpers import error_of, normal, tensor
+from helpers import all_equal, copy_parameters, error_of, make_batches, normal, tensor
 
 sys.path.append(str(pathlib.Path(__file__).parent.parent / "examples"))
 import evaluate
@@ -27,18 +26,6 @@ def make_game(loss=None, dropout=0.3, **choices):
     G = nn.Sequential(nn.Dense(3, 8), nn.BatchNorm(8), nn.ReLU(), nn.Dense(8, 2))
     D = nn.Sequential(nn.Dropout(dropout), nn.Maxout(2, 6, 2), nn.Dropout(dropout), nn.Dense(6, 1))
     return GAN(G, D, z_size=3, loss=loss, **choices)
-
-
-def make_batches(m=5):
-    return Minibatches(np.float32(normal(40, 2)), m)
-
-
-def copy_weights(player):
-    return {name: p.numpy().copy() for name, p in player.named_arrays(Tensor).items()}
-
-
-def all_equal(a, b):
-    return all((a[name] == b[name]).all() for name in a)
 
 
 # The losses
@@ -103,10 +90,10 @@ def test_each_step_changes_its_own_player_only():
     batches = make_batches()
     for step, opt, moved, still in ((d_step, d_opt, game.D, game.G),
                                     (g_step, g_opt, game.G, game.D)):
-        before = copy_weights(moved), copy_weights(still)
+        before = copy_parameters(moved), copy_parameters(still)
         step(game, opt, *draw(game, batches, 5, rng, 0))
-        assert not all_equal(before[0], copy_weights(moved))
-        assert all_equal(before[1], copy_weights(still))
+        assert not all_equal(before[0], copy_parameters(moved))
+        assert all_equal(before[1], copy_parameters(still))
 
 
 def test_an_iteration_is_k_steps_of_d_and_one_of_g_each_on_a_new_minibatch():

@@ -17,7 +17,6 @@ from tinygan.data import mixtures
 from tinygan.metrics import (class_shares, classifier, classifier_score, compute_precision_recall,
                              count_pairs, find_nearest, frechet_distance, kid, measure_coverage,
                              measure_stacked, parzen_log_likelihood, run_two_sample_test)
-from tinygan.metrics.frechet import frechet_gaussians
 from tinygan.metrics.mmd import cubic_kernel, mmd2
 from tinygan.metrics.parzen import SIGMAS, find_centroids, log_likelihood
 from tinygan.random import Random, rng
@@ -242,6 +241,15 @@ def test_the_original_widths():
 
 
 # Frechet distance
+
+def frechet_gaussians(mean_1, cov_1, mean_2, cov_2):
+    """Return the distance of points whose means and covariances are these."""
+    def points(mean, cov):
+        values, vectors = np.linalg.eigh(np.atleast_2d(cov))
+        a = vectors * np.sqrt(values.clip(0) * (len(values) - 0.5))
+        return np.concatenate([mean + a.T, mean - a.T])
+    return frechet_distance(points(mean_1, cov_1), points(mean_2, cov_2))
+
 
 @pytest.mark.numpy_only("arithmetic of the host")
 def test_frechet_of_gaussians_with_closed_forms():

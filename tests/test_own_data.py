@@ -7,7 +7,6 @@ import textwrap
 import numpy as np
 import pytest
 
-from tinygan import backend
 from tinygan.data import Minibatches, as_floats, count_shared, mnist, own, tasks
 from tinygan.random import rng
 

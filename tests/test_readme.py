@@ -109,7 +109,7 @@ def test_the_hooks_in_the_table_are_those_of_game():
     settable = set(inspect.signature(Game).parameters) | set(dir(Game))
     assert named <= settable
     internal = {"check", "check_minibatch", "outputs", "score", "d_loss", "g_loss", "losses",
-                "scores", "log_scores", "noise", "sample", "sample_images", "draw_samples",
+                "log_scores", "noise", "sample", "sample_images", "draw_samples",
                 "begin_iteration",
                 "update_averages", "keep_average", "use_averages", "touch", "measure_averages",
                 "d_parameters", "g_parameters"}
@@ -125,7 +125,7 @@ def test_tables_are_not_emptied_without_results(monkeypatch):
     """pages.py writes nothing if the file of results is missing."""
     pages = import_example("pages", monkeypatch)
     monkeypatch.setattr(pages.reproduce, "read_results", lambda path: [])
-    monkeypatch.setattr(pages, "atomic_write", lambda path: pytest.fail("a page was written"))
+    monkeypatch.setattr(pages, "write_text", lambda path, text: pytest.fail("a page was written"))
     monkeypatch.setattr(sys, "argv", ["pages.py"])
     with pytest.raises(pages.UserError, match="results.jsonl is missing"):
         pages.main()

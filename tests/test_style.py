@@ -131,6 +131,15 @@ def test_the_syntax_is_that_of_the_oldest_python():
             ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, int(oldest[1])))
 
 
+def test_what_is_imported_is_used():
+    for path in CODE:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        imported = {(alias.asname or alias.name).partition(".")[0] for node in ast.walk(tree)
+                    if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names}
+        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        assert path.name == "__init__.py" or imported <= used, (path, imported - used)
+
+
 def test_every_test_has_a_reason_to_be_skipped():
     """pytest prints the reasons (-rs in setup.cfg)."""
     for path in (ROOT / "tests").rglob("*.py"):

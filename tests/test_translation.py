@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from tinygan import (Tensor, UserError, backend, check_grads, command, data, grad, load, nn, ops,
-                     optim, play, resampling, rng)
+from tinygan import (UserError, backend, check_grads, command, data, grad, load, nn, ops, optim,
+                     play, resampling, rng)
 from tinygan.backend import to_numpy
-from tinygan.data import Split, as_floats, tasks
+from tinygan.data import Split, tasks
 from tinygan.games import CycleGAN, GauGAN, Pix2Pix, StarGAN, losses, penalties, views
 from tinygan.games.translation import join_pictures
 from tinygan.loop import make_source
@@ -453,7 +453,7 @@ def make_cyclegan(**choices):
 @pytest.mark.parametrize("make, words", [
     (lambda: Pix2Pix(Stretch(), Total(1.0), lam=-1), "at least 0, got -1"),
     (lambda: CycleGAN(Stretch(), Stretch(), Total(1.0), Total(1.0), (1, 4, 4), (1, 4, 4),
-                      lam_forward=-1), "CycleGAN's"),
+                      lam_forward=-1), "weight lam_forward"),
     (lambda: CycleGAN(Stretch(), Stretch(), Total(1.0), Total(1.0), (1, 4, 4), (1, 4, 4),
                       penalties=[penalties.R1()]), "no penalties"),
     (lambda: Pix2Pix(Stretch(), Total(1.0), lam=0, adversarial=False).g_loss(
@@ -461,7 +461,7 @@ def make_cyclegan(**choices):
     (lambda: Pix2Pix(Stretch(), Total(1.0)).draw_samples(2, Random(0)), "give images"),
     (lambda: patch.discriminator((1, 11, 28), n=2), "at least 12x12 pixels, not 11x28"),
     (lambda: spade.generator(3, (1, 30, 32)), "multiples of 4, not 30x32"),
-    (lambda: StarGAN(Stretch(), Domains(), 2, lam_rec=float("nan")), "StarGAN's"),
+    (lambda: StarGAN(Stretch(), Domains(), 2, lam_rec=float("nan")), "weight lam_"),
     (lambda: StarGAN(Stretch(), Domains(), 0), "classes must be"),
     (lambda: GauGAN(Stretch(), Layers(), lam=-1), "at least 0, got -1"),
     (lambda: make_cyclegan(loss=losses.RelativisticAverage()), "mix the mean scores"),

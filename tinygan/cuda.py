@@ -642,16 +642,15 @@ def _copy(leaf):
 
 def _state(game):
     """Return {name: number, or address of the array} of what a game and its parts consist of."""
-    state, ndarray = {}, backend.xp.ndarray
+    state = {}
     for prefix, module in game.modules():
         state[prefix + "training"] = module.training
+        for name, value in module.own_arrays((Tensor, backend.xp.ndarray)):
+            array = value.data if type(value) is Tensor else value
+            state[prefix + name] = _address(array).value, array.shape, array.strides
         for name, value in vars(module).items():
-            if isinstance(value, (Tensor, ndarray)):
-                if name not in module.untracked and name not in module._kept:
-                    array = value.data if type(value) is Tensor else value
-                    state[prefix + name] = _address(array).value, array.shape, array.strides
             # averages_are_stale changes with each step of G, which does not read it
-            elif _is_number(value) and name != "averages_are_stale":
+            if _is_number(value) and name != "averages_are_stale":
                 state[prefix + name] = value
     return state
 

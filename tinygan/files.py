@@ -46,6 +46,12 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
         raise
 
 
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write a text to a file, in UTF-8 and atomically."""
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
 def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Read an .npz file as {name: array}, or an .npy file as {"": array}.
 

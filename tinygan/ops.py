@@ -14,7 +14,7 @@ import numpy as np
 
 from . import backend
 from .backend import Array, UserError
-from .tensor import (Axis, DtypeError, Tensor, as_array, broadcast_to, check_keepdims, is_whole, op,
+from .tensor import (Axis, DtypeError, Tensor, as_array, broadcast_to, check_keepdims, op,
                      restore_axes, sum_to)
 
 

@@ -225,10 +225,10 @@ class Tensor(_Node):
     __rmul__ = __mul__
 
     def __rsub__(b, a):         # in __r...__, the left operand a is a constant
-        return op(_apply(operator.sub, a, b), (b, lambda g, y: sum_to(-g, b.shape)))
+        return Tensor.__sub__(a, b)
 
     def __rtruediv__(b, a):
-        return op(_apply(operator.truediv, a, b), (b, lambda g, y: sum_to(-(g * y) / b, b.shape)))
+        return Tensor.__truediv__(a, b)
 
     def __pow__(x, n):
         """Return x^n elementwise, for a number n."""

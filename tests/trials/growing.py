@@ -5,7 +5,7 @@
 DATA is a file of images of 8x8 pixels. The stages are the runs DIR/4x4 and DIR/8x8.
 """
 
-from tinygan import backend, command, nn, ops, optim, resampling
+from tinygan import backend, command, nn, optim, resampling
 from tinygan.data import Minibatches, as_floats
 from tinygan.games import WGANGP
 from tinygan.games.catalogue import Entry

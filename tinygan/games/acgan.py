@@ -7,6 +7,7 @@ from ..nn import Module
 from ..ops import cross_entropy
 from ..tensor import Tensor
 from .conditional import ConditionalGAN
+from .game import check_weights
 
 
 class ACGAN(ConditionalGAN):
@@ -30,8 +31,7 @@ class ACGAN(ConditionalGAN):
     def __init__(self, G: Module, D: Module, z_size: int = 100, classes: int = 10, lam: float = 1.0,
                  on_fakes: bool = True, **choices) -> None:
         super().__init__(G, D, z_size, classes, **choices)
-        if not lam >= 0:
-            raise UserError(f"the weight lam must be at least 0, got {lam}: choose another")
+        check_weights(lam=lam)
         self.lam, self.on_fakes = lam, on_fakes
 
     def real(self, x: Any) -> Tensor:

@@ -8,7 +8,7 @@ from ..nn import Flatten, GaussianSample, Module, Reshape, Sequential, Sigmoid, 
 from ..ops import sigmoid, tanh
 from ..random import Random
 from ..tensor import Tensor
-from .game import Game, RandomRows, last_layer
+from .game import Game, RandomRows, last_layer, require
 from .gan import GAN
 
 
@@ -75,10 +75,7 @@ class BiGAN(GAN):
 
         Raises UserError if there is no data set to take them from.
         """
-        if split is None:
-            raise UserError("the pictures of a game with an encoder show images: give Run a part "
-                            "of a data set, such as source=data.valid")
-        images = split.floats(slice(max(n // 4, 1)))
+        images = require(split, "images").floats(slice(max(n // 4, 1)))
         return self.latent(max(n // 2, 1), rng), Tensor(images)
 
     def pictures(self, z: Any) -> tuple[Array, int]:
@@ -99,15 +96,13 @@ class ALI(BiGAN):
     as BiGAN. Raises UserError for an E, made as a Sequential, that ends in another layer.
     """
 
+    latent = Game.latent        # z ~ N(0, I)
+
     def check_encoder(self, last: Any) -> None:
         """Raise UserError if E is a Sequential that does not end in nn.GaussianSample."""
         if isinstance(self.E, Sequential) and not isinstance(last, GaussianSample):
             raise UserError("ALI's encoder draws its output, but E ends in another layer: end it "
                             "in nn.Dense(n, 2 * z_size), nn.GaussianSample()")
-
-    def latent(self, m: int, rng: Random) -> Any:
-        """Draw z ~ N(0, I), (m, z_size)."""
-        return Game.latent(self, m, rng)
 
     def encode(self, x: Tensor) -> Tensor:
         """Return z_hat, (m, z_size)."""

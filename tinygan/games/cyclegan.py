@@ -10,9 +10,9 @@ from ..nn import Module, use_random
 from ..ops import concat
 from ..random import Random
 from ..tensor import Tensor, is_whole
-from .game import RandomRows
+from .game import RandomRows, check_weights, require
 from .losses import LeastSquares, RelativisticAverage
-from .translation import ImageTranslation, draw_rows, join_pictures, require
+from .translation import ImageTranslation, draw_rows, join_pictures
 
 
 class CycleGAN(ImageTranslation):
@@ -58,11 +58,9 @@ class CycleGAN(ImageTranslation):
                  **choices) -> None:
         self.F, self.D_x = F, D_x
         super().__init__(G, D, adversarial, **choices)
-        weights = self.lam_forward, self.lam_backward, self.lam_identity = (
-            lam_forward, lam_backward, lam_identity)
-        if not all(weight >= 0 for weight in weights):
-            raise UserError("the weights of CycleGAN's terms must be at least 0, got "
-                            f"{weights}: choose others")
+        check_weights(lam_forward=lam_forward, lam_backward=lam_backward, lam_identity=lam_identity)
+        self.lam_forward, self.lam_backward = lam_forward, lam_backward
+        self.lam_identity = lam_identity
         if lam_identity and tuple(x_shape) != tuple(y_shape):
             raise UserError("the identity loss compares G(y) with y and F(x) with x, but x has the "
                             f"shape {tuple(x_shape)} and y {tuple(y_shape)}: give images of one "

@@ -11,8 +11,8 @@ import numpy as np
 from .. import backend, ops
 from ..backend import Array, UserError
 from ..nested import flatten_nested, map_nested
-from ..nn import (BatchNorm, Flatten, Heads, Module, Reshape, Sequential, Sigmoid, Tanh, Upsample,
-                  eval_mode, power_iteration, use_random)
+from ..nn import (BatchNorm, Flatten, Heads, Module, Reshape, Sigmoid, Tanh, Upsample, eval_mode,
+                  is_sequential, power_iteration, use_random)
 from ..random import Random
 from ..tensor import Tensor, no_grad, op
 from .losses import Loss
@@ -254,22 +254,10 @@ class Game(Module):
             left += [t for t in new if t.parents]
         return False
 
-    def scores(self, x: Any, z: Any) -> tuple[Tensor, Tensor]:
-        """Return D's scores of the data and of G's samples for D's step, (m, 1) each, and log them.
-
-        This is for a game that overrides d_loss.
-        """
-        a_real = self.score(self.real(x))
-        with no_grad():
-            fake = self.fake(x, z)
-        a_fake = self.score(fake)
-        self.log_scores(a_real, a_fake)
-        return a_real, a_fake
-
     def log_scores(self, a_real: Tensor, a_fake: Tensor) -> None:
         """Set `logged` to the summary of the scores that the loss defines."""
         with no_grad():
-            self.logged = (self.loss or Loss()).summarise(a_real, a_fake)
+            self.logged = self.loss.summarise(a_real, a_fake)
 
     # Random draws
 
@@ -464,6 +452,22 @@ def add_terms(loss: Tensor, terms: Sequence[Tensor]) -> Tensor:
     return sum(terms, loss)
 
 
+def require(split: Any, name: str) -> Any:
+    """Return the split. Raises UserError if it is None or has no array `name`."""
+    if split is None:
+        raise UserError("the pictures of this game show images: give Run a part of a data set, "
+                        "such as source=data.valid")
+    split.require(name)
+    return split
+
+
+def check_weights(**weights: float) -> None:
+    """Raise UserError unless the weights of a game's terms, by name, are at least 0."""
+    for name, weight in weights.items():
+        if not weight >= 0:
+            raise UserError(f"the weight {name} must be at least 0, got {weight}: choose another")
+
+
 def detach(t: Any) -> Any:
     """Return a computed Tensor as a new leaf with the same array; return others as they are."""
     return Tensor(t.data) if type(t) is Tensor and t.parents else t
@@ -548,16 +552,11 @@ def last_layer(network: Any, skip: tuple[type, ...] = ()) -> Any:
     """
     if isinstance(network, Heads) and network.heads:
         return last_layer(network.heads[0], skip)
-    if not _is_sequential(network) or not network.layers:
+    if not is_sequential(network) or not network.layers:
         return network
     lasts = (last_layer(layer, skip) for layer in reversed(network.layers))
-    return next((last for last in lasts if not (isinstance(last, skip) or _is_sequential(last))),
+    return next((last for last in lasts if not (isinstance(last, skip) or is_sequential(last))),
                 network.layers[-1])
-
-
-def _is_sequential(network):
-    """Return whether the network's forward() is that of Sequential."""
-    return getattr(type(network), "forward", None) is Sequential.forward
 
 
 def _output_range(G):

@@ -9,7 +9,7 @@ from ..nn import Module
 from ..ops import concat
 from ..random import Random
 from ..tensor import Tensor
-from .game import Game
+from .game import Game, check_weights
 from .losses import Hinge
 from .translation import PairTranslation, join_pictures
 
@@ -38,17 +38,13 @@ class GauGAN(PairTranslation):
     """
 
     loss = Hinge()
+    latent = Game.latent
 
     def __init__(self, G: Module, D: Module, z_size: int = 256, lam: float = 10.0,
                  **choices) -> None:
         super().__init__(G, D, z_size=z_size, **choices)
-        if not lam >= 0:
-            raise UserError(f"the weight lam must be at least 0, got {lam}: choose another")
+        check_weights(lam=lam)
         self.lam = lam
-
-    def latent(self, m: int, rng: Random) -> Tensor:
-        """Draw z ~ N(0, I), (m, z_size)."""
-        return Game.latent(self, m, rng)
 
     def fake(self, x: Any, z: Any) -> Tensor:
         """Return a and G(z, a), joined."""

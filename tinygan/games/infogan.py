@@ -9,6 +9,7 @@ from ..nn import Module, eval_mode
 from ..ops import cross_entropy
 from ..random import Random
 from ..tensor import Tensor, is_whole, no_grad
+from .game import check_weights
 from .gan import GAN
 
 
@@ -46,8 +47,7 @@ class InfoGAN(GAN):
         if not is_whole(codes, 2) or not is_whole(continuous, 0):
             raise UserError("a code has a discrete part of at least 2 values and at least 0 "
                             f"continuous numbers, got codes={codes!r}, continuous={continuous!r}")
-        if not lam >= 0:
-            raise UserError(f"the weight lam must be at least 0, got {lam}: choose another")
+        check_weights(lam=lam)
         self.codes, self.continuous, self.lam, self.on_g = codes, continuous, lam, on_g
 
     def latent(self, m: int, rng: Random) -> tuple[Tensor, Array]:

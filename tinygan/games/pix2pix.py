@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from ..backend import UserError
 from ..nn import Module
 from ..tensor import Tensor
+from .game import check_weights
 from .losses import NonSaturating
 from .translation import PairTranslation
 
@@ -35,8 +35,7 @@ class Pix2Pix(PairTranslation):
     def __init__(self, G: Module, D: Module, lam: float = 200.0, conditional: bool = True,
                  adversarial: bool = True, **choices) -> None:
         super().__init__(G, D, adversarial, **choices)
-        if not lam >= 0:
-            raise UserError(f"the weight lam must be at least 0, got {lam}: choose another")
+        check_weights(lam=lam)
         self.lam, self.conditional = lam, conditional
 
     def real(self, x: Any) -> Tensor:

@@ -12,9 +12,10 @@ from ..ops import cross_entropy
 from ..random import Random
 from ..tensor import Tensor, is_whole
 from .acgan import class_logits
+from .game import Game, check_weights, require
 from .losses import Wasserstein
 from .penalties import GradientPenalty, Penalty
-from .translation import ImageTranslation, draw_rows, join_pictures, require
+from .translation import ImageTranslation, draw_rows, join_pictures
 
 
 class StarGAN(ImageTranslation):
@@ -49,15 +50,13 @@ class StarGAN(ImageTranslation):
     minibatch = "images", "domains"
     group = None            # a row of the pictures is an image and its outputs
     loss = Wasserstein()
+    reference_images = Game.reference_images        # images of all domains
 
     def __init__(self, G: Module, D: Module, classes: int, lam_cls: float = 1.0,
                  lam_rec: float = 20.0, lam_identity: float = 0.0, lam_gp: float = 10.0,
                  n_critic: int | Callable = 5, penalties: Sequence[Penalty] = (),
                  adversarial: bool = True, **choices) -> None:
-        weights = lam_cls, lam_rec, lam_identity, lam_gp
-        if not all(weight >= 0 for weight in weights):
-            raise UserError(f"the weights of StarGAN's terms must be at least 0, got {weights}: "
-                            "choose others")
+        check_weights(lam_cls=lam_cls, lam_rec=lam_rec, lam_identity=lam_identity, lam_gp=lam_gp)
         penalties = [*([GradientPenalty(lam_gp)] if lam_gp else []), *penalties]
         super().__init__(G, D, adversarial, penalties=penalties, d_steps=n_critic, **choices)
         if not is_whole(classes, 1):
@@ -118,7 +117,3 @@ class StarGAN(ImageTranslation):
         images, k = z[0].data, self.classes
         drawn = self.sample(z).reshape(-1, k, *images.shape[1:])
         return join_pictures(images[::k], *drawn.swapaxes(0, 1)), k + 1
-
-    def reference_images(self, split: Any) -> Array:
-        """Return the images in the split, which are of all domains."""
-        return split.images

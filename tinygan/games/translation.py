@@ -10,7 +10,7 @@ from ..nn import use_random
 from ..ops import concat
 from ..random import Random
 from ..tensor import Tensor
-from .game import Game, RandomRows
+from .game import Game, RandomRows, require
 
 
 class ImageTranslation(Game):
@@ -124,15 +124,6 @@ class PairTranslation(ImageTranslation):
     def fake(self, x: Any, z: Any) -> Tensor:
         """Return a and G(a), joined."""
         return concat([x[0], self.G(x[0])], 1)
-
-
-def require(split: Any, name: str) -> Any:
-    """Return the split. Raises UserError if it is None or has no array `name`."""
-    if split is None:
-        raise UserError("the pictures of a game from image to image show images: give Run a part "
-                        "of a data set, such as source=data.valid")
-    split.require(name)
-    return split
 
 
 def draw_rows(split: Any, n: int, rng: Random, name: str = "images") -> Any:

@@ -16,7 +16,7 @@ from .labels import Branches, ConditionalBatchNorm, Embedding, JoinLabels, one_h
 from .layers import (AvgPool2d, Conv2d, ConvTranspose2d, Dense, Flatten, Join, LeakyReLU, Maxout,
                      ReflectionPad2d, ReLU, Reshape, Residual, Sigmoid, Skip, Tanh, Upsample)
 from .minibatch import MinibatchDiscrimination, MinibatchStddev
-from .module import Heads, Module, Sequential, eval_mode, substitute
+from .module import Heads, Module, Sequential, eval_mode, is_sequential, substitute
 from .noise import Dropout, GaussianNoise, GaussianSample, current_random, use_random
 from .norm import BatchNorm, InstanceNorm2d, LayerNorm
 from .spade import SPADE, JoinMap

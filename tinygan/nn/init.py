@@ -42,27 +42,20 @@ def make_weights(init: Callable, shape: tuple[int, ...], fan_in: int, fan_out: i
 
     Raises ValueError for sizes that are not whole numbers of at least 1.
     """
-    _check_sizes(shape)
-    return zeros(shape) if _skipped.left is not None else init(shape, fan_in, fan_out)
-
-
-def zeros(shape: int | tuple[int, ...]) -> Array:
-    """Return zeros: the initial bias of a layer, or any initial weights in skip_init().
-
-    Raises ValueError for sizes that are not whole numbers of at least 1.
-    """
-    _check_sizes(shape if isinstance(shape, (tuple, list)) else (shape,))
-    if _skipped.left is not None:
-        _skipped.left -= math.prod(shape) if isinstance(shape, tuple) else shape
-        if _skipped.left < 0:
-            raise ValueError("the networks have more weights than there are in the file")
-    return backend.xp.zeros(shape, "float32")
-
-
-def _check_sizes(shape):
     if not all(is_whole(n, 1) for n in shape):
         raise ValueError("the sizes of a layer are whole numbers of at least 1, but its weights "
                          f"would have the shape {shape}")
+    if _skipped.left is None:
+        return init(shape, fan_in, fan_out)
+    _skipped.left -= math.prod(shape)
+    if _skipped.left < 0:
+        raise ValueError("the networks have more weights than there are in the file")
+    return backend.xp.zeros(shape, "float32")
+
+
+def zeros(*shape: int) -> Array:
+    """Return zeros, the initial bias of a layer; otherwise as make_weights()."""
+    return make_weights(constant(0.0), shape, 1, 1)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ A label is a whole number from 0 to classes - 1, given as an array (m,). A layer
 
 from collections.abc import Callable
 
-from .. import backend, ops
-from ..backend import Array, UserError
+from .. import ops
+from ..backend import Array
 from ..tensor import Tensor
 from .init import constant, make_weights, normal
 from .module import Module

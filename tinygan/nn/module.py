@@ -170,7 +170,7 @@ class Module:
         return {prefix + name: value for prefix, module in self.modules(above=above)
                 for name, value in module.own_arrays(kind)}
 
-    def own_arrays(self, kind: type) -> list[tuple[str, Any]]:
+    def own_arrays(self, kind: type | tuple[type, ...]) -> list[tuple[str, Any]]:
         """List (name, attribute) of this Module's parameters or buffers, without its parts."""
         return [(name, value) for name, value in vars(self).items() if isinstance(value, kind)
                 and name not in self.untracked and name not in self._kept]
@@ -368,8 +368,7 @@ def substitute(module: Module, values: Mapping[Tensor, Tensor]) -> Iterator[Modu
 
 def _trace(layer, x, name, rows):
     """Return layer(x), and append a row to `rows` for each layer inside."""
-    # a subclass of Sequential with a forward of its own is one layer
-    if getattr(type(layer), "forward", None) is Sequential.forward:
+    if is_sequential(layer):
         for i, part in enumerate(layer.layers):
             x = _trace(part, x, f"{name}.{i}".lstrip("."), rows)
         return x
@@ -383,6 +382,11 @@ def _trace(layer, x, name, rows):
 def _output_shapes(y):
     """Return the shape of an output, or of each output in a tuple, without the batch axis."""
     return ", ".join("x".join(map(str, t.shape[1:])) for t in flatten_nested(y))
+
+
+def is_sequential(network: Any) -> bool:
+    """Return whether a network's forward() is that of Sequential, not one of its own."""
+    return getattr(type(network), "forward", None) is Sequential.forward
 
 
 def takes_conditions(*parts: Any) -> bool:

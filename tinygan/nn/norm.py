@@ -91,8 +91,8 @@ class LayerNorm(Module):
 
     def __init__(self, shape: int | tuple[int, ...], eps: float = 1e-5) -> None:
         self.shape, self.eps = (shape,) if is_whole(shape, 1) else tuple(shape), eps
-        self.weight = Tensor(zeros(self.shape) + 1.0)
-        self.bias = Tensor(zeros(self.shape))
+        self.weight = Tensor(zeros(*self.shape) + 1.0)
+        self.bias = Tensor(zeros(*self.shape))
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-len(self.shape):] != self.shape:

@@ -170,13 +170,7 @@ def load(run: str | os.PathLike, *known: type | Callable) -> Game:
     path = os.path.join(run, NAME)
     if not os.path.exists(path):
         raise UserError(f"there is no {NAME} in {run}: give the folder of a run")
-    saved = read(path)
-    return build_game(saved, *known)
-
-
-def build_game(saved: Checkpoint, *known: type | Callable) -> Game:
-    """Return the game of a checkpoint that has been read; see load()."""
-    path, about, arrays = saved
+    _, about, arrays = read(path)
     weights = {name.removeprefix("game."): array for name, array in arrays.items()
                if name.startswith("game.")}
     try:

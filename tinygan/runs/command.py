@@ -53,6 +53,12 @@ learning rate, another seed, or a game that bounds the Lipschitz constant of D, 
 SNGAN or R1."""
 
 
+def make_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser without flags, whose help has the description as it is."""
+    return argparse.ArgumentParser(description=description, allow_abbrev=False,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
 def game_parser(description: str, steps: int, batch_size: int, out: str,
                 data: str | None = None) -> argparse.ArgumentParser:
     """Return a parser with the flags that every script for games on images has.
@@ -75,9 +81,7 @@ def run_parser(description: str, batch_size: int, out: str,
 
     The arguments are the script's description and the defaults of the flags.
     """
-    parser = argparse.ArgumentParser(
-        description=description, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(description)
     add = parser.add_argument
     add("--batch-size", type=positive, default=batch_size,
         help=f"m, the size of a minibatch ({batch_size})")
@@ -261,7 +265,8 @@ def read_data(folder: str) -> dict[str, Any] | None:
 
 def _find_data(settings):
     found = settings.get("data") if isinstance(settings, dict) else None
-    return found if _holds(found, place=str, shape=list, sha256=str) else None
+    return found if (_holds(found, place=str, shape=list, sha256=str) and found["shape"]
+                     and all(isinstance(n, int) for n in found["shape"])) else None
 
 
 def _holds(found, **kinds):
@@ -312,6 +317,8 @@ def prepare_output(args: argparse.Namespace) -> Iterator[None]:
             args.out = stack.enter_context(tempfile.TemporaryDirectory())
         check_writable(args.out)
         yield
+        if args.dry_run:
+            print("dry run: every part has run once, no files are kept")
 
 
 def check_writable(folder: str, flag: str = "--out") -> None:
@@ -348,7 +355,8 @@ def start(args: argparse.Namespace) -> Iterator[data.DataSet]:
         loaded = data.load(source)
         print(f"data: {loaded.source}")
         if args.resume:
-            check_same_data(find_run(args.out), loaded)
+            run = find_run(args.out)
+            loaded = _cut_to_training(run, read_data(run), loaded)
         args.data, args.backend = loaded.place, backend.get_name()
         args.loaded = loaded
         yield loaded
@@ -380,30 +388,27 @@ def load_data(folder: str, path: str | None = None) -> data.DataSet:
     `path` is where the data is now, if it has moved or the run was made in Python. Raises UserError
     if it is not there, is not known, or is not the same data.
     """
-    settings = checkpoint.read(os.path.join(folder, checkpoint.NAME)).about.get("settings")
-    then = _find_data(settings)
+    then = read_data(folder)
     if then is None and not path:
         raise UserError(f"the run in {folder} was made in Python, so its data is not known: give "
                         "the data by --data")
     task, _, rest = then["place"].partition(":") if then else ("", "", "")
     if path and rest and task in data.tasks.TASKS and not path.startswith(f"{task}:"):
         path = f"{task}:{path}"                         # the data of a task has moved
-    loaded = data.load(path or then["place"])
-    _check_same(folder, then, loaded)
-    if then and settings.get("script") == "few_mnist.py":   # it trains on the first --images
-        return loaded._replace(train=loaded.train.part(slice(settings["flags"]["images"])))
-    return loaded
+    return _cut_to_training(folder, then, data.load(path or then["place"]))
 
 
-def check_same_data(folder: str, loaded: data.DataSet) -> None:
-    """Raise UserError if the run in `folder` is known to be trained on other than this data."""
-    _check_same(folder, read_data(folder), loaded)
+def _cut_to_training(folder, then, loaded):
+    """Return the data with as many training images as the run in `folder` had, the first ones.
 
-
-def _check_same(folder, then, loaded):
+    `then` is what is known of the run's data, from read_data(). Raises UserError for other data.
+    """
+    if then and len(loaded.train.images) > then["shape"][0]:
+        loaded = loaded._replace(train=loaded.train.part(slice(then["shape"][0])))
     if then and then["sha256"] != digest(loaded.train):
         raise UserError(f"the run in {folder} was trained on other data than {loaded.place} holds "
                         f"now: give by --data what {then['place']} held then")
+    return loaded
 
 
 def load(run: str, modules: Iterable[str] = ()) -> Game:
@@ -478,8 +483,8 @@ def train(args: argparse.Namespace, game: nn.Module, batches: Any, d_opt: Optimi
                 remove_run(path)
         args.overwrite = False
     play(args, run)
-    print("dry run: every part has run once, no files are kept" if args.dry_run else
-          f"samples.png, training.png, losses.svg and more in {folder}")
+    if not args.dry_run:
+        print(f"samples.png, training.png, losses.svg and more in {folder}")
     return game
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..files import atomic_write
+from ..files import write_text
 
 # each is readable on white and on black
 COLOURS, GREY = ("#3b82f6", "#f97316", "#22a06b", "#b35cc4"), "#7d8590"
@@ -36,8 +36,7 @@ def save_curves(path: str | os.PathLike, x: Sequence[float] | np.ndarray,
              f'fill="{GREY}">']
     for i, curves in enumerate(panels):
         parts += _draw_panel(np.asarray(x, float), curves, i, label if i + 1 == len(panels) else "")
-    with atomic_write(path) as file:
-        file.write("\n".join([*parts, "</svg>", ""]).encode())
+    write_text(path, "\n".join([*parts, "</svg>", ""]))
 
 
 def _draw_panel(x, curves, i, label):

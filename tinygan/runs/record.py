@@ -15,7 +15,7 @@ import numpy as np
 from . import checkpoint, image, plot
 from .. import backend
 from ..backend import Array, UserError
-from ..files import atomic_write
+from ..files import write_text
 
 # the files of a run, beside the checkpoint and the pictures in samples/
 NAMES = "settings.json", "samples.png", "training.png", "log.csv", "losses.svg"
@@ -142,17 +142,16 @@ class Record:
 
     def add(self, values: Mapping[str, Array | float]) -> None:
         """Record an iteration with its values, {name: array of one number}."""
-        steps = self.run.steps
         self.step += 1
         self.means.add(values)
-        if self.step % (steps // 500 or 1) == 0 or self.step == steps:
+        if self.run.is_due(self.step, 500):
             means = self.means.take()
             self.columns += [name for name in means if name not in self.columns]
             self.rows.append([self.step, means])
         if self.step == 1:
             self.save()
             self._save_first()
-        elif self._is_picture_due():
+        elif self.run.is_due(self.step, 50):
             self._save_pictures(self.step, self.run.pictures(self.z))
         if time.monotonic() - self.when >= self.run.save_every:
             self.save()
@@ -179,11 +178,11 @@ class Record:
         self._write(checkpoint.NAME, checkpoint.save, self.run.game, self.run.optimisers,
                     self.run.data, about, arrays)
         self.saved, self.when = self.step, time.monotonic()
-        self._write("settings.json", _write_text, json.dumps(self.run.settings, indent=2) + "\n")
+        self._write("settings.json", write_text, json.dumps(self.run.settings, indent=2) + "\n")
         lines = [["step", *self.columns], *([int(row[0]), *("" if math.isnan(v) else f"{v:.6g}"
                                                             for v in row[1:])] for row in rows)]
-        self._write("log.csv", _write_text, "".join(",".join(map(str, line)) + "\n"
-                                                    for line in lines))
+        self._write("log.csv", write_text, "".join(",".join(map(str, line)) + "\n"
+                                                   for line in lines))
         curves = dict(zip(self.columns, rows[:, 1:].T))
         panels = [{name: curves[name] for name in names if name in curves}      # others come later
                   for names in self.run.panels(self.columns)]
@@ -205,11 +204,8 @@ class Record:
         for path in [*list_pictures(self.run.folder), *filter(os.path.exists, others)]:
             os.remove(path)
         self._save_pictures(0, self.first)
-        if self._is_picture_due():
+        if self.run.is_due(self.step, 50):
             self._save_pictures(self.step, self.run.pictures(self.z))
-
-    def _is_picture_due(self):
-        return self.step % (self.run.steps // 50 or 1) == 0 or self.step == self.run.steps
 
     def _save_pictures(self, step, pictures):
         """Write the pictures (images, columns) of a step, and the animation of all up to it."""
@@ -276,11 +272,6 @@ def list_files(folder: str | os.PathLike) -> list[str]:
     """List the paths of a run's files in `folder`, without its checkpoint."""
     paths = [os.path.join(folder, name) for name in NAMES]
     return [path for path in paths if os.path.exists(path)] + list_pictures(folder)
-
-
-def _write_text(path, text):
-    with atomic_write(path) as file:
-        file.write(text.encode())
 
 
 def try_to_write(path: str | os.PathLike, write: Callable, *args: Any, more: str = "",

@@ -171,8 +171,8 @@ class Run:
         return {}
 
     def is_due(self, step: int, times: int) -> bool:
-        """Return whether `step` is the last one, or one of about `times` evenly spaced ones."""
-        return step % -(-self.steps // times) == 0 or step == self.steps
+        """Return whether `step` is the last one, or one of `times` or more evenly spaced ones."""
+        return step % (self.steps // times or 1) == 0 or step == self.steps
 
     def panels(self, names: list[str]) -> list[list[str]]:
         """Return the panels in which the logged values are drawn: one list of names for each.
