@@ -210,6 +210,12 @@ def test_a_stopped_run_prints_the_command_that_resumes_it(number, whole, digits,
     assert same_files(whole, tmp_path / "a run")
 
 
+@pytest.mark.parametrize("shape", [[], ["x", "y"], [48.0], "48"])
+def test_data_of_a_damaged_description_is_not_known(shape):
+    damaged = {"data": {"place": "digits.npy", "shape": shape, "sha256": "0"}}
+    assert tinygan.command._find_data(damaged) is None
+
+
 # The files of a run
 
 def test_the_files_of_a_run(digits, tmp_path):
