@@ -12,13 +12,13 @@ import itertools
 import math
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from tinygan import Tensor, backend, conv, cuda, grad, loop, ops, optim, play, rng, schedules
+from tinygan import Tensor, backend, conv, cuda, grad, loop, ops, play, rng, schedules
 from tinygan.games import GAN, losses, penalties
-from tinygan.nn import spectral
 
 from test_contract import GAMES, M, each_game, make_parts, read_state
 
@@ -28,8 +28,9 @@ COMPILER = shutil.which("c++")
 
 # Kernels
 
-KERNELS = {f.source[3]: f for module in (backend, conv, cuda, ops, optim, spectral)
-           for _, f in inspect.getmembers(module, lambda value: hasattr(value, "source"))}
+KERNELS = {f.source[3]: f for name, module in sorted(sys.modules.items())
+           if name.partition(".")[0] == "tinygan" and module is not None
+           for _, f in inspect.getmembers(module, inspect.isfunction) if hasattr(f, "source")}
 C_TYPES = {"bool": "bool", "int32": "int", "uint32": "unsigned int", "uint64": "unsigned long long",
            "float32": "float", "float64": "double"}
 C_HEAD = """
@@ -110,7 +111,9 @@ def make_cases(name, dtype):
     streams = [(np.array([key], np.uint64), draw) for key, draw in ((0, 1), (2 ** 63 - 25, 7))]
     return {
         "relu": [(a, empty)], "sigmoid": [(a, empty), (40 * a, empty)],
-        "softplus": [(a, empty), (40 * a, empty)], "divide_by_root": [(b, one, empty)],
+        "softplus": [(a, empty), (40 * a, empty)], "log_sigmoid": [(a, empty), (40 * a, empty)],
+        "mark_equal": [(a, np.where(b > 0, a, c), empty)],
+        "scale_kept": [(a, b > 0, 1.25, empty)], "divide_by_root": [(b, one, empty)],
         "leaky_relu": [(a, 0.2, empty), (a, 0.0, empty), (a, 1.0, empty)],
         "times_slope": [(b, a, 0.2, empty), (b, a, 0.0, empty)],
         "scale_and_shift": [(b, one, c, empty), (b, c, d, empty)],
@@ -153,7 +156,7 @@ def test_a_kernel_computes_what_its_lines_of_numpy_compute(name, compiled):
 
 
 def test_every_kernel_has_cases():
-    assert len(KERNELS) == 17
+    assert len(KERNELS) == 20
     for name in KERNELS:
         assert make_cases(name, "float32")
 

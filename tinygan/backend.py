@@ -147,6 +147,13 @@ def move_average(p: Array, rate: float, average: Array) -> Array:
     average += rate * (p - average)
 
 
+def dot(a: Array, b: Array) -> Array:
+    """Return the sum of the products of two vectors (n,), as an array of one number."""
+    if cuda is None:
+        return (a * b).sum()
+    return cuda.product(a[None], b[:, None], exact=True).reshape(())
+
+
 def row_of_ones(n: int, dtype: Any) -> Array:
     """Return ones (1, n). On a GPU they are shared by all callers: do not write to them."""
     return xp.ones((1, n), dtype) if cuda is None else cuda.row_of_ones(n, dtype)

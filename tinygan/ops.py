@@ -67,8 +67,8 @@ def norm(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return op(xp.sqrt(total) * unit.reshape(total.shape), (x, rule))
 
 
-# The logistic functions. log_sigmoid is built on softplus and not on sigmoid, whose logarithm would
-# lose precision, and would be -inf for large negative x.
+# The logistic functions. log_sigmoid is not the logarithm of sigmoid, which would lose precision, and
+# would be -inf for large negative x.
 
 def sigmoid(x: Tensor) -> Tensor:
     """Return 1 / (1 + exp(-x)), computed as exp(min(x, 0)) / (1 + exp(-|x|)), without overflow."""
@@ -94,8 +94,15 @@ def _softplus(x, y):
 
 
 def log_sigmoid(x: Tensor) -> Tensor:
-    """Return log(1 / (1 + exp(-x))) = -softplus(-x)."""
-    return -softplus(-x)
+    """Return log(1 / (1 + exp(-x))), computed as min(x, 0) - log1p(exp(-|x|)), without overflow."""
+    return op(_log_sigmoid(x.data, backend.xp.empty_like(x.data)),
+              (x, lambda g, y: g * sigmoid(-x)))
+
+
+@backend.kernel("T x", "T y", "y = (x < 0 ? x : T(0)) - log1p(exp(-abs(x)))")
+def _log_sigmoid(x, y):
+    xp = backend.xp
+    xp.subtract(xp.minimum(x, 0.0), xp.log1p(xp.exp(-abs(x))), out=y)
 
 
 def tanh(x: Tensor) -> Tensor:

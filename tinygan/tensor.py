@@ -209,7 +209,7 @@ class Tensor(_Node):
     def __sub__(a, b):
         return op(_apply(operator.sub, a, b),
                   (a, lambda g, y: sum_to(g, a.shape)),
-                  (b, lambda g, y: sum_to(-g, b.shape)))
+                  (b, lambda g, y: -sum_to(g, b.shape)))
 
     def __mul__(a, b):
         return op(_apply(operator.mul, a, b),
@@ -219,7 +219,7 @@ class Tensor(_Node):
     def __truediv__(a, b):
         return op(_apply(operator.truediv, a, b),
                   (a, lambda g, y: sum_to(g / b, a.shape)),
-                  (b, lambda g, y: sum_to(-(g * y) / b, b.shape)))
+                  (b, lambda g, y: -sum_to(g * y / b, b.shape)))
 
     __radd__ = __add__
     __rmul__ = __mul__
@@ -281,7 +281,7 @@ class Tensor(_Node):
         check_keepdims(axis, keepdims)
 
         def rule(g, y):
-            top = (x.data == restore_axes(y, x, axis).data).astype(x.dtype)
+            top = _mark_equal(x.data, restore_axes(y, x, axis).data, backend.xp.empty_like(x.data))
             return restore_axes(g, x, axis) * (1 / top.sum(axis, keepdims=True)) * top
         if x.size == 0 and x.data.sum(axis).size:
             raise ValueError("the maximum of no numbers is undefined: the Tensor has shape "
@@ -326,6 +326,11 @@ class Tensor(_Node):
 
     def __getitem__(x, index):
         return _view(x.data[index], x, lambda g, y: _scatter(g, index, x.shape))
+
+
+@backend.kernel("T x, T y", "T mark", "mark = x == y")
+def _mark_equal(x, y, mark):
+    backend.xp.equal(x, y, out=mark, casting="unsafe")
 
 
 def op(data: Array, *parents: tuple) -> Tensor:

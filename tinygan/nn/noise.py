@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import backend, ops
 from ..random import rng
-from ..tensor import Tensor
+from ..tensor import Tensor, op
 from .module import Module
 
 
@@ -55,7 +55,19 @@ class Dropout(Module):
         if not (self.training or self.always) or self.p == 0:
             return x
         keep = _current.source.bernoulli(1 - self.p, x.shape)
-        return x * backend.xp.multiply(keep, 1 / (1 - self.p), dtype=x.dtype)
+        return _drop(x, keep, 1 / (1 - self.p))
+
+
+def _drop(x, keep, factor):
+    """Return factor * x where `keep` is true, else 0; as a linear map of x it is its own adjoint."""
+    return op(_scale_kept(x.data, keep, factor, backend.xp.empty_like(x.data)),
+              (x, lambda g, y: _drop(g, keep, factor)))
+
+
+@backend.kernel("T x, bool keep, T factor", "T y", "y = x * (keep ? factor : T(0))")
+def _scale_kept(x, keep, factor, y):
+    backend.xp.multiply(keep, factor, out=y, dtype=y.dtype)
+    y *= x
 
 
 class GaussianNoise(Module):

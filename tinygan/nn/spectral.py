@@ -77,7 +77,8 @@ def power_iteration(layer: Module) -> None:
 
 def _normalise(v, y):
     """Write v / |v| to y, and return y."""
-    return _divide_by_root(v, (v * v).sum(), y)
+    flat = v.reshape(-1)
+    return _divide_by_root(v, backend.dot(flat, flat), y)
 
 
 @backend.kernel("T v, T square", "T y", "y = v / (sqrt(square) + T(1e-12))")
