@@ -131,6 +131,8 @@ OPERATIONS = {
                    "abcd ab ab"),
     "channel_sum of each": (lambda x, y: ops.channel_sum(x, y, each=True),
                             lambda x, y: (x * y).sum((2, 3)), "abcd abcd"),
+    "affine_power": (lambda x: ops.affine_power(x * x, 0.5, 0.1, -0.5, 2.0),
+                     lambda x: 2 * (0.5 * x * x + 0.1) ** -0.5, "ab"),
     "centre": (lambda x: ops.centre(x)[0], lambda x: x - x.mean((0, 2, 3), keepdim=True), "abcd"),
     "centre each": (lambda x: ops.centre(x, each=True)[0],
                     lambda x: x - x.mean((2, 3), keepdim=True), "abcd"),

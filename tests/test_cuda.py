@@ -117,7 +117,10 @@ def make_cases(name, dtype):
         "leaky_relu": [(a, 0.2, empty), (a, 0.0, empty), (a, 1.0, empty)],
         "times_slope": [(b, a, 0.2, empty), (b, a, 0.0, empty)],
         "scale_and_shift": [(b, one, c, empty), (b, c, d, empty)],
-        "move_average": [(b, 0.1, c)],
+        "move_average": [(b, 0.5, 0.1, c)],
+        "subtract_mean": [(b, one, 0.5, empty), (b, c, 0.5, empty)],
+        "affine_power": [(abs(b), 0.5, 0.01, -0.5, 1.0, empty),
+                         (abs(b), 2.0, 1.0, -1.5, -0.5, empty)],
         "sgd": [(numbers, b, c, d)], "rmsprop": [(numbers[:1], b, 0.9, 0.1, 1e-8, c, abs(d))],
         "adam": [(numbers, b, b1, 1 - b1, b2, 1 - b2, 1e-8, decay, c, draw(dtype, 1000, seed=9),
                   abs(d))
@@ -156,7 +159,7 @@ def test_a_kernel_computes_what_its_lines_of_numpy_compute(name, compiled):
 
 
 def test_every_kernel_has_cases():
-    assert len(KERNELS) == 20
+    assert len(KERNELS) == 22
     for name in KERNELS:
         assert make_cases(name, "float32")
 

@@ -102,6 +102,7 @@ OPERATIONS = {
     "channel_sum of each product": (lambda x, y: ops.channel_sum(x, y, each=True),
                                     [IMAGES, normal(*IMAGES.shape, seed=1)]),
     "channel_sum of each square": (lambda x: ops.channel_sum(x, x, True) ** 2, [IMAGES]),
+    "affine_power": (lambda x: ops.affine_power(x * x, 0.5, 0.1, -0.5, 2.0), [EVEN]),
     "centre": (lambda x: ops.centre(x)[0] * x, [EVEN]),
     "centre each": (lambda x: ops.centre(x, each=True)[0] ** 2, [IMAGES]),
     "centre images": (lambda x: ops.centre(x)[0] ** 2, [IMAGES]),

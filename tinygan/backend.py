@@ -141,10 +141,13 @@ def kernel(inputs: str, outputs: str, code: str, preamble: str = "") -> Callable
     return decorate
 
 
-@kernel("P p, T rate", "T average", "average += rate * (T(p) - average)")
-def move_average(p: Array, rate: float, average: Array) -> Array:
-    """Update an exponential moving average in place: average <- average + rate (p - average)."""
-    average += rate * (p - average)
+@kernel("P p, T factor, T rate", "T average", "average += rate * (T(p) * factor - average)")
+def move_average(p: Array, factor: float, rate: float, average: Array) -> Array:
+    """Update an exponential moving average of factor * p in place.
+
+        average <- average + rate (factor p - average)
+    """
+    average += rate * (p * factor - average)
 
 
 def dot(a: Array, b: Array) -> Array:

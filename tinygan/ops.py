@@ -67,8 +67,8 @@ def norm(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return op(xp.sqrt(total) * unit.reshape(total.shape), (x, rule))
 
 
-# The logistic functions. log_sigmoid is not the logarithm of sigmoid, which would lose precision, and
-# would be -inf for large negative x.
+# The logistic functions. log_sigmoid is not the logarithm of sigmoid, which would lose precision,
+# and would be -inf for large negative x.
 
 def sigmoid(x: Tensor) -> Tensor:
     """Return 1 / (1 + exp(-x)), computed as exp(min(x, 0)) / (1 + exp(-|x|)), without overflow."""
@@ -152,6 +152,21 @@ def mark_labels(labels: Array, classes: int) -> Array:
                         f"{labels.min()} to {labels.max()}: give the network as many classes as "
                         "the data has")
     return marks
+
+
+def affine_power(x: Tensor, a: float, b: float, n: float, c: float = 1.0) -> Tensor:
+    """Return c (a x + b)^n for numbers a, b, c and n; a x + b must be above 0."""
+    return op(_affine_power(x.data, a, b, n, c, backend.xp.empty_like(x.data)),
+              (x, lambda g, y: g * affine_power(x, a, b, n - 1, c * n) * a))
+
+
+@backend.kernel("T x, T a, T b, T power, T c", "T y", "y = c * pow(a * x + b, power)")
+def _affine_power(x, a, b, power, c, y):
+    xp = backend.xp
+    xp.multiply(x, a, out=y)
+    y += b
+    xp.power(y, power, out=y)
+    y *= c
 
 
 # Piecewise linear functions
@@ -373,15 +388,21 @@ def channel_sum(x: Tensor, y: Tensor | None = None, each: bool = False) -> Tenso
 
 
 def centre(x: Tensor, each: bool = False) -> tuple[Tensor, Array]:
-    """Return (x - mean, mean) for each channel; the mean is an array without gradient.
+    """Return (x - mean, sum) for each channel; the sum is an array without gradient.
 
-    It is the mean over all axes but the channels', (n,), or with `each` over each sample, (m, n).
-    The operation x - mean is its own adjoint.
+    Mean and sum are those over all axes but the channels', (n,), or with `each` over each sample,
+    (m, n). The operation x - mean is its own adjoint.
     """
     a = _columns(x.data, each)
-    mean = _sums(a) * (1 / a.shape[-2])
-    a, means = backend.widen(a, _beside(mean))
-    return op(_like(a - means, x), (x, lambda g, y: centre(g, each)[0])), mean
+    total, count = _sums(a), a.shape[-2]
+    a, totals = backend.widen(a, _beside(total))
+    y = _subtract_mean(a, totals, 1 / count, backend.xp.empty_like(a))
+    return op(_like(y, x), (x, lambda g, y: centre(g, each)[0])), total
+
+
+@backend.kernel("T x, T total, T share", "T y", "y = x - total * share")
+def _subtract_mean(x, total, share, y):
+    backend.xp.subtract(x, total * share, out=y)
 
 
 def _columns(a, each=False):

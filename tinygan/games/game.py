@@ -534,7 +534,7 @@ def update_average(average: Module, network: Module, decay: float) -> None:
     belong to the averaged weight, are updated by a power iteration instead.
     """
     for p_average, p in zip(average.parameters(), network.parameters()):
-        backend.move_average(p.data, 1 - decay, p_average.data)
+        backend.move_average(p.data, 1.0, 1 - decay, p_average.data)
         p_average.touch()
     for (_, part), (_, original) in zip(average.modules(), network.modules()):
         if hasattr(part, "weight_u"):

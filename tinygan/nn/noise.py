@@ -59,7 +59,7 @@ class Dropout(Module):
 
 
 def _drop(x, keep, factor):
-    """Return factor * x where `keep` is true, else 0; as a linear map of x it is its own adjoint."""
+    """Return factor * x where `keep` is true, else 0: a linear map of x, its own adjoint."""
     return op(_scale_kept(x.data, keep, factor, backend.xp.empty_like(x.data)),
               (x, lambda g, y: _drop(g, keep, factor)))
 

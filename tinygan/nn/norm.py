@@ -46,13 +46,12 @@ class BatchNorm(Module):
                             f"got {x.shape}: use a larger batch"
                             + (", or evaluation mode" if tracked else ""))
         # the lines of Algorithm 1: mean, variance, normalise, scale and shift
-        centred, mean = ops.centre(x)                                   # x - mean
-        var = ops.channel_sum(centred, centred) * (1 / count)
+        centred, total = ops.centre(x)                                  # x - mean, count * mean
+        squares = ops.channel_sum(centred, centred)                     # count * variance
         if tracked:
-            unbiased = var.data * (count / (count - 1))
-            backend.move_average(mean, self.momentum, self.running_mean)
-            backend.move_average(unbiased, self.momentum, self.running_var)
-        r = (var + self.eps) ** -0.5
+            backend.move_average(total, 1 / count, self.momentum, self.running_mean)
+            backend.move_average(squares.data, 1 / (count - 1), self.momentum, self.running_var)
+        r = ops.affine_power(squares, 1 / count, self.eps, -0.5)        # 1 / sqrt(variance + eps)
         return ops.scale(centred, r if self.weight is None else self.weight * r, self.bias)
 
 
@@ -76,8 +75,9 @@ class InstanceNorm2d(Module):
             raise ValueError(f"InstanceNorm2d({self.n}) needs images (N, {self.n}, H, W), "
                              f"got {x.shape}")
         centred, _ = ops.centre(x, each=True)           # each: over each sample alone
-        var = ops.channel_sum(centred, centred, each=True) * (1 / (x.shape[2] * x.shape[3]))
-        y = ops.scale(centred, (var + self.eps) ** -0.5)
+        squares = ops.channel_sum(centred, centred, each=True)
+        y = ops.scale(centred, ops.affine_power(squares, 1 / (x.shape[2] * x.shape[3]), self.eps,
+                                                -0.5))
         return y if self.weight is None else ops.scale(y, self.weight, self.bias)
 
 
