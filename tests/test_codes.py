@@ -608,3 +608,12 @@ def test_a_code_is_drawn_as_squares():
     assert images.shape == (2, 1, 9, 9)
     assert images[0, 0, ::3, ::3].ravel().tolist() == [0, 0.25, 0.5, 0.75, 1, 0, 0, 0, 0]
     assert (images[0, 0, :3, 3:6] == 0.25).all()
+
+
+@pytest.mark.host
+def test_the_initial_weights_of_the_papers_acgan():
+    """All are N(0, 0.02^2), as measured within five standard errors."""
+    import acgan_mnist
+    G, D, _, _ = acgan_mnist.paper((1, 28, 28), 10)
+    for w in [p.numpy() for player in (G, D) for p in player.parameters() if p.ndim > 1]:
+        assert w.std() == pytest.approx(0.02, rel=5 / math.sqrt(2 * w.size))

@@ -634,3 +634,30 @@ def test_samples_in_pieces():
     rng = Random(3)
     pieces = [backend.to_numpy(game.sample(game.latent(m, rng))) for m in (4, 4, 2)]
     assert (game.draw_samples(10, Random(3), 4) == np.concatenate(pieces)).all()
+
+
+def test_a_pack_of_one_sample_is_the_sample():
+    x = tensor(normal(4, 3))
+    assert (views.Pack(1)(x).numpy() == x.numpy()).all()
+
+
+def test_the_largest_translation_and_cutout_are_those_of_the_image():
+    x = tensor(abs(normal(64, 1, 4, 4)) + 1, "float32")
+    moved, cut = views.Translation(1.0)(x).numpy(), views.Cutout(1.0)(x).numpy()
+    for y in (moved, cut):
+        assert ((y == 0).any((1, 2, 3)).mean() > 0.5) and (y != 0).any()
+
+
+class MatchingSizes(FeatureMatching):
+    """Feature matching whose G also matches the mean of the data."""
+
+    def g_terms(self, x, z, fake, out_fake):
+        return [((x.mean(0) - fake.mean(0)) ** 2).sum()]
+
+
+def test_feature_matching_adds_the_terms_of_a_subclass():
+    D = nn.Heads(nn.Sequential(nn.Dense(3, 4)), nn.Dense(4, 1), nn.Sequential())
+    G, x, z = nn.Dense(2, 3), tensor(normal(5, 3), "float32"), tensor(normal(5, 2), "float32")
+    more, plain = (game(G, D, 2).g_loss(x, z).item() for game in (MatchingSizes, FeatureMatching))
+    difference = ((x.mean(0) - G(z).mean(0)) ** 2).sum().item()
+    assert more - plain == pytest.approx(difference, rel=1e-4)

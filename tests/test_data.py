@@ -20,7 +20,7 @@ import pytest
 
 from tinygan import Tensor, backend
 from tinygan.backend import UserError, to_numpy
-from tinygan.data import Minibatches, as_floats, load, mixtures, mnist
+from tinygan.data import Minibatches, ZipMinibatches, as_floats, load, mixtures, mnist
 from tinygan.random import Random, rng
 
 from fuzz import make_idx as idx
@@ -802,3 +802,23 @@ def test_minibatches_of_a_mixture_go_on_with_their_rng():
 def test_sample_repeats_with_its_seed():
     first, same, other = (to_numpy(mixtures.ring().sample(9, Random(seed))) for seed in (0, 0, 1))
     assert np.array_equal(first, same) and not np.array_equal(first, other)
+
+
+def test_zipped_minibatches_take_no_state_of_other_streams():
+    x = np.ones((6, 2))
+    one, two = (ZipMinibatches(*[Minibatches(x, 2) for _ in range(n)]) for n in (1, 2))
+    for stream, other in ((one, two), (two, one)):
+        with pytest.raises(ValueError):
+            stream.state = other.state
+
+
+@host
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files are counted in /proc")
+def test_a_failed_download_leaves_no_file_open(tmp_path, monkeypatch):
+    def fail(url, path):
+        raise OSError("no network")
+    monkeypatch.setattr(mnist, "_transfer", fail)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(ConnectionError):
+        mnist._download(tmp_path / "images.gz", "images")
+    assert len(os.listdir("/proc/self/fd")) == before and not list(tmp_path.iterdir())

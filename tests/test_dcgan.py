@@ -67,3 +67,10 @@ def test_initial_weights_are_small(make, std):
         else:
             assert abs(values.mean() - mean) < 4 * scale / math.sqrt(n), name
             assert abs(values.std() - scale) < 4 * scale / math.sqrt(2 * n), name
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 25), (1, 25, 8)])      # in test_shapes
+def test_wide_and_high_images(shape):
+    G, D = dcgan.generator(5, 4, shape), dcgan.discriminator(4, shape)
+    x = G(Tensor(rng.normal((3, 5))))
+    assert x.shape == (3, *shape) and D(x).shape == (3, 1)

@@ -1228,3 +1228,17 @@ def _has_cupy():
     except ImportError:
         return False
     return True
+
+
+def test_each_convolution_of_wgan_gps_critic_has_its_leaky_relu():
+    import wgan_gp_mnist
+    D = wgan_gp_mnist.critic(2, (1, 28, 28))
+    assert [type(layer) for layer in D.layers] == [
+        *[nn.Conv2d, nn.LeakyReLU] * 3, nn.Flatten, nn.Dense]
+
+
+@pytest.mark.parametrize("workload", ["gan", "dcgan", "sngan", "wgan_gp"])
+def test_each_workload_of_the_benchmark_trains(workload, monkeypatch):
+    import benchmark
+    monkeypatch.setitem(benchmark.BATCH, workload, 2)
+    benchmark.tinygan_iteration(workload, "numpy")()

@@ -415,3 +415,11 @@ def test_very_small_and_very_large_inputs_can_be_checked(size, offset):
 def test_a_large_constant_hides_no_error():
     check_grads(lambda x: ops.tanh(x) + 1e6, EVEN)
     get_error(lambda x: multiply(ops.tanh(x), 1.0, 1.01) + 1e6, EVEN)
+
+
+@pytest.mark.parametrize("x", [2e-9, -2e-9])
+def test_a_kink_nearby_is_told_from_rounding(x):
+    """Steps so narrow that they miss the kink are blurred by rounding, but less than the kink is
+    wide."""
+    check_grads(lambda x: abs(x) + 1000.0, np.array([x]), order=1)
+    assert "order 1" in get_error(lambda x: multiply(abs(x), 1.0, 1.1) + 1000.0, np.array([x]))

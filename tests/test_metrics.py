@@ -613,3 +613,34 @@ def test_images_of_other_numbers_are_not_compared():
     for dtype in ("int64", "uint16", "bool"):
         with pytest.raises(UserError, match="astype"):
             find_nearest(x.astype("uint8"), x.astype(dtype))
+
+
+def test_two_sample_test_takes_equally_many_rows_of_both():
+    """Of 30 and 90 rows it takes 30 each and holds out 15 each, which give the interval."""
+    x, y = normal(30, 2), normal(90, 2, seed=1)
+    for sets in ((x, y), (y, x)):
+        found = run_two_sample_test(*map(device, sets), Random(0), steps=5)
+        spread = 1.96 * math.sqrt(found.accuracy * (1 - found.accuracy) / 30)
+        assert found.high - found.accuracy == pytest.approx(spread)
+
+
+def test_distances_of_float64_points_are_computed_in_float64():
+    x, y = (backend.xp.asarray(np.array([[a]])) for a in (1.0, 1.0 + 1e-7))
+    _, distance = find_nearest(x, y)
+    assert distance == pytest.approx(1e-7, rel=1e-6)
+
+
+def test_the_published_settings_of_the_two_sample_test():     # or in test_the_published_settings
+    default = lambda f, name: inspect.signature(f).parameters[name].default
+    assert [default(run_two_sample_test, name) for name in ("hidden", "steps", "batch", "lr")] == [
+        32, 200, 64, 0.01]
+
+
+@pytest.mark.host
+def test_the_classifiers_hidden_layers_are_initialised_for_relus():
+    """By N(0, 2 / fan_in), as measured within five standard errors."""
+    for layer in classifier.make_classifier().layers[:-1]:
+        if hasattr(layer, "weight"):
+            w = layer.weight.numpy()
+            assert w.std() == pytest.approx(math.sqrt(2 * len(w) / w.size),
+                                            rel=5 / math.sqrt(2 * w.size))

@@ -1285,3 +1285,10 @@ def test_norms_of_no_images_and_of_a_numpy_number():
     x = Tensor(backend.xp.zeros((0, 2, 3, 3), "float32"))
     assert nn.InstanceNorm2d(2)(x).shape == x.shape
     assert nn.LayerNorm(np.int64(3))(x).shape == x.shape
+
+
+def test_minibatch_discrimination_tells_its_init_the_numbers_of_inputs_and_outputs():
+    told = []
+    nn.MinibatchDiscrimination(
+        4, 3, 2, init=lambda *sizes: told.append(sizes) or rng.normal(sizes[0]))
+    assert told == [((4, 6), 4, 6)]

@@ -571,3 +571,9 @@ def test_one_of_the_four_files_is_not_the_data(name, tmp_path):
 def test_labels_in_the_place_of_m_are_refused():
     with pytest.raises(TypeError, match="labels=labels"):
         Minibatches(np.full((4, 2, 2), 9, np.uint8), np.arange(4), 2)
+
+
+@host
+def test_maps_with_an_axis_of_channels_are_refused(tmp_path):
+    np.savez(tmp_path / "maps.npz", maps=np.arange(80).reshape(20, 1, 2, 2) % 3)
+    refused(lambda: own.load_arrays(tmp_path / "maps.npz"), "maps of shape (20, 1, 2, 2)")

@@ -146,3 +146,12 @@ def test_a_run_shows_its_last_measurement(tmp_path, capsys):
     run.measure = lambda step: {"modes": step}
     run.play()
     assert "  modes 4\n" in capsys.readouterr().out
+
+
+@pytest.mark.host
+def test_reproduce_shows_that_nothing_has_been_run(tmp_path, monkeypatch, capsys):
+    import reproduce
+    monkeypatch.setattr(sys, "argv", ["reproduce.py", "theory", "--show", "--results",
+                                      str(tmp_path / "results.jsonl")])
+    reproduce.main()
+    assert capsys.readouterr().out == "nothing has been run yet\n"

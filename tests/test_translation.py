@@ -1,14 +1,17 @@
 """Tests of games from image to image: resampling, layers, networks, tasks, measures."""
 
+import contextlib
+import importlib
 import itertools
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
 
-from tinygan import (UserError, backend, check_grads, command, data, grad, load, nn, ops, optim,
-                     play, resampling, rng)
+from tinygan import (Tensor, UserError, backend, check_grads, command, data, grad, load, nn, ops,
+                     optim, play, resampling, rng)
 from tinygan.backend import to_numpy
 from tinygan.data import Split, tasks
 from tinygan.games import CycleGAN, GauGAN, Pix2Pix, StarGAN, losses, penalties, views
@@ -19,6 +22,7 @@ from tinygan.metrics.translation import grey_share
 from tinygan.networks import patch, resnet, spade, unet
 from tinygan.nn.init import skip_init
 from tinygan.random import Random
+from tinygan.schedules import value_at
 
 from helpers import error_of, normal, tensor
 from test_examples import last_line_of_refusal, read_refusal, run, run_all
@@ -174,7 +178,7 @@ def test_reflection_erases_the_planes_of_labels_and_zeros_do_not():
 
 @pytest.mark.parametrize("n", range(4))
 def test_a_patch_discriminator_sees_patches(n):
-    """A score depends on as many pixels as receptive_field(n) says, and moves with the image."""
+    """A score depends on as many pixels as receptive_field(n) says."""
     width = patch.receptive_field(n)
     assert width == {0: 1, 1: 16, 2: 34, 3: 70}[n]          # Isola et al. 2017, appendix 6.1.2
     size = 2 * width + 8
@@ -185,12 +189,6 @@ def test_a_patch_discriminator_sees_patches(n):
     (g,) = grad(scores[0, 0, middle, middle], [x])
     seen = np.argwhere(g.numpy()[0, 0])
     assert (np.ptp(seen, 0) + 1 == width).all()
-    step = 2 ** n
-    moved = D(tensor(np.roll(x.numpy(), step, 3))).numpy()
-    margin = width // step + 2          # scores that the border has a part in
-    if n < 3:
-        np.testing.assert_allclose(moved[..., margin:-margin, margin + 1:-margin],
-                                   scores.numpy()[..., margin:-margin, margin:-margin - 1], **CLOSE)
 
 
 def test_the_scores_of_two_scales_have_equal_weight():
@@ -856,3 +854,151 @@ def test_maps_of_classes_are_shown_beside_images(classes, colours):
     shown = join_pictures(maps.transpose(0, 3, 1, 2), images(2, colours, 4, 4))
     assert shown.shape == (4, colours, 4, 4)
     assert set(np.unique(shown[0])) == {np.float32(i / (classes - 1)) for i in range(classes)}
+
+
+class Seen(nn.Module):
+    """A classifier of images of 2x2 pixels that keeps what it was given."""
+
+    def __init__(self):
+        self.layer, self.batches = nn.Sequential(nn.Flatten(), nn.Dense(4, 2)), []
+
+    def forward(self, x):
+        self.batches.append(x.numpy())
+        return self.layer(x)
+
+
+def test_a_classifier_is_trained_on_minibatches_of_all_images():
+    x = np.full((50, 1, 2, 2), np.arange(50, dtype="float32").reshape(50, 1, 1, 1) / 50)
+    net = train_classifier(Seen, x, np.arange(50) % 2, 60, m=8)
+    assert [len(batch) for batch in net.batches] == [8] * 60
+    assert len(np.unique(net.batches)) == 50        # of 480 draws; by chance one may be missing
+
+
+@pytest.mark.numpy_only("the settings are the same on every backend")
+@pytest.mark.parametrize("script, task, betas, rates", [
+    ("pix2pix_mnist", "half", (0.5, 0.999), [(2e-4, 2e-4, 2e-4)] * 2),
+    ("cyclegan_mnist", "outline", (0.5, 0.999), [(2e-4, 2e-4, 0.0)] * 2),
+    ("stargan_mnist", "styles", (0.5, 0.999), [(2e-4, 2e-4, 0.0)] * 2),
+    ("spade_scenes", None, (0.0, 0.9), [(8e-4,) * 3, (2e-4,) * 3])])
+def test_the_optimisers_of_the_translating_scripts(script, task, betas, rates, monkeypatch):
+    """Adam's betas, and the learning rates at the first step, after half the steps, and at the
+    end."""
+    module, seen = importlib.import_module(script), []
+    whole = tasks.make_task(task, data.load("sample")) if task else tasks.load_scenes(16)
+    made = whole._replace(test=whole.test.part(slice(0)), place="mine")     # nothing to measure
+    monkeypatch.setattr(sys, "argv", [f"{script}.py"])
+    monkeypatch.setattr(module.command, "start", lambda args: contextlib.nullcontext(made))
+    monkeypatch.setattr(module.command, "train", lambda *args: seen.append(args))
+    module.main()
+    ((args, game, batches, *optimisers),) = seen
+    assert batches.m == args.batch_size
+    for opt, parameters, expected in zip(
+            optimisers, (game.d_parameters(), game.g_parameters()), rates, strict=True):
+        assert opt.parameters == parameters and opt.betas == betas
+        found = [value_at(opt.lr, t) for t in (0, args.steps / 2, args.steps)]
+        assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_convolutions_in_the_spade_generators_blocks_have_spectral_normalisation():
+    """All but those inside a SPADE layer."""
+    for join in (False, True):
+        G = spade.generator(3, (1, 16, 16), 5, 2, 2, 4, join=join)
+        inside = {part for _, layer in G.modules() if isinstance(layer, nn.SPADE)
+                  for _, part in layer.modules()}
+        found = [part for block in G.layers if isinstance(block, nn.Residual)
+                 for _, part in block.modules() if isinstance(part, nn.Conv2d)
+                 and part not in inside]
+        assert len(found) == 2 * 3 + 2 and all(hasattr(part, "weight_u") for part in found)
+
+
+def test_the_u_nets_convolutions_follow_leaky_relus_and_the_transposed_ones_relus():
+    """Isola et al. 2017, section 6.1.1; before the first convolution there is nothing."""
+    G = unet.generator(3, (1, 16, 16), 2, (1, 2, 4, 4))
+    kinds = [type(layer) for _, layer in G.modules() if isinstance(layer, (
+        nn.Conv2d, nn.ConvTranspose2d, nn.LeakyReLU, nn.ReLU))]
+    assert kinds == [nn.Conv2d, *[nn.LeakyReLU, nn.Conv2d] * 3, *[nn.ReLU, nn.ConvTranspose2d] * 4]
+
+
+@pytest.mark.parametrize("network", [
+    lambda: unet.generator(3, (1, 16, 16), 8, (1, 2, 4)), lambda: resnet.generator(3, (1, 8, 8), 8),
+    lambda: patch.discriminator((3, 24, 24), 8, 2)], ids=["unet", "resnet", "patch"])
+def test_the_initial_weights_of_translating_networks_are_small(network):
+    """They are N(0, 0.02^2) and gains N(1, 0.02^2), as measured within five standard errors."""
+    for _, layer in network().modules():
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm)):
+            w, mean = layer.weight.numpy(), int(isinstance(layer, nn.BatchNorm))
+            assert abs(w.mean() - mean) < 5 * 0.02 / math.sqrt(w.size)
+            assert abs(w.std() - 0.02) < 5 * 0.02 / math.sqrt(2 * w.size)
+
+
+def test_networks_take_batch_normalisation_without_gains():
+    """There are none to initialise."""
+    norm = lambda n: nn.BatchNorm(n, affine=False)
+    for network in (unet.generator(1, (1, 8, 8), 2, (1, 2, 4), norm=norm),
+                    patch.discriminator((1, 24, 24), 2, norm=norm)):
+        assert not any(p.ndim == 1 and name.endswith("weight")
+                       for name, p in network.named_arrays(Tensor).items())
+
+
+def test_the_residual_generators_normalisation_has_weights_only_if_asked():
+    for affine, flags in ((False, {}), (True, dict(affine=True))):
+        G = resnet.generator(3, (1, 8, 8), 2, 1, **flags)
+        norms = [layer for _, layer in G.modules() if isinstance(layer, nn.InstanceNorm2d)]
+        assert len(norms) == 7 and all((norm.weight is not None) == affine for norm in norms)
+
+
+def test_a_pool_may_be_padded_by_half_its_size():
+    x = tensor(np.arange(4.0).reshape(1, 1, 1, 4).repeat(4, 2))
+    means = resampling.avg_pool(x, 2, 2, 1).numpy()[0, 0]
+    np.testing.assert_allclose(means, [[0, 1.5, 3]] * 3, **ROUNDING)
+
+
+def test_a_discriminator_of_pixels_takes_one_pixel():
+    D = patch.discriminator((3, 1, 1), 2, 0, norm=nn.InstanceNorm2d)
+    assert D(tensor(normal(2, 3, 1, 1), "float32")).shape == (2, 1, 1, 1)
+
+
+@pytest.mark.numpy_only("messages are the same on every backend")
+def test_the_pictures_of_translations_need_a_data_set():
+    for game in (Pix2Pix(Stretch(), Total(1.0)), make_cyclegan()):
+        with pytest.raises(UserError, match="source=data.valid"):
+            game.fixed_inputs(None, 8, Random(0))
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("name", ["styles", "colours"])
+def test_training_images_come_in_one_domain_each(name, digits):
+    """The same image in all domains is for measuring: it would take as many times the memory."""
+    assert ["truths" in split for split in tasks.make_task(name, digits)[:3]] == [False, True, True]
+
+
+def test_the_spade_generators_convolutions_follow_a_leaky_relu():
+    """The shortcut's follows its SPADE layer (Park et al. 2019, figure 4)."""
+    G = spade.generator(3, (1, 16, 16), 5, 2, 1, 4)
+    for block in (layer for layer in G.layers if isinstance(layer, nn.Residual)):
+        kinds = [type(layer) for layer in block.inner.layers]
+        assert kinds == [nn.SPADE, nn.LeakyReLU, nn.Conv2d] * 2
+    assert [type(layer) for layer in block.shortcut.layers] == [nn.SPADE, nn.Conv2d]
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_an_image_that_is_moved_by_a_step_has_moved_scores(n):
+    """Except at the border; the scores are 2^n pixels apart."""
+    step, width = 2 ** n, patch.receptive_field(n)
+    size = 4 * width
+    D = patch.discriminator((1, size, size), 1, n, norm=lambda n: nn.Sequential())
+    x = images(1, 1, size, size)
+    scores, moved = (D(tensor(a)).numpy()[0, 0] for a in (x, np.roll(x, step, 3)))
+    assert scores.shape == (size // step - 2,) * 2
+    inside = slice(width // step + 2, -width // step - 2)
+    assert scores[inside, inside].size >= 36
+    np.testing.assert_allclose(moved[inside, inside], np.roll(scores, 1, 1)[inside, inside],
+                               **CLOSE)
+
+
+def test_predictions_do_not_depend_on_the_piece():
+    net, x = nn.Sequential(nn.Flatten(), nn.Dense(4, 3)), images(7, 1, 2, 2)
+    whole = predict(net, x)
+    assert len(whole) == 7
+    for piece in (1, 3, 7):
+        assert (predict(net, x, piece=piece) == whole).all()
