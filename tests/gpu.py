@@ -194,7 +194,8 @@ def test_launches_take_no_memory(cupy, monkeypatch):
     for i, _, _ in play(game, data, *optimisers.values(), M, rng, 5000):
         if i in (10, 4999):
             used.append([cupy.get_default_memory_pool().total_bytes(),
-                         *[step.aside.pool.total_bytes() for step in steps]])
+                         *[form.aside.pool.total_bytes() for step in steps
+                           for form in step.forms]])
     assert used[0] == used[1]
 
 

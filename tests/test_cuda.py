@@ -616,6 +616,33 @@ def test_each_form_of_a_step_is_recorded_once(entry, recording, monkeypatch):
     assert recorded == train(entry, "alternating", 20)
 
 
+class Cycling(GAN):
+    """A game that changes a number in each iteration, to one of `period` numbers."""
+
+    period = 1
+
+    def begin(self, i):
+        self.place = i % self.period
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_so_many_forms_are_kept(more, recording, monkeypatch, capsys):
+    """With one more, each form has been forgotten when it comes again."""
+    steps = []
+
+    def prepare(*args):
+        steps.append(CapturedStep(*args))
+        return steps[-1]
+    monkeypatch.setattr(loop, "prepare", prepare)
+    monkeypatch.setattr(Cycling, "period", CapturedStep.FORMS + more)
+    entry = dataclasses.replace(GAMES["gan"], game=Cycling)
+    recorded = train(entry, "alternating", 32)
+    assert {form.run is not None for step in steps for form in step.forms} == {not more}
+    assert ("change again and again" in capsys.readouterr().err) == bool(more)
+    monkeypatch.setattr(loop, "prepare", functools.partial)
+    assert recorded == train(entry, "alternating", 32)
+
+
 class Restless(GAN):
     """A game that changes a number before each step."""
 

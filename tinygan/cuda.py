@@ -400,24 +400,24 @@ class CapturedStep:
     the optimisers' numbers by Optimizer.advance. What the step returns and logs is copied out of it
     after each launch.
 
-    Each form of the step has a recording of its own, such as a step with a penalty that has a part
-    in every 16th iteration, and one without it. Two calls have the same form if
+    Each form of the step has a recording and memory of its own, such as a step with a penalty that
+    has a part in every 16th iteration, and one without it. Two calls have the same form if
 
         the inputs have the same shapes,
         the Python numbers among the attributes of the game, its parts, loss and penalties are the
         same, and
         the game and the optimisers have the same arrays.
 
-    A step cannot be recorded if it copies between host and device, or if it replaces an array or
-    changes a number of the game itself. Of a step with more than FORMS forms, the further ones are
-    not recorded. Then a call does the step, and standard error says so once.
+    The last FORMS forms are kept. A step cannot be recorded if it copies between host and device,
+    or if it replaces an array or changes a number of the game itself. A step that has begun STARTS
+    forms is not recorded any more. Then each call does the step, and standard error says so once.
     """
 
-    WARM_UP, FORMS = 3, 20
+    WARM_UP, FORMS, STARTS = 3, 4, 20
 
     def __init__(self, step: Callable, game: Any, *optimisers: Any) -> None:
         self.step, self.game, self.optimisers = step, game, optimisers
-        self.aside, self.forms, self.form, self.why_not = Aside(), [], None, None
+        self.forms, self.form, self.starts, self.why_not = [], None, 0, None
         for opt in optimisers:          # this array outlives the step's memory pool
             opt.prepare()
 
@@ -436,21 +436,24 @@ class CapturedStep:
         form.seed.fill(seed)
         for opt in self.optimisers:
             opt.advance()
-        with self.aside:
+        with form.aside:
             form.run()
         return self._results()
 
     def _find_form(self, state):
-        """Return the form of this state; make it if there is none."""
+        """Return the form of this state; begin it if there is none."""
         for form in self.forms:
             if form.state == state:
                 return form
-        if len(self.forms) < self.FORMS:
-            self.forms.append(_Form(state))
-            return self.forms[-1]
-        self._give_up("the shapes of its inputs, or numbers of the game that are no arrays, change "
-                      "again and again")
-        return _Form(state)
+        if self.starts == self.STARTS:
+            self._give_up("the shapes of its inputs, or numbers of the game that are no arrays, "
+                          "change again and again")
+        if self.why_not is not None:        # no form is recorded any more: one serves for all
+            self.form.state, self.form.run = state, None
+            return self.form
+        self.starts += 1
+        self.forms = [*self.forms[1 - self.FORMS:], _Form(state)]
+        return self.forms[-1]
 
     def _state(self, x, z):
         """Return all that must stay as it was when the step was recorded."""
@@ -461,7 +464,7 @@ class CapturedStep:
     def _do(self, x, z, seed):
         """Do the step without a graph; find out what it returns and whether it can be recorded."""
         before = self.game.logged
-        with self.aside:
+        with self.form.aside:
             losses = self.step(self.game, *self.optimisers, x, z, seed)
         form, (_, state, *_) = self.form, self.form.state
         for name, value in _state(self.game).items():
@@ -493,8 +496,8 @@ class CapturedStep:
                 form.results[i] = value.reshape(())
         logged = self.game.logged
         try:
-            with self.aside, _set_capturing():
-                form.run = self.aside.record(do)
+            with form.aside, _set_capturing():
+                form.run = form.aside.record(do)
         except MemoryError:
             raise
         except Exception as error:          # cupy, CUDA and cuBLAS have exceptions of their own
@@ -526,14 +529,14 @@ class CapturedStep:
 
 
 class _Form:
-    """A form of a step: its state, the number of calls without a graph, the function `run`.
+    """A form of a step: its state, stream and memory, and the number of calls without a graph.
 
-    run() launches the recording, with arrays for its inputs and its results; None before it is
-    made.
+    run() launches the recording; it is None before the recording is made. Then there are also the
+    arrays of its inputs, its seed and its results.
     """
 
     def __init__(self, state: Any) -> None:
-        self.state, self.calls, self.run = state, 0, None
+        self.state, self.aside, self.calls, self.run = state, Aside(), 0, None
 
 
 class Aside:
