@@ -3,7 +3,7 @@
     python examples/benchmark.py                        four workloads, 20 rounds: four minutes
     python examples/benchmark.py --workload gan --rounds 5
     python examples/benchmark.py --cores 1              everything on one core
-    python examples/benchmark.py --backend cupy --rounds 5          on a GPU: about six minutes
+    python examples/benchmark.py --backend cupy --rounds 5          on a GPU
     python examples/benchmark.py --backend cupy-tf32 --rounds 5     with products of less precision
 
 An iteration is one training step of each player (wgan_gp: one step of the critic). tinygan, the
@@ -12,9 +12,9 @@ A round is five iterations of each, one process after the other, so that other w
 slows down all alike. Wall is the time on the clock, CPU the time of all cores together. Each figure
 is the median over the rounds, with the quartiles of the wall time; ratios are computed for each
 round. The first step includes what a library prepares or compiles. On a GPU a round is 1,000
-iterations, because its clock rises in long bursts, and wall is the time between two events on the
-GPU. tinygan and PyTorch run both with each operation launched by itself and with steps launched as
-CUDA graphs, whose kernels are counted.
+iterations, because a GPU raises its clock only under a long load. Wall is then the time between two
+events on the GPU. tinygan and PyTorch run both with each operation launched by itself and with
+steps launched as CUDA graphs, whose kernels are counted.
 """
 
 import ctypes
@@ -169,16 +169,18 @@ def serve(library: str, workload: str, backend: str, batch: str, cores: str) -> 
     def run(n):
         for _ in range(n):
             iteration()
-        synchronize(backend, library)
     run(1)
+    synchronize(backend, library)
     print(time.perf_counter() - start, flush=True)
     for line in sys.stdin:
         start = time.perf_counter()
         while time.perf_counter() < start + WARM_UP:
             run(1)
+            synchronize(backend, library)
         stop, processor = start_clock(backend, library), time.process_time()
         run(n := int(line))
-        print(stop() / n, 1000 * (time.process_time() - processor) / n, flush=True)
+        wall = stop()
+        print(wall / n, 1000 * (time.process_time() - processor) / n, flush=True)
     try:
         import resource
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -414,7 +414,7 @@ def main() -> None:
         found["last weights"] = measure_likelihood(last, valid, test)
         print(f"Parzen of G's last weights: {found['last weights']['Parzen']:.4g}")
     if args.dry_run:
-        print("dry run: every part has run once, no files are kept")
+        print(command.DRY_RUN)
         return
     step = checkpoint.read(os.path.join(args.run, checkpoint.NAME)).about["step"]
     table = {"run": args.run, "step": step, "data": data.source, "n": n, "seed": args.seed,

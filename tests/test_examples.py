@@ -366,6 +366,7 @@ def test_bad_input_to_other_scripts_is_refused_in_one_line(tmp_path):
 def test_flags_without_effect_are_refused(tmp_path):
     cases = [("gan_mnist.py", ["--width", 2], "--width: it has no effect without --r1"),
              ("gan_mnist.py", ["--paper", "--gamma", 1], "--gamma: it has no effect without --r1"),
+             ("gan_mnist.py", ["--lazy", 4], "--lazy: it has no effect without --r1"),
              ("stacked_mnist.py", ["--game", "gan", "--gamma", 0.1], "--gamma: it has no effect"),
              ("stacked_mnist.py", ["--crippled", "--width", 2], "without networks of full size")]
     processes = run_all([(script, "--dry-run", *flags, tmp_path) for script, flags, _ in cases])

@@ -5,6 +5,7 @@ import itertools
 import math
 import pathlib
 import sys
+import time
 import types
 from statistics import NormalDist
 
@@ -494,6 +495,12 @@ def test_centroids_are_the_means_of_their_clusters():
 
 
 # The benchmark
+
+def test_the_clock_of_a_cpu_has_milliseconds():
+    stop = benchmark.start_clock("numpy", "tinygan")
+    time.sleep(0.05)
+    assert 50 <= stop() < 5000          # another process may run in between
+
 
 def test_the_clock_of_a_gpu_is_that_of_its_events(monkeypatch):
     """The time is read when the second event has been reached."""

@@ -733,9 +733,11 @@ def test_a_subclass_of_array_has_the_operations_of_an_array():
 
 
 def test_lists_that_are_no_arrays_of_numbers_are_refused():
-    for wrong in ([[1.0, 2.0], [3.0]], ["a"], [None]):
-        with pytest.raises(TypeError, match="has numbers, in rows of equal length"):
+    for wrong in ([[1.0, 2.0], [3.0]], ["a"], [None], [1j], [2 ** 70]):
+        with pytest.raises(TypeError, match="must hold numbers .*, in rows of equal length"):
             Tensor(wrong)
+    x = tensor([1.0, 2.0], "float64")
+    assert (x * [0.1, 0.2]).numpy().tolist() == [0.1, 0.4]          # and not in float32
 
 
 def test_an_assignment_of_a_tensor_or_a_scalar_names_its_type():

@@ -4,13 +4,14 @@ backend.use("cupy") imports this file; on a CPU nothing does. Nothing here chang
 except for rounding and for the random numbers of training steps.
 
 To launch a kernel takes the host several microseconds, and a small network's kernels run for less.
-So a training step is recorded once as a CUDA graph, and from then on launched as a whole: see
-CapturedStep. A step can be recorded if it copies nothing between host and device. The Python
-numbers in it keep the values that they had then.
+So each form of a training step is recorded once as a CUDA graph, and from then on launched as a
+whole: see CapturedStep. A step can be recorded if it copies nothing between host and device. The
+Python numbers in it keep the values that they had then.
 """
 
 import contextlib
 import ctypes
+import dataclasses
 import functools
 import glob
 import itertools
@@ -429,8 +430,9 @@ class CapturedStep:
         if form.run is None and form.calls >= self.WARM_UP and self.why_not is None:
             self._record(x, z)
         if form.run is None:
+            results = self._do(x, z, seed)
             form.calls += 1
-            return self._do(x, z, seed)
+            return results
         for fixed, new in zip(form.inputs, _arrays((x, z))):
             fixed[...] = new
         form.seed.fill(seed)
@@ -458,8 +460,7 @@ class CapturedStep:
     def _state(self, x, z):
         """Return all that must stay as it was when the step was recorded."""
         return _shapes((x, z)), _state(self.game), [_settings(opt) for opt in self.optimisers], [
-            (part, {name: value for name, value in vars(part).items() if _is_number(value)})
-            for part in (self.game.loss, *self.game.penalties) if part is not None]
+            (part, _numbers(part)) for part in (self.game.loss, *self.game.penalties)]
 
     def _do(self, x, z, seed):
         """Do the step without a graph; find out what it returns and whether it can be recorded."""
@@ -529,14 +530,21 @@ class CapturedStep:
 
 
 class _Form:
-    """A form of a step: its state, stream and memory, and the number of calls without a graph.
+    """What is known of a form of a step.
 
-    run() launches the recording; it is None before the recording is made. Then there are also the
-    arrays of its inputs, its seed and its results.
+    state    what makes the form, see CapturedStep._state
+    aside    its stream and memory pool
+    calls    the number of its calls without a graph
+    run      the function that launches its recording, or None before there is one
+    inputs, seed, results   the arrays of the recording
+    count    the number of losses; `dtype` is theirs
+    names    the names in game.logged after the step; `own` are those that the step has set
     """
 
     def __init__(self, state: Any) -> None:
         self.state, self.aside, self.calls, self.run = state, Aside(), 0, None
+        self.inputs = self.seed = self.results = self.count = self.dtype = None
+        self.names = self.own = ()
 
 
 class Aside:
@@ -630,7 +638,10 @@ def _arrays(inputs):
 
 
 def _shapes(inputs):
-    return [(array.shape, array.dtype) for array in _arrays(inputs)]
+    """Return the inputs with (shape, dtype) in place of each Tensor or array."""
+    if isinstance(inputs, (tuple, list)):
+        return [_shapes(each) for each in inputs]
+    return None if inputs is None else (inputs.shape, inputs.dtype)
 
 
 def _copy(leaf):
@@ -647,7 +658,7 @@ def _state(game):
     """Return {name: number, or address of the array} of what a game and its parts consist of."""
     state = {}
     for prefix, module in game.modules():
-        state[prefix + "training"] = module.training
+        state[prefix + "training"] = type(module), module.training
         for name, value in module.own_arrays((Tensor, backend.xp.ndarray)):
             array = value.data if type(value) is Tensor else value
             state[prefix + name] = _address(array).value, array.shape, array.strides
@@ -656,6 +667,13 @@ def _state(game):
             if _is_number(value) and name != "averages_are_stale":
                 state[prefix + name] = value
     return state
+
+
+def _numbers(part):
+    """Return {name: number} of a loss or a penalty, and such dictionaries of those in it."""
+    return {name: _numbers(value) if dataclasses.is_dataclass(value) else value
+            for name, value in getattr(part, "__dict__", {}).items()
+            if dataclasses.is_dataclass(value) or _is_number(value)}
 
 
 def _is_number(value):

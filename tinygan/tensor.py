@@ -571,7 +571,7 @@ def as_array(data: Any, dtype: Any = None) -> Array:
             array = np.asarray(data)
             if array.dtype.kind in "fiub":          # numbers, not texts or None
                 return xp.asarray(array.astype(dtype or np.float32))
-        raise TypeError("a list that becomes an array has numbers, in rows of equal length, got "
+        raise TypeError("a list must hold numbers of at most 64 bits, in rows of equal length, got "
                         f"{data!r:.60}")
     if not isinstance(data, xp.ndarray):
         raise TypeError(f"a {type(data).__module__}.{type(data).__name__} cannot enter a "

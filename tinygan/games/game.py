@@ -257,7 +257,7 @@ class Game(Module):
     def log_scores(self, a_real: Tensor, a_fake: Tensor) -> None:
         """Set `logged` to the summary of the scores that the loss defines."""
         with no_grad():
-            self.logged = self.loss.summarise(a_real, a_fake)
+            self.logged = (self.loss or Loss()).summarise(a_real, a_fake)
 
     # Random draws
 

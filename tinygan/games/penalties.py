@@ -21,7 +21,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .. import backend
 from ..backend import UserError
 from ..nested import flatten_nested, map_nested
 from ..ops import concat, norm
@@ -99,9 +98,10 @@ class R2(R1):
 class Lazy(Penalty):
     """A penalty in every k-th iteration, with k times its weight (Karras et al. 2020, section 3.1).
 
-    StyleGAN2's lazy regularisation: the penalty's mean over the iterations is the same, and most of
-    its time is saved. (The paper also adapts Adam's settings to k.) Raises UserError for anything
-    but a penalty and a whole number k of at least 1.
+    StyleGAN2's lazy regularisation: the penalty's mean over the iterations is the same, and all but
+    1/k of its time is saved. (The paper also adapts Adam's settings to k.) If D has several steps
+    in an iteration, all of them have the penalty or none. Raises UserError for anything but a
+    penalty and a whole number k of at least 1.
     """
 
     penalty: Penalty
@@ -110,23 +110,18 @@ class Lazy(Penalty):
 
     def __post_init__(self):
         if not isinstance(self.penalty, Penalty) or not is_whole(self.k, 1):
-            raise UserError("a lazy penalty is that of another, such as R1(10.0), in every k-th "
-                            f"iteration, k at least 1, got {self.penalty!r:.60} and {self.k!r}")
+            raise UserError("a lazy penalty takes a penalty, such as R1(10.0), and a whole number "
+                            f"k of at least 1, got {self.penalty!r:.60} and {self.k!r}")
 
     def draw(self, m: int, rng: Random, i: int) -> tuple | None:
-        """Return (k as an array, the penalty's random numbers) if k divides i, else None.
-
-        A step for a GPU is recorded with and without the array (see cuda.CapturedStep).
-        """
-        if i % self.k:
-            return None
-        return backend.xp.full((), self.k, "float32"), self.penalty.draw(m, rng, i)
+        """Draw a tuple of the penalty's random numbers alone if k divides i, else None."""
+        return None if i % self.k else (self.penalty.draw(m, rng, i),)
 
     def __call__(self, score, real, fake, a_real, a_fake, drawn):
         if drawn is None:
             return 0.0
-        k, numbers = drawn
-        return self.penalty(score, real, fake, a_real, a_fake, numbers) * k
+        (numbers,) = drawn
+        return self.k * self.penalty(score, real, fake, a_real, a_fake, numbers)
 
 
 def gradient_penalty(critic: Callable, x: Any, x_fake: Any, eps: Tensor,

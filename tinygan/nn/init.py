@@ -54,7 +54,7 @@ def make_weights(init: Callable, shape: tuple[int, ...], fan_in: int, fan_out: i
 
 
 def zeros(*shape: int) -> Array:
-    """Return zeros, the initial bias of a layer; otherwise as make_weights()."""
+    """Return zeros of these sizes, a layer's initial bias; raise what make_weights() raises."""
     return make_weights(constant(0.0), shape, 1, 1)
 
 

@@ -6,9 +6,10 @@ The attributes of a Module decide what belongs to it:
     an array    is a buffer, which is saved but not learned, such as a running mean
     a Module    is a part, and so is each Module in a list, a tuple or a dictionary
 
-What forward() stores is another matter: a Tensor is then a parameter only if forward() made it as a
-leaf, Tensor(...), and not if it is an input or was computed; an array is a buffer unless it is an
-input. Names, shapes and the order of axes are PyTorch's, so weights can be
+What forward() stores is another matter. A Tensor is then a parameter only if forward() made it as a
+leaf, Tensor(...). An array is a buffer unless it is an input.
+
+Names, shapes and the order of axes are PyTorch's, so weights can be
 exchanged with PyTorch.
 """
 

@@ -25,8 +25,10 @@ from ..backend import UserError
 from ..games import Game
 from ..optim import Optimizer
 from ..random import rng
+from ..tensor import is_whole
 from .run import Run, check_folder, remove_run, list_versions
 
+DRY_RUN = "dry run: every part has run once, no files are kept"
 EXPLANATION = """\
 If D is a discriminator, D(x) and D(G(z)) are the mean probabilities of being real that D gives to
 real and to generated images. If both are near 0.5, D cannot tell real from generated images; in
@@ -265,8 +267,10 @@ def read_data(folder: str) -> dict[str, Any] | None:
 
 def _find_data(settings):
     found = settings.get("data") if isinstance(settings, dict) else None
-    return found if (_holds(found, place=str, shape=list, sha256=str) and found["shape"]
-                     and all(isinstance(n, int) for n in found["shape"])) else None
+    if not _holds(found, place=str, shape=list, sha256=str) or not found["shape"]:
+        return None
+    numbers = [*found["shape"], found.get("first", 1)]
+    return found if all(is_whole(n, 1) for n in numbers) else None
 
 
 def _holds(found, **kinds):
@@ -318,7 +322,7 @@ def prepare_output(args: argparse.Namespace) -> Iterator[None]:
         check_writable(args.out)
         yield
         if args.dry_run:
-            print("dry run: every part has run once, no files are kept")
+            print(DRY_RUN)
 
 
 def check_writable(folder: str, flag: str = "--out") -> None:
@@ -356,7 +360,7 @@ def start(args: argparse.Namespace) -> Iterator[data.DataSet]:
         print(f"data: {loaded.source}")
         if args.resume:
             run = find_run(args.out)
-            loaded = _cut_to_training(run, read_data(run), loaded)
+            _check_same(run, read_data(run), loaded)
         args.data, args.backend = loaded.place, backend.get_name()
         args.loaded = loaded
         yield loaded
@@ -364,12 +368,13 @@ def start(args: argparse.Namespace) -> Iterator[data.DataSet]:
 
 def make_settings(args: argparse.Namespace) -> dict[str, Any]:
     """Return the content of settings.json for a run with these flags."""
-    passing = PASSING | {"loaded"}
+    passing = PASSING | {"loaded", "first"}
+    first = {"first": args.first} if "first" in args else {}
     return {"script": _script(),
             "flags": {name: value for name, value in vars(args).items() if name not in passing},
             "data": {"place": args.loaded.place,
                      "shape": list(args.loaded.train.images.shape),
-                     "sha256": digest(args.loaded.train)},
+                     "sha256": digest(args.loaded.train), **first},
             "versions": list_versions()}
 
 
@@ -395,20 +400,20 @@ def load_data(folder: str, path: str | None = None) -> data.DataSet:
     task, _, rest = then["place"].partition(":") if then else ("", "", "")
     if path and rest and task in data.tasks.TASKS and not path.startswith(f"{task}:"):
         path = f"{task}:{path}"                         # the data of a task has moved
-    return _cut_to_training(folder, then, data.load(path or then["place"]))
+    loaded = data.load(path or then["place"])
+    _check_same(folder, then, loaded)
+    first = then and then.get("first")      # the run was trained on so many of the images
+    return loaded._replace(train=loaded.train.part(slice(first))) if first else loaded
 
 
-def _cut_to_training(folder, then, loaded):
-    """Return the data with as many training images as the run in `folder` had, the first ones.
+def _check_same(folder, then, loaded):
+    """Raise UserError if the run in `folder` is known to be trained on other than this data.
 
-    `then` is what is known of the run's data, from read_data(). Raises UserError for other data.
+    `then` is what is known of the run's data, from read_data().
     """
-    if then and len(loaded.train.images) > then["shape"][0]:
-        loaded = loaded._replace(train=loaded.train.part(slice(then["shape"][0])))
     if then and then["sha256"] != digest(loaded.train):
         raise UserError(f"the run in {folder} was trained on other data than {loaded.place} holds "
                         f"now: give by --data what {then['place']} held then")
-    return loaded
 
 
 def load(run: str, modules: Iterable[str] = ()) -> Game:

@@ -171,7 +171,10 @@ class Run:
         return {}
 
     def is_due(self, step: int, times: int) -> bool:
-        """Return whether `step` is the last one, or one of `times` or more evenly spaced ones."""
+        """Return whether `step` is the last one, or one of at least `times` evenly spaced ones.
+
+        In a run of fewer steps it is every step.
+        """
         return step % (self.steps // times or 1) == 0 or step == self.steps
 
     def panels(self, names: list[str]) -> list[list[str]]:
