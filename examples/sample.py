@@ -300,6 +300,10 @@ def main() -> None:
             names += ["encoded.png", "between.png"]
         print(f"{', '.join(names)} in {args.out}")
         # not before: the other pictures can be drawn without the data
+        if data is None and args.data is None and command.read_data(args.run) is None:
+            print("no nearest.png: the run was made in Python, so its data is not known; give it "
+                  "by --data")
+            return
         data = data or command.load_data(args.run, args.data)
         real = game.reference_images(data.train)
         if real.shape[1:] != images.shape[1:]:

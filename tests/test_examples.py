@@ -850,16 +850,18 @@ def test_evaluate_refuses_data_that_was_trained_on(digits_run, tmp_path):
 
 
 def test_a_run_that_was_made_in_python_is_sampled_and_measured_with_its_data(digits_run, tmp_path):
-    """The data of such a run is not known, so --data names it."""
+    """The data of such a run is not known, so --data names it. Samples need no data."""
     G = nn.Sequential(nn.Dense(2, 784), nn.Sigmoid(), nn.Reshape(1, 28, 28))
     game = GAN(G, nn.Sequential(nn.Flatten(), nn.Dense(784, 1)), 2)
     opts = optim.SGD(game.d_parameters(), 0.1), optim.SGD(game.g_parameters(), 0.1)
     images = load_arrays(digits_run / "images.npz").train.images
     Run(tmp_path / "run", game, Minibatches(images, 8), opts, 1).play()
     scripts, flags = ("sample.py", "evaluate.py"), ("--data", digits_run / "images.npz")
-    for process in run_all([(script, "run", tmp_path) for script in scripts]):
-        assert "made in Python, so its data is not known: give the data by --data" in (
-            last_line_of_refusal(process))
+    sampled, refused = run_all([(script, "run", tmp_path) for script in scripts])
+    assert sampled.returncode == 0, sampled.stderr
+    assert "no nearest.png: the run was made in Python" in sampled.stdout
+    assert "made in Python, so its data is not known: give the data by --data" in (
+        last_line_of_refusal(refused))
     for process in run_all([(script, "run", *flags, tmp_path) for script in scripts]):
         assert process.returncode == 0, process.stderr
     assert (tmp_path / "run" / "pictures" / "nearest.png").exists()

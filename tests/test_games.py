@@ -1340,9 +1340,29 @@ def test_a_lazy_penalty_has_k_times_its_weight_in_every_kth_iteration(penalty):
             assert term > 0 and found == pytest.approx(without + 3 * term, **EXACT)
 
 
-@pytest.mark.parametrize("wrong", [(None,), (penalties.R1(1.0), 0), (penalties.R1(1.0), 1.5)])
+@pytest.mark.parametrize("wrong", [(None,), (penalties.R1(1.0), 0), (penalties.R1(1.0), 1.5),
+                                   (penalties.Lazy(penalties.R1(1.0)), 2)])
 def test_a_lazy_penalty_takes_a_penalty_and_a_number(wrong):
     assert "takes a penalty, such as R1(10.0)" in error_of(penalties.Lazy, *wrong)
+
+
+@pytest.mark.parametrize("value, got", [
+    (None, "got None"), (3.0, "got 3.0"), (tensor([1.0, 2.0], "float32"), r"got \(2,\)")])
+def test_a_penalty_returns_one_number(value, got):
+    class Wrong(penalties.Penalty):
+        def __call__(self, *args):
+            return value
+    game = GAN(generator(), discriminator(), 3, penalties=[Wrong()])
+    with pytest.raises(TypeError, match=f"Wrong must return a Tensor of one number, {got}"):
+        game.d_loss(tensor(normal(4, 2), "float32"), game.noise(4, rng, 0))
+
+
+def test_noise_without_the_penaltys_numbers_is_refused():
+    game = GAN(generator(), discriminator(), 3, penalties=[penalties.GradientPenalty()])
+    x = tensor(normal(4, 2), "float32")
+    for loss in game.d_loss, game.g_loss, game.losses:
+        with pytest.raises(TypeError, match="what noise\\(\\) returned"):
+            loss(x, game.latent(4, rng))
 
 
 @pytest.mark.parametrize("make", [penalties.R1, penalties.R2])

@@ -12,6 +12,7 @@ import pytest
 import tinygan
 from tinygan import Random, Run, checkpoint, nn, optim, rng, schedules, to_numpy
 from tinygan.data import Minibatches, ZipMinibatches
+from tinygan.data.mixtures import ring
 from tinygan.games import GAN, R1, Game, losses, penalties, views
 
 from helpers import error_of, normal
@@ -425,3 +426,12 @@ def test_a_panel_of_a_value_that_is_not_logged_yet(tmp_path):
         run.play()
         counts.append((tmp_path / "run" / "losses.svg").read_text().count("<clipPath"))
     assert counts == [1, 2]
+
+
+def test_a_game_of_points_is_run_without_pictures(tmp_path):
+    game = GAN(nn.Dense(2, 2), nn.Dense(2, 1), 2)
+    optimisers = optim.Adam(game.d_parameters()), optim.Adam(game.g_parameters())
+    folder = tmp_path / "run"
+    data = ring().minibatches(8, Random(0))
+    Run(folder, game, data, optimisers, steps=3, batch_size=8).play()
+    assert (folder / "losses.svg").exists() and not list(folder.glob("**/*.png"))

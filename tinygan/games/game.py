@@ -225,7 +225,11 @@ class Game(Module):
         self.log_scores(a_real, a_fake)
         loss = self.loss.d(a_real, a_fake)
         for penalty, numbers in zip(self.penalties, drawn):
-            loss = loss + penalty(self.score, real, fake, a_real, a_fake, numbers)
+            term = penalty(self.score, real, fake, a_real, a_fake, numbers)
+            if term.size != 1 if type(term) is Tensor else term != 0:
+                raise TypeError(f"the penalty {type(penalty).__name__} must return a Tensor of one "
+                                f"number, got {getattr(term, 'shape', term)!r}")
+            loss = loss + term
         return loss
 
     def _g_loss_of_scores(self, a_fake, real, a_real=None):
@@ -278,9 +282,12 @@ class Game(Module):
 
     def _split(self, z):
         """Split what noise() returned into (z, [the numbers of each penalty])."""
-        if any(penalty.draws for penalty in self.penalties):
-            return z
-        return z, [None] * len(self.penalties)
+        if not any(penalty.draws for penalty in self.penalties):
+            return z, [None] * len(self.penalties)
+        if not isinstance(z, tuple) or len(z) != 2 or not isinstance(z[1], list):
+            raise TypeError("a penalty of this game draws random numbers: give d_loss, g_loss and "
+                            "losses what noise() returned, and not z alone")
+        return z
 
     # Hooks of the training loop
 
@@ -421,8 +428,10 @@ class Game(Module):
 
         The images form a grid with `columns` columns; None makes the grid square. The attribute
         `group` is the number of neighbours in a row that belong together, such as input and output.
+        Samples that are no images, such as points, are not shown: then it returns (None, None).
         """
-        return self.sample_images(z), None
+        images = self.sample_images(z)
+        return images if images.ndim == 4 else None, None
 
     def reference_images(self, split: Any) -> Array:
         """Return the images in `split` that samples are compared with; by default split.images."""

@@ -32,7 +32,10 @@ from ..tensor import Tensor, broadcast_to, grad, is_whole
 class Penalty:
     """The base class of all penalties."""
 
-    draws = False       # whether the penalty needs random numbers
+    @property
+    def draws(self) -> bool:
+        """Whether the penalty needs random numbers: whether its class defines draw()."""
+        return type(self).draw is not Penalty.draw
 
     def draw(self, m: int, rng: Random, i: int) -> Any:
         """Draw the random numbers for a step with m samples in iteration i; by default none."""
@@ -51,7 +54,6 @@ class GradientPenalty(Penalty):
     """
 
     lam: float = 10.0
-    draws = True
 
     def __post_init__(self):
         if not self.lam >= 0:
@@ -101,15 +103,15 @@ class Lazy(Penalty):
     StyleGAN2's lazy regularisation: the penalty's mean over the iterations is the same, and all but
     1/k of its time is saved. (The paper also adapts Adam's settings to k.) If D has several steps
     in an iteration, all of them have the penalty or none. Raises UserError for anything but a
-    penalty and a whole number k of at least 1.
+    penalty that is not lazy itself, and a whole number k of at least 1.
     """
 
     penalty: Penalty
     k: int = 16
-    draws = True
 
     def __post_init__(self):
-        if not isinstance(self.penalty, Penalty) or not is_whole(self.k, 1):
+        if (not isinstance(self.penalty, Penalty) or isinstance(self.penalty, Lazy)
+                or not is_whole(self.k, 1)):
             raise UserError("a lazy penalty takes a penalty, such as R1(10.0), and a whole number "
                             f"k of at least 1, got {self.penalty!r:.60} and {self.k!r}")
 
