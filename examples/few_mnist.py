@@ -80,8 +80,8 @@ def main() -> None:
             raise UserError(f"there are {len(data.valid.images)} validation and "
                             f"{len(data.test.images)} test images, too few for the measures: give "
                             "more images by --data")
-        args.first = args.images                # the settings of the run name it
-        images = data.train.images[:args.first]
+        args.first = args.images        # kept in the settings, from which load_data() takes it
+        images = data.train.images[:args.images]
         G, D = digits.generator(), digits.discriminator()
         changes = [views.Translation(), views.Cutout()] if args.augment else []
         game = GAN(G, D, views=changes)

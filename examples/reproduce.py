@@ -159,8 +159,8 @@ PUBLISHED = {       # figures of the papers, {table: {row: {figure: value}}}
 }
 
 
-# A function list_TABLE(out, source, quick) returns the runs of a table, {(run, seed): commands},
-# mostly by _list_examples(). A command is a list of words; if it has --out, this flag comes
+# A function list_TABLE(out, source, quick), which may be _list_examples(), returns the runs of a
+# table, {(run, seed): commands}. A command is a list of words; if it has --out, this flag comes
 # last. `out` is the folder for the runs, `source` the flag --data or nothing, `quick` shortens the
 # runs. A function read_TABLE(name, commands, outputs) returns the rows that the run `name` adds to
 # the table, {row: {figure: value}}.

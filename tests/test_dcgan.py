@@ -10,7 +10,7 @@ from tinygan.networks import dcgan
 from helpers import error_of
 
 
-@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (2, 8, 13)])
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (2, 8, 13), (1, 8, 25), (1, 25, 8)])
 def test_shapes(shape):
     """G gives images with values in [0, 1], and D gives one number per sample."""
     G, D = dcgan.generator(5, 4, shape), dcgan.discriminator(4, shape)
@@ -67,10 +67,3 @@ def test_initial_weights_are_small(make, std):
         else:
             assert abs(values.mean() - mean) < 4 * scale / math.sqrt(n), name
             assert abs(values.std() - scale) < 4 * scale / math.sqrt(2 * n), name
-
-
-@pytest.mark.parametrize("shape", [(1, 8, 25), (1, 25, 8)])      # in test_shapes
-def test_wide_and_high_images(shape):
-    G, D = dcgan.generator(5, 4, shape), dcgan.discriminator(4, shape)
-    x = G(Tensor(rng.normal((3, 5))))
-    assert x.shape == (3, *shape) and D(x).shape == (3, 1)

@@ -419,7 +419,6 @@ def test_a_large_constant_hides_no_error():
 
 @pytest.mark.parametrize("x", [2e-9, -2e-9])
 def test_a_kink_nearby_is_told_from_rounding(x):
-    """Steps so narrow that they miss the kink are blurred by rounding, but less than the kink is
-    wide."""
+    """Steps that are narrow enough to miss the kink have larger rounding errors."""
     check_grads(lambda x: abs(x) + 1000.0, np.array([x]), order=1)
     assert "order 1" in get_error(lambda x: multiply(abs(x), 1.0, 1.1) + 1000.0, np.array([x]))

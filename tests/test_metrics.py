@@ -235,6 +235,8 @@ def test_the_published_settings():
     default = lambda f, name: inspect.signature(f).parameters[name].default
     assert default(compute_precision_recall, "k") == 3
     assert default(kid, "subsets") == 100 and default(kid, "size") == 1000
+    assert [default(run_two_sample_test, name) for name in ("hidden", "steps", "batch", "lr")] == [
+        32, 200, 64, 0.01]
 
 
 def test_the_original_widths():
@@ -635,12 +637,6 @@ def test_distances_of_float64_points_are_computed_in_float64():
     x, y = (backend.xp.asarray(np.array([[a]])) for a in (1.0, 1.0 + 1e-7))
     _, distance = find_nearest(x, y)
     assert distance == pytest.approx(1e-7, rel=1e-6)
-
-
-def test_the_published_settings_of_the_two_sample_test():     # or in test_the_published_settings
-    default = lambda f, name: inspect.signature(f).parameters[name].default
-    assert [default(run_two_sample_test, name) for name in ("hidden", "steps", "batch", "lr")] == [
-        32, 200, 64, 0.01]
 
 
 @pytest.mark.host

@@ -871,7 +871,7 @@ def test_a_classifier_is_trained_on_minibatches_of_all_images():
     x = np.full((50, 1, 2, 2), np.arange(50, dtype="float32").reshape(50, 1, 1, 1) / 50)
     net = train_classifier(Seen, x, np.arange(50) % 2, 60, m=8)
     assert [len(batch) for batch in net.batches] == [8] * 60
-    assert len(np.unique(net.batches)) == 50        # of 480 draws; by chance one may be missing
+    assert len(np.unique(net.batches)) == 50        # with this seed; of 480 draws one might miss
 
 
 @pytest.mark.numpy_only("the settings are the same on every backend")
@@ -881,8 +881,7 @@ def test_a_classifier_is_trained_on_minibatches_of_all_images():
     ("stargan_mnist", "styles", (0.5, 0.999), [(2e-4, 2e-4, 0.0)] * 2),
     ("spade_scenes", None, (0.0, 0.9), [(8e-4,) * 3, (2e-4,) * 3])])
 def test_the_optimisers_of_the_translating_scripts(script, task, betas, rates, monkeypatch):
-    """Adam's betas, and the learning rates at the first step, after half the steps, and at the
-    end."""
+    """Adam's betas, and the learning rates at the first step, after half of them and at the end."""
     module, seen = importlib.import_module(script), []
     whole = tasks.make_task(task, data.load("sample")) if task else tasks.load_scenes(16)
     made = whole._replace(test=whole.test.part(slice(0)), place="mine")     # nothing to measure

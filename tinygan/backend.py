@@ -9,9 +9,9 @@ code runs on both:
 
 Choose the backend before building anything: existing arrays stay where they are.
 
-To launch a kernel of a GPU takes longer than to run it on arrays of this size. A function with the
-decorator `kernel` has a CUDA kernel beside its lines of numpy, and so takes one launch in place of
-several. Everything else that only a GPU needs is in cuda.py, which is imported with cupy.
+To launch a GPU's kernel takes longer than to run it on the arrays of a small network. A function
+with the decorator `kernel` has a CUDA kernel beside its lines of numpy, and so takes one launch in
+place of several. Everything else that only a GPU needs is in cuda.py, which is imported with cupy.
 """
 
 import functools
@@ -104,7 +104,7 @@ def run_in_pieces(n: int, size: int, work: Callable[[slice], Any]) -> list:
 
 
 def widen(a: Array, *rows: Array | None) -> list[Array | None]:
-    """Return cpu.widen(a, *rows), longer rows, on which numpy is faster; on a GPU [a, *rows]."""
+    """Return [a, *rows] with longer rows, on which numpy is faster; on a GPU as they are."""
     return cpu.widen(a, *rows) if xp is np else [a, *rows]
 
 

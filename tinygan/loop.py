@@ -42,7 +42,7 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     Errors in the arguments are raised at the first next(), errors in a minibatch or in a number of
     steps in the iteration that meets them. Raises ValueError for another order, for a negative
     number of iterations and for fewer than one step of a player. Raises TypeError for an rng that
-    is no Random, and for a minibatch that is not made of arrays, or of bytes. Raises UserError for
+    is no Random, and for a minibatch of bytes or of anything but arrays. Raises UserError for
     a simultaneous order with more than one step, for an optimiser of other parameters than its
     player's, for data that ends, for a minibatch that does not have m rows or is not what the game
     takes, and if the first minibatch has another dtype than D's parameters, or images of another

@@ -32,7 +32,7 @@ class Minibatches:
 
     Raises TypeError if m is not a whole number. Raises UserError if m is not from 1 to N, for
     arrays of different lengths, and for arrays that check_images and check_labels refuse, such as
-    bytes that are all 0 or 1 and NaN. Floats from 0 to 255 are not refused.
+    bytes that are all 0 or 1, and NaN. Floats from 0 to 255 are not refused.
     """
 
     def __init__(self, images: Any, m: int, rng: Random | None = None, labels: Any = None) -> None:

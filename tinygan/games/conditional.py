@@ -16,6 +16,7 @@ class ConditionalGAN(GAN):
         min_G max_D E_x[log D(x|y)] + E_z[log(1 - D(G(z|y)|y))]
 
     (Eq. 2 leaves out the last |y, which the paper's text and its figure 1 have.)
+
     G maps noise and labels to samples; D scores a sample together with its label. The label of a
     sample is the one for which G made it, in both players' steps. A minibatch is a pair (x, y). The
     labels of samples are drawn uniformly from 0 to classes - 1.

@@ -30,15 +30,14 @@ class GauGAN(PairTranslation):
         divided by the number of scales, as in the published code
     lam the weight of the features
 
-    The term of the features, without lam, is logged as "features". They are those of images that no
-    view has changed. The paper's encoder of images, which
-    replaces z by a code of a given style, is left out, and so are the features of a VGG network,
-    which the published code matches too. Raises UserError for a negative lam, and in G's step if D
-    returns no features.
+    The features are those of images that no view has changed. Their term, without lam, is logged as
+    "features". The paper's encoder of images, which replaces z by a code of a given style, is left
+    out, and so are the features of a VGG network, which the published code matches too. Raises
+    UserError for a negative lam, and in G's step if D returns no features.
     """
 
     loss = Hinge()
-    latent = Game.latent
+    latent = Game.latent        # z ~ N(0, I)
 
     def __init__(self, G: Module, D: Module, z_size: int = 256, lam: float = 10.0,
                  **choices) -> None:

@@ -63,8 +63,7 @@ class InfoGAN(GAN):
         n = self.codes + self.continuous
         if not isinstance(outputs, tuple) or len(outputs) != 2 or outputs[1].shape[1:] != (n,):
             raise UserError(f"D must return (logits (m, 1), Q's outputs (m, {n})): give it two "
-                            "heads, such as nn.Heads(trunk, nn.Dense(n, 1), "
-                            f"nn.Dense(n, {n}))")
+                            f"heads, such as nn.Heads(trunk, nn.Dense(n, 1), nn.Dense(n, {n}))")
         return outputs[1][:, :self.codes], outputs[1][:, self.codes:]
 
     def measure_code(self, z: Any, outputs: Any) -> tuple[Tensor, Tensor | None]:

@@ -9,8 +9,7 @@ The attributes of a Module decide what belongs to it:
 What forward() stores is another matter. A Tensor is then a parameter only if forward() made it as a
 leaf, Tensor(...). An array is a buffer unless it is an input.
 
-Names, shapes and the order of axes are PyTorch's, so weights can be
-exchanged with PyTorch.
+Names, shapes and the order of axes are PyTorch's, so weights can be exchanged with PyTorch.
 """
 
 import contextlib

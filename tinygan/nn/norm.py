@@ -76,8 +76,8 @@ class InstanceNorm2d(Module):
                              f"got {x.shape}")
         centred, _ = ops.centre(x, each=True)           # each: over each sample alone
         squares = ops.channel_sum(centred, centred, each=True)
-        y = ops.scale(centred, ops.affine_power(squares, 1 / (x.shape[2] * x.shape[3]), self.eps,
-                                                -0.5))
+        count = x.shape[2] * x.shape[3]
+        y = ops.scale(centred, ops.affine_power(squares, 1 / count, self.eps, -0.5))
         return y if self.weight is None else ops.scale(y, self.weight, self.bias)
 
 

@@ -288,9 +288,9 @@ def unpack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
 def _describe_settings(module):
     """Return {name: description as a text} of a Module's attributes that are settings.
 
-    Settings are numbers, texts, losses and other values that describe() takes, but no Modules. (A
-    Tensor or an array, which describe() refuses, would be printed for its error message.)
+    Settings are numbers, texts, losses and other values that describe() takes, but no Modules.
     """
+    # describe() refuses Tensors and arrays too, but would print them for its error message
     found, others = {}, (nn.Module, Tensor, backend.xp.ndarray)
     for name, value in vars(module).items():
         if name not in (*module.untracked, "training") and not isinstance(value, others):
