@@ -226,7 +226,7 @@ class Game(Module):
         loss = self.loss.d(a_real, a_fake)
         for penalty, numbers in zip(self.penalties, drawn):
             term = penalty(self.score, real, fake, a_real, a_fake, numbers)
-            if term.size != 1 if type(term) is Tensor else term != 0:
+            if type(term) is not Tensor or term.size != 1:
                 raise TypeError(f"the penalty {type(penalty).__name__} must return a Tensor of one "
                                 f"number, got {getattr(term, 'shape', term)!r}")
             loss = loss + term

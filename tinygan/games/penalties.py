@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from .. import backend
 from ..backend import UserError
 from ..nested import flatten_nested, map_nested
 from ..ops import concat, norm
@@ -121,7 +122,7 @@ class Lazy(Penalty):
 
     def __call__(self, score, real, fake, a_real, a_fake, drawn):
         if drawn is None:
-            return 0.0
+            return Tensor(backend.xp.zeros((), a_real.dtype))
         (numbers,) = drawn
         return self.k * self.penalty(score, real, fake, a_real, a_fake, numbers)
 
