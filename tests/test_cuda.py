@@ -403,6 +403,17 @@ def recording(monkeypatch):
     monkeypatch.setattr(loop, "prepare", CapturedStep)
 
 
+def keep_steps(monkeypatch, kind):
+    """Return a list of the steps of a class that play() makes from now on."""
+    steps = []
+
+    def prepare(*args):
+        steps.append(kind(*args))
+        return steps[-1]
+    monkeypatch.setattr(loop, "prepare", prepare)
+    return steps
+
+
 def train(entry, order, iterations=7):
     """Train and return all losses and logged values, and the state at the end."""
     game, optimisers, data = make_parts(entry)
@@ -445,13 +456,14 @@ def test_a_recorded_step_reads_no_schedule(monkeypatch, recording):
     assert asked == list(range(8)) and optimisers["d_opt"].t == 8
 
 
-def test_a_broadcast_array_does_not_decide_the_memory_order():
+def test_a_broadcast_or_smaller_array_does_not_decide_the_memory_order():
     """The gradient of a mean is such an array; images have their channels last in memory."""
     images = np.ones((2, 4, 5, 3), np.float32).transpose(0, 3, 1, 2)
     mean = np.broadcast_to(np.float32(2.0), images.shape)
     def multiply(a, b):
         return np.ascontiguousarray(a * b)      # as cupy returns it
-    for pair in ((mean, images), (images, mean)):
+    factors = np.full((2, 1, 1, 1), 2, np.float32)          # such as one eps for each image
+    for pair in ((mean, images), (images, mean), (factors, images), (images, factors)):
         y = cuda.elementwise(multiply, *pair)
         assert (y == 2).all() and y.strides == images.strides
     assert cuda.elementwise(np.negative, mean).shape == mean.shape
@@ -596,9 +608,11 @@ class Sometimes(GAN):
         self.due = i % 3 == 0
 
     def d_terms(self, x, z, fake, out_real, out_fake):
+        if not self.due:
+            return []
         term = (out_real * out_real).mean()
-        self.logged = {**self.logged, "term": term.data} if self.due else self.logged
-        return [term] if self.due else []
+        self.logged = {**self.logged, "term": term.data}
+        return [term]
 
 
 TWO = dict(z_size=5, penalties=[penalties.Lazy(penalties.R1(1.0), 2),
@@ -610,12 +624,7 @@ TWO = dict(z_size=5, penalties=[penalties.Lazy(penalties.R1(1.0), 2),
     (dataclasses.replace(GAMES["lazy"], settings=TWO), 4)], ids=["term", "penalty", "penalties"])
 def test_each_form_of_a_step_is_recorded_once(entry, forms, recording, monkeypatch):
     """Steps with and without the term have a recording each, and are played WARM_UP times."""
-    steps = []
-
-    def prepare(*args):
-        steps.append(CapturedStep(*args))
-        return steps[-1]
-    monkeypatch.setattr(loop, "prepare", prepare)
+    steps = keep_steps(monkeypatch, CapturedStep)
     recorded = train(entry, "alternating", 30)
     # D's and G's steps, which both get the numbers, and the simultaneous step, which is not used
     assert [[(form.calls, form.run is not None) for form in step.forms] for step in steps] == [
@@ -636,12 +645,7 @@ class Cycling(GAN):
 @pytest.mark.parametrize("more", [0, 1])
 def test_so_many_forms_are_kept(more, recording, monkeypatch, capsys):
     """With one more, each form has been forgotten when it comes again."""
-    steps = []
-
-    def prepare(*args):
-        steps.append(CapturedStep(*args))
-        return steps[-1]
-    monkeypatch.setattr(loop, "prepare", prepare)
+    steps = keep_steps(monkeypatch, CapturedStep)
     monkeypatch.setattr(Cycling, "period", CapturedStep.FORMS + more)
     entry = dataclasses.replace(GAMES["gan"], game=Cycling)
     recorded = train(entry, "alternating", 32)
@@ -649,6 +653,37 @@ def test_so_many_forms_are_kept(more, recording, monkeypatch, capsys):
     assert ("change again and again" in capsys.readouterr().err) == bool(more)
     monkeypatch.setattr(loop, "prepare", functools.partial)
     assert recorded == train(entry, "alternating", 32)
+
+
+def make_numbered_step():
+    """Return (step, call): call(n) does D's step of a game whose number `place` is n."""
+    game, optimisers, _ = make_parts(GAMES["gan"])
+    step = CapturedStep(loop.d_step, game, optimisers["d_opt"])
+
+    def call(n):
+        game.place = n
+        step(Tensor(rng.uniform(0, 1, (M, 1, 4, 4))), game.noise(M, rng, 0), 0)
+        return step.form
+    return step, call
+
+
+def test_the_form_that_is_used_is_kept(recording):
+    """Rare forms replace each other, and not the one that is used between them."""
+    step, call = make_numbered_step()
+    for _ in range(4):
+        form = call(0)
+    for n in range(1, 2 * step.FORMS):
+        assert call(n) is not form and call(0) is form and form.run is not None
+
+
+def test_a_recorded_form_is_kept_when_no_more_are_recorded(recording, capsys):
+    step, call = make_numbered_step()
+    for _ in range(4):
+        form = call(0)
+    for n in range(1, 2 * step.STARTS):
+        call(n)
+        assert call(0) is form and form.run is not None
+    assert "change again and again" in capsys.readouterr().err
 
 
 class Restless(GAN):

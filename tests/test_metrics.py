@@ -509,6 +509,9 @@ def test_the_clock_of_a_gpu_is_that_of_its_events(monkeypatch):
     calls = []
 
     class Event:
+        def __init__(self, block):
+            assert block
+
         def record(self):
             calls.append(("record", self))
 

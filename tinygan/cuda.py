@@ -209,7 +209,7 @@ def launch(function: Callable, *args: Any) -> None:
 
 
 def elementwise(f: Callable, *args: Any) -> Array:
-    """Return f(*args) in the memory order of the first array.
+    """Return f(*args) in the memory order of the largest array.
 
     cupy's own functions return arrays in the standard order. For images this costs a copy at the
     next convolution.
@@ -224,19 +224,20 @@ def _in_standard_order(y, axes):
 
 
 def _in_memory_order(args):
-    """Return (args, axes): the arrays with their axes in the memory order of the first one.
+    """Return (args, axes): the arrays with their axes in the memory order of the largest one.
 
-    An array that is broadcast, such as the gradient of a mean, has no order of its own: the next
-    one decides. If the arrays differ in their number of axes, or if the first one is contiguous,
-    they are returned as they are, and axes is None.
+    Of equally large ones the first decides. An array that is broadcast, such as the gradient of a
+    mean, has no order of its own. If the arrays differ in their number of axes, or if the one that
+    decides is contiguous, they are returned as they are, and axes is None.
     """
     arrays = [a for a in args if isinstance(a, backend.xp.ndarray) and a.ndim]
     if len({a.ndim for a in arrays}) != 1:
         return args, None
-    first = next((a for a in arrays if 0 not in a.strides), arrays[0])
-    if first.flags.c_contiguous:
+    largest = max((a for a in arrays if 0 not in a.strides), key=lambda a: a.size,
+                  default=arrays[0])
+    if largest.flags.c_contiguous:
         return args, None
-    axes = sorted(range(first.ndim), key=lambda i: -first.strides[i])
+    axes = sorted(range(largest.ndim), key=lambda i: -largest.strides[i])
     return [a.transpose(axes) if getattr(a, "ndim", 0) else a for a in args], axes
 
 
@@ -409,9 +410,10 @@ class CapturedStep:
         same, and
         the game and the optimisers have the same arrays.
 
-    The last FORMS forms are kept. A step cannot be recorded if it copies between host and device,
-    or if it replaces an array or changes a number of the game itself. A step that has begun STARTS
-    forms is not recorded any more. Then each call does the step, and standard error says so once.
+    The FORMS forms that were used last are kept. A step cannot be recorded if it copies between
+    host and device, or if it replaces an array or changes a number of the game itself. A step that
+    has begun STARTS forms is not recorded any more. Then each call does the step, and standard
+    error says so once.
     """
 
     WARM_UP, FORMS, STARTS = 3, 4, 20
@@ -419,6 +421,7 @@ class CapturedStep:
     def __init__(self, step: Callable, game: Any, *optimisers: Any) -> None:
         self.step, self.game, self.optimisers = step, game, optimisers
         self.forms, self.form, self.starts, self.why_not = [], None, 0, None
+        self.spare = None       # the form of all new states when no more are recorded
         for opt in optimisers:          # this array outlives the step's memory pool
             opt.prepare()
 
@@ -444,18 +447,20 @@ class CapturedStep:
 
     def _find_form(self, state):
         """Return the form of this state; begin it if there is none."""
-        for form in self.forms:
-            if form.state == state:
-                return form
-        if self.starts == self.STARTS:
+        form = next((form for form in self.forms if form.state == state), None)
+        if form is None and self.starts == self.STARTS:
             self._give_up("the shapes of its inputs, or numbers of the game that are no arrays, "
                           "change again and again")
-        if self.why_not is not None:        # no form is recorded any more: one serves for all
-            self.form.state, self.form.run = state, None
-            return self.form
-        self.starts += 1
-        self.forms = [*self.forms[1 - self.FORMS:], _Form(state)]
-        return self.forms[-1]
+        if form is None and self.why_not is not None:
+            self.spare = self.spare or _Form(state)
+            self.spare.state = state
+            return self.spare
+        if form is None:
+            self.starts += 1
+            form = _Form(state)
+        others = [each for each in self.forms if each is not form]
+        self.forms = [*others[1 - self.FORMS:], form]
+        return form
 
     def _state(self, x, z):
         """Return all that must stay as it was when the step was recorded."""
@@ -572,12 +577,20 @@ class Aside:
         self.stream.wait_event(self.before)
         self.contexts = contextlib.ExitStack()
         self.contexts.enter_context(self.stream)
-        self.contexts.enter_context(cuda.using_allocator(self.pool.malloc))
+        self.contexts.enter_context(cuda.using_allocator(self._take))
 
     def __exit__(self, *error):
         self.contexts.close()
         self.after.record(self.stream)
         self.outside.wait_event(self.after)
+
+    def _take(self, size):
+        """Return memory from the pool."""
+        try:
+            return self.pool.malloc(size)
+        except MemoryError:             # the default pool may keep memory that is free
+            backend.xp.get_default_memory_pool().free_all_blocks()
+            return self.pool.malloc(size)
 
     def record(self, f: Callable) -> Callable:
         """Record f() as a graph and return the function that launches it.
@@ -596,6 +609,7 @@ class Aside:
         graph = self.stream.end_capture()
         if self.pool.total_bytes() != before + taken.bytes:
             raise MemoryError("the GPU has too little memory to record a training step")
+        graph.upload()                  # a lack of memory shows here and not at the first launch
         return graph.launch             # on the current stream, see cuda.Graph
 
 

@@ -81,7 +81,7 @@ def _normalise(v, y):
     return _divide_by_root(v, backend.dot(flat, flat), y)
 
 
-@backend.kernel("T v, T square", "T y", "y = v / (sqrt(square) + T(1e-12))")
+@backend.kernel("P v, P square", "T y", "y = T(v) / (sqrt(T(square)) + T(1e-12))")
 def _divide_by_root(v, square, y):
     y[...] = v / (backend.xp.sqrt(square) + 1e-12)
 
