@@ -493,7 +493,7 @@ class Weighted(losses.NonSaturating):
     lambda game, opt: game.penalties.append(penalties.R2(3.0)),
     lambda game, opt: vars(game.penalties[0]).update(gamma=3.0),
     lambda game, opt: vars(game.penalties[1].penalty).update(gamma=3.0),
-    lambda game, opt: game.D.layers.__setitem__(1, nn.Tanh()),
+    lambda game, opt: game.D.layers.__setitem__(1, nn.Tanh()),      # neither has a number
     lambda game, opt: opt.state.update(v=[a.copy("K") for a in opt.state["v"]]),
     lambda game, opt: setattr(opt, "betas", (0.4, 0.99)),
     lambda game, opt: game.D.eval(),
@@ -502,7 +502,7 @@ def test_what_a_recorded_step_would_not_see_is_recorded_anew(change, recording):
     game, optimisers, _ = make_parts(GAMES["r1"])
     game.share, game.sizes, game.loss = np.float32(0.25), (3, 3), Weighted()
     game.penalties.append(penalties.Lazy(penalties.R2(1.0), 1))
-    game.hidden = 1
+    game.D.layers[1], game.hidden = nn.ReLU(), 1
     vars(game)["untracked"] = *game.untracked, "hidden"
     step = cuda.CapturedStep(loop.d_step, game, optimisers["d_opt"])
 

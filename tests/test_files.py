@@ -12,7 +12,7 @@ import pytest
 
 from tinygan import files
 from tinygan.backend import UserError
-from tinygan.files import atomic_write, read_arrays
+from tinygan.files import atomic_write, read_arrays, write_text
 
 from fuzz import attempt, make_npy, make_npy_with_header, make_npz, mutate
 from helpers import peak_memory
@@ -412,3 +412,8 @@ def test_a_link_stays_a_link(tmp_path):
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "elsewhere" / "file").read_bytes() == b"new"
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["file"]
+
+
+def test_a_text_is_written_as_it_is(tmp_path):
+    write_text(tmp_path / "text", "Fréchet\n1\n")
+    assert (tmp_path / "text").read_bytes() == "Fréchet\n1\n".encode()

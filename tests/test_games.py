@@ -13,8 +13,8 @@ from tinygan import (Tensor, backend, check_grads, grad, nn, ops, optim, play, r
                      to_numpy)
 from tinygan.backend import UserError
 from tinygan.data import Minibatches
-from tinygan.games import (GAN, LSGAN, R1, RSGAN, SNGAN, WGAN, WGANGP, Game, Hinge, RaGAN,
-                           gradient_penalty, losses, penalties, views, warm_up)
+from tinygan.games import (GAN, LSGAN, R1, RSGAN, SNGAN, WGAN, WGANGP, ConditionalGAN, Game, Hinge,
+                           RaGAN, gradient_penalty, losses, penalties, views, warm_up)
 from tinygan.games.penalties import squared_gradient_norm
 from tinygan.loop import both_step, count_steps, d_step, draw, g_step
 from tinygan.random import Random
@@ -1357,8 +1357,10 @@ def test_a_penalty_returns_one_number(value, got):
         game.d_loss(tensor(normal(4, 2), "float32"), game.noise(4, rng, 0))
 
 
-def test_noise_without_the_penaltys_numbers_is_refused():
-    game = GAN(generator(), discriminator(), 3, penalties=[penalties.GradientPenalty()])
+@pytest.mark.parametrize("kind", [GAN, ConditionalGAN])
+def test_noise_without_the_penaltys_numbers_is_refused(kind):
+    """A pair of noise and labels is not taken for noise and the penalty's numbers."""
+    game = kind(generator(), discriminator(), 3, penalties=[penalties.GradientPenalty()])
     x = tensor(normal(4, 2), "float32")
     for loss in game.d_loss, game.g_loss, game.losses:
         with pytest.raises(TypeError, match="what noise\\(\\) returned"):

@@ -210,10 +210,12 @@ def test_a_stopped_run_prints_the_command_that_resumes_it(number, whole, digits,
     assert same_files(whole, tmp_path / "a run")
 
 
-@pytest.mark.parametrize("shape", [[], ["x", "y"], [48.0], "48"])
-def test_data_of_a_damaged_description_is_not_known(shape):
-    damaged = {"data": {"place": "digits.npy", "shape": shape, "sha256": "0"}}
-    assert tinygan.command._find_data(damaged) is None
+@pytest.mark.parametrize("wrong", [{"shape": []}, {"shape": ["x", "y"]}, {"shape": [48.0]},
+                                   {"shape": "48"}, {"first": "5"}, {"first": 0}, {"place": 1}])
+def test_data_of_a_damaged_description_is_not_known(wrong):
+    whole = {"place": "digits.npy", "shape": [48, 1, 4, 4], "sha256": "0", "first": 5}
+    assert tinygan.command._find_data({"data": whole}) == whole
+    assert tinygan.command._find_data({"data": {**whole, **wrong}}) is None
 
 
 # The files of a run

@@ -459,6 +459,13 @@ def test_a_tensor_refuses_other_dtypes_and_arrays_of_other_backends():
     assert "backend.xp.asarray" in error_of(lambda: tensor([1.0]) + foreign)
 
 
+def test_a_number_may_stand_on_the_left():
+    x = tensor([1.0, 2.0, 4.0])
+    for y, expected in ((8 - x, [7, 6, 4]), (8 / x, [8, 4, 2]), (8 + x, [9, 10, 12]),
+                        (8 * x, [8, 16, 32])):
+        assert y.numpy().tolist() == expected
+
+
 def test_numbers_and_constants_are_converted_to_the_tensors_dtype():
     """In numpy 2, numpy's scalars and arrays of other dtypes would promote float32 to float64."""
     x = tensor(positive(2, 3), "float32")
