@@ -1223,6 +1223,7 @@ def test_bad_input_is_refused_in_one_line(tmp_path):
     assert "TINYGAN_BACKEND" in read_refusal("gan_mnist.py", "--dry-run", cwd=tmp_path,
                                              TINYGAN_BACKEND="abacus")
     assert "nowhere" in read_refusal("gan_mnist.py", cwd=tmp_path, TINYGAN_DATA="nowhere")
+    assert not (tmp_path / "runs" / "gan_mnist").exists()
 
 
 def _has_cupy():

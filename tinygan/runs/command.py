@@ -319,10 +319,17 @@ def prepare_output(args: argparse.Namespace) -> Iterator[None]:
             backend.use(args.backend)
         if args.dry_run:
             args.out = stack.enter_context(tempfile.TemporaryDirectory())
+        elif not os.path.exists(args.out):
+            stack.callback(_remove_empty, args.out)     # after an error before the first file
         check_writable(args.out)
         yield
         if args.dry_run:
             print(DRY_RUN)
+
+
+def _remove_empty(folder):
+    with contextlib.suppress(OSError):          # it is not empty
+        os.rmdir(folder)
 
 
 def check_writable(folder: str, flag: str = "--out") -> None:
