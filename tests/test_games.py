@@ -604,6 +604,29 @@ def test_untracked_arrays_are_not_averaged():
     assert not game.averages["G"].layers[1].last.any()
 
 
+def test_an_average_with_batch_norm_without_running_averages_is_sampled():
+    """Such a layer has no statistics to measure anew."""
+    G = nn.Sequential(nn.Dense(3, 8), nn.BatchNorm(8, track_running_stats=False), nn.Dense(8, 2))
+    game = LSGAN(G, discriminator(), 3)
+    z = game.latent(5, rng)
+    expected = game.sample(z)
+    game.keep_average(0.5)
+    assert (game.sample(z) == expected).all()
+
+
+@pytest.mark.parametrize("draw", [lambda source, shape: source.uniform(2.0, 3.0, shape),
+                                  lambda source, shape: source.integers(5, shape)])
+def test_samples_of_a_g_that_draws_depend_on_their_own_noise_only(draw):
+    class Drawing(nn.Module):
+        def forward(self, x):
+            return Tensor(draw(nn.current_random(), x.shape).astype("float32"))
+    game = LSGAN(Drawing(), discriminator(), 2)
+    z = game.latent(50, rng)
+    samples = backend.to_numpy(game.sample(z))
+    assert (samples[30:] == backend.to_numpy(game.sample(z[30:]))).all()
+    assert samples.min() >= 0 and samples.max() < 5 and len(np.unique(samples)) > 4
+
+
 def test_batch_norm_in_d_is_allowed_without_penalties():
     D = nn.Sequential(nn.Dense(2, 3), nn.BatchNorm(3), nn.ReLU(), nn.Dense(3, 1))
     for loss in FORMULAS:

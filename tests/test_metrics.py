@@ -16,9 +16,11 @@ from tinygan import backend
 from tinygan.backend import UserError
 from tinygan.data import mixtures
 from tinygan.metrics import (class_shares, classifier, classifier_score, compute_precision_recall,
-                             count_pairs, find_nearest, frechet_distance, kid, measure_coverage,
-                             measure_stacked, parzen_log_likelihood, run_two_sample_test)
+                             count_pairs, find_nearest, frechet_distance, kid, mean_iou,
+                             measure_coverage, measure_stacked, nearest_accuracy,
+                             parzen_log_likelihood, run_two_sample_test)
 from tinygan.metrics.mmd import cubic_kernel, mmd2
+from tinygan.metrics.modes import count_modes
 from tinygan.metrics.parzen import SIGMAS, find_centroids, log_likelihood
 from tinygan.random import Random, rng
 
@@ -571,9 +573,40 @@ def test_features_that_cannot_be_compared_are_refused(name, first):
     (lambda: classifier.classify(None, np.full((2, 1, 28, 28), 200.0)), "mean of these is 200"),
     (lambda: classifier.classify(None, np.full((2, 1, 28, 28), -1.0)), "scale the images"),
     (lambda: classifier.classify(None, np.full((2, 1, 28, 28), np.nan)), "G has diverged"),
-    (lambda: count_pairs(np.array([0.5]), np.array([0])), "1 codes of float64")])
+    (lambda: count_pairs(np.array([0.5]), np.array([0])), "codes (1,) of float64"),
+    (lambda: count_pairs(np.zeros((3, 3), int), np.arange(3)), "codes (3, 3)"),
+    (lambda: nearest_accuracy(normal(4, 2), np.arange(4), normal(4, 2), np.zeros((4, 1), int)),
+     "(4, 1)"),
+    (lambda: nearest_accuracy(normal(4, 2), np.arange(1), normal(4, 2), np.arange(4)), "(1,)"),
+    (lambda: measure_coverage(np.zeros((5, 1)), mixtures.grid()), "(5, 1)"),
+    (lambda: count_modes(np.array([0, 5]), 2), "got the number 5"),
+    (lambda: classifier_score(np.full((4, 3), math.nan)), "add up to 1"),
+    (lambda: classifier_score(np.eye(3) * 5), "add up to 1"),
+    (lambda: class_shares(np.full((4, 3), math.nan)), "add up to 1"),
+    (lambda: mean_iou(np.array([0, 1]), np.array([0.9, 1.9]), 2), "float64"),
+    (lambda: kid(normal(9, 2), normal(9, 2), Random(0), size=-1), "100 of -1"),
+    (lambda: kid(normal(9, 2), normal(9, 2), Random(0), subsets=0), "0 of 1000"),
+    (lambda: frechet_distance(normal(9, 2) + 1j, normal(9, 2)), "complex128")])
 def test_arguments_that_are_refused(call, words):
     assert words in error_of(call)
+
+
+def test_images_that_are_not_finite_have_no_neighbours():
+    """Of a row with one NaN, argmin returns the place of the NaN."""
+    good = normal(4, 2)
+    for number in (math.nan, math.inf):
+        bad = good.copy()
+        bad[3] = number
+        for call in (lambda: find_nearest(good, bad), lambda: find_nearest(bad, good),
+                     lambda: find_centroids(bad, 2, Random(0)),
+                     lambda: log_likelihood(good, bad, [0.1])):
+            assert "NaN or infinite" in error_of(call)
+
+
+def test_classes_may_be_of_any_type_of_whole_numbers():
+    codes, labels = np.array([0, 255], "uint8"), np.array([0, 1], "uint64")
+    assert count_pairs(codes, labels).sum() == 2
+    assert mean_iou(labels, labels.astype("int8"), 2) == 1
 
 
 def test_centroids_of_bytes_are_scaled():

@@ -377,3 +377,15 @@ def test_a_schedule_has_a_number_of_steps_above_0(steps):
     for make in (lambda: schedules.linear(1.0, 0.0, steps), lambda: schedules.cosine(1, 0, steps)):
         with pytest.raises(ValueError, match="above 0"):
             make()
+
+
+def test_a_parameter_of_another_shape_needs_a_new_optimiser():
+    """Averages (2, 3) would be added to a parameter (3, 2) in the order of memory."""
+    for shape in ((3, 2), (4,)):
+        p = tensor(normal(2, 3), "float32")
+        opt = optim.SGD([p], 1.0, 0.5)
+        opt.step([tensor(normal(2, 3), "float32")])
+        p.data = backend.xp.zeros(shape, "float32")
+        with pytest.raises(ValueError, match="averages do not fit"):
+            opt.step([tensor(np.zeros(shape), "float32")])
+        assert not p.numpy().any() and opt.t == 1

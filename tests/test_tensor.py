@@ -777,3 +777,30 @@ def test_outside_the_bounds_of_clip_an_infinite_gradient_is_0():
     with np.errstate(divide="ignore"):
         (g,) = grad(ops.log(ops.clip(x, 0.0, 1.0)).sum(), [x])
     assert g.numpy().tolist() == [0, 2]
+
+
+def test_gradients_are_constants_even_of_a_grad_y_that_is_none():
+    w, x = tensor([3.0]), tensor([1.0])
+    (r,) = grad(x + 1.0, [x], grad_y=w * w)
+    assert r.item() == 9 and r.parents == ()
+    (r,) = grad(x + 1.0, [x], grad_y=w * w, create_graph=True)
+    assert grad(r, [w])[0].item() == 6
+
+
+@pytest.mark.numpy_only("cupy has no such arrays")
+@pytest.mark.parametrize("array", [
+    np.array([1j] * 3), np.array([2, None, 4]), np.array(["2020", "2021", "2022"], "M8[Y]"),
+    np.array(["1", "2", "3"])])
+def test_arrays_of_anything_but_real_numbers_are_refused(array):
+    x = tensor([1.0, 2.0, 3.0])
+    for call in (lambda: x * array, lambda: ops.maximum(x, array),
+                 lambda: grad(x, [x], grad_y=array)):
+        assert str(array.dtype) in error_of(call)
+
+
+def test_shapes_of_weights_are_checked():
+    """A weight (3, 4, 5) had a gradient of shape (5, 3, 4)."""
+    x = tensor(normal(2, 4))
+    assert "(3, 4, 5)" in error_of(ops.linear, x, tensor(normal(3, 4, 5)))
+    assert "(4,)" in error_of(ops.linear, x, tensor(normal(4)))
+    assert "()" in error_of(ops.scale, x, tensor(1.0))

@@ -718,6 +718,13 @@ def test_new_inputs_are_translated_in_their_order(folder, tmp_path):
 
 
 @pytest.mark.host
+def test_spade_needs_a_map_for_each_image():
+    layer = nn.SPADE(3, 2, hidden=4)
+    for maps in (1, 5):
+        assert f"got {maps}" in error_of(layer, tensor(normal(2, 3, 4, 4), "float32"),
+                                         tensor(normal(maps, 2, 8, 8), "float32"))
+
+
 def test_inputs_that_do_not_fit_are_refused(folder):
     np.savez(folder / "small.npz", images=images(20, 8, 8))
     x = images(100, 28, 28)

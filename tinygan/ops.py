@@ -346,6 +346,9 @@ def scale(x: Tensor, w: Tensor | Array, b: Tensor | Array | None = None) -> Tens
     Raises ValueError for other shapes.
     """
     x, w, b = as_tensors(x, w, b)
+    if w.ndim not in (1, 2):
+        raise ValueError(f"the factors of channels are (n,), or (m, n) for each sample, got "
+                         f"{w.shape}")
     each = w.ndim == 2
     if each and b is not None and b.shape != w.shape:
         raise ValueError(f"factors {w.shape} for each sample need shifts of that shape, got "
@@ -463,6 +466,8 @@ def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     Raises ValueError for other shapes.
     """
     x, w, b = as_tensors(x, w, b)
+    if w.ndim != 2:
+        raise ValueError(f"a dense layer has weights (n_out, n_in), got {w.shape}")
     check_bias(b, w.shape[0])
     if x.ndim != 2 or x.shape[1] != w.shape[1]:
         raise ValueError(f"a dense layer with weights {w.shape} (n_out, n_in) needs an input "

@@ -66,10 +66,13 @@ class Optimizer:
         if any(type(g) is not Tensor for g in grads):
             raise TypeError("step takes Tensors, as grad() returns them, got "
                             f"{[type(g).__name__ for g in grads]}")
-        if [g.shape for g in grads] != [p.shape for p in self.parameters]:
-            raise ValueError(f"the optimiser has parameters of shapes "
-                             f"{[p.shape for p in self.parameters]}, got gradients of shapes "
-                             f"{[g.shape for g in grads]}: ask grad() for opt.parameters")
+        shapes = [p.shape for p in self.parameters]
+        if any([a.shape for a in arrays] != shapes for arrays in self.state.values()):
+            raise ValueError("a parameter's array was replaced by one of another shape, so the "
+                             f"optimiser's averages do not fit: make a new one for {shapes}")
+        if [g.shape for g in grads] != shapes:
+            raise ValueError(f"the optimiser has parameters of shapes {shapes}, got gradients of "
+                             f"shapes {[g.shape for g in grads]}: ask grad() for opt.parameters")
         flat = [_flatten_in_memory_order(p.data, *arrays) for p, *arrays
                  in zip(self.parameters, *self.state.values(), [g.data for g in grads])]
         if not backend.capturing:       # a recorded step reads them from an array, see advance

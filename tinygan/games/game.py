@@ -395,7 +395,8 @@ class Game(Module):
         if (type(self).inputs, type(self).sample) != (Game.inputs, Game.sample):
             return
         G, rng = self.averages.get("G"), Random(0)
-        norms = [layer for _, layer in G.modules() if isinstance(layer, BatchNorm)] if G else []
+        norms = [layer for _, layer in G.modules() if isinstance(layer, BatchNorm)
+                 and layer.running_mean is not None] if G else []
         if not norms:
             return
         before = [layer.momentum for layer in norms]
@@ -507,6 +508,14 @@ class RandomRows:
     def normal(self, shape: tuple[int, ...]) -> Array:
         """Draw numbers (m, ...) from N(0, 1)."""
         return self._draw(shape, Random.normal)
+
+    def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> Array:
+        """Draw numbers (m, ...) from U[low, high)."""
+        return self._draw(shape, lambda row, shape: row.uniform(low, high, shape))
+
+    def integers(self, high: int, shape: tuple[int, ...]) -> Array:
+        """Draw integers (m, ...) from 0 to high - 1."""
+        return self._draw(shape, lambda row, shape: row.integers(high, shape))
 
     def _draw(self, shape, draw):
         if self.rows is None:

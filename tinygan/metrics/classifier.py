@@ -85,13 +85,25 @@ def classifier_score(p: np.ndarray) -> float:
 
     It lies between 1 and the number of classes. It is high if each sample is clearly of one class
     and all classes are equally frequent. This is the Inception score (Salimans et al. 2016, section
-    4) with another classifier.
+    4) with another classifier. Raises ValueError unless each row of p adds up to 1.
     """
     p = np.asarray(p, np.float64)
+    _check_probabilities(p)
     terms = np.where(p > 0, p * (np.log(np.maximum(p, 1e-300)) - np.log(p.mean(0) + 1e-300)), 0.0)
     return float(np.exp(terms.sum(1).mean()))
 
 
 def class_shares(p: np.ndarray) -> np.ndarray:
-    """Return, for each class, the share of samples for which it is most probable, (classes,)."""
+    """Return, for each class, the share of samples for which it is most probable, (classes,).
+
+    Raises ValueError unless each row of the probabilities p (n, classes) adds up to 1.
+    """
+    _check_probabilities(p)
     return np.bincount(np.argmax(p, 1), minlength=p.shape[1]) / len(p)
+
+
+def _check_probabilities(p):
+    # a classifier's float32 probabilities add up to 1 within some 1e-7 for each class
+    if p.ndim != 2 or not len(p) or not (abs(p.sum(1) - 1) < 1e-3).all() or p.min() < 0:
+        raise ValueError("the probabilities of classes are (n, classes), at least 0, and add up to "
+                         f"1 in each row, got an array {p.shape} with other numbers")

@@ -10,11 +10,13 @@ def count_pairs(codes: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
     Raises ValueError for other arrays.
     """
-    if (not len(codes) or len(codes) != len(labels) or min(codes.min(), labels.min()) < 0
-            or not {codes.dtype.kind, labels.dtype.kind} <= set("iu")):
+    if (not codes.size or codes.ndim != 1 or codes.shape != labels.shape
+            or not {codes.dtype.kind, labels.dtype.kind} <= set("iu")
+            or min(codes.min(), labels.min()) < 0):
         raise ValueError("codes and labels are arrays of the same length of at least one whole "
-                         f"number of at least 0, got {len(codes)} codes of {codes.dtype} and "
-                         f"{len(labels)} labels of {labels.dtype}")
+                         f"number of at least 0, got codes {codes.shape} of {codes.dtype} and "
+                         f"labels {labels.shape} of {labels.dtype}")
+    codes, labels = codes.astype(int), labels.astype(int)      # 255 + 1 is 0 in bytes
     table = np.zeros((codes.max() + 1, labels.max() + 1), int)
     np.add.at(table, (codes, labels), 1)
     return table

@@ -12,7 +12,10 @@ def as_features(least: int, *sets: Array) -> list[np.ndarray]:
     Raises ValueError if one is not a matrix of finite numbers with at least `least` rows, or if
     their numbers d of features differ.
     """
-    sets = [np.asarray(backend.to_numpy(x), np.float64) for x in sets]
+    sets = [backend.to_numpy(x) for x in sets]
+    if any(x.dtype.kind not in "fiub" for x in sets):
+        raise ValueError(f"features are real numbers, got {[str(x.dtype) for x in sets]}")
+    sets = [x.astype(np.float64, copy=False) for x in sets]
     for x in sets:
         if x.ndim != 2 or len(x) < least:
             raise ValueError(f"features are a matrix (n, d) with n of at least {least} here, got "

@@ -41,9 +41,12 @@ def kid(x: Array, y: Array, rng: Random, subsets: int = 100,
 
     They are the mean and the standard deviation of mmd2 over random subsets, as published. `rng`
     draws each subset: `size` rows of x and of y, or all rows of one that has fewer. Raises
-    ValueError as mmd2 does.
+    ValueError as mmd2 does, and unless there are a subset and two rows in it.
     """
     x, y = as_features(2, x, y)
+    if subsets < 1 or size < 2:
+        raise ValueError("KID needs at least one subset of at least two rows, got "
+                         f"{subsets} of {size}")
 
     def draw_subset(features):
         order = backend.to_numpy(rng.permutation(len(features)))

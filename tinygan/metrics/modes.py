@@ -1,8 +1,9 @@
 """The coverage of modes by samples, of a mixture of Gaussians and of stacked MNIST.
 
 The number of modes and the share of high-quality samples are those of VEEGAN (Srivastava et al.
-2017). The reverse KL, which tells how evenly the modes are covered, is that of PacGAN's published
-code (Lin et al. 2018). The modes of stacked MNIST are those of Metz et al. 2017, section 3.3.
+2017). The reverse KL, which tells how evenly the modes are covered, is that of PacGAN (Lin et al.
+2018): log K minus the entropy, which its published code prints. The modes of stacked MNIST are
+those of Metz et al. 2017, section 3.3.
 """
 
 import math
@@ -40,11 +41,14 @@ def measure_coverage(points: Array, mixture: Mixture) -> Coverage:
 
     Samples of the mixture itself are of high quality with probability 1 - exp(-9/2) = 98.89 %, and
     their reverse KL is about (K - 1) / (2 n). A higher share of high-quality samples means that the
-    generator's modes are too narrow. Raises ValueError if there are no points.
+    generator's modes are too narrow. Raises ValueError if there are no points or if they do not lie
+    in the plane.
     """
     points = backend.to_numpy(points)
     if len(points) == 0:
         raise ValueError("the coverage of modes can only be measured with at least one sample")
+    if points.shape[1:] != mixture.modes.shape[1:]:
+        raise ValueError(f"the coverage of modes is that of points (n, 2), got {points.shape}")
     distances = np.linalg.norm(points[:, None] - mixture.modes, axis=2)         # (n, K)
     good = distances.argmin(1)[distances.min(1) <= 3 * mixture.std]
     modes, kl = count_modes(good, len(mixture.modes))
@@ -57,8 +61,11 @@ def count_modes(found: np.ndarray, k: int) -> tuple[int, float]:
     found   the mode of each sample, (n,) whole numbers below k
 
     The reverse KL is sum_k p_k log(p_k K), which is infinite if there are no samples. For samples
-    of the uniform distribution it is about (k - 1) / (2 n).
+    of the uniform distribution it is about (k - 1) / (2 n). Raises ValueError for a mode of k or
+    above.
     """
+    if len(found) and found.max() >= k:
+        raise ValueError(f"the {k} modes are numbered from 0, got the number {found.max()}")
     p = np.bincount(found, minlength=k) / max(len(found), 1)
     p = p[p > 0]
     return len(p), float((p * np.log(p * k)).sum()) if len(p) else math.inf

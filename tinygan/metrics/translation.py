@@ -47,15 +47,19 @@ def mean_iou(found: np.ndarray, truths: np.ndarray, classes: int) -> float:
     found, truths   arrays of one shape, the class of each pixel, below `classes`. Classes that
                     occur in neither are left out
 
-    Raises ValueError for another class, for arrays of different shapes and for empty ones.
+    Raises ValueError for another class or a number that is not whole, for arrays of different
+    shapes and for empty ones.
     """
     _check_shapes(found, truths)
+    if not {found.dtype.kind, truths.dtype.kind} <= set("iu"):
+        raise ValueError(f"the classes of pixels are whole numbers, got {found.dtype} and "
+                         f"{truths.dtype}")
     if not found.size:
         raise ValueError("the mean IoU of no pixels is undefined")
     if not all(((0 <= a) & (a < classes)).all() for a in (found, truths)):
         raise ValueError(f"the classes of pixels are from 0 to {classes - 1}, got "
                          f"{min(found.min(), truths.min())} to {max(found.max(), truths.max())}")
-    pairs = truths.ravel().astype(int) * classes + found.ravel()
+    pairs = truths.ravel().astype(int) * classes + found.ravel().astype(int)
     both = np.bincount(pairs, minlength=classes ** 2)
     both = both.reshape(classes, classes)
     union = both.sum(0) + both.sum(1) - both.diagonal()

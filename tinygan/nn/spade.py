@@ -17,7 +17,7 @@ class SPADE(Module):
     result; a (N, classes, H', W') are planes, which are resized to H x W by their nearest pixels.
     gamma and beta are two convolutions that share a first one with `hidden` channels. `norm` has no
     weights of its own: BatchNorm(n, affine=False) is that of the equations, and InstanceNorm2d(n)
-    the default.
+    the default. Raises ValueError unless there is one map for each x.
     """
 
     conditional = True
@@ -28,6 +28,8 @@ class SPADE(Module):
         self.gamma, self.beta = (Conv2d(hidden, n, 3, padding=1) for _ in range(2))
 
     def forward(self, x: Tensor, a: Tensor) -> Tensor:
+        if len(a) != len(x):
+            raise ValueError(f"SPADE needs one map for each of {len(x)} images, got {len(a)}")
         hidden = ops.relu(self.shared(resize(a, x.shape[2:])))
         return self.norm(x) * (1 + self.gamma(hidden)) + self.beta(hidden)
 
