@@ -19,7 +19,8 @@ At the end, 2,000 translated test images are compared with the true ones:
 
 Beside them are the same measures of the inputs, of the pixelwise median of the true digits, and of
 the true digits. Batch normalisation uses the batch when outputs are drawn, too, as in the paper; so
-an output depends a little on the images that are translated with it.
+an output depends a little on the images that are translated with it. The paper's batches are of one
+image. There it is instance normalisation, which G has with --paper.
 
 The paper's networks are those for 256x256 pixels, with as many halvings as the images allow. Its
 random crops and flips of the training images are left out.
@@ -48,16 +49,23 @@ def batch_norm(n: int) -> nn.BatchNorm:
     return nn.BatchNorm(n, track_running_stats=False)
 
 
+def instance_norm(n: int) -> nn.InstanceNorm2d:
+    """Return batch normalisation of a batch of one image, whatever the batch."""
+    return nn.InstanceNorm2d(n, affine=True)
+
+
 def make_networks(shape: tuple[int, int, int], c_in: int, loss: str, n: int,
                   paper: bool) -> tuple[nn.Module, nn.Module]:
     """Return G and D for outputs of `shape` and inputs of c_in channels.
 
     n is the number of D's convolutions of stride 2. With `paper`, the first convolutions have 64
-    channels, and G has as many halvings as the images allow, up to the paper's eight.
+    channels, and G has instance normalisation and as many halvings as the images allow, up to the
+    paper's eight.
     """
     most = min(shape[1:]).bit_length() - 1
     channels, widths = (64, unet.WIDTHS[:most]) if paper else (16, (1, 2, 4, 4)[:most])
-    G = unet.generator(c_in, shape, channels, widths, 3 if paper else 2, batch_norm)
+    G = unet.generator(c_in, shape, channels, widths, 3 if paper else 2,
+                       instance_norm if paper else batch_norm)
     # a D that has no part in G's loss is small
     channels = 1 if loss == "l1" else channels if paper else 2 * channels
     pair = shape[0] if "gan" in loss and "cgan" not in loss else shape[0] + c_in

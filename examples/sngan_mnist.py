@@ -3,7 +3,8 @@
     python examples/sngan_mnist.py
 
 The loss, Adam's settings and n_dis are those of the paper's residual networks. The discriminator is
-a smaller version of the paper's plain one. The generator is DCGAN's with larger initial weights.
+a smaller version of the plain one in the authors' chainer-gan-lib, with Glorot's initial weights.
+The generator is DCGAN's with larger initial weights.
 Both players use minibatches of 64; in the paper G's minibatches are twice as large. The learning
 rate is constant; in the published code it falls linearly to 0.
 
@@ -18,11 +19,12 @@ from tinygan.nn import spectral_norm
 
 
 def discriminator(channels: int, shape: tuple[int, int, int]) -> nn.Sequential:
-    """Return D, a smaller version of the paper's discriminator for 32 x 32 pixels.
+    """Return D, a smaller version of the discriminator for 32 x 32 pixels in chainer-gan-lib.
 
-    It consists of pairs of a 3x3 convolution of stride 1 and a 4x4 convolution of stride 2, with
-    leaky ReLUs of slope 0.1 and no batch normalisation. The paper's has one more pair and a last
-    3x3 convolution.
+    It consists of pairs of a 3x3 convolution of stride 1 and a 4x4 convolution of stride 2, which
+    doubles the channels, with leaky ReLUs of slope 0.1 and no batch normalisation. The published
+    one has one more pair and a last 3x3 convolution. In the paper's table 3 it is the 3x3
+    convolutions that double the channels.
     """
     colours, height, width = shape
     c, layers = channels, []

@@ -21,8 +21,8 @@ Beside them are the same measures of images that are not translated, of each dom
 median, and of true translations. The two classifiers are trained on real images of all domains at
 the end.
 
-Initial weights are N(0, 0.02^2) in G; the published code has PyTorch's. Pictures, curves and
-checkpoints are written to --out. --explain explains the printed numbers.
+Initial weights are N(0, 0.02^2) in G and Glorot's in D; the published code has PyTorch's. Pictures,
+curves and checkpoints are written to --out. --explain explains the printed numbers.
 """
 
 import numpy as np

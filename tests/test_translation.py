@@ -718,6 +718,17 @@ def test_new_inputs_are_translated_in_their_order(folder, tmp_path):
 
 
 @pytest.mark.host
+def test_outputs_of_pix2pixs_paper_network_do_not_depend_on_each_other():
+    """The paper's batches are of one image, so its batch normalisation is that of one image."""
+    script = importlib.import_module("pix2pix_mnist")
+    G, _ = script.make_networks((1, 8, 8), 1, "l1+cgan", 0, paper=True)
+    norms = [part for _, part in G.modules() if isinstance(part, nn.InstanceNorm2d)]
+    assert norms and all(0.005 < part.weight.numpy().std() < 0.05 for part in norms)   # of 0.02
+    x = images(4, 1, 8, 8)
+    game = Pix2Pix(G, nn.Sequential())
+    assert game.translate(x)[1:2] == pytest.approx(game.translate(x[1:2]), abs=1e-5)   # float32
+
+
 def test_spade_needs_a_map_for_each_image():
     layer = nn.SPADE(3, 2, hidden=4)
     for maps in (1, 5):

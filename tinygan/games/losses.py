@@ -149,7 +149,7 @@ class Hinge(Loss):
 
 @dataclass(frozen=True)
 class Wasserstein(Loss):
-    """The difference of the mean scores (Arjovsky et al. 2017, eq. 2).
+    """The difference of the mean scores (Arjovsky et al. 2017, eq. 3).
 
     The game must bound the Lipschitz constant of D by other means. W, the estimate of the
     Wasserstein distance, is logged.

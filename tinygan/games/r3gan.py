@@ -1,4 +1,4 @@
-"""The GAN is dead; long live the GAN! A modern baseline GAN (Huang et al. 2024): R3GAN."""
+"""The GAN is dead; long live the GAN! A modern GAN baseline (Huang et al. 2024): R3GAN."""
 
 from collections.abc import Sequence
 

@@ -13,11 +13,11 @@ class SNGAN(Hinge):
     nn.spectral_norm needs neither samples nor a penalty to bound the Lipschitz constant of D's
     layers.
 
-    n_dis    D's steps in an iteration: in the paper 5 for its residual networks on CIFAR-10, and 1
-             for the smaller networks
+    n_dis    D's steps in an iteration: in the paper 5 for its residual networks, and 1 or 5 for its
+             plain ones (table 1)
 
     Raises UserError for a dense or convolutional layer of D without spectral norm, and for a
-    Maxout. For the paper's eq. 1, use GAN(G, D) with a spectrally normalised D.
+    Maxout. For the standard loss, eq. 15, use GAN(G, D) with a spectrally normalised D.
     """
 
     def __init__(self, G: Module, D: Module, z_size: int = 128, n_dis: int | Callable = 5,

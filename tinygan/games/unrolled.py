@@ -28,8 +28,8 @@ class UnrolledGAN(Game):
     The scores of the data have a part in it, because theta_k depends on G.
 
     k     the number of unrolled steps; with 0, G's gradient is that of the game without them
-    eta   their size. The steps are those of gradient descent, on the same x and z; in the published
-          code they are Adam's
+    eta   their size. The steps are those of gradient descent, on the same x and z; in the paper's
+          experiments they are Adam's
 
     The unrolled steps leave D's parameters and buffers as they are. Raises UserError unless k is a
     whole number of at least 0 and eta a number above 0.

@@ -73,8 +73,8 @@ def check_shape(shape: tuple[int, int, int], least: int) -> tuple[int, int, int]
 
 
 def initialise_gains(network: nn.Module) -> nn.Module:
-    """Draw the gains of batch normalisation from N(1, 0.02^2); return the network."""
+    """Draw the gains of normalisation layers from N(1, 0.02^2); return the network."""
     for _, part in network.modules():
-        if isinstance(part, nn.BatchNorm) and part.weight is not None:
+        if isinstance(part, (nn.BatchNorm, nn.InstanceNorm2d)) and part.weight is not None:
             part.weight.data += 0.02 * rng.normal((part.n,))
     return network

@@ -21,8 +21,9 @@ def generator(classes: int, shape: tuple[int, int, int], z_size: int = 256, chan
                instead of SPADE, for comparison
 
     G begins with the noise, as in the paper's figure 4, and each layer of the blocks sees the map.
-    A residual block at each size has two convolutions with spectral normalisation. Raises UserError
-    if H or W is no multiple of 2^halvings.
+    A residual block at each size has two convolutions with spectral normalisation. As in the
+    published code, those inside SPADE and the last one have none; in the paper all have it. Raises
+    UserError if H or W is no multiple of 2^halvings.
     """
     colours, height, width = check_shape(shape, 2 ** halvings)
     if height % 2 ** halvings or width % 2 ** halvings:
