@@ -50,7 +50,7 @@ def batch_norm(n: int) -> nn.BatchNorm:
 
 
 def instance_norm(n: int) -> nn.InstanceNorm2d:
-    """Return batch normalisation of a batch of one image, whatever the batch."""
+    """Return what batch normalisation is in the paper's batches of one image."""
     return nn.InstanceNorm2d(n, affine=True)
 
 

@@ -3,10 +3,10 @@
     python examples/sngan_mnist.py
 
 The loss, Adam's settings and n_dis are those of the paper's residual networks. The discriminator is
-a smaller version of the plain one in the authors' chainer-gan-lib, with Glorot's initial weights.
-The generator is DCGAN's with larger initial weights.
-Both players use minibatches of 64; in the paper G's minibatches are twice as large. The learning
-rate is constant; in the published code it falls linearly to 0.
+a smaller version of the plain one in pfnet-research/chainer-gan-lib. Its initial weights are
+Glorot's. The generator is DCGAN's with larger initial weights. Both players use minibatches of 64;
+in the paper G's minibatches are twice as large. The learning rate is constant; in the published
+code it falls linearly to 0.
 
 Pictures, curves and checkpoints are written to --out. --explain explains the printed numbers.
 """
@@ -19,7 +19,7 @@ from tinygan.nn import spectral_norm
 
 
 def discriminator(channels: int, shape: tuple[int, int, int]) -> nn.Sequential:
-    """Return D, a smaller version of the discriminator for 32 x 32 pixels in chainer-gan-lib.
+    """Return D, a smaller version of chainer-gan-lib's discriminator for 32 x 32 pixels.
 
     It consists of pairs of a 3x3 convolution of stride 1 and a 4x4 convolution of stride 2, which
     doubles the channels, with leaky ReLUs of slope 0.1 and no batch normalisation. The published

@@ -779,7 +779,7 @@ def test_outside_the_bounds_of_clip_an_infinite_gradient_is_0():
     assert g.numpy().tolist() == [0, 2]
 
 
-def test_gradients_are_constants_even_of_a_grad_y_that_is_none():
+def test_gradients_are_constants_even_if_grad_y_has_a_graph():
     w, x = tensor([3.0]), tensor([1.0])
     (r,) = grad(x + 1.0, [x], grad_y=w * w)
     assert r.item() == 9 and r.parents == ()

@@ -162,6 +162,13 @@ def test_normalisation_washes_a_uniform_map_away_and_spade_keeps_it():
     assert abs(kept[0] - kept[1]).max() > 0.01
 
 
+def test_spade_needs_a_map_for_each_image():
+    layer = nn.SPADE(3, 2, hidden=4)
+    for maps in (1, 5):
+        assert f"got {maps}" in error_of(layer, tensor(normal(2, 3, 4, 4), "float32"),
+                                         tensor(normal(maps, 2, 8, 8), "float32"))
+
+
 def test_reflection_erases_the_planes_of_labels_and_zeros_do_not():
     x, labels = tensor(images(1, 1, 8, 8).repeat(2, 0)), backend.xp.asarray([0, 1])
     for reflect in (True, False):
@@ -257,6 +264,17 @@ def test_the_papers_networks_have_the_published_numbers_of_parameters():
         assert count(patch.discriminator((6, 256, 256))) == 2.8
         assert count(patch.discriminator((3, 256, 256))) == 2.8
         assert count(*stargan_mnist.make_networks((3, 128, 128), 5, paper=True)) == 53.2
+
+
+def test_outputs_of_pix2pixs_paper_network_do_not_depend_on_each_other():
+    """The paper's batches are of one image, so its batch normalisation is that of one image."""
+    script = importlib.import_module("pix2pix_mnist")
+    G, _ = script.make_networks((1, 8, 8), 1, "l1+cgan", 0, paper=True)
+    norms = [part for _, part in G.modules() if isinstance(part, nn.InstanceNorm2d)]
+    assert norms and all(0.005 < part.weight.numpy().std() < 0.05 for part in norms)   # of 0.02
+    x = images(4, 1, 8, 8)
+    game = Pix2Pix(G, nn.Sequential())
+    assert game.translate(x)[1:2] == pytest.approx(game.translate(x[1:2]), abs=1e-5)   # float32
 
 
 @pytest.mark.parametrize("make, shapes", [
@@ -718,24 +736,6 @@ def test_new_inputs_are_translated_in_their_order(folder, tmp_path):
 
 
 @pytest.mark.host
-def test_outputs_of_pix2pixs_paper_network_do_not_depend_on_each_other():
-    """The paper's batches are of one image, so its batch normalisation is that of one image."""
-    script = importlib.import_module("pix2pix_mnist")
-    G, _ = script.make_networks((1, 8, 8), 1, "l1+cgan", 0, paper=True)
-    norms = [part for _, part in G.modules() if isinstance(part, nn.InstanceNorm2d)]
-    assert norms and all(0.005 < part.weight.numpy().std() < 0.05 for part in norms)   # of 0.02
-    x = images(4, 1, 8, 8)
-    game = Pix2Pix(G, nn.Sequential())
-    assert game.translate(x)[1:2] == pytest.approx(game.translate(x[1:2]), abs=1e-5)   # float32
-
-
-def test_spade_needs_a_map_for_each_image():
-    layer = nn.SPADE(3, 2, hidden=4)
-    for maps in (1, 5):
-        assert f"got {maps}" in error_of(layer, tensor(normal(2, 3, 4, 4), "float32"),
-                                         tensor(normal(maps, 2, 8, 8), "float32"))
-
-
 def test_inputs_that_do_not_fit_are_refused(folder):
     np.savez(folder / "small.npz", images=images(20, 8, 8))
     x = images(100, 28, 28)

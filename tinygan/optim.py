@@ -59,8 +59,8 @@ class Optimizer:
         """Update each parameter by its gradient; `grads` are in the order of `parameters`.
 
         Raises TypeError for a gradient that is no Tensor. Raises ValueError if the number or the
-        shapes of the gradients differ from the parameters', or if a parameter's array is not
-        contiguous.
+        shapes of the gradients differ from the parameters', if a parameter's shape has changed, or
+        if its array is not contiguous.
         """
         grads = list(grads)
         if any(type(g) is not Tensor for g in grads):
@@ -69,7 +69,7 @@ class Optimizer:
         shapes = [p.shape for p in self.parameters]
         if any([a.shape for a in arrays] != shapes for arrays in self.state.values()):
             raise ValueError("a parameter's array was replaced by one of another shape, so the "
-                             f"optimiser's averages do not fit: make a new one for {shapes}")
+                             "optimiser's averages do not fit: make a new optimiser")
         if [g.shape for g in grads] != shapes:
             raise ValueError(f"the optimiser has parameters of shapes {shapes}, got gradients of "
                              f"shapes {[g.shape for g in grads]}: ask grad() for opt.parameters")

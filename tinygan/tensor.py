@@ -408,7 +408,7 @@ def grad(y: Tensor, xs: Iterable[Tensor], grad_y: Tensor | Array | None = None,
         grad_y = backend.xp.ones(y.shape, y.dtype)
     grad_y = grad_y if type(grad_y) is Tensor else Tensor(as_array(grad_y, y.dtype))
     if not create_graph:
-        grad_y = Tensor(grad_y.data)        # it may be a gradient that is returned: a constant
+        grad_y = Tensor(grad_y.data)        # without its graph: it may itself be returned
     if grad_y.dtype != y.dtype:
         raise DtypeError()
     if grad_y.shape != y.shape:
@@ -585,8 +585,7 @@ def as_array(data: Any, dtype: Any = None) -> Array:
                             "replaces masked numbers")
         data = xp.asarray(data)
     if data.dtype.kind not in "fiub":
-        raise TypeError("an array in a computation holds numbers of at most 64 bits, got "
-                        f"{data.dtype}")
+        raise TypeError(f"an array in a computation holds real numbers, got {data.dtype}")
     if dtype is not None:
         return data if data.dtype == dtype else data.astype(dtype)
     if data.dtype != np.float32 and data.dtype != np.float64:

@@ -105,5 +105,5 @@ def class_shares(p: np.ndarray) -> np.ndarray:
 def _check_probabilities(p):
     # a classifier's float32 probabilities add up to 1 within some 1e-7 for each class
     if p.ndim != 2 or not len(p) or not (abs(p.sum(1) - 1) < 1e-3).all() or p.min() < 0:
-        raise ValueError("the probabilities of classes are (n, classes), at least 0, and add up to "
-                         f"1 in each row, got an array {p.shape} with other numbers")
+        raise ValueError(f"the rows of this array {p.shape} are no probabilities of classes, which "
+                         "are at least 0 and add up to 1")

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from .. import backend
-from ..backend import Array
+from ..backend import Array, UserError
 from ..data import as_floats
 
 
@@ -21,8 +21,8 @@ def find_nearest(samples: Array, images: Array,
 
     The distance is the Euclidean distance between all numbers of two images. It is computed in
     float64, so that a copy is distinguished from an image that differs by one grey level. Both
-    results are host arrays (n,). Raises ValueError if there is no sample or no image, if their
-    shapes differ, and for numbers that are not finite.
+    results are host arrays (n,). Raises ValueError if there is no sample or no image, or if their
+    shapes differ, and UserError for numbers that are not finite.
     """
     if not len(samples) or not len(images) or samples.shape[1:] != images.shape[1:]:
         raise ValueError(f"samples of shape {samples.shape} have no nearest neighbours among "
@@ -61,12 +61,11 @@ def nearest_accuracy(points: Array, labels: np.ndarray, known: Array,
 def flatten(images: Array) -> Array:
     """Return the images as rows of float64, with uint8 pixels scaled to [0, 1].
 
-    Raises UserError for another dtype than uint8 and floats, and ValueError for numbers that are
-    not finite.
+    Raises UserError for another dtype than uint8 and floats, and for numbers that are not finite.
     """
     x = backend.xp.asarray(images)
     x = (x if x.dtype == "float64" else as_floats(x)).reshape(len(x), -1).astype("float64")
     if not backend.xp.isfinite(x).all():
-        raise ValueError("the images contain NaN or infinite numbers, so they cannot be compared: "
-                         "look for NaN in the data or in the network that drew them")
+        raise UserError("the images contain NaN or infinite numbers, so they cannot be compared: "
+                        "look for NaN in the data or in the network that drew them")
     return x

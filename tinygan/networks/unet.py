@@ -20,10 +20,10 @@ def generator(c_in: int, shape: tuple[int, int, int], channels: int = 64,
                by dropout, the noise of pix2pix
     norm       norm(n) returns the normalisation of n channels
 
-    Weights are N(0, 0.02^2) and the gains of the normalisation N(1, 0.02^2). What each
-    convolution returns is joined with what the inner layers make of it. The first and the
-    innermost convolution are not normalised. Raises ValueError for fewer than two convolutions, and
-    UserError if H or W is below 2 to the power of their number.
+    Weights are N(0, 0.02^2) and the gains of the normalisation N(1, 0.02^2). What each convolution
+    returns is joined with what the inner layers make of it. The first and the innermost convolution
+    are not normalised. Raises ValueError for fewer than two convolutions, and UserError if H or W
+    is below 2 to the power of their number.
     """
     if len(widths) < 2:
         raise ValueError(f"a U-Net has at least two levels, got the widths {widths}")
