@@ -116,8 +116,8 @@ def play_in_float64(entry, name, monkeypatch, steps):
         optimisers.values(), (game.d_parameters(), game.g_parameters()))]
 
     def draw(game, data, m, rng, i):
-        x = loop._as_tensors(next(data))
-        return map_nested(to_float64, x), map_nested(to_float64, game.noise(m, rng, i)), rng.key()
+        return next(data), map_nested(to_float64, game.noise(m, rng, i)), rng.key()
+    data = (map_nested(to_float64, loop._as_tensors(x)) for x in data)
     monkeypatch.setattr(loop, "draw", draw)
     monkeypatch.setattr(loop, "make_source", Random)
     monkeypatch.setattr(loop, "prepare", functools.partial)

@@ -65,6 +65,9 @@ RETURN_SCALARS = {"allclose", "array_equal", "array_equiv", "count_nonzero"}
 # host.
 VALUE_DEPENDENT_SHAPES = {"nonzero", "flatnonzero", "argwhere", "unique", "extract", "compress"}
 
+# Reductions, which numpy allows over axis 0 of a 0-d array, but cupy does not.
+REDUCTIONS = set("all any argmax argmin max mean min prod std sum var".split())
+
 # Functions of cupy that copy to the host without asnumpy.
 NOT_IMITATED = set("save savez savez_compressed savetxt array_repr array_str array2string".split())
 
@@ -212,6 +215,10 @@ def _method(name):
     def method(self, *args, **keywords):
         if name in VALUE_DEPENDENT_SHAPES:
             transfers.count_to_host()
+        if name in REDUCTIONS and self.ndim == 0:
+            axis = args[0] if args else keywords.get("axis")
+            if isinstance(axis, int):
+                raise np.exceptions.AxisError(axis, 0)
         args = [_operand(a) if i < last else _check_no_array(a) for i, a in enumerate(args)]
         if not keywords:
             value = numpy_method(self._host, *args)

@@ -108,7 +108,7 @@ def make_cases(name, dtype):
     a[:3] = 0.0, math.nan, -math.inf
     numbers = np.array([0.01, 0.7])
     one = np.array([0.1], dtype)
-    streams = [(np.array([key], np.uint64), draw) for key, draw in ((0, 1), (2 ** 63 - 25, 7))]
+    streams = [(np.array([key], np.uint64), n) for key, n in ((0, 1), (2 ** 63 - 25, 7))]
     return {
         "relu": [(a, empty)], "sigmoid": [(a, empty), (40 * a, empty)],
         "softplus": [(a, empty), (40 * a, empty)], "log_sigmoid": [(a, empty), (40 * a, empty)],

@@ -377,6 +377,13 @@ def test_error_messages_for_invalid_arguments():
             assert words in error_of(call)
 
 
+def test_a_copy_keeps_the_memory_order():
+    """A product with another order may have other rounding."""
+    for x in (Tensor(backend.to_kernel_first(tensor(normal(2, 3, 4, 5)).data)),
+              tensor(normal(3, 4)).T * 2.0):
+        assert copy.deepcopy(x).data.strides == x.data.strides and x.data.strides[-1] != 8
+
+
 @pytest.mark.parametrize("axis", [0, -1, None, ()])
 def test_a_0d_tensor_may_be_reduced_over_axis_0(axis):
     for f in (lambda x: x.sum(axis), lambda x: x.mean(axis), lambda x: x.max(axis),

@@ -96,16 +96,21 @@ def test_resampling_refuses(call, words):
 def test_instance_norm_does_not_depend_on_other_images_or_the_mode():
     layer, x = nn.InstanceNorm2d(3), tensor(normal(4, 3, 5, 6), "float32")
     y = layer(x).numpy()
-    assert (layer.eval()(x).numpy() == y).all() and (layer(x[1:2]).numpy() == y[1:2]).all()
+    assert (layer.eval()(x).numpy() == y).all()
+    # a GPU may add up the sums of another number of images in another order
+    np.testing.assert_allclose(layer(x[1:2]).numpy(), y[1:2], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(y.mean((2, 3)), 0, **CLOSE)
     np.testing.assert_allclose(y.std((2, 3)), 1, rtol=1e-4)     # eps is 1e-5, the variances near 1
 
 
 def test_instance_norm_removes_constants():
-    """A constant channel becomes 0, whatever its value, and has a finite gradient of each order."""
+    """A constant channel becomes 0, whatever its value, and has a finite gradient of each order.
+
+    The mean may be wrong by 1e-15, which the division by sqrt(eps) makes 3e-13.
+    """
     x = tensor(np.full((1, 2, 3, 3), [[[[5.0]], [[-2.0]]]]))
     y = nn.InstanceNorm2d(2)(x)
-    assert (y.numpy() == 0).all()
+    assert abs(y.numpy()).max() < 1e-12
     (g,) = grad((y * tensor(normal(1, 2, 3, 3))).sum(), [x], create_graph=True)
     (h,) = grad((g * g).sum(), [x])
     assert np.isfinite(g.numpy()).all() and np.isfinite(h.numpy()).all()

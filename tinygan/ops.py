@@ -14,8 +14,8 @@ import numpy as np
 
 from . import backend
 from .backend import Array, UserError
-from .tensor import (Axis, DtypeError, Tensor, as_array, broadcast_to, check_keepdims, op,
-                     restore_axes, sum_to)
+from .tensor import (Axis, DtypeError, Tensor, allow_axis_0, as_array, broadcast_to, check_keepdims,
+                     op, restore_axes, sum_to)
 
 
 # Exponentials and roots
@@ -52,18 +52,18 @@ def norm(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
         # x / y is computed first, because its entries are at most 1 and g / y could overflow
         return where(nonzero, g, 0.0) * (x / where(nonzero, y, 1.0))
     check_keepdims(axis, keepdims)
-    xp = backend.xp
+    xp, over = backend.xp, allow_axis_0(axis, x)
     if x.size == 0:
-        return op(x.data.sum(axis, keepdims=keepdims), (x, rule))
+        return op(x.data.sum(over, keepdims=keepdims), (x, rule))
     with np.errstate(over="ignore"):
-        total = (x.data * x.data).sum(axis, keepdims=keepdims)
+        total = (x.data * x.data).sum(over, keepdims=keepdims)
     # on numpy only: reading the minimum back from a GPU would stall it
     if xp is np and 1e-30 < total.min() and total.max() < 1e30:
         return op(xp.sqrt(total), (x, rule))
     limits = xp.finfo(x.dtype)
-    unit = xp.clip(abs(x.data).max(axis, keepdims=True), limits.tiny, limits.max)
+    unit = xp.clip(abs(x.data).max(over, keepdims=True), limits.tiny, limits.max)
     ratios = x.data / unit
-    total = (ratios * ratios).sum(axis, keepdims=keepdims)
+    total = (ratios * ratios).sum(over, keepdims=keepdims)
     return op(xp.sqrt(total) * unit.reshape(total.shape), (x, rule))
 
 

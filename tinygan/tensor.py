@@ -167,6 +167,9 @@ class Tensor(_Node):
     def __reduce__(self):       # for copy and pickle; the copy gets an age of its own
         return _rebuild, (self.data, self.parents == ())
 
+    def __deepcopy__(self, memo):       # cupy's copies lose the memory order unless asked
+        return _rebuild(self.data.copy("K"), self.parents == ())
+
     def __repr__(self):
         return f"Tensor({np.array2string(self.numpy(), separator=', ', prefix='Tensor(')})"
 
@@ -263,7 +266,7 @@ class Tensor(_Node):
         numpy adds the rows one after the other.
         """
         check_keepdims(axis, keepdims)
-        return op(x.data.sum(axis, keepdims=keepdims),
+        return op(x.data.sum(allow_axis_0(axis, x), keepdims=keepdims),
                   (x, lambda g, y: broadcast_to(restore_axes(g, x, axis), x.shape)))
 
     def mean(x, axis: Axis = None, keepdims: bool = False) -> "Tensor":
@@ -282,11 +285,12 @@ class Tensor(_Node):
 
         def rule(g, y):
             top = _mark_equal(x.data, restore_axes(y, x, axis).data, backend.xp.empty_like(x.data))
-            return restore_axes(g, x, axis) * (1 / top.sum(axis, keepdims=True)) * top
+            count = top.sum(allow_axis_0(axis, x), keepdims=True)
+            return restore_axes(g, x, axis) * (1 / count) * top
         if x.size == 0 and x.data.sum(axis).size:
             raise ValueError("the maximum of no numbers is undefined: the Tensor has shape "
                              f"{x.shape}")
-        return op(x.data.max(axis, keepdims=keepdims), (x, rule))
+        return op(x.data.max(allow_axis_0(axis, x), keepdims=keepdims), (x, rule))
 
     # Changes of shape
 
@@ -516,11 +520,16 @@ def sum_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def restore_axes(g: Tensor, x: Tensor, axis: Axis) -> Tensor:
     """Return g with the axes that a reduction of x over `axis` removed put back as size 1."""
-    if x.ndim == 0:         # numpy allows a reduction of a 0-d array over axis 0
+    if x.ndim == 0:
         return g.reshape(())
     axes = range(x.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     axes = [i % x.ndim for i in axes]
     return g.reshape(tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
+
+
+def allow_axis_0(axis: Axis, x: Tensor) -> Axis:
+    """Return the axis as cupy takes it: numpy allows a reduction of a 0-d array over axis 0."""
+    return () if x.ndim == 0 and axis in (0, -1) else axis
 
 
 def check_keepdims(axis: Axis, keepdims: bool) -> None:

@@ -327,9 +327,6 @@ class Game(Module):
         if not 0 <= decay < 1:
             raise ValueError(f"the decay of an average is a number from 0 to below 1, got {decay}")
         self.averages = {name: copy.deepcopy(getattr(self, name)) for name in self.g_players}
-        for name, average in self.averages.items():     # cupy's deepcopy loses the memory order
-            for p_average, p in zip(average.parameters(), getattr(self, name).parameters()):
-                p_average.data = p.data.copy("K")
         self.decay = decay
         self._changes.append((Game.keep_average, {"decay": decay}))
 
