@@ -16,7 +16,8 @@ import gc
 import numpy as np
 import pytest
 
-from tinygan import Tensor, backend, checkpoint, conv, cuda, loop, ops, play, rng, to_numpy
+from tinygan import (Tensor, backend, checkpoint, conv, cuda, loop, ops, optim, play, rng,
+                     to_numpy)
 from tinygan.data import Minibatches
 from tinygan.games import GAN
 from tinygan.nested import map_nested
@@ -79,6 +80,52 @@ def test_products_of_any_layout(a, b, dtype, name, cupy):
             assert (to_numpy(cuda.product(cupy.asarray(x), cupy.asarray(y))) == a @ b).all()
     wide = cupy.asarray(np.repeat(a, 2, -1))[..., ::2]
     assert (to_numpy(cuda.product(wide, cupy.asarray(b))) == a @ b).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [
+    (1, 1), (0, 3), (3, 0), (70, 33), (12544, 64), (64, 6272), (100_003, 1), (2, 3, 4), (0, 3, 4),
+    (300, 49, 65), (2, 20_000, 3), (70_000, 4, 2)])
+def test_column_sums(shape, dtype, cupy):
+    """Sums of small whole numbers are exact, and are the same each time, in any memory order."""
+    generator = np.random.default_rng(0)
+    a, b = (generator.integers(-4, 5, shape).astype(dtype) for _ in range(2))
+    x, y = cupy.asarray(a), cupy.asarray(b, order="F")
+    for _ in range(3):
+        assert (to_numpy(cuda.column_sums(x)) == a.sum(-2)).all()
+        assert (to_numpy(cuda.column_sums(x, y)) == (a * b).sum(-2)).all()
+    noise = cupy.asarray(generator.normal(size=shape).astype(dtype))
+    assert (cuda.column_sums(noise) == cuda.column_sums(noise)).all()
+
+
+def test_values_are_written_together(cupy):
+    """Numbers, arrays of one and 0-d arrays of any dtype enter the array in their order."""
+    values = (0.1, cupy.full(1, 2.5, "float32"), cupy.full((), -3.0), 4,
+              cupy.full((1, 1), 5, "int64"))
+    assert to_numpy(cuda.write(values, None)).tolist() == [0.1, 2.5, -3, 4, 5]
+    single = cuda.write(values, cupy.zeros(5, "float32"))
+    assert to_numpy(single).tolist() == np.float32([0.1, 2.5, -3, 4, 5]).tolist()
+
+
+@pytest.mark.parametrize("make", [
+    lambda ps: optim.SGD(ps, 0.1, 0.5), lambda ps: optim.RMSProp(ps), lambda ps: optim.Adam(ps)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_optimiser_updates_many_parameters_as_on_numpy(make, dtype, cupy):
+    """150 parameters need three launches. In three steps a dozen roundings add up."""
+    generator = np.random.default_rng(0)
+    sizes = [(1,), (5, 7), (3, 2, 4, 4), (0,), (70_000,)] * 30
+    drawn = [[generator.normal(size=size).astype(dtype) for size in sizes] for _ in range(4)]
+    results = []
+    for name in ("cupy", "numpy"):
+        backend.use(name)
+        first, *others = [[Tensor(backend.xp.asarray(a)) for a in arrays] for arrays in drawn]
+        first = [Tensor(p.data.copy()) for p in first]
+        opt = make(first)
+        for gradients in others:
+            opt.step(gradients)
+        results.append([p.numpy() for p in first])
+    for x, y in zip(*results, strict=True):
+        assert np.allclose(x, y, rtol=64 * np.finfo(dtype).eps, atol=64 * np.finfo(dtype).eps)
 
 
 def test_products_of_more_than_65535_matrices(cupy):

@@ -4,6 +4,8 @@ The C of the kernels is compiled for the CPU and compared with the lines of nump
 and the recording of graphs are imitated. What needs a GPU is in gpu.py.
 """
 
+import contextlib
+import copy
 import ctypes
 import dataclasses
 import functools
@@ -13,6 +15,7 @@ import math
 import shutil
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -116,8 +119,9 @@ def make_cases(name, dtype):
         "scale_kept": [(a, b > 0, 1.25, empty)], "divide_by_root": [(b, one, empty)],
         "leaky_relu": [(a, 0.2, empty), (a, 0.0, empty), (a, 1.0, empty)],
         "times_slope": [(b, a, 0.2, empty), (b, a, 0.0, empty)],
+        "scale": [(b, one, empty), (b, c, empty)],
         "scale_and_shift": [(b, one, c, empty), (b, c, d, empty)],
-        "move_average": [(b, 0.5, 0.1, c)],
+        "move_average": [(b, 0.5, 0.1, c)], "add_to": [(b, c), (one, c)],
         "subtract_mean": [(b, one, 0.5, empty), (b, c, 0.5, empty)],
         "affine_power": [(abs(b), 0.5, 0.01, -0.5, 1.0, empty),
                          (abs(b), 2.0, 1.0, -1.5, -0.5, empty)],
@@ -159,9 +163,125 @@ def test_a_kernel_computes_what_its_lines_of_numpy_compute(name, compiled):
 
 
 def test_every_kernel_has_cases():
-    assert len(KERNELS) == 22
+    assert len(KERNELS) == 24
     for name in KERNELS:
         assert make_cases(name, "float32")
+
+
+def test_sizes_are_compiled_in(monkeypatch):
+    """The inputs of type int32 are constants in the code, and the kernel does not take them."""
+    made = []
+
+    def compile_kernel(*args, **keywords):
+        made.append(args)
+        return lambda *args, block_size: made.append(args)
+    monkeypatch.setattr(backend, "xp", types.SimpleNamespace(
+        ElementwiseKernel=compile_kernel, ndarray=np.ndarray,
+        ascontiguousarray=np.ascontiguousarray))
+    x, y, sizes = next(window_cases("float32"))
+    cuda._compile.cache_clear()
+    for _ in range(2):                  # it is compiled once
+        cuda.launch(KERNELS["copy_windows"], x, *sizes, y)
+    cuda._compile.cache_clear()
+    (inputs, _, code, _), *calls = made
+    assert inputs == "raw T x" and len(calls) == 2 and all(a is x and b is y for a, b in calls)
+    names = [declared.split()[1] for declared in conv.SIZES.split(",")]
+    for name, value in zip(names, sizes, strict=True):
+        assert f"const int {name} = {value};" in code
+
+
+@pytest.mark.parametrize("dtype, n, wide", [
+    ("float32", 4, "complex128"), ("float32", 2, "complex64"), ("float64", 4, "complex128"),
+    ("float64", 2, "complex128"), ("float32", 1, "float32")])
+def test_floats_side_by_side_are_joined(dtype, n, wide, monkeypatch):
+    """Arrays with a multiple of 2 or 4 floats, at a place in memory that is one too, are joined."""
+    monkeypatch.setattr(cuda, "_address", lambda x: ctypes.c_void_p(x.ctypes.data))
+    memory = np.zeros(1000, "complex128").view(dtype)
+    x, y = memory[:160].reshape(2, 5, 16), memory[160:320].reshape(5, 32)
+    joined = cuda.join_floats(n, x, y)
+    assert [a.dtype for a in joined] == [wide] * 2
+    for a, b in zip(joined, (x, y)):
+        assert np.shares_memory(a, b) and (a.view(dtype) == b).all()
+    assert cuda.join_floats(n, memory[:30].reshape(10, 3), y)[0].dtype == dtype     # odd
+    assert cuda.join_floats(n, x, memory[1:161].reshape(5, 32))[0].dtype == dtype   # displaced
+
+
+C_BLOCKS = """
+#define __global__
+struct Place { int x, y; };
+static Place blockIdx, threadIdx, blockDim, gridDim;
+"""
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C++ compiler, which compiles the CUDA kernels for "
+                    "the CPU: launches for several arrays at once were not compared with numpy")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_kernels_launched_together_do_what_they_do_alone(dtype, monkeypatch, tmp_path):
+    """The launches of each kernel are one, if their numbers are the same; arrays may broadcast.
+
+    The kernel for a table of arrays is compiled for the CPU and run for each block and thread.
+    """
+    launched = []
+
+    def compile_raw(text, name):
+        path = tmp_path / f"{name}{len(launched)}"
+        parameters = text[text.index(f"{name}(Table table") + len(name) + 12:]
+        parameters = parameters[:parameters.index(") {")]
+        names = [each.split()[-1] for each in parameters.split(",")[1:]]
+        path.with_suffix(".cpp").write_text(C_HEAD + C_BLOCKS + text + f"""
+            extern "C" void run(int blocks, int arrays, int threads, Table* table{parameters}) {{
+                gridDim = {{blocks, arrays}}, blockDim = {{threads, 1}};
+                for (blockIdx.y = 0; blockIdx.y < arrays; ++blockIdx.y)
+                    for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x)
+                        for (threadIdx.x = 0; threadIdx.x < threads; ++threadIdx.x)
+                            {name}({", ".join(["*table", *names])});
+            }}""")
+        subprocess.run([COMPILER, "-O1", "-w", "-shared", "-fPIC", "-o", path.with_suffix(".so"),
+                        path.with_suffix(".cpp")], check=True)
+        library = ctypes.CDLL(str(path.with_suffix(".so")))
+
+        def run(grid, block, args):
+            launched.append((name, grid[1]))
+            library.run(*grid, *block, *[
+                ctypes.c_void_p(a.ctypes.data) if isinstance(a, np.ndarray) else
+                (ctypes.c_float if a.dtype == "float32" else ctypes.c_double)(a) for a in args])
+        return run
+
+    def alone(source, sizes=()):
+        function = KERNELS[source[3]]
+        return lambda *args, block_size: launched.append((source[3], function.__wrapped__(*args)))
+
+    def draw_all(shape):
+        return [abs(draw(dtype, shape, seed=seed)) for seed in range(4)]
+    sets = [draw_all(n) for n in (1, 700, 3000, 1)]
+    numbers, row = np.array([0.01, 0.7]), draw(dtype, 5)
+
+    def compute(context):
+        mine, table = copy.deepcopy(sets), np.ones((3, 5), dtype)
+        with context():
+            for i, (p, g, m, v) in enumerate(mine):
+                KERNELS["adam"](numbers, g, 0.5, 0.5, 0.9, 0.1, 1e-8, 0.1 * (i == 3), p, m, v)
+            for p, *_ in sets[:2]:
+                KERNELS["move_average"](p, 0.5, 0.1, p2 := p.copy())
+                mine.append([p2])
+            KERNELS["add_to"](row, table)
+        return [*mine, [table]]
+    expected = compute(contextlib.nullcontext)
+    monkeypatch.setattr(backend, "cuda", cuda)
+    monkeypatch.setattr(backend, "xp", types.SimpleNamespace(
+        RawKernel=compile_raw, ndarray=np.ndarray, ascontiguousarray=np.ascontiguousarray))
+    monkeypatch.setattr(cuda, "_compile", alone)
+    monkeypatch.setattr(cuda, "_processors", lambda: 1)
+    monkeypatch.setattr(cuda, "_address", lambda x: ctypes.c_void_p(x.ctypes.data))
+    monkeypatch.setattr(cuda, "TABLE", 2)
+    cuda._compile_table.cache_clear()
+    found = compute(cuda.together)
+    cuda._compile_table.cache_clear()
+    assert launched == [("add_to", None), ("adam", 2), ("adam", 1), ("adam", 1),
+                        ("move_average", 2)]
+    for mine, its in zip(expected, found, strict=True):
+        for x, y in zip(mine, its):
+            assert np.allclose(x, y, rtol=32 * np.finfo(dtype).eps, atol=0)
 
 
 def test_a_kernel_is_launched_on_images_in_their_memory_order(monkeypatch):
@@ -171,7 +291,9 @@ def test_a_kernel_is_launched_on_images_in_their_memory_order(monkeypatch):
     weights of a convolution, whose memory order is another one, keep it too.
     """
     seen = []
-    monkeypatch.setattr(cuda, "_compile", lambda source: lambda *args: seen.append(args))
+    monkeypatch.setattr(cuda, "_compile", lambda source, sizes=(): lambda *args, block_size:
+                        seen.append(args))
+    monkeypatch.setattr(cuda, "_address", lambda x: ctypes.c_void_p(x.ctypes.data))
     monkeypatch.setattr(backend, "cuda", cuda)
     x = backend.to_channels_last(np.ones((2, 3, 4, 5), "float32"))
     ops.leaky_relu(Tensor(x))
@@ -179,7 +301,8 @@ def test_a_kernel_is_launched_on_images_in_their_memory_order(monkeypatch):
     assert all(a.flags.c_contiguous for a in seen[0] if isinstance(a, np.ndarray))
     with np.errstate(all="ignore"):     # no kernel fills the windows: they hold any numbers
         conv.conv2d(*(Tensor(np.ones(shape, "float32")) for shape in ((2, 3, 4, 5), (1, 3, 2, 2))))
-    assert seen[1][0].shape == (2, 4, 5, 3) and seen[1][0].flags.c_contiguous
+    assert [a.shape for a in seen[1]] == [(2, 4, 5, 3), (2 * 3 * 4, 12)]
+    assert seen[1][0].flags.c_contiguous
     y = cuda.elementwise(np.add, x, x)
     assert y.shape == x.shape and y.strides == x.strides
     w = backend.to_kernel_first(np.ones((2, 3, 4, 5), "float32"))
@@ -295,15 +418,6 @@ def test_products_of_other_sizes_are_refused(cublas):
         cuda.product(np.ones((3, 4), "float32"), np.ones((5, 6), "float32"))
 
 
-def test_rows_of_ones():
-    """Rows of up to 2^16 ones share one array; longer ones have their own."""
-    for dtype in ("float32", "float64"):
-        short, long, longer = (cuda.row_of_ones(n, np.dtype(dtype)) for n in (3, 2 ** 16, 70000))
-        assert [a.shape for a in (short, long, longer)] == [(1, 3), (1, 2 ** 16), (1, 70000)]
-        assert all(a.dtype == dtype and (a == 1).all() for a in (short, long, longer))
-        assert np.shares_memory(short, long) and not np.shares_memory(long, longer)
-
-
 # Random numbers
 
 def test_philox_gives_the_published_words():
@@ -397,7 +511,12 @@ class CapturedStep(cuda.CapturedStep):
 @pytest.fixture
 def recording(monkeypatch):
     """Let play() record its steps, with cuda.Philox as the source of their random numbers."""
+    def write(values, array):
+        array = np.empty(len(values)) if array is None else array
+        array[:] = [float(value) for value in values]
+        return array
     monkeypatch.setattr(cuda, "Aside", Aside)
+    monkeypatch.setattr(cuda, "write", write)
     monkeypatch.setattr(cuda, "_address", lambda x: ctypes.c_void_p(x.ctypes.data))
     monkeypatch.setattr(loop, "make_source", cuda.Philox)
     monkeypatch.setattr(loop, "prepare", CapturedStep)

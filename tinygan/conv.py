@@ -145,7 +145,7 @@ def _conv(x, w, bias, stride, padding):
         columns = _multiply(rows, matrix, y[piece].reshape(len(rows), o))
         if bias is not None:
             columns, row = backend.widen(columns, bias.data)
-            columns += row
+            backend.add_to(row, columns)
     _in_pieces(y, len(matrix), work)
     return y.transpose(0, 3, 1, 2)
 
@@ -177,9 +177,10 @@ def _conv_transpose(y, w, bias, stride, padding, size):
 
     def add_windows(piece):
         windows = _multiply(y[piece].reshape(-1, o), kernel.reshape(-1, o).T)
-        _add_windows(windows, ih, iw, c, oh, ow, kh, kw, sh, sw, ph, pw, x[piece])
+        image, windows = backend.join_floats(2, x[piece], windows)
+        _add_windows(windows, ih, iw, image.shape[3], oh, ow, kh, kw, sh, sw, ph, pw, image)
         if bias is not None:
-            x[piece] += bias.data
+            backend.add_to(bias.data, x[piece])
 
     def add_columns(piece):
         pixels = y[piece].reshape(-1, o)
@@ -194,8 +195,10 @@ def _conv_transpose(y, w, bias, stride, padding, size):
                 part += columns.reshape(part.shape)
         frame = frame.reshape(-1, rows, blocks * sw, c)[:, ph:ph + ih, pw:pw + iw]
         x[piece] = frame if bias is None else frame + bias.data
-    whole = backend.xp is not np or c == 1
-    _in_pieces(y, (sh + 1) * sw * c + o, add_windows if whole else add_columns)
+    if backend.xp is np:
+        _in_pieces(y, (sh + 1) * sw * c + o, add_windows if c == 1 else add_columns)
+    else:
+        _in_pieces(y, kh * kw * c, add_windows)
     return x.transpose(0, 3, 1, 2)
 
 
@@ -204,7 +207,9 @@ def _windows(x, kernel, stride, padding, size):
     x = x.transpose(0, 2, 3, 1)
     n, ih, iw, c = x.shape
     y = backend.xp.empty((n * math.prod(size), math.prod(kernel) * c), x.dtype)
-    return _copy_windows(x, ih, iw, c, *size, *kernel, *stride, *padding, y)
+    wide_x, wide_y = backend.join_floats(4, x, y)
+    _copy_windows(wide_x, ih, iw, wide_x.shape[3], *size, *kernel, *stride, *padding, wide_y)
+    return y
 
 
 # An image is (ih, iw) with c channels, there are (oh, ow) windows of size (kh, kw), (sh, sw) is the
@@ -214,14 +219,14 @@ SIZES = ", ".join(f"int32 {name}" for name in "ih iw c oh ow kh kw sh sw ph pw".
 
 
 @backend.kernel(f"raw T x, {SIZES}", "T y", """
-                long long n = i;
+                unsigned n = i;
                 int channel = n % c; n /= c;
                 int b = n % kw; n /= kw;
                 int a = n % kh; n /= kh;
-                int column = n % ow * sw + b - pw; n /= ow;
-                int row = n % oh * sh + a - ph; n /= oh;
+                int column = int(n % ow) * sw + b - pw; n /= ow;
+                int row = int(n % oh) * sh + a - ph; n /= oh;
                 bool inside = row >= 0 && row < ih && column >= 0 && column < iw;
-                y = inside ? x[((n * ih + row) * iw + column) * c + channel] : T(0)
+                y = inside ? x[((int(n) * ih + row) * iw + column) * c + channel] : T(0)
                 """)
 def _copy_windows(x, ih, iw, c, oh, ow, kh, kw, sh, sw, ph, pw, y):
     """Fill y (n oh ow, kh kw c) with the windows of x (n, ih, iw, c)."""
@@ -235,7 +240,7 @@ def _copy_windows(x, ih, iw, c, oh, ow, kh, kw, sh, sw, ph, pw, y):
 
 
 @backend.kernel(f"raw T windows, {SIZES}", "T x", """
-                long long n = i;
+                unsigned n = i;
                 int channel = n % c; n /= c;
                 int column = n % iw + pw; n /= iw;
                 int row = n % ih + ph; n /= ih;
@@ -243,7 +248,7 @@ def _copy_windows(x, ih, iw, c, oh, ow, kh, kw, sh, sw, ph, pw, y):
                 for (int a = row % sh, k = row / sh; a < kh && k >= 0; a += sh, --k)
                     for (int b = column % sw, j = column / sw; b < kw && j >= 0; b += sw, --j)
                         if (k < oh && j < ow)
-                            sum += windows[((((n * oh + k) * ow + j) * kh + a) * kw + b) * c
+                            sum += windows[((((int(n) * oh + k) * ow + j) * kh + a) * kw + b) * c
                                            + channel];
                 x = sum
                 """)

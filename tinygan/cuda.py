@@ -16,10 +16,11 @@ import functools
 import glob
 import itertools
 import math
+import operator
 import os
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -175,25 +176,106 @@ def _use_current_stream(rounded):
         _last = stream, rounded
 
 
-# Sums over rows are products with ones, see ops.py
+C_NAMES = {"float32": "float", "float64": "double"}
+
 
 @functools.cache
-def _ones(xp, dtype):
-    return xp.ones((1, 1 << 16), dtype)
+def _processors():
+    """Return the number of multiprocessors of the current device."""
+    return backend.xp.cuda.Device().attributes["MultiProcessorCount"]
 
 
-def row_of_ones(n: int, dtype: Any) -> Array:
-    """Return ones (1, n), up to 2^16 of them without a launch: do not write to them."""
-    ones = _ones(backend.xp, np.dtype(dtype).name)
-    return ones[:, :n] if n <= ones.size else backend.xp.ones((1, n), dtype)
+# Sums over rows. cupy adds up a column in one thread. Here a block of 32 x 32 threads adds up some
+# of the rows of 32 columns, and the block that is the last to finish adds up what the others have
+# found. The order of a sum does not depend on which one that is.
+
+SUMS = """
+typedef {0} T;
+extern "C" __global__ void column_sums(const T* a, const T* b, int rows, int n, int groups,
+                                       T* partial, unsigned* finished, T* y) {{
+    __shared__ T sums[32][32];
+    __shared__ bool is_last;
+    const int sample = blockIdx.x / groups, c = blockIdx.x % groups * 32 + threadIdx.x;
+    const long long first = (long long)sample * rows * n + c;
+    T sum = 0;
+    if (c < n)
+        for (int r = blockIdx.y * 32 + threadIdx.y; r < rows; r += gridDim.y * 32)
+            sum += {1};
+    for (int round = 0; round < 2; ++round) {{
+        sums[threadIdx.y][threadIdx.x] = sum;
+        __syncthreads();
+        if (threadIdx.y == 0)
+            for (int k = 1; k < 32; ++k)
+                sum += sums[k][threadIdx.x];
+        const bool writes = threadIdx.y == 0 && c < n;
+        if (round == 1 || gridDim.y == 1) {{
+            if (writes)
+                y[sample * n + c] = sum;
+            return;
+        }}
+        T* mine = partial + (long long)blockIdx.x * gridDim.y * 32 + threadIdx.x;
+        if (writes)
+            mine[blockIdx.y * 32] = sum;
+        __threadfence();                    // before the next line, others see what was written
+        __syncthreads();
+        if (threadIdx.x == 0 && threadIdx.y == 0)       // the counter returns to 0
+            is_last = atomicInc(finished + blockIdx.x, gridDim.y - 1) == gridDim.y - 1;
+        __syncthreads();
+        if (!is_last)
+            return;
+        sum = 0;
+        if (c < n)
+            for (int k = threadIdx.y; k < gridDim.y; k += 32)
+                sum += __ldcg(mine + k * 32);           // not from a cache of this processor
+    }}
+}}"""
+
+
+@functools.cache
+def _compile_sums(dtype, has_b):
+    term = "a[first + (long long)r * n]" + (" * b[first + (long long)r * n]" if has_b else "")
+    return backend.xp.RawKernel(SUMS.format(C_NAMES[dtype], term), "column_sums")
+
+
+@functools.cache
+def _finished():
+    """Return the counters of blocks that have finished; they are 0 between launches."""
+    return backend.xp.zeros(2 * _processors(), np.uint32)
+
+
+def column_sums(a: Array, b: Array | None = None) -> Array:
+    """Return the sums of the rows of a, or of a * b: (rows, n) -> (n,), (m, rows, n) -> (m, n)."""
+    xp = backend.xp
+    (*batch, rows, n), count = a.shape, 1 if a.ndim == 2 else len(a)
+    y = xp.empty((*batch, n), a.dtype)
+    if y.size:
+        groups = -(-n // 32)
+        blocks = max(1, min(-(-rows // 64), 2 * _processors() // (groups * count)))
+        a, b = (v if v is None else xp.ascontiguousarray(v) for v in (a, b))
+        _compile_sums(a.dtype.name, b is not None)((groups * count, blocks), (32, 32), (
+            a, a if b is None else b, np.int32(rows), np.int32(n), np.int32(groups),
+            xp.empty(groups * count * blocks * 32, a.dtype), _finished(), y))
+    return y
 
 
 # Elementwise functions
 
+THREADS = 512       # in a block. With cupy's 128, blocks take longer to start than to run.
+
+
 @functools.cache
-def _compile(source):
+def _compile(source, constants=()):
+    """Return the kernel of a source; `constants` are the values of its inputs of type int32.
+
+    They are compiled in, because a division by a constant is a multiplication.
+    """
     inputs, outputs, code, name, preamble = source
-    return backend.xp.ElementwiseKernel(inputs, outputs, code, name, preamble=preamble)
+    inputs = [declared.strip() for declared in inputs.split(",")]
+    names = [declared.split()[1] for declared in inputs if declared.startswith("int32 ")]
+    code = "".join(f"const int {n} = {value};\n" for n, value in zip(names, constants)) + code
+    return backend.xp.ElementwiseKernel(
+        ", ".join(declared for declared in inputs if not declared.startswith("int32 ")), outputs,
+        code, name, preamble=preamble)
 
 
 def launch(function: Callable, *args: Any) -> None:
@@ -201,11 +283,98 @@ def launch(function: Callable, *args: Any) -> None:
 
     An array that is declared as raw is read as a contiguous one.
     """
-    raw = [declared.strip().startswith("raw") for declared in function.source[0].split(",")]
-    args = [backend.xp.ascontiguousarray(a) if is_raw else a
-            for a, is_raw in zip(args, raw)] + list(args[len(raw):])
-    args, _ = _in_memory_order(tuple(args))
-    _compile(function.source)(*args)
+    arrays, constants = [], []
+    declared = [each.strip() for each in function.source[0].split(",")]
+    for kind, a in itertools.zip_longest(declared, args, fillvalue=""):
+        if kind.startswith("int32 "):
+            constants.append(a)
+        else:
+            arrays.append(backend.xp.ascontiguousarray(a) if kind.startswith("raw ") else a)
+    arrays, _ = _in_memory_order(tuple(arrays))
+    if _waiting is not None and not constants:
+        _waiting.append((function.source, arrays))
+    else:
+        _compile(function.source, tuple(constants))(*arrays, block_size=THREADS)
+
+
+_waiting = None         # (source, arguments) of the launches in together()
+TABLE = 64              # the most launches that become one: CUDA takes 4 kB of arguments
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Make the launches of the context at its end, those of the same kernel as one launch.
+
+    They must have the same numbers and raw arrays. The other arrays must be contiguous; each launch
+    has its own, of any size. Launches with other arrays are made one by one.
+    """
+    global _waiting
+    _waiting, before = [], _waiting
+    try:
+        yield
+    finally:
+        waiting, _waiting = _waiting, before
+    groups = {}
+    for source, args in waiting:
+        raw = [each.strip().startswith("raw ") for each in source[0].split(",")]
+        own = [i for i, a in enumerate(args) if hasattr(a, "shape") and not any(raw[i:i + 1])]
+        arrays = [args[i] for i in own]
+        if all(a.flags.c_contiguous and a.size == arrays[0].size for a in arrays):
+            rest = tuple(_address(a).value if hasattr(a, "shape") else a for a in args if
+                         not any(a is each for each in arrays))
+            types = tuple(a.dtype.name if hasattr(a, "shape") else None for a in args)
+            groups.setdefault((source, tuple(own), rest, types), []).append(args)
+        else:
+            _compile(source)(*args, block_size=THREADS)
+    for (source, own, _, types), calls in groups.items():
+        for i in range(0, len(calls), TABLE):
+            _launch_table(source, own, types, calls[i:i + TABLE])
+
+
+def _launch_table(source, own, types, calls):
+    """Run a kernel once for all `calls`, whose arguments `own` are arrays of their own."""
+    n, sizes = len(calls), [call[own[0]].size for call in calls]
+    table = np.zeros(1, [("sizes", np.int64, n), ("arrays", np.uint64, (len(own), n))])
+    table["sizes"] = sizes
+    table["arrays"] = [[_address(call[i]).value for call in calls] for i in own]
+    kernel, numbers = _compile_table(source, own, types, n)
+    rest = [number(a) if number else a for i, (a, number) in enumerate(zip(calls[0], numbers))
+            if i not in own]
+    blocks = min(-(-max(sizes) // THREADS), 4 * _processors())
+    kernel((max(1, blocks), n), (THREADS,), (table, *rest))
+
+
+@functools.cache
+def _compile_table(source, own, types, n):
+    """Return (kernel, [the dtype of each argument that is a number, None for arrays])."""
+    inputs, outputs, code, name, preamble = source
+    T = types[own[-1]]          # an output has the type T
+    parameters, lines, numbers = [], [], []
+    for i, declared in enumerate(f"{inputs}, {outputs}".split(",")):
+        *raw, kind, variable = declared.split()
+        kind = C_NAMES.get(types[i] or (T if kind == "T" else kind))
+        numbers.append(None if types[i] else np.dtype(
+            {"float": "float32", "double": "float64"}[kind]).type)
+        if i in own:
+            lines.append(f"{kind}& {variable} = (({kind}*)table.arrays[{own.index(i)}][k])[i];")
+        else:
+            parameters.append(f"{kind}{'*' if types[i] else ''} {variable}")
+    text = f"""
+        typedef {C_NAMES[T]} T;
+        struct Table {{ long long sizes[{n}]; unsigned long long arrays[{len(own)}][{n}]; }};
+        {preamble}
+        extern "C" __global__ void {name}({", ".join(["Table table", *parameters])}) {{
+            const int k = blockIdx.y;
+            for (long long i = blockIdx.x * blockDim.x + threadIdx.x; i < table.sizes[k];
+                 i += blockDim.x * gridDim.x) {{
+                {" ".join(lines)}
+                {code};
+            }}
+        }}"""
+    return backend.xp.RawKernel(text, name), numbers
+
+
+SIGNS = {operator.add: "+", operator.sub: "-", operator.mul: "*", operator.truediv: "/"}
 
 
 def elementwise(f: Callable, *args: Any) -> Array:
@@ -215,7 +384,33 @@ def elementwise(f: Callable, *args: Any) -> Array:
     next convolution.
     """
     args, axes = _in_memory_order(args)
-    return _in_standard_order(f(*args), axes)
+    if f in SIGNS:
+        y = _compile(("T a, T b", "T y", f"y = a {SIGNS[f]} b", f.__name__, ""))(
+            *args, block_size=THREADS)
+    else:
+        y = f(*args)
+    return _in_standard_order(y, axes)
+
+
+def order_for_sum(a: Array, axis: Any) -> Array:
+    """Return the array, with its axes in memory order if all of them are summed over.
+
+    cupy adds up a whole array that is contiguous in 2 us, and another one in up to 50.
+    """
+    if axis is None or isinstance(axis, tuple) and len(axis) == a.ndim:
+        (a,), _ = _in_memory_order((a,))
+    return a
+
+
+def join_floats(n: int, *arrays: Array) -> tuple[Array, ...]:
+    """Return the arrays as contiguous ones of complex numbers, see backend.join_floats."""
+    arrays = tuple(map(backend.xp.ascontiguousarray, arrays))
+    run = arrays[0].shape[-1] * arrays[0].itemsize              # the shorter last axis, in bytes
+    for dtype in (np.dtype("complex128"), np.dtype("complex64")):
+        if arrays[0].itemsize < dtype.itemsize <= n * arrays[0].itemsize and not any(
+                place % dtype.itemsize for place in (run, *(_address(a).value for a in arrays))):
+            return tuple(a.view(dtype) for a in arrays)
+    return arrays
 
 
 def _in_standard_order(y, axes):
@@ -262,11 +457,19 @@ def concatenate(arrays: list[Array], axis: int) -> Array:
     return _in_standard_order(y, axes)
 
 
-def write(numbers: tuple[float, ...], array: Array | None) -> Array:
-    """Write the numbers to `array`, or to a new float64 array, and return it."""
-    array = backend.xp.empty(len(numbers), np.float64) if array is None else array
-    for i, number in enumerate(numbers):
-        array[i:i + 1].fill(number)         # a kernel with an argument: no copy from the host
+def write(values: Sequence[float | Array], array: Array | None) -> Array:
+    """Write numbers, or arrays of one, to `array`, or to a new float64 array, and return it.
+
+    This is one kernel whose arguments are the values: nothing is copied from the host.
+    """
+    array = backend.xp.empty(len(values), np.float64) if array is None else array
+    inputs, code = [], ""
+    for i, value in enumerate(values):
+        is_array = isinstance(value, backend.xp.ndarray)
+        inputs.append(f"raw {value.dtype} x{i}" if is_array else f"float64 x{i}")
+        code += f"y[{i}] = x{i}{'[0]' if is_array else ''}; "
+    values = [v.reshape(1) if isinstance(v, backend.xp.ndarray) else v for v in values]
+    _compile((", ".join(inputs), f"raw {array.dtype} y", code, "write", ""))(*values, array, size=1)
     return array
 
 
@@ -498,8 +701,7 @@ class CapturedStep:
             losses = self.step(self.game, *self.optimisers, x, z, form.seed)
             losses = losses if isinstance(losses, tuple) else (losses,)
             values = [loss.data for loss in losses] + [self.game.logged[n] for n in form.own]
-            for i, value in enumerate(values):
-                form.results[i] = value.reshape(())
+            write(values, form.results)
         logged = self.game.logged
         try:
             with form.aside, _set_capturing():
@@ -563,8 +765,7 @@ class Aside:
     def __init__(self) -> None:
         cuda = backend.xp.cuda
         _workspace()                    # not in the pool, which it outlives, as do these
-        for dtype in PROGRAMS:
-            _ones(backend.xp, dtype)
+        _finished()
         self.stream, self.pool = cuda.Stream(non_blocking=True), cuda.MemoryPool()
         self.before, self.after = (cuda.Event(disable_timing=True) for _ in range(2))
         # a pool of cupy's does not free its memory when it is dropped

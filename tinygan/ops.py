@@ -361,13 +361,19 @@ def scale(x: Tensor, w: Tensor | Array, b: Tensor | Array | None = None) -> Tens
                          + (f" and {len(w)} rows of factors" if each else ""))
     a, factors, shifts = backend.widen(_columns(x.data, each), _beside(w.data),
                                None if b is None else _beside(b.data))
+    y = backend.xp.empty_like(a)
     if b is None:
-        y = a * factors
+        _scale(a, factors, y)
     else:
-        y = _scale_and_shift(a, factors, shifts, backend.xp.empty_like(a))
+        _scale_and_shift(a, factors, shifts, y)
     return op(_like(y, x), (x, lambda g, y: scale(g, w)),
               (w, lambda g, y: channel_sum(g, x, each)),
               (b, lambda g, y: channel_sum(g, each=each)))
+
+
+@backend.kernel("T x, T w", "T y", "y = x * w")
+def _scale(x, w, y):
+    backend.xp.multiply(x, w, out=y)
 
 
 @backend.kernel("T x, T w, T b", "T y", "y = x * w + b")
@@ -439,14 +445,13 @@ ROWS = 1 << 16      # longer float32 sums lose too many digits; sums this long l
 
 def _sums(a, b=None):
     """Return the column sums of a, or of a * b, added up in pieces of ROWS rows."""
+    if backend.cuda is not None:
+        return backend.cuda.column_sums(a, b)
     xp, n = backend.xp, a.shape[-1]
     (a,), (b,) = backend.widen(a), (None,) if b is None else backend.widen(b)
     pieces = [(..., slice(i, i + ROWS), slice(None)) for i in range(0, max(a.shape[-2], 1), ROWS)]
 
     def add(a, b):
-        if xp is not np:
-            return backend.product(backend.row_of_ones(a.shape[-2], a.dtype),
-                                   a if b is None else a * b, exact=True)[..., 0, :]
         return xp.ones(a.shape[-2], a.dtype) @ a if b is None else xp.einsum(
             "...ij,...ij->...j", a, b)
     # reduce() and not sum(), which begins with 0 + the first
@@ -474,7 +479,7 @@ def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
                          f"(m, {w.shape[1]}), got {x.shape}")
     y = backend.product(x.data, w.data.T)
     if b is not None:
-        y += b.data
+        backend.add_to(b.data, y)
     return op(y, (x, lambda g, y: g @ w), (w, lambda g, y: (x.T @ g).T),
               (b, lambda g, y: g.sum(0)))
 

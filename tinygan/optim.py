@@ -77,11 +77,12 @@ class Optimizer:
                  in zip(self.parameters, *self.state.values(), [g.data for g in grads])]
         if not backend.capturing:       # a recorded step reads them from an array, see advance
             self.advance()
-        for p, *averages, g in flat:
-            # update() reads its arrays several times; small pieces stay in the cache meanwhile.
-            # 8: p, g, the averages and the arrays that update() makes
-            backend.run_in_pieces(len(p), 8 * p.itemsize, lambda piece: self.update(
-                self._now, p[piece], g[piece], *[a[piece] for a in averages]))
+        with backend.together():
+            for p, *averages, g in flat:
+                # update() reads its arrays several times; small pieces stay in the cache meanwhile.
+                # 8: p, g, the averages and the arrays that update() makes
+                backend.run_in_pieces(len(p), 8 * p.itemsize, lambda piece: self.update(
+                    self._now, p[piece], g[piece], *[a[piece] for a in averages]))
         for p in self.parameters:
             p.touch()
 

@@ -266,7 +266,8 @@ class Tensor(_Node):
         numpy adds the rows one after the other.
         """
         check_keepdims(axis, keepdims)
-        return op(x.data.sum(allow_axis_0(axis, x), keepdims=keepdims),
+        a = x.data if backend.cuda is None else backend.cuda.order_for_sum(x.data, axis)
+        return op(a.sum(allow_axis_0(axis, x), keepdims=keepdims),
                   (x, lambda g, y: broadcast_to(restore_axes(g, x, axis), x.shape)))
 
     def mean(x, axis: Axis = None, keepdims: bool = False) -> "Tensor":
@@ -285,8 +286,8 @@ class Tensor(_Node):
 
         def rule(g, y):
             top = _mark_equal(x.data, restore_axes(y, x, axis).data, backend.xp.empty_like(x.data))
-            count = top.sum(allow_axis_0(axis, x), keepdims=True)
-            return restore_axes(g, x, axis) * (1 / count) * top
+            top /= top.sum(allow_axis_0(axis, x), keepdims=True)
+            return restore_axes(g, x, axis) * top
         if x.size == 0 and x.data.sum(axis).size:
             raise ValueError("the maximum of no numbers is undefined: the Tensor has shape "
                              f"{x.shape}")

@@ -548,9 +548,10 @@ def update_average(average: Module, network: Module, decay: float) -> None:
     The average's buffers are set to the network's values. Only u and v of spectral norm, which
     belong to the averaged weight, are updated by a power iteration instead.
     """
-    for p_average, p in zip(average.parameters(), network.parameters()):
-        backend.move_average(p.data, 1.0, 1 - decay, p_average.data)
-        p_average.touch()
+    with backend.together():
+        for p_average, p in zip(average.parameters(), network.parameters()):
+            backend.move_average(p.data, 1.0, 1 - decay, p_average.data)
+            p_average.touch()
     for (_, part), (_, original) in zip(average.modules(), network.modules()):
         if hasattr(part, "weight_u"):
             power_iteration(part)
