@@ -84,7 +84,7 @@ def count_launches(iteration: Callable) -> float:
     """Return how many kernels and copies the recorded steps of an iteration launch, or nan."""
     steps = [step for step in getattr(iteration, "steps", ())
              if getattr(step, "form", None) and step.form.run]
-    graphs = [step.form.run.__self__.graph for step in steps]   # run is cupy.cuda.Graph.launch
+    graphs = [step.form.run.graph.graph for step in steps]  # CUDA's graph in cupy's
     if not graphs or 0 in graphs:                           # some versions of cupy keep no graph
         return math.nan
     total, count = 0, ctypes.c_size_t()

@@ -160,6 +160,11 @@ def _address(a):
     return ctypes.c_void_p(a.data.ptr)
 
 
+def _place(a):
+    """Return the address of an array as a number; it is 0 if the array is empty."""
+    return _address(a).value or 0
+
+
 _last = None        # the stream and the precision that cuBLAS has
 
 
@@ -176,7 +181,8 @@ def _use_current_stream(rounded):
         _last = stream, rounded
 
 
-C_NAMES = {"float32": "float", "float64": "double"}
+C_NAMES = {"float32": "float", "float64": "double", "int64": "long long", "int32": "int",
+           "bool": "bool"}
 
 
 @functools.cache
@@ -320,7 +326,7 @@ def together() -> Iterator[None]:
         own = [i for i, a in enumerate(args) if hasattr(a, "shape") and not any(raw[i:i + 1])]
         arrays = [args[i] for i in own]
         if all(a.flags.c_contiguous and a.size == arrays[0].size for a in arrays):
-            rest = tuple(_address(a).value if hasattr(a, "shape") else a for a in args if
+            rest = tuple(_place(a) if hasattr(a, "shape") else a for a in args if
                          not any(a is each for each in arrays))
             types = tuple(a.dtype.name if hasattr(a, "shape") else None for a in args)
             groups.setdefault((source, tuple(own), rest, types), []).append(args)
@@ -336,7 +342,7 @@ def _launch_table(source, own, types, calls):
     n, sizes = len(calls), [call[own[0]].size for call in calls]
     table = np.zeros(1, [("sizes", np.int64, n), ("arrays", np.uint64, (len(own), n))])
     table["sizes"] = sizes
-    table["arrays"] = [[_address(call[i]).value for call in calls] for i in own]
+    table["arrays"] = [[_place(call[i]) for call in calls] for i in own]
     kernel, numbers = _compile_table(source, own, types, n)
     rest = [number(a) if number else a for i, (a, number) in enumerate(zip(calls[0], numbers))
             if i not in own]
@@ -408,7 +414,7 @@ def join_floats(n: int, *arrays: Array) -> tuple[Array, ...]:
     run = arrays[0].shape[-1] * arrays[0].itemsize              # the shorter last axis, in bytes
     for dtype in (np.dtype("complex128"), np.dtype("complex64")):
         if arrays[0].itemsize < dtype.itemsize <= n * arrays[0].itemsize and not any(
-                place % dtype.itemsize for place in (run, *(_address(a).value for a in arrays))):
+                place % dtype.itemsize for place in (run, *(_place(a) for a in arrays))):
             return tuple(a.view(dtype) for a in arrays)
     return arrays
 
@@ -463,14 +469,21 @@ def write(values: Sequence[float | Array], array: Array | None) -> Array:
     This is one kernel whose arguments are the values: nothing is copied from the host.
     """
     array = backend.xp.empty(len(values), np.float64) if array is None else array
-    inputs, code = [], ""
-    for i, value in enumerate(values):
-        is_array = isinstance(value, backend.xp.ndarray)
-        inputs.append(f"raw {value.dtype} x{i}" if is_array else f"float64 x{i}")
-        code += f"y[{i}] = x{i}{'[0]' if is_array else ''}; "
-    values = [v.reshape(1) if isinstance(v, backend.xp.ndarray) else v for v in values]
-    _compile((", ".join(inputs), f"raw {array.dtype} y", code, "write", ""))(*values, array, size=1)
+    kinds = tuple([value.dtype.name if isinstance(value, backend.xp.ndarray) else None
+                   for value in values])
+    _compile_write(kinds, array.dtype.name)((1,), (1,), (
+        *[np.float64(v) if kind is None else v for v, kind in zip(values, kinds)], array))
     return array
+
+
+@functools.cache
+def _compile_write(kinds, dtype):
+    parameters = [f"double x{i}" if kind is None else f"const {C_NAMES[kind]}* x{i}"
+                  for i, kind in enumerate(kinds)]
+    lines = [f"y[{i}] = {'*' * (kind is not None)}x{i};" for i, kind in enumerate(kinds)]
+    return backend.xp.RawKernel(
+        f'extern "C" __global__ void write({", ".join(parameters)}, {C_NAMES[dtype]}* y) '
+        f'{{ {" ".join(lines)} }}', "write")
 
 
 # Random numbers: Philox4x32-10 (Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3).
@@ -629,9 +642,11 @@ class CapturedStep:
             opt.prepare()
 
     def __call__(self, x: Any, z: Any, seed: int) -> Any:
-        state = self._state(x, z)
-        if self.form is None or self.form.state != state:
-            self.form = self._find_form(state)
+        if self.form is None or not self.form.watch.sees_no_change(x, z):
+            state = self._state(x, z)
+            if self.form is None or self.form.state != state:
+                self.form = self._find_form(state)
+            self.form.watch = _Watch(x, z, self.game, self.optimisers)
         form = self.form
         if form.run is None and form.calls >= self.WARM_UP and self.why_not is None:
             self._record(x, z)
@@ -644,8 +659,7 @@ class CapturedStep:
         form.seed.fill(seed)
         for opt in self.optimisers:
             opt.advance()
-        with form.aside:
-            form.run()
+        form.run()
         return self._results()
 
     def _find_form(self, state):
@@ -741,6 +755,7 @@ class _Form:
 
     state    what makes the form, see CapturedStep._state
     aside    its stream and memory pool
+    watch    finds out quickly whether the form is still that of the next call
     calls    the number of its calls without a graph
     run      the function that launches its recording, or None before there is one
     inputs, seed, results   the arrays of the recording
@@ -750,6 +765,7 @@ class _Form:
 
     def __init__(self, state: Any) -> None:
         self.state, self.aside, self.calls, self.run = state, Aside(), 0, None
+        self.watch = None
         self.inputs = self.seed = self.results = self.count = self.dtype = None
         self.names = self.own = ()
 
@@ -769,7 +785,7 @@ class Aside:
         self.stream, self.pool = cuda.Stream(non_blocking=True), cuda.MemoryPool()
         self.before, self.after = (cuda.Event(disable_timing=True) for _ in range(2))
         # a pool of cupy's does not free its memory when it is dropped
-        weakref.finalize(self, _free, self.stream, self.pool).atexit = False
+        weakref.finalize(self, _free, self.after, self.pool).atexit = False
 
     def __enter__(self):
         cuda = backend.xp.cuda
@@ -811,7 +827,12 @@ class Aside:
         if self.pool.total_bytes() != before + taken.bytes:
             raise MemoryError("the GPU has too little memory to record a training step")
         graph.upload()                  # a lack of memory shows here and not at the first launch
-        return graph.launch             # on the current stream, see cuda.Graph
+
+        def launch():
+            graph.launch()              # in the current stream, which needs no other to wait
+            self.after.record()
+        launch.graph = graph
+        return launch
 
 
 class _Taken:
@@ -825,10 +846,10 @@ class _Taken:
             "name": "tinygan", "alloc_postprocess": count})()
 
 
-def _free(stream, pool):
-    """Free a pool's memory when the work of its stream has ended."""
+def _free(last, pool):
+    """Free a pool's memory when the event `last`, the end of the work with it, has happened."""
     with contextlib.suppress(Exception):        # the device may be lost
-        stream.synchronize()
+        last.synchronize()
         pool.free_all_blocks()
 
 
@@ -839,6 +860,55 @@ def _set_capturing() -> Iterator[None]:
         yield
     finally:
         backend.capturing = False
+
+
+# What changes with each step: of a game, whose steps do not read it, and of an optimiser, which
+# writes it to an array before each launch.
+CHANGING = "logged", "averages_are_stale"
+VARYING = "t", "lr", "momentum", "_now"
+
+
+class _Watch:
+    """Find out quickly whether a step's state may have changed since the Watch was made.
+
+    CapturedStep._state can take longer on the host than the step takes on the GPU. A Watch only
+    asks whether the shapes of the inputs are the same, and the attributes of all parts, with the
+    entries of the lists and dictionaries in them, are the same objects.
+    """
+
+    def __init__(self, x: Any, z: Any, game: Any, optimisers: Sequence) -> None:
+        self.shapes, self.entries, self.tensors = _shapes((x, z)), {}, {}
+        for _, module in game.modules():
+            self._add(vars(module), CHANGING if module is game else ())
+        for opt in optimisers:
+            self._add(vars(opt), VARYING)
+        self.arrays = [t.data for t in self.tensors]
+
+    def _add(self, container, ignored=()):
+        """Add a dictionary, list or tuple, and what it contains, to what is watched."""
+        if id(container) in self.entries:
+            return
+        if isinstance(container, dict):
+            get, names = container.get, [name for name in container if name not in ignored]
+        else:
+            get, names = container.__getitem__, range(len(container))
+        values = [container[name] for name in names]
+        self.entries[id(container)] = container, len(container), get, names, values
+        for value in values:
+            if type(value) is Tensor:
+                self.tensors[value] = None
+            elif isinstance(value, (list, dict)) or type(value) is tuple and not _is_number(value):
+                self._add(value)
+            elif dataclasses.is_dataclass(value) and hasattr(value, "__dict__"):
+                self._add(vars(value))
+
+    def sees_no_change(self, x: Any, z: Any) -> bool:
+        """Return whether all is as it was, and the inputs x and z have the same shapes."""
+        for container, size, get, names, values in self.entries.values():
+            if len(container) != size or not all(map(operator.is_, map(get, names), values)):
+                return False
+        return all(t.data is a for t, a in zip(self.tensors, self.arrays)) and (
+            _shapes((x, z)) == self.shapes)
 
 
 def _arrays(inputs):
@@ -876,10 +946,9 @@ def _state(game):
         state[prefix + "training"] = type(module), module.training
         for name, value in module.own_arrays((Tensor, backend.xp.ndarray)):
             array = value.data if type(value) is Tensor else value
-            state[prefix + name] = _address(array).value, array.shape, array.strides
+            state[prefix + name] = _place(array), array.shape, array.strides
         for name, value in vars(module).items():
-            # averages_are_stale changes with each step of G, which does not read it
-            if _is_number(value) and name != "averages_are_stale":
+            if _is_number(value) and name not in CHANGING:
                 state[prefix + name] = value
     return state
 
@@ -899,7 +968,6 @@ def _is_number(value):
 
 def _settings(opt):
     """Return what a recorded step keeps of an optimiser: its settings, the places of its arrays."""
-    varying = "t", "lr", "momentum", "_now"
     settings = {name: value for name, value in vars(opt).items()
-                if isinstance(value, (int, float, tuple)) and name not in varying}
-    return settings, [_address(a).value for arrays in opt.state.values() for a in arrays]
+                if isinstance(value, (int, float, tuple)) and name not in VARYING}
+    return settings, [_place(a) for arrays in opt.state.values() for a in arrays]
