@@ -12,9 +12,9 @@ A round is five iterations of each, one process after the other, so that other w
 slows down all alike. Wall is the time on the clock, CPU the time of all cores together. Each figure
 is the median over the rounds, with the quartiles of the wall time; ratios are computed for each
 round. The first step includes what a library prepares or compiles. On a GPU a round is 1,000
-iterations, because a GPU raises its clock only under a long load. Wall is then the time between two
-events on the GPU. tinygan and PyTorch run both with each operation launched by itself and with
-steps launched as CUDA graphs, whose kernels are counted.
+iterations, because a GPU raises its clock only under a long load, and wall is the time between two
+events on the GPU. tinygan and PyTorch run both with each operation launched by itself, for fewer
+iterations, and with steps launched as CUDA graphs, whose kernels are counted.
 """
 
 import ctypes
@@ -36,6 +36,7 @@ BATCH = {"gan": 100, "dcgan": 64, "sngan": 64, "wgan_gp": 64}
 WARM_UP = 0.3       # seconds before each measurement; a core that was idle is slow for 0.1 s
 LIBRARIES = {"tinygan": "tinygan", "eager": "without graphs", "torch": "PyTorch",
              "graphs": "PyTorch, graphs", "jax": "JAX", "products": "products alone"}
+GPU_ITERATIONS = {"eager": 50, "torch": 200}    # of a round, if not 1,000: the host limits these
 PACKAGES = {"torch": "torch", "graphs": "torch", "jax": "jax"}      # what the peers need
 
 
@@ -233,7 +234,11 @@ class Worker:
                    str(BATCH[workload]), str(cores)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True)
-        self.first = self._read()[0]        # seconds
+
+    @functools.cached_property
+    def first(self) -> float:
+        """Return the seconds of the first iteration: wait until it has been run."""
+        return self._read()[0]
 
     def milliseconds(self, n: int) -> tuple[float, float]:
         """Run n iterations; return the mean time of one on the clock and of all cores."""
@@ -265,14 +270,21 @@ class Times(NamedTuple):
 def measure(workload: str, rounds: int, backend: str, cores: int) -> dict[str, Times]:
     """Return {library: Times} of the libraries that are installed."""
     left_out = ("eager", "graphs") if backend == "numpy" else ("jax",)
-    workers = {library: Worker(library, workload, backend, cores) for library in LIBRARIES
-               if library not in left_out and (
-                   library not in PACKAGES or importlib.util.find_spec(PACKAGES[library]))}
+    workers = {}
+    for library in LIBRARIES:
+        if library not in left_out and (
+                library not in PACKAGES or importlib.util.find_spec(PACKAGES[library])):
+            workers[library] = Worker(library, workload, backend, cores)
+            if backend == "numpy":          # its first step has the processor for itself
+                workers[library].first
+    for worker in workers.values():
+        worker.first
     times = {library: [] for library in workers}
     for _ in range(rounds):
         for library, worker in workers.items():
             time.sleep(0.2)     # threads of the process before may still spin for a while
-            times[library].append(worker.milliseconds(5 if backend == "numpy" else 1000))
+            times[library].append(worker.milliseconds(
+                5 if backend == "numpy" else GPU_ITERATIONS.get(library, 1000)))
     return {library: Times(*map(list, zip(*times[library])), worker.first, *worker.end())
             for library, worker in workers.items()}
 

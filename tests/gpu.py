@@ -107,6 +107,18 @@ def test_values_are_written_together(cupy):
     assert to_numpy(single).tolist() == np.float32([0.1, 2.5, -3, 4, 5]).tolist()
 
 
+def test_numbers_are_added_up_in_their_order(cupy):
+    """The sum has the bits of one addition after the other, in groups of any size."""
+    for dtype in ("float32", "float64"):
+        numbers = np.random.default_rng(0).normal(size=150).astype(dtype)
+        total, expected = None, np.zeros((), dtype)
+        for n in numbers:
+            expected = expected + n
+        for begin, end in ((0, 64), (64, 65), (65, 128), (128, 150)):
+            total = cuda.add_up([cupy.asarray(n) for n in numbers[begin:end]], total)
+        assert to_numpy(total) == expected and total.shape == ()
+
+
 @pytest.mark.parametrize("make", [
     lambda ps: optim.SGD(ps, 0.1, 0.5), lambda ps: optim.RMSProp(ps), lambda ps: optim.Adam(ps)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -486,6 +486,31 @@ def _compile_write(kinds, dtype):
         f'{{ {" ".join(lines)} }}', "write")
 
 
+def add_up(values: list[Array], total: Array | None) -> Array:
+    """Add up to TABLE arrays of one number to `total`, or to 0, one after the other; return it.
+
+    All have the dtype of the first.
+    """
+    total = backend.xp.zeros((), values[0].dtype) if total is None else total
+    table = np.zeros(1, [("n", np.int64), ("values", np.uint64, TABLE)])
+    table["n"], table["values"][0, :len(values)] = len(values), [_place(v) for v in values]
+    _compile_add_up(total.dtype.name)((1,), (1,), (table, total))
+    return total
+
+
+@functools.cache
+def _compile_add_up(dtype):
+    kind = C_NAMES[dtype]
+    return backend.xp.RawKernel(f"""
+        struct Table {{ long long n; const {kind}* values[{TABLE}]; }};
+        extern "C" __global__ void add_up(Table table, {kind}* total) {{
+            {kind} sum = *total;
+            for (int i = 0; i < table.n; ++i)
+                sum += *table.values[i];
+            *total = sum;
+        }}""", "add_up")
+
+
 # Random numbers: Philox4x32-10 (Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3).
 # It maps a counter of four words and a key of two words to four random words, without a state.
 

@@ -25,16 +25,33 @@ class Means:
     """Running means of arrays of one number.
 
     The sums stay on the device until take() reads them, so that each step need not wait for a GPU.
+    On a GPU, arrays are added up when there are many, in the order in which they came.
     """
 
     def __init__(self) -> None:
-        self.counts, self.sums = {}, {}
+        self.counts, self._sums, self._waiting = {}, {}, {}
 
     def add(self, values: Mapping[str, Array | float]) -> None:
         """Add {name: array of one number}; each call may have other names."""
         for name, value in values.items():
             self.counts[name] = self.counts.get(name, 0) + 1
-            self.sums[name] = value + self.sums.get(name, 0.0)
+            if backend.cuda is None or not isinstance(value, backend.xp.ndarray):
+                self._sums[name] = value + self.sums.get(name, 0.0)
+            else:
+                waiting = self._waiting.setdefault(name, [])
+                waiting.append(value)
+                if len(waiting) == backend.cuda.TABLE:
+                    self._add_waiting(name)
+
+    def _add_waiting(self, name):
+        self._sums[name] = backend.cuda.add_up(self._waiting.pop(name), self._sums.get(name))
+
+    @property
+    def sums(self) -> dict[str, Array | float]:
+        """Return {name: sum since the last take()}; a name's sum may be set."""
+        for name in list(self._waiting):
+            self._add_waiting(name)
+        return self._sums
 
     def take(self) -> dict[str, float]:
         """Return {name: mean since the last take()}, and start again.
@@ -42,7 +59,7 @@ class Means:
         Raises FloatingPointError if a mean is NaN or infinite.
         """
         means = {name: float(value) / self.counts[name] for name, value in self.sums.items()}
-        self.counts, self.sums = {}, {}
+        self.counts, self._sums = {}, {}
         for name, mean in means.items():
             if not math.isfinite(mean):
                 raise FloatingPointError(f"{name} has become {mean}")
@@ -236,8 +253,8 @@ class Record:
                 raise ValueError("z")
             self.z = z
             self.means.counts = {str(name): int(n) for name, n in about["counts"].items()}
-            self.means.sums = {name: backend.xp.asarray(arrays[f"sums.{name}"].reshape(()))
-                               for name in self.means.counts}
+            self.means.sums.update({name: backend.xp.asarray(arrays[f"sums.{name}"].reshape(()))
+                                    for name in self.means.counts})
             if (self.step < 1 or log.shape != (len(log), 1 + len(self.columns))
                     or not all(isinstance(name, str) for name in self.columns)):
                 raise ValueError("log")
