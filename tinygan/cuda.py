@@ -216,7 +216,7 @@ extern "C" __global__ void column_sums(const T* a, const T* b, int rows, int n, 
         const bool writes = threadIdx.y == 0 && c < n;
         if (round == 1 || gridDim.y == 1) {{
             if (writes)
-                y[sample * n + c] = sum;
+                y[(long long)sample * n + c] = sum;
             return;
         }}
         T* mine = partial + (long long)blockIdx.x * gridDim.y * 32 + threadIdx.x;
@@ -323,23 +323,23 @@ def together() -> Iterator[None]:
     groups = {}
     for source, args in waiting:
         raw = [each.strip().startswith("raw ") for each in source[0].split(",")]
-        own = [i for i, a in enumerate(args) if hasattr(a, "shape") and not any(raw[i:i + 1])]
-        arrays = [args[i] for i in own]
-        if all(a.flags.c_contiguous and a.size == arrays[0].size for a in arrays):
-            rest = tuple(_place(a) if hasattr(a, "shape") else a for a in args if
-                         not any(a is each for each in arrays))
-            types = tuple(a.dtype.name if hasattr(a, "shape") else None for a in args)
-            groups.setdefault((source, tuple(own), rest, types), []).append(args)
+        types = tuple([a.dtype.name if isinstance(a, backend.xp.ndarray) else None for a in args])
+        own = tuple([i for i, dtype in enumerate(types) if dtype and not any(raw[i:i + 1])])
+        size = args[-1].size
+        if all(args[i].size == size and args[i].flags.c_contiguous for i in own):
+            rest = tuple([_place(a) if types[i] else a for i, a in enumerate(args)
+                          if i not in own])
+            groups.setdefault((source, own, types, rest), []).append(args)
         else:
             _compile(source)(*args, block_size=THREADS)
-    for (source, own, _, types), calls in groups.items():
+    for (source, own, types, _), calls in groups.items():
         for i in range(0, len(calls), TABLE):
             _launch_table(source, own, types, calls[i:i + TABLE])
 
 
 def _launch_table(source, own, types, calls):
     """Run a kernel once for all `calls`, whose arguments `own` are arrays of their own."""
-    n, sizes = len(calls), [call[own[0]].size for call in calls]
+    n, sizes = len(calls), [call[-1].size for call in calls]
     table = np.zeros(1, [("sizes", np.int64, n), ("arrays", np.uint64, (len(own), n))])
     table["sizes"] = sizes
     table["arrays"] = [[_place(call[i]) for call in calls] for i in own]
@@ -358,13 +358,13 @@ def _compile_table(source, own, types, n):
     parameters, lines, numbers = [], [], []
     for i, declared in enumerate(f"{inputs}, {outputs}".split(",")):
         *raw, kind, variable = declared.split()
-        kind = C_NAMES.get(types[i] or (T if kind == "T" else kind))
-        numbers.append(None if types[i] else np.dtype(
-            {"float": "float32", "double": "float64"}[kind]).type)
+        dtype = types[i] or (T if kind == "T" else kind)
+        c = C_NAMES[dtype]
+        numbers.append(None if types[i] else np.dtype(dtype).type)
         if i in own:
-            lines.append(f"{kind}& {variable} = (({kind}*)table.arrays[{own.index(i)}][k])[i];")
+            lines.append(f"{c}& {variable} = (({c}*)table.arrays[{own.index(i)}][k])[i];")
         else:
-            parameters.append(f"{kind}{'*' if types[i] else ''} {variable}")
+            parameters.append(f"{c}{'*' if types[i] else ''} {variable}")
     text = f"""
         typedef {C_NAMES[T]} T;
         struct Table {{ long long sizes[{n}]; unsigned long long arrays[{len(own)}][{n}]; }};
@@ -487,11 +487,9 @@ def _compile_write(kinds, dtype):
 
 
 def add_up(values: list[Array], total: Array | None) -> Array:
-    """Add up to TABLE arrays of one number to `total`, or to 0, one after the other; return it.
-
-    All have the dtype of the first.
-    """
+    """Add up to TABLE arrays of one number to `total`, or to 0, one after the other; return it."""
     total = backend.xp.zeros((), values[0].dtype) if total is None else total
+    values = [v if v.dtype == total.dtype else v.astype(total.dtype) for v in values]
     table = np.zeros(1, [("n", np.int64), ("values", np.uint64, TABLE)])
     table["n"], table["values"][0, :len(values)] = len(values), [_place(v) for v in values]
     _compile_add_up(total.dtype.name)((1,), (1,), (table, total))
