@@ -162,6 +162,7 @@ def test_pieces_cover_the_whole_range_in_order(n, size, threads, monkeypatch):
     monkeypatch.setattr(cpu, "THREADS", threads)
     pieces = backend.run_in_pieces(n, size, lambda piece: list(range(n)[piece]))
     assert sum(pieces, []) == list(range(n)) and all(pieces)
+    assert max(map(len, pieces)) * size <= 1 << 32      # some kernels count in 32 bits
 
 
 @pytest.mark.numpy_only("the other libraries have their own threads")

@@ -22,6 +22,7 @@ import pytest
 
 from tinygan import Tensor, backend, conv, cuda, grad, loop, nn, ops, play, rng, schedules
 from tinygan.games import GAN, losses, penalties
+from tinygan.runs.record import Means
 
 from test_contract import GAMES, M, each_game, make_parts, read_state
 
@@ -282,6 +283,39 @@ def test_kernels_launched_together_do_what_they_do_alone(dtype, monkeypatch, tmp
     for mine, its in zip(expected, found, strict=True):
         for x, y in zip(mine, its):
             assert np.allclose(x, y, rtol=32 * np.finfo(dtype).eps, atol=0)
+
+
+def test_an_array_is_summed_in_memory_order_if_all_axes_are():
+    """The order of the elements does not change the sum; which axes remain does."""
+    w = backend.to_kernel_first(draw("float32", 2, 3, 4, 5))
+    for axis in (None, (0, 1, 2, 3)):
+        assert cuda.order_for_sum(w, axis).flags.c_contiguous
+        assert sorted(cuda.order_for_sum(w, axis).ravel()) == sorted(w.ravel())
+    for axis in (0, (1, 2), (0, 1, 2)):
+        assert cuda.order_for_sum(w, axis) is w
+
+
+def test_means_do_not_depend_on_when_the_sums_are_read(monkeypatch):
+    """On a GPU, logged arrays wait until there are many, and measured numbers do not."""
+    def add_up(values, total):
+        assert 1 <= len(values) <= 4
+        for value in values:
+            total = value + (0.0 if total is None else total)
+        return np.asarray(total)
+    numbers = [{"loss": np.array(v), **({"nats": float(v)} if i % 3 == 0 else {})}
+               for i, v in enumerate(draw("float32", 11))]
+    results = []
+    for name, every in ((None, 1), (cuda, 100), (cuda, 3)):
+        monkeypatch.setattr(backend, "cuda", name)
+        monkeypatch.setattr(cuda, "add_up", add_up)
+        monkeypatch.setattr(cuda, "TABLE", 4)
+        means = Means()
+        for i, values in enumerate(numbers):
+            means.add(values)
+            if i % every == 0:
+                assert means.sums.keys() == means.counts.keys()
+        results.append(({n: float(v) for n, v in means.sums.items()}, means.take(), means.sums))
+    assert results[0] == results[1] == results[2] and results[0][2] == {}
 
 
 def test_a_kernel_is_launched_on_images_in_their_memory_order(monkeypatch):

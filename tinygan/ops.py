@@ -337,8 +337,9 @@ def check_bias(b: Tensor | None, n: int) -> None:
 #
 # and for (m, n) the same along the first axis. Channels lie last in the memory of images (see
 # conv.py), so both are matrices with one column per channel. The column sums of x are a product
-# with a row of ones, which is faster than sum(). With `each`, they are operations on each channel
-# of each sample: a matrix for each, and sums over the axes (2, 3).
+# with a row of ones, which is faster than sum(); on a GPU they are a kernel of cuda.py. With
+# `each`, they are operations on each channel of each sample: a matrix for each, and sums over the
+# axes (2, 3).
 
 def scale(x: Tensor, w: Tensor | Array, b: Tensor | Array | None = None) -> Tensor:
     """Return x * w + b for each channel, with w and b of shape (n,), or (m, n) for each sample.

@@ -36,7 +36,7 @@ class Means:
         for name, value in values.items():
             self.counts[name] = self.counts.get(name, 0) + 1
             if backend.cuda is None or not isinstance(value, backend.xp.ndarray):
-                self._sums[name] = value + self.sums.get(name, 0.0)
+                self._sums[name] = value + self._sums.get(name, 0.0)
             else:
                 waiting = self._waiting.setdefault(name, [])
                 waiting.append(value)
