@@ -117,6 +117,7 @@ def make_cases(name, dtype):
         "relu": [(a, empty)], "sigmoid": [(a, empty), (40 * a, empty)],
         "softplus": [(a, empty), (40 * a, empty)], "log_sigmoid": [(a, empty), (40 * a, empty)],
         "mark_equal": [(a, np.where(b > 0, a, c), empty)],
+        "share_among": [(b, (c > 0).astype(dtype), 1 + abs(d), empty), (one, c, one, empty)],
         "scale_kept": [(a, b > 0, 1.25, empty)], "divide_by_root": [(b, one, empty)],
         "leaky_relu": [(a, 0.2, empty), (a, 0.0, empty), (a, 1.0, empty)],
         "times_slope": [(b, a, 0.2, empty), (b, a, 0.0, empty)],
@@ -164,7 +165,7 @@ def test_a_kernel_computes_what_its_lines_of_numpy_compute(name, compiled):
 
 
 def test_every_kernel_has_cases():
-    assert len(KERNELS) == 24
+    assert len(KERNELS) == 25
     for name in KERNELS:
         assert make_cases(name, "float32")
 

@@ -286,8 +286,8 @@ class Tensor(_Node):
 
         def rule(g, y):
             top = _mark_equal(x.data, restore_axes(y, x, axis).data, backend.xp.empty_like(x.data))
-            top /= top.sum(allow_axis_0(axis, x), keepdims=True)
-            return restore_axes(g, x, axis) * top
+            count = top.sum(allow_axis_0(axis, x), keepdims=True)
+            return _share(restore_axes(g, x, axis), top, count)
         if x.size == 0 and x.data.sum(axis).size:
             raise ValueError("the maximum of no numbers is undefined: the Tensor has shape "
                              f"{x.shape}")
@@ -331,6 +331,17 @@ class Tensor(_Node):
 
     def __getitem__(x, index):
         return _view(x.data[index], x, lambda g, y: _scatter(g, index, x.shape))
+
+
+def _share(g, top, count):
+    """Return g / count where the array `top` is 1, and 0 elsewhere; g and `count` broadcast."""
+    return op(_share_among(g.data, top, count, backend.xp.empty_like(top)),
+              (g, lambda h, y: sum_to(h * (top / count), g.shape)))
+
+
+@backend.kernel("T g, T top, T count", "T share", "share = g * (1 / count) * top")
+def _share_among(g, top, count, share):
+    backend.xp.multiply(g * (1 / count), top, out=share)
 
 
 @backend.kernel("T x, T y", "T mark", "mark = x == y")
