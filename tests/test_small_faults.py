@@ -1,6 +1,7 @@
 """Mistakes of a user are refused at once, in a sentence that says what to do."""
 
 import builtins
+import contextlib
 import json
 import pathlib
 import sys
@@ -8,7 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from tinygan import Run, UserError, checkpoint, nn, optim, rng
+from tinygan import (Run, Tensor, UserError, checkpoint, grad, nn, no_grad, ops, optim, play,
+                     resampling, rng)
 from tinygan.games import GAN
 from tinygan.runs.record import Progress
 from tinygan.runs.run import check_folder
@@ -155,3 +157,51 @@ def test_reproduce_shows_that_nothing_has_been_run(tmp_path, monkeypatch, capsys
                                       str(tmp_path / "results.jsonl")])
     reproduce.main()
     assert capsys.readouterr().out == "nothing has been run yet\n"
+
+
+ARRAY = np.ones((2, 3), "float32")
+
+
+@pytest.mark.parametrize("call", [
+    lambda: ops.exp(ARRAY), lambda: ops.sqrt(ARRAY), lambda: ops.sigmoid(ARRAY),
+    lambda: ops.relu(ARRAY), lambda: ops.leaky_relu(ARRAY), lambda: ops.norm(ARRAY),
+    lambda: ops.log_softmax(ARRAY), lambda: ops.cross_entropy(ARRAY, np.array([0, 1])),
+    lambda: ops.affine_power(ARRAY, 1.0, 0.0, 2.0)])
+@pytest.mark.parametrize("recording", [contextlib.nullcontext, no_grad])
+def test_an_array_in_place_of_a_tensor_is_refused(call, recording):
+    with recording(), pytest.raises(TypeError, match=r"wrap an array as Tensor\(x\)"):
+        call()
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float64, np.longdouble, np.int8])
+def test_a_power_keeps_the_dtype(kind):
+    x = Tensor(ARRAY * 3)
+    assert (x ** kind(2)).dtype == "float32" and ((x ** kind(2)).data == 9).all()
+    assert grad((x ** kind(2)).sum(), [x])[0].dtype == "float32"
+
+
+@pytest.mark.parametrize("state", [None, [1, 2], nn.Dense(2, 1)])
+def test_weights_that_are_no_dictionary_are_refused(state):
+    with pytest.raises(UserError, match="takes {name: array}.*got a "):
+        nn.Dense(2, 1).load_state_dict(state)
+
+
+def test_a_size_that_is_one_number_is_refused():
+    with pytest.raises(ValueError, match="two whole numbers of at least 1, got 5"):
+        resampling.resize(Tensor(np.ones((1, 1, 4, 4), "float32")), 5)
+
+
+@pytest.mark.parametrize("n", [0, -1, 2.5])
+def test_no_samples_are_refused(n):
+    with pytest.raises(ValueError, match="at least 1"):
+        GAN(nn.Dense(2, 2), nn.Dense(2, 1), 2).draw_samples(n, rng)
+
+
+def test_networks_of_float64_are_refused_by_play():
+    """Its noise is float32, so no dtype of the data would do."""
+    game = GAN(nn.Dense(2, 2), nn.Dense(2, 1), 2)
+    for p in game.parameters():
+        p.data = p.data.astype("float64")
+    opts = [optim.SGD(ps, 0.1) for ps in (game.d_parameters(), game.g_parameters())]
+    with pytest.raises(UserError, match="float32, but D's parameters are float64: .* noise"):
+        next(play(game, Points(), *opts, 4, rng, 1))

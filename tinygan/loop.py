@@ -139,8 +139,9 @@ def _check_first(data, game):
         dtypes = {p.dtype for p in game.d_parameters()}
         for part in flatten_nested(x):
             if type(part) is Tensor and dtypes and part.dtype not in dtypes:
-                raise UserError(f"the data is {part.dtype}, but D's parameters are not: give "
-                                f"minibatches x.astype(\"{next(iter(dtypes))}\")")
+                raise UserError(f"the data is {part.dtype}, but D's parameters are "
+                                f"{', '.join(map(str, dtypes))}: play needs both in float32, as "
+                                "its noise is; x.astype(\"float32\") converts an array")
         yield first
         break
     yield from data

@@ -52,6 +52,7 @@ def norm(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
         # x / y is computed first, because its entries are at most 1 and g / y could overflow
         return where(nonzero, g, 0.0) * (x / where(nonzero, y, 1.0))
     check_keepdims(axis, keepdims)
+    (x,) = as_tensors(x)
     xp, over = backend.xp, allow_axis_0(axis, x)
     if x.size == 0:
         return op(x.data.sum(over, keepdims=keepdims), (x, rule))
@@ -67,13 +68,18 @@ def norm(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return op(xp.sqrt(total) * unit.reshape(total.shape), (x, rule))
 
 
+def _fill(f, x, *numbers):
+    """Return the array that f(x.data, *numbers, array) fills, for a Tensor x."""
+    (x,) = as_tensors(x)
+    return f(x.data, *numbers, backend.xp.empty_like(x.data))
+
+
 # The logistic functions. log_sigmoid is not the logarithm of sigmoid, which would lose precision,
 # and would be -inf for large negative x.
 
 def sigmoid(x: Tensor) -> Tensor:
     """Return 1 / (1 + exp(-x)), computed as exp(min(x, 0)) / (1 + exp(-|x|)), without overflow."""
-    return op(_sigmoid(x.data, backend.xp.empty_like(x.data)),
-              (x, lambda g, y: g * y * (1.0 - y)))
+    return op(_fill(_sigmoid, x), (x, lambda g, y: g * y * (1.0 - y)))
 
 
 @backend.kernel("T x", "T y", "y = exp(x < 0 ? x : T(0)) / (1 + exp(-abs(x)))")
@@ -84,7 +90,7 @@ def _sigmoid(x, y):
 
 def softplus(x: Tensor) -> Tensor:
     """Return log(1 + exp(x)), computed as max(x, 0) + log1p(exp(-|x|)), without overflow."""
-    return op(_softplus(x.data, backend.xp.empty_like(x.data)), (x, lambda g, y: g * sigmoid(x)))
+    return op(_fill(_softplus, x), (x, lambda g, y: g * sigmoid(x)))
 
 
 @backend.kernel("T x", "T y", "y = (x > 0 ? x : T(0)) + log1p(exp(-abs(x)))")
@@ -95,8 +101,7 @@ def _softplus(x, y):
 
 def log_sigmoid(x: Tensor) -> Tensor:
     """Return log(1 / (1 + exp(-x))), computed as min(x, 0) - log1p(exp(-|x|)), without overflow."""
-    return op(_log_sigmoid(x.data, backend.xp.empty_like(x.data)),
-              (x, lambda g, y: g * sigmoid(-x)))
+    return op(_fill(_log_sigmoid, x), (x, lambda g, y: g * sigmoid(-x)))
 
 
 @backend.kernel("T x", "T y", "y = (x < 0 ? x : T(0)) - log1p(exp(-abs(x)))")
@@ -112,7 +117,7 @@ def tanh(x: Tensor) -> Tensor:
 
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     """Return x - log sum exp x along `axis`. The maximum is subtracted first, to avoid overflow."""
-    xp = backend.xp
+    (x,), xp = as_tensors(x), backend.xp
     shifted = x.data - x.data.max(axis, keepdims=True)
     return op(shifted - xp.log(xp.exp(shifted).sum(axis, keepdims=True)),
               (x, lambda g, y: g - exp(y) * g.sum(axis, keepdims=True)))
@@ -156,7 +161,7 @@ def mark_labels(labels: Array, classes: int) -> Array:
 
 def affine_power(x: Tensor, a: float, b: float, n: float, c: float = 1.0) -> Tensor:
     """Return c (a x + b)^n for numbers a, b, c and n; a x + b must be above 0."""
-    return op(_affine_power(x.data, a, b, n, c, backend.xp.empty_like(x.data)),
+    return op(_fill(_affine_power, x, a, b, n, c),
               (x, lambda g, y: g * affine_power(x, a, b, n - 1, c * n) * a))
 
 
@@ -176,8 +181,7 @@ def relu(x: Tensor) -> Tensor:
 
     Where x <= 0 the gradient is 0 * g, which is NaN if g is infinite, as in sqrt(relu(x)).
     """
-    return op(_relu(x.data, backend.xp.empty_like(x.data)),
-              (x, lambda g, y: _scale_negative(g, y, 0.0)))
+    return op(_fill(_relu, x), (x, lambda g, y: _scale_negative(g, y, 0.0)))
 
 
 # In C, x is returned where a comparison with NaN is false, so that a NaN stays NaN.
@@ -194,8 +198,7 @@ def leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
     slope = _number(slope, "the slope of leaky_relu")
     if not 0 <= slope <= 1:
         raise ValueError(f"leaky_relu needs a slope in [0, 1], got {slope}")
-    return op(_leaky_relu(x.data, slope, backend.xp.empty_like(x.data)),
-              (x, lambda g, y: _scale_negative(g, x, slope)))
+    return op(_fill(_leaky_relu, x, slope), (x, lambda g, y: _scale_negative(g, x, slope)))
 
 
 @backend.kernel("T x, T slope", "T y", "y = x < 0 ? slope * x : x")

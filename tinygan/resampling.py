@@ -100,7 +100,8 @@ def resize(x: Tensor, size: tuple[int, int], matrix: Callable = nearest) -> Tens
     Raises ValueError for a size below 1.
     """
     h, w = _size(x, "resize")
-    if len(size) != 2 or not all(is_whole(n, 1) for n in size):
+    if not isinstance(size, (tuple, list)) or len(size) != 2 or not all(
+            is_whole(n, 1) for n in size):
         raise ValueError(f"images are resized to two whole numbers of at least 1, got {size}")
     return resample(x, matrix(h, size[0]), matrix(w, size[1]))
 

@@ -238,7 +238,7 @@ class Tensor(_Node):
         if not isinstance(n, (int, float, np.integer, np.floating)):
             raise TypeError(f"the exponent of ** is a number, got {type(n).__name__}: "
                             "for a Tensor exponent write exp(n * log(x))")
-        n = n.item() if isinstance(n, np.generic) else n
+        n = float(n) if isinstance(n, np.floating) else int(n) if isinstance(n, np.integer) else n
         # n = 0 is a case of its own because 0 * x ** -1 is NaN at x = 0.
         return op(x.data ** n, (
             x, lambda g, y: g * (n * (x if n == 2 else x ** (n - 1))) if n else g * 0.0))
@@ -358,15 +358,16 @@ def op(data: Array, *parents: tuple) -> Tensor:
     that refers to itself would not be freed with its last reference. Inputs that are not Tensors
     are constants. The rule None marks an input that gets no gradient here, but whose values
     another rule uses: grad() raises an error if they have changed.
+
+    Raises TypeError if there are inputs and none of them is a Tensor.
     """
     y = _Node()
     # numpy returns scalars, not arrays, from reductions and from arithmetic on 0-d arrays
     y.data = data if type(data) is backend.xp.ndarray else backend.xp.asarray(data)
-    if _state.recording:
-        parents = tuple([p for p in parents if type(p[0]) is Tensor])
-        y.parents = parents or None
-    else:
-        y.parents = None
+    tensors = tuple([p for p in parents if type(p[0]) is Tensor])
+    if parents and not tensors:         # an array has an attribute `data` too
+        raise TypeError("at least one argument must be a Tensor: wrap an array as Tensor(x)")
+    y.parents = tensors if tensors and _state.recording else None
     y.base = None
     y.age = y.touched = next(_clock)
     y.__class__ = Tensor

@@ -14,7 +14,7 @@ from ..nested import flatten_nested, map_nested
 from ..nn import (BatchNorm, Flatten, Heads, Module, Reshape, Sigmoid, Tanh, Upsample, eval_mode,
                   is_sequential, power_iteration, use_random)
 from ..random import Random
-from ..tensor import Tensor, no_grad, op
+from ..tensor import Tensor, is_whole, no_grad, op
 from .losses import Loss
 from .penalties import Penalty, tensors_in
 from .views import View
@@ -356,7 +356,12 @@ class Game(Module):
         return (images + 1) / 2 if _output_range(self.G)[1] == -1 else images
 
     def draw_samples(self, n: int, rng: Random, piece: int = 100) -> np.ndarray:
-        """Return n samples on the host, of noise by latent() from `rng`, `piece` at a time."""
+        """Return n samples on the host, of noise by latent() from `rng`, `piece` at a time.
+
+        Raises ValueError unless n is a whole number of at least 1.
+        """
+        if not is_whole(n, 1):
+            raise ValueError(f"draw_samples draws a whole number of at least 1 samples, got {n!r}")
         return np.concatenate([
             backend.to_numpy(self.sample(self.latent(min(piece, n - start), rng)))
             for start in range(0, n, piece)])

@@ -209,8 +209,11 @@ class Module:
 
         PyTorch's `num_batches_tracked`, which no computation uses, is ignored. Raises UserError if
         a name is missing or unknown, if a shape differs and for values that are no numbers;
-        nothing is changed in that case.
+        nothing is changed in that case. It raises UserError too if `state` is no dictionary.
         """
+        if not isinstance(state, Mapping):
+            raise UserError("load_state_dict takes {name: array}, as state_dict() returns it, got "
+                            f"a {type(state).__name__}")
         arrays = self.arrays()
         state = {name: value for name, value in state.items() if name in arrays
                  or name.rpartition(".")[2] != "num_batches_tracked"}

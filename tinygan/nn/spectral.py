@@ -27,6 +27,8 @@ def spectral_norm(layer: Module) -> Module:
     n = ceil(kh / stride) ceil(kw / stride) windows, and the constant is at most sqrt(n). For a
     transposed convolution it is at most sqrt(kh kw), because each pixel contributes to kh kw
     pixels.
+
+    A weight of zeros becomes NaN, as in PyTorch: 0 / 0.
     """
     if not hasattr(layer, "outputs_first"):
         raise TypeError("spectral_norm takes a Dense, Conv2d, ConvTranspose2d or Embedding layer, "
