@@ -144,7 +144,8 @@ def products_iteration(workload: str, backend: str) -> Callable[[], None]:
             tinygan.backend.product(a, b)
     if tinygan.backend.cuda is None:
         return iteration
-    aside = tinygan.backend.cuda.Aside()
+    from tinygan.graphs import Aside
+    aside = Aside()
     with aside:
         iteration()                         # fills the memory pool
         return aside.record(iteration)

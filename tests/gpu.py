@@ -16,7 +16,7 @@ import gc
 import numpy as np
 import pytest
 
-from tinygan import (Tensor, backend, checkpoint, conv, cuda, loop, ops, optim, play, rng,
+from tinygan import (Tensor, backend, checkpoint, conv, cuda, graphs, loop, ops, optim, play, rng,
                      to_numpy)
 from tinygan.data import Minibatches
 from tinygan.games import GAN
@@ -25,7 +25,8 @@ from tinygan.random import Random
 
 from helpers import to_float64
 from test_contract import GAMES, M, each_game, make_parts, read_state
-from test_cuda import KERNELS, keep_steps, layouts, make_cases
+from test_cuda import KERNELS, layouts, make_cases
+from test_graphs import keep_steps
 from test_run import ANY_GAME, run_script, same_files, start_script, wait_for_end
 
 pytestmark = pytest.mark.host           # once, and not on each backend of the suite
@@ -212,7 +213,7 @@ def train(entry, steps, order):
 @pytest.mark.parametrize("order", ["alternating", "simultaneous"])
 def test_recorded_steps_do_what_steps_do(entry, order, monkeypatch, capsys):
     """Losses, weights, buffers and optimisers agree bit for bit after 20 iterations."""
-    steps = keep_steps(monkeypatch, cuda.CapturedStep)
+    steps = keep_steps(monkeypatch, graphs.CapturedStep)
     recorded = train(entry, 20, order)
     assert capsys.readouterr().err == ""
     assert all(form.run is not None for step in steps for form in step.forms)
@@ -249,7 +250,7 @@ def test_launches_take_no_memory(cupy, monkeypatch):
     The default pool, which also has the minibatches and the losses, may be divided in other ways:
     it may grow by 64 kB, which is 7 bytes for each launch.
     """
-    steps = keep_steps(monkeypatch, cuda.CapturedStep)
+    steps = keep_steps(monkeypatch, graphs.CapturedStep)
     game, optimisers, data = make_parts(GAMES["gan"])
     used = []
     for i, _, _ in play(game, data, *optimisers.values(), M, rng, 5000):

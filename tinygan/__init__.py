@@ -1,8 +1,8 @@
 """tinygan: a reference implementation of generative adversarial networks, made for reading.
 
-The modules, each of which imports only from those before it: cpu, backend, random, tensor, ops,
-conv, resampling, nested, cuda (with cupy only), nn, schedules, optim, gradcheck, games, networks,
-loop, files, data, metrics, runs.
+The modules, each of which imports only from those before it: cpu, backend, cuda (with cupy only),
+random, tensor, ops, conv, resampling, nested, graphs (with cupy only), nn, schedules, optim,
+gradcheck, games, networks, loop, files, data, metrics, runs.
 """
 
 from . import (backend, conv, cpu, data, files, games, gradcheck, loop, metrics, nested, networks,

@@ -29,7 +29,7 @@ VERSION = "0.1.0"       # of tinygan
 
 xp = np
 cuda = None             # the module cuda.py if the backend is cupy
-capturing = False       # whether a training step is being recorded, see cuda.CapturedStep
+capturing = False       # whether a training step is being recorded, see graphs.CapturedStep
 Array = np.ndarray      # in type hints: an array of the current backend, numpy's or cupy's
 
 

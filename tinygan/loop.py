@@ -116,11 +116,12 @@ def make_source(seed: int) -> Any:
 def prepare(step: Callable, game: Game, *optimisers: Optimizer) -> Callable:
     """Return the function (x, z, seed) -> step(game, *optimisers, x, z, seed).
 
-    On a GPU it records the step and launches it as a CUDA graph, see cuda.CapturedStep.
+    On a GPU it records the step and launches it as a CUDA graph, see graphs.CapturedStep.
     """
     if backend.cuda is None:
         return functools.partial(step, game, *optimisers)
-    return backend.cuda.CapturedStep(step, game, *optimisers)
+    from .graphs import CapturedStep        # on a CPU nothing imports it
+    return CapturedStep(step, game, *optimisers)
 
 
 def _check_optimiser(name, opt, parameters):

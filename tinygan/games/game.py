@@ -48,7 +48,7 @@ class Game(Module):
     A player may consist of several networks: they are attributes of the game, named in `d_players`
     and `g_players`. A number that changes during training must be an array that is written to in
     place, so that checkpoints save it, and so that it is not a constant in a step that was recorded
-    for a GPU (see cuda.CapturedStep). A learned number is a Module with a Tensor.
+    for a GPU (see graphs.CapturedStep). A learned number is a Module with a Tensor.
 
     Raises UserError for an invalid loss, penalty or view, for a D that ends in a sigmoid, and for
     batch normalisation in D together with a penalty.
