@@ -148,7 +148,9 @@ def products_iteration(workload: str, backend: str) -> Callable[[], None]:
     aside = Aside()
     with aside:
         iteration()                         # fills the memory pool
-        return aside.record(iteration)
+        launch = aside.record(iteration)
+    launch.operands = operands              # the graph reads their memory
+    return launch
 
 
 # The processes

@@ -10,15 +10,17 @@ import ctypes
 import inspect
 import itertools
 import math
+import operator
 import shutil
 import subprocess
 import sys
+import threading
 import types
 
 import numpy as np
 import pytest
 
-from tinygan import Tensor, backend, conv, cuda, ops
+from tinygan import Tensor, backend, conv, cuda, ops, optim
 from tinygan.runs.record import Means
 
 pytestmark = pytest.mark.host
@@ -204,49 +206,91 @@ def test_floats_side_by_side_are_joined(dtype, n, wide, monkeypatch):
 
 
 C_BLOCKS = """
-#define __global__
 struct Place { int x, y; };
 static Place blockIdx, threadIdx, blockDim, gridDim;
 """
 
 
-@pytest.mark.skipif(COMPILER is None, reason="no C++ compiler, which compiles the CUDA kernels for "
-                    "the CPU: launches for several arrays at once were not compared with numpy")
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_kernels_launched_together_do_what_they_do_alone(dtype, monkeypatch, tmp_path):
-    """The launches of each kernel are one, if their numbers are the same; arrays may broadcast.
+class Imitation:
+    """numpy with the kernels of cupy, compiled for the CPU and run for each block and thread."""
 
-    The kernel for a table of arrays is compiled for the CPU and run for each block and thread.
-    """
-    launched = []
+    def __init__(self, folder):
+        self.folder, self.launched = folder, []         # (name, blocks along y)
 
-    def compile_raw(text, name):
-        path = tmp_path / f"{name}{len(launched)}"
-        parameters = text[text.index(f"{name}(Table table") + len(name) + 12:]
-        parameters = parameters[:parameters.index(") {")]
-        names = [each.split()[-1] for each in parameters.split(",")[1:]]
-        path.with_suffix(".cpp").write_text(C_HEAD + C_BLOCKS + text + f"""
-            extern "C" void run(int blocks, int arrays, int threads, Table* table{parameters}) {{
+    def __getattr__(self, name):
+        return getattr(np, name)
+
+    def compile(self, name, text):
+        path = self.folder / f"{name}{len(list(self.folder.iterdir()))}"
+        path.with_suffix(".cpp").write_text(C_HEAD + C_BLOCKS + text)
+        subprocess.run([COMPILER, "-O1", "-w", "-shared", "-fPIC", "-o", path.with_suffix(".so"),
+                        path.with_suffix(".cpp")], check=True)
+        return ctypes.CDLL(str(path.with_suffix(".so")))
+
+    def RawKernel(self, text, name):
+        parameters = text[text.index(f" {name}(") + len(name) + 2:]
+        kinds = [each.strip().rpartition(" ")[0]
+                 for each in parameters[:parameters.index(") {")].split(",")]
+        given = ", ".join(f"({kind})args[{i}]" if kind.endswith("*") else f"*({kind}*)args[{i}]"
+                          for i, kind in enumerate(kinds))
+        # static, so that the C library's function of the same name, write, is not called
+        text = text.replace('extern "C" __global__', "static")
+        library = self.compile(name, text + f"""
+            extern "C" void run(int blocks, int arrays, int threads, void** args) {{
                 gridDim = {{blocks, arrays}}, blockDim = {{threads, 1}};
                 for (blockIdx.y = 0; blockIdx.y < arrays; ++blockIdx.y)
                     for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x)
                         for (threadIdx.x = 0; threadIdx.x < threads; ++threadIdx.x)
-                            {name}({", ".join(["*table", *names])});
+                            {name}({given});
             }}""")
-        subprocess.run([COMPILER, "-O1", "-w", "-shared", "-fPIC", "-o", path.with_suffix(".so"),
-                        path.with_suffix(".cpp")], check=True)
-        library = ctypes.CDLL(str(path.with_suffix(".so")))
 
-        def run(grid, block, args):
-            launched.append((name, grid[1]))
-            library.run(*grid, *block, *[
-                ctypes.c_void_p(a.ctypes.data) if isinstance(a, np.ndarray) else
-                (ctypes.c_float if a.dtype == "float32" else ctypes.c_double)(a) for a in args])
-        return run
+        def launch(grid, block, args):
+            self.launched.append((name, *grid[1:]))
+            args = [a if isinstance(a, np.ndarray) else np.array([a]) for a in args]
+            library.run(grid[0], *(grid[1:] or (1,)), *block,
+                        (ctypes.c_void_p * len(args))(*[a.ctypes.data for a in args]))
+        return launch
 
+    def ElementwiseKernel(self, inputs, outputs, code, name, preamble=""):
+        library = self.compile(name, "".join(
+            to_cpu((inputs, outputs, code, name, preamble), t)[0] for t in ("float", "double")))
+
+        def launch(*args, block_size):
+            dtype = next(a.dtype for a in args if isinstance(a, np.ndarray))
+            args = np.broadcast_arrays(*[np.asarray(a, dtype) for a in args])
+            arrays = [np.ascontiguousarray(a) for a in args] + [np.empty(args[0].shape, dtype)]
+            getattr(library, f"{name}_{C_TYPES[dtype.name]}")(ctypes.c_longlong(arrays[-1].size), *[
+                value for a in arrays for value in (ctypes.c_void_p(a.ctypes.data),
+                                                    ctypes.c_longlong(1))])
+            return arrays[-1]
+        return launch
+
+
+@pytest.fixture
+def imitation(monkeypatch, tmp_path):
+    """Use cuda.py with kernels that are compiled for the CPU."""
+    if COMPILER is None:
+        pytest.skip("no C++ compiler, which compiles the CUDA kernels for the CPU")
+    xp = Imitation(tmp_path)
+    monkeypatch.setattr(backend, "cuda", cuda)
+    monkeypatch.setattr(backend, "xp", xp)
+    monkeypatch.setattr(cuda, "_processors", lambda: 1)
+    monkeypatch.setattr(cuda, "_address", lambda x: ctypes.c_void_p(x.ctypes.data))
+    cached = [f for _, f in inspect.getmembers(cuda) if hasattr(f, "cache_clear")]
+    for f in cached:
+        f.cache_clear()
+    yield xp
+    for f in cached:
+        f.cache_clear()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_kernels_launched_together_do_what_they_do_alone(dtype, monkeypatch, imitation):
+    """The launches of each kernel are one, if their numbers are the same; arrays may broadcast."""
     def alone(source, sizes=()):
         function = KERNELS[source[3]]
-        return lambda *args, block_size: launched.append((source[3], function.__wrapped__(*args)))
+        return lambda *args, block_size: imitation.launched.append(
+            (source[3], function.__wrapped__(*args)))
 
     def draw_all(shape):
         return [abs(draw(dtype, shape, seed=seed)) for seed in range(4)]
@@ -263,22 +307,76 @@ def test_kernels_launched_together_do_what_they_do_alone(dtype, monkeypatch, tmp
                 mine.append([p2])
             KERNELS["add_to"](row, table)
         return [*mine, [table]]
-    expected = compute(contextlib.nullcontext)
-    monkeypatch.setattr(backend, "cuda", cuda)
-    monkeypatch.setattr(backend, "xp", types.SimpleNamespace(
-        RawKernel=compile_raw, ndarray=np.ndarray, ascontiguousarray=np.ascontiguousarray))
     monkeypatch.setattr(cuda, "_compile", alone)
-    monkeypatch.setattr(cuda, "_processors", lambda: 1)
-    monkeypatch.setattr(cuda, "_address", lambda x: ctypes.c_void_p(x.ctypes.data))
     monkeypatch.setattr(cuda, "TABLE", 2)
-    cuda._compile_table.cache_clear()
     found = compute(cuda.together)
-    cuda._compile_table.cache_clear()
-    assert launched == [("add_to", None), ("adam", 2), ("adam", 1), ("adam", 1),
-                        ("move_average", 2)]
-    for mine, its in zip(expected, found, strict=True):
+    assert imitation.launched == [("add_to", None), ("adam", 2), ("adam", 1), ("adam", 1),
+                                  ("move_average", 2)]
+    monkeypatch.setattr(backend, "cuda", None)
+    monkeypatch.setattr(backend, "xp", np)
+    for mine, its in zip(compute(contextlib.nullcontext), found, strict=True):
         for x, y in zip(mine, its):
             assert np.allclose(x, y, rtol=32 * np.finfo(dtype).eps, atol=0)
+
+
+def test_what_waits_in_one_thread_does_not_wait_in_another(imitation, monkeypatch):
+    monkeypatch.setattr(cuda, "_compile", lambda source, sizes=(): lambda *args, block_size:
+                        KERNELS[source[3]].__wrapped__(*args))
+    y = np.zeros(3, "float32")
+    with cuda.together():
+        thread = threading.Thread(target=KERNELS["add_to"], args=(np.ones(3, "float32"), y))
+        thread.start()
+        thread.join()
+        assert (y == 1).all()
+
+
+def test_an_update_of_ones_own_sees_what_a_kernel_has_computed(imitation, monkeypatch):
+    """Only the kernels of tinygan's optimisers wait for those of the other parameters."""
+    class Clipped(optim.SGD):
+        def update(self, numbers, p, g, v):
+            super().update(numbers, p, g, v)
+            np.clip(p, -0.01, 0.01, out=p)
+    monkeypatch.setattr(cuda, "_compile", lambda source, sizes=(): lambda *args, block_size:
+                        KERNELS[source[3]].__wrapped__(*args))
+    monkeypatch.setattr(cuda, "write", lambda values, array: np.array(values))
+    for kind, expected in ((Clipped, -0.01), (optim.SGD, -0.5)):
+        ps = [Tensor(np.zeros(n, "float32")) for n in (1, 2)]
+        kind(ps, 0.5).step([Tensor(np.ones(n, "float32")) for n in (1, 2)])
+        assert all((p.data == np.float32(expected)).all() for p in ps)
+
+
+@pytest.mark.parametrize("f", cuda.SIGNS, ids=operator.attrgetter("__name__"))
+def test_arithmetic(f, imitation):
+    """It is that of numpy, bit for bit, in the memory order of images."""
+    for dtype in ("float32", "float64"):
+        x = draw(dtype, 2, 4, 5, 3).transpose(0, 3, 1, 2)
+        for a, b in ((x, x[:, ::-1]), (x, 0.3), (2, x), (x, draw(dtype, 3, 1, 1)[None])):
+            y = cuda.elementwise(f, a, b)
+            assert (y == f(a, b)).all() and y.dtype == dtype and y.strides == x.strides
+
+
+def test_values_are_written_together(imitation):
+    """Numbers and arrays of one of any dtype enter the array in their order, by one launch."""
+    values = (0.1, np.full(1, 2.5, "float32"), np.array(-3.0), 4, np.full((1, 1), 5, "int64"),
+              np.array(True), np.array(7, "uint8"))
+    expected = [0.1, 2.5, -3, 4, 5, 1, 7]
+    assert cuda.write(values, None).tolist() == expected
+    assert (cuda.write(values, np.zeros(7, "float32")) == np.float32(expected)).all()
+    assert imitation.launched == [("write",)] * 2
+    with pytest.raises(ValueError, match="arrays of one"):
+        cuda.write([np.zeros(2)], None)
+
+
+def test_numbers_are_added_up_in_their_order(imitation):
+    """The sum has the bits of one addition after the other, in groups of any size."""
+    numbers = draw("float32", 150)
+    total, expected = None, np.float32(0)
+    for n in numbers:
+        expected = expected + n
+    for begin, end in ((0, 64), (64, 65), (65, 128), (128, 150)):
+        total = cuda.add_up([np.asarray(n) for n in numbers[begin:end]], total)
+    assert total == expected and total.shape == ()
+    assert cuda.add_up([np.array(0.5), np.array(0.25, "float32")], None) == 0.75
 
 
 def test_an_array_is_summed_in_memory_order_if_all_axes_are():
@@ -298,7 +396,8 @@ def test_means_do_not_depend_on_when_the_sums_are_read(monkeypatch):
         for value in values:
             total = value + (0.0 if total is None else total)
         return np.asarray(total)
-    numbers = [{"loss": np.array(v), **({"nats": float(v)} if i % 3 == 0 else {})}
+    numbers = [{"loss": np.array(v), "right": np.array(v > 0), "count": np.array(i), "mixed":
+                np.array(v) if i % 5 else float(v), **({"nats": float(v)} if i % 3 == 0 else {})}
                for i, v in enumerate(draw("float32", 11))]
     results = []
     for name, every in ((None, 1), (cuda, 100), (cuda, 3)):
@@ -312,6 +411,7 @@ def test_means_do_not_depend_on_when_the_sums_are_read(monkeypatch):
                 assert means.sums.keys() == means.counts.keys()
         results.append(({n: float(v) for n, v in means.sums.items()}, means.take(), means.sums))
     assert results[0] == results[1] == results[2] and results[0][2] == {}
+    assert [list(result[1]) for result in results] == [list(numbers[0])] * 3    # the log's columns
 
 
 def test_a_kernel_is_launched_on_images_in_their_memory_order(monkeypatch):

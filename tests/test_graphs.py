@@ -7,6 +7,7 @@ import ctypes
 import dataclasses
 import functools
 import math
+import typing
 
 import numpy as np
 import pytest
@@ -131,8 +132,15 @@ class Weighted(losses.NonSaturating):
         vars(self)["weight"] = 1.0
 
 
+class Pair(typing.NamedTuple):
+    layers: list
+    number: int
+
+
 @pytest.mark.parametrize("change", [
     lambda game, opt: setattr(game, "share", np.float32(0.5)),
+    lambda game, opt: game.pair.layers.append(nn.ReLU()),
+    lambda game, opt: (vars(game).pop("nothing"), setattr(game, "something", 1)),
     lambda game, opt: setattr(game, "sizes", (3, 4)),
     lambda game, opt: setattr(game, "hidden", 2),
     lambda game, opt: setattr(game, "loss", losses.Hinge()),
@@ -148,6 +156,7 @@ class Weighted(losses.NonSaturating):
 def test_what_a_recorded_step_would_not_see_is_recorded_anew(change, recording):
     game, optimisers, _ = make_parts(GAMES["r1"])
     game.share, game.sizes, game.loss = np.float32(0.25), (3, 3), Weighted()
+    game.pair, game.nothing = Pair([nn.ReLU()], 1), None
     game.penalties.append(penalties.Lazy(penalties.R2(1.0), 1))
     game.D.layers[1], game.hidden = nn.ReLU(), 1
     vars(game)["untracked"] = *game.untracked, "hidden"
@@ -159,6 +168,19 @@ def test_what_a_recorded_step_would_not_see_is_recorded_anew(change, recording):
     assert [call() for _ in range(5)] == [False] * 3 + [True] * 2
     change(game, optimisers["d_opt"])
     assert [call() for _ in range(5)] == [False] * 3 + [True] * 2
+
+
+def test_the_whole_state_is_compared_only_after_a_change(monkeypatch, recording):
+    """It takes longer on the host than small steps on a GPU, see graphs._Watch."""
+    asked, state = [], graphs.CapturedStep._state
+    monkeypatch.setattr(graphs.CapturedStep, "_state",
+                        lambda *args: asked.append(1) or state(*args))
+    counts = []
+    game, optimisers, data = make_parts(GAMES["gan"])
+    game.keep_average(0.5)
+    for _ in play(game, data, *optimisers.values(), M, rng, 20):
+        counts.append(len(asked))
+    assert 2 <= counts[5] == counts[-1] < 20
 
 
 def test_a_launch_tells_the_host_what_has_changed(recording):

@@ -377,6 +377,25 @@ def test_error_messages_for_invalid_arguments():
             assert words in error_of(call)
 
 
+def test_the_second_derivative_of_a_maximum_that_three_numbers_share():
+    """The gradient of y^2, y = max x, is 2 y s, where s has 1/3 at each maximum."""
+    x, c = tensor([2.0, 2.0, 0.0, 2.0]), np.array([1.0, 2.0, 3.0, 4.0])
+    s = np.array([1, 1, 0, 1]) / 3
+    (g,) = grad(x.max() ** 2, [x], create_graph=True)
+    (h,) = grad((g * tensor(c)).sum(), [x])
+    np.testing.assert_allclose(g.numpy(), 4 * s, rtol=1e-15)
+    np.testing.assert_allclose(h.numpy(), 2 * (c @ s) * s, rtol=1e-15)
+
+
+def test_copies_share_arrays_as_the_originals_do():
+    """Such as weights that two layers share."""
+    a = tensor(normal(2, 3))
+    b, c, plain = copy.deepcopy([a, Tensor(a.data), a.data])
+    assert b.data is c.data and b.data is not a.data
+    plain[:] = 5.0
+    assert backend.xp is not np or (b.numpy() == 5).all()      # an array is copied by its library
+
+
 def test_a_copy_keeps_the_memory_order():
     """A product with another order may have other rounding."""
     for x in (Tensor(backend.to_kernel_first(tensor(normal(2, 3, 4, 5)).data)),

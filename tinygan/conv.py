@@ -198,7 +198,7 @@ def _conv_transpose(y, w, bias, stride, padding, size):
     if backend.xp is np:
         _in_pieces(y, (sh + 1) * sw * c + o, add_windows if c == 1 else add_columns)
     else:
-        _in_pieces(y, kh * kw * c, add_windows)
+        _in_pieces(y, max(kh * kw, -(-ih * iw // (oh * ow))) * c, add_windows)
     return x.transpose(0, 3, 1, 2)
 
 
@@ -226,7 +226,7 @@ SIZES = ", ".join(f"int32 {name}" for name in "ih iw c oh ow kh kw sh sw ph pw".
                 int column = int(n % ow) * sw + b - pw; n /= ow;
                 int row = int(n % oh) * sh + a - ph; n /= oh;
                 bool inside = row >= 0 && row < ih && column >= 0 && column < iw;
-                y = inside ? x[((int(n) * ih + row) * iw + column) * c + channel] : T(0)
+                y = inside ? x[(((long long)n * ih + row) * iw + column) * c + channel] : T(0)
                 """)
 def _copy_windows(x, ih, iw, c, oh, ow, kh, kw, sh, sw, ph, pw, y):
     """Fill y (n oh ow, kh kw c) with the windows of x (n, ih, iw, c)."""
@@ -248,8 +248,8 @@ def _copy_windows(x, ih, iw, c, oh, ow, kh, kw, sh, sw, ph, pw, y):
                 for (int a = row % sh, k = row / sh; a < kh && k >= 0; a += sh, --k)
                     for (int b = column % sw, j = column / sw; b < kw && j >= 0; b += sw, --j)
                         if (k < oh && j < ow)
-                            sum += windows[((((int(n) * oh + k) * ow + j) * kh + a) * kw + b) * c
-                                           + channel];
+                            sum += windows[(((((long long)n * oh + k) * ow + j) * kh + a) * kw + b)
+                                           * c + channel];
                 x = sum
                 """)
 def _add_windows(windows, ih, iw, c, oh, ow, kh, kw, sh, sw, ph, pw, x):
@@ -271,7 +271,7 @@ def _multiply(a, b, out=None):
 def _in_pieces(y, columns, work):
     """Return [work(piece), ...] for slices of the images of y (N, OH, OW, O).
 
-    A slice holds as many images as fit into the cache with `columns` numbers per pixel.
+    A slice has `columns` numbers for each pixel; backend.run_in_pieces says how many images it has.
     """
     return backend.run_in_pieces(len(y), math.prod(y.shape[1:3]) * columns * y.itemsize, work)
 

@@ -2,7 +2,8 @@
 
 backend.use("cupy") imports this file; on a CPU nothing does. Nothing here changes what is computed,
 except for rounding and for the random numbers of training steps. All of it can be recorded in a
-CUDA graph, see graphs.py: nothing is copied between host and device.
+CUDA graph, see graphs.py: nothing is copied between host and device. Products and sums share memory
+of their own, so streams that use them must wait for each other.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import math
 import operator
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -182,8 +184,10 @@ def _use_current_stream(rounded):
         _last = stream, rounded
 
 
-C_NAMES = {"float32": "float", "float64": "double", "int64": "long long", "int32": "int",
-           "bool": "bool"}
+C_NAMES = {"bool": "bool", "int8": "signed char", "int16": "short", "int32": "int",
+           "int64": "long long", "uint8": "unsigned char", "uint16": "unsigned short",
+           "uint32": "unsigned", "uint64": "unsigned long long", "float32": "float",
+           "float64": "double"}
 
 
 @functools.cache
@@ -261,7 +265,7 @@ def column_sums(a: Array, b: Array | None = None) -> Array:
         a, b = (v if v is None else xp.ascontiguousarray(v) for v in (a, b))
         _compile_sums(a.dtype.name, b is not None)((groups * count, blocks), (32, 32), (
             a, a if b is None else b, np.int32(rows), np.int32(n), np.int32(groups),
-            xp.empty(groups * count * blocks * 32, a.dtype), _finished(), y))
+            xp.empty((blocks > 1) * groups * count * blocks * 32, a.dtype), _finished(), y))
     return y
 
 
@@ -271,18 +275,23 @@ THREADS = 512       # in a block. With cupy's 128, blocks take longer to start t
 
 
 @functools.cache
+def _inputs(source):
+    """List the declarations of a kernel's inputs."""
+    return [declared.strip() for declared in source[0].split(",")]
+
+
+@functools.cache
 def _compile(source, constants=()):
     """Return the kernel of a source; `constants` are the values of its inputs of type int32.
 
     They are compiled in, because a division by a constant is a multiplication.
     """
-    inputs, outputs, code, name, preamble = source
-    inputs = [declared.strip() for declared in inputs.split(",")]
-    names = [declared.split()[1] for declared in inputs if declared.startswith("int32 ")]
-    code = "".join(f"const int {n} = {value};\n" for n, value in zip(names, constants)) + code
-    return backend.xp.ElementwiseKernel(
-        ", ".join(declared for declared in inputs if not declared.startswith("int32 ")), outputs,
-        code, name, preamble=preamble)
+    _, outputs, code, name, preamble = source
+    sizes = [each for each in _inputs(source) if each.startswith("int32 ")]
+    code = "".join(f"const int {each.split()[1]} = {n};\n"
+                   for each, n in zip(sizes, constants)) + code
+    inputs = ", ".join([each for each in _inputs(source) if each not in sizes])
+    return backend.xp.ElementwiseKernel(inputs, outputs, code, name, preamble=preamble)
 
 
 def launch(function: Callable, *args: Any) -> None:
@@ -291,20 +300,23 @@ def launch(function: Callable, *args: Any) -> None:
     An array that is declared as raw is read as a contiguous one.
     """
     arrays, constants = [], []
-    declared = [each.strip() for each in function.source[0].split(",")]
-    for kind, a in itertools.zip_longest(declared, args, fillvalue=""):
+    for kind, a in itertools.zip_longest(_inputs(function.source), args, fillvalue=""):
         if kind.startswith("int32 "):
             constants.append(a)
         else:
             arrays.append(backend.xp.ascontiguousarray(a) if kind.startswith("raw ") else a)
     arrays, _ = _in_memory_order(tuple(arrays))
-    if _waiting is not None and not constants:
-        _waiting.append((function.source, arrays))
+    if _state.waiting is not None and not constants:
+        _state.waiting.append((function.source, arrays))
     else:
         _compile(function.source, tuple(constants))(*arrays, block_size=THREADS)
 
 
-_waiting = None         # (source, arguments) of the launches in together()
+class _State(threading.local):      # one for each thread
+    waiting = None      # (source, arguments) of the launches in together()
+
+
+_state = _State()
 TABLE = 64              # the most launches that become one: CUDA takes 4 kB of arguments
 
 
@@ -315,15 +327,14 @@ def together() -> Iterator[None]:
     They must have the same numbers and raw arrays. The other arrays must be contiguous; each launch
     has its own, of any size. Launches with other arrays are made one by one.
     """
-    global _waiting
-    _waiting, before = [], _waiting
+    _state.waiting, before = [], _state.waiting
     try:
         yield
     finally:
-        waiting, _waiting = _waiting, before
+        waiting, _state.waiting = _state.waiting, before
     groups = {}
     for source, args in waiting:
-        raw = [each.strip().startswith("raw ") for each in source[0].split(",")]
+        raw = [each.startswith("raw ") for each in _inputs(source)]
         types = tuple([a.dtype.name if isinstance(a, backend.xp.ndarray) else None for a in args])
         own = tuple([i for i, dtype in enumerate(types) if dtype and not any(raw[i:i + 1])])
         size = args[-1].size
@@ -354,11 +365,11 @@ def _launch_table(source, own, types, calls):
 @functools.cache
 def _compile_table(source, own, types, n):
     """Return (kernel, [the dtype of each argument that is a number, None for arrays])."""
-    inputs, outputs, code, name, preamble = source
+    _, outputs, code, name, preamble = source
     T = types[own[-1]]          # an output has the type T
     parameters, lines, numbers = [], [], []
-    for i, declared in enumerate(f"{inputs}, {outputs}".split(",")):
-        *raw, kind, variable = declared.split()
+    for i, declared in enumerate([*_inputs(source), *outputs.split(",")]):
+        *_, kind, variable = declared.split()
         dtype = types[i] or (T if kind == "T" else kind)
         c = C_NAMES[dtype]
         numbers.append(None if types[i] else np.dtype(dtype).type)
@@ -470,6 +481,9 @@ def write(values: Sequence[float | Array], array: Array | None) -> Array:
     This is one kernel whose arguments are the values: nothing is copied from the host.
     """
     array = backend.xp.empty(len(values), np.float64) if array is None else array
+    arrays = [v for v in values if isinstance(v, backend.xp.ndarray)]
+    if any(v.size != 1 for v in arrays):
+        raise ValueError(f"numbers and arrays of one are written, got {[v.shape for v in arrays]}")
     kinds = tuple([value.dtype.name if isinstance(value, backend.xp.ndarray) else None
                    for value in values])
     _compile_write(kinds, array.dtype.name)((1,), (1,), (
@@ -485,6 +499,12 @@ def _compile_write(kinds, dtype):
     return backend.xp.RawKernel(
         f'extern "C" __global__ void write({", ".join(parameters)}, {C_NAMES[dtype]}* y) '
         f'{{ {" ".join(lines)} }}', "write")
+
+
+def is_float(value: Any) -> bool:
+    """Return whether a value is an array of one float32 or float64."""
+    return isinstance(value, backend.xp.ndarray) and value.size == 1 and (
+        value.dtype.name in ("float32", "float64"))
 
 
 def add_up(values: list[Array], total: Array | None) -> Array:

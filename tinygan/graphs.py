@@ -304,23 +304,24 @@ class _Watch:
         if id(container) in self.entries:
             return
         if isinstance(container, dict):
-            get, names = container.get, [name for name in container if name not in ignored]
+            names = [name for name in container if name not in ignored]
+            get, keys = container.get, (names, [container] * len(names))    # a default for each
         else:
-            get, names = container.__getitem__, range(len(container))
-        values = [container[name] for name in names]
-        self.entries[id(container)] = container, len(container), get, names, values
+            get, keys = container.__getitem__, (range(len(container)),)
+        values = list(map(get, *keys))
+        self.entries[id(container)] = container, len(container), get, keys, values
         for value in values:
             if type(value) is Tensor:
                 self.tensors[value] = None
-            elif isinstance(value, (list, dict)) or type(value) is tuple and not _is_number(value):
+            elif isinstance(value, (list, dict, tuple)) and not _is_number(value):
                 self._add(value)
             elif dataclasses.is_dataclass(value) and hasattr(value, "__dict__"):
                 self._add(vars(value))
 
     def sees_no_change(self, x: Any, z: Any) -> bool:
         """Return whether all is as it was, and the inputs x and z have the same shapes."""
-        for container, size, get, names, values in self.entries.values():
-            if len(container) != size or not all(map(operator.is_, map(get, names), values)):
+        for container, size, get, keys, values in self.entries.values():
+            if len(container) != size or not all(map(operator.is_, map(get, *keys), values)):
                 return False
         return all(t.data is a for t, a in zip(self.tensors, self.arrays)) and (
             _shapes((x, z)) == self.shapes)

@@ -70,7 +70,8 @@ def norm(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 def _fill(f, x, *numbers):
     """Return the array that f(x.data, *numbers, array) fills, for a Tensor x."""
-    (x,) = as_tensors(x)
+    if type(x) is not Tensor:
+        as_tensors(x)               # raises TypeError
     return f(x.data, *numbers, backend.xp.empty_like(x.data))
 
 

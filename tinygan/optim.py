@@ -4,6 +4,7 @@
 (see schedules.py). In the equations g is the gradient, p a parameter, and t counts steps from 1.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -77,7 +78,9 @@ class Optimizer:
                  in zip(self.parameters, *self.state.values(), [g.data for g in grads])]
         if not backend.capturing:       # a recorded step reads them from an array, see advance
             self.advance()
-        with backend.together():
+        # an update of one's own may use what a kernel has computed, so its kernels do not wait
+        ours = type(self).update.__module__ == __name__
+        with backend.together() if ours else contextlib.nullcontext():
             for p, *averages, g in flat:
                 # update() reads its arrays several times; small pieces stay in the cache meanwhile.
                 # 8: p, g, the averages and the arrays that update() makes

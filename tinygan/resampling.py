@@ -10,6 +10,8 @@ can be differentiated to every order.
 
 from collections.abc import Callable
 
+import numpy as np
+
 from . import backend
 from .backend import Array
 from .tensor import Tensor, is_whole, op
@@ -100,8 +102,7 @@ def resize(x: Tensor, size: tuple[int, int], matrix: Callable = nearest) -> Tens
     Raises ValueError for a size below 1.
     """
     h, w = _size(x, "resize")
-    if not isinstance(size, (tuple, list)) or len(size) != 2 or not all(
-            is_whole(n, 1) for n in size):
+    if np.shape(size) != (2,) or not all(is_whole(n, 1) for n in size):
         raise ValueError(f"images are resized to two whole numbers of at least 1, got {size}")
     return resample(x, matrix(h, size[0]), matrix(w, size[1]))
 

@@ -167,8 +167,10 @@ class Tensor(_Node):
     def __reduce__(self):       # for copy and pickle; the copy gets an age of its own
         return _rebuild, (self.data, self.parents == ())
 
-    def __deepcopy__(self, memo):       # cupy's copies lose the memory order unless asked
-        return _rebuild(self.data.copy("K"), self.parents == ())
+    def __deepcopy__(self, memo):       # cupy's own would lose the memory order
+        if id(self.data) not in memo:   # two Tensors may share an array
+            memo[id(self.data)] = self.data.copy("K")
+        return _rebuild(memo[id(self.data)], self.parents == ())
 
     def __repr__(self):
         return f"Tensor({np.array2string(self.numpy(), separator=', ', prefix='Tensor(')})"
@@ -364,10 +366,10 @@ def op(data: Array, *parents: tuple) -> Tensor:
     y = _Node()
     # numpy returns scalars, not arrays, from reductions and from arithmetic on 0-d arrays
     y.data = data if type(data) is backend.xp.ndarray else backend.xp.asarray(data)
-    tensors = tuple([p for p in parents if type(p[0]) is Tensor])
+    tensors = [p for p in parents if type(p[0]) is Tensor]
     if parents and not tensors:         # an array has an attribute `data` too
         raise TypeError("at least one argument must be a Tensor: wrap an array as Tensor(x)")
-    y.parents = tensors if tensors and _state.recording else None
+    y.parents = tuple(tensors) if tensors and _state.recording else None
     y.base = None
     y.age = y.touched = next(_clock)
     y.__class__ = Tensor

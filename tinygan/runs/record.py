@@ -32,19 +32,25 @@ class Means:
         self.counts, self._sums, self._waiting = {}, {}, {}
 
     def add(self, values: Mapping[str, Array | float]) -> None:
-        """Add {name: array of one number}; each call may have other names."""
+        """Add {name: array of one number}; each call may have other names.
+
+        The arrays must not be written to later.
+        """
         for name, value in values.items():
             self.counts[name] = self.counts.get(name, 0) + 1
-            if backend.cuda is None or not isinstance(value, backend.xp.ndarray):
-                self._sums[name] = value + self._sums.get(name, 0.0)
-            else:
-                waiting = self._waiting.setdefault(name, [])
-                waiting.append(value)
-                if len(waiting) == backend.cuda.TABLE:
+            if backend.cuda is not None and all(backend.cuda.is_float(v) for v in (
+                    value, self._sums.get(name, value))):
+                self._waiting.setdefault(name, []).append(value)
+                if len(self._waiting[name]) == backend.cuda.TABLE:
                     self._add_waiting(name)
+            else:
+                self._add_waiting(name)
+                self._sums[name] = value + self._sums.get(name, 0.0)
 
     def _add_waiting(self, name):
-        self._sums[name] = backend.cuda.add_up(self._waiting.pop(name), self._sums.get(name))
+        """Add the arrays of this name that wait to its sum."""
+        if name in self._waiting:
+            self._sums[name] = backend.cuda.add_up(self._waiting.pop(name), self._sums.get(name))
 
     @property
     def sums(self) -> dict[str, Array | float]:
@@ -58,7 +64,8 @@ class Means:
 
         Raises FloatingPointError if a mean is NaN or infinite.
         """
-        means = {name: float(value) / self.counts[name] for name, value in self.sums.items()}
+        sums = self.sums
+        means = {name: float(sums[name]) / n for name, n in self.counts.items()}
         self.counts, self._sums = {}, {}
         for name, mean in means.items():
             if not math.isfinite(mean):
