@@ -343,6 +343,7 @@ def test_an_update_of_ones_own_sees_what_a_kernel_has_computed(imitation, monkey
         ps = [Tensor(np.zeros(n, "float32")) for n in (1, 2)]
         kind(ps, 0.5).step([Tensor(np.ones(n, "float32")) for n in (1, 2)])
         assert all((p.data == np.float32(expected)).all() for p in ps)
+    assert imitation.launched == [("sgd", 2)]       # of two parameters
 
 
 @pytest.mark.parametrize("f", cuda.SIGNS, ids=operator.attrgetter("__name__"))
@@ -392,12 +393,13 @@ def test_an_array_is_summed_in_memory_order_if_all_axes_are():
 def test_means_do_not_depend_on_when_the_sums_are_read(monkeypatch):
     """On a GPU, logged arrays wait until there are many, and measured numbers do not."""
     def add_up(values, total):
-        assert 1 <= len(values) <= 4
+        assert 1 <= len(values) <= 4 and {v.dtype.kind for v in values} == {"f"}
+        assert total is None or isinstance(total, np.ndarray)
         for value in values:
             total = value + (0.0 if total is None else total)
         return np.asarray(total)
     numbers = [{"loss": np.array(v), "right": np.array(v > 0), "count": np.array(i), "mixed":
-                np.array(v) if i % 5 else float(v), **({"nats": float(v)} if i % 3 == 0 else {})}
+                np.array(v) if i % 5 < 3 else float(v), **({"nats": float(v)} if i % 3 == 0 else {})}
                for i, v in enumerate(draw("float32", 11))]
     results = []
     for name, every in ((None, 1), (cuda, 100), (cuda, 3)):
