@@ -398,8 +398,9 @@ def test_means_do_not_depend_on_when_the_sums_are_read(monkeypatch):
         for value in values:
             total = value + (0.0 if total is None else total)
         return np.asarray(total)
-    numbers = [{"loss": np.array(v), "right": np.array(v > 0), "count": np.array(i), "mixed":
-                np.array(v) if i % 5 < 3 else float(v), **({"nats": float(v)} if i % 3 == 0 else {})}
+    numbers = [{"loss": np.array(v), "right": np.array(v > 0), "count": np.array(i),
+                "mixed": np.array(v) if i % 5 < 3 else float(v),
+                **({"nats": float(v)} if i % 3 == 0 else {})}
                for i, v in enumerate(draw("float32", 11))]
     results = []
     for name, every in ((None, 1), (cuda, 100), (cuda, 3)):
