@@ -246,10 +246,9 @@ class Worker:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True)
 
-    @functools.cached_property
-    def first(self) -> float:
-        """Return the seconds of the first iteration: wait until it has been run."""
-        return self._read()[0]
+    def wait(self) -> None:
+        """Wait for the first iteration; `first` is then its time in seconds."""
+        self.first = self._read()[0]
 
     def milliseconds(self, n: int) -> tuple[float, float]:
         """Run n iterations; return the mean time of one on the clock and of all cores."""
@@ -286,10 +285,11 @@ def measure(workload: str, rounds: int, backend: str, cores: int) -> dict[str, T
         if library not in left_out and (
                 library not in PACKAGES or importlib.util.find_spec(PACKAGES[library])):
             workers[library] = Worker(library, workload, backend, cores)
-            if backend == "numpy":          # its first step has the processor for itself
-                workers[library].first
-    for worker in workers.values():
-        worker.first
+            if backend == "numpy":          # its first iteration has the processor for itself
+                workers[library].wait()
+    if backend != "numpy":
+        for worker in workers.values():
+            worker.wait()
     times = {library: [] for library in workers}
     for _ in range(rounds):
         for library, worker in workers.items():

@@ -25,7 +25,7 @@ from tinygan.random import Random
 
 from helpers import to_float64
 from test_contract import GAMES, M, each_game, make_parts, read_state
-from test_cuda import KERNELS, layouts, make_cases
+from test_cuda import KERNELS, check_add_up, check_write, layouts, make_cases
 from test_graphs import keep_steps
 from test_run import ANY_GAME, run_script, same_files, start_script, wait_for_end
 
@@ -100,24 +100,11 @@ def test_column_sums(shape, dtype, cupy):
 
 
 def test_values_are_written_together(cupy):
-    """Numbers, arrays of one and 0-d arrays of any dtype enter the array in their order."""
-    values = (0.1, cupy.full(1, 2.5, "float32"), cupy.full((), -3.0), 4,
-              cupy.full((1, 1), 5, "int64"))
-    assert to_numpy(cuda.write(values, None)).tolist() == [0.1, 2.5, -3, 4, 5]
-    single = cuda.write(values, cupy.zeros(5, "float32"))
-    assert to_numpy(single).tolist() == np.float32([0.1, 2.5, -3, 4, 5]).tolist()
+    check_write(cupy)
 
 
 def test_numbers_are_added_up_in_their_order(cupy):
-    """The sum has the bits of one addition after the other, in groups of any size."""
-    for dtype in ("float32", "float64"):
-        numbers = np.random.default_rng(0).normal(size=150).astype(dtype)
-        total, expected = None, np.zeros((), dtype)
-        for n in numbers:
-            expected = expected + n
-        for begin, end in ((0, 64), (64, 65), (65, 128), (128, 150)):
-            total = cuda.add_up([cupy.asarray(n) for n in numbers[begin:end]], total)
-        assert to_numpy(total) == expected and total.shape == ()
+    check_add_up(cupy)
 
 
 @pytest.mark.parametrize("make", [

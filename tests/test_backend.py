@@ -165,6 +165,15 @@ def test_pieces_cover_the_whole_range_in_order(n, size, threads, monkeypatch):
     assert max(map(len, pieces)) * size <= 1 << 32      # some kernels count in 32 bits
 
 
+@pytest.mark.host
+def test_an_image_whose_windows_cannot_be_counted_is_refused():
+    """A GPU's kernels, which count in 32 bits, would begin with 0 again."""
+    assert backend.run_in_pieces(2, 24 << 30, str)
+    backend.use(standin)
+    with pytest.raises(backend.UserError, match="24 GB.*smaller images"):
+        backend.run_in_pieces(2, 24 << 30, str)
+
+
 @pytest.mark.numpy_only("the other libraries have their own threads")
 @pytest.mark.parametrize("m, k, n", [(3, 2, 1), (100, 200, 300), (301, 200, 99), (1, 1200, 1200)])
 @pytest.mark.parametrize("threads", [1, 2, 3])

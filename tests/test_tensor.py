@@ -378,7 +378,10 @@ def test_error_messages_for_invalid_arguments():
 
 
 def test_the_second_derivative_of_a_maximum_that_three_numbers_share():
-    """The gradient of y^2, y = max x, is 2 y s, where s has 1/3 at each maximum."""
+    """The gradient of y^2, y = max x, is 2 y s, where s has 1/3 at each maximum.
+
+    Two or three roundings leave an error below 1e-15.
+    """
     x, c = tensor([2.0, 2.0, 0.0, 2.0]), np.array([1.0, 2.0, 3.0, 4.0])
     s = np.array([1, 1, 0, 1]) / 3
     (g,) = grad(x.max() ** 2, [x], create_graph=True)

@@ -97,7 +97,7 @@ def test_instance_norm_does_not_depend_on_other_images_or_the_mode():
     layer, x = nn.InstanceNorm2d(3), tensor(normal(4, 3, 5, 6), "float32")
     y = layer(x).numpy()
     assert (layer.eval()(x).numpy() == y).all()
-    # a GPU may add up the sums of another number of images in another order
+    # a GPU may add up the sums of another number of images in another order: a dozen roundings
     np.testing.assert_allclose(layer(x[1:2]).numpy(), y[1:2], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(y.mean((2, 3)), 0, **CLOSE)
     np.testing.assert_allclose(y.std((2, 3)), 1, rtol=1e-4)     # eps is 1e-5, the variances near 1

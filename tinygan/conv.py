@@ -198,6 +198,7 @@ def _conv_transpose(y, w, bias, stride, padding, size):
     if backend.xp is np:
         _in_pieces(y, (sh + 1) * sw * c + o, add_windows if c == 1 else add_columns)
     else:
+        # windows or image, whichever has more numbers for each pixel of y
         _in_pieces(y, max(kh * kw, -(-ih * iw // (oh * ow))) * c, add_windows)
     return x.transpose(0, 3, 1, 2)
 

@@ -42,8 +42,8 @@ def _cublas():
         return ctypes.CDLL(pathfinder.load_nvidia_dynamic_lib("cublas").abs_path)
     version = backend.xp.cuda.runtime.runtimeGetVersion() // 1000        # the one that cupy uses
     names = [f"libcublas.so.{version}", f"cublas64_{version}.dll"]
-    folders = [os.path.join(path, "nvidia", "*", place) for path in sys.path
-               for place in ("lib", os.path.join("lib", "*"), "bin", os.path.join("bin", "*"))]
+    folders = [os.path.join(path, "nvidia", "*", folder) for path in sys.path
+               for folder in ("lib", os.path.join("lib", "*"), "bin", os.path.join("bin", "*"))]
     files = [file for folder in folders for name in names
              for file in glob.glob(os.path.join(folder, name))]
     for name in [*names, *files]:
@@ -198,12 +198,11 @@ def _processors():
 
 # Sums over rows. cupy adds up a column in one thread. Here a block of 32 x 32 threads adds up some
 # of the rows of 32 columns, and the block that is the last to finish adds up what the others have
-# found. The order of a sum does not depend on which one that is.
+# found. The order of a sum does not depend on which one that is. TERM is what is added up.
 
 SUMS = """
-typedef {0} T;
 extern "C" __global__ void column_sums(const T* a, const T* b, int rows, int n, int groups,
-                                       T* partial, unsigned* finished, T* y) {{
+                                       T* partial, unsigned* finished, T* y) {
     __shared__ T sums[32][32];
     __shared__ bool is_last;
     const int sample = blockIdx.x / groups, c = blockIdx.x % groups * 32 + threadIdx.x;
@@ -211,19 +210,19 @@ extern "C" __global__ void column_sums(const T* a, const T* b, int rows, int n, 
     T sum = 0;
     if (c < n)
         for (int r = blockIdx.y * 32 + threadIdx.y; r < rows; r += gridDim.y * 32)
-            sum += {1};
-    for (int round = 0; round < 2; ++round) {{
+            sum += TERM;
+    for (int round = 0; round < 2; ++round) {
         sums[threadIdx.y][threadIdx.x] = sum;
         __syncthreads();
         if (threadIdx.y == 0)
             for (int k = 1; k < 32; ++k)
                 sum += sums[k][threadIdx.x];
         const bool writes = threadIdx.y == 0 && c < n;
-        if (round == 1 || gridDim.y == 1) {{
+        if (round == 1 || gridDim.y == 1) {
             if (writes)
                 y[(long long)sample * n + c] = sum;
             return;
-        }}
+        }
         T* mine = partial + (long long)blockIdx.x * gridDim.y * 32 + threadIdx.x;
         if (writes)
             mine[blockIdx.y * 32] = sum;
@@ -238,14 +237,15 @@ extern "C" __global__ void column_sums(const T* a, const T* b, int rows, int n, 
         if (c < n)
             for (int k = threadIdx.y; k < gridDim.y; k += 32)
                 sum += __ldcg(mine + k * 32);           // not from a cache of this processor
-    }}
-}}"""
+    }
+}"""
 
 
 @functools.cache
 def _compile_sums(dtype, has_b):
     term = "a[first + (long long)r * n]" + (" * b[first + (long long)r * n]" if has_b else "")
-    return backend.xp.RawKernel(SUMS.format(C_NAMES[dtype], term), "column_sums")
+    head = f"typedef {C_NAMES[dtype]} T;\n#define TERM {term}\n"
+    return backend.xp.RawKernel(head + SUMS, "column_sums")
 
 
 @functools.cache
@@ -311,6 +311,8 @@ def launch(function: Callable, *args: Any) -> None:
     else:
         _compile(function.source, tuple(constants))(*arrays, block_size=THREADS)
 
+
+# Several launches as one
 
 class _State(threading.local):      # one for each thread
     waiting = None      # (source, arguments) of the launches in together()
@@ -392,6 +394,8 @@ def _compile_table(source, own, types, n):
     return backend.xp.RawKernel(text, name), numbers
 
 
+# Arrays whose axes are not in the order of memory, as those of images
+
 SIGNS = {operator.add: "+", operator.sub: "-", operator.mul: "*", operator.truediv: "/"}
 
 
@@ -423,10 +427,12 @@ def order_for_sum(a: Array, axis: Any) -> Array:
 def join_floats(n: int, *arrays: Array) -> tuple[Array, ...]:
     """Return the arrays as contiguous ones of complex numbers, see backend.join_floats."""
     arrays = tuple(map(backend.xp.ascontiguousarray, arrays))
-    run = arrays[0].shape[-1] * arrays[0].itemsize              # the shorter last axis, in bytes
+    itemsize = arrays[0].itemsize
+    # each run of channels, which is the first array's last axis, and each array begin at a multiple
+    offsets = [arrays[0].shape[-1] * itemsize, *map(place, arrays)]
     for dtype in (np.dtype("complex128"), np.dtype("complex64")):
-        if arrays[0].itemsize < dtype.itemsize <= n * arrays[0].itemsize and not any(
-                place % dtype.itemsize for place in (run, *(place(a) for a in arrays))):
+        if itemsize < dtype.itemsize <= n * itemsize and not any(
+                offset % dtype.itemsize for offset in offsets):
             return tuple(a.view(dtype) for a in arrays)
     return arrays
 
@@ -475,10 +481,12 @@ def concatenate(arrays: list[Array], axis: int) -> Array:
     return _in_standard_order(y, axes)
 
 
+# Single numbers, which are arguments of kernels: nothing is copied from the host
+
 def write(values: Sequence[float | Array], array: Array | None) -> Array:
     """Write numbers, or arrays of one, to `array`, or to a new float64 array, and return it.
 
-    This is one kernel whose arguments are the values: nothing is copied from the host.
+    Raises ValueError for an array of more than one number.
     """
     array = backend.xp.empty(len(values), np.float64) if array is None else array
     arrays = [v for v in values if isinstance(v, backend.xp.ndarray)]

@@ -14,8 +14,8 @@ import numpy as np
 
 from . import backend
 from .backend import Array, UserError
-from .tensor import (Axis, DtypeError, Tensor, allow_axis_0, as_array, broadcast_to, check_keepdims,
-                     op, restore_axes, sum_to)
+from .tensor import (Axis, DtypeError, NoTensorError, Tensor, allow_axis_0, as_array, broadcast_to,
+                     check_keepdims, op, restore_axes, sum_to)
 
 
 # Exponentials and roots
@@ -71,7 +71,7 @@ def norm(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 def _fill(f, x, *numbers):
     """Return the array that f(x.data, *numbers, array) fills, for a Tensor x."""
     if type(x) is not Tensor:
-        as_tensors(x)               # raises TypeError
+        raise NoTensorError()
     return f(x.data, *numbers, backend.xp.empty_like(x.data))
 
 
@@ -498,8 +498,7 @@ def as_tensors(*xs: Tensor | Array | float | None) -> list[Tensor | None]:
     """
     dtypes = {x.dtype for x in xs if type(x) is Tensor}
     if len(dtypes) != 1:
-        raise DtypeError() if dtypes else TypeError(
-            "at least one argument must be a Tensor: wrap an array as Tensor(x)")
+        raise DtypeError() if dtypes else NoTensorError()
     (dtype,) = dtypes
     for x in xs:
         if isinstance(x, backend.xp.ndarray) and x.dtype == np.uint8:

@@ -368,7 +368,7 @@ def op(data: Array, *parents: tuple) -> Tensor:
     y.data = data if type(data) is backend.xp.ndarray else backend.xp.asarray(data)
     tensors = [p for p in parents if type(p[0]) is Tensor]
     if parents and not tensors:         # an array has an attribute `data` too
-        raise TypeError("at least one argument must be a Tensor: wrap an array as Tensor(x)")
+        raise NoTensorError()
     y.parents = tuple(tensors) if tensors and _state.recording else None
     y.base = None
     y.age = y.touched = next(_clock)
@@ -573,6 +573,13 @@ class DtypeError(TypeError):
     def __init__(self) -> None:
         super().__init__("float32 and float64 Tensors do not mix: make all from arrays of one "
                          "dtype, such as Tensor(a.astype(\"float32\"))")
+
+
+class NoTensorError(TypeError):
+    """An operation got arrays or numbers only."""
+
+    def __init__(self) -> None:
+        super().__init__("at least one argument must be a Tensor: wrap an array as Tensor(x)")
 
 
 def as_array(data: Any, dtype: Any = None) -> Array:

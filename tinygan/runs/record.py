@@ -54,7 +54,7 @@ class Means:
 
     @property
     def sums(self) -> dict[str, Array | float]:
-        """Return {name: sum since the last take()}; a name's sum may be set."""
+        """Return {name: sum since the last take()}, to which sums of a resumed run are added."""
         for name in list(self._waiting):
             self._add_waiting(name)
         return self._sums
