@@ -25,7 +25,8 @@ from tinygan.random import Random
 
 from helpers import to_float64
 from test_contract import GAMES, M, each_game, make_parts, read_state
-from test_cuda import KERNELS, check_add_up, check_write, layouts, make_cases
+from test_cuda import (KERNELS, check_add_up, check_column_sums, check_write, layouts,
+                       make_cases)
 from test_graphs import keep_steps
 from test_run import ANY_GAME, run_script, same_files, start_script, wait_for_end
 
@@ -88,15 +89,7 @@ def test_products_of_any_layout(a, b, dtype, name, cupy):
     (1, 1), (0, 3), (3, 0), (70, 33), (12544, 64), (64, 6272), (100_003, 1), (2, 3, 4), (0, 3, 4),
     (300, 49, 65), (2, 20_000, 3), (70_000, 4, 2)])
 def test_column_sums(shape, dtype, cupy):
-    """Sums of small whole numbers are exact, and are the same each time, in any memory order."""
-    generator = np.random.default_rng(0)
-    a, b = (generator.integers(-4, 5, shape).astype(dtype) for _ in range(2))
-    x, y = cupy.asarray(a), cupy.asarray(b, order="F")
-    for _ in range(3):
-        assert (to_numpy(cuda.column_sums(x)) == a.sum(-2)).all()
-        assert (to_numpy(cuda.column_sums(x, y)) == (a * b).sum(-2)).all()
-    noise = cupy.asarray(generator.normal(size=shape).astype(dtype))
-    assert (cuda.column_sums(noise) == cuda.column_sums(noise)).all()
+    check_column_sums(cupy, shape, dtype)
 
 
 def test_values_are_written_together(cupy):

@@ -206,13 +206,30 @@ def test_floats_side_by_side_are_joined(dtype, n, wide, monkeypatch):
 
 
 C_BLOCKS = """
+#include <barrier>
+#include <thread>
+#include <vector>
 struct Place { int x, y; };
-static Place blockIdx, threadIdx, blockDim, gridDim;
+static Place blockIdx, blockDim, gridDim;
+static thread_local Place threadIdx;
+static std::barrier<>* meeting;
+#define __shared__ static
+#define __syncthreads() meeting->arrive_and_wait()
+#define __threadfence()
+#define __ldcg(address) (*(address))
+static unsigned atomicInc(unsigned* a, unsigned most) {
+    unsigned before = *a;
+    *a = before >= most ? 0 : before + 1;
+    return before;
+}
 """
 
 
 class Imitation:
-    """numpy with the kernels of cupy, compiled for the CPU and run for each block and thread."""
+    """numpy with the kernels of cupy, compiled for the CPU.
+
+    A thread of the GPU is one of the CPU, and the blocks run one after the other.
+    """
 
     def __init__(self, folder):
         self.folder, self.launched = folder, []         # (name, blocks along y)
@@ -223,8 +240,8 @@ class Imitation:
     def compile(self, name, text):
         path = self.folder / f"{name}{len(list(self.folder.iterdir()))}"
         path.with_suffix(".cpp").write_text(C_HEAD + C_BLOCKS + text)
-        subprocess.run([COMPILER, "-O1", "-w", "-shared", "-fPIC", "-o", path.with_suffix(".so"),
-                        path.with_suffix(".cpp")], check=True)
+        subprocess.run([COMPILER, "-std=c++20", "-pthread", "-O1", "-w", "-shared", "-fPIC", "-o",
+                        path.with_suffix(".so"), path.with_suffix(".cpp")], check=True)
         return ctypes.CDLL(str(path.with_suffix(".so")))
 
     def RawKernel(self, text, name):
@@ -236,18 +253,29 @@ class Imitation:
         # static, so that the C library's function of the same name, write, is not called
         text = text.replace('extern "C" __global__', "static")
         library = self.compile(name, text + f"""
-            extern "C" void run(int blocks, int arrays, int threads, void** args) {{
-                gridDim = {{blocks, arrays}}, blockDim = {{threads, 1}};
-                for (blockIdx.y = 0; blockIdx.y < arrays; ++blockIdx.y)
-                    for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x)
-                        for (threadIdx.x = 0; threadIdx.x < threads; ++threadIdx.x)
-                            {name}({given});
+            static void run_block(void** args) {{
+                std::vector<std::thread> threads;
+                for (int i = 0; i < blockDim.x * blockDim.y; ++i)
+                    threads.emplace_back([=] {{
+                        threadIdx = {{i % blockDim.x, i / blockDim.x}};
+                        {name}({given});
+                    }});
+                for (auto& thread : threads)
+                    thread.join();
+            }}
+            extern "C" void run(int gx, int gy, int bx, int by, void** args) {{
+                gridDim = {{gx, gy}}, blockDim = {{bx, by}};
+                std::barrier<> all(bx * by);
+                meeting = &all;
+                for (blockIdx.y = 0; blockIdx.y < gy; ++blockIdx.y)
+                    for (blockIdx.x = 0; blockIdx.x < gx; ++blockIdx.x)
+                        run_block(args);
             }}""")
 
         def launch(grid, block, args):
             self.launched.append((name, *grid[1:]))
             args = [a if isinstance(a, np.ndarray) else np.array([a]) for a in args]
-            library.run(grid[0], *(grid[1:] or (1,)), *block,
+            library.run(*(*grid, 1)[:2], *(*block, 1)[:2],
                         (ctypes.c_void_p * len(args))(*[a.ctypes.data for a in args]))
         return launch
 
@@ -355,6 +383,25 @@ def test_arithmetic(f, imitation):
         for a, b in ((x, x[:, ::-1]), (x, 0.3), (2, x), (x, draw(dtype, 3, 1, 1)[None])):
             y = cuda.elementwise(f, a, b)
             assert (y == f(a, b)).all() and y.dtype == dtype and y.strides == x.strides
+
+
+def check_column_sums(xp, shape, dtype):
+    """Sums of small whole numbers are exact, and are the same each time, in any memory order."""
+    generator = np.random.default_rng(0)
+    a, b = (generator.integers(-4, 5, shape).astype(dtype) for _ in range(2))
+    x, y = xp.asarray(a), xp.asarray(b, order="F")
+    for _ in range(2):
+        assert (backend.to_numpy(cuda.column_sums(x)) == a.sum(-2)).all()
+        assert (backend.to_numpy(cuda.column_sums(x, y)) == (a * b).sum(-2)).all()
+    noise = xp.asarray(generator.normal(size=shape).astype(dtype))
+    assert (cuda.column_sums(noise) == cuda.column_sums(noise)).all()
+
+
+def test_column_sums(imitation):
+    """(300, 3) has two blocks, the second of which adds up what both have found."""
+    for shape in ((0, 3), (3, 0), (300, 3), (70, 33), (2, 3, 4)):
+        check_column_sums(imitation, shape, "float32")
+    assert ("column_sums", 2) in imitation.launched
 
 
 def check_write(xp):
