@@ -205,14 +205,36 @@ def test_floats_side_by_side_are_joined(dtype, n, wide, monkeypatch):
     assert cuda.join_floats(n, x, memory[1:161].reshape(5, 32))[0].dtype == dtype   # displaced
 
 
-C_BLOCKS = """
-#include <barrier>
-#include <thread>
-#include <vector>
+C_PLACES = """
 struct Place { int x, y; };
 static Place blockIdx, blockDim, gridDim;
 static thread_local Place threadIdx;
+static void kernel(void** args);
+"""
+C_BLOCKS = C_PLACES + """
+static void run_block(void** args) {
+    for (threadIdx.y = 0; threadIdx.y < blockDim.y; ++threadIdx.y)
+        for (threadIdx.x = 0; threadIdx.x < blockDim.x; ++threadIdx.x)
+            kernel(args);
+}
+"""
+C_THREADS = C_PLACES + """
+#include <barrier>
+#include <thread>
+#include <vector>
 static std::barrier<>* meeting;
+static void run_block(void** args) {
+    std::barrier<> all(blockDim.x * blockDim.y);
+    meeting = &all;
+    std::vector<std::thread> threads;
+    for (int i = 0; i < blockDim.x * blockDim.y; ++i)
+        threads.emplace_back([=] {
+            threadIdx = {i % blockDim.x, i / blockDim.x};
+            kernel(args);
+        });
+    for (auto& thread : threads)
+        thread.join();
+}
 #define __shared__ static
 #define __syncthreads() meeting->arrive_and_wait()
 #define __threadfence()
@@ -228,7 +250,7 @@ static unsigned atomicInc(unsigned* a, unsigned most) {
 class Imitation:
     """numpy with the kernels of cupy, compiled for the CPU.
 
-    A thread of the GPU is one of the CPU, and the blocks run one after the other.
+    The blocks run one after the other, and so do their threads, unless they wait for each other.
     """
 
     def __init__(self, folder):
@@ -239,7 +261,7 @@ class Imitation:
 
     def compile(self, name, text):
         path = self.folder / f"{name}{len(list(self.folder.iterdir()))}"
-        path.with_suffix(".cpp").write_text(C_HEAD + C_BLOCKS + text)
+        path.with_suffix(".cpp").write_text(C_HEAD + text)
         subprocess.run([COMPILER, "-std=c++20", "-pthread", "-O1", "-w", "-shared", "-fPIC", "-o",
                         path.with_suffix(".so"), path.with_suffix(".cpp")], check=True)
         return ctypes.CDLL(str(path.with_suffix(".so")))
@@ -252,21 +274,11 @@ class Imitation:
                           for i, kind in enumerate(kinds))
         # static, so that the C library's function of the same name, write, is not called
         text = text.replace('extern "C" __global__', "static")
-        library = self.compile(name, text + f"""
-            static void run_block(void** args) {{
-                std::vector<std::thread> threads;
-                for (int i = 0; i < blockDim.x * blockDim.y; ++i)
-                    threads.emplace_back([=] {{
-                        threadIdx = {{i % blockDim.x, i / blockDim.x}};
-                        {name}({given});
-                    }});
-                for (auto& thread : threads)
-                    thread.join();
-            }}
+        blocks = C_THREADS if "__syncthreads" in text else C_BLOCKS
+        library = self.compile(name, blocks + text + f"""
+            static void kernel(void** args) {{ {name}({given}); }}
             extern "C" void run(int gx, int gy, int bx, int by, void** args) {{
                 gridDim = {{gx, gy}}, blockDim = {{bx, by}};
-                std::barrier<> all(bx * by);
-                meeting = &all;
                 for (blockIdx.y = 0; blockIdx.y < gy; ++blockIdx.y)
                     for (blockIdx.x = 0; blockIdx.x < gx; ++blockIdx.x)
                         run_block(args);
