@@ -20,7 +20,7 @@ import types
 import numpy as np
 import pytest
 
-from tinygan import Tensor, backend, conv, cuda, ops, optim
+from tinygan import Tensor, backend, conv, cuda, grad, nn, ops, optim
 from tinygan.runs.record import Means
 
 pytestmark = pytest.mark.host
@@ -46,7 +46,7 @@ static float cospif(float x) { return (float)cos(3.14159265358979323846 * (doubl
 
 
 def to_cpu(source, t):
-    """Return the C++ of a kernel with the type T = t, and the types of its arguments.
+    """Return the C++ of a kernel with the type T = t, and (dtype, whether raw) of its arguments.
 
     Each argument is an array of n elements or of one, or any array if it is declared as raw.
     """
@@ -54,14 +54,16 @@ def to_cpu(source, t):
     arguments, lines, types = [], [], []
     for declared in f"{inputs}, {outputs}".split(","):
         *raw, kind, variable = declared.split()
-        types.append(C_TYPES.get(kind, t))
-        arguments.append(f"{types[-1]}* {variable}{'' if raw else '_'}, long long step_{variable}")
+        kind = C_TYPES.get(kind, t)
+        types.append((kind, bool(raw)))
+        arguments.append(f"{kind}* {variable}{'' if raw else '_'}, long long step_{variable}")
         if not raw:
-            lines.append(f"{types[-1]}& {variable} = {variable}_[i * step_{variable}];")
+            lines.append(f"{kind}& {variable} = {variable}_[i * step_{variable}];")
     text = "\n".join([f"namespace {name}_{t} {{", f"using T = {t};", preamble,
                       f'extern "C" void {name}_{t}(long long n, {", ".join(arguments)}) {{',
                       "for (long long i = 0; i < n; ++i) {", *lines, code, ";}}}"])
-    return text, [next(dtype for dtype, c in C_TYPES.items() if c == kind) for kind in types]
+    return text, [(next(dtype for dtype, c in C_TYPES.items() if c == kind), is_raw)
+                  for kind, is_raw in types]
 
 
 @pytest.fixture(scope="module")
@@ -75,16 +77,17 @@ def compiled(tmp_path_factory):
                     folder / "kernels.cpp"], check=True)
     library = ctypes.CDLL(str(folder / "kernels.so"))
 
-    def make(name, t, dtypes):
+    def make(name, t, declared):
         def call(*args):
             arrays = [a if isinstance(a, np.ndarray) else np.array([a], dtype)
-                      for a, dtype in zip(args, dtypes)]
-            assert [a.dtype for a in arrays] == dtypes
-            getattr(library, f"{name}_{t}")(ctypes.c_longlong(args[-1].size), *[
+                      for a, (dtype, _) in zip(args, declared)]
+            assert [a.dtype for a in arrays] == [dtype for dtype, _ in declared]
+            n = max(a.size for a, (_, is_raw) in zip(arrays, declared) if not is_raw)
+            getattr(library, f"{name}_{t}")(ctypes.c_longlong(n), *[
                 value for a in arrays for value in (ctypes.c_void_p(a.ctypes.data),
                                                     ctypes.c_longlong(a.size > 1))])
         return call
-    return {(name, t): make(name, t, dtypes) for (name, t), (_, dtypes) in made.items()}
+    return {(name, t): make(name, t, declared) for (name, t), (_, declared) in made.items()}
 
 
 def draw(dtype, *shape, seed=0):
@@ -102,6 +105,14 @@ def window_cases(dtype):
                (ih, iw, c, oh, ow, kh, kw, sh, sw, ph, pw))
 
 
+def maximum_cases(dtype):
+    """Yield (x, its maximum along an axis, the sizes of the kernel `share`): many are equal."""
+    for shape, axis in (((6, 5, 40), 1), ((7, 3), 0), ((4, 2, 3, 5), 3), ((9,), 0)):
+        x = np.floor(2 * draw(dtype, *shape))
+        x.flat[0] = math.nan
+        yield x, x.max(axis, keepdims=True), (shape[axis], math.prod(shape[axis + 1:]))
+
+
 def make_cases(name, dtype):
     """List arguments for a kernel, the outputs last."""
     a, b, c, d = (draw(dtype, 1000, seed=seed) for seed in range(4))
@@ -109,12 +120,13 @@ def make_cases(name, dtype):
     a[:3] = 0.0, math.nan, -math.inf
     numbers = np.array([0.01, 0.7])
     one = np.array([0.1], dtype)
-    streams = [(np.array([key], np.uint64), n) for key, n in ((0, 1), (2 ** 63 - 25, 7))]
+    streams = [(np.array(key, np.uint64), n) for key, n in ((0, 1), (2 ** 63 - 25, 7))]
     return {
         "relu": [(a, empty)], "sigmoid": [(a, empty), (40 * a, empty)],
         "softplus": [(a, empty), (40 * a, empty)], "log_sigmoid": [(a, empty), (40 * a, empty)],
-        "mark_equal": [(a, np.where(b > 0, a, c), empty)],
-        "share_among": [(b, (c > 0).astype(dtype), 1 + abs(d), empty), (one, c, one, empty)],
+        "share": [(x, draw(dtype, *y.shape), y, *sizes, np.empty_like(x))
+                  for x, y, sizes in maximum_cases(dtype)],
+        "drop": [(*stream, 2 ** 30, a, 1.25, empty > 0, empty) for stream in streams],
         "scale_kept": [(a, b > 0, 1.25, empty)], "divide_by_root": [(b, one, empty)],
         "leaky_relu": [(a, 0.2, empty), (a, 0.0, empty), (a, 1.0, empty)],
         "times_slope": [(b, a, 0.2, empty), (b, a, 0.0, empty)],
@@ -636,7 +648,7 @@ def test_philox_gives_the_published_words():
 
 def test_draws_depend_on_the_seed_and_on_their_number():
     """A seed in an array gives the numbers of the seed; each draw has other numbers."""
-    source, again = cuda.Philox(5), cuda.Philox(np.array([5], np.uint64))
+    source, again = cuda.Philox(5), cuda.Philox(np.array(5, np.uint64))
     first, second = source.uniform(0, 1, (3, 4)), source.uniform(0, 1, (3, 4))
     assert (first == again.uniform(0, 1, (3, 4))).all() and not (first == second).any()
     assert not (first == cuda.Philox(6).uniform(0, 1, (3, 4))).any()
@@ -670,7 +682,33 @@ def test_draws_have_their_distributions():
     assert source.bernoulli(1.0, (1000,)).all() and not source.bernoulli(0.0, (1000,)).any()
 
 
+def test_dropout_of_a_philox_draws_the_masks_of_bernoulli():
+    """The mask and the product are one kernel; another draw of the stream has another mask."""
+    x, layer = Tensor(draw("float32", 50, 40)), nn.Dropout(0.3)
+    with nn.use_random(cuda.Philox(5)):
+        first, second = layer(x), layer(x)
+    source = cuda.Philox(5)
+    for y in (first, second):
+        keep = source.bernoulli(0.7, x.shape)
+        assert (y.data == x.data * (keep * np.float32(1 / 0.7))).all()
+        (g,) = grad((y * x.data).sum(), [x])
+        assert (g.data == y.data).all()
+    assert (first.data != second.data).any()
+
+
 # Other functions
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_shares_of_equal_maxima_are_the_gradient_of_max(dtype):
+    """The function of a GPU gives what the rule of Tensor.max gives on numpy."""
+    for axis in (0, 1, 2, -1):
+        x = Tensor(np.floor(2 * draw(dtype, 4, 3, 5)))
+        y = x.max(axis, keepdims=True)
+        g = draw(dtype, *y.shape)
+        (expected,) = grad(y, [x], g)
+        assert len(np.unique(expected.data != 0)) == 2
+        assert (cuda.share(g, x.data, y.data, axis) == expected.data).all()
+
 
 def test_a_broadcast_or_smaller_array_does_not_decide_the_memory_order():
     """The gradient of a mean is such an array; images have their channels last in memory."""

@@ -414,6 +414,32 @@ def elementwise(f: Callable, *args: Any) -> Array:
     return _in_standard_order(y, axes)
 
 
+def share(g: Array, x: Array, y: Array, axis: int) -> Array:
+    """Return g / n where x equals its maximum y along an axis, at n places, and 0 elsewhere.
+
+    g and y have the size 1 along the axis.
+    """
+    n, step = x.shape[axis], math.prod(x.shape[axis % x.ndim + 1:])
+    return _share(x, g, y, n, step, backend.xp.empty(x.shape, x.dtype))
+
+
+# The index i counts the maxima. The numbers of each are `step` apart.
+@backend.kernel("raw T x, T g, T y, int32 n, int32 step", "raw T shares", """
+                const long long first = i / step * step * n + i % step;
+                int equal = 0;
+                for (int k = 0; k < n; ++k)
+                    equal += x[first + (long long)k * step] == y;
+                const T share = g * (1 / T(equal));
+                for (int k = 0; k < n; ++k) {
+                    const long long at = first + (long long)k * step;
+                    shares[at] = share * T(x[at] == y);
+                }""")
+def _share(x, g, y, n, step, shares):
+    g, y = (a.reshape(-1, 1, step) for a in (g, y))
+    top = x.reshape(-1, n, step) == y
+    shares.reshape(-1, n, step)[...] = top * (g * (1 / top.sum(1, keepdims=True).astype(g.dtype)))
+
+
 def order_for_sum(a: Array, axis: Any) -> Array:
     """Return the array, with its axes in memory order if all of them are summed over.
 
@@ -579,28 +605,28 @@ def _draw(key, draw, shape):
     """Return the words of a draw, as the function of C does."""
     blocks = np.arange(-(-math.prod(shape) // 4), dtype=np.uint64)
     low, high = blocks & np.uint64(0xFFFFFFFF), blocks >> np.uint64(32)
-    words = philox([low, high, np.full_like(low, draw), 0 * low], int(key[0]))
+    words = philox([low, high, np.full_like(low, draw), 0 * low], int(key))
     return backend.xp.asarray(words.T.reshape(-1)[:math.prod(shape)].reshape(shape))
 
 
-@backend.kernel("raw uint64 key, uint32 draw", "uint32 y", "y = philox(key[0], draw, i)", PHILOX)
+@backend.kernel("uint64 key, uint32 draw", "uint32 y", "y = philox(key, draw, i)", PHILOX)
 def _words(key, draw, y):
     y[...] = _draw(key, draw, y.shape)
 
 
 # 2^-24 and 2^-32 are exact in float32
 
-@backend.kernel("raw uint64 key, uint32 draw, float32 low, float32 span", "float32 y",
-                "y = low + span * ((philox(key[0], draw, i) >> 8) * 5.9604644775390625e-8f)",
+@backend.kernel("uint64 key, uint32 draw, float32 low, float32 span", "float32 y",
+                "y = low + span * ((philox(key, draw, i) >> 8) * 5.9604644775390625e-8f)",
                 PHILOX)
 def _uniform(key, draw, low, span, y):
     y[...] = (_draw(key, draw, y.shape) >> 8).astype("float32") * 2.0 ** -24 * span + low
 
 
 # Box and Muller 1958, with u1 in (0, 1]
-@backend.kernel("raw uint64 key, uint32 draw", "float32 y", """
-                float u1 = (philox(key[0], draw, i) + 1.0f) * 2.3283064365386963e-10f;
-                float u2 = philox(key[0], draw + 1, i) * 2.3283064365386963e-10f;
+@backend.kernel("uint64 key, uint32 draw", "float32 y", """
+                float u1 = (philox(key, draw, i) + 1.0f) * 2.3283064365386963e-10f;
+                float u2 = philox(key, draw + 1, i) * 2.3283064365386963e-10f;
                 y = sqrtf(-2 * logf(u1)) * cospif(2 * u2)""", PHILOX)
 def _normal(key, draw, y):
     xp = backend.xp
@@ -609,24 +635,35 @@ def _normal(key, draw, y):
     y[...] = xp.sqrt(-2.0 * xp.log(u1)) * xp.cos(2.0 * math.pi * u2)
 
 
-@backend.kernel("raw uint64 key, uint32 draw, uint32 bound", "bool y",
-                "y = philox(key[0], draw, i) < bound", PHILOX)
+@backend.kernel("uint64 key, uint32 draw, uint32 bound", "bool y",
+                "y = philox(key, draw, i) < bound", PHILOX)
 def _bernoulli(key, draw, bound, y):
     y[...] = _draw(key, draw, y.shape) < bound
+
+
+@backend.kernel("uint64 key, uint32 draw, uint32 bound, T x, T factor", "bool keep, T y",
+                "keep = philox(key, draw, i) < bound; y = x * (keep ? factor : T(0))", PHILOX)
+def _drop(key, draw, bound, x, factor, keep, y):
+    keep[...] = _draw(key, draw, y.shape) < bound
+    y[...] = x * (keep * factor).astype(x.dtype)
+
+
+def _bound(p):
+    """Return the number below which a random word is with probability p."""
+    return min(round(p * 2 ** 32), 2 ** 32 - 1)
 
 
 class Philox:
     """A source of random arrays on the device, with the methods of Random that training uses.
 
-    seed   an integer of 64 bits, or an array of one uint64 on the device: a recorded step draws
-           other numbers at each launch if the array has another value
+    seed   an integer of 64 bits, or an array of shape () of uint64 on the device: a recorded step
+           draws other numbers at each launch if the array has another value
 
     The n-th draw depends on the seed and on n alone. Floats are float32.
     """
 
     def __init__(self, seed: int | Array) -> None:
-        is_array = isinstance(seed, backend.xp.ndarray)
-        self.seed = seed if is_array else backend.xp.full(1, np.uint64(seed), np.uint64)
+        self.seed = seed if isinstance(seed, backend.xp.ndarray) else np.uint64(seed)
         self.draws = 0
 
     def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> Array:
@@ -639,7 +676,17 @@ class Philox:
 
     def bernoulli(self, p: float, shape: tuple[int, ...]) -> Array:
         """Draw a boolean array of this shape; each element is True with probability p."""
-        return self._fill(_bernoulli, shape, bool, min(round(p * 2 ** 32), 2 ** 32 - 1))
+        return self._fill(_bernoulli, shape, bool, _bound(p))
+
+    def drop(self, p: float, x: Array) -> tuple[Array, Array]:
+        """Return (keep, y): bernoulli(p, x.shape), and x / p where it is True and 0 elsewhere.
+
+        The numbers are drawn in the order of x in memory.
+        """
+        xp = backend.xp
+        keep, y = xp.empty_like(x, dtype=bool), xp.empty_like(x)
+        self.draws += 2
+        return keep, _drop(self.seed, self.draws, _bound(p), x, 1 / p, keep, y)
 
     def integers(self, high: int, shape: tuple[int, ...]) -> Array:
         """Draw an array of this shape of integers from 0 to high - 1, all equally likely."""

@@ -124,7 +124,7 @@ class CapturedStep:
         """Record the step with arrays of its own for its inputs and results."""
         xp, form = backend.xp, self.form
         x, z = map_nested(_copy, x), map_nested(_copy, z)
-        form.inputs, form.seed = _arrays((x, z)), xp.zeros(1, np.uint64)
+        form.inputs, form.seed = _arrays((x, z)), xp.zeros((), np.uint64)
         form.results = xp.zeros(form.count + len(form.own), form.dtype)
 
         def do():

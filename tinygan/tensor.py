@@ -287,9 +287,7 @@ class Tensor(_Node):
         check_keepdims(axis, keepdims)
 
         def rule(g, y):
-            top = _mark_equal(x.data, restore_axes(y, x, axis).data, backend.xp.empty_like(x.data))
-            count = top.sum(allow_axis_0(axis, x), keepdims=True)
-            return _share(restore_axes(g, x, axis), top, count)
+            return _share(restore_axes(g, x, axis), x.data, restore_axes(y, x, axis).data, axis)
         if x.size == 0 and x.data.sum(axis).size:
             raise ValueError("the maximum of no numbers is undefined: the Tensor has shape "
                              f"{x.shape}")
@@ -335,20 +333,20 @@ class Tensor(_Node):
         return _view(x.data[index], x, lambda g, y: _scatter(g, index, x.shape))
 
 
-def _share(g, top, count):
-    """Return g / count where the array `top` is 1, and 0 elsewhere; g and `count` broadcast."""
-    return op(_share_among(g.data, top, count, backend.xp.empty_like(top)),
-              (g, lambda h, y: sum_to(h * (top / count), g.shape)))
+def _share(g, x, y, axis):
+    """Return g / n where x equals y, its maximum over `axis`, at n places, and 0 elsewhere.
 
-
-@backend.kernel("T g, T top, T count", "T share", "share = g * (1 / count) * top")
-def _share_among(g, top, count, share):
-    backend.xp.multiply(g * (1 / count), top, out=share)
-
-
-@backend.kernel("T x, T y", "T mark", "mark = x == y")
-def _mark_equal(x, y, mark):
-    backend.xp.equal(x, y, out=mark, casting="unsafe")
+    It is a linear map of g. x and y are arrays; g and y have size 1 along `axis`.
+    """
+    def shares(g):
+        if backend.cuda is not None and x.ndim and isinstance(axis, int):
+            return backend.cuda.share(g, x, y, axis)
+        top = backend.xp.empty_like(x)
+        backend.xp.equal(x, y, out=top, casting="unsafe")
+        top *= g * (1 / top.sum(allow_axis_0(axis, x), keepdims=True))
+        return top
+    return op(shares(g.data),
+              (g, lambda h, _: sum_to(h * shares(backend.xp.ones_like(y)), g.shape)))
 
 
 def op(data: Array, *parents: tuple) -> Tensor:

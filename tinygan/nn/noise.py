@@ -54,8 +54,11 @@ class Dropout(Module):
     def forward(self, x: Tensor) -> Tensor:
         if not (self.training or self.always) or self.p == 0:
             return x
-        keep = _current.source.bernoulli(1 - self.p, x.shape)
-        return _drop(x, keep, 1 / (1 - self.p))
+        source, p, factor = _current.source, 1 - self.p, 1 / (1 - self.p)
+        if hasattr(source, "drop"):         # on a GPU, in one launch
+            keep, y = source.drop(p, x.data)
+            return op(y, (x, lambda g, y: _drop(g, keep, factor)))
+        return _drop(x, source.bernoulli(p, x.shape), factor)
 
 
 def _drop(x, keep, factor):
