@@ -60,14 +60,15 @@ def test_the_three_convolutions_equal_their_sums(image, kernel, stride, padding,
         conv_weight(x, y, kernel, pair(stride), pair(padding)).numpy(), dw, **close)
 
 
-@pytest.mark.parametrize("channels", [1, 2])
-def test_a_bias_is_added_to_each_channel(channels):
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_a_bias_is_added_to_each_channel(channels, stride):
     """The result with a bias is the result without it, plus a number for each channel."""
     b = normal(channels, seed=3)
     x, w, v = (tensor(a) for a in (normal(2, 3, 5, 4), normal(channels, 3, 2, 2, seed=1),
                                    normal(3, channels, 2, 2, seed=2)))
     for f, kernel in ((conv2d, w), (conv_transpose2d, v)):
-        difference = f(x, kernel, tensor(b), 2).numpy() - f(x, kernel, None, 2).numpy()
+        difference = f(x, kernel, tensor(b), stride).numpy() - f(x, kernel, None, stride).numpy()
         assert abs(difference - b[:, None, None]).max() < 1e-13        # float64
 
 
