@@ -176,6 +176,18 @@ def test_a_copy_is_nearer_than_what_differs_in_one_pixel():
     assert index.tolist() == list(range(50, 100)) and not distance.any()
 
 
+@pytest.mark.numpy_only("arithmetic of the host")
+def test_distances_far_from_the_origin_are_as_precise_as_near_it():
+    """A translation of all points changes no result: it is exact for these numbers in float64."""
+    draw = np.random.default_rng(0)
+    a, b = (np.round(draw.normal(size=(n, 5)) * 1024) / 1024 for n in (200, 300))
+    far = 2.0 ** 40
+    for x, y in zip(find_nearest(a, b), find_nearest(a + far, b + far)):
+        assert (x == y).all()
+    x, y = (log_likelihood(a + shift, b + shift, [0.3, 1.0]) for shift in (0, far))
+    assert (x == y).all()
+
+
 def test_nearest_refuses():
     samples = backend.xp.zeros((3, 1, 4, 4), "float32")
     for shape in (0, 1, 4, 4), (5, 1, 4, 5), (5, 4, 4), (5, 3, 4, 4):

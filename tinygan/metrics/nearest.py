@@ -28,11 +28,12 @@ def find_nearest(samples: Array, images: Array,
         raise ValueError(f"samples of shape {samples.shape} have no nearest neighbours among "
                          f"images of shape {images.shape}: give at least one sample and one image, "
                          "of the same shape")
-    xp, s = backend.xp, flatten(samples)
+    xp, origin = backend.xp, flatten(images[:1])
+    s = flatten(samples) - origin           # differences of large squares would lose digits
     best = xp.full(len(s), math.inf)
     index = xp.zeros(len(s), "int64")
     for start in range(0, len(images), piece):
-        x = flatten(images[start:start + piece])
+        x = flatten(images[start:start + piece]) - origin
         squares = (x * x).sum(1) - 2 * backend.product(s, x.T)     # |s|^2 does not matter
         j = squares.argmin(1)
         square = squares[xp.arange(len(s)), j]
@@ -40,7 +41,8 @@ def find_nearest(samples: Array, images: Array,
         best = xp.minimum(square, best)
     host = backend.to_numpy(index)
     # the squares above cancel each other in part, so the distance is computed anew
-    difference = s - flatten(images[host if isinstance(images, np.ndarray) else index])
+    nearest = flatten(images[host if isinstance(images, np.ndarray) else index]) - origin
+    difference = s - nearest
     return host, backend.to_numpy(xp.sqrt((difference * difference).sum(1)))
 
 

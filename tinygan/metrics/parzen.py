@@ -64,9 +64,11 @@ def log_likelihood(points: Array, centres: Array, sigmas: Sequence[float] | np.n
     points are computed at a time.
     """
     xp, s = backend.xp, flatten(centres)
+    origin = s[:1]
+    s = s - origin                  # differences of large squares would lose digits
     d, squares, parts = s.shape[1], (s * s).sum(1), []
     for start in range(0, len(points), piece):
-        x = flatten(points[start:start + piece])
+        x = flatten(points[start:start + piece]) - origin
         # |x - s|^2 = |x|^2 + |s|^2 - 2 x.s, by one matrix product for all pairs
         distances = (x * x).sum(1)[:, None] + squares - 2 * backend.product(x, s.T)
         least = distances.min(1)
