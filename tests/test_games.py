@@ -1428,6 +1428,10 @@ def test_play_refuses_a_game_without_a_loss():
     game = Game(generator(), discriminator(), 3)
     iterations = play(game, make_batches(), *make_optimisers(game), 5, rng, 1)
     assert "losses.Hinge()" in error_of(lambda: next(iterations))
+    x, z = next(make_batches()), game.latent(5, rng)
+    for f in (game.d_loss, game.g_loss, game.losses):
+        with pytest.raises(NotImplementedError, match=r"losses.Hinge\(\)"):
+            f(Tensor(x), z)
 
 
 def test_a_game_with_its_own_d_loss_refuses_penalties():

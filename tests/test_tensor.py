@@ -4,6 +4,7 @@ import copy
 import gc
 import math
 import pickle
+import re
 import statistics
 import threading
 import time
@@ -12,7 +13,7 @@ import warnings
 import numpy as np
 import pytest
 
-from tinygan import Tensor, backend, grad, no_grad, op, ops, optim, resampling, to_numpy
+from tinygan import Tensor, backend, grad, nn, no_grad, op, ops, optim, resampling, to_numpy
 from tinygan.conv import conv2d
 from tinygan.nn import (BatchNorm, Conv2d, ConvTranspose2d, Dense, Flatten, GaussianNoise,
                         LeakyReLU, Maxout, Reshape, Sequential, spectral_norm)
@@ -107,6 +108,27 @@ def test_names_of_pytorch_are_answered(name):
     with pytest.raises(AttributeError, match=f"no {name}: "):
         getattr(tensor([1.0]), name)
     assert not hasattr(tensor([1.0]), "colour")
+
+
+def test_names_of_pytorch_are_answered_by_modules_optimisers_and_nn():
+    net = Dense(2, 1)
+    for thing, name, advice in ((net, "zero_grad", "nothing is stored"), (net, "cuda", "cupy"),
+                                (optim.SGD(net.parameters(), 0.1), "zero_grad", "grad(y, xs)"),
+                                (nn, "Linear", "nn.Dense"), (nn, "BatchNorm2d", "nn.BatchNorm")):
+        with pytest.raises(AttributeError, match=f"no {name}: .*{re.escape(advice)}"):
+            getattr(thing, name)
+    for thing in (net, nn):
+        assert not hasattr(thing, "colour")
+
+
+@pytest.mark.host
+def test_functions_of_numpy_do_not_take_tensors():
+    """They would return arrays without a gradient. Operators between the two are Tensor's own."""
+    x = tensor([1.0, 2.0])
+    for f in (np.mean, np.sum, np.stack, lambda x: np.concatenate([x, x]),
+              lambda x: np.where(x.data > 1, x, 0)):
+        assert "takes arrays, not Tensors" in error_of(f, x)
+    assert type(x.data * x) is type(np.float32(2) * x) is Tensor
 
 
 def test_bytes_are_no_images():

@@ -12,7 +12,7 @@ from typing import Any
 from . import backend
 from .backend import Array
 from .schedules import value_at
-from .tensor import Tensor
+from .tensor import Tensor, refuse_attribute
 
 
 class Optimizer:
@@ -55,6 +55,9 @@ class Optimizer:
         self._now = None
         self.state = {name: [backend.xp.zeros_like(p.data) for p in self.parameters]
                       for name in self.averages}
+
+    def __getattr__(self, name):
+        refuse_attribute(type(self).__name__, name)
 
     def step(self, grads: Iterable[Tensor]) -> None:
         """Update each parameter by its gradient; `grads` are in the order of `parameters`.

@@ -29,7 +29,7 @@ _clock = itertools.count()      # each new Tensor takes the next number as its a
 Axis = int | tuple[int, ...] | None
 
 
-# what to write in place of PyTorch's names
+# what to write in place of the names of PyTorch's tensors, modules and optimisers
 PYTORCH = {
     "backward": "grad(y, xs) returns the gradients of y",
     "grad": "grad(y, xs) returns the gradients of y",
@@ -37,7 +37,16 @@ PYTORCH = {
     "detach": "Tensor(x.data) is a constant with the same array",
     "view": "write x.reshape(...)", "cpu": "x.numpy() is an array on the host",
     "to": "backend.use(...) chooses the device, and x.data.astype(...) converts an array",
-    "cuda": "backend.use(\"cupy\") chooses the GPU, before anything is made"}
+    "cuda": "backend.use(\"cupy\") chooses the GPU, before anything is made",
+    "zero_grad": "grad(y, xs) returns new gradients each time, and nothing is stored",
+    "requires_grad_": "an optimiser updates the parameters that it was made of, and no others"}
+
+
+def refuse_attribute(owner: str, name: str) -> None:
+    """Raise AttributeError for an attribute that `owner` does not have."""
+    if name in PYTORCH:
+        raise AttributeError(f"{owner} has no {name}: {PYTORCH[name]}")
+    raise AttributeError(f"{owner} has no attribute {name!r}")
 
 
 def now() -> int:
@@ -164,6 +173,11 @@ class Tensor(_Node):
                         "lost: use x.numpy(), or x.data for an array on the backend; ops.concat "
                         "joins Tensors")
 
+    def __array_function__(self, function, types, args, kwargs):
+        raise TypeError(f"numpy's {function.__name__} takes arrays, not Tensors: use a method such "
+                        "as x.mean() or a function of tinygan.ops, or x.numpy() where no gradient "
+                        "is needed")
+
     def __reduce__(self):       # for copy and pickle; the copy gets an age of its own
         return _rebuild, (self.data, self.parents == ())
 
@@ -176,9 +190,7 @@ class Tensor(_Node):
         return f"Tensor({np.array2string(self.numpy(), separator=', ', prefix='Tensor(')})"
 
     def __getattr__(x, name):
-        if name in PYTORCH:
-            raise AttributeError(f"a Tensor has no {name}: {PYTORCH[name]}")
-        raise AttributeError(f"a Tensor has no attribute {name!r}")
+        refuse_attribute("a Tensor", name)
 
     # Comparisons return arrays, which have no gradient. Tensors are hashed by identity, so that
     # they can be keys of dictionaries.

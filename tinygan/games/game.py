@@ -55,7 +55,7 @@ class Game(Module):
     """
 
     untracked = ("logged", "averages_are_stale")
-    loss = None             # the default of a subclass
+    loss = Loss()           # the default of a subclass
     minibatch = None        # names of the arrays of a minibatch, for a game that takes certain ones
     group = None            # how many pictures side by side belong together, see pictures()
     d_players, g_players = ("D",), ("G",)
@@ -87,8 +87,8 @@ class Game(Module):
         before_training=True before the first step, when a subclass has added all its networks.
         """
         own = type(self).d_loss is not Game.d_loss
-        if not isinstance(self.loss, Loss) and (
-                self.loss is not None or before_training and not own):
+        if not isinstance(self.loss, Loss) or (
+                type(self.loss) is Loss and before_training and not own):
             raise UserError("a game's loss must be a games.losses.Loss, such as losses.Hinge(), "
                             f"got {self.loss!r:.60}")
         if own and self.penalties:
@@ -261,7 +261,7 @@ class Game(Module):
     def log_scores(self, a_real: Tensor, a_fake: Tensor) -> None:
         """Set `logged` to the summary of the scores that the loss defines."""
         with no_grad():
-            self.logged = (self.loss or Loss()).summarise(a_real, a_fake)
+            self.logged = self.loss.summarise(a_real, a_fake)
 
     # Random draws
 

@@ -21,3 +21,12 @@ from .noise import Dropout, GaussianNoise, GaussianSample, current_random, use_r
 from .norm import BatchNorm, InstanceNorm2d, LayerNorm
 from .spade import SPADE, JoinMap
 from .spectral import power_iteration, spectral_norm
+
+# the layers that have other names in PyTorch
+PYTORCH = {"Linear": "Dense", "BatchNorm1d": "BatchNorm", "BatchNorm2d": "BatchNorm",
+           "Unflatten": "Reshape", "UpsamplingNearest2d": "Upsample"}
+
+
+def __getattr__(name):
+    raise AttributeError(f"tinygan.nn has no {name}" + (
+        f": the layer is nn.{PYTORCH[name]}" if name in PYTORCH else ""))

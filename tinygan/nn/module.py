@@ -24,7 +24,7 @@ import numpy as np
 from .. import backend
 from ..backend import Array, UserError
 from ..nested import flatten_nested
-from ..tensor import Tensor, no_grad, now
+from ..tensor import Tensor, no_grad, now, refuse_attribute
 
 
 class _Calls(threading.local):
@@ -83,6 +83,9 @@ class Module:
             raise
         finally:
             _calls.begin, _calls.inputs = before
+
+    def __getattr__(self, name):
+        refuse_attribute(type(self).__name__, name)
 
     def forward(self, *inputs: Any) -> Any:
         """Return the output for these inputs. Call the Module itself, which calls forward."""
