@@ -14,7 +14,6 @@ everything runs, but the results are worse.
 import contextlib
 import gzip
 import hashlib
-import http.client
 import math
 import os
 import pathlib
@@ -23,8 +22,6 @@ import struct
 import sys
 import tempfile
 import threading
-import urllib.error
-import urllib.request
 import zlib
 
 import numpy as np
@@ -226,6 +223,8 @@ def _download(path, name):
 
     Raises OSError if no mirror sends it or it cannot be written.
     """
+    import http.client      # imported here because it takes a tenth of the import of tinygan
+
     path.parent.mkdir(parents=True, exist_ok=True)
     # a unique temporary name, as other processes may be downloading the same file
     handle, temporary = tempfile.mkstemp(prefix=path.name, suffix=".tmp", dir=path.parent)
@@ -273,6 +272,9 @@ def _open(url):
     urlopen's own timeout is not enough: it starts anew with each address of a mirror. A mirror has
     many addresses, and behind a firewall that drops packets their timeouts add up to minutes.
     """
+    import urllib.error     # imported here for the reason given in _download
+    import urllib.request
+
     answers = queue.SimpleQueue()
 
     def ask():

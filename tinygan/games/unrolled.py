@@ -13,7 +13,7 @@ from .losses import Saturating
 
 
 class UnrolledGAN(Game):
-    """The GAN whose G takes into account how D will answer: it descends V(G, theta_k) (section 2.2).
+    """The GAN whose G descends V(G, theta_k), the value after k steps of D (section 2.2).
 
         theta_0 = theta,  theta_{i+1} = theta_i + eta dV(G, theta_i)/dtheta_i
         G minimises V(G, theta_k);  D maximises V(G, theta), as in the GAN
