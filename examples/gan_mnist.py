@@ -136,9 +136,10 @@ def main() -> None:
 
     with command.start(args) as data:
         images = data.train.images
-        if args.parzen and not len(data.valid.images):
-            raise UserError("--parzen fits the windows to validation images and there are none: "
-                            "leave it out, or give more images by --data")
+        valid, test = len(data.valid.images), len(data.test.images)
+        if args.parzen and (valid < 1 or test < 2):
+            raise UserError("--parzen needs at least 1 validation and 2 test images, but there are "
+                            f"{valid} and {test}: leave it out, or give more images by --data")
         shape = images.shape[1:]
         G, D, d_opt, g_opt = (
             paper(images, args.batch_size) if args.paper else

@@ -218,6 +218,17 @@ def test_log_likelihood_is_its_definition():
 
 
 @pytest.mark.numpy_only("arithmetic of the host")
+def test_parzen_windows_refuse():
+    x = normal(7, 3)
+    for sigmas in ([], [0.0, 1.0], [-1.0], [math.nan], [math.inf]):
+        assert "is above 0" in error_of(log_likelihood, x, x, sigmas)
+    for points, centres in ((x, x[:, :2]), (x[:0], x), (x, x[:0])):
+        message = error_of(log_likelihood, points, centres, [1.0])
+        assert str(points.shape) in message and str(centres.shape) in message
+    assert "at least 2 test points, got 1" in error_of(parzen_log_likelihood, x, x, x[:1])
+
+
+@pytest.mark.numpy_only("arithmetic of the host")
 def test_log_likelihood_neither_underflows_nor_overflows():
     """Far from equal centres it is -|x - s|^2 / 2 sigma^2 - d log(sigma sqrt(2 pi))."""
     (far,) = log_likelihood(np.full((1, 784), 1.0), np.zeros((2, 784)), [0.1])

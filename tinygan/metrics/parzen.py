@@ -43,8 +43,12 @@ def parzen_log_likelihood(samples: Array, valid: Array, test: Array,
     The original protocol (goodfeli/adversarial, parzen_ll.py) takes N = 10,000 samples, the first
     1,000 validation images and all 10,000 test images, with pixels in [0, 1]. The result does not
     tell how real samples look: centres of k-means clusters (Theis et al. 2016) and other smooth
-    averages have larger log-likelihoods than the training images.
+    averages have larger log-likelihoods than the training images. Raises ValueError for fewer than
+    two test points, whose standard error is unknown, and as log_likelihood does.
     """
+    if len(test) < 2:
+        raise ValueError("the standard error of a mean needs at least 2 test points, got "
+                         f"{len(test)}")
     means = log_likelihood(valid, samples, sigmas).mean(1)
     sigma = sigmas[means.argmax()]
     (ll,) = log_likelihood(test, samples, [sigma])
@@ -61,8 +65,14 @@ def log_likelihood(points: Array, centres: Array, sigmas: Sequence[float] | np.n
         log p(x) = log 1/N sum_i exp(-|x - s_i|^2 / (2 sigma^2)) - d log(sigma sqrt(2 pi))
 
     The largest exponential is factored out of the sum, which would underflow otherwise. `piece`
-    points are computed at a time.
+    points are computed at a time. Raises ValueError if there is no point, centre or sigma, if the
+    shapes of a point and a centre differ, and for a sigma that is not above 0.
     """
+    if not len(points) or not len(centres) or points.shape[1:] != centres.shape[1:]:
+        raise ValueError("windows need at least one point and one centre of the same shape, got "
+                         f"points {points.shape} and centres {centres.shape}")
+    if not len(sigmas) or not all(0 < sigma < math.inf for sigma in sigmas):
+        raise ValueError(f"the width of a window is above 0, got the sigmas {list(sigmas)}")
     xp, s = backend.xp, flatten(centres)
     origin = s[:1]
     s = s - origin                  # differences of large squares would lose digits
