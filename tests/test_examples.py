@@ -1199,7 +1199,7 @@ def test_a_killed_classifier_is_resumed(tmp_path):
 
 def test_bad_input_is_refused_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    np.save(tmp_path / "twelve.npy", np.zeros((12, 8, 8), np.uint8))
+    np.save(tmp_path / "twelve.npy", np.full((12, 8, 8), 255, np.uint8))
     cases = [
         (["--parzen", "--data", tmp_path / "twelve.npy"], ["--parzen", "2 test images", "1 and 1"]),
         (["--steps", -5], ["--steps", "'-5'", "at least 1"]),
