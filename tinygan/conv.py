@@ -167,7 +167,7 @@ def _conv_transpose(y, w, bias, stride, padding, size):
     On a GPU, and for images of one channel, one product computes all windows. Elsewhere there is a
     product for each place in the kernel, or for sw places side by side. With stride 1 the result is
     also a convolution of y, by the kernel turned by 180 degrees. That is faster unless y has more
-    channels, and 30 times as fast if y has one.
+    channels than x, and many times as fast if y has one.
     """
     (o, c, kh, kw), (sh, sw), (ph, pw), (ih, iw) = w.shape, stride, padding, size
     if stride == (1, 1) and o <= c and ph < kh and pw < kw:

@@ -29,13 +29,13 @@ class Loss:
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return D's loss, a Tensor of one number."""
-        raise NotImplementedError(f"{type(self).__name__} defines no d(real, fake): give the "
-                                  "game a loss, such as losses.Hinge()")
+        raise NotImplementedError(f"{type(self).__name__} defines no d(real, fake): a "
+                                  "game needs a loss that does, such as losses.Hinge()")
 
     def g(self, real: Tensor | None, fake: Tensor) -> Tensor:
         """Return G's loss, a Tensor of one number."""
-        raise NotImplementedError(f"{type(self).__name__} defines no g(real, fake): give the "
-                                  "game a loss, such as losses.Hinge()")
+        raise NotImplementedError(f"{type(self).__name__} defines no g(real, fake): a "
+                                  "game needs a loss that does, such as losses.Hinge()")
 
     def g_real(self, real: Tensor) -> Tensor:
         """Return the term of G's loss for scores of the data that depend on G's parameters."""

@@ -94,9 +94,9 @@ class Module:
     def __setattr__(self, name, value):
         if (type(vars(self).get(name)) is Tensor and not isinstance(value, (Tensor, Module))
                 and value is not None and name not in self._kept and name not in self.untracked):
-            raise TypeError(f"{type(self).__name__}.{name} is a parameter, and a "
-                            f"{type(value).__name__} in its place would not be learned: change "
-                            f"its array by .{name}.data = array")
+            raise TypeError(f"{type(self).__name__}.{name} is a parameter, which only a Tensor or "
+                            f"None can replace, got {type(value).__name__}: write .{name}.data = "
+                            "array for new numbers")
         if type(value) is Tensor and name not in self.untracked:
             if _calls.begin is not None:        # forward() is running; an older leaf is an input
                 if value.parents != () or value.age < _calls.begin:
