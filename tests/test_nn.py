@@ -719,7 +719,7 @@ def test_maxout_is_the_largest_piece():
 def test_a_parameter_is_not_replaced_by_what_is_not_learned():
     layer = nn.Dense(2, 1)
     for value in (backend.xp.zeros((1, 2), "float32"), [[1.0, 2.0]], 0.0, np.float32(0)):
-        with pytest.raises(TypeError, match=r"Dense.weight is a parameter, .* \.weight\.data = array"):
+        with pytest.raises(TypeError, match=r"Dense\.weight is a parameter, .* \.weight\.data ="):
             layer.weight = value
     layer.weight.data = backend.xp.ones((1, 2), "float32")
     layer.weight, layer.bias = Tensor(layer.weight.data + 1), None
