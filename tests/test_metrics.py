@@ -188,6 +188,17 @@ def test_distances_far_from_the_origin_are_as_precise_as_near_it():
     assert (x == y).all()
 
 
+@pytest.mark.numpy_only("arithmetic of the host")
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_an_image_far_from_the_others_changes_no_distance_to_them(place):
+    images = np.insert(np.array([[0.0], [1.0]]), place, 1e20, axis=0)
+    index, distance = find_nearest(np.array([[0.9], [0.3]]), images)
+    assert images[index].tolist() == [[1.0], [0.0]] and np.allclose(distance, [0.1, 0.3])
+    expected = [math.log(sum(math.exp(-(x - c) ** 2 / 0.02) for c in (0, 1)) / 3)
+                - math.log(0.1 * math.sqrt(2 * math.pi)) for x in (0.9, 0.3)]
+    assert np.allclose(log_likelihood(np.array([[0.9], [0.3]]), images, [0.1]), expected)
+
+
 def test_nearest_refuses():
     samples = backend.xp.zeros((3, 1, 4, 4), "float32")
     for shape in (0, 1, 4, 4), (5, 1, 4, 5), (5, 4, 4), (5, 3, 4, 4):
@@ -220,8 +231,9 @@ def test_log_likelihood_is_its_definition():
 @pytest.mark.numpy_only("arithmetic of the host")
 def test_parzen_windows_refuse():
     x = normal(7, 3)
-    for sigmas in ([], [0.0, 1.0], [-1.0], [math.nan], [math.inf]):
-        assert "is above 0" in error_of(log_likelihood, x, x, sigmas)
+    for sigmas in ([], [0.0, 1.0], [-1.0], [math.nan], [math.inf], 0.5):
+        message = error_of(log_likelihood, x, x, sigmas)
+        assert "a finite number above 0" in message and str(sigmas) in message
     for points, centres in ((x, x[:, :2]), (x[:0], x), (x, x[:0])):
         message = error_of(log_likelihood, points, centres, [1.0])
         assert str(points.shape) in message and str(centres.shape) in message

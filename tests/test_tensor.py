@@ -19,7 +19,7 @@ from tinygan.nn import (BatchNorm, Conv2d, ConvTranspose2d, Dense, Flatten, Gaus
                         LeakyReLU, Maxout, Reshape, Sequential, spectral_norm)
 
 import standin
-from helpers import error_of, normal, positive, tensor
+from helpers import device, error_of, normal, positive, tensor
 
 
 def test_second_derivative_of_a_polynomial():
@@ -115,7 +115,7 @@ def test_names_of_pytorch_are_answered_by_modules_optimisers_and_nn():
     for thing, name, advice in ((net, "zero_grad", "nothing is stored"), (net, "cuda", "cupy"),
                                 (optim.SGD(net.parameters(), 0.1), "zero_grad", "grad(y, xs)"),
                                 (nn, "Linear", "nn.Dense"), (nn, "BatchNorm2d", "nn.BatchNorm")):
-        with pytest.raises(AttributeError, match=f"no {name}: .*{re.escape(advice)}"):
+        with pytest.raises(AttributeError, match=f"{name}'?: .*{re.escape(advice)}"):
             getattr(thing, name)
     for thing in (net, nn):
         assert not hasattr(thing, "colour")
@@ -129,6 +129,27 @@ def test_functions_of_numpy_do_not_take_tensors():
               lambda x: np.where(x.data > 1, x, 0)):
         assert "takes arrays, not Tensors" in error_of(f, x)
     assert type(x.data * x) is type(np.float32(2) * x) is Tensor
+    assert (np.shape(x), np.ndim(x), np.size(x)) == ((2,), 1, 2)
+
+
+@pytest.mark.host
+def test_an_error_inside_a_property_is_shown():
+    class Wide(nn.Module):
+        @property
+        def width(self):
+            return [].shapee
+    with pytest.raises(AttributeError, match="'list' object has no attribute 'shapee'"):
+        Wide().width
+
+
+def test_the_gradient_of_a_maximum_is_refused_if_x_was_written_to():
+    """Its second derivative would be computed from other numbers than the first."""
+    x, w = tensor([[1.0, 2.0, 2.0], [5.0, 3.0, 1.0]]), tensor([2.0, 3.0])
+    (g,) = grad((w * x.max(1)).sum(), [x], create_graph=True)
+    z = (g * device([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])).sum()
+    assert grad(z, [w])[0].numpy().tolist() == [2.5, 4.0]
+    x.data = x.data + 1
+    assert "written to since" in error_of(grad, z, [w])
 
 
 def test_bytes_are_no_images():

@@ -414,10 +414,16 @@ def elementwise(f: Callable, *args: Any) -> Array:
     return _in_standard_order(y, axes)
 
 
+def has_short_axis(x: Array, axis: Any) -> bool:
+    """Return whether `axis` is one axis of a contiguous array, of at most 64 numbers."""
+    return isinstance(axis, int) and x.ndim > 0 and x.shape[axis] <= 64 and x.flags.c_contiguous
+
+
 def share(g: Array, x: Array, y: Array, axis: int) -> Array:
     """Return g / n where x equals its maximum y along an axis, at n places, and 0 elsewhere.
 
-    g and y have the size 1 along the axis.
+    g and y have the size 1 along the axis, which one thread reads from end to end: see
+    has_short_axis.
     """
     n, step = x.shape[axis], math.prod(x.shape[axis % x.ndim + 1:])
     return _share(x, g, y, n, step, backend.xp.empty(x.shape, x.dtype))
@@ -678,15 +684,15 @@ class Philox:
         """Draw a boolean array of this shape; each element is True with probability p."""
         return self._fill(_bernoulli, shape, bool, _bound(p))
 
-    def drop(self, p: float, x: Array) -> tuple[Array, Array]:
-        """Return (keep, y): bernoulli(p, x.shape), and x / p where it is True and 0 elsewhere.
+    def drop(self, p: float, factor: float, x: Array) -> tuple[Array, Array]:
+        """Return (keep, y): `keep` is True with probability p, and y = factor * x there, else 0.
 
-        The numbers are drawn in the order of x in memory.
+        The elements of `keep` are drawn in the order of x in memory.
         """
         xp = backend.xp
         keep, y = xp.empty_like(x, dtype=bool), xp.empty_like(x)
         self.draws += 2
-        return keep, _drop(self.seed, self.draws, _bound(p), x, 1 / p, keep, y)
+        return keep, _drop(self.seed, self.draws, _bound(p), x, factor, keep, y)
 
     def integers(self, high: int, shape: tuple[int, ...]) -> Array:
         """Draw an array of this shape of integers from 0 to high - 1, all equally likely."""

@@ -12,7 +12,7 @@ from typing import Any
 from . import backend
 from .backend import Array
 from .schedules import value_at
-from .tensor import Tensor, refuse_attribute
+from .tensor import Tensor
 
 
 class Optimizer:
@@ -57,7 +57,10 @@ class Optimizer:
                       for name in self.averages}
 
     def __getattr__(self, name):
-        refuse_attribute(type(self).__name__, name)
+        if name == "zero_grad":
+            raise AttributeError("an optimiser has no zero_grad: grad(y, xs) returns new gradients "
+                                 "each time, and nothing is stored")
+        return object.__getattribute__(self, name)      # raises Python's own error
 
     def step(self, grads: Iterable[Tensor]) -> None:
         """Update each parameter by its gradient; `grads` are in the order of `parameters`.

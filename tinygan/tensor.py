@@ -29,24 +29,20 @@ _clock = itertools.count()      # each new Tensor takes the next number as its a
 Axis = int | tuple[int, ...] | None
 
 
-# what to write in place of the names of PyTorch's tensors, modules and optimisers
+# what to write in place of PyTorch's names
 PYTORCH = {
     "backward": "grad(y, xs) returns the gradients of y",
     "grad": "grad(y, xs) returns the gradients of y",
     "requires_grad": "grad(y, xs) names the Tensors to differentiate by",
     "detach": "Tensor(x.data) is a constant with the same array",
-    "view": "write x.reshape(...)", "cpu": "x.numpy() is an array on the host",
+    "clone": "Tensor(x.data.copy()) is a leaf of its own", "view": "write x.reshape(...)",
+    "permute": "write x.transpose(...)", "unsqueeze": "write x.reshape(...) or x[:, None]",
+    "squeeze": "write x.reshape(...)", "cpu": "x.numpy() is an array on the host",
     "to": "backend.use(...) chooses the device, and x.data.astype(...) converts an array",
     "cuda": "backend.use(\"cupy\") chooses the GPU, before anything is made",
-    "zero_grad": "grad(y, xs) returns new gradients each time, and nothing is stored",
-    "requires_grad_": "an optimiser updates the parameters that it was made of, and no others"}
-
-
-def refuse_attribute(owner: str, name: str) -> None:
-    """Raise AttributeError for an attribute that `owner` does not have."""
-    if name in PYTORCH:
-        raise AttributeError(f"{owner} has no {name}: {PYTORCH[name]}")
-    raise AttributeError(f"{owner} has no attribute {name!r}")
+    **{name: f"write ops.{name}(x)" for name in (
+        "exp", "log", "sqrt", "sigmoid", "tanh", "relu", "softplus", "norm", "clip")},
+    "abs": "write abs(x)", "pow": "write x ** n"}
 
 
 def now() -> int:
@@ -174,9 +170,11 @@ class Tensor(_Node):
                         "joins Tensors")
 
     def __array_function__(self, function, types, args, kwargs):
+        if function in (np.shape, np.ndim, np.size) and len(args) == 1:
+            return getattr(self, function.__name__)
         raise TypeError(f"numpy's {function.__name__} takes arrays, not Tensors: use a method such "
-                        "as x.mean() or a function of tinygan.ops, or x.numpy() where no gradient "
-                        "is needed")
+                        "as x.mean() or a function such as ops.concat, or x.numpy() where no "
+                        "gradient is needed")
 
     def __reduce__(self):       # for copy and pickle; the copy gets an age of its own
         return _rebuild, (self.data, self.parents == ())
@@ -190,7 +188,9 @@ class Tensor(_Node):
         return f"Tensor({np.array2string(self.numpy(), separator=', ', prefix='Tensor(')})"
 
     def __getattr__(x, name):
-        refuse_attribute("a Tensor", name)
+        if name in PYTORCH:
+            raise AttributeError(f"a Tensor has no {name}: {PYTORCH[name]}")
+        return object.__getattribute__(x, name)     # raises Python's own error
 
     # Comparisons return arrays, which have no gradient. Tensors are hashed by identity, so that
     # they can be keys of dictionaries.
@@ -299,7 +299,7 @@ class Tensor(_Node):
         check_keepdims(axis, keepdims)
 
         def rule(g, y):
-            return _share(restore_axes(g, x, axis), x.data, restore_axes(y, x, axis).data, axis)
+            return _share(restore_axes(g, x, axis), x, restore_axes(y, x, axis), axis)
         if x.size == 0 and x.data.sum(axis).size:
             raise ValueError("the maximum of no numbers is undefined: the Tensor has shape "
                              f"{x.shape}")
@@ -348,17 +348,17 @@ class Tensor(_Node):
 def _share(g, x, y, axis):
     """Return g / n where x equals y, its maximum over `axis`, at n places, and 0 elsewhere.
 
-    It is a linear map of g. x and y are arrays; g and y have size 1 along `axis`.
+    It is a linear map of g; g and y have size 1 along `axis`.
     """
     def shares(g):
-        if backend.cuda is not None and x.ndim and isinstance(axis, int):
-            return backend.cuda.share(g, x, y, axis)
-        top = backend.xp.empty_like(x)
-        backend.xp.equal(x, y, out=top, casting="unsafe")
+        if backend.cuda is not None and backend.cuda.has_short_axis(x.data, axis):
+            return backend.cuda.share(g, x.data, y.data, axis)
+        top = backend.xp.empty_like(x.data)
+        backend.xp.equal(x.data, y.data, out=top, casting="unsafe")
         top *= g * (1 / top.sum(allow_axis_0(axis, x), keepdims=True))
         return top
-    return op(shares(g.data),
-              (g, lambda h, _: sum_to(h * shares(backend.xp.ones_like(y)), g.shape)))
+    return op(shares(g.data), (x, None),
+              (g, lambda h, _: sum_to(h * shares(backend.xp.ones_like(y.data)), g.shape)))
 
 
 def op(data: Array, *parents: tuple) -> Tensor:

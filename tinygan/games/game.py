@@ -69,7 +69,7 @@ class Game(Module):
                  d_steps: int | Callable = 1, g_steps: int | Callable = 1) -> None:
         self.G, self.D = G, D
         self.z_size = z_size
-        self.loss = self.loss if loss is None else loss
+        self.loss = (self.loss or Loss()) if loss is None else loss
         for name, chosen, kind, example in (("penalties", penalties, Penalty, "R1(10.0)"),
                                             ("views", views, View, "InstanceNoise(0.1)")):
             if not isinstance(chosen, (list, tuple)) or not all(
@@ -87,10 +87,11 @@ class Game(Module):
         before_training=True before the first step, when a subclass has added all its networks.
         """
         own = type(self).d_loss is not Game.d_loss
-        if not isinstance(self.loss, Loss) or (
-                type(self.loss) is Loss and before_training and not own):
+        if not isinstance(self.loss, Loss):
             raise UserError("a game's loss must be a games.losses.Loss, such as losses.Hinge(), "
                             f"got {self.loss!r:.60}")
+        if type(self.loss) is Loss and before_training and not own:
+            raise UserError("the game has no loss: give one, such as loss=losses.Hinge()")
         if own and self.penalties:
             raise UserError(f"{type(self).__name__} defines d_loss itself, so its penalties would "
                             "have no effect: define d_terms or a Loss instead")

@@ -28,8 +28,8 @@ def find_nearest(samples: Array, images: Array,
         raise ValueError(f"samples of shape {samples.shape} have no nearest neighbours among "
                          f"images of shape {images.shape}: give at least one sample and one image, "
                          "of the same shape")
-    xp, origin = backend.xp, flatten(images[:1])
-    s = flatten(samples) - origin           # differences of large squares would lose digits
+    xp, origin = backend.xp, find_origin(images)
+    s = flatten(samples) - origin
     best = xp.full(len(s), math.inf)
     index = xp.zeros(len(s), "int64")
     for start in range(0, len(images), piece):
@@ -41,8 +41,8 @@ def find_nearest(samples: Array, images: Array,
         best = xp.minimum(square, best)
     host = backend.to_numpy(index)
     # the squares above cancel each other in part, so the distance is computed anew
-    nearest = flatten(images[host if isinstance(images, np.ndarray) else index]) - origin
-    difference = s - nearest
+    nearest = flatten(images[host if isinstance(images, np.ndarray) else index])
+    difference = flatten(samples) - nearest
     return host, backend.to_numpy(xp.sqrt((difference * difference).sum(1)))
 
 
@@ -58,6 +58,15 @@ def nearest_accuracy(points: Array, labels: np.ndarray, known: Array,
                          f"got labels of shapes {labels.shape} and {known_labels.shape}")
     index, _ = find_nearest(points, known)
     return float((known_labels[index] == labels).mean())
+
+
+def find_origin(images: Array) -> Array:
+    """Return a point amid the images, (numbers of an image,): the median of the first hundred.
+
+    Distances by |s - x|^2 = |s|^2 - 2 s.x + |x|^2 are differences of large numbers, which lose
+    digits, unless the points are near the origin.
+    """
+    return backend.xp.median(flatten(images[:100]), 0)
 
 
 def flatten(images: Array) -> Array:

@@ -13,7 +13,7 @@ from .. import backend
 from ..backend import Array
 from ..data import as_floats
 from ..random import Random
-from .nearest import find_nearest, flatten
+from .nearest import find_nearest, find_origin, flatten
 
 SIGMAS = np.logspace(-1, 0, 10)
 
@@ -66,16 +66,17 @@ def log_likelihood(points: Array, centres: Array, sigmas: Sequence[float] | np.n
 
     The largest exponential is factored out of the sum, which would underflow otherwise. `piece`
     points are computed at a time. Raises ValueError if there is no point, centre or sigma, if the
-    shapes of a point and a centre differ, and for a sigma that is not above 0.
+    shapes of a point and a centre differ, and unless each sigma is finite and above 0.
     """
     if not len(points) or not len(centres) or points.shape[1:] != centres.shape[1:]:
         raise ValueError("windows need at least one point and one centre of the same shape, got "
                          f"points {points.shape} and centres {centres.shape}")
-    if not len(sigmas) or not all(0 < sigma < math.inf for sigma in sigmas):
-        raise ValueError(f"the width of a window is above 0, got the sigmas {list(sigmas)}")
-    xp, s = backend.xp, flatten(centres)
-    origin = s[:1]
-    s = s - origin                  # differences of large squares would lose digits
+    sigmas = np.asarray(sigmas, float).tolist()
+    if not isinstance(sigmas, list) or not sigmas or not all(0 < s < math.inf for s in sigmas):
+        raise ValueError("windows need a list of at least one width, each a finite number above "
+                         f"0, got {sigmas}")
+    xp, origin = backend.xp, find_origin(centres)
+    s = flatten(centres) - origin
     d, squares, parts = s.shape[1], (s * s).sum(1), []
     for start in range(0, len(points), piece):
         x = flatten(points[start:start + piece]) - origin

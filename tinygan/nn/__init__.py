@@ -22,11 +22,14 @@ from .norm import BatchNorm, InstanceNorm2d, LayerNorm
 from .spade import SPADE, JoinMap
 from .spectral import power_iteration, spectral_norm
 
-# the layers that have other names in PyTorch
-PYTORCH = {"Linear": "Dense", "BatchNorm1d": "BatchNorm", "BatchNorm2d": "BatchNorm",
-           "Unflatten": "Reshape", "UpsamplingNearest2d": "Upsample"}
+# what to write in place of PyTorch's names
+PYTORCH = {"Linear": "write nn.Dense", "BatchNorm1d": "write nn.BatchNorm",
+           "BatchNorm2d": "write nn.BatchNorm", "Unflatten": "write nn.Reshape",
+           "Parameter": "a Tensor that is set on self is a parameter",
+           "ModuleList": "a list of Modules that is set on self is found",
+           "ModuleDict": "a dictionary of Modules that is set on self is found"}
 
 
 def __getattr__(name):
-    raise AttributeError(f"tinygan.nn has no {name}" + (
-        f": the layer is nn.{PYTORCH[name]}" if name in PYTORCH else ""))
+    raise AttributeError(f"module 'tinygan.nn' has no attribute {name!r}" + (
+        f": {PYTORCH[name]}" if name in PYTORCH else ""))

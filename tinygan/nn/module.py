@@ -24,7 +24,20 @@ import numpy as np
 from .. import backend
 from ..backend import Array, UserError
 from ..nested import flatten_nested
-from ..tensor import Tensor, no_grad, now, refuse_attribute
+from ..tensor import Tensor, no_grad, now
+
+
+# what to write in place of PyTorch's names
+PYTORCH = {
+    "zero_grad": "grad(y, xs) returns new gradients each time, and nothing is stored",
+    "to": "backend.use(...) chooses the device, before anything is made",
+    "cuda": "backend.use(\"cupy\") chooses the GPU, before anything is made",
+    "cpu": "backend.use(\"numpy\") chooses the CPU, before anything is made",
+    "requires_grad_": "an optimiser updates the parameters that it was made of, and no others",
+    "named_parameters": "arrays() has the names and arrays of parameters and buffers",
+    "named_modules": "modules() yields the names and Modules",
+    "register_buffer": "an array that is set on self is a buffer",
+    "add_module": "a Module that is set on self, alone or in a list, is a part"}
 
 
 class _Calls(threading.local):
@@ -85,7 +98,9 @@ class Module:
             _calls.begin, _calls.inputs = before
 
     def __getattr__(self, name):
-        refuse_attribute(type(self).__name__, name)
+        if name in PYTORCH:
+            raise AttributeError(f"a Module has no {name}: {PYTORCH[name]}")
+        return object.__getattribute__(self, name)      # raises Python's own error
 
     def forward(self, *inputs: Any) -> Any:
         """Return the output for these inputs. Call the Module itself, which calls forward."""
@@ -94,9 +109,9 @@ class Module:
     def __setattr__(self, name, value):
         if (type(vars(self).get(name)) is Tensor and not isinstance(value, (Tensor, Module))
                 and value is not None and name not in self._kept and name not in self.untracked):
-            raise TypeError(f"{type(self).__name__}.{name} is a parameter, which only a Tensor or "
-                            f"None can replace, got {type(value).__name__}: write .{name}.data = "
-                            "array for new numbers")
+            raise TypeError(f"{type(self).__name__}.{name} is a parameter, which only a Tensor, a "
+                            f"Module or None can replace, got {type(value).__name__}: write "
+                            f".{name}.data = array for new numbers")
         if type(value) is Tensor and name not in self.untracked:
             if _calls.begin is not None:        # forward() is running; an older leaf is an input
                 if value.parents != () or value.age < _calls.begin:

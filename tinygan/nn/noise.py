@@ -24,7 +24,8 @@ def use_random(source: Any) -> Iterator[None]:
 
     `source` is a Random, or an object with those of its methods that the layers use, such as
     bernoulli(p, shape) for dropout masks, normal(shape) for noise and integers(high, shape) for
-    places. Given a source with the same seed, a training step draws the same numbers again.
+    places. If it has drop(p, factor, x), dropout uses that, see cuda.Philox. Given a source with the
+    same seed, a training step draws the same numbers again.
     """
     before, _current.source = _current.source, source
     try:
@@ -56,7 +57,7 @@ class Dropout(Module):
             return x
         source, p, factor = _current.source, 1 - self.p, 1 / (1 - self.p)
         if hasattr(source, "drop"):         # on a GPU, in one launch
-            keep, y = source.drop(p, x.data)
+            keep, y = source.drop(p, factor, x.data)
             return op(y, (x, lambda g, y: _drop(g, keep, factor)))
         return _drop(x, source.bernoulli(p, x.shape), factor)
 
