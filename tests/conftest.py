@@ -9,6 +9,7 @@ one of these marks runs once, with numpy as the backend:
 
 import gc
 import os
+import signal
 import tempfile
 import warnings
 
@@ -17,6 +18,9 @@ import pytest
 # tinygan reads these variables when it is imported; the tests must not depend on their values.
 for name in ("TINYGAN_BACKEND", "TINYGAN_DATA"):
     os.environ.pop(name, None)
+
+# A job in the background may ignore Ctrl-C, and so would the processes that tests start and stop.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Where Python is told to keep no compiled modules, the processes that tests start share them in a
 # temporary folder: to compile tinygan takes each of them 0.06 s.

@@ -711,12 +711,12 @@ def test_state(done):
 def test_minibatches_refuse():
     for m in 11, 0, -1:
         refused(lambda: Minibatches(numbered(10), m),
-                f"a minibatch of {m} cannot be drawn from 10 training examples: choose a "
-                "--batch-size from 1 to 10")
+                f"a minibatch of {m} cannot be drawn from 10 training examples: choose m "
+                "(--batch-size) from 1 to 10")
     for m in 2, 0:
         refused(lambda: Minibatches(numbered(10)[9:], m),
-                f"a minibatch of {m} cannot be drawn from 1 training example: choose a "
-                "--batch-size of 1")
+                f"a minibatch of {m} cannot be drawn from 1 training example: choose m "
+                "(--batch-size) of 1")
     for none in (), (np.arange(0),):
         refused(lambda: Minibatches(none, 1), "there are no training examples")
     state = Minibatches(numbered(10), 2, Random(0)).state

@@ -1434,6 +1434,17 @@ def test_play_refuses_a_game_without_a_loss():
             f(Tensor(x), z)
 
 
+def test_a_loss_that_needs_scores_of_the_data_is_told_how_to_get_them():
+    class Relative(losses.Hinge):
+        def g(self, real, fake):
+            return (real - fake).mean()
+    x, z = Tensor(next(make_batches())), GAN(generator(), discriminator(), 3).latent(5, rng)
+    game = Game(generator(), discriminator(), 3, loss=Relative())
+    assert "Relative.g(), unless the class sets compares = True" in error_of(game.g_loss, x, z)
+    Relative.compares = True
+    assert game.g_loss(x, z).size == 1
+
+
 def test_a_game_with_its_own_d_loss_refuses_penalties():
     class WithDLoss(Game):
         def d_loss(self, x, z):

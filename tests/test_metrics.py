@@ -16,9 +16,10 @@ from tinygan import backend
 from tinygan.backend import UserError
 from tinygan.data import mixtures
 from tinygan.metrics import (class_shares, classifier, classifier_score, compute_precision_recall,
-                             count_pairs, find_nearest, frechet_distance, kid, mean_iou,
-                             measure_coverage, measure_stacked, nearest_accuracy,
-                             parzen_log_likelihood, run_two_sample_test)
+                             count_pairs, find_nearest, frechet_distance, grey_share, kid,
+                             mean_difference, mean_iou, measure_coverage, measure_stacked,
+                             nearest_accuracy, overlap, parzen_log_likelihood, predict,
+                             run_two_sample_test, train_classifier)
 from tinygan.metrics.mmd import cubic_kernel, mmd2
 from tinygan.metrics.modes import count_modes
 from tinygan.metrics.parzen import SIGMAS, find_centroids, log_likelihood
@@ -614,7 +615,15 @@ def test_features_that_cannot_be_compared_are_refused(name, first):
      "(4, 1)"),
     (lambda: nearest_accuracy(normal(4, 2), np.arange(1), normal(4, 2), np.arange(4)), "(1,)"),
     (lambda: measure_coverage(np.zeros((5, 1)), mixtures.grid()), "(5, 1)"),
-    (lambda: count_modes(np.array([0, 5]), 2), "got the number 5"),
+    (lambda: count_modes(np.array([0, 5]), 2), "from 0 to 1, got numbers from 0 to 5"),
+    (lambda: count_modes(np.array([0, -1]), 2), "from 0 to 1, got numbers from -1 to 0"),
+    (lambda: overlap(np.full((2, 1, 4, 4), math.nan), np.zeros((2, 1, 4, 4))), "NaN"),
+    (lambda: mean_difference(np.zeros((2, 1, 4, 4)), np.full((2, 1, 4, 4), math.inf)), "NaN"),
+    (lambda: grey_share(np.full((2, 1, 4, 4), math.nan)), "NaN"),
+    (lambda: grey_share(np.zeros((0, 1, 4, 4))), "there are none"),
+    (lambda: train_classifier(None, np.zeros((5, 1, 4, 4)), np.zeros(3, int), 1), "5 images and"),
+    (lambda: train_classifier(None, np.zeros((0, 1, 4, 4)), np.zeros(0, int), 1), "0 images and"),
+    (lambda: predict(None, np.zeros((0, 1, 4, 4))), "no images"),
     (lambda: classifier_score(np.full((4, 3), math.nan)), "add up to 1"),
     (lambda: classifier_score(np.eye(3) * 5), "add up to 1"),
     (lambda: class_shares(np.full((4, 3), math.nan)), "add up to 1"),

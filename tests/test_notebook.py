@@ -46,8 +46,7 @@ def test_a_run_in_two_parts_is_the_whole_run(tmp_path):
     whole = make_run(tmp_path / "whole").play()
     half = make_run(tmp_path / "half")
     assert not (tmp_path / "half").exists()                 # no file before play()
-    stop_after(half, 9)
-    half.play()
+    play_and_stop_after(half, 9)
     assert half.step == 9 and half.stopped == 2
     again = make_run(tmp_path / "half", 20, resume=True)
     again.play()
@@ -58,8 +57,8 @@ def test_a_run_in_two_parts_is_the_whole_run(tmp_path):
     assert (to_numpy(tinygan.load(tmp_path / "half").sample(z)) == to_numpy(whole.sample(z))).all()
 
 
-def stop_after(run, steps):
-    """Make the run send itself the signal of Ctrl-C after this number of steps."""
+def play_and_stop_after(run, steps):
+    """Play the run, which sends itself the signal of Ctrl-C after this number of steps."""
     measure = run.measure
 
     def stop(step):
@@ -67,6 +66,79 @@ def stop_after(run, steps):
             os.kill(os.getpid(), signal.SIGINT)
         return measure(step)
     run.measure = stop
+    with pytest.raises(KeyboardInterrupt, match=f"after step {steps} of {run.steps}"):
+        run.play()
+    run.measure = measure
+
+
+def test_a_run_is_not_resumed_and_replaced(tmp_path):
+    make_run(tmp_path / "run", 3).play()
+    before = read_files(tmp_path / "run")
+    assert "not both" in error_of(make_run, tmp_path / "run", 3, resume=True, overwrite=True)
+    assert read_files(tmp_path / "run") == before
+
+
+def test_a_game_that_was_loaded_is_trained_in_training_mode(tmp_path):
+    """load() returns a game in evaluation mode, which would keep its batch statistics.
+
+    A part that is in evaluation mode in a game that is not stays so.
+    """
+    def make():
+        rng.seed(0)
+        G = nn.Sequential(nn.Dense(3, 16), nn.BatchNorm(16), nn.Sigmoid(), nn.Reshape(1, 4, 4))
+        return GAN(G, nn.Sequential(nn.Flatten(), nn.Dense(16, 4), nn.BatchNorm(4), nn.Dense(4, 1)),
+                   3)
+    make_run(tmp_path / "first", 2, make()).play()
+    game = tinygan.load(tmp_path / "first")
+    means = [layer.running_mean.copy() for layer in (game.G.layers[1], game.D.layers[2])]
+    make_run(tmp_path / "second", 2, game).play()
+    assert game.training and game.G.layers[1].training
+    assert all((a != layer.running_mean).any() for a, layer in zip(
+        means, (game.G.layers[1], game.D.layers[2])))
+    game = make()
+    game.D.layers[2].eval()
+    make_run(tmp_path / "third", 2, game).play()
+    assert game.G.layers[1].training and not game.D.layers[2].training
+    assert not game.D.layers[2].running_mean.any()
+
+
+def test_an_optimiser_resumes_with_its_own_parameters(tmp_path):
+    """Two layers of the same shapes have other averages of their gradients."""
+    def make(*chosen, resume=False):
+        rng.seed(0)
+        game = GAN(nn.Sequential(nn.Dense(3, 16), nn.Reshape(1, 4, 4)), nn.Sequential(
+            nn.Flatten(), nn.Dense(16, 16), nn.Dense(16, 16), nn.Dense(16, 1)), 3)
+        parts = [p for i in chosen for p in game.D.layers[i].parameters()]
+        return Run(tmp_path / "run", game, make_data(), (
+            optim.Adam(parts), optim.Adam(game.g_parameters())), 4, save_every=0, resume=resume)
+    play_and_stop_after(make(1, 2), 2)
+    before = read_files(tmp_path / "run")
+    for chosen in ((2, 1), (1, 3), (1,), (1, 2, 3)):
+        message = error_of(make(*chosen, resume=True).play)
+        assert "other parameters in d_opt (it had D.1.weight, D.1.bias," in message
+        assert read_files(tmp_path / "run") == before
+    make(1, 2, resume=True).play()
+
+
+def test_numbers_that_parts_share_are_refused_unless_a_constructor_shares_them(tmp_path):
+    """A game that is made again would have two copies of them."""
+    class Tied(nn.Module):
+        def __init__(self):
+            self.a, self.b = nn.Dense(16, 16), nn.Dense(16, 16)
+            self.b.weight = self.a.weight
+
+        def forward(self, x):
+            return self.b(self.a(x))
+
+    def make(*layers):
+        return GAN(nn.Sequential(nn.Dense(3, 16), nn.Reshape(1, 4, 4)), nn.Sequential(
+            nn.Flatten(), *layers, nn.Dense(16, 1)), 3)
+    a, b = nn.Dense(16, 16), nn.Dense(16, 16)
+    for i, layers in enumerate(([a, a], [Tied()])):
+        make_run(tmp_path / f"run{i}", 2, make(*layers)).play()
+    b.weight = a.weight
+    message = error_of(make_run, tmp_path / "tied", 2, make(a, b))
+    assert "D.2.weight shares its numbers" in message and not (tmp_path / "tied").exists()
 
 
 def test_a_resumed_run_at_its_last_step_changes_nothing(tmp_path):
@@ -98,8 +170,7 @@ def test_play_resumes_a_stopped_run(tmp_path):
     """A second play() resumes a stopped run; a third play() changes nothing."""
     make_run(tmp_path / "whole").play()
     half = make_run(tmp_path / "half")
-    stop_after(half, 9)
-    half.play()
+    play_and_stop_after(half, 9)
     half.play()
     assert half.step == 20 and half.stopped is None and half.optimisers["d_opt"].t == 20
     half.play()
@@ -111,8 +182,9 @@ def test_a_stream_with_its_own_random_order_is_resumed(tmp_path):
         for i, stop in enumerate(steps):
             one = make_run(tmp_path / folder, batches=make_data(rng=Random(5)), resume=i > 0)
             if stop != 20 and stop is not None:
-                stop_after(one, stop)
-            one.play()
+                play_and_stop_after(one, stop)
+            else:
+                one.play()
     assert same_files(tmp_path / "whole", tmp_path / "half")
 
 
@@ -283,8 +355,7 @@ def test_the_logged_names_may_change_from_step_to_step(tmp_path):
     assert [row.rpartition(",")[2] for row in rows] == ["", "2", "", "4", "", "6"]
     # a run that is stopped after step 3 has the column, too
     half = make_run(tmp_path / "half", 6, game=LogsSometimes(*make_players(), 3))
-    stop_after(half, 3)
-    half.play()
+    play_and_stop_after(half, 3)
     text = (tmp_path / "half" / "log.csv").read_text()
     assert text.splitlines() == [head, *rows[:3]]
 
@@ -309,8 +380,7 @@ def test_both_streams_of_a_zip_are_resumed(tmp_path):
         return First(*make_players(), 3)
     make_run(tmp_path / "whole", 20, make_first(), make_streams()).play()
     half = make_run(tmp_path / "half", 20, make_first(), make_streams())
-    stop_after(half, 11)
-    half.play()
+    play_and_stop_after(half, 11)
     make_run(tmp_path / "half", 20, make_first(), make_streams(), resume=True).play()
     assert same_files(tmp_path / "whole", tmp_path / "half")
 
@@ -420,10 +490,9 @@ def test_a_panel_of_a_value_that_is_not_logged_yet(tmp_path):
     run = LateRun(tmp_path / "run", game, make_data(), optimisers, 3, save_every=0)
     for steps in (2, 3):
         if steps == 2:
-            stop_after(run, steps)
+            play_and_stop_after(run, steps)
         else:
-            run.measure = lambda step: LateRun.measure(run, step)
-        run.play()
+            run.play()
         counts.append((tmp_path / "run" / "losses.svg").read_text().count("<clipPath"))
     assert counts == [1, 2]
 

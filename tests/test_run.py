@@ -298,7 +298,8 @@ def test_a_full_log_stops_the_run_with_a_checkpoint(digits, tmp_path):
     opts = [tinygan.optim.SGD(p, 0.1) for p in (game.d_parameters(), game.g_parameters())]
     run = tinygan.Run(tmp_path / "run", game, data, opts, 10 ** 6, save_every=1000)
     with open("/dev/full", "w") as full, contextlib.redirect_stdout(full):
-        run.play()
+        with pytest.raises(BrokenPipeError, match="with a checkpoint"):
+            run.play()
         with contextlib.suppress(OSError):
             full.close()
     assert run.stopped == 0 and 0 < run.step < 10 ** 6

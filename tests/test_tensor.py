@@ -161,6 +161,22 @@ def test_bytes_are_no_images():
             f()
 
 
+@pytest.mark.host
+def test_op_takes_an_array_and_pairs():
+    x, rule = tensor(np.ones((2, 3))), lambda g, y: g
+    for parents in ((x, rule), (x,), ((x,),), ((x, 2),), ((x, rule, rule),), ([x, rule],)):
+        assert "a pair (input, rule)" in error_of(op, x.data, *parents), parents
+    assert "compute it from x.data" in error_of(op, x, (x, rule))
+
+
+def test_a_rule_returns_the_shape_of_its_input():
+    x, a = tensor(np.ones((4, 16))), tensor([1.0])
+    for bad in (lambda x: op(x.data.sum(1, keepdims=True), (x, lambda g, y: g)),
+                lambda x: op(x.data.sum(1), (x, lambda g, y: g))):
+        message = error_of(grad, bad(x + a).sum(), [a])
+        assert "of shape (4, 16), got shape (4" in message
+
+
 def test_first_order_gradients_are_constants():
     x = tensor([2.0])
     (g,) = grad(x * x, [x])

@@ -24,7 +24,8 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
 
     It yields after each iteration i = start ... iterations - 1. The losses are those of each
     player's last step in the iteration, before its update: Tensors of one number. They are not
-    checked: a loss may become NaN.
+    checked: a loss may become NaN. A game in evaluation mode, as load() returns it, is put into
+    training mode; single parts of a game may be in evaluation mode.
 
     data          an endless iterator over minibatches x of m samples: arrays, or tuples of arrays
     d_opt, g_opt  optimisers of game.d_parameters() and game.g_parameters()
@@ -58,6 +59,8 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     game.check(before_training=True)
     _check_optimiser("d_opt", d_opt, game.d_parameters())
     _check_optimiser("g_opt", g_opt, game.g_parameters())
+    if not game.training:
+        game.train()
     d_update = prepare(d_step, game, d_opt)
     g_update = prepare(g_step, game, g_opt)
     update = prepare(both_step, game, d_opt, g_opt)

@@ -371,11 +371,16 @@ def op(data: Array, *parents: tuple) -> Tensor:
     are constants. The rule None marks an input that gets no gradient here, but whose values
     another rule uses: grad() raises an error if they have changed.
 
-    Raises TypeError if there are inputs and none of them is a Tensor.
+    Raises TypeError if `data` is a Tensor, if the parents are not such pairs, and if there are
+    inputs and none of them is a Tensor.
     """
+    for p in parents:
+        if type(p) is not tuple or len(p) != 2 or not (p[1] is None or callable(p[1])):
+            raise TypeError("op takes the array of the result, and a pair (input, rule) for each "
+                            "input, as in op(x.data ** 2, (x, lambda g, y: g * 2 * x))")
     y = _Node()
     # numpy returns scalars, not arrays, from reductions and from arithmetic on 0-d arrays
-    y.data = data if type(data) is backend.xp.ndarray else backend.xp.asarray(data)
+    y.data = data if type(data) is backend.xp.ndarray else _as_result(data)
     tensors = [p for p in parents if type(p[0]) is Tensor]
     if parents and not tensors:         # an array has an attribute `data` too
         raise NoTensorError()
@@ -384,6 +389,12 @@ def op(data: Array, *parents: tuple) -> Tensor:
     y.age = y.touched = next(_clock)
     y.__class__ = Tensor
     return y
+
+
+def _as_result(data):
+    if type(data) is Tensor:
+        raise TypeError("op takes the array of the result, got a Tensor: compute it from x.data")
+    return backend.xp.asarray(data)
 
 
 def _view(data, x, rule):
@@ -415,9 +426,9 @@ def grad(y: Tensor, xs: Iterable[Tensor], grad_y: Tensor | Array | None = None,
 
     Raises TypeError if y or an x is not a Tensor, if xs is one, if a rule does not return one, and
     for a Tensor grad_y of another dtype than y's. Raises ValueError if y has several elements and
-    no grad_y is given, if grad_y has another shape, for another `unused`, if y depends on no x and
-    an operation before it was not recorded, and if a Tensor has been written to after an operation
-    on the path used it.
+    no grad_y is given, if grad_y or what a rule returns has another shape, for another `unused`, if
+    y depends on no x and an operation before it was not recorded, and if a Tensor has been written
+    to after an operation on the path used it.
     """
     if unused not in ("error", "zeros"):
         raise ValueError(f"unused is \"error\" or \"zeros\", got {unused!r}")
@@ -474,6 +485,9 @@ def grad(y: Tensor, xs: Iterable[Tensor], grad_y: Tensor | Array | None = None,
                         if type(term) is not Tensor:
                             raise TypeError("a rule returns a Tensor, got "
                                             f"{type(term).__name__}: compute it by operations on g")
+                        if term.data.shape != parent.data.shape:
+                            raise ValueError("a rule returns the gradient with respect to its input"
+                                             f", of shape {parent.shape}, got shape {term.shape}")
                         gradient[parent] = gradient[parent] + term if parent in gradient else term
 
     for i, x in enumerate(xs):

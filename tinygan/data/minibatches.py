@@ -53,8 +53,8 @@ class Minibatches:
         if not 1 <= m <= n:
             examples, sizes = ("1 training example", "of 1") if n == 1 else (
                 f"{n} training examples", f"from 1 to {n}")
-            raise backend.UserError(f"a minibatch of {m} cannot be drawn from {examples}: choose a "
-                                    f"--batch-size {sizes}")
+            raise backend.UserError(f"a minibatch of {m} cannot be drawn from {examples}: choose m "
+                                    f"(--batch-size) {sizes}")
         if labels is not None:
             labels = _as_array(labels, "labels")
             check_labels(labels, n, "Minibatches got")

@@ -243,7 +243,13 @@ class Game(Module):
             a_real = self.score(real)
         if self.loss.compares:
             return self.loss.g(a_real, a_fake)
-        loss = self.loss.g(None, a_fake)
+        try:
+            loss = self.loss.g(None, a_fake)
+        except (AttributeError, TypeError) as error:
+            if "NoneType" not in str(error):
+                raise
+            raise TypeError(f"the scores of the data are None in {type(self.loss).__name__}.g(), "
+                            "unless the class sets compares = True") from error
         return loss + self.loss.g_real(a_real) if real_depends_on_G else loss
 
     def _depends_on_G(self, inputs):

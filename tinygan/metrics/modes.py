@@ -61,11 +61,12 @@ def count_modes(found: np.ndarray, k: int) -> tuple[int, float]:
     found   the mode of each sample, (n,) whole numbers below k
 
     The reverse KL is sum_k p_k log(p_k K), which is infinite if there are no samples. For samples
-    of the uniform distribution it is about (k - 1) / (2 n). Raises ValueError for a mode of k or
-    above.
+    of the uniform distribution it is about (k - 1) / (2 n). Raises ValueError for a mode below 0
+    and for one of k or above.
     """
-    if len(found) and found.max() >= k:
-        raise ValueError(f"the {k} modes are numbered from 0, got the number {found.max()}")
+    if len(found) and not 0 <= found.min() <= found.max() < k:
+        raise ValueError(f"the {k} modes are numbered from 0 to {k - 1}, got numbers from "
+                         f"{found.min()} to {found.max()}")
     p = np.bincount(found, minlength=k) / max(len(found), 1)
     p = p[p > 0]
     return len(p), float((p * np.log(p * k)).sum()) if len(p) else math.inf

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .. import backend, nn, ops, optim
-from ..backend import Array
+from ..backend import Array, UserError
 from ..data import as_floats
 from ..random import Random, rng
 from ..tensor import Tensor, grad, no_grad
@@ -21,12 +21,12 @@ def mean_difference(images: np.ndarray, truths: np.ndarray) -> float:
     Raises ValueError for arrays of different shapes.
     """
     _check_shapes(images, truths)
-    return float(abs(as_floats(images) - as_floats(truths)).mean())
+    return float(abs(_as_pixels(images) - _as_pixels(truths)).mean())
 
 
 def grey_share(images: np.ndarray) -> float:
     """Return the share of pixels between 0.2 and 0.8, of which blurred digits have many."""
-    pixels = as_floats(images)
+    pixels = _as_pixels(images)
     return float(((pixels > 0.2) & (pixels < 0.8)).mean())
 
 
@@ -36,7 +36,7 @@ def overlap(images: np.ndarray, truths: np.ndarray) -> float:
     It is 1 if there are none in either. Raises ValueError for arrays of different shapes.
     """
     _check_shapes(images, truths)
-    a, b = as_floats(images) > 0.5, as_floats(truths) > 0.5
+    a, b = _as_pixels(images) > 0.5, _as_pixels(truths) > 0.5
     either = (a | b).sum()
     return float((a & b).sum() / either) if either else 1.0
 
@@ -66,6 +66,15 @@ def mean_iou(found: np.ndarray, truths: np.ndarray, classes: int) -> float:
     return float((both.diagonal()[union > 0] / union[union > 0]).mean())
 
 
+def _as_pixels(images):
+    """Return the images as floats. Raises UserError if there are none, or one is not finite."""
+    pixels = as_floats(images)
+    if not pixels.size or not np.isfinite(pixels).all():
+        raise UserError("images are measured by their pixels, but there are none, or some are NaN "
+                        "or infinite: look for NaN in the data or in the network that drew them")
+    return pixels
+
+
 def _check_shapes(a, b):
     if a.shape != b.shape:
         raise ValueError(f"images are compared with others of the same shape, got {a.shape} and "
@@ -80,8 +89,11 @@ def train_classifier(make: Callable[[], nn.Module], images: np.ndarray, labels: 
     labels   (N,), or (N, h, w) for a network that returns logits (m, classes, h, w)
 
     The weights and the minibatches are always the same; tinygan.rng keeps its state. The network
-    is returned in evaluation mode.
+    is returned in evaluation mode. Raises ValueError unless there is an image, and labels for each.
     """
+    if not len(images) or len(images) != len(labels):
+        raise ValueError("a classifier needs at least one image and labels for each, got "
+                         f"{len(images)} images and labels for {len(labels)}")
     state, own = rng.state, Random(0)
     rng.seed(0)
     net = make()
@@ -98,7 +110,12 @@ def train_classifier(make: Callable[[], nn.Module], images: np.ndarray, labels: 
 
 
 def predict(net: nn.Module, images: Array, piece: int = 200) -> np.ndarray:
-    """Return the most probable class of each image, (n,), or of each pixel, (n, h, w)."""
+    """Return the most probable class of each image, (n,), or of each pixel, (n, h, w).
+
+    Raises ValueError if there is no image.
+    """
+    if not len(images):
+        raise ValueError("there are no images to classify: give at least one")
     with no_grad():
         return np.concatenate([backend.to_numpy(net(Tensor(backend.xp.asarray(
             as_floats(images[start:start + piece])))).data.argmax(1))

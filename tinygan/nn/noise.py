@@ -24,8 +24,8 @@ def use_random(source: Any) -> Iterator[None]:
 
     `source` is a Random, or an object with those of its methods that the layers use, such as
     bernoulli(p, shape) for dropout masks, normal(shape) for noise and integers(high, shape) for
-    places. If it has drop(p, factor, x), dropout uses that, see cuda.Philox. Given a source with the
-    same seed, a training step draws the same numbers again.
+    places. If it has drop(p, factor, x), dropout uses that, see cuda.Philox. Given a source with
+    the same seed, a training step draws the same numbers again.
     """
     before, _current.source = _current.source, source
     try:

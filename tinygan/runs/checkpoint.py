@@ -65,6 +65,7 @@ def save(path: str | os.PathLike, game: nn.Module, optimisers: dict[str, Optimiz
     about = {**about, "format": FORMAT, "game": describe(game), "rng": rng.state,
              "data": pack(data.state, "data", state),
              "optimisers": {name: describe_optimiser(opt) for name, opt in optimisers.items()},
+             "parameters": _name_parameters(game, optimisers),
              "t": {name: opt.t for name, opt in optimisers.items()}}
     text = np.frombuffer(json.dumps(about).encode(), np.uint8)
     with atomic_write(path) as file:
@@ -114,6 +115,12 @@ def restore(saved: Checkpoint, game: nn.Module, optimisers: dict[str, Optimizer]
                     "resume with the same ones")
             raise UserError(f"{path} was saved with other networks or settings ({found}): {same}, "
                             "or start another run")
+        for name, mine in _name_parameters(game, optimisers).items():
+            theirs = about.get("parameters", {}).get(name, mine)    # runs of older versions lack it
+            if mine != theirs:
+                raise UserError(f"{path} was saved with other parameters in {name} (it had "
+                                f"{_list_briefly(theirs)}, not {_list_briefly(mine)}): resume with "
+                                "the same ones in their order, or start another run")
         now = _arrays(game, optimisers)
         prefixes = ("game.", *(f"{name}." for name in optimisers))
         kept = {name for name in arrays if name.startswith(prefixes)}
@@ -219,6 +226,10 @@ def check(game: nn.Module, data: Any) -> None:
         raise UserError("when it is made again by its constructors, the game has other parts or "
                         f"weights ({', '.join(names)[:200]}): change networks in their "
                         "constructors, not afterwards")
+    if tied := [name for (name, a), b in zip(_find_ties(game).items(), _find_ties(made).values())
+                if a != b]:
+        raise UserError(f"{tied[0]} shares its numbers with another part, which a checkpoint does "
+                        "not record: share the layer, or share them in a constructor")
     if changed := sorted(list_settings(game).items() ^ list_settings(made).items()):
         raise UserError(f"{changed[0][0]} has been changed since the game was made, which a "
                         "checkpoint does not record: give its value to the constructor")
@@ -303,6 +314,24 @@ def list_settings(game: nn.Module) -> dict[str, str]:
     """Return {name: text} of the numbers and other settings of a game and its parts."""
     return {prefix + name: text for prefix, part in game.modules()
             for name, text in _describe_settings(part).items()}
+
+
+def _find_ties(game):
+    """Return {name: the first name of the same array} of a game's arrays, in sorted order."""
+    first, arrays = {}, game.arrays()
+    return {name: first.setdefault(id(arrays[name]), name) for name in sorted(arrays)}
+
+
+def _name_parameters(game, optimisers):
+    """Return {optimiser: the names of its parameters in the game}; None for others' parameters."""
+    names = {p: name for name, p in reversed(game.named_arrays(Tensor).items())}
+    return {name: [names.get(p) for p in opt.parameters] for name, opt in optimisers.items()}
+
+
+def _list_briefly(names):
+    """Return a list of names as a text of at most a hundred letters."""
+    text = ", ".join(map(str, names))
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _is_from_tinygan(thing):

@@ -505,14 +505,17 @@ def play(args: argparse.Namespace, run: Run, flags: Sequence[str] = ()) -> None:
 
     `flags` are words that this command needs beside --out and --resume.
     """
-    run.play()
-    if run.stopped is not None:
+    try:
+        run.play()
+    except (BrokenPipeError, KeyboardInterrupt, SystemExit):
+        if run.stopped is None:
+            raise
         again = shlex.join([sys.executable, sys.argv[0], *flags, "--out", args.out, "--resume"])
         print(f"stopped after step {run.step} of {run.steps} with a checkpoint; resume it with\n"
               f"{again}",
               file=sys.stderr)
         if run.stopped == 0:
-            raise BrokenPipeError
+            raise
         sys.exit(128 + run.stopped)
 
 

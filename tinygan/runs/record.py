@@ -269,7 +269,7 @@ class Record:
                                    if not math.isnan(value)}] for row in log.tolist()]
         if self.step > self.run.steps:
             raise UserError(f"the run in {self.run.folder} is at step {self.step} already: give "
-                            f"--steps of at least {self.step}")
+                            f"steps (--steps) of at least {self.step}")
         self.saved = self.step
         print(f"resumed after step {self.step}")
 

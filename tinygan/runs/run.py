@@ -96,6 +96,8 @@ class Run:
             raise UserError(f"the data stream has minibatches of {m}, but batch_size is "
                             f"{batch_size!r}: leave it out")
         check_order(order)
+        if resume and overwrite:
+            raise UserError("a run is resumed or replaced: give resume or overwrite, not both")
         self.optimisers, self.batch_size = optimisers, m if batch_size is None else batch_size
         self.order, self.source, self.save_every = order, source, save_every
         self.settings = {"versions": list_versions(), **(settings or {})}
@@ -115,9 +117,11 @@ class Run:
         """Train the game to the last step, with a progress line and a Record; return the game.
 
         SIGINT (Ctrl-C), SIGTERM, SIGHUP and the end of the process that reads standard output stop
-        the run after the current iteration, with a checkpoint. The attribute `stopped` is then the
-        number of the signal, or 0. Raises UserError if a loss or a weight is no longer finite, if a
-        file cannot be written, or if another process is writing the run.
+        the run after the current iteration, with a checkpoint. play() then raises KeyboardInterrupt
+        after Ctrl-C, BrokenPipeError after the end of the reader, and SystemExit after the other
+        signals; the attribute `stopped` is the number of the signal, or 0. Raises UserError if a
+        loss or a weight is no longer finite, if a file cannot be written, or if another process is
+        writing the run.
         """
         os.makedirs(self.folder, exist_ok=True)
         if self.step:           # this is not the first call: continue where the last one stopped
@@ -149,6 +153,13 @@ class Run:
         self.step = record.step
         if self.step < self.steps:
             self.stopped = 0 if 0 in stopped else stopped[0]
+            why = (f"stopped after step {self.step} of {self.steps} with a checkpoint: play() goes "
+                   "on, and so does a Run with resume=True")
+            if self.stopped == 0:
+                raise BrokenPipeError(why)
+            if self.stopped == signal.SIGINT:
+                raise KeyboardInterrupt(why)
+            raise SystemExit(128 + self.stopped)
         return self.game
 
     # Methods that a subclass may override
