@@ -157,8 +157,7 @@ def test_a_wrong_gradient_of_one_of_several_outputs_is_found():
 def test_a_gradient_of_another_shape_is_found():
     def f(a, b):        # the rule of b lacks the sum over the copies of b
         return op(a.data + b.data, (a, lambda g, y: g), (b, lambda g, y: g))
-    message = get_error(f, EVEN, normal(4))
-    assert "input 1" in message and "(3, 4)" in message and "(4,)" in message
+    assert "of shape (4,), got shape (3, 4)" in error_of(check_grads, f, EVEN, normal(4))
 
 
 class WrongDense(nn.Dense):

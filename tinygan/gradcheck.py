@@ -141,11 +141,9 @@ def _check(f, xs, names, mode, this_order, order, tolerance, generator, noise_be
     # At higher orders f is a gradient, which has the rounding error of the order before as well.
     largest = max([float(abs(x).max()) for x in xs if x.size], default=1.0)
     noise = noise_before / (min(largest, 1.0) or 1.0) + 4e-15 * sum(
-        float(abs(a.data * b).sum()) for a, b in zip([*ys, *claims], cs + xs) if a.shape == b.shape)
+        float(abs(a.data * b).sum()) for a, b in zip([*ys, *claims], cs + xs))
     for i, (name, x, claim) in enumerate(zip(names, xs, claims)):
         where = f"order {this_order}, {name} (shape {x.shape}{mode})"
-        if claim.shape != x.shape:
-            raise AssertionError(f"{where}: the gradient has shape {claim.shape}")
         if not backend.xp.isfinite(claim.data).all():
             raise AssertionError(f"{where}: the gradient is not finite")
         d = _draw_direction(generator, x.shape)
