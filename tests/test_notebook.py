@@ -57,18 +57,29 @@ def test_a_run_in_two_parts_is_the_whole_run(tmp_path):
     assert (to_numpy(tinygan.load(tmp_path / "half").sample(z)) == to_numpy(whole.sample(z))).all()
 
 
-def play_and_stop_after(run, steps):
-    """Play the run, which sends itself the signal of Ctrl-C after this number of steps."""
+def play_and_stop_after(run, steps, number=signal.SIGINT, error=KeyboardInterrupt):
+    """Play the run, which sends itself a signal, that of Ctrl-C, after this number of steps.
+
+    play() raises `error`, whose text is returned.
+    """
     measure = run.measure
 
     def stop(step):
         if step == steps:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         return measure(step)
     run.measure = stop
-    with pytest.raises(KeyboardInterrupt, match=f"after step {steps} of {run.steps}"):
+    with pytest.raises(error) as caught:
         run.play()
     run.measure = measure
+    assert run.step == steps and run.stopped == number
+    return str(caught.value)
+
+
+def test_a_signal_ends_the_program_and_not_only_the_run(tmp_path):
+    said = play_and_stop_after(make_run(tmp_path / "one"), 3)
+    assert said.startswith("stopped after step 3 of 20 with a checkpoint")
+    assert play_and_stop_after(make_run(tmp_path / "two"), 2, signal.SIGTERM, SystemExit) == "143"
 
 
 def test_a_run_is_not_resumed_and_replaced(tmp_path):
@@ -117,6 +128,11 @@ def test_an_optimiser_resumes_with_its_own_parameters(tmp_path):
         message = error_of(make(*chosen, resume=True).play)
         assert "other parameters in d_opt (it had D.1.weight, D.1.bias," in message
         assert read_files(tmp_path / "run") == before
+    path = tmp_path / "run" / "checkpoint.npz"
+    arrays = dict(np.load(path))            # older versions did not write the names
+    about = json.loads(arrays["about"].tobytes())
+    del about["parameters"]
+    np.savez(path, **{**arrays, "about": np.frombuffer(json.dumps(about).encode(), np.uint8)})
     make(1, 2, resume=True).play()
 
 

@@ -287,8 +287,11 @@ def _number(value, what):
 def concat(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
     """Return the Tensors xs joined along `axis`.
 
-    Raises ValueError if xs is empty or if the shapes differ in another axis.
+    Raises ValueError if xs is empty or if the shapes differ in another axis, and TypeError if xs is
+    one Tensor.
     """
+    if type(xs) is Tensor:
+        raise TypeError("concat takes a list of Tensors, as in concat([x, y], axis), got a Tensor")
     if not len(xs):
         raise ValueError("concat needs at least one Tensor, got none")
     xs = as_tensors(*xs)
