@@ -682,6 +682,27 @@ def test_draws_have_their_distributions():
     assert source.bernoulli(1.0, (1000,)).all() and not source.bernoulli(0.0, (1000,)).any()
 
 
+@pytest.mark.parametrize("axis", [0, 1, -1, np.int64(1), None, (0, 2)])
+def test_the_gradient_of_a_maximum_on_a_gpu_is_that_on_a_cpu(axis, monkeypatch):
+    """The kernel has short axes of contiguous arrays, and the general lines the others."""
+    def derivatives():
+        x = Tensor(np.floor(2 * draw("float64", 4, 3, 70)))
+        w = Tensor(draw("float64", *x.max(axis).shape, seed=1))
+        (g,) = grad((x.max(axis) * w).sum(), [x], create_graph=True)
+        return [g.data, *[h.data for h in grad((g ** 3).sum(), [w])]]
+    expected, calls = derivatives(), []
+
+    def launch(function, *args):
+        calls.append(function)
+        function.__wrapped__(*args)
+    monkeypatch.setattr(backend, "cuda", types.SimpleNamespace(
+        launch=launch, share=cuda.share, has_short_axis=cuda.has_short_axis,
+        elementwise=lambda f, *args: f(*args), order_for_sum=lambda a, axis: a))
+    for x, y in zip(derivatives(), expected, strict=True):
+        assert (x == y).all()
+    assert len(calls) == 2 * (type(axis) is int and axis != -1)
+
+
 def test_dropout_of_a_philox_draws_the_masks_of_bernoulli():
     """The mask and the product are one kernel; another draw of the stream has another mask."""
     x, layer = Tensor(draw("float32", 50, 40)), nn.Dropout(0.3)

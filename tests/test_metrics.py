@@ -198,6 +198,9 @@ def test_an_image_far_from_the_others_changes_no_distance_to_them(place):
     expected = [math.log(sum(math.exp(-(x - c) ** 2 / 0.02) for c in (0, 1)) / 3)
                 - math.log(0.1 * math.sqrt(2 * math.pi)) for x in (0.9, 0.3)]
     assert np.allclose(log_likelihood(np.array([[0.9], [0.3]]), images, [0.1]), expected)
+    # images that are sorted, the far ones first
+    images = np.concatenate([np.full((60, 2), 1e9), np.random.default_rng(0).normal(size=(500, 2))])
+    assert find_nearest(images[100:] + 1e-6, images)[0].tolist() == list(range(100, 560))
 
 
 def test_nearest_refuses():
@@ -232,7 +235,7 @@ def test_log_likelihood_is_its_definition():
 @pytest.mark.numpy_only("arithmetic of the host")
 def test_parzen_windows_refuse():
     x = normal(7, 3)
-    for sigmas in ([], [0.0, 1.0], [-1.0], [math.nan], [math.inf], 0.5):
+    for sigmas in ([], [0.0, 1.0], [-1.0], [math.nan], [math.inf], 0.5, [[1.0]], ["a"], None):
         message = error_of(log_likelihood, x, x, sigmas)
         assert "a finite number above 0" in message and str(sigmas) in message
     for points, centres in ((x, x[:, :2]), (x[:0], x), (x, x[:0])):

@@ -129,7 +129,7 @@ def test_functions_of_numpy_do_not_take_tensors():
               lambda x: np.where(x.data > 1, x, 0)):
         assert "takes arrays, not Tensors" in error_of(f, x)
     assert type(x.data * x) is type(np.float32(2) * x) is Tensor
-    assert (np.shape(x), np.ndim(x), np.size(x)) == ((2,), 1, 2)
+    assert (np.shape(x), np.ndim(x), np.size(x), np.size(x, 0)) == ((2,), 1, 2, 2)
 
 
 @pytest.mark.host
@@ -150,6 +150,10 @@ def test_the_gradient_of_a_maximum_is_refused_if_x_was_written_to():
     assert grad(z, [w])[0].numpy().tolist() == [2.5, 4.0]
     x.data = x.data + 1
     assert "written to since" in error_of(grad, z, [w])
+    y = x.max(1)
+    (g,) = grad((w * y).sum(), [x], create_graph=True)
+    y.data = y.data + 1
+    assert "written to since" in error_of(grad, g.sum(), [w])
 
 
 def test_bytes_are_no_images():

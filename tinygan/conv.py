@@ -166,12 +166,15 @@ def _conv_transpose(y, w, bias, stride, padding, size):
 
     On a GPU, and for images of one channel, one product computes all windows. Elsewhere there is a
     product for each place in the kernel, or for sw places side by side. With stride 1 the result is
-    also a convolution of y, by the kernel turned by 180 degrees. That is faster if the windows of y
-    have fewer numbers than those of the result, and many times as fast if y has one channel.
+    also a convolution of y, by the kernel turned by 180 degrees, which is many times as fast if y
+    has one channel.
     """
     (o, c, kh, kw), (sh, sw), (ph, pw), (ih, iw) = w.shape, stride, padding, size
     n, _, oh, ow = y.shape
-    if stride == (1, 1) and ph < kh and pw < kw and o * ih * iw <= c * oh * ow:
+    # Both ways have windows of kh kw numbers for each channel and pixel, of y or of the result. To
+    # copy or to add up such a number takes as long as some 64 multiplications.
+    if stride == (1, 1) and ph < kh and pw < kw and (
+            o * ih * iw * (64 + c) <= c * oh * ow * (64 + o)):
         turned = w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
         return _conv(y, turned, bias, stride, (kh - 1 - ph, kw - 1 - pw))
     y = backend.xp.ascontiguousarray(y.transpose(0, 2, 3, 1))

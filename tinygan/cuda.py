@@ -665,7 +665,8 @@ class Philox:
     seed   an integer of 64 bits, or an array of shape () of uint64 on the device: a recorded step
            draws other numbers at each launch if the array has another value
 
-    The n-th draw depends on the seed and on n alone. Floats are float32.
+    The n-th draw depends on the seed and on n alone, and that of drop() on the order of its array
+    in memory too. Floats are float32.
     """
 
     def __init__(self, seed: int | Array) -> None:

@@ -170,8 +170,8 @@ class Tensor(_Node):
                         "joins Tensors")
 
     def __array_function__(self, function, types, args, kwargs):
-        if function in (np.shape, np.ndim, np.size) and len(args) == 1:
-            return getattr(self, function.__name__)
+        if function in (np.shape, np.ndim, np.size) and args:
+            return function(self.data, *args[1:], **kwargs)
         raise TypeError(f"numpy's {function.__name__} takes arrays, not Tensors: use a method such "
                         "as x.mean() or a function such as ops.concat, or x.numpy() where no "
                         "gradient is needed")
@@ -357,7 +357,7 @@ def _share(g, x, y, axis):
         backend.xp.equal(x.data, y.data, out=top, casting="unsafe")
         top *= g * (1 / top.sum(allow_axis_0(axis, x), keepdims=True))
         return top
-    return op(shares(g.data), (x, None),
+    return op(shares(g.data), (x, None), (y, None),
               (g, lambda h, _: sum_to(h * shares(backend.xp.ones_like(y.data)), g.shape)))
 
 

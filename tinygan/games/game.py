@@ -248,8 +248,9 @@ class Game(Module):
         except (AttributeError, TypeError) as error:
             if "NoneType" not in str(error):
                 raise
-            raise TypeError(f"the scores of the data are None in {type(self.loss).__name__}.g(), "
-                            "unless the class sets compares = True") from error
+            name = type(self.loss).__name__
+            raise TypeError(f"{error} (in {name}.g() the scores of the data are None, unless the "
+                            "class sets compares = True)") from error
         return loss + self.loss.g_real(a_real) if real_depends_on_G else loss
 
     def _depends_on_G(self, inputs):

@@ -61,12 +61,12 @@ def nearest_accuracy(points: Array, labels: np.ndarray, known: Array,
 
 
 def find_origin(images: Array) -> Array:
-    """Return a point amid the images, (numbers of an image,): the median of the first hundred.
+    """Return a point amid the images, (numbers of an image,): the median of a hundred of them.
 
     Distances by |s - x|^2 = |s|^2 - 2 s.x + |x|^2 are differences of large numbers, which lose
     digits, unless the points are near the origin.
     """
-    return backend.xp.median(flatten(images[:100]), 0)
+    return backend.xp.median(flatten(images[::-(-len(images) // 100)]), 0)
 
 
 def flatten(images: Array) -> Array:

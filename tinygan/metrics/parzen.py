@@ -71,10 +71,11 @@ def log_likelihood(points: Array, centres: Array, sigmas: Sequence[float] | np.n
     if not len(points) or not len(centres) or points.shape[1:] != centres.shape[1:]:
         raise ValueError("windows need at least one point and one centre of the same shape, got "
                          f"points {points.shape} and centres {centres.shape}")
-    sigmas = np.asarray(sigmas, float).tolist()
-    if not isinstance(sigmas, list) or not sigmas or not all(0 < s < math.inf for s in sigmas):
+    widths = sigmas if isinstance(sigmas, (list, tuple, np.ndarray)) else []
+    if not len(widths) or not all(isinstance(s, (int, float, np.number)) and 0 < s < math.inf
+                                  for s in widths):
         raise ValueError("windows need a list of at least one width, each a finite number above "
-                         f"0, got {sigmas}")
+                         f"0, got {sigmas!r:.60}")
     xp, origin = backend.xp, find_origin(centres)
     s = flatten(centres) - origin
     d, squares, parts = s.shape[1], (s * s).sum(1), []
