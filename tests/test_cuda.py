@@ -682,11 +682,11 @@ def test_draws_have_their_distributions():
     assert source.bernoulli(1.0, (1000,)).all() and not source.bernoulli(0.0, (1000,)).any()
 
 
-@pytest.mark.parametrize("axis", [0, 1, -1, np.int64(1), None, (0, 2)])
+@pytest.mark.parametrize("axis", [0, 1, -2, -1, np.int64(1), None, (0, 2)])
 def test_the_gradient_of_a_maximum_on_a_gpu_is_that_on_a_cpu(axis, monkeypatch):
     """The kernel has short axes of contiguous arrays, and the general lines the others."""
     def derivatives():
-        x = Tensor(np.floor(2 * draw("float64", 4, 3, 70)))
+        x = Tensor(np.floor(2 * draw("float64", 70, 3, 4)))
         w = Tensor(draw("float64", *x.max(axis).shape, seed=1))
         (g,) = grad((x.max(axis) * w).sum(), [x], create_graph=True)
         return [g.data, *[h.data for h in grad((g ** 3).sum(), [w])]]
@@ -700,7 +700,7 @@ def test_the_gradient_of_a_maximum_on_a_gpu_is_that_on_a_cpu(axis, monkeypatch):
         elementwise=lambda f, *args: f(*args), order_for_sum=lambda a, axis: a))
     for x, y in zip(derivatives(), expected, strict=True):
         assert (x == y).all()
-    assert len(calls) == 2 * (type(axis) is int and axis != -1)
+    assert len(calls) == 2 * (type(axis) is int and axis != 0)
 
 
 def test_dropout_of_a_philox_draws_the_masks_of_bernoulli():
@@ -718,18 +718,6 @@ def test_dropout_of_a_philox_draws_the_masks_of_bernoulli():
 
 
 # Other functions
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_shares_of_equal_maxima_are_the_gradient_of_max(dtype):
-    """The function of a GPU gives what the rule of Tensor.max gives on numpy."""
-    for axis in (0, 1, 2, -1):
-        x = Tensor(np.floor(2 * draw(dtype, 4, 3, 5)))
-        y = x.max(axis, keepdims=True)
-        g = draw(dtype, *y.shape)
-        (expected,) = grad(y, [x], g)
-        assert len(np.unique(expected.data != 0)) == 2
-        assert (cuda.share(g, x.data, y.data, axis) == expected.data).all()
-
 
 def test_a_broadcast_or_smaller_array_does_not_decide_the_memory_order():
     """The gradient of a mean is such an array; images have their channels last in memory."""

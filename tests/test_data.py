@@ -11,6 +11,7 @@ import pathlib
 import random
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -383,6 +384,15 @@ def test_no_mirror(mirrors, tmp_path, monkeypatch, fault, reason):
     assert len(mirrors.requests) == 2       # both mirrors failed with the first file
     assert "endless" not in mirrors.sent    # the endless file was not read to its end
     assert cached(tmp_path) == []
+
+
+@host
+def test_only_a_download_imports_http():
+    """Its modules would make the import of tinygan an eighth longer."""
+    code = "import sys, tinygan; print({'http.client', 'urllib.request'} & {*sys.modules})"
+    root = pathlib.Path(__file__).parent.parent
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root,
+                          check=True).stdout == "set()\n"
 
 
 @host

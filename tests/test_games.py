@@ -1451,13 +1451,10 @@ def test_a_game_with_its_own_d_loss_refuses_penalties():
         def d_loss(self, x, z):
             return self.score(self.fake(x, z)).mean() - self.score(self.real(x)).mean()
 
-    class WithoutLoss(WithDLoss):
-        loss = None                 # as games without a loss of scores may have it
-
+    class WithBoth(WithDLoss):
         def g_loss(self, x, z):
             return -self.score(self.fake(x, z)).mean()
-    game = WithoutLoss(generator(), discriminator(), 3)
-    assert type(game.loss) is losses.Loss
+    game = WithBoth(generator(), discriminator(), 3)
     assert len(list(play(game, make_batches(), *make_optimisers(game), 5, rng, 1))) == 1
     assert "penalties would have no effect" in error_of(
         lambda: WithDLoss(generator(), discriminator(), 3, penalties=[penalties.R1()]))

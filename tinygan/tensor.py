@@ -378,9 +378,11 @@ def op(data: Array, *parents: tuple) -> Tensor:
         if type(p) is not tuple or len(p) != 2 or not (p[1] is None or callable(p[1])):
             raise TypeError("op takes the array of the result, and a pair (input, rule) for each "
                             "input, as in op(x.data ** 2, (x, lambda g, y: g * 2 * x))")
+    if type(data) is Tensor:
+        raise TypeError("op takes the array of the result, got a Tensor: compute it from x.data")
     y = _Node()
     # numpy returns scalars, not arrays, from reductions and from arithmetic on 0-d arrays
-    y.data = data if type(data) is backend.xp.ndarray else _as_result(data)
+    y.data = data if type(data) is backend.xp.ndarray else backend.xp.asarray(data)
     tensors = [p for p in parents if type(p[0]) is Tensor]
     if parents and not tensors:         # an array has an attribute `data` too
         raise NoTensorError()
@@ -389,12 +391,6 @@ def op(data: Array, *parents: tuple) -> Tensor:
     y.age = y.touched = next(_clock)
     y.__class__ = Tensor
     return y
-
-
-def _as_result(data):
-    if type(data) is Tensor:
-        raise TypeError("op takes the array of the result, got a Tensor: compute it from x.data")
-    return backend.xp.asarray(data)
 
 
 def _view(data, x, rule):

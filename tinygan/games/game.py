@@ -69,7 +69,7 @@ class Game(Module):
                  d_steps: int | Callable = 1, g_steps: int | Callable = 1) -> None:
         self.G, self.D = G, D
         self.z_size = z_size
-        self.loss = (self.loss or Loss()) if loss is None else loss
+        self.loss = self.loss if loss is None else loss
         for name, chosen, kind, example in (("penalties", penalties, Penalty, "R1(10.0)"),
                                             ("views", views, View, "InstanceNoise(0.1)")):
             if not isinstance(chosen, (list, tuple)) or not all(

@@ -28,8 +28,8 @@ def find_nearest(samples: Array, images: Array,
         raise ValueError(f"samples of shape {samples.shape} have no nearest neighbours among "
                          f"images of shape {images.shape}: give at least one sample and one image, "
                          "of the same shape")
-    xp, origin = backend.xp, find_origin(images)
-    s = flatten(samples) - origin
+    xp, points, origin = backend.xp, flatten(samples), find_origin(images)
+    s = points - origin
     best = xp.full(len(s), math.inf)
     index = xp.zeros(len(s), "int64")
     for start in range(0, len(images), piece):
@@ -41,8 +41,7 @@ def find_nearest(samples: Array, images: Array,
         best = xp.minimum(square, best)
     host = backend.to_numpy(index)
     # the squares above cancel each other in part, so the distance is computed anew
-    nearest = flatten(images[host if isinstance(images, np.ndarray) else index])
-    difference = flatten(samples) - nearest
+    difference = points - flatten(images[host if isinstance(images, np.ndarray) else index])
     return host, backend.to_numpy(xp.sqrt((difference * difference).sum(1)))
 
 
