@@ -23,11 +23,11 @@ measured with the same weights of the classifier.
     two-sample     test accuracy of a classifier that is trained to tell samples from test images by
                    their features (Lopez-Paz and Oquab 2017); 0.5 is ideal
     Parzen         log-likelihood of the test images in nats, by Parzen windows on the samples
-                   (Breuleux et al. 2011)
+                   (Breuleux et al. 2011); blurred samples may have a larger one than the floor
     Parzen error   its standard error over the test images
     nearest        median of the Euclidean distances from 1,000 samples to their nearest training
                    images; the floor is that of test images, and a much smaller distance means that
-                   G copies training images
+                   G copies training images, or that its samples are blurred
 
 Of a game that is given labels:
 

@@ -200,6 +200,16 @@ def test_cosine_schedule():
     assert schedules.cosine(0.1, 0.0, 10)(10) == 0
 
 
+@pytest.mark.host
+@pytest.mark.parametrize("make", [
+    lambda: schedules.linear(0.1, 0.0, 0), lambda: schedules.cosine(0.1, 0.0, -1),
+    lambda: schedules.exponential(0.1, 0.0), lambda: schedules.exponential(0.1, 1.1),
+    lambda: schedules.exponential(0.1, math.nan)])
+def test_a_schedule_of_no_steps_or_of_another_rate_is_refused(make):
+    with pytest.raises(ValueError, match="steps above 0|a rate above 0 and at most 1"):
+        make()
+
+
 def test_schedules_are_called_with_the_number_of_steps_taken():
     asked = {"lr": [], "momentum": []}
 
