@@ -798,15 +798,33 @@ def test_minibatches_of_a_mixture_are_fresh():
 
 
 def test_minibatches_of_a_mixture_go_on_with_their_rng():
-    """The stream's own state is empty: it continues with the state of its Random."""
-    rng = Random(0)
-    batches = mixtures.ring().minibatches(5, rng)
+    """The state of a stream with a Random of its own has that of the Random."""
+    batches = mixtures.ring().minibatches(5, Random(0))
     next(batches)
-    state, there = batches.state, rng.state
+    state = batches.state
     expected = to_numpy(next(batches))
-    rng.state, again = there, mixtures.ring().minibatches(5, rng)
+    again = mixtures.ring().minibatches(5, Random(1))
     again.state = state
-    assert state == () and again.m == 5 and np.array_equal(to_numpy(next(again)), expected)
+    assert again.m == 5 and np.array_equal(to_numpy(next(again)), expected)
+    assert mixtures.ring().minibatches(5).state == {}       # it draws from tinygan.rng
+    again.state = ()        # of an older run: the stream stays as it is
+    assert not np.array_equal(to_numpy(next(again)), expected)
+
+
+@pytest.mark.parametrize("make", [
+    lambda rng: Minibatches(np.ones((6, 2)), 2, rng), lambda rng: mixtures.ring().sample(5, rng),
+    lambda rng: mixtures.ring().minibatches(5, rng)])
+@pytest.mark.parametrize("rng", [np.random.default_rng(0), np.arange(6)])     # labels, perhaps
+def test_only_a_random_draws_data(make, rng):
+    with pytest.raises(TypeError, match="draws from a tinygan.random.Random, .* not from a "
+                       f"{type(rng).__name__}"):
+        make(rng)
+
+
+@host
+def test_a_stream_of_empty_minibatches_of_points_is_refused():
+    with pytest.raises(UserError, match="at least 1, got 0"):
+        mixtures.ring().minibatches(0)
 
 
 def test_sample_repeats_with_its_seed():

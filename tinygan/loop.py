@@ -12,7 +12,7 @@ from .games.game import Game, refuse_other_range
 from .nested import flatten_nested, map_nested
 from .nn import use_random
 from .optim import Optimizer
-from .random import Random
+from .random import Random, check_random
 from .schedules import value_at
 from .tensor import Tensor, grad, is_whole
 
@@ -52,9 +52,7 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     check_order(order)
     if iterations < 0:
         raise ValueError(f"play needs at least 0 iterations, got {iterations}")
-    if not isinstance(rng, Random):
-        raise TypeError("play draws from a tinygan.random.Random, such as tinygan.rng, not from a "
-                        f"{type(rng).__name__}")
+    check_random(rng, "play")
     data = _check_first(iter(data), game)
     game.check(before_training=True)
     _check_optimiser("d_opt", d_opt, game.d_parameters())

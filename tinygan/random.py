@@ -57,4 +57,11 @@ class Random:
         self._generator.bit_generator.state = state
 
 
+def check_random(rng: Any, who: str) -> None:
+    """Raise TypeError unless rng is a Random; `who` names in the message what draws from it."""
+    if not isinstance(rng, Random):
+        raise TypeError(f"{who} draws from a tinygan.random.Random, such as tinygan.rng, not from "
+                        f"a {type(rng).__name__}")
+
+
 rng = Random(0)     # the default stream for all that is drawn: weights, data order, noise, masks

@@ -30,9 +30,10 @@ class Minibatches:
     full. The attribute `epoch` is the number of finished epochs. The constructor copies the data to
     the device, once.
 
-    Raises TypeError if m is not a whole number. Raises UserError if m is not from 1 to N, for
-    arrays of different lengths, and for arrays that check_images and check_labels refuse, such as
-    bytes that are all 0 or 1, and NaN. Floats from 0 to 255 are not refused.
+    Raises TypeError for an m that is no whole number and for an rng that is no Random. Raises
+    UserError if m is not from 1 to N, for arrays of different lengths, and for arrays that
+    check_images and check_labels refuse, such as bytes that are all 0 or 1, and NaN. Floats from 0
+    to 255 are not refused.
     """
 
     def __init__(self, images: Any, m: int, rng: Random | None = None, labels: Any = None) -> None:
@@ -61,6 +62,7 @@ class Minibatches:
             arrays.append(labels)
         self.m = m
         self.rng = random.rng if rng is None else rng
+        random.check_random(self.rng, "Minibatches(images, m, rng)")
         self.epoch = 0
         self._arrays = [backend.xp.asarray(a) for a in arrays]
         self._is_tuple = several or labels is not None

@@ -4,13 +4,14 @@ The ring and the grid are those of VEEGAN (Srivastava et al. 2017) and PacGAN (L
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import backend, random
-from ..backend import Array
+from ..backend import Array, UserError
 from ..random import Random
+from ..tensor import is_whole
 
 
 class Mixture(NamedTuple):
@@ -28,6 +29,7 @@ class Mixture(NamedTuple):
     def sample(self, n: int, rng: Random | None = None) -> Array:
         """Draw n points, (n, 2) float32, on the current backend (rng: default `tinygan.rng`)."""
         rng = random.rng if rng is None else rng
+        random.check_random(rng, "a mixture")
         centres = backend.xp.asarray(self.modes)[rng.integers(len(self.modes), (n,))]
         return centres + float(self.std) * rng.normal((n, 2))
 
@@ -37,18 +39,32 @@ class Mixture(NamedTuple):
 
 
 class FreshPoints:
-    """An endless stream of minibatches of m points, which next() draws from a mixture."""
+    """An endless stream of minibatches of m points, which next() draws from a mixture.
 
-    state = ()      # a checkpoint keeps the state of tinygan.rng, but of no other Random
+    Raises UserError unless m is a whole number of at least 1.
+    """
 
     def __init__(self, mixture: Mixture, m: int, rng: Random | None = None) -> None:
-        self.mixture, self.m, self.rng = mixture, m, rng
+        if not is_whole(m, 1):
+            raise UserError(f"a minibatch has a whole number of points, at least 1, got {m!r}")
+        self.mixture, self.m, self.rng = mixture, m, random.rng if rng is None else rng
+        random.check_random(self.rng, "a mixture")
 
     def __iter__(self):
         return self
 
     def __next__(self):
         return self.mixture.sample(self.m, self.rng)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Return the state of the stream's own Random; a checkpoint keeps that of tinygan.rng."""
+        return {} if self.rng is random.rng else {"rng": self.rng.state}
+
+    @state.setter
+    def state(self, state: dict[str, Any]) -> None:
+        if state:           # older runs have none
+            self.rng.state = state["rng"]
 
 
 def ring(modes: int = 8, radius: float = 1.0, std: float = 0.01) -> Mixture:

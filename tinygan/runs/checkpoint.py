@@ -52,8 +52,8 @@ def save(path: str | os.PathLike, game: nn.Module, optimisers: dict[str, Optimiz
     about        further entries of the checkpoint's `about`
     arrays       further arrays
 
-    The states of tinygan.rng and of the Random of Minibatches are saved. A run that gives another
-    Random to play() or to Mixture.minibatches() has to save its `state` itself, in `about`.
+    The states of tinygan.rng and of the data stream's Random are saved. A run that gives another
+    Random to play() has to save its `state` itself, in `about`.
 
     Raises FloatingPointError if a weight or an average is NaN or infinite. Such a checkpoint could
     not be resumed, so it must not replace a good one. Raises OSError if the file cannot be written.
