@@ -1,5 +1,6 @@
 """Tests of Run as it is used in a notebook: in the process of the test, without a command line."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -463,8 +464,111 @@ class Drifting(GAN):
 def test_a_number_that_a_checkpoint_would_not_keep_is_refused(tmp_path):
     players = make_players()
     run = make_run(tmp_path / "refused", game=Drifting(*players, 3))
-    assert "the game's k changes during training" in error_of(run.play)
+    assert "game.k changes during training" in error_of(run.play)
     assert not (tmp_path / "refused" / "checkpoint.npz").exists()
+
+
+class Appearing(GAN):
+    """A game that gets an array in its first step."""
+
+    def d_terms(self, x, z, fake, out_real, out_fake):
+        self.q = out_real.mean().data
+        return []
+
+
+class Freezing(GAN):
+    """A game that puts a part of G into evaluation mode in its second iteration."""
+
+    def begin(self, i):
+        if i == 1:
+            self.G.layers[1].eval()
+
+
+class Slowing(optim.Adam):
+    """An optimiser whose learning rate is changed by hand."""
+
+    def step(self, grads):
+        super().step(grads)
+        self.lr /= 2
+
+
+class StepCounter(optim.Adam):
+    """An optimiser that counts its steps in a number of its own."""
+
+    n = 0
+
+    def step(self, grads):
+        super().step(grads)
+        self.n += 1
+
+
+class Accumulating(optim.Adam):
+    """An optimiser that takes a step for every two gradients."""
+
+    _sum = None
+
+    def step(self, grads):
+        self._sum = list(grads)
+
+
+@pytest.mark.parametrize("make, kind, said", [
+    (Appearing, optim.Adam, "game.q changes during training.* that its constructor makes"),
+    (Freezing, optim.Adam, "game.G.1.training changes during training"),
+    (GAN, Slowing, "d_opt.lr changes during training.* as a schedule"),
+    (GAN, StepCounter, "d_opt.n changes during training"),
+    (GAN, Accumulating, "Accumulating._sum holds arrays that a checkpoint would not keep")])
+def test_state_that_a_resumed_run_would_lose_is_refused(tmp_path, make, kind, said):
+    game = make(make_game().G, nn.Sequential(nn.Flatten(), nn.Dense(16, 1)), 3)
+    optimisers = kind(game.d_parameters()), optim.Adam(game.g_parameters())
+    run = Run(tmp_path / "run", game, make_data(), optimisers, 3, save_every=0)
+    with pytest.raises((ValueError, TypeError), match=said):
+        run.play()
+
+
+class Shaky(views.View):
+    """A view that draws from a Random of its own."""
+
+    def __init__(self):
+        self.own = Random(1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Perceptual(penalties.Penalty):
+    """A penalty with a network."""
+
+    net: nn.Module
+
+
+@pytest.mark.parametrize("change, said", [
+    (lambda game: setattr(game, "own", Random(1)), "the game's own is a Random, whose state"),
+    (lambda game: setattr(game, "own", np.random.default_rng(1)), "the game's own is a Generator"),
+    (lambda game: game.views.append(Shaky()), "the game's views.0.own is a Random"),
+    (lambda game: setattr(game, "opt", optim.Adam(game.D.parameters())),
+     "the game's opt is an optimiser"),
+    (lambda game: setattr(game, "latent", lambda m, rng: None),
+     "the game's latent replaces a method"),
+    (lambda game: game.penalties.append(Perceptual(nn.Dense(2, 2))),
+     "GAN.penalties holds Dense, which is not found there")])
+def test_a_game_that_a_checkpoint_would_not_hold_is_refused(tmp_path, change, said):
+    game = make_game()
+    change(game)
+    with pytest.raises((ValueError, TypeError), match=said):
+        make_run(tmp_path / "run", game=game)
+
+
+def test_a_game_may_hold_the_default_stream(tmp_path):
+    """A checkpoint has the state of tinygan.rng, whoever refers to it."""
+    game = make_game()
+    game.own = rng
+    make_run(tmp_path / "run", 1, game).play()
+
+
+@pytest.mark.parametrize("names", [("d", "g"), ("d_opt", "g_opt", "d2_opt"), ("d_opt",)])
+def test_optimisers_that_no_step_uses_are_refused(tmp_path, names):
+    game = make_game()
+    optimisers = {name: optim.Adam(game.d_parameters()) for name in names}
+    with pytest.raises(ValueError, match="steps the optimisers d_opt and g_opt, got d"):
+        Run(tmp_path / "run", game, make_data(), optimisers, 3)
 
 
 def test_a_buffer_of_one_number_stays_a_buffer(tmp_path):

@@ -13,6 +13,7 @@ Names, shapes and the order of axes are PyTorch's, so weights can be exchanged w
 """
 
 import contextlib
+import dataclasses
 import functools
 import threading
 import types
@@ -78,7 +79,7 @@ class Module:
         for base in cls.__mro__:
             for name, value in vars(base).items():
                 if not isinstance(value, types.FunctionType):
-                    for thing in _inside(value):
+                    for thing in find_inside(value):
                         raise TypeError(f"the class attribute {cls.__name__}.{name} holds "
                                         f"{type(thing).__name__}, which is not found there: set it "
                                         "on self, in __init__")
@@ -162,8 +163,8 @@ class Module:
     def _check_found(self):
         """Raise TypeError for a Module, Tensor or array in a place that is not searched.
 
-        It would be neither trained nor saved. Such places are sets, functions, and lists of
-        Tensors.
+        It would be neither trained nor saved. Such places are sets, functions, dataclass objects,
+        and lists of Tensors.
         """
         named = list(self.modules())
         if len(dict(named)) < len(named):
@@ -180,7 +181,7 @@ class Module:
                 elif not isinstance(value, (Module, *_SIMPLE)) and name not in module.untracked:
                     others.append((module, name, value))
         for module, name, value in others:
-            for thing in _inside(value):
+            for thing in find_inside(value):
                 if id(thing) not in found and not _is_computed(thing):
                     raise TypeError(
                         f"{type(module).__name__}.{name} holds {type(thing).__name__}, which is "
@@ -317,11 +318,11 @@ def _parts(name, value):
             yield from _parts(f"{name}.{key}", item)
 
 
-def _inside(value, depth=0):
+def find_inside(value: Any, depth: int = 0) -> Iterator[Any]:
     """Yield the Modules, Tensors and arrays inside a value.
 
-    The search enters collections, and the closures, defaults and bound objects of functions. Arrays
-    in functions are constants and are not yielded.
+    The search enters collections, dataclass objects such as penalties, and the closures, defaults
+    and bound objects of functions. Arrays in functions are constants and are not yielded.
     """
     if isinstance(value, (Module, Tensor, backend.xp.ndarray)):
         yield value
@@ -341,11 +342,13 @@ def _inside(value, depth=0):
         held = [*value.keys(), *value.values()]
     elif isinstance(value, Collection):
         held = list(value)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        held = [getattr(value, field.name) for field in dataclasses.fields(value)]
     else:
         return
     is_function = callable(value)
     for item in held:
-        for thing in _inside(item, depth + 1):
+        for thing in find_inside(item, depth + 1):
             if not (is_function and isinstance(thing, backend.xp.ndarray)):
                 yield thing
 

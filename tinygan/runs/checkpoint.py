@@ -26,7 +26,7 @@ from ..backend import UserError
 from ..files import read_arrays, atomic_write
 from ..games import Game
 from ..optim import Optimizer
-from ..random import rng
+from ..random import Random, rng
 from ..tensor import Tensor
 from .description import InvalidDescription, build, describe, describe_optimiser, find_difference
 
@@ -212,6 +212,7 @@ def check(game: nn.Module, data: Any) -> None:
         raise UserError(f"the data stream, a {type(data).__name__}, has no `state`, from which a "
                         "resumed run would continue it: give Minibatches, or an iterator with a "
                         "`state` that can be read and assigned")
+    _refuse_hidden_state(game)
     classes = {}
     description = json.loads(json.dumps(describe(game, known=classes)))
     try:
@@ -314,6 +315,44 @@ def list_settings(game: nn.Module) -> dict[str, str]:
     """Return {name: text} of the numbers and other settings of a game and its parts."""
     return {prefix + name: text for prefix, part in game.modules()
             for name, text in _describe_settings(part).items()}
+
+
+def list_fixed(game: nn.Module) -> dict[str, str]:
+    """Return {name: text} of what training must not change of a game: restore() does not set it.
+
+    These are its settings, the shapes of its arrays, and which parts are in evaluation mode.
+    """
+    modes = {f"{prefix}training": str(part.training or not game.training)
+             for prefix, part in game.modules() if "training" not in part.untracked}
+    shapes = {name: str(array.shape) for name, array in game.arrays().items()}
+    return {f"game.{name}": text for name, text in {
+        **list_settings(game), **modes, **shapes}.items()}
+
+
+def list_optimiser_settings(optimisers: dict[str, Optimizer]) -> dict[str, str]:
+    """Return {name: text} of the optimisers' settings, which training must not change either."""
+    return {f"{player}.{name}": json.dumps(setting) for player, opt in optimisers.items()
+            for name, setting in describe_optimiser(opt)["arguments"].items()}
+
+
+def _refuse_hidden_state(game):
+    """Raise UserError for a part of the game that a checkpoint would silently leave out."""
+    for prefix, part in game.modules():
+        for name, value in vars(part).items():
+            what = f"the game's {prefix}{name}"
+            if name in part.untracked or value is rng:
+                continue
+            if isinstance(value, (Random, np.random.Generator, np.random.RandomState)):
+                raise UserError(f"{what} is a {type(value).__name__}, whose state a checkpoint "
+                                "would not keep: draw from the rng that latent() and noise() get, "
+                                "or in a layer from nn.current_random()")
+            if isinstance(value, Optimizer):
+                raise UserError(f"{what} is an optimiser, whose state a checkpoint would not keep: "
+                                "give it to the Run, in a dictionary of optimisers, and override "
+                                "the Run's `iterations`")
+            if callable(getattr(type(part), name, None)) and not isinstance(value, nn.Module):
+                raise UserError(f"{what} replaces a method, which a checkpoint does not record: "
+                                "define a subclass with the method")
 
 
 def _find_ties(game):

@@ -156,6 +156,7 @@ class Record:
         self.run, self.step, self.means = run, 0, Means()
         self.columns, self.rows = [], []    # the log: its names, and a [step, {name: mean}] a row
         self.saved = self.when = None       # the step and the time of the last checkpoint
+        self.fixed = {**run.fixed, **checkpoint.list_optimiser_settings(run.optimisers)}
         self.z = run.fixed_inputs()
         self.first = run.pictures(self.z)
         if saved is not None:
@@ -183,14 +184,19 @@ class Record:
     def save(self) -> None:
         """Write the checkpoint, the settings, the log and its curves.
 
-        Raises UserError if a number of the game has changed that the checkpoint would not keep.
+        Raises UserError if something has changed that the checkpoint would not keep.
         """
-        now = checkpoint.list_settings(self.run.game)
-        if changed := sorted(now.items() ^ self.run.game_settings.items()):
-            raise UserError(f"the game's {changed[0][0]} changes during training, and a checkpoint "
-                            "would not keep it: make it an array that is written to in place, or, "
-                            "if begin() sets it in each iteration, name it in the class's "
-                            "`untracked`")
+        now = {**checkpoint.list_fixed(self.run.game),
+               **checkpoint.list_optimiser_settings(self.run.optimisers)}
+        if changed := sorted(now.items() ^ self.fixed.items()):
+            name = changed[0][0]
+            raise UserError(f"{name} changes during training, and a checkpoint would not keep it: "
+                            + ("give a number that changes as a schedule, and name arrays in the "
+                               "optimiser's `averages`"
+                               if name.partition(".")[0] in self.run.optimisers else
+                               "make it an array of the game that its constructor makes and that "
+                               "is written to in place, or, if begin() sets it in each iteration, "
+                               "name it in the class's `untracked`"))
         rows = np.array([[step, *(means.get(name, math.nan) for name in self.columns)]
                          for step, means in self.rows], float)
         rows = rows.reshape(len(self.rows), 1 + len(self.columns))

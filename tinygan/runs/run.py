@@ -85,6 +85,9 @@ class Run:
                 raise UserError("a run takes two optimisers, (d_opt, g_opt), or a dictionary of "
                                 f"them, got {optimisers!r:.60}")
             optimisers = dict(zip(("d_opt", "g_opt"), optimisers))
+        if type(self).iterations is Run.iterations and set(optimisers) != {"d_opt", "g_opt"}:
+            raise UserError("a run steps the optimisers d_opt and g_opt, got "
+                            f"{', '.join(optimisers)}: give these two, or override `iterations`")
         m = getattr(data, "m", None)
         if not is_whole(steps, 1):
             raise UserError(f"a run takes a whole number of steps, at least 1, got {steps!r}")
@@ -111,7 +114,7 @@ class Run:
         if average is not None and (game.averages is None or game.decay != average):
             game.keep_average(average)
         checkpoint.check(game, data)
-        self.game_settings = checkpoint.list_settings(game)
+        self.fixed = checkpoint.list_fixed(game)
 
     def play(self) -> Module:
         """Train the game to the last step, with a progress line and a Record; return the game.
