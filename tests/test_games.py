@@ -1532,3 +1532,87 @@ def test_the_samples_of_a_gradient_penalty_have_the_shape_of_the_data():
     x = Tensor(backend.xp.zeros((5, 1, 4, 4), "float32"))
     with pytest.raises(ValueError, match=r"the same shape, got \(5, 1, 4, 4\) and \(5, 16\)"):
         game.d_loss(x, game.noise(5, rng, 0))
+
+
+class Wrapped(nn.Module):
+    """A generator that is no Sequential: what it ends in cannot be read from its parts."""
+
+    def __init__(self, net, activation):
+        self.net, self.activation = net, activation
+
+    def forward(self, z):
+        return self.activation(self.net(z)).reshape(-1, 1, 4, 4)
+
+
+@pytest.mark.parametrize("activation, low", [
+    (nn.Tanh(), -1), (ops.tanh, -1), (nn.Sigmoid(), 0), (ops.relu, 0), (lambda x: x, 0)])
+def test_the_pictures_of_a_generator_do_not_depend_on_how_it_is_written(activation, low):
+    """Samples in [-1, 1] are mapped to [0, 1], also those of a class of one's own."""
+    net = nn.Sequential(nn.Dense(3, 16), nn.BatchNorm(16))
+    z = tensor(normal(5, 3), "float32")
+    shown, also = (GAN(G, discriminator(), 3).sample_images(z) for G in (
+        Wrapped(net, activation), nn.Sequential(net, activation, nn.Reshape(1, 4, 4))))
+    samples = GAN(Wrapped(net, activation), discriminator(), 3).sample(z)
+    expected = (samples + 1) / 2 if low else samples
+    assert to_numpy(shown == expected).all() and to_numpy(also == expected).all()
+
+
+class Pieces(nn.Module):
+    """Dropout of each number as a sample of its own: it draws (m n, 1) masks for (m, n) numbers."""
+
+    def __init__(self):
+        self.dropout = nn.Dropout(0.5, always=True)
+
+    def forward(self, x):
+        return self.dropout(x.reshape(-1, 1)).reshape(*x.shape)
+
+
+def test_random_numbers_of_a_layer_that_draws_several_rows_for_a_sample():
+    """The numbers of a sample differ from each other, and do not depend on the other samples."""
+    game = GAN(nn.Sequential(nn.Dense(3, 40), Pieces()), nn.Dense(40, 1), 3)
+    z = tensor(normal(6, 3), "float32")
+    together = to_numpy(game.sample(z))
+    alone = [to_numpy(game.sample(z[i:i + 1])) for i in range(6)]
+    # the products of one row and of six may round differently
+    assert together == pytest.approx(np.concatenate(alone), rel=1e-5)
+    kept = (together != 0).mean(1)
+    assert (0.1 < kept).all() and (kept < 0.9).all()        # 40 numbers: 5 standard deviations
+
+
+def test_a_layer_that_draws_for_the_whole_minibatch_is_refused_in_evaluation():
+    class Shared(nn.Module):
+        def forward(self, x):
+            return x + nn.current_random().normal(x.shape[1:])
+    game = GAN(nn.Sequential(nn.Dense(3, 7), Shared()), nn.Dense(7, 1), 3)
+    with pytest.raises(UserError, match=r"draws an array \(7,\) while 5 samples"):
+        game.sample(game.latent(5, rng))
+
+
+def test_samples_of_several_outputs_and_numbers_of_samples_are_refused():
+    G = nn.Heads(nn.Dense(3, 4), nn.Dense(4, 2), nn.Dense(4, 2))
+    game = GAN(G, nn.Dense(2, 1), 3)
+    with pytest.raises(TypeError, match="G's output is a tuple .* define sample"):
+        game.sample(game.latent(5, rng))
+    for n in (5, np.int64(5)):
+        with pytest.raises(TypeError, match="sample takes the inputs of G, such as latent.5,"):
+            game.sample(n)
+
+
+def test_a_player_that_is_no_module_is_refused_before_training():
+    game, other = GAN(nn.Dense, nn.Dense(2, 1), 3), GAN(nn.Dense(3, 2), nn.Dense(2, 1), 3)
+    with pytest.raises(UserError, match="G must be a Module, such as .* got <class"):
+        next(play(game, make_batches(), *make_optimisers(other), 5, rng, 1))
+
+
+def test_an_autoencoder_as_d_may_end_in_a_sigmoid():
+    """As in BEGAN, whose scores are the errors of D's reconstructions."""
+    class Autoencoding(GAN):
+        d_returns_scores = False
+
+        def discriminate(self, x):
+            return abs(self.D(x) - x).mean(1, keepdims=True)
+    game = Autoencoding(generator(), nn.Sequential(nn.Dense(2, 2), nn.Sigmoid()), 3,
+                        loss=losses.Wasserstein())
+    next(play(game, make_batches(), *make_optimisers(game), 5, rng, 1))
+    with pytest.raises(UserError, match="set d_returns_scores = False"):
+        GAN(generator(), nn.Sequential(nn.Dense(2, 1), nn.Sigmoid()), 3)

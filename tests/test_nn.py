@@ -338,6 +338,9 @@ def test_a_kept_tensor_can_be_replaced_by_a_parameter():
     net(x)
     net.output = Tensor(x.data[:1])
     assert set(net.named_arrays(Tensor)) == {"dense.weight", "dense.bias", "output"}
+    with pytest.raises(TypeError, match="output is a parameter, which forward.. would replace"):
+        net(x)      # it would no longer be trained
+    net.output = None
     net(x)
     assert set(net.named_arrays(Tensor)) == {"dense.weight", "dense.bias"}
 

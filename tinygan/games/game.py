@@ -59,6 +59,7 @@ class Game(Module):
     minibatch = None        # names of the arrays of a minibatch, for a game that takes certain ones
     group = None            # how many pictures side by side belong together, see pictures()
     d_players, g_players = ("D",), ("G",)
+    d_returns_scores = True     # False if discriminate() computes scores from D's outputs
     unused = "error"        # passed to grad(); "zeros" if some parameters may get no gradient
     averages = None         # {name: average network}, see keep_average
     averages_are_stale = True            # whether the averages need new batch statistics
@@ -95,12 +96,16 @@ class Game(Module):
         if own and self.penalties:
             raise UserError(f"{type(self).__name__} defines d_loss itself, so its penalties would "
                             "have no effect: define d_terms or a Loss instead")
+        for name in (*self.d_players, *self.g_players) if before_training else ():
+            if not isinstance(getattr(self, name), Module):
+                raise UserError(f"{name} must be a Module, such as nn.Sequential(...), got "
+                                f"{getattr(self, name)!r:.60}")
         for D in [getattr(self, name) for name in self.d_players if hasattr(self, name)]:
-            last = last_layer(D, (Reshape, Flatten, Upsample))
-            if isinstance(last, Sigmoid) or last is ops.sigmoid:
+            if self.d_returns_scores and _output_range(D)[1] == 0:
                 raise UserError("D ends in a sigmoid, but its output must be a logit or a score, "
-                                "any real number: remove the sigmoid; a loss that needs one "
-                                "applies it")
+                                "any real number: remove the sigmoid, since a loss that needs one "
+                                "applies it; or, if discriminate() computes scores from other "
+                                "outputs of D, set d_returns_scores = False in the game's class")
             if self.penalties:
                 refuse_batch_norm(D)
 
@@ -347,13 +352,19 @@ class Game(Module):
         normalisation without running averages. If an average of G is kept, the samples are the
         average's. Layers that draw random numbers in evaluation mode too, such as
         nn.Dropout(always=True), draw the same ones for a sample whenever its input is the same.
-        Raises TypeError for a number of samples in place of their inputs.
+        Do not call it while another thread trains the game. Raises TypeError for a number of
+        samples in place of their inputs, and for a G with several outputs.
         """
-        if isinstance(z, int):
+        if isinstance(z, (int, np.integer)):
             raise TypeError(f"sample takes the inputs of G, such as latent({z}, tinygan.rng), not "
                             "the number of samples")
         with self.use_averages(), use_random(RandomRows(z)):
-            return apply(self.G, z).data
+            samples = apply(self.G, z)
+        if type(samples) is not Tensor:
+            raise TypeError(f"G's output is a {type(samples).__name__} and not one Tensor: define "
+                            "sample() in the class of the game, which returns the samples as an "
+                            "array")
+        return samples.data
 
     def sample_images(self, z: Any) -> Array:
         """Return sample(z), mapped from [-1, 1] to [0, 1] if G ends in a tanh.
@@ -361,7 +372,19 @@ class Game(Module):
         Samples of other networks are returned as they are.
         """
         images = self.sample(z)
-        return (images + 1) / 2 if _output_range(self.G)[1] == -1 else images
+        return (images + 1) / 2 if self._ends_in_tanh(z) else images
+
+    def _ends_in_tanh(self, z):
+        """Return whether G's outputs for the inputs z are those of a tanh."""
+        if is_sequential(self.G) or type(self).sample is not Game.sample:
+            return _output_range(self.G)[1] == -1
+        few = map_nested(lambda a: a[:2], z)        # a G of a class of its own is tried out
+        with eval_mode(self.G), use_random(RandomRows(few)):
+            y = apply(self.G, few)
+        while y.base is not None:                   # back through changes of shape
+            y = y.base
+        inputs = [x.data for x, _ in y.parents or ()]
+        return len(inputs) == 1 and bool((y.data == backend.xp.tanh(inputs[0])).all())
 
     def draw_samples(self, n: int, rng: Random, piece: int = 100) -> np.ndarray:
         """Return n samples on the host, of noise by latent() from `rng`, `piece` at a time.
@@ -506,6 +529,9 @@ class RandomRows:
 
     inputs   nested Tensors and arrays (m, ...). They are read at the first draw, so a network that
              draws nothing costs no transfer from a GPU
+
+    Its methods draw arrays whose first axis is m, or k m with k rows for each sample in order. They
+    raise UserError for other shapes.
     """
 
     def __init__(self, inputs: Any) -> None:
@@ -532,8 +558,14 @@ class RandomRows:
             arrays = [backend.to_numpy(a.data if type(a) is Tensor else a)
                       for a in flatten_nested(self.inputs)]
             self.rows = [Random(zlib.crc32(b"".join(a[i].tobytes() for a in arrays)))
-                         for i in range(len(arrays[0]))]
-        return backend.xp.stack([draw(row, shape[1:]) for row in self.rows])
+                         for i in range(len(arrays[0]))] or [Random(0)]
+        m = len(self.rows)
+        if not shape or shape[0] % m:
+            raise UserError(f"a layer draws an array {shape} while {m} samples are computed in "
+                            "evaluation mode, where each sample has random numbers of its own: "
+                            f"draw ({m}, ...), or define sample() in the class of the game")
+        each = shape[0] // m, *shape[1:]
+        return backend.xp.concatenate([draw(row, each) for row in self.rows])
 
 
 def scores_in(outputs: Any) -> Tensor:
@@ -588,9 +620,9 @@ def last_layer(network: Any, skip: tuple[type, ...] = ()) -> Any:
                 network.layers[-1])
 
 
-def _output_range(G):
-    """Return (name, low, high) of the activation in which G ends, or (None, None, None)."""
-    last = last_layer(G, (Reshape, Flatten, Upsample))
+def _output_range(network):
+    """Return (name, low, high) of the activation that ends a network, or (None, None, None)."""
+    last = last_layer(network, (Reshape, Flatten, Upsample))
     if isinstance(last, Sigmoid) or last is ops.sigmoid:
         return "a sigmoid", 0, 1
     if isinstance(last, Tanh) or last is ops.tanh:

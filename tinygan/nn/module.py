@@ -115,6 +115,10 @@ class Module:
                             f".{name}.data = array for new numbers")
         if type(value) is Tensor and name not in self.untracked:
             if _calls.begin is not None:        # forward() is running; an older leaf is an input
+                if type(vars(self).get(name)) is Tensor and name not in self._kept:
+                    raise TypeError(f"{type(self).__name__}.{name} is a parameter, which forward() "
+                                    "would replace: give the new Tensor another name, or write "
+                                    f".{name}.data = array for new numbers")
                 if value.parents != () or value.age < _calls.begin:
                     self._kept.add(name)
             elif value.parents != ():
