@@ -1434,10 +1434,27 @@ def test_play_refuses_a_game_without_a_loss():
             f(Tensor(x), z)
 
 
-def test_a_loss_that_needs_scores_of_the_data_is_told_how_to_get_them():
+@pytest.mark.parametrize("make", [lambda a: float(a.mean()), lambda a: None, lambda a: a,
+                                  lambda a: (a.mean(), a.mean())])
+@pytest.mark.parametrize("player", ["D", "G"])
+def test_a_loss_that_is_not_one_number_is_refused_in_a_step(player, make):
+    class Odd(losses.Wasserstein):
+        def d(self, real, fake):
+            return make(fake) if player == "D" else super().d(real, fake)
+
+        def g(self, real, fake):
+            return make(fake) if player == "G" else super().g(real, fake)
+    game = Game(generator(), discriminator(), 3, loss=Odd())
+    with pytest.raises(TypeError, match=f"{player}'s loss in Game must be a Tensor of one number"):
+        next(play(game, make_batches(), *make_optimisers(game), 5, rng, 1))
+
+
+@pytest.mark.parametrize("g", [lambda real, fake: (real - fake).mean(),
+                               lambda real, fake: ops.relu(real).mean()])
+def test_a_loss_that_needs_scores_of_the_data_is_told_how_to_get_them(g):
     class Relative(losses.Hinge):
         def g(self, real, fake):
-            return (real - fake).mean()
+            return g(real, fake)
     x, z = Tensor(next(make_batches())), GAN(generator(), discriminator(), 3).latent(5, rng)
     game = Game(generator(), discriminator(), 3, loss=Relative())
     message = error_of(game.g_loss, x, z)

@@ -556,6 +556,13 @@ def test_a_game_that_a_checkpoint_would_not_hold_is_refused(tmp_path, change, sa
         make_run(tmp_path / "run", game=game)
 
 
+def test_load_takes_classes_one_after_the_other(tmp_path):
+    make_run(tmp_path / "run", 1).play()
+    for known in (views, [GAN, R1], "GAN"):
+        with pytest.raises(TypeError, match="one after the other as in load.run, MyGame, MyLayer"):
+            tinygan.load(tmp_path / "run", known)
+
+
 def test_a_game_may_hold_the_default_stream(tmp_path):
     """A checkpoint has the state of tinygan.rng, whoever refers to it."""
     game = make_game()

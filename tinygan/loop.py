@@ -14,7 +14,7 @@ from .nn import use_random
 from .optim import Optimizer
 from .random import Random, check_random
 from .schedules import value_at
-from .tensor import Tensor, grad, is_whole
+from .tensor import Tensor, UnusedError, grad, is_whole
 
 
 def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int, rng: Random,
@@ -191,7 +191,7 @@ def d_step(game: Game, opt: Optimizer, x: Any, z: Any, seed: int) -> Tensor:
     """
     with use_random(make_source(seed)):
         loss = game.d_loss(x, z)
-    opt.step(grad(loss, opt.parameters, unused=game.unused))
+    opt.step(_differentiate(game, "D", loss, opt))
     game.after_d_step()
     return Tensor(loss.data)        # without the graph, whose memory is freed here
 
@@ -203,10 +203,31 @@ def g_step(game: Game, opt: Optimizer, x: Any, z: Any, seed: int) -> Tensor:
     """
     with use_random(make_source(seed)):
         loss = game.g_loss(x, z)
-    opt.step(grad(loss, opt.parameters, unused=game.unused))
+    opt.step(_differentiate(game, "G", loss, opt))
     game.after_g_step()
     game.update_averages()
     return Tensor(loss.data)
+
+
+def _differentiate(game, player, loss, opt):
+    """Return the gradient of a player's loss with respect to each of the optimiser's parameters.
+
+    Raises TypeError if the loss is not a Tensor of one number, and UserError if a parameter has no
+    part in it, unless the game allows that.
+    """
+    if type(loss) is not Tensor or loss.size != 1:
+        raise TypeError(f"{player}'s loss in {type(game).__name__} must be a Tensor of one number, "
+                        f"such as a mean, got a {type(loss).__name__} of shape "
+                        f"{getattr(loss, 'shape', ())}")
+    try:
+        return grad(loss, opt.parameters, unused=game.unused)
+    except UnusedError as error:
+        p = opt.parameters[error.i]
+        name = {p: name for name, p in game.named_arrays(Tensor).items()}.get(p, "a parameter")
+        raise UserError(f"{name}, of shape {p.shape}, has no part in {player}'s loss: remove it "
+                        "from the network, or leave out a Tensor(x.data) that makes a constant of "
+                        "what depends on it, or set unused = \"zeros\" in the class of the game"
+                        ) from None
 
 
 def both_step(game: Game, d_opt: Optimizer, g_opt: Optimizer, x: Any, z: Any,
@@ -214,8 +235,8 @@ def both_step(game: Game, d_opt: Optimizer, g_opt: Optimizer, x: Any, z: Any,
     """Update both players by gradients that are computed first; return (d_loss, g_loss)."""
     with use_random(make_source(seed)):
         d_loss, g_loss = game.losses(x, z)
-    d_grads = grad(d_loss, d_opt.parameters, unused=game.unused)
-    g_grads = grad(g_loss, g_opt.parameters, unused=game.unused)
+    d_grads = _differentiate(game, "D", d_loss, d_opt)
+    g_grads = _differentiate(game, "G", g_loss, g_opt)
     d_opt.step(d_grads)
     g_opt.step(g_grads)
     game.after_d_step()

@@ -489,10 +489,18 @@ def grad(y: Tensor, xs: Iterable[Tensor], grad_y: Tensor | Array | None = None,
     for i, x in enumerate(xs):
         if x not in gradient:
             if unused != "zeros":
-                raise ValueError(f"y does not depend on xs[{i}] (shape {x.shape}): leave it out, "
-                                 "or pass unused=\"zeros\" for a gradient of zeros")
+                raise UnusedError(i, x.shape)
             gradient[x] = Tensor(backend.xp.zeros(x.shape, x.dtype))
     return [gradient[x] for x in xs]
+
+
+class UnusedError(ValueError):
+    """The y of grad() does not depend on the x number `i`."""
+
+    def __init__(self, i: int, shape: tuple[int, ...]) -> None:
+        super().__init__(f"y does not depend on xs[{i}] (shape {shape}): leave it out, or pass "
+                         "unused=\"zeros\" for a gradient of zeros")
+        self.i = i
 
 
 def _refuse_written(t, age):

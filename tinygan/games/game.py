@@ -251,8 +251,6 @@ class Game(Module):
         try:
             loss = self.loss.g(None, a_fake)
         except (AttributeError, TypeError) as error:
-            if "NoneType" not in str(error):
-                raise
             name = type(self.loss).__name__
             raise TypeError(f"{error} (in {name}.g() the scores of the data are None, unless the "
                             "class sets compares = True)") from error

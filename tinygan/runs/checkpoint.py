@@ -16,6 +16,7 @@ import json
 import math
 import os
 import re
+import types
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -172,8 +173,13 @@ def load(run: str | os.PathLike, *known: type | Callable) -> Game:
 
     The game is in evaluation mode. `known` are the classes and functions that it uses and that are
     not tinygan's. Raises UserError if one of them is missing, or if there is no checkpoint or a
-    damaged one. An error in the constructor of a class in `known` is raised as it is.
+    damaged one, and TypeError for anything else in `known`. An error in the constructor of a class
+    in `known` is raised as it is.
     """
+    for thing in known:
+        if not isinstance(thing, (type, types.FunctionType)):
+            raise TypeError("load takes the classes and functions of the game, one after the other "
+                            f"as in load(run, MyGame, MyLayer), got a {type(thing).__name__}")
     path = os.path.join(run, NAME)
     if not os.path.exists(path):
         raise UserError(f"there is no {NAME} in {run}: give the folder of a run")

@@ -100,7 +100,8 @@ def describe(thing: Any, before: dict[int, int] | None = None,
         return thing
     raise TypeError(f"a checkpoint cannot describe a {type(thing).__name__} ({thing!r:.60}) among "
                     "the arguments of a constructor: give numbers, texts, named functions, "
-                    "Modules, or lists, tuples or dictionaries (with texts as keys) of these")
+                    "Modules, objects of a dataclass, or lists, tuples or dictionaries (with texts "
+                    "as keys) of these")
 
 
 def describe_optimiser(opt: Optimizer, known: dict[str, type | Callable] | None = None) -> Any:
