@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tinygan
-from tinygan import Random, Run, checkpoint, nn, optim, rng, schedules, to_numpy
+from tinygan import Random, Run, checkpoint, command, nn, optim, rng, schedules, to_numpy
 from tinygan.data import Minibatches, ZipMinibatches
 from tinygan.data.mixtures import ring
 from tinygan.games import GAN, R1, Game, losses, penalties, views
@@ -554,6 +554,20 @@ def test_a_game_that_a_checkpoint_would_not_hold_is_refused(tmp_path, change, sa
     change(game)
     with pytest.raises((ValueError, TypeError), match=said):
         make_run(tmp_path / "run", game=game)
+
+
+def test_a_file_with_classes_does_not_train_again(tmp_path):
+    """A script that makes a Run as soon as it is imported would replace the run to be measured."""
+    make_run(tmp_path / "run", 1).play()
+    before = read_files(tmp_path / "run")
+    file = tmp_path / "trains_at_once.py"
+    file.write_text("from tinygan import Run\n"
+                    "Run('run', None, None, (), 5, overwrite=True).play()\n")
+    with pytest.raises(ValueError, match="trains_at_once.py makes a Run when it is imported.*"
+                       "if __name__ == \"__main__\":"):
+        command.load(tmp_path / "run", [file])
+    assert read_files(tmp_path / "run") == before
+    make_run(tmp_path / "another", 1)       # is made as before
 
 
 def test_load_takes_classes_one_after_the_other(tmp_path):

@@ -26,7 +26,7 @@ from ..games import Game
 from ..optim import Optimizer
 from ..random import rng
 from ..tensor import is_whole
-from .run import Run, check_folder, remove_run, list_versions
+from .run import Run, check_folder, list_versions, refuse_runs, remove_run
 
 DRY_RUN = "dry run: every part has run once, no files are kept"
 EXPLANATION = """\
@@ -441,7 +441,8 @@ def _list_known(path):
                         "file with its classes")
     sys.path.insert(0, folder)          # as when the file runs as a script
     try:
-        module = importlib.import_module(name.removesuffix(".py"))
+        with refuse_runs(path):
+            module = importlib.import_module(name.removesuffix(".py"))
     finally:
         sys.path.remove(folder)
     if os.path.realpath(getattr(module, "__file__", None) or "") != os.path.join(folder, name):

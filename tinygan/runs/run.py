@@ -69,8 +69,9 @@ class Run:
 
     Raises UserError if the folder holds a run and neither `resume` nor `overwrite` is given, or
     files that do not belong to a run; for other optimisers, steps or batch sizes; for a data stream
-    without a state; and for a game that could not be loaded from its checkpoint. Raises ValueError
-    for another order, and TypeError for settings that JSON cannot hold.
+    without a state; for a game that could not be loaded from its checkpoint; and inside
+    refuse_runs(). Raises ValueError for another order, and TypeError for settings that JSON cannot
+    hold.
     """
 
     def __init__(self, folder: str | os.PathLike, game: Module, data: Any,
@@ -79,6 +80,9 @@ class Run:
                  average: float | None = None, source: Split | None = None,
                  save_every: float = 30.0, settings: dict[str, Any] | None = None,
                  resume: bool = False, overwrite: bool = False) -> None:
+        if _imported is not None:
+            raise UserError(f"{_imported} makes a Run when it is imported, which would train again:"
+                            " write what trains under `if __name__ == \"__main__\":`")
         self.folder, self.game, self.data, self.steps = os.fspath(folder), game, data, steps
         if not isinstance(optimisers, dict):
             if not isinstance(optimisers, (list, tuple)) or len(optimisers) != 2:
@@ -211,6 +215,20 @@ class Run:
         The images are (N, C, H, W); columns is None for a square grid.
         """
         return self.game.pictures(z)
+
+
+_imported = None        # the file that is being imported in refuse_runs()
+
+
+@contextlib.contextmanager
+def refuse_runs(path: str) -> Iterator[None]:
+    """Make each new Run raise UserError inside the context, where the file `path` is imported."""
+    global _imported
+    before, _imported = _imported, path
+    try:
+        yield
+    finally:
+        _imported = before
 
 
 def list_versions() -> dict[str, str]:
