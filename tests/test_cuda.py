@@ -130,6 +130,7 @@ def make_cases(name, dtype):
         "scale_kept": [(a, b > 0, 1.25, empty)], "divide_by_root": [(b, one, empty)],
         "leaky_relu": [(a, 0.2, empty), (a, 0.0, empty), (a, 1.0, empty)],
         "times_slope": [(b, a, 0.2, empty), (b, a, 0.0, empty)],
+        "multiply_sigmoid": [(b, a, 1.0, empty), (b, 40 * a, -1.0, empty)],
         "scale": [(b, one, empty), (b, c, empty)],
         "scale_and_shift": [(b, one, c, empty), (b, c, d, empty)],
         "move_average": [(b, 0.5, 0.1, c)], "add_to": [(b, c), (one, c)],
@@ -174,7 +175,7 @@ def test_a_kernel_computes_what_its_lines_of_numpy_compute(name, compiled):
 
 
 def test_every_kernel_has_cases():
-    assert len(KERNELS) == 25
+    assert len(KERNELS) == 26
     for name in KERNELS:
         assert make_cases(name, "float32")
 

@@ -416,6 +416,27 @@ def test_precision_and_recall_are_their_definition(k):
     assert 0.3 < share(fake, real) < 1 and 0.3 < share(real, fake) < 1
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_precision_and_recall_of_points_on_an_edge(seed):
+    """A point at the very distance of a member's neighbour lies within, as for whole numbers."""
+    draw = np.random.default_rng(seed).integers
+    real, fake = draw(0, 3, (25, 4)).astype(float), draw(0, 3, (20, 4)).astype(float)
+
+    def share(points, members):
+        squares = [[((p - m) ** 2).sum() for m in members] for p in points]     # exact
+        radius = [sorted(((m - n) ** 2).sum() for n in members)[3] for m in members]
+        return float((np.array(squares) <= radius).any(1).mean())
+    assert compute_precision_recall(device(real), device(fake)) == (
+        share(fake, real), share(real, fake))
+
+
+def test_the_frechet_distance_is_not_below_0():
+    """Its square root is a number: rounding could leave -1e-15 for equal sets."""
+    for seed in range(30):
+        x = device(normal(20, 5, seed=seed))
+        assert 0 <= frechet_distance(x, x) < 1e-12
+
+
 def test_precision_and_recall_tell_collapse_from_noise():
     """A tight cluster within the data has high precision and low recall, wide noise the reverse.
 

@@ -19,7 +19,7 @@ from tinygan import Tensor, backend, check_grads, grad, nn, no_grad, ops, to_num
 from tinygan.backend import UserError
 from tinygan.random import Random, rng
 
-from helpers import error_of, normal, tensor
+from helpers import device, error_of, normal, tensor
 
 ROUNDING = dict(rtol=0, atol=1e-12)     # float64 sums of at most a few hundred terms of size 1
 
@@ -1305,3 +1305,15 @@ def test_minibatch_discrimination_tells_its_init_the_numbers_of_inputs_and_outpu
     nn.MinibatchDiscrimination(
         4, 3, 2, init=lambda *sizes: told.append(sizes) or rng.normal(sizes[0]))
     assert told == [((4, 6), 4, 6)]
+
+
+@pytest.mark.parametrize("make", [
+    lambda init: nn.Embedding(3, 2, init=init), lambda init: nn.Dense(2, 3, init=init),
+    lambda init: nn.MinibatchDiscrimination(3, 1, 2, init=init)])
+def test_an_array_of_initial_weights_is_copied(make):
+    """Training writes to the weights, and must not write to the user's array or another layer."""
+    values = device(np.ones((3, 2), "float32"))
+    one, other = make(lambda *sizes: values), make(lambda *sizes: values)
+    one.weight.data -= 1.0
+    one.weight.data[...] = 7.0
+    assert (to_numpy(values) == 1).all() and (to_numpy(other.weight.data) == 1).all()

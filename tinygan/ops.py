@@ -15,7 +15,7 @@ import numpy as np
 from . import backend
 from .backend import Array, UserError
 from .tensor import (Axis, DtypeError, NoTensorError, Tensor, allow_axis_0, as_array, broadcast_to,
-                     check_keepdims, op, restore_axes, sum_to)
+                     check_reduction, op, restore_axes, sum_to)
 
 
 # Exponentials and roots
@@ -51,7 +51,7 @@ def norm(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
         nonzero = y.data != 0       # NaN is not 0, and the gradient is NaN there
         # x / y is computed first, because its entries are at most 1 and g / y could overflow
         return where(nonzero, g, 0.0) * (x / where(nonzero, y, 1.0))
-    check_keepdims(axis, keepdims)
+    check_reduction(axis, keepdims)
     (x,) = as_tensors(x)
     xp, over = backend.xp, allow_axis_0(axis, x)
     if x.size == 0:
@@ -91,7 +91,7 @@ def _sigmoid(x, y):
 
 def softplus(x: Tensor) -> Tensor:
     """Return log(1 + exp(x)), computed as max(x, 0) + log1p(exp(-|x|)), without overflow."""
-    return op(_fill(_softplus, x), (x, lambda g, y: g * sigmoid(x)))
+    return op(_fill(_softplus, x), (x, lambda g, y: _times_sigmoid(g, x, 1.0)))
 
 
 @backend.kernel("T x", "T y", "y = (x > 0 ? x : T(0)) + log1p(exp(-abs(x)))")
@@ -102,7 +102,7 @@ def _softplus(x, y):
 
 def log_sigmoid(x: Tensor) -> Tensor:
     """Return log(1 / (1 + exp(-x))), computed as min(x, 0) - log1p(exp(-|x|)), without overflow."""
-    return op(_fill(_log_sigmoid, x), (x, lambda g, y: g * sigmoid(-x)))
+    return op(_fill(_log_sigmoid, x), (x, lambda g, y: _times_sigmoid(g, x, -1.0)))
 
 
 @backend.kernel("T x", "T y", "y = (x < 0 ? x : T(0)) - log1p(exp(-abs(x)))")
@@ -111,14 +111,38 @@ def _log_sigmoid(x, y):
     xp.subtract(xp.minimum(x, 0.0), xp.log1p(xp.exp(-abs(x))), out=y)
 
 
+def _times_sigmoid(g, x, sign):
+    """Return g * sigmoid(sign * x), where `sign` is 1 or -1.
+
+    The derivative of sigmoid(x) is sigmoid(x) sigmoid(-x) here. The form y (1 - y) would be 0 for
+    large x, where y rounds to 1.
+    """
+    return op(_multiply_sigmoid(g.data, x.data, sign, backend.xp.empty_like(x.data)),
+              (g, lambda h, y: _times_sigmoid(h, x, sign)),
+              (x, lambda h, y: _times_sigmoid(h * y * sign, x, -sign)))
+
+
+@backend.kernel("T g, T x, T sign", "T y", """
+                T a = sign * x;
+                y = g * exp(a < 0 ? a : T(0)) / (1 + exp(-abs(a)))""")
+def _multiply_sigmoid(g, x, sign, y):
+    _sigmoid(sign * x, y)
+    y *= g
+
+
 def tanh(x: Tensor) -> Tensor:
     """Return the hyperbolic tangent."""
     return op(backend.xp.tanh(x.data), (x, lambda g, y: g * (1.0 - y * y)))
 
 
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
-    """Return x - log sum exp x along `axis`. The maximum is subtracted first, to avoid overflow."""
+    """Return x - log sum exp x along `axis`. The maximum is subtracted first, to avoid overflow.
+
+    Raises ValueError if there are no numbers along the axis.
+    """
     (x,), xp = as_tensors(x), backend.xp
+    if not x.ndim or not x.shape[axis]:
+        raise ValueError(f"log_softmax needs at least one number along axis {axis}, got {x.shape}")
     shifted = x.data - x.data.max(axis, keepdims=True)
     return op(shifted - xp.log(xp.exp(shifted).sum(axis, keepdims=True)),
               (x, lambda g, y: g - exp(y) * g.sum(axis, keepdims=True)))
@@ -199,6 +223,8 @@ def leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
     slope = _number(slope, "the slope of leaky_relu")
     if not 0 <= slope <= 1:
         raise ValueError(f"leaky_relu needs a slope in [0, 1], got {slope}")
+    if slope == 0:
+        return relu(x)          # the product 0 * x would be NaN for an infinite x
     return op(_fill(_leaky_relu, x, slope), (x, lambda g, y: _scale_negative(g, x, slope)))
 
 
@@ -393,8 +419,11 @@ def _scale_and_shift(x, w, b, y):
 def channel_sum(x: Tensor, y: Tensor | None = None, each: bool = False) -> Tensor:
     """Return the sum of x, or of x * y, over all axes but the channels', as (n,).
 
-    With `each`, it is the sum over each sample, (m, n).
+    With `each`, it is the sum over each sample, (m, n). Raises ValueError if the shapes differ.
     """
+    if y is not None and x.shape != y.shape:
+        raise ValueError("the products of two arrays are summed over each channel if they have one "
+                         f"shape, got {x.shape} and {y.shape}")
     if y is None:
         return op(_sums(_columns(x.data, each)),
                   (x, lambda g, _: broadcast_to(_row(g, x), x.shape)))
@@ -408,10 +437,12 @@ def centre(x: Tensor, each: bool = False) -> tuple[Tensor, Array]:
     """Return (x - mean, sum) for each channel; the sum is an array without gradient.
 
     Mean and sum are those over all axes but the channels', (n,), or with `each` over each sample,
-    (m, n). The operation x - mean is its own adjoint.
+    (m, n). The operation x - mean is its own adjoint. Raises ValueError for a mean of no numbers.
     """
     a = _columns(x.data, each)
     total, count = _sums(a), a.shape[-2]
+    if not count:
+        raise ValueError(f"the mean of no numbers is undefined: the Tensor has shape {x.shape}")
     a, totals = backend.widen(a, _beside(total))
     y = _subtract_mean(a, totals, 1 / count, backend.xp.empty_like(a))
     return op(_like(y, x), (x, lambda g, y: centre(g, each)[0])), total
@@ -426,6 +457,8 @@ def _columns(a, each=False):
     """Return the array a as a matrix with one column per channel, or one for each sample."""
     if a.ndim == 2:
         return a[:, None] if each else a
+    if a.ndim != 4:
+        raise ValueError(f"channels are those of (m, n) or of images (N, n, H, W), got {a.shape}")
     n, c, h, w = a.shape
     return a.transpose(0, 2, 3, 1).reshape(*((n, h * w) if each else (n * h * w,)), c)
 
@@ -448,7 +481,7 @@ def _row(v, x):
     return v.reshape(*(v.shape if v.ndim == 2 else (1, *v.shape)), *[1] * (x.ndim - 2))
 
 
-ROWS = 1 << 16      # longer float32 sums lose too many digits; sums this long lose up to 4 of 7
+ROWS = 1 << 10      # a float32 sum of so many rows loses 2 of 7 digits; of 2^16 rows it loses 4
 
 
 def _sums(a, b=None):

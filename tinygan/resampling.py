@@ -139,6 +139,6 @@ def avg_pool(x: Tensor, size: int, stride: int | None = None, padding: int = 0) 
 
 
 def _size(x, name):
-    if x.ndim != 4:
-        raise ValueError(f"{name} needs images (N, C, H, W), got {x.shape}")
+    if x.ndim != 4 or 0 in x.shape[2:]:
+        raise ValueError(f"{name} needs images (N, C, H, W) of at least one pixel, got {x.shape}")
     return x.shape[2:]

@@ -279,7 +279,7 @@ class Tensor(_Node):
         On a CPU, float32 sums over the first axis of 10^6 rows may lose 5 of 7 digits, because
         numpy adds the rows one after the other.
         """
-        check_keepdims(axis, keepdims)
+        check_reduction(axis, keepdims)
         a = x.data if backend.cuda is None else backend.cuda.order_for_sum(x.data, axis)
         return op(a.sum(allow_axis_0(axis, x), keepdims=keepdims),
                   (x, lambda g, y: broadcast_to(restore_axes(g, x, axis), x.shape)))
@@ -296,7 +296,7 @@ class Tensor(_Node):
 
         Raises ValueError for a maximum of no numbers.
         """
-        check_keepdims(axis, keepdims)
+        check_reduction(axis, keepdims)
 
         def rule(g, y):
             return _share(restore_axes(g, x, axis), x, restore_axes(y, x, axis), axis)
@@ -575,8 +575,10 @@ def allow_axis_0(axis: Axis, x: Tensor) -> Axis:
     return () if x.ndim == 0 and axis in (0, -1) else axis
 
 
-def check_keepdims(axis: Axis, keepdims: bool) -> None:
-    """Raise TypeError unless `keepdims` is a truth value, as in x.sum(2, 3)."""
+def check_reduction(axis: Axis, keepdims: bool) -> None:
+    """Raise TypeError for a list of axes, and for a `keepdims` such as that in x.sum(2, 3)."""
+    if isinstance(axis, list):
+        raise TypeError(f"several axes are a tuple, {tuple(axis)}, got the list {axis}")
     if not isinstance(keepdims, (bool, np.bool_)):
         raise TypeError(f"keepdims is True or False, got {keepdims!r}: give several axes as a "
                         f"tuple, such as ({axis!r}, {keepdims!r})")

@@ -28,4 +28,5 @@ def frechet_distance(x: Array, y: Array) -> float:
     # it takes no square root of C_1 C_2, which rounding may give negative eigenvalues.
     cross = np.linalg.svd(a @ b.T, compute_uv=False).sum()
     difference = x.mean(0) - y.mean(0)
-    return float((difference ** 2).sum() + (a * a).sum() + (b * b).sum() - 2 * cross)
+    # of equal sets, rounding may leave a number below 0
+    return max(float((difference ** 2).sum() + (a * a).sum() + (b * b).sum() - 2 * cross), 0.0)

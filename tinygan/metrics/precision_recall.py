@@ -29,15 +29,19 @@ def compute_precision_recall(real: Array, fake: Array, k: int = 3) -> tuple[floa
 
 def _share_within(points, members, k, piece=1000):
     """Return the share of points that lie within the set of members."""
-    # index k, not k - 1: the nearest point to a member is the member itself
-    radius = np.concatenate([np.partition(_squares(members[i:i + piece], members), k, axis=1)[:, k]
-                             for i in range(0, len(members), piece)])
-    return float(np.mean([inside for i in range(0, len(points), piece) for inside in
-                          (_squares(points[i:i + piece], members) <= radius).any(1)]))
+    radius, inside = [], []
+    for i in range(0, len(members), piece):
+        squares, _ = _squares(members[i:i + piece], members)
+        # index k, not k - 1: the nearest point to a member is the member itself
+        radius.append(np.partition(squares, k, axis=1)[:, k])
+    radius = np.concatenate(radius)
+    for i in range(0, len(points), piece):
+        squares, error = _squares(points[i:i + piece], members)
+        inside.append((squares <= radius + error).any(1))
+    return float(np.concatenate(inside).mean())
 
 
 def _squares(x, y):
-    """Return |x - y|^2 for all pairs of rows; what may be rounding alone is 0."""
+    """Return |x - y|^2 for all pairs of rows, and bounds of the rounding errors."""
     sums = (x * x).sum(1)[:, None] + (y * y).sum(1)
-    squares = sums - 2 * cpu.product(x, y.T)
-    return np.where(squares > 1e-13 * sums, squares, 0.0)
+    return sums - 2 * cpu.product(x, y.T), 1e-12 * sums

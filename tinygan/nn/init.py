@@ -46,7 +46,7 @@ def make_weights(init: Callable, shape: tuple[int, ...], fan_in: int, fan_out: i
         raise ValueError("the sizes of a layer are whole numbers of at least 1, but its weights "
                          f"would have the shape {shape}")
     if _skipped.left is None:
-        return init(shape, fan_in, fan_out)
+        return backend.xp.array(init(shape, fan_in, fan_out))   # a copy: training writes to it
     _skipped.left -= math.prod(shape)
     if _skipped.left < 0:
         raise ValueError("the networks have more weights than there are in the file")
