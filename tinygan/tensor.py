@@ -42,7 +42,8 @@ PYTORCH = {
     "cuda": "backend.use(\"cupy\") chooses the GPU, before anything is made",
     **{name: f"write ops.{name}(x)" for name in (
         "exp", "log", "sqrt", "sigmoid", "tanh", "relu", "softplus", "norm", "clip")},
-    "abs": "write abs(x)", "pow": "write x ** n"}
+    "abs": "write abs(x)", "pow": "write x ** n", "flatten": "write x.reshape(...)",
+    "min": "write -(-x).max(...)", "argmax": "x.data.argmax(...) is an array"}
 
 
 def now() -> int:
