@@ -570,6 +570,29 @@ def test_a_file_with_classes_does_not_train_again(tmp_path):
     make_run(tmp_path / "another", 1)       # is made as before
 
 
+class Vague(losses.NonSaturating):
+    """A loss that logs all scores and not their mean."""
+
+    def summarise(self, real, fake):
+        return {"D(x)": real.data}
+
+
+@pytest.mark.parametrize("method, words", [
+    ("measure", "returns a dictionary .* got a NoneType"),
+    ("pictures", "returns .images, columns., .* got a ndarray")])
+def test_what_a_run_returns_is_checked(tmp_path, method, words):
+    run = make_run(tmp_path / "run")
+    setattr(run, method, {"measure": lambda step: None,
+                          "pictures": lambda z: run.game.sample(z)}[method])
+    with pytest.raises(TypeError, match=words):
+        run.play()
+
+
+def test_a_logged_array_of_several_numbers_is_refused(tmp_path):
+    with pytest.raises(TypeError, match=r"logged value D\(x\) must be one number.*\(4, 1\)"):
+        make_run(tmp_path / "run", game=make_game(loss=Vague())).play()
+
+
 def test_load_takes_classes_one_after_the_other(tmp_path):
     make_run(tmp_path / "run", 1).play()
     for known in (views, [GAN, R1], "GAN"):

@@ -34,9 +34,12 @@ class Means:
     def add(self, values: Mapping[str, Array | float]) -> None:
         """Add {name: array of one number}; each call may have other names.
 
-        The arrays must not be written to later.
+        The arrays must not be written to later. Raises TypeError for an array of several numbers.
         """
         for name, value in values.items():
+            if getattr(value, "size", 1) != 1:
+                raise TypeError(f"the logged value {name} must be one number, such as a mean, got "
+                                f"an array of shape {value.shape}")
             self.counts[name] = self.counts.get(name, 0) + 1
             if backend.cuda is not None and all(backend.cuda.is_float(v) for v in (
                     value, self._sums.get(name, value))):
@@ -239,6 +242,9 @@ class Record:
 
     def _save_pictures(self, step, pictures):
         """Write the pictures (images, columns) of a step, and the animation of all up to it."""
+        if not isinstance(pictures, tuple) or len(pictures) != 2:
+            raise TypeError("pictures() returns (images, columns), or (None, None) for none, got a "
+                            f"{type(pictures).__name__}")
         images, columns = pictures
         if images is None:                  # the game has no pictures
             return

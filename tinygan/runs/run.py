@@ -140,6 +140,9 @@ class Run:
             try:
                 for i, values in self.iterations(record.step):
                     measured = self.measure(i + 1)
+                    if not isinstance(measured, dict):
+                        raise TypeError("measure() of a Run returns a dictionary {name: number}, "
+                                        f"got a {type(measured).__name__}")
                     record.add({**values, **measured})
                     try:
                         progress(i, values, measured)
