@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import tinygan
-from tinygan import Random, Run, checkpoint, command, nn, optim, rng, schedules, to_numpy
+from tinygan import (Random, Run, checkpoint, command, nn, ops, optim, rng, schedules,
+                     to_numpy)
 from tinygan.data import Minibatches, ZipMinibatches
 from tinygan.data.mixtures import ring
 from tinygan.games import GAN, R1, Game, losses, penalties, views
@@ -546,7 +547,7 @@ class Perceptual(penalties.Penalty):
     (lambda game: setattr(game, "opt", optim.Adam(game.D.parameters())),
      "the game's opt is an optimiser"),
     (lambda game: setattr(game, "latent", lambda m, rng: None),
-     "the game's latent replaces a method"),
+     "latent replaces a method of the game"),
     (lambda game: game.penalties.append(Perceptual(nn.Dense(2, 2))),
      "GAN.penalties holds Dense, which is not found there")])
 def test_a_game_that_a_checkpoint_would_not_hold_is_refused(tmp_path, change, said):
@@ -598,6 +599,24 @@ def test_load_takes_classes_one_after_the_other(tmp_path):
     for known in (views, [GAN, R1], "GAN"):
         with pytest.raises(TypeError, match="one after the other as in load.run, MyGame, MyLayer"):
             tinygan.load(tmp_path / "run", known)
+
+
+class Bent(nn.Module):
+    """A layer whose class has a default for a function that its constructor chooses."""
+
+    bend = staticmethod(ops.relu)
+
+    def __init__(self, bend):
+        self.bend = bend
+
+    def forward(self, x):
+        return self.bend(x)
+
+
+def test_a_constructor_may_choose_a_function(tmp_path):
+    """It chooses it again when the game is loaded."""
+    D = nn.Sequential(nn.Flatten(), nn.Dense(16, 1), Bent(ops.tanh))
+    make_run(tmp_path / "run", 1, make_game(D)).play()
 
 
 def test_a_game_may_hold_the_default_stream(tmp_path):

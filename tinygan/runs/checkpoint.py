@@ -240,6 +240,9 @@ def check(game: nn.Module, data: Any) -> None:
     if changed := sorted(list_settings(game).items() ^ list_settings(made).items()):
         raise UserError(f"{changed[0][0]} has been changed since the game was made, which a "
                         "checkpoint does not record: give its value to the constructor")
+    if replaced := sorted(_list_replaced(game) ^ _list_replaced(made)):
+        raise UserError(f"{replaced[0]} replaces a method of the game, which a checkpoint does not "
+                        "record: define a subclass with the method")
     if odd := [name for name in game.arrays() if not name.isprintable()]:
         raise UserError(f"a checkpoint cannot keep weights by the name {odd[0]!r}: give the keys "
                         "of dictionaries in the networks other names")
@@ -356,9 +359,12 @@ def _refuse_hidden_state(game):
                 raise UserError(f"{what} is an optimiser, whose state a checkpoint would not keep: "
                                 "give it to the Run, in a dictionary of optimisers, and override "
                                 "the Run's `iterations`")
-            if callable(getattr(type(part), name, None)) and not isinstance(value, nn.Module):
-                raise UserError(f"{what} replaces a method, which a checkpoint does not record: "
-                                "define a subclass with the method")
+
+
+def _list_replaced(game):
+    """List the names of attributes that hide a method of their class."""
+    return {prefix + name for prefix, part in game.modules() for name in vars(part)
+            if callable(getattr(type(part), name, None))}
 
 
 def _find_ties(game):
