@@ -201,6 +201,23 @@ def test_the_message_names_the_input_that_lies_on_a_kink():
     assert message.startswith("order 1, input 1 ") and "the function is not smooth" in message
 
 
+@pytest.mark.parametrize("f", [
+    lambda x: x * 3.0 - x - x - x, lambda x: ops.centre(x)[0].sum(0),
+    lambda x: ops.exp(ops.log_softmax(x)).sum(1) - 1.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_function_that_is_0_up_to_rounding_passes(f, seed):
+    """Its gradient is rounding as well, and so is what a measurement finds."""
+    check_grads(f, normal(4, 3, seed=seed), order=3, seed=seed)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_mistake_of_a_tiny_function_is_found(seed):
+    """Its values are not rounding: they do not change by their own size with a tiny step."""
+    def f(x):
+        return op(1e-16 * x.data ** 2, (x, lambda g, y: g * x * 1e-16))     # without the factor 2
+    assert "order 1, input 0" in get_error(f, normal(4, 3, seed=seed), seed=seed)
+
+
 def test_a_function_with_other_values_at_every_call_is_reported():
     random = Random(0)
 
