@@ -281,7 +281,7 @@ def test_a_loaded_game_has_the_same_samples(entry, tmp_path):
     """
     parts = game, *_ = make_averaged_parts(entry)
     train(*parts, 2)
-    checkpoint.check(game, parts[-1])
+    checkpoint.check(game, {}, parts[-1])
     checkpoint.save(tmp_path / checkpoint.NAME, *parts, {}, {})
     own = sys.modules[entry.game.__module__].__file__
     loaded = command.load(tmp_path, [own] if entry in TRIALS.values() else [])

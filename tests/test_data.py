@@ -809,6 +809,12 @@ def test_minibatches_of_a_mixture_go_on_with_their_rng():
     assert mixtures.ring().minibatches(5).state == {}       # it draws from tinygan.rng
     again.state = ()        # of an older run: the stream stays as it is
     assert not np.array_equal(to_numpy(next(again)), expected)
+    default, before = mixtures.ring().minibatches(5), rng.state
+    for stream, other in ((default, state), (again, {})):
+        with pytest.raises(UserError, match="Random of its own: give minibatches.. the same"):
+            stream.state = other
+    assert rng.state == before
+    default.state = {}
 
 
 @pytest.mark.parametrize("make", [

@@ -1,5 +1,6 @@
 """Tests of the games: losses, steps, penalties, clipping, spectral norms, noise and averages."""
 
+import contextlib
 import copy
 import io
 import math
@@ -9,8 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from tinygan import (Tensor, backend, check_grads, grad, nn, ops, optim, play, rng, schedules,
-                     to_numpy)
+from tinygan import (Tensor, backend, check_grads, grad, nn, no_grad, ops, optim, play,
+                     resampling, rng, schedules, to_numpy)
 from tinygan.backend import UserError
 from tinygan.data import Minibatches
 from tinygan.games import (GAN, LSGAN, R1, RSGAN, SNGAN, WGAN, WGANGP, ConditionalGAN, Game, Hinge,
@@ -1561,17 +1562,52 @@ class Wrapped(nn.Module):
         return self.activation(self.net(z)).reshape(-1, 1, 4, 4)
 
 
+class Tan(nn.Module):
+    """An activation of one's own."""
+
+    def forward(self, x):
+        return ops.tanh(x)
+
+
 @pytest.mark.parametrize("activation, low", [
-    (nn.Tanh(), -1), (ops.tanh, -1), (nn.Sigmoid(), 0), (ops.relu, 0), (lambda x: x, 0)])
+    (nn.Tanh(), -1), (ops.tanh, -1), (Tan(), -1), (lambda x: ops.tanh(x), -1), (nn.Sigmoid(), 0),
+    (ops.relu, 0), (lambda x: x, 0), (lambda x: ops.tanh(x) * 0.5 + 0.5, 0), (abs, 0)])
 def test_the_pictures_of_a_generator_do_not_depend_on_how_it_is_written(activation, low):
-    """Samples in [-1, 1] are mapped to [0, 1], also those of a class of one's own."""
+    """Samples in [-1, 1] are mapped to [0, 1], whatever computes the tanh, and no others are.
+
+    Small numbers equal their tanh; an identity is no tanh for them either.
+    """
     net = nn.Sequential(nn.Dense(3, 16), nn.BatchNorm(16))
-    z = tensor(normal(5, 3), "float32")
-    shown, also = (GAN(G, discriminator(), 3).sample_images(z) for G in (
-        Wrapped(net, activation), nn.Sequential(net, activation, nn.Reshape(1, 4, 4))))
-    samples = GAN(Wrapped(net, activation), discriminator(), 3).sample(z)
-    expected = (samples + 1) / 2 if low else samples
-    assert to_numpy(shown == expected).all() and to_numpy(also == expected).all()
+    for factor in (1.0, 1e-5):
+        z = tensor(factor * normal(5, 3), "float32")
+        samples = GAN(Wrapped(net, activation), discriminator(), 3).sample(z)
+        expected = (samples + 1) / 2 if low else samples
+        for G in (Wrapped(net, activation), nn.Sequential(net, activation, nn.Reshape(1, 4, 4))):
+            game = GAN(G, discriminator(), 3)
+            for context in (contextlib.nullcontext, no_grad):
+                with context():
+                    assert to_numpy(game.sample_images(z) == expected).all()
+
+
+@pytest.mark.parametrize("last", [
+    lambda x: resampling.avg_pool(x, 2), lambda x: resampling.upsample(x, 2), nn.Upsample(2),
+    lambda x: x.sum(3), lambda x: ops.concat([x, x])])
+def test_generators_that_end_in_another_operation_are_shown_as_they_are(last):
+    G = Wrapped(nn.Dense(3, 16), ops.sigmoid)
+    G.forward = lambda z: last(Wrapped.forward(G, z))
+    game = GAN(G, discriminator(), 3)
+    z = game.latent(3, rng)
+    assert to_numpy(game.sample_images(z) == game.sample(z)).all()
+
+
+def test_a_game_with_a_sample_of_its_own_shows_that():
+    class Halved(GAN):
+        def sample(self, z):
+            return self.G(z * 0.5).data
+    G = nn.Sequential(nn.Dense(3, 4), nn.Tanh())
+    game = Halved(G, nn.Dense(4, 1), 3)
+    z = game.latent(3, rng)
+    assert to_numpy(game.sample_images(z) == (game.sample(z) + 1) / 2).all()
 
 
 class Pieces(nn.Module):
@@ -1605,6 +1641,18 @@ def test_a_layer_that_draws_for_the_whole_minibatch_is_refused_in_evaluation():
         game.sample(game.latent(5, rng))
 
 
+def test_one_row_for_all_samples_is_one_for_each_in_evaluation():
+    """So samples do not depend on the others. No samples take no random numbers."""
+    class Shared(nn.Module):
+        def forward(self, x):
+            return x + nn.current_random().normal((1, 7))
+    game = GAN(nn.Sequential(nn.Dense(3, 7), Shared()), nn.Dense(7, 1), 3)
+    z = game.latent(5, rng)
+    noise = game.sample(z) - game.G.layers[0](z).data
+    assert noise.shape == (5, 7) and to_numpy(abs(noise[0] - noise[1])).min() > 1e-6
+    assert game.sample(game.latent(5, rng)[:0]).shape == (0, 7)
+
+
 def test_samples_of_several_outputs_and_numbers_of_samples_are_refused():
     G = nn.Heads(nn.Dense(3, 4), nn.Dense(4, 2), nn.Dense(4, 2))
     game = GAN(G, nn.Dense(2, 1), 3)
@@ -1615,10 +1663,22 @@ def test_samples_of_several_outputs_and_numbers_of_samples_are_refused():
             game.sample(n)
 
 
-def test_a_player_that_is_no_module_is_refused_before_training():
-    game, other = GAN(nn.Dense, nn.Dense(2, 1), 3), GAN(nn.Dense(3, 2), nn.Dense(2, 1), 3)
-    with pytest.raises(UserError, match="G must be a Module, such as .* got <class"):
-        next(play(game, make_batches(), *make_optimisers(other), 5, rng, 1))
+def test_a_player_that_is_no_module_has_no_parameters():
+    for G, D, name in ((nn.Dense, nn.Dense(2, 1), "G"), (nn.Dense(3, 2), lambda x: x, "D")):
+        with pytest.raises(UserError, match=f"{name} must be a Module, such as .* got <"):
+            make_optimisers(GAN(G, D, 3))
+
+
+def test_a_player_of_another_kind_may_list_its_parameters_itself():
+    """Such as a D of several scales, in a list."""
+    class Several(GAN):
+        def discriminate(self, x):
+            return sum(D(x) for D in self.D)
+
+        def d_parameters(self):
+            return [p for D in self.D for p in D.parameters()]
+    game = Several(generator(), [discriminator(), discriminator()], 3)
+    next(play(game, make_batches(), *make_optimisers(game), 5, rng, 1))
 
 
 def test_an_autoencoder_as_d_may_end_in_a_sigmoid():

@@ -6,6 +6,7 @@ Gradients are tested in test_gradients.py, and agreement with PyTorch in test_ag
 import collections
 import contextlib
 import copy
+import dataclasses
 import functools
 import itertools
 import math
@@ -1305,6 +1306,27 @@ def test_minibatch_discrimination_tells_its_init_the_numbers_of_inputs_and_outpu
     nn.MinibatchDiscrimination(
         4, 3, 2, init=lambda *sizes: told.append(sizes) or rng.normal(sizes[0]))
     assert told == [((4, 6), 4, 6)]
+
+
+@dataclasses.dataclass
+class Settings:
+    """Settings with a field that has no value yet."""
+
+    size: int = 3
+    cache: object = dataclasses.field(init=False)
+
+
+def test_a_dataclass_object_of_a_module_is_searched():
+    """It may hold arrays, as constants, but no networks that would be neither trained nor saved."""
+    net = nn.Dense(2, 1)
+    net.settings = Settings()
+    assert len(net.parameters()) == 2
+    net.settings.cache = device(np.ones(3))
+    assert len(net.parameters()) == 2
+    net.settings.cache = [nn.Dense(1, 1)]
+    assert "Dense.settings holds Dense, which is not found there" in error_of(net.parameters)
+    net.known = net.settings.cache[0]
+    assert len(net.parameters()) == 4
 
 
 @pytest.mark.parametrize("make", [

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tinygan
-from tinygan import (Random, Run, checkpoint, command, nn, ops, optim, rng, schedules,
+from tinygan import (Random, Run, Tensor, checkpoint, command, nn, ops, optim, rng, schedules,
                      to_numpy)
 from tinygan.data import Minibatches, ZipMinibatches
 from tinygan.data.mixtures import ring
@@ -478,11 +478,25 @@ class Appearing(GAN):
 
 
 class Freezing(GAN):
-    """A game that puts a part of G into evaluation mode in its second iteration."""
+    """A game that puts a part of G into evaluation mode in its third iteration."""
 
     def begin(self, i):
-        if i == 1:
+        if i == 2:
             self.G.layers[1].eval()
+
+
+def test_a_part_that_was_put_into_evaluation_mode_stays_there(tmp_path):
+    """A resumed run continues with the same parts in evaluation mode."""
+    def make(folder, steps, **flags):
+        game = Freezing(make_game().G, nn.Sequential(nn.Flatten(), nn.Dense(16, 1)), 3)
+        return make_run(tmp_path / folder, steps, game, **flags)
+    make("whole", 8).play()
+    play_and_stop_after(make("parts", 8), 5)
+    again = make("parts", 8, resume=True)
+    game = again.play()
+    assert same_files(tmp_path / "whole", tmp_path / "parts")
+    assert game.training and not game.G.layers[1].training and game.G.layers[0].training
+    assert not tinygan.load(tmp_path / "parts", Freezing).training
 
 
 class Slowing(optim.Adam):
@@ -512,12 +526,20 @@ class Accumulating(optim.Adam):
         self._sum = list(grads)
 
 
+class Averaging(optim.Adam):
+    """An optimiser that has another one."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters)
+        self._slow = optim.Adam(self.parameters)
+
+
 @pytest.mark.parametrize("make, kind, said", [
-    (Appearing, optim.Adam, "game.q changes during training.* that its constructor makes"),
-    (Freezing, optim.Adam, "game.G.1.training changes during training"),
-    (GAN, Slowing, "d_opt.lr changes during training.* as a schedule"),
-    (GAN, StepCounter, "d_opt.n changes during training"),
-    (GAN, Accumulating, "Accumulating._sum holds arrays that a checkpoint would not keep")])
+    (GAN, Averaging, "d_opt's _slow holds arrays that a checkpoint would not keep"),
+    (Appearing, optim.Adam, "game.q changes during training.* an array in the constructor"),
+    (GAN, Slowing, "d_opt.lr changes during training.* make it a schedule"),
+    (GAN, StepCounter, "d_opt.n changes during training.* compute it from `t`"),
+    (GAN, Accumulating, "d_opt's _sum holds arrays that a checkpoint would not keep")])
 def test_state_that_a_resumed_run_would_lose_is_refused(tmp_path, make, kind, said):
     game = make(make_game().G, nn.Sequential(nn.Flatten(), nn.Dense(16, 1)), 3)
     optimisers = kind(game.d_parameters()), optim.Adam(game.g_parameters())
@@ -541,11 +563,13 @@ class Perceptual(penalties.Penalty):
 
 
 @pytest.mark.parametrize("change, said", [
-    (lambda game: setattr(game, "own", Random(1)), "the game's own is a Random, whose state"),
-    (lambda game: setattr(game, "own", np.random.default_rng(1)), "the game's own is a Generator"),
-    (lambda game: game.views.append(Shaky()), "the game's views.0.own is a Random"),
+    (lambda game: setattr(game, "own", Random(1)), "the game's own .Random. has a state"),
+    (lambda game: setattr(game, "own", np.random.default_rng(1)), "the game's own .Generator. has"),
+    (lambda game: setattr(game, "own", [Random(1)]), "the game's own .Random. has"),
+    (lambda game: setattr(game, "own", {"a": Random(1)}), "the game's own .Random. has"),
+    (lambda game: game.views.append(Shaky()), "the game's views.0.own .Random. has"),
     (lambda game: setattr(game, "opt", optim.Adam(game.D.parameters())),
-     "the game's opt is an optimiser"),
+     "the game's opt .Adam. has a state that a checkpoint would not keep: give it to the Run"),
     (lambda game: setattr(game, "latent", lambda m, rng: None),
      "latent replaces a method of the game"),
     (lambda game: game.penalties.append(Perceptual(nn.Dense(2, 2))),
@@ -562,8 +586,8 @@ def test_a_file_with_classes_does_not_train_again(tmp_path):
     make_run(tmp_path / "run", 1).play()
     before = read_files(tmp_path / "run")
     file = tmp_path / "trains_at_once.py"
-    file.write_text("from tinygan import Run\n"
-                    "Run('run', None, None, (), 5, overwrite=True).play()\n")
+    file.write_text("from test_notebook import make_run\n"
+                    f"make_run({str(tmp_path / 'run')!r}, 5, overwrite=True).play()\n")
     with pytest.raises(ValueError, match="trains_at_once.py makes a Run when it is imported.*"
                        "if __name__ == \"__main__\":"):
         command.load(tmp_path / "run", [file])
@@ -624,6 +648,47 @@ def test_a_game_may_hold_the_default_stream(tmp_path):
     game = make_game()
     game.own = rng
     make_run(tmp_path / "run", 1, game).play()
+
+
+class Working(StepCounter):
+    """An optimiser with attributes that a resumed run does not need."""
+
+    untracked = "n", "work"
+
+    def __init__(self, parameters):
+        super().__init__(parameters)
+        self.work, self._group = np.zeros(3), self.parameters[:1]
+
+
+def test_what_a_resumed_run_does_not_need_is_allowed(tmp_path):
+    """Work arrays, lists of an optimiser's own parameters, and streams that are kept elsewhere."""
+    class Holding(GAN):
+        untracked = ("shown",)
+    game = Holding(make_game().G, nn.Sequential(nn.Flatten(), nn.Dense(16, 1)), 3)
+    game.own, game.shown = Random(5), Random(6)
+    optimisers = Working(game.d_parameters()), optim.Adam(game.g_parameters())
+    Run(tmp_path / "run", game, make_data(rng=game.own), optimisers, 3, save_every=0).play()
+
+
+class Three(GAN):
+    """A game that steps a third optimiser, which is the run's as well."""
+
+    def after_g_step(self):
+        p = self.G.parameters()[:1]
+        self.e_opt.step([Tensor(p[0].data * 0.1)])
+
+
+def test_a_third_optimiser_of_the_game_is_resumed(tmp_path):
+    def make(folder, steps, **flags):
+        game = Three(make_game().G, nn.Sequential(nn.Flatten(), nn.Dense(16, 1)), 3)
+        game.e_opt = optim.Adam(game.G.parameters()[:1])
+        opts = {"d_opt": optim.Adam(game.d_parameters()), "g_opt": optim.Adam(game.g_parameters()),
+                "e_opt": game.e_opt}
+        return Run(tmp_path / folder, game, make_data(), opts, steps, save_every=0, **flags)
+    make("whole", 8).play()
+    play_and_stop_after(make("parts", 8), 5)
+    make("parts", 8, resume=True).play()
+    assert same_files(tmp_path / "whole", tmp_path / "parts")
 
 
 @pytest.mark.parametrize("names", [("d", "g"), ("d_opt", "g_opt", "d2_opt"), ("d_opt",)])

@@ -44,8 +44,9 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     Errors in the arguments are raised at the first next(), errors in a minibatch or in a number of
     steps in the iteration that meets them. Raises ValueError for another order, for a negative
     number of iterations and for fewer than one step of a player. Raises TypeError for an rng that
-    is no Random, and for a minibatch of bytes or of anything but arrays. Raises UserError for
-    a simultaneous order with more than one step, for an optimiser of other parameters than its
+    is no Random, for a minibatch of bytes or of anything but arrays, and for a loss that is not
+    one number. Raises UserError for a parameter that has no part in its player's loss, for a
+    simultaneous order with more than one step, for an optimiser of other parameters than its
     player's, for data that ends, for a minibatch that does not have m rows or is not what the game
     takes, and if the first minibatch has another dtype than D's parameters, or images of another
     range than those of a G that ends in a sigmoid or a tanh.
@@ -216,18 +217,18 @@ def _differentiate(game, player, loss, opt):
     part in it, unless the game allows that.
     """
     if type(loss) is not Tensor or loss.size != 1:
+        shape = f" of shape {loss.shape}" if hasattr(loss, "shape") else ""
         raise TypeError(f"{player}'s loss in {type(game).__name__} must be a Tensor of one number, "
-                        f"such as a mean, got a {type(loss).__name__} of shape "
-                        f"{getattr(loss, 'shape', ())}")
+                        f"such as a mean, got a {type(loss).__name__}{shape}")
     try:
         return grad(loss, opt.parameters, unused=game.unused)
     except UnusedError as error:
         p = opt.parameters[error.i]
-        name = {p: name for name, p in game.named_arrays(Tensor).items()}.get(p, "a parameter")
-        raise UserError(f"{name}, of shape {p.shape}, has no part in {player}'s loss: remove it "
-                        "from the network, or leave out a Tensor(x.data) that makes a constant of "
-                        "what depends on it, or set unused = \"zeros\" in the class of the game"
-                        ) from None
+        names = {p: name for name, p in reversed(game.named_arrays(Tensor).items())}
+        raise UserError(f"{names.get(p, 'a parameter')}, of shape {p.shape}, has no part in "
+                        f"{player}'s loss: a Tensor(x.data) or a no_grad() may have made a "
+                        "constant of what depends on it; if not, remove it from the network, or "
+                        "set unused = \"zeros\" in the class of the game") from None
 
 
 def both_step(game: Game, d_opt: Optimizer, g_opt: Optimizer, x: Any, z: Any,

@@ -114,8 +114,8 @@ def _log_sigmoid(x, y):
 def _times_sigmoid(g, x, sign):
     """Return g * sigmoid(sign * x), where `sign` is 1 or -1.
 
-    The derivative of sigmoid(x) is sigmoid(x) sigmoid(-x) here. The form y (1 - y) would be 0 for
-    large x, where y rounds to 1.
+    The derivative of sigmoid(x) is sigmoid(x) sigmoid(-x) here. The form y (1 - y) of `sigmoid`
+    takes no second exponential, but is 0 for large x, where y rounds to 1.
     """
     return op(_multiply_sigmoid(g.data, x.data, sign, backend.xp.empty_like(x.data)),
               (g, lambda h, y: _times_sigmoid(h, x, sign)),
@@ -132,7 +132,12 @@ def _multiply_sigmoid(g, x, sign, y):
 
 def tanh(x: Tensor) -> Tensor:
     """Return the hyperbolic tangent."""
-    return op(backend.xp.tanh(x.data), (x, lambda g, y: g * (1.0 - y * y)))
+    return op(backend.xp.tanh(x.data), (x, tanh_rule))
+
+
+def tanh_rule(g: Tensor, y: Tensor) -> Tensor:
+    """Return g (1 - y^2), the rule of y = tanh(x). Game.sample_images recognises a tanh by it."""
+    return g * (1.0 - y * y)
 
 
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
@@ -141,7 +146,7 @@ def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     Raises ValueError if there are no numbers along the axis.
     """
     (x,), xp = as_tensors(x), backend.xp
-    if not x.ndim or not x.shape[axis]:
+    if x.ndim and not x.shape[axis]:
         raise ValueError(f"log_softmax needs at least one number along axis {axis}, got {x.shape}")
     shifted = x.data - x.data.max(axis, keepdims=True)
     return op(shifted - xp.log(xp.exp(shifted).sum(axis, keepdims=True)),

@@ -25,7 +25,8 @@ class Optimizer:
     t            the number of steps taken
 
     A subclass names these arrays in `averages` and defines update(), and numbers() if there are
-    more numbers than the learning rate that depend on t.
+    more numbers than the learning rate that depend on t. It names in `untracked` other attributes
+    that a checkpoint need not keep, such as work arrays.
 
     Raises TypeError if `parameters` is not a list of Tensors. Raises ValueError if it is empty, if
     one of its Tensors is not a leaf, and for a learning rate that is not a finite number of at
@@ -33,6 +34,7 @@ class Optimizer:
     """
 
     averages = ()
+    untracked = ()
 
     def __init__(self, parameters: Iterable[Tensor], lr: float | Callable) -> None:
         if not isinstance(parameters, Iterable) or type(parameters) is Tensor:

@@ -1,7 +1,7 @@
 """Schedules: functions of the steps an optimiser has taken, or of a game's iteration.
 
 They are dataclasses, so that a run can save them. Those with a number of `steps` raise ValueError
-unless it is above 0, and those with a `rate` unless it is above 0 and at most 1.
+unless it is above 0.
 """
 
 import math
@@ -42,12 +42,11 @@ class exponential:
     floor: float = 0.0
     begin: float = 0
 
-    def __post_init__(self):
-        if not 0 < self.rate <= 1:
-            raise ValueError(f"an exponential decay has a rate above 0 and at most 1, got {self}")
-
     def __call__(self, t):
-        return max(self.start * self.rate ** max(t - self.begin, 0), self.floor)
+        try:
+            return max(self.start * self.rate ** max(t - self.begin, 0), self.floor)
+        except OverflowError:       # of a rate above 1; an optimiser refuses it at its step
+            return math.inf
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import contextlib
 import itertools
 import operator
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -469,7 +469,7 @@ def grad(y: Tensor, xs: Iterable[Tensor], grad_y: Tensor | Array | None = None,
                     "that returned it, or compute it outside no_grad()")
 
     gradient = {y: grad_y} if y in on_path else {}
-    with _set_recording(create_graph):
+    with set_recording(create_graph):
         for t in reversed(order):
             if t in gradient and t.parents:
                 _refuse_written(t, t.age)
@@ -531,7 +531,8 @@ def _ancestors(y, oldest):
 
 
 @contextlib.contextmanager
-def _set_recording(recording):
+def set_recording(recording: bool) -> Iterator[None]:
+    """Record operations inside the context, or with False record none."""
     before, _state.recording = _state.recording, recording
     try:
         yield
@@ -541,7 +542,7 @@ def _set_recording(recording):
 
 def no_grad() -> contextlib.AbstractContextManager:
     """Record no operations inside the context: their results are constants for grad()."""
-    return _set_recording(False)
+    return set_recording(False)
 
 
 # Broadcasting and its adjoint. (The adjoint of a linear operation y = A x is A^T; its rule is

@@ -63,7 +63,13 @@ class FreshPoints:
 
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
-        if state:           # older runs have none
+        own = self.rng is not random.rng
+        if state == () and own:         # older runs have no state of an own Random
+            return
+        if ("rng" in state) != own:
+            raise UserError("the saved stream had " + ("no Random of its own" if own else "a Random"
+                            " of its own") + ": give minibatches() the same arguments as then")
+        if own:
             self.rng.state = state["rng"]
 
 

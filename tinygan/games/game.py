@@ -14,7 +14,7 @@ from ..nested import flatten_nested, map_nested
 from ..nn import (BatchNorm, Flatten, Heads, Module, Reshape, Sigmoid, Tanh, Upsample, eval_mode,
                   is_sequential, power_iteration, use_random)
 from ..random import Random
-from ..tensor import Tensor, is_whole, no_grad, op
+from ..tensor import NoTensorError, Tensor, is_whole, no_grad, op, set_recording
 from .losses import Loss
 from .penalties import Penalty, tensors_in
 from .views import View
@@ -50,8 +50,8 @@ class Game(Module):
     place, so that checkpoints save it, and so that it is not a constant in a step that was recorded
     for a GPU (see graphs.CapturedStep). A learned number is a Module with a Tensor.
 
-    Raises UserError for an invalid loss, penalty or view, for a D that ends in a sigmoid, and for
-    batch normalisation in D together with a penalty.
+    Raises UserError for an invalid loss, penalty or view, for a D that ends in a sigmoid (unless
+    d_returns_scores is False), and for batch normalisation in D together with a penalty.
     """
 
     untracked = ("logged", "averages_are_stale")
@@ -96,10 +96,6 @@ class Game(Module):
         if own and self.penalties:
             raise UserError(f"{type(self).__name__} defines d_loss itself, so its penalties would "
                             "have no effect: define d_terms or a Loss instead")
-        for name in (*self.d_players, *self.g_players) if before_training else ():
-            if not isinstance(getattr(self, name), Module):
-                raise UserError(f"{name} must be a Module, such as nn.Sequential(...), got "
-                                f"{getattr(self, name)!r:.60}")
         for D in [getattr(self, name) for name in self.d_players if hasattr(self, name)]:
             if self.d_returns_scores and _output_range(D)[1] == 0:
                 raise UserError("D ends in a sigmoid, but its output must be a logit or a score, "
@@ -251,6 +247,8 @@ class Game(Module):
         try:
             loss = self.loss.g(None, a_fake)
         except (AttributeError, TypeError) as error:
+            if "NoneType" not in str(error) and not isinstance(error, NoTensorError):
+                raise
             name = type(self.loss).__name__
             raise TypeError(f"{error} (in {name}.g() the scores of the data are None, unless the "
                             "class sets compares = True)") from error
@@ -353,36 +351,36 @@ class Game(Module):
         Do not call it while another thread trains the game. Raises TypeError for a number of
         samples in place of their inputs, and for a G with several outputs.
         """
+        return self._draw(z, recording=False).data
+
+    def _draw(self, z, recording):
+        """Return the samples of sample() as a Tensor, with its graph if `recording`."""
         if isinstance(z, (int, np.integer)):
             raise TypeError(f"sample takes the inputs of G, such as latent({z}, tinygan.rng), not "
                             "the number of samples")
-        with self.use_averages(), use_random(RandomRows(z)):
+        with self.use_averages(), set_recording(recording), use_random(RandomRows(z)):
             samples = apply(self.G, z)
         if type(samples) is not Tensor:
             raise TypeError(f"G's output is a {type(samples).__name__} and not one Tensor: define "
                             "sample() in the class of the game, which returns the samples as an "
                             "array")
-        return samples.data
+        return samples
 
     def sample_images(self, z: Any) -> Array:
         """Return sample(z), mapped from [-1, 1] to [0, 1] if G ends in a tanh.
 
         Samples of other networks are returned as they are.
         """
-        images = self.sample(z)
-        return (images + 1) / 2 if self._ends_in_tanh(z) else images
-
-    def _ends_in_tanh(self, z):
-        """Return whether G's outputs for the inputs z are those of a tanh."""
-        if is_sequential(self.G) or type(self).sample is not Game.sample:
-            return _output_range(self.G)[1] == -1
-        few = map_nested(lambda a: a[:2], z)        # a G of a class of its own is tried out
-        with eval_mode(self.G), use_random(RandomRows(few)):
-            y = apply(self.G, few)
-        while y.base is not None:                   # back through changes of shape
-            y = y.base
-        inputs = [x.data for x, _ in y.parents or ()]
-        return len(inputs) == 1 and bool((y.data == backend.xp.tanh(inputs[0])).all())
+        ends_in_tanh = _output_range(self.G)[1] == -1
+        if type(self).sample is not Game.sample:
+            images = self.sample(z)
+        else:                   # the graph shows the tanh of a G that is no Sequential
+            y = self._draw(z, recording=True)
+            images = y.data
+            while y.base is not None:               # back through changes of shape
+                y = y.base
+            ends_in_tanh |= any(rule is ops.tanh_rule for _, rule in y.parents or ())
+        return (images + 1) / 2 if ends_in_tanh else images
 
     def draw_samples(self, n: int, rng: Random, piece: int = 100) -> np.ndarray:
         """Return n samples on the host, of noise by latent() from `rng`, `piece` at a time.
@@ -480,6 +478,10 @@ class Game(Module):
         return self._parameters(self.g_players)
 
     def _parameters(self, names):
+        for name in names:
+            if not isinstance(getattr(self, name), Module):
+                raise UserError(f"{name} must be a Module, such as nn.Sequential(...), got "
+                                f"{getattr(self, name)!r:.60}")
         # above=(self,): a network may refer to its game, which is not a part of the network
         return list(dict.fromkeys(p for name in names
                                   for p in getattr(self, name).parameters(above=(self,))))
@@ -528,8 +530,8 @@ class RandomRows:
     inputs   nested Tensors and arrays (m, ...). They are read at the first draw, so a network that
              draws nothing costs no transfer from a GPU
 
-    Its methods draw arrays whose first axis is m, or k m with k rows for each sample in order. They
-    raise UserError for other shapes.
+    Its methods draw arrays whose first axis is m, or k m with k rows for each sample in order. In
+    place of a first axis of 1 they draw m. They raise UserError for other shapes.
     """
 
     def __init__(self, inputs: Any) -> None:
@@ -558,6 +560,7 @@ class RandomRows:
             self.rows = [Random(zlib.crc32(b"".join(a[i].tobytes() for a in arrays)))
                          for i in range(len(arrays[0]))] or [Random(0)]
         m = len(self.rows)
+        shape = (m, *shape[1:]) if shape[:1] == (1,) else shape     # one row for all: one for each
         if not shape or shape[0] % m:
             raise UserError(f"a layer draws an array {shape} while {m} samples are computed in "
                             "evaluation mode, where each sample has random numbers of its own: "

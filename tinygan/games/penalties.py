@@ -10,8 +10,9 @@ A penalty bounds the Lipschitz constant of D, or flattens D near the data. It is
     a_real, a_fake   D's scores of them
     drawn            the random numbers that draw() returned for this step
 
-that returns a Tensor of one number. Gradients in it are computed by grad(..., create_graph=True):
-otherwise they are constants, and the penalty has no effect.
+It returns a Tensor of one number. Gradients in it are computed by grad(..., create_graph=True):
+otherwise they are constants, and the penalty has no effect. A network that it uses is an attribute
+of the game too, or else it is neither trained nor saved.
 
 A game takes a list of penalties: Game(G, D, penalties=[R1(gamma=10.0)]). A penalty treats each
 score as a function of one sample, or of one pack of consecutive samples if D scores several samples

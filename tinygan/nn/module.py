@@ -115,12 +115,15 @@ class Module:
                             f".{name}.data = array for new numbers")
         if type(value) is Tensor and name not in self.untracked:
             if _calls.begin is not None:        # forward() is running; an older leaf is an input
-                if type(vars(self).get(name)) is Tensor and name not in self._kept:
-                    raise TypeError(f"{type(self).__name__}.{name} is a parameter, which forward() "
-                                    "would replace: give the new Tensor another name, or write "
-                                    f".{name}.data = array for new numbers")
                 if value.parents != () or value.age < _calls.begin:
-                    self._kept.add(name)
+                    now = vars(self).get(name)
+                    if type(now) is Tensor and now is not value and name not in self._kept:
+                        raise TypeError(f"{type(self).__name__}.{name} is a parameter, which "
+                                        "forward() would replace: give the new Tensor another "
+                                        f"name, or write .{name}.data = array for new numbers, or "
+                                        f"name {name!r} in the class's `untracked`")
+                    if now is not value:
+                        self._kept.add(name)
             elif value.parents != ():
                 raise TypeError(f"{type(self).__name__}.{name} is set to a computed Tensor, "
                                 "which cannot be a parameter: make it a leaf by "
@@ -326,7 +329,8 @@ def find_inside(value: Any, depth: int = 0) -> Iterator[Any]:
     """Yield the Modules, Tensors and arrays inside a value.
 
     The search enters collections, dataclass objects such as penalties, and the closures, defaults
-    and bound objects of functions. Arrays in functions are constants and are not yielded.
+    and bound objects of functions. Arrays in functions and dataclass objects are constants and are
+    not yielded.
     """
     if isinstance(value, (Module, Tensor, backend.xp.ndarray)):
         yield value
@@ -347,13 +351,13 @@ def find_inside(value: Any, depth: int = 0) -> Iterator[Any]:
     elif isinstance(value, Collection):
         held = list(value)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        held = [getattr(value, field.name) for field in dataclasses.fields(value)]
+        held = [getattr(value, field.name, None) for field in dataclasses.fields(value)]
     else:
         return
-    is_function = callable(value)
+    has_constants = callable(value) or dataclasses.is_dataclass(value)
     for item in held:
         for thing in find_inside(item, depth + 1):
-            if not (is_function and isinstance(thing, backend.xp.ndarray)):
+            if not (has_constants and isinstance(thing, backend.xp.ndarray)):
                 yield thing
 
 

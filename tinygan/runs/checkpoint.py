@@ -26,6 +26,7 @@ from .. import backend, nn
 from ..backend import UserError
 from ..files import read_arrays, atomic_write
 from ..games import Game
+from ..nn.module import find_inside
 from ..optim import Optimizer
 from ..random import Random, rng
 from ..tensor import Tensor
@@ -65,6 +66,7 @@ def save(path: str | os.PathLike, game: nn.Module, optimisers: dict[str, Optimiz
             raise FloatingPointError(f"{name} is no longer finite")
     about = {**about, "format": FORMAT, "game": describe(game), "rng": rng.state,
              "data": pack(data.state, "data", state),
+             "evaluating": [prefix for prefix, part in game.modules() if not part.training],
              "optimisers": {name: describe_optimiser(opt) for name, opt in optimisers.items()},
              "parameters": _name_parameters(game, optimisers),
              "t": {name: opt.t for name, opt in optimisers.items()}}
@@ -136,6 +138,9 @@ def restore(saved: Checkpoint, game: nn.Module, optimisers: dict[str, Optimizer]
             if values[name].shape != array.shape or not np.isfinite(values[name]).all():
                 raise ValueError
         steps = {name: int(about["t"][name]) for name in optimisers}
+        evaluating = about.get("evaluating")            # the parts; older runs lack it
+        if evaluating is not None:
+            evaluating = set(evaluating)
         state, stream = unpack(about["data"], arrays), about["rng"]
         type(rng)().state = stream          # raises an error if it is no state of a random stream
     with report_damage(path, "the state of its data does not fit", made_up=_is_from_tinygan(data)):
@@ -145,6 +150,9 @@ def restore(saved: Checkpoint, game: nn.Module, optimisers: dict[str, Optimizer]
         array[...] = backend.xp.asarray(values[name])
     for name, opt in optimisers.items():
         opt.t = steps[name]
+    if evaluating is not None:
+        for prefix, part in game.modules():
+            part.training = prefix not in evaluating
     game.touch()
 
 
@@ -208,17 +216,18 @@ def load(run: str | os.PathLike, *known: type | Callable) -> Game:
     return game.eval()
 
 
-def check(game: nn.Module, data: Any) -> None:
+def check(game: nn.Module, optimisers: dict[str, Optimizer], data: Any) -> None:
     """Check before a run starts that its game and its data stream can be saved and restored.
 
-    Raises UserError for a data stream without a `state`, and for a game whose description would
-    make a different game. Raises TypeError for what cannot be described or saved.
+    Raises UserError for a data stream without a `state`, for a game whose description would make a
+    different game, and for a random stream or an optimiser of the game that would not be saved.
+    Raises TypeError for what cannot be described or saved.
     """
     if not hasattr(data, "state"):
         raise UserError(f"the data stream, a {type(data).__name__}, has no `state`, from which a "
                         "resumed run would continue it: give Minibatches, or an iterator with a "
                         "`state` that can be read and assigned")
-    _refuse_hidden_state(game)
+    _refuse_hidden_state(game, optimisers, data)
     classes = {}
     description = json.loads(json.dumps(describe(game, known=classes)))
     try:
@@ -329,36 +338,52 @@ def list_settings(game: nn.Module) -> dict[str, str]:
 def list_fixed(game: nn.Module) -> dict[str, str]:
     """Return {name: text} of what training must not change of a game: restore() does not set it.
 
-    These are its settings, the shapes of its arrays, and which parts are in evaluation mode.
+    These are its settings and the shapes of its arrays.
     """
-    modes = {f"{prefix}training": str(part.training or not game.training)
-             for prefix, part in game.modules() if "training" not in part.untracked}
     shapes = {name: str(array.shape) for name, array in game.arrays().items()}
-    return {f"game.{name}": text for name, text in {
-        **list_settings(game), **modes, **shapes}.items()}
+    return {f"game.{name}": text for name, text in {**list_settings(game), **shapes}.items()}
 
 
 def list_optimiser_settings(optimisers: dict[str, Optimizer]) -> dict[str, str]:
-    """Return {name: text} of the optimisers' settings, which training must not change either."""
-    return {f"{player}.{name}": json.dumps(setting) for player, opt in optimisers.items()
-            for name, setting in describe_optimiser(opt)["arguments"].items()}
+    """Return {name: text} of the optimisers' settings, which training must not change either.
+
+    Raises TypeError for arrays that a checkpoint would not keep.
+    """
+    found = {}
+    for player, opt in optimisers.items():
+        parameters = {id(p) for p in opt.parameters}
+        for name, value in vars(opt).items():
+            if name in ("parameters", "state", "t", "_now", *opt.untracked):
+                continue
+            if isinstance(value, Optimizer) or any(
+                    id(thing) not in parameters for thing in find_inside(value)):
+                raise TypeError(f"{player}'s {name} holds arrays that a checkpoint would not keep: "
+                                "name the arrays of an optimiser in its class's `averages`, or in "
+                                "`untracked` if a resumed run does not need them")
+            with contextlib.suppress(TypeError):        # it cannot be described: no setting
+                found[f"{player}.{name}"] = json.dumps(describe(value))
+    return found
 
 
-def _refuse_hidden_state(game):
-    """Raise UserError for a part of the game that a checkpoint would silently leave out."""
+def _refuse_hidden_state(game, optimisers, data):
+    """Raise UserError for a random stream or an optimiser that a checkpoint would leave out."""
+    kept = {id(thing) for stream in (data, *getattr(data, "streams", ()))
+            for thing in (rng, getattr(stream, "rng", None), *optimisers.values())}
     for prefix, part in game.modules():
         for name, value in vars(part).items():
-            what = f"the game's {prefix}{name}"
-            if name in part.untracked or value is rng:
-                continue
-            if isinstance(value, (Random, np.random.Generator, np.random.RandomState)):
-                raise UserError(f"{what} is a {type(value).__name__}, whose state a checkpoint "
-                                "would not keep: draw from the rng that latent() and noise() get, "
-                                "or in a layer from nn.current_random()")
-            if isinstance(value, Optimizer):
-                raise UserError(f"{what} is an optimiser, whose state a checkpoint would not keep: "
-                                "give it to the Run, in a dictionary of optimisers, and override "
-                                "the Run's `iterations`")
+            values = value.values() if isinstance(value, dict) else (
+                value if isinstance(value, (list, tuple)) else [value])
+            for each in values if name not in part.untracked else ():
+                if not isinstance(each, (Random, np.random.Generator, np.random.RandomState,
+                                         Optimizer)) or id(each) in kept:
+                    continue
+                advice = ("give it to the Run in its dictionary of optimisers"
+                          if isinstance(each, Optimizer) else
+                          "draw from the rng that latent() and noise() get, in a layer from "
+                          "nn.current_random()")
+                raise UserError(f"the game's {prefix}{name} ({type(each).__name__}) has a state "
+                                f"that a checkpoint would not keep: {advice}; or name it in the "
+                                "class's `untracked`, if a resumed run does not need it")
 
 
 def _list_replaced(game):

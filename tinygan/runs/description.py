@@ -40,7 +40,6 @@ import numpy as np
 from .. import nn
 from ..backend import UserError
 from ..games import Game
-from ..nn.module import find_inside
 from ..optim import Optimizer
 from ..random import rng
 
@@ -107,16 +106,10 @@ def describe(thing: Any, before: dict[int, int] | None = None,
 def describe_optimiser(opt: Optimizer, known: dict[str, type | Callable] | None = None) -> Any:
     """Return the description of an optimiser: its class and its settings.
 
-    Classes and functions are added to `known`, as by describe(). Raises TypeError for arrays that a
-    checkpoint would not keep.
+    Classes and functions are added to `known`, as by describe().
     """
     known = {} if known is None else known
-    for name, value in vars(opt).items():
-        if name not in ("parameters", "state", "_now") and (
-                isinstance(value, Optimizer) or any(True for _ in find_inside(value))):
-            raise TypeError(f"{type(opt).__name__}.{name} holds arrays that a checkpoint would not "
-                            "keep: name the arrays of an optimiser in its class's `averages`")
-    changing = ("parameters", "state", "t")     # what training changes is no setting
+    changing = ("parameters", "state", "t", *opt.untracked)     # what training changes
     return {"class": _qualify_name(type(opt), known), "arguments": {
         name: describe(value, known=known) for name, value in vars(opt).items()
         if name not in changing and not name.startswith("_")}}

@@ -159,14 +159,27 @@ class Record:
         self.run, self.step, self.means = run, 0, Means()
         self.columns, self.rows = [], []    # the log: its names, and a [step, {name: mean}] a row
         self.saved = self.when = None       # the step and the time of the last checkpoint
-        self.fixed = {**run.fixed, **checkpoint.list_optimiser_settings(run.optimisers)}
+        self.fixed = {**self._list_fixed(), **run.fixed}
         self.z = run.fixed_inputs()
-        self.first = run.pictures(self.z)
+        self.first = self._draw_pictures()
         if saved is not None:
             self._restore(saved)
             self.save()
             if self.step == 1:
                 self._save_first()
+
+    def _list_fixed(self):
+        """Return {name: text} of all that training must not change."""
+        return {**checkpoint.list_fixed(self.run.game),
+                **checkpoint.list_optimiser_settings(self.run.optimisers)}
+
+    def _draw_pictures(self):
+        """Return the run's (images, columns)."""
+        pictures = self.run.pictures(self.z)
+        if not isinstance(pictures, (tuple, list)) or len(pictures) != 2:
+            raise TypeError("pictures() returns (images, columns), or (None, None) for none, got a "
+                            f"{type(pictures).__name__}")
+        return pictures
 
     def add(self, values: Mapping[str, Array | float]) -> None:
         """Record an iteration with its values, {name: array of one number}."""
@@ -180,7 +193,7 @@ class Record:
             self.save()
             self._save_first()
         elif self.run.is_due(self.step, 50):
-            self._save_pictures(self.step, self.run.pictures(self.z))
+            self._save_pictures(self.step, self._draw_pictures())
         if time.monotonic() - self.when >= self.run.save_every:
             self.save()
 
@@ -189,17 +202,15 @@ class Record:
 
         Raises UserError if something has changed that the checkpoint would not keep.
         """
-        now = {**checkpoint.list_fixed(self.run.game),
-               **checkpoint.list_optimiser_settings(self.run.optimisers)}
-        if changed := sorted(now.items() ^ self.fixed.items()):
+        if changed := sorted(self._list_fixed().items() ^ self.fixed.items()):
             name = changed[0][0]
             raise UserError(f"{name} changes during training, and a checkpoint would not keep it: "
-                            + ("give a number that changes as a schedule, and name arrays in the "
-                               "optimiser's `averages`"
+                            + ("make it a schedule, compute it from `t`, or name it in the "
+                               "optimiser's `untracked`, if a resumed run does not need it"
                                if name.partition(".")[0] in self.run.optimisers else
-                               "make it an array of the game that its constructor makes and that "
-                               "is written to in place, or, if begin() sets it in each iteration, "
-                               "name it in the class's `untracked`"))
+                               "name it in the class's `untracked`, if begin() sets it in each "
+                               "iteration or it is only looked at, or make it an array in the "
+                               "constructor, which is written to in place"))
         rows = np.array([[step, *(means.get(name, math.nan) for name in self.columns)]
                          for step, means in self.rows], float)
         rows = rows.reshape(len(self.rows), 1 + len(self.columns))
@@ -238,13 +249,10 @@ class Record:
             os.remove(path)
         self._save_pictures(0, self.first)
         if self.run.is_due(self.step, 50):
-            self._save_pictures(self.step, self.run.pictures(self.z))
+            self._save_pictures(self.step, self._draw_pictures())
 
     def _save_pictures(self, step, pictures):
         """Write the pictures (images, columns) of a step, and the animation of all up to it."""
-        if not isinstance(pictures, tuple) or len(pictures) != 2:
-            raise TypeError("pictures() returns (images, columns), or (None, None) for none, got a "
-                            f"{type(pictures).__name__}")
         images, columns = pictures
         if images is None:                  # the game has no pictures
             return

@@ -12,13 +12,14 @@ script, the command line makes the Run: see command.py.
 """
 
 import contextlib
+import contextvars
 import json
 import os
 import platform
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,8 @@ class Run:
     game         the Game
     data         the data stream: an endless iterator whose next() is a minibatch, with a `state`,
                  such as Minibatches
-    optimisers   (d_opt, g_opt), or {"d_opt": ..., "g_opt": ...}
+    optimisers   (d_opt, g_opt), or {"d_opt": ..., "g_opt": ...}; further ones in the dictionary are
+                 saved, and the game or a subclass of Run steps them
     steps        the number of training iterations
     batch_size   m, the size of a minibatch (default: data.m)
     order        the order of the players' steps, see loop.play
@@ -69,9 +71,9 @@ class Run:
 
     Raises UserError if the folder holds a run and neither `resume` nor `overwrite` is given, or
     files that do not belong to a run; for other optimisers, steps or batch sizes; for a data stream
-    without a state; for a game that could not be loaded from its checkpoint; and inside
-    refuse_runs(). Raises ValueError for another order, and TypeError for settings that JSON cannot
-    hold.
+    without a state; for a game that could not be loaded from its checkpoint; and while a script
+    imports the file of its --module. Raises ValueError for another order, and TypeError for
+    settings that JSON cannot hold.
     """
 
     def __init__(self, folder: str | os.PathLike, game: Module, data: Any,
@@ -80,8 +82,8 @@ class Run:
                  average: float | None = None, source: Split | None = None,
                  save_every: float = 30.0, settings: dict[str, Any] | None = None,
                  resume: bool = False, overwrite: bool = False) -> None:
-        if _imported is not None:
-            raise UserError(f"{_imported} makes a Run when it is imported, which would train again:"
+        if imported := _imported.get():
+            raise UserError(f"{imported} makes a Run when it is imported, which would train again:"
                             " write what trains under `if __name__ == \"__main__\":`")
         self.folder, self.game, self.data, self.steps = os.fspath(folder), game, data, steps
         if not isinstance(optimisers, dict):
@@ -89,9 +91,14 @@ class Run:
                 raise UserError("a run takes two optimisers, (d_opt, g_opt), or a dictionary of "
                                 f"them, got {optimisers!r:.60}")
             optimisers = dict(zip(("d_opt", "g_opt"), optimisers))
-        if type(self).iterations is Run.iterations and set(optimisers) != {"d_opt", "g_opt"}:
+        used = [value for value in vars(game).values() if isinstance(value, Optimizer)]
+        if type(self).iterations is Run.iterations and (
+                not {"d_opt", "g_opt"} <= optimisers.keys() or type(self) is Run and any(
+                    name not in ("d_opt", "g_opt") and opt not in used
+                    for name, opt in optimisers.items())):
             raise UserError("a run steps the optimisers d_opt and g_opt, got "
-                            f"{', '.join(optimisers)}: give these two, or override `iterations`")
+                            f"{', '.join(optimisers)}: give these two, override `iterations`, or "
+                            "set a further optimiser on the game that steps it")
         m = getattr(data, "m", None)
         if not is_whole(steps, 1):
             raise UserError(f"a run takes a whole number of steps, at least 1, got {steps!r}")
@@ -117,7 +124,7 @@ class Run:
         self._saved = checkpoint.read(path) if resume and os.path.exists(path) else None
         if average is not None and (game.averages is None or game.decay != average):
             game.keep_average(average)
-        checkpoint.check(game, data)
+        checkpoint.check(game, optimisers, data)
         self.fixed = checkpoint.list_fixed(game)
 
     def play(self) -> Module:
@@ -140,7 +147,7 @@ class Run:
             try:
                 for i, values in self.iterations(record.step):
                     measured = self.measure(i + 1)
-                    if not isinstance(measured, dict):
+                    if not isinstance(measured, Mapping):
                         raise TypeError("measure() of a Run returns a dictionary {name: number}, "
                                         f"got a {type(measured).__name__}")
                     record.add({**values, **measured})
@@ -220,18 +227,18 @@ class Run:
         return self.game.pictures(z)
 
 
-_imported = None        # the file that is being imported in refuse_runs()
+# the file that is being imported in refuse_runs()
+_imported = contextvars.ContextVar("imported", default=None)
 
 
 @contextlib.contextmanager
 def refuse_runs(path: str) -> Iterator[None]:
     """Make each new Run raise UserError inside the context, where the file `path` is imported."""
-    global _imported
-    before, _imported = _imported, path
+    token = _imported.set(path)
     try:
         yield
     finally:
-        _imported = before
+        _imported.reset(token)
 
 
 def list_versions() -> dict[str, str]:
