@@ -341,6 +341,10 @@ def test_a_kept_tensor_can_be_replaced_by_a_parameter():
     assert set(net.named_arrays(Tensor)) == {"dense.weight", "dense.bias", "output"}
     with pytest.raises(TypeError, match="output is a parameter, which forward.. would replace"):
         net(x)      # it would no longer be trained
+    other = nn.Dense(2, 1)
+    other.forward = lambda x: setattr(other, "weight", other.weight)    # the same one
+    other(x)
+    assert len(other.parameters()) == 2
     net.output = None
     net(x)
     assert set(net.named_arrays(Tensor)) == {"dense.weight", "dense.bias"}
