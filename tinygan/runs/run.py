@@ -91,14 +91,14 @@ class Run:
                 raise UserError("a run takes two optimisers, (d_opt, g_opt), or a dictionary of "
                                 f"them, got {optimisers!r:.60}")
             optimisers = dict(zip(("d_opt", "g_opt"), optimisers))
-        used = [value for value in vars(game).values() if isinstance(value, Optimizer)]
-        if type(self).iterations is Run.iterations and (
-                not {"d_opt", "g_opt"} <= optimisers.keys() or type(self) is Run and any(
-                    name not in ("d_opt", "g_opt") and opt not in used
-                    for name, opt in optimisers.items())):
-            raise UserError("a run steps the optimisers d_opt and g_opt, got "
-                            f"{', '.join(optimisers)}: give these two, override `iterations`, or "
-                            "set a further optimiser on the game that steps it")
+        if type(self).iterations is Run.iterations:
+            own = {id(value) for value in vars(game).values()}      # what the game may step
+            idle = [name for name, opt in optimisers.items() if type(self) is Run
+                    and name not in ("d_opt", "g_opt") and id(opt) not in own]
+            if idle or not {"d_opt", "g_opt"} <= optimisers.keys():
+                raise UserError("a run steps the optimisers d_opt and g_opt, got "
+                                f"{', '.join(optimisers)}: give these two, override `iterations`, "
+                                "or set a further optimiser on the game that steps it")
         m = getattr(data, "m", None)
         if not is_whole(steps, 1):
             raise UserError(f"a run takes a whole number of steps, at least 1, got {steps!r}")
