@@ -36,8 +36,8 @@ PAPERS = [
     ("Radford et al. 2016: DCGAN", "tinygan/networks/dcgan.py", "dcgan_mnist.py", "mnist", "DCGAN"),
     ("Mao et al. 2017: LSGAN", "tinygan/games/lsgan.py", "mixtures.py --game lsgan",
      "mixtures", "grid, lsgan"),
-    ("Chen et al. 2016: InfoGAN", "tinygan/games/infogan.py", "infogan_mnist.py", "infogan",
-     "InfoGAN"),
+    ("Chen et al. 2016: InfoGAN", "tinygan/games/infogan.py", "infogan_mnist.py --paper", "infogan",
+     "InfoGAN, the paper's networks"),
     ("Salimans et al. 2016: feature matching", "tinygan/games/feature_matching.py",
      "mixtures.py --game feature_matching", "mixtures", "grid, feature_matching"),
     ("Salimans et al. 2016: minibatch discrimination", "tinygan/nn/minibatch.py",
@@ -80,7 +80,7 @@ def make_papers(lines: list[dict[str, Any]]) -> str:
     for paper, file, script, table, row in PAPERS:
         now = reproduce.list_commands(table, quick=False)
         found = [line for line in reproduce.select_lines(table, lines, now) if line["row"] == row]
-        if len(found) < len(reproduce.SEEDS[table]):
+        if len(found) < sum(name == row for name, _ in now):
             found = []
         result = describe_result(table, found) if found else "not measured yet"
         rows.append(f"| {paper} | `{file}` | `python examples/{script}` | {result} |")
@@ -141,7 +141,7 @@ def save_gallery(folder: str) -> None:
     game = load(os.path.join(folder, "projection, R1-1"))
     images, columns = game.pictures(game.fixed_inputs(None, 120, Random(0)))
     image.save_grid(pictures / "labels.png", images, columns)
-    game = load(os.path.join(folder, "InfoGAN-1"))
+    game = load(os.path.join(folder, "InfoGAN, the paper's networks-1"))
     images, columns = game.pictures(game.fixed_inputs(None, 120, Random(0)))
     image.save_grid(pictures / "codes.png", images, columns)
     games = [load(os.path.join(folder, f"{run}-1")) for run in (
