@@ -123,7 +123,7 @@ def test_theory_prints_its_table(tmp_path):
 def test_dirac_prints_its_table_and_draws_trajectories(tmp_path):
     """The numbers are tested in test_dirac.py."""
     process, far = run_all([("dirac.py", "--steps", 20, "--out", "d", tmp_path),
-                            ("dirac.py", "--lr", 10, "--out", "far", tmp_path)])
+                            ("dirac.py", "--lr", 10, "--steps", 60, "--out", "far", tmp_path)])
     assert process.returncode == 0, process.stderr
     assert len(process.stdout.splitlines()) == 2 + 10 + 1 and "WGAN-GP, lam 0.35" in process.stdout
     picture = read_png(tmp_path / "d" / "trajectories.png")         # two rows of ten planes

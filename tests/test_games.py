@@ -225,8 +225,8 @@ def test_gradients_of_the_losses_to_second_order(name):
     game.D.layers[-1].bias = None           # it cancels in a difference of scores
     x, z, eps = (tensor(a).data for a in (normal(4, 2), normal(4, 2, seed=1),
                                           [0.1, 0.4, 0.6, 0.9]))
-    check_grads(DLoss(game, z, eps), x)
-    check_grads(GLoss(game, x, eps), z)
+    check_grads(DLoss(game, z, eps), x, training=True)      # the two modes are the same here
+    check_grads(GLoss(game, x, eps), z, training=True)
 
 
 # Any loss with any penalties and any view
@@ -296,9 +296,9 @@ def test_gradients_of_each_combination_to_second_order(loss, penalised, sigma):
     game.D.layers[-1].bias = None           # it cancels in a difference of scores
     x, z, eps = (tensor(a).data for a in (normal(4, 2), normal(4, 2, seed=1),
                                           [0.1, 0.4, 0.6, 0.9]))
-    check_grads(DLoss(game, z, eps), x)
-    check_grads(GLoss(game, x, eps), z)
-    check_grads(OnePass(game, None, eps), x, z)
+    for f, inputs in ((DLoss(game, z, eps), [x]), (GLoss(game, x, eps), [z]),
+                      (OnePass(game, None, eps), [x, z])):
+        check_grads(f, *inputs, training=True)          # the losses are those of training
 
 
 @pytest.mark.parametrize("name", ["RSGAN", "RaGAN"])

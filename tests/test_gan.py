@@ -468,6 +468,7 @@ def test_each_step_has_its_own_dropout_masks():
 
 # Theory
 
+@pytest.mark.numpy_only("theory does not depend on the backend")
 @pytest.mark.parametrize("data, model", theory.PAIRS)
 def test_optimal_discriminator_and_the_value_of_the_game(data, model):
     """The largest error of D is at most 0.02, and that of the game's value at most 0.005.
