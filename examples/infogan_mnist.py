@@ -1,6 +1,6 @@
 """Train an InfoGAN on MNIST (Chen et al. 2016): codes get a meaning, although no label is given.
 
-    python examples/infogan_mnist.py            the recipe: two minutes on two cores
+    python examples/infogan_mnist.py            the recipe: 80 seconds on one core
     python examples/infogan_mnist.py --paper    the paper's networks and settings, 5,000 steps
     python examples/infogan_mnist.py --side     the control: Q learns on the side, G ignores it
 

@@ -811,7 +811,7 @@ def test_minibatches_of_a_mixture_go_on_with_their_rng():
     assert not np.array_equal(to_numpy(next(again)), expected)
     default, before = mixtures.ring().minibatches(5), rng.state
     for stream, other in ((default, state), (again, {})):
-        with pytest.raises(UserError, match="Random of its own: give minibatches.. the same"):
+        with pytest.raises(UserError, match="drew from another Random: give minibatches"):
             stream.state = other
     assert rng.state == before
     default.state = {}

@@ -63,13 +63,12 @@ class FreshPoints:
 
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
-        own = self.rng is not random.rng
-        if state == () and own:         # older runs have no state of an own Random
+        if state == ():         # of an older run, which did not save it
             return
-        if ("rng" in state) != own:
-            raise UserError("the saved stream had " + ("no Random of its own" if own else "a Random"
-                            " of its own") + ": give minibatches() the same arguments as then")
-        if own:
+        if state.keys() != self.state.keys():
+            raise UserError("the saved stream drew from another Random: give minibatches() the "
+                            "same arguments as then")
+        if state:
             self.rng.state = state["rng"]
 
 

@@ -558,7 +558,7 @@ class RandomRows:
             arrays = [backend.to_numpy(a.data if type(a) is Tensor else a)
                       for a in flatten_nested(self.inputs)]
             self.rows = [Random(zlib.crc32(b"".join(a[i].tobytes() for a in arrays)))
-                         for i in range(len(arrays[0]))] or [Random(0)]
+                         for i in range(len(arrays[0]))] or [Random(0)]     # of no samples
         m = len(self.rows)
         shape = (m, *shape[1:]) if shape[:1] == (1,) else shape     # one row for all: one for each
         if not shape or shape[0] % m:

@@ -108,22 +108,22 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} defines no forward()")
 
     def __setattr__(self, name, value):
-        if (type(vars(self).get(name)) is Tensor and not isinstance(value, (Tensor, Module))
-                and value is not None and name not in self._kept and name not in self.untracked):
+        before = vars(self).get(name)
+        is_parameter = (type(before) is Tensor and name not in self._kept
+                        and name not in self.untracked)
+        if is_parameter and value is not None and not isinstance(value, (Tensor, Module)):
             raise TypeError(f"{type(self).__name__}.{name} is a parameter, which only a Tensor, a "
                             f"Module or None can replace, got {type(value).__name__}: write "
                             f".{name}.data = array for new numbers")
         if type(value) is Tensor and name not in self.untracked:
             if _calls.begin is not None:        # forward() is running; an older leaf is an input
-                if value.parents != () or value.age < _calls.begin:
-                    now = vars(self).get(name)
-                    if type(now) is Tensor and now is not value and name not in self._kept:
+                if value is not before and (value.parents != () or value.age < _calls.begin):
+                    if is_parameter:
                         raise TypeError(f"{type(self).__name__}.{name} is a parameter, which "
                                         "forward() would replace: give the new Tensor another "
                                         f"name, or write .{name}.data = array for new numbers, or "
                                         f"name {name!r} in the class's `untracked`")
-                    if now is not value:
-                        self._kept.add(name)
+                    self._kept.add(name)
             elif value.parents != ():
                 raise TypeError(f"{type(self).__name__}.{name} is set to a computed Tensor, "
                                 "which cannot be a parameter: make it a leaf by "
@@ -131,13 +131,13 @@ class Module:
                                 "`untracked`")
             else:
                 self._kept.discard(name)
-        elif isinstance(value, np.generic) and isinstance(vars(self).get(name), np.ndarray):
+        elif isinstance(value, np.generic) and isinstance(before, np.ndarray):
             value = np.asarray(value)       # arithmetic of numpy turns 0-d arrays into numbers
         elif isinstance(value, backend.xp.ndarray):
             if _calls.begin is None:
                 self._kept.discard(name)
             elif any(value is x for x in _calls.inputs) and not isinstance(
-                    vars(self).get(name), backend.xp.ndarray):      # else it is a buffer already
+                    before, backend.xp.ndarray):        # else it is a buffer already
                 self._kept.add(name)
         super().__setattr__(name, value)
 

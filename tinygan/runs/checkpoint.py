@@ -138,9 +138,8 @@ def restore(saved: Checkpoint, game: nn.Module, optimisers: dict[str, Optimizer]
             if values[name].shape != array.shape or not np.isfinite(values[name]).all():
                 raise ValueError
         steps = {name: int(about["t"][name]) for name in optimisers}
-        evaluating = about.get("evaluating")            # the parts; older runs lack it
-        if evaluating is not None:
-            evaluating = set(evaluating)
+        # the parts in evaluation mode; older runs lack the entry
+        evaluating = set(about["evaluating"]) if "evaluating" in about else None
         state, stream = unpack(about["data"], arrays), about["rng"]
         type(rng)().state = stream          # raises an error if it is no state of a random stream
     with report_damage(path, "the state of its data does not fit", made_up=_is_from_tinygan(data)):
@@ -387,7 +386,7 @@ def _refuse_hidden_state(game, optimisers, data):
 
 
 def _list_replaced(game):
-    """List the names of attributes that hide a method of their class."""
+    """Return the names of the attributes that hide a method of their class."""
     return {prefix + name for prefix, part in game.modules() for name in vars(part)
             if callable(getattr(type(part), name, None))}
 
