@@ -334,17 +334,17 @@ def test_a_function_that_holds_a_tensor_is_refused():
 
 
 def test_a_module_that_hides_a_parameter_is_refused():
-    for hide in (lambda w: {w}, lambda w: [w], lambda w: {"w": w}, lambda w: (lambda x: x * w)):
+    for hide in (lambda w: {w}, lambda w: [w], lambda w: {"w": w}, lambda w: (lambda x: x * w),
+                 lambda w: types.SimpleNamespace(w=w)):
         net = nn.Sequential(nn.Tanh())
         net.hidden = hide(tensor(normal(4)))
         assert "not found there" in error_of(check_grads, net, EVEN)
 
-    class Around(nn.Module):        # hidden in an object of another class
-        def __init__(self):
-            self.scale = types.SimpleNamespace(w=tensor(normal(4)))
+    w = tensor(normal(4))
 
+    class Around(nn.Module):        # hidden in a variable around the class
         def forward(self, x):
-            return x * self.scale.w
+            return x * w
     assert "would not be checked" in error_of(check_grads, Around(), EVEN)
 
 

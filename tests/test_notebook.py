@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import os
+import random
 import signal
 import threading
 
@@ -534,7 +535,40 @@ class Averaging(optim.Adam):
         self._slow = optim.Adam(self.parameters)
 
 
+class Pool:
+    """An object of a class that is not tinygan's, with arrays, as of older images."""
+
+    def __init__(self, *images):
+        self.images, self.key = list(images), lambda image: 0
+
+
+class Pooling(GAN):
+    """A game whose D is shown the images of the step before, which no checkpoint would keep."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.pool = Pool(Tensor(np.zeros(3, "float32")) * 1.0)
+
+    def replay(self, fake, z):
+        self.pool.images = [fake]
+        return fake
+
+
+class PoolingOptimizer(optim.Adam):
+    """An optimiser with an object whose numbers change."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters)
+        self.pool = Pool(1.0)
+
+    def step(self, grads):
+        super().step(grads)
+        self.pool.images[0] += 1.0
+
+
 @pytest.mark.parametrize("make, kind, said", [
+    (Pooling, optim.Adam, "game.pool changes during training, and a checkpoint would not keep it"),
+    (GAN, PoolingOptimizer, "d_opt.pool changes during training"),
     (GAN, Averaging, "d_opt's _slow holds arrays that a checkpoint would not keep"),
     (Appearing, optim.Adam, "game.q changes during training.* an array in the constructor"),
     (GAN, Slowing, "d_opt.lr changes during training.* make it a schedule"),
@@ -568,6 +602,12 @@ class Perceptual(penalties.Penalty):
     (lambda game: setattr(game, "own", [Random(1)]), "the game's own .Random. has"),
     (lambda game: setattr(game, "own", {"a": Random(1)}), "the game's own .Random. has"),
     (lambda game: game.views.append(Shaky()), "the game's views.0.own .Random. has"),
+    (lambda game: setattr(game, "own", random.Random(1)), "the game's own .Random. has"),
+    (lambda game: setattr(game, "own", Pool(Random(1))), "the game's own .Random. has"),
+    (lambda game: setattr(game, "own", make_data()),
+     "the game's own .Minibatches. has a state .* make it a part of the data stream"),
+    (lambda game: setattr(game, "own", (i for i in [1])), "the game's own .generator. has"),
+    (lambda game: setattr(game, "own", Pool(nn.Dense(2, 2))), "GAN.own holds Dense, which is not"),
     (lambda game: setattr(game, "opt", optim.Adam(game.D.parameters())),
      "the game's opt .Adam. has a state that a checkpoint would not keep: give it to the Run"),
     (lambda game: setattr(game, "latent", lambda m, rng: None),
@@ -661,13 +701,16 @@ class Working(StepCounter):
 
 
 def test_what_a_resumed_run_does_not_need_is_allowed(tmp_path):
-    """Work arrays, lists of an optimiser's own parameters, and streams that are kept elsewhere."""
+    """Work arrays, an optimiser's own parameters, what is kept elsewhere, objects as they were."""
     class Holding(GAN):
         untracked = ("shown",)
     game = Holding(make_game().G, nn.Sequential(nn.Flatten(), nn.Dense(16, 1)), 3)
     game.own, game.shown = Random(5), Random(6)
+    game.data = make_data(rng=game.own)
+    game.helper = [Pool(np.zeros(3), game.G, game.own, rng), {Pool()}]
+    game.helper[0].images.append(game.helper[0])
     optimisers = Working(game.d_parameters()), optim.Adam(game.g_parameters())
-    Run(tmp_path / "run", game, make_data(rng=game.own), optimisers, 3, save_every=0).play()
+    Run(tmp_path / "run", game, game.data, optimisers, 3, save_every=0).play()
 
 
 class Three(GAN):

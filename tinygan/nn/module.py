@@ -78,7 +78,7 @@ class Module:
             name for base in reversed(cls.__mro__) for name in vars(base).get("untracked", ())))
         for base in cls.__mro__:
             for name, value in vars(base).items():
-                if not isinstance(value, types.FunctionType):
+                if not hasattr(value, "__get__"):       # a method, a property
                     for thing in find_inside(value):
                         raise TypeError(f"the class attribute {cls.__name__}.{name} holds "
                                         f"{type(thing).__name__}, which is not found there: set it "
@@ -325,40 +325,43 @@ def _parts(name, value):
             yield from _parts(f"{name}.{key}", item)
 
 
-def find_inside(value: Any, depth: int = 0) -> Iterator[Any]:
-    """Yield the Modules, Tensors and arrays inside a value.
+def find_inside(value: Any, kinds: tuple[type, ...] | None = None) -> Iterator[Any]:
+    """Yield the Modules, Tensors and arrays inside a value, or the objects of other `kinds`.
 
-    The search enters collections, dataclass objects such as penalties, and the closures, defaults
-    and bound objects of functions. Arrays in functions and dataclass objects are constants and are
-    not yielded.
+    The search enters collections, the attributes of objects, and the closures, defaults and bound
+    objects of functions. Arrays in functions and objects are constants and are not yielded.
     """
-    if isinstance(value, (Module, Tensor, backend.xp.ndarray)):
-        yield value
-    # the depth is limited because a collection may contain itself
-    if depth == 8 or isinstance(value, (Module, *_SIMPLE, backend.xp.ndarray)):
-        return
-    if isinstance(value, types.FunctionType):
-        held = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
-        for cell in value.__closure__ or ():
-            with contextlib.suppress(ValueError):       # the variable has no value yet
-                held.append(cell.cell_contents)
-    elif isinstance(value, functools.partial):
-        held = [value.func, value.args, value.keywords]
-    elif isinstance(value, types.MethodType):
-        held = [value.__self__]
-    elif isinstance(value, Mapping):
-        held = [*value.keys(), *value.values()]
-    elif isinstance(value, Collection):
-        held = list(value)
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        held = [getattr(value, field.name, None) for field in dataclasses.fields(value)]
-    else:
-        return
-    has_constants = callable(value) or dataclasses.is_dataclass(value)
-    for item in held:
-        for thing in find_inside(item, depth + 1):
-            if not (has_constants and isinstance(thing, backend.xp.ndarray)):
-                yield thing
+    kinds = kinds or (Module, Tensor, backend.xp.ndarray)
+    left, seen = [(value, False)], {}       # with each value, whether arrays in it are constants
+    while left:
+        value, constant = left.pop()
+        if isinstance(value, kinds):
+            if not (constant and isinstance(value, backend.xp.ndarray)):
+                yield value
+            continue
+        if id(value) in seen or isinstance(
+                value, (Module, *_SIMPLE, backend.xp.ndarray, type, types.ModuleType)):
+            continue
+        seen[id(value)] = value
+        if isinstance(value, types.FunctionType):
+            held = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+            for cell in value.__closure__ or ():
+                with contextlib.suppress(ValueError):       # the variable has no value yet
+                    held.append(cell.cell_contents)
+        elif isinstance(value, functools.partial):
+            held = [value.func, value.args, value.keywords]
+        elif isinstance(value, types.MethodType):
+            held = [value.__self__]
+        elif isinstance(value, Mapping):
+            held = [*value.keys(), *value.values()]
+        elif isinstance(value, Collection):
+            held = list(value)
+        elif dataclasses.is_dataclass(value):
+            held = [getattr(value, field.name, None) for field in dataclasses.fields(value)]
+        else:
+            held = list(getattr(value, "__dict__", {}).values())
+        constant = constant or not isinstance(value, Collection)
+        left += [(item, constant) for item in reversed(held)]
 
 
 def _is_computed(thing):

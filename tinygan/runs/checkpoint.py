@@ -15,8 +15,11 @@ import contextlib
 import json
 import math
 import os
+import pickle
+import random
 import re
 import types
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -34,6 +37,8 @@ from .description import InvalidDescription, build, describe, describe_optimiser
 
 FORMAT = 2                  # the number of the file format that this version writes and reads
 NAME = "checkpoint.npz"     # the name of the file in the folder of a run
+# what changes when it is used; a game may have such an object if the checkpoint keeps it elsewhere
+STATEFUL = (Random, np.random.Generator, np.random.RandomState, random.Random, Optimizer, Iterator)
 
 
 class Checkpoint(NamedTuple):
@@ -314,33 +319,75 @@ def unpack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     raise ValueError(kind)
 
 
-def _describe_settings(module):
-    """Return {name: description as a text} of a Module's attributes that are settings.
+def _describe_as_text(value):
+    """Return the description of a value as a text, or None if describe() does not take it."""
+    with contextlib.suppress(TypeError):
+        return json.dumps(describe(value))
+
+
+class _Checksum(pickle.Pickler):
+    """Compute `sum`, a checksum of the objects given to dump(); nothing is ever loaded from it.
+
+    Modules, parameters and STATEFUL objects are left out: a checkpoint keeps them, or check() has
+    refused them.
+    """
+
+    def __init__(self):
+        super().__init__(self, 5, buffer_callback=lambda buffer: self.write(buffer.raw()))
+        self.sum = 0
+
+    def write(self, data):
+        self.sum = zlib.crc32(data, self.sum)
+
+    def persistent_id(self, thing):
+        if isinstance(thing, (nn.Module, *STATEFUL)):
+            return 0
+        if type(thing) is Tensor:
+            return thing.numpy().tobytes() if thing.parents != () else 0
+        return None
+
+    def reducer_override(self, thing):
+        # pickle itself refuses classes and functions that it could not find again by name
+        is_named = isinstance(thing, (type, types.FunctionType)) and thing is not str
+        return (str, (thing.__qualname__,)) if is_named else NotImplemented
+
+
+def _fingerprint(value):
+    """Return a text that is another one when the value has changed, or None if there is none.
+
+    It is the description, or else a checksum. Lists of Tensors have none: they are computed anew in
+    each step, such as the features of D in a loss.
+    """
+    text = _describe_as_text(value)
+    if text is None and not (isinstance(value, (list, tuple, dict)) and any(
+            type(thing) is Tensor for thing in find_inside(value))):
+        checksum = _Checksum()
+        with contextlib.suppress(Exception):        # pickle does not take it
+            checksum.dump(value)
+            text = f"checksum {checksum.sum}"
+    return text
+
+
+def list_settings(game: nn.Module, text: Callable = _describe_as_text) -> dict[str, str]:
+    """Return {name: text} of the numbers and other settings of a game and its parts.
 
     Settings are numbers, texts, losses and other values that describe() takes, but no Modules.
     """
-    # describe() refuses Tensors and arrays too, but would print them for its error message
-    found, others = {}, (nn.Module, Tensor, backend.xp.ndarray)
-    for name, value in vars(module).items():
-        if name not in (*module.untracked, "training") and not isinstance(value, others):
-            with contextlib.suppress(TypeError):        # it cannot be described: no setting
-                found[name] = json.dumps(describe(value))
-    return found
-
-
-def list_settings(game: nn.Module) -> dict[str, str]:
-    """Return {name: text} of the numbers and other settings of a game and its parts."""
-    return {prefix + name: text for prefix, part in game.modules()
-            for name, text in _describe_settings(part).items()}
+    others = nn.Module, Tensor, backend.xp.ndarray
+    texts = {prefix + name: text(value) for prefix, part in game.modules()
+             for name, value in vars(part).items()
+             if name not in (*part.untracked, "training") and not isinstance(value, others)}
+    return {name: each for name, each in texts.items() if each is not None}
 
 
 def list_fixed(game: nn.Module) -> dict[str, str]:
     """Return {name: text} of what training must not change of a game: restore() does not set it.
 
-    These are its settings and the shapes of its arrays.
+    These are its settings, the shapes of its arrays, and objects of other classes that it has.
     """
     shapes = {name: str(array.shape) for name, array in game.arrays().items()}
-    return {f"game.{name}": text for name, text in {**list_settings(game), **shapes}.items()}
+    texts = {**list_settings(game, _fingerprint), **shapes}
+    return {f"game.{name}": text for name, text in texts.items()}
 
 
 def list_optimiser_settings(optimisers: dict[str, Optimizer]) -> dict[str, str]:
@@ -359,25 +406,25 @@ def list_optimiser_settings(optimisers: dict[str, Optimizer]) -> dict[str, str]:
                 raise TypeError(f"{player}'s {name} holds arrays that a checkpoint would not keep: "
                                 "name the arrays of an optimiser in its class's `averages`, or in "
                                 "`untracked` if a resumed run does not need them")
-            with contextlib.suppress(TypeError):        # it cannot be described: no setting
-                found[f"{player}.{name}"] = json.dumps(describe(value))
+            found[f"{player}.{name}"] = _fingerprint(value)
     return found
 
 
 def _refuse_hidden_state(game, optimisers, data):
-    """Raise UserError for a random stream or an optimiser that a checkpoint would leave out."""
-    kept = {id(thing) for stream in (data, *getattr(data, "streams", ()))
-            for thing in (rng, getattr(stream, "rng", None), *optimisers.values())}
+    """Raise UserError for a random stream, iterator or optimiser that a checkpoint leaves out."""
+    streams = data, *getattr(data, "streams", ())
+    kept = {id(thing) for thing in (
+        rng, *streams, *[getattr(stream, "rng", None) for stream in streams],
+        *optimisers.values())}
     for prefix, part in game.modules():
         for name, value in vars(part).items():
-            values = value.values() if isinstance(value, dict) else (
-                value if isinstance(value, (list, tuple)) else [value])
-            for each in values if name not in part.untracked else ():
-                if not isinstance(each, (Random, np.random.Generator, np.random.RandomState,
-                                         Optimizer)) or id(each) in kept:
+            for each in find_inside(value, STATEFUL) if name not in part.untracked else ():
+                if id(each) in kept:
                     continue
                 advice = ("give it to the Run in its dictionary of optimisers"
                           if isinstance(each, Optimizer) else
+                          "make it a part of the data stream, as data.ZipMinibatches does"
+                          if isinstance(each, Iterator) else
                           "draw from the rng that latent() and noise() get, in a layer from "
                           "nn.current_random()")
                 raise UserError(f"the game's {prefix}{name} ({type(each).__name__}) has a state "
