@@ -82,7 +82,7 @@ from sample import to_device, to_host
 from tinygan import Tensor, UserError, backend, checkpoint, command, nn, no_grad, record
 from tinygan.data import DataSet, Split, as_floats, count_shared, tasks
 from tinygan.files import write_text
-from tinygan.games import Game, ImageTranslation
+from tinygan.games import BiGAN, ConditionalGAN, Game, ImageTranslation, InfoGAN
 from tinygan.games.translation import PairTranslation
 from tinygan.metrics import (class_shares, classifier, classifier_score, compute_precision_recall,
                              count_pairs, find_nearest, frechet_distance, kid, majority_accuracy,
@@ -373,7 +373,7 @@ def main() -> None:
                         f"{test.shape[1:]}, so they cannot be compared here: stacked_mnist.py and "
                         "mixtures.py measure their samples themselves")
     images, z = draw_samples(game, data.test, n, args.seed)
-    labels = game.labels(z) if hasattr(game, "labels") else None
+    labels = game.labels(z) if isinstance(game, ConditionalGAN) else None
     order = backend.to_numpy(Random(args.seed).permutation(len(train)))[:n]
     chosen = as_floats(train[order])
     chosen_labels = None if labels is None else data.train.require("labels")[order]
@@ -393,9 +393,9 @@ def main() -> None:
         print(f"{name:14}{''.join(cells)}{times}")
     found = {"samples": ours, "training images": floor}
     further = {}
-    if hasattr(game, "measure_code"):
+    if isinstance(game, InfoGAN):
         further = measure_codes(game, images, z, data, test_split, net, args.seed)
-    if hasattr(game, "encode"):
+    if isinstance(game, BiGAN):
         further |= measure_encoder(game, data, test_split, net, args.seed)
     if isinstance(game, PairTranslation):
         further |= measure_pairs(game, test_split)

@@ -37,7 +37,7 @@ import numpy as np
 from tinygan import Tensor, UserError, backend, command, image, record
 from tinygan.data import DataSet, Split, as_floats, load, own, tasks
 from tinygan.files import atomic_write
-from tinygan.games import Game, ImageTranslation
+from tinygan.games import BiGAN, Game, ImageTranslation
 from tinygan.games.translation import join_pictures
 from tinygan.metrics import find_nearest
 from tinygan.nested import flatten_nested, map_nested
@@ -253,8 +253,8 @@ def main() -> None:
                 f"a game without {flag}s: leave --{flag} out"))
     chosen = args.code if args.label is None else args.label
     # Game.inputs draws noise; one that overrides it may take images from the data
-    data = (None if type(game).inputs is Game.inputs and not hasattr(game, "encode") else
-            command.load_data(args.run, args.data))
+    data = (command.load_data(args.run, args.data)
+            if game.overrides("inputs") or isinstance(game, BiGAN) else None)
     split = data and data.test
     given = None if args.inputs is None else load_images(game, args.run, args.inputs)
     if given is not None:
@@ -288,10 +288,10 @@ def main() -> None:
             names.append("outputs.npz")
             outputs = game.translate_all(as_floats(given))
             record.try_to_write(os.path.join(args.out, "outputs.npz"), save_images, outputs)
-        elif (type(game).fixed_inputs, type(game).pictures) != (Game.fixed_inputs, Game.pictures):
+        elif game.overrides("fixed_inputs", "pictures"):
             names.append("pictures.png")
             write("pictures.png", *game.pictures(game.fixed_inputs(split, 64, rng)), game.group)
-        if hasattr(game, "encode") and len(split.images) >= 3:
+        if isinstance(game, BiGAN) and len(split.images) >= 3:
             x = as_floats(split.images[:24])
             pairs = len(x) // 3         # 8, unless there are fewer images
             write("encoded.png", draw_encoded(game, x), 12, group=3)

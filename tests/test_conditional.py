@@ -250,7 +250,7 @@ def test_penalties_of_an_acgan_are_on_its_scores(penalty):
     game = make_acgan(penalties=[penalty])
     x = tensor(normal(4, 1, 4, 4), "float32"), device([0, 1, 2, 0])
     noise = game.noise(4, Random(3), 0)
-    z, (drawn,) = game._split(noise)
+    z, (drawn,) = game.split_noise(noise)
     with_penalty = game.d_loss(x, noise).item()
     images, scores = Tensor(game.G(*z).data), lambda images: game.D(images)[0]
     expected = penalty(scores, x[0], images, scores(x[0]), scores(images), drawn).item()

@@ -10,8 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from tinygan import (Tensor, backend, check_grads, grad, nn, no_grad, ops, optim, play,
-                     resampling, rng, schedules, to_numpy)
+from tinygan import (Tensor, backend, check_grads, enable_grad, grad, nn, no_grad, ops, optim,
+                     play, resampling, rng, schedules, to_numpy)
 from tinygan.backend import UserError
 from tinygan.data import Minibatches
 from tinygan.games import (GAN, LSGAN, R1, RSGAN, SNGAN, WGAN, WGANGP, ConditionalGAN, Game, Hinge,
@@ -1378,7 +1378,7 @@ def test_a_penalty_returns_one_number(value, got):
         def __call__(self, *args):
             return value
     game = GAN(generator(), discriminator(), 3, penalties=[Wrong()])
-    with pytest.raises(TypeError, match=f"Wrong must return a Tensor of one number, {got}"):
+    with pytest.raises(TypeError, match=f"Wrong must be a Tensor of one number, {got}"):
         game.d_loss(tensor(normal(4, 2), "float32"), game.noise(4, rng, 0))
 
 
@@ -1410,7 +1410,7 @@ def test_the_gradient_penalty_needs_a_random_number_for_each_sample():
     game = WGANGP(generator(), nn.Dense(2, 1), 3)
     x = tensor(normal(6, 2), "float32")
     _, drawn = game.noise(1, Random(0), 0)
-    with pytest.raises(ValueError, match="1 random numbers for 6 samples"):
+    with pytest.raises(ValueError, match="1 random numbers for 6 scores"):
         game.d_loss(x, (game.latent(6, Random(0)), drawn))
 
 
@@ -1693,3 +1693,223 @@ def test_an_autoencoder_as_d_may_end_in_a_sigmoid():
     next(play(game, make_batches(), *make_optimisers(game), 5, rng, 1))
     with pytest.raises(UserError, match="set d_returns_scores = False"):
         GAN(generator(), nn.Sequential(nn.Dense(2, 1), nn.Sigmoid()), 3)
+
+
+class Latent(GAN):
+    """A game whose noise moves along D's gradient, as in LOGAN (Wu et al. 2019)."""
+
+    def fake(self, x, z):
+        with enable_grad():
+            (step,) = grad(self.score(self.G(z)).sum(), [z], create_graph=True)
+        return self.G(z + 0.5 * step)
+
+
+class Autoencoder(GAN):
+    """A game whose samples are computed by an encoder that D's player trains, by a term of its own.
+
+    Its real input is as in GAN.
+    """
+
+    d_players = "D", "E"
+
+    def __init__(self, G, D, E):
+        super().__init__(G, D, 3)
+        self.E = E
+
+    def fake(self, x, z):
+        return self.G(self.E(x))
+
+    def d_terms(self, x, z, fake, out_real, out_fake):
+        return [((self.E(x) - z) ** 2).mean()]
+
+
+@pytest.mark.parametrize("make", [
+    lambda: Latent(nn.Dense(3, 2), smooth_discriminator(), 3),
+    lambda: Autoencoder(nn.Dense(3, 2), smooth_discriminator(), nn.Dense(2, 3))])
+def test_samples_that_depend_on_d_are_constants_in_its_loss(make):
+    """In both orders: a simultaneous step has the gradients of the separate losses."""
+    game = to_float64(make())
+    x, z = tensor(normal(6, 2)), to_float64(game.noise(6, rng, 0))
+    for one, other, parameters in zip(game.losses(x, z), (game.d_loss(x, z), game.g_loss(x, z)),
+                                      (game.d_parameters(), game.g_parameters())):
+        assert one.item() == pytest.approx(other.item(), **EXACT)
+        for a, b in zip(*(grad(y, parameters) for y in (one, other))):
+            np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-10, atol=1e-12)
+
+
+def test_the_latent_step_is_that_of_its_formula():
+    """For linear G and D, D(G(z)) has the constant slope W_G^T w_D."""
+    game = to_float64(Latent(nn.Dense(3, 2), nn.Dense(2, 1), 3))
+    (W, b), (w, _) = ([p.numpy() for p in part.parameters()] for part in (game.G, game.D))
+    z = normal(4, 3)
+    with no_grad():
+        fake = game.fake(None, tensor(z))
+    np.testing.assert_allclose(fake.numpy(), (z + 0.5 * w @ W) @ W.T + b, rtol=1e-12)
+
+
+class OwnTerm(GAN):
+    """A game with the term `term(scores)` in D's loss."""
+
+    term = None
+
+    def d_terms(self, x, z, fake, out_real, out_fake):
+        return [type(self).term(self.real(x), out_real)]
+
+
+class OwnPenalty(penalties.Penalty):
+    """A penalty whose gradient was computed without a graph."""
+
+    def __call__(self, score, real, fake, a_real, a_fake, drawn):
+        (g,) = grad(a_real.sum(), [real])
+        return (g * g).sum()
+
+
+@pytest.mark.parametrize("term, said", [
+    (lambda x, a: a.mean().item(), r"a term of d_terms\(\) or g_terms\(\) must be a Tensor of one"),
+    (lambda x, a: None, "must be a Tensor of one number, got None"),
+    (lambda x, a: a, r"must be a Tensor of one number, got \(5, 1\)"),
+    (lambda x, a: (grad(a.sum(), [x])[0] ** 2).sum(), "has no gradient.* create_graph=True")])
+def test_a_term_that_is_no_number_or_has_no_gradient_is_refused(term, said):
+    game = OwnTerm(generator(), smooth_discriminator(), 3)
+    OwnTerm.term = staticmethod(term)
+    x, z = tensor(normal(5, 2), "float32"), game.latent(5, rng)
+    with pytest.raises(TypeError, match=said):
+        game.d_loss(x, z)
+    with pytest.raises(TypeError, match=said):
+        game.losses(x, z)
+
+
+def test_a_penalty_without_a_gradient_is_refused_where_gradients_are_recorded():
+    game = GAN(generator(), smooth_discriminator(), 3, penalties=[OwnPenalty()])
+    x, z = tensor(normal(5, 2), "float32"), game.latent(5, rng)
+    with pytest.raises(TypeError, match="the penalty OwnPenalty has no gradient"):
+        game.d_loss(x, z)
+    with no_grad():                     # the value alone
+        other = GAN(game.G, game.D, 3)
+        OwnTerm.term = staticmethod(lambda x, a: (a ** 2).mean())
+        game = OwnTerm(game.G, game.D, 3)
+        assert game.d_loss(x, z).item() > other.d_loss(x, z).item()
+
+
+class Ending(nn.Module):
+    """A network of a class of its own that ends in a function, before a change of shape."""
+
+    def __init__(self, net, f):
+        self.net, self.f = net, f
+
+    def forward(self, x):
+        y = self.f(self.net(x))
+        return y.reshape(y.shape)
+
+
+def test_a_d_of_ones_own_that_ends_in_a_sigmoid_is_refused():
+    class Probabilities(GAN):
+        d_returns_scores = False
+    for make, fails in ((GAN, True), (Probabilities, False)):
+        for order in ORDERS:
+            game = make(generator(), Ending(nn.Dense(2, 1), ops.sigmoid), 3)
+            steps = play(game, make_batches(), *make_optimisers(game), 5, rng, 1, order=order)
+            with (pytest.raises(UserError, match="D ends in a sigmoid") if fails else
+                  contextlib.nullcontext()):
+                next(steps)
+
+
+@pytest.mark.parametrize("f, low, high, allowed", [
+    (ops.tanh, 0, 1, False), (ops.tanh, -1, 1, True), (ops.sigmoid, -1, 1, False),
+    (ops.sigmoid, 0, 1, True), (ops.relu, -3, 3, True)])
+def test_the_range_of_a_g_of_ones_own_is_compared_with_the_data(f, low, high, allowed):
+    def make(G):
+        return GAN(G, nn.Sequential(nn.Flatten(), nn.Dense(16, 1)), 3)
+    rng.seed(5)
+    net = nn.Sequential(nn.Dense(3, 16), nn.Reshape(1, 4, 4))
+    data = low + (high - low) * np.float32(uniform(20, 1, 4, 4))
+    for G in (Ending(net, f), nn.Sequential(net, f)):
+        game = make(G)
+        before, state = game.state_dict(), rng.state
+        steps = play(game, Minibatches(data, 5, Random(4)), *make_optimisers(game, 0.0), 5,
+                     Random(3), 1)
+        with (contextlib.nullcontext() if allowed else
+              pytest.raises(UserError, match="pixels from")):
+            next(steps)
+        assert all_equal(before, game.state_dict()) and rng.state == state
+
+
+def test_a_g_that_takes_more_than_noise_is_not_called_with_noise_alone():
+    class Scaled(GAN):
+        def fake(self, x, z):
+            return self.G(z, 2.0)
+
+    class G(nn.Module):
+        def __init__(self):
+            self.net = nn.Dense(3, 16)
+
+        def forward(self, z, scale):
+            return ops.tanh(self.net(z)) * scale
+    game = Scaled(G(), nn.Dense(16, 1), 3)
+    data = Minibatches(np.float32(uniform(5, 16)), 5)
+    next(play(game, data, *make_optimisers(game), 5, rng, 1))
+
+
+def test_an_optimiser_without_one_of_the_networks_is_refused():
+    """It would not be trained; a network that is none of the player's is not trained either."""
+    class Frozen(Inferring):
+        g_players = ("G",)
+    for make, name, said in ((make_inferring, "G", "g_opt has no parameter of E"),
+                             (make_inferring, "judge", "d_opt has no parameter of D")):
+        game = make()
+        d_opt, g_opt = make_optimisers(game)
+        own = optim.SGD(game.judge.parameters(), 0.1) if name == "judge" else d_opt
+        only = optim.SGD(game.G.layers[2].parameters(), 0.1) if name == "G" else g_opt
+        with pytest.raises(UserError, match=said + ", which would not be trained: make it of"):
+            next(play(game, make_batches(), own, only, 5, rng, 1))
+    game = make_inferring()
+    game = Frozen(game.G, nn.Dense(2, 3), game.D, game.judge, loss=losses.Hinge())
+    before = copy_parameters(game.E)
+    next(play(game, make_batches(), *make_optimisers(game), 5, rng, 1))
+    assert all_equal(before, copy_parameters(game.E))
+    part = optim.SGD(game.G.layers[2].parameters(), 0.1)        # some of a network's are frozen
+    next(play(game, make_batches(), make_optimisers(game)[0], part, 5, rng, 1))
+
+
+def test_losses_are_refused_in_the_order_that_does_not_call_them():
+    class Consensus(GAN):
+        def losses(self, x, z):
+            d_loss, g_loss = super().losses(x, z)
+            return d_loss + d_loss * d_loss, g_loss
+
+    class Separate(Consensus):
+        def d_loss(self, x, z):
+            return super().d_loss(x, z)
+    for make, order in ((Consensus, "simultaneous"), (Separate, "alternating")):
+        game = make(generator(), discriminator(), 3)
+        next(play(game, make_batches(), *make_optimisers(game), 5, rng, 1, order=order))
+    game = Consensus(generator(), discriminator(), 3)
+    with pytest.raises(UserError, match=r"Consensus defines losses\(\), which the alternating"):
+        next(play(game, make_batches(), *make_optimisers(game), 5, rng, 1))
+
+
+def test_an_average_has_the_arrays_that_forward_stores():
+    class Keeping(nn.Module):
+        def forward(self, x):
+            self.last = x.data * 2.0
+            return x
+    game = GAN(nn.Sequential(nn.Dense(3, 2), Keeping()), discriminator(), 3)
+    game.keep_average(0.5)
+    for _ in play(game, make_batches(), *make_optimisers(game), 5, rng, 2):
+        average = game.averages["G"].layers[1].last
+        assert (average == game.G.layers[1].last).all()
+        assert average is not game.G.layers[1].last
+        game.sample(game.latent(3, rng))        # stores an array of another shape
+
+
+def test_the_noise_of_a_step_is_split():
+    game = GAN(generator(), discriminator(), 3)
+    z = game.noise(4, rng, 0)
+    assert game.split_noise(z) == (z, [])
+    game = GAN(generator(), discriminator(), 3, penalties=[
+        penalties.R1(), penalties.GradientPenalty()])
+    z, drawn = game.noise(4, rng, 0)
+    assert game.split_noise((z, drawn)) == (z, drawn) and drawn[0] is None
+    assert drawn[1].shape == (4,)
+    with pytest.raises(TypeError, match="what noise.. returned"):
+        game.split_noise(z)

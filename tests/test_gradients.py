@@ -69,6 +69,7 @@ OPERATIONS = {
     "softplus": (ops.softplus, [3 * EVEN]),
     "log_sigmoid": (ops.log_sigmoid, [3 * EVEN]),
     "log_softmax": (ops.log_softmax, [EVEN]),
+    "softmax": (ops.softmax, [EVEN]),
     "log_softmax axis": (lambda x: ops.log_softmax(x, 0), [EVEN]),
     "cross_entropy": (ops.cross_entropy, [EVEN, np.array([3, 0, 1])]),
     "relu": (lambda x: ops.relu(x) * x, [EVEN]),

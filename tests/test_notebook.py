@@ -1,5 +1,6 @@
 """Tests of Run as it is used in a notebook: in the process of the test, without a command line."""
 
+import csv
 import dataclasses
 import itertools
 import json
@@ -580,6 +581,93 @@ def test_state_that_a_resumed_run_would_lose_is_refused(tmp_path, make, kind, sa
     run = Run(tmp_path / "run", game, make_data(), optimisers, 3, save_every=0)
     with pytest.raises((ValueError, TypeError), match=said):
         run.play()
+
+
+class Foreign(GAN):
+    """A game that draws from the streams of numpy and of Python."""
+
+    def d_terms(self, x, z, fake, out_real, out_fake):
+        noise = np.float32(np.random.normal(0, random.random(), x.shape))
+        return [((self.score(x + noise) - out_real) ** 2).mean()]
+
+
+def test_the_streams_of_numpy_and_python_are_resumed_if_a_game_draws_from_them(tmp_path):
+    before = np.random.get_state(), random.getstate()
+
+    def make(folder, kind=Foreign, **flags):
+        np.random.seed(3)
+        random.seed(3)
+        game = make_game()
+        return make_run(tmp_path / folder, 8, kind(game.G, game.D, 3), **flags)
+    try:
+        make("whole").play()
+        play_and_stop_after(make("parts"), 5)
+        make("parts", resume=True).play()
+        assert same_files(tmp_path / "whole", tmp_path / "parts")
+        make("other", GAN).play()
+        for folder, kept in (("whole", True), ("other", False)):
+            about = checkpoint.read(tmp_path / folder / "checkpoint.npz").about
+            assert ("streams" in about) == kept
+        run = make("whole", resume=True)
+        run._saved.about["streams"]["numpy"][1].pop()
+        with pytest.raises(ValueError, match="is damaged: its parts do not fit together"):
+            run.play()
+    finally:
+        np.random.set_state(before[0])
+        random.setstate(before[1])
+
+
+def test_names_in_the_log_may_have_commas(tmp_path):
+    class Logging(GAN):
+        def d_terms(self, x, z, fake, out_real, out_fake):
+            self.logged = {**self.logged, "a, b": out_real.data.mean()}
+            return []
+    game = make_game()
+    make_run(tmp_path / "run", 3, Logging(game.G, game.D, 3)).play()
+    with open(tmp_path / "run" / "log.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0][-1] == "a, b" and {len(row) for row in rows} == {len(rows[0])}
+
+
+def test_a_logged_tensor_is_named(tmp_path):
+    class Logging(GAN):
+        def d_terms(self, x, z, fake, out_real, out_fake):
+            self.logged = {**self.logged, "distance": out_real.mean()}
+            return []
+    game = make_game()
+    with pytest.raises(TypeError, match="the logged value distance is a Tensor: log its array"):
+        make_run(tmp_path / "run", 3, Logging(game.G, game.D, 3)).play()
+
+
+class Scale(nn.Module):
+    """A layer of one's own whose argument is named as that of tinygan's layers."""
+
+    def __init__(self, init=None):
+        self.f = (lambda x: x) if init is None or callable(init) else (lambda x: x * init)
+
+    def forward(self, x):
+        return self.f(x)
+
+
+class Chain(nn.Module):
+    """A network whose constructor takes its list apart, and the one in its dictionary."""
+
+    def __init__(self, widths, more):
+        self.net = nn.Sequential(nn.Flatten(), nn.Dense(widths.pop(0), widths.pop(0)),
+                                 nn.Dense(more["widths"].pop(0), more["widths"].pop(0)))
+
+    def forward(self, x):
+        return self.net(x)
+
+
+def test_arguments_are_described_as_they_were_given(tmp_path):
+    """Even if the constructor changes lists, or has an argument `init` that is a number."""
+    game = make_game(nn.Sequential(Chain([16, 4], {"widths": [4, 1]}), Scale(3.0),
+                                   Scale(nn.normal(0.1))))
+    make_run(tmp_path / "run", 1, game).play()
+    x = Tensor(normal(2, 1, 4, 4).astype("float32"))
+    loaded = tinygan.load(tmp_path / "run", Chain, Scale)
+    assert (loaded.D(x).numpy() == game.eval().D(x).numpy()).all()
 
 
 class Shaky(views.View):

@@ -13,7 +13,8 @@ import warnings
 import numpy as np
 import pytest
 
-from tinygan import Tensor, backend, grad, nn, no_grad, op, ops, optim, resampling, to_numpy
+from tinygan import (Tensor, backend, enable_grad, grad, nn, no_grad, op, ops, optim, resampling,
+                     to_numpy)
 from tinygan.conv import conv2d
 from tinygan.nn import (BatchNorm, Conv2d, ConvTranspose2d, Dense, Flatten, GaussianNoise,
                         LeakyReLU, Maxout, Reshape, Sequential, spectral_norm)
@@ -939,3 +940,14 @@ def test_an_infinite_number_passes_a_leaky_relu_of_slope_0():
 def test_empty_inputs_and_other_shapes_are_refused_in_a_sentence(call, words):
     with pytest.raises((ValueError, TypeError), match=words):
         call()
+
+
+def test_enable_grad_records_within_no_grad():
+    x = tensor([2.0])
+    with no_grad():
+        with enable_grad():
+            y = x * x * x
+            (g,) = grad(y, [x], create_graph=True)
+        assert (x * x).parents is None
+    (h,) = grad(g, [x])
+    assert (g.item(), h.item()) == (12.0, 12.0)

@@ -13,4 +13,4 @@ from .loop import play
 from .random import Random, rng
 from .runs import Run, checkpoint, command, image, plot, record
 from .runs.checkpoint import load
-from .tensor import Tensor, grad, no_grad, op
+from .tensor import Tensor, enable_grad, grad, no_grad, op

@@ -10,7 +10,7 @@ from . import backend
 from .backend import UserError
 from .games.game import Game, refuse_other_range
 from .nested import flatten_nested, map_nested
-from .nn import use_random
+from .nn import Module, use_random
 from .optim import Optimizer
 from .random import Random, check_random
 from .schedules import value_at
@@ -47,7 +47,8 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     is no Random, for a minibatch of bytes or of anything but arrays, and for a loss that is not
     one number. Raises UserError for a parameter that has no part in its player's loss, for a
     simultaneous order with more than one step, for an optimiser of other parameters than its
-    player's, for data that ends, for a minibatch that does not have m rows or is not what the game
+    player's or without those of one of its networks, for a game whose losses() the order does not
+    call, for data that ends, for a minibatch that does not have m rows or is not what the game
     takes, and if the first minibatch has another dtype than D's parameters, or images of another
     range than those of a G that ends in a sigmoid or a tanh.
     """
@@ -57,8 +58,12 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     check_random(rng, "play")
     data = _check_first(iter(data), game)
     game.check(before_training=True)
-    _check_optimiser("d_opt", d_opt, game.d_parameters())
-    _check_optimiser("g_opt", g_opt, game.g_parameters())
+    _check_optimiser("d", d_opt, game, game.d_parameters(), game.d_players)
+    _check_optimiser("g", g_opt, game, game.g_parameters(), game.g_players)
+    if (order == "alternating" and game.overrides("losses")
+            and not game.overrides("d_loss", "g_loss")):
+        raise UserError(f"{type(game).__name__} defines losses(), which the alternating order does "
+                        "not call: define d_loss() and g_loss(), or give order=\"simultaneous\"")
     if not game.training:
         game.train()
     d_update = prepare(d_step, game, d_opt)
@@ -127,11 +132,23 @@ def prepare(step: Callable, game: Game, *optimisers: Optimizer) -> Callable:
     return CapturedStep(step, game, *optimisers)
 
 
-def _check_optimiser(name, opt, parameters):
-    """Raise UserError if the optimiser has parameters that are not among the player's."""
+def _check_optimiser(player, opt, game, parameters, networks):
+    """Raise UserError for an optimiser of other parameters, or of none of one of the networks.
+
+    player       "d" or "g"
+    parameters   the player's parameters; it may freeze some, which the optimiser does not have
+    networks     the names of its networks in the game
+    """
     if not set(opt.parameters) <= set(parameters):
-        raise UserError(f"{name} has parameters that are not those of its player: make it of "
-                        f"game.{name[0]}_parameters()")
+        raise UserError(f"{player}_opt has parameters that are not those of its player: make it of "
+                        f"game.{player}_parameters()")
+    for name in networks:
+        network = getattr(game, name)
+        own = set(network.parameters(above=(game,)) if isinstance(network, Module) else ())
+        if own & set(parameters) and own.isdisjoint(opt.parameters):
+            raise UserError(f"{player}_opt has no parameter of {name}, which would not be trained: "
+                            f"make it of game.{player}_parameters(), or, if {name} is not to be "
+                            f"trained by it, leave {name} out of the game's {player}_players")
 
 
 def _check_first(data, game):
@@ -139,7 +156,7 @@ def _check_first(data, game):
     for first in data:
         game.check_minibatch(first)
         x = _as_tensors(first)
-        refuse_other_range(getattr(game, "G", None), x)
+        refuse_other_range(game, x)
         dtypes = {p.dtype for p in game.d_parameters()}
         for part in flatten_nested(x):
             if type(part) is Tensor and dtypes and part.dtype not in dtypes:

@@ -80,7 +80,12 @@ def _fill(f, x, *numbers):
 
 def sigmoid(x: Tensor) -> Tensor:
     """Return 1 / (1 + exp(-x)), computed as exp(min(x, 0)) / (1 + exp(-|x|)), without overflow."""
-    return op(_fill(_sigmoid, x), (x, lambda g, y: g * y * (1.0 - y)))
+    return op(_fill(_sigmoid, x), (x, sigmoid_rule))
+
+
+def sigmoid_rule(g: Tensor, y: Tensor) -> Tensor:
+    """Return g y (1 - y), the rule of y = sigmoid(x), by which a game recognises a sigmoid."""
+    return g * y * (1.0 - y)
 
 
 @backend.kernel("T x", "T y", "y = exp(x < 0 ? x : T(0)) / (1 + exp(-abs(x)))")
@@ -151,6 +156,11 @@ def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     shifted = x.data - x.data.max(axis, keepdims=True)
     return op(shifted - xp.log(xp.exp(shifted).sum(axis, keepdims=True)),
               (x, lambda g, y: g - exp(y) * g.sum(axis, keepdims=True)))
+
+
+def softmax(x: Tensor, axis: int = -1) -> Tensor:
+    """Return exp(x) / sum exp(x) along `axis`."""
+    return exp(log_softmax(x, axis))
 
 
 def cross_entropy(logits: Tensor, labels: Array) -> Tensor:

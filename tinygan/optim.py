@@ -47,7 +47,9 @@ class Optimizer:
         for p in parameters:
             if type(p) is not Tensor:
                 raise TypeError("an optimiser updates Tensors, got "
-                                f"{type(p).__name__} among them")
+                                f"{type(p).__name__} among them" + (
+                                    ": it has no groups of parameters, but one learning rate"
+                                    if isinstance(p, dict) else ""))
             if p.parents != ():
                 raise ValueError(f"an optimiser updates leaves, but a Tensor of shape {p.shape} "
                                  "was computed: make it a leaf by Tensor(p.data.copy())")
@@ -77,8 +79,8 @@ class Optimizer:
                             f"{[type(g).__name__ for g in grads]}")
         shapes = [p.shape for p in self.parameters]
         if any([a.shape for a in arrays] != shapes for arrays in self.state.values()):
-            raise ValueError("a parameter's array was replaced by one of another shape, so the "
-                             "optimiser's averages do not fit: make a new optimiser")
+            raise ValueError("an optimiser's averages have the shapes of its parameters, but these "
+                             "differ: if a parameter's array was replaced, make a new optimiser")
         if [g.shape for g in grads] != shapes:
             raise ValueError(f"the optimiser has parameters of shapes {shapes}, got gradients of "
                              f"shapes {[g.shape for g in grads]}: ask grad() for opt.parameters")

@@ -43,6 +43,7 @@ PYTORCH = {
     **{name: f"write ops.{name}(x)" for name in (
         "exp", "log", "sqrt", "sigmoid", "tanh", "relu", "softplus", "norm", "clip")},
     "abs": "write abs(x)", "pow": "write x ** n", "flatten": "write x.reshape(...)",
+    "clamp": "write ops.clip(x, low, high)", "matmul": "write x @ y", "bmm": "write x @ y",
     "min": "write -(-x).max(...)", "argmax": "x.data.argmax(...) is an array"}
 
 
@@ -466,7 +467,7 @@ def grad(y: Tensor, xs: Iterable[Tensor], grad_y: Tensor | Array | None = None,
                 raise ValueError(
                     f"y does not depend on xs, because the computation of a Tensor of shape "
                     f"{t.shape} on the way was not recorded: pass create_graph=True to the grad() "
-                    "that returned it, or compute it outside no_grad()")
+                    "that returned it, or compute it outside no_grad() or in enable_grad()")
 
     gradient = {y: grad_y} if y in on_path else {}
     with set_recording(create_graph):
@@ -543,6 +544,11 @@ def set_recording(recording: bool) -> Iterator[None]:
 def no_grad() -> contextlib.AbstractContextManager:
     """Record no operations inside the context: their results are constants for grad()."""
     return set_recording(False)
+
+
+def enable_grad() -> contextlib.AbstractContextManager:
+    """Record operations inside the context, also within no_grad()."""
+    return set_recording(True)
 
 
 # Broadcasting and its adjoint. (The adjoint of a linear operation y = A x is A^T; its rule is

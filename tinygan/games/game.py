@@ -14,10 +14,16 @@ from ..nested import flatten_nested, map_nested
 from ..nn import (BatchNorm, Flatten, Heads, Module, Reshape, Sigmoid, Tanh, Upsample, eval_mode,
                   is_sequential, power_iteration, use_random)
 from ..random import Random
-from ..tensor import NoTensorError, Tensor, is_whole, no_grad, op, set_recording
+from ..tensor import (NoTensorError, Tensor, enable_grad, is_whole, no_grad, op, set_recording)
 from .losses import Loss
 from .penalties import Penalty, tensors_in
 from .views import View
+
+
+NO_SIGMOID = (
+    "D ends in a sigmoid, but its output must be a logit or a score, any real number: remove the "
+    "sigmoid, since a loss that needs one applies it; or, if discriminate() computes scores from "
+    "other outputs of D, set d_returns_scores = False in the game's class")
 
 
 class Game(Module):
@@ -41,9 +47,9 @@ class Game(Module):
 
     The methods' argument x is a minibatch of data, and z is noise as latent() draws it. d_loss(),
     g_loss() and losses() take what noise() returns: z, or (z, numbers) if a penalty draws random
-    numbers. x and z are Tensors (m, ...) or nested tuples of Tensors and label arrays (whole
-    numbers). Views and penalties treat every Tensor in D's input as samples. Penalties see the
-    scores alone, not D's further outputs.
+    numbers; split_noise() returns both. x and z are Tensors (m, ...) or nested tuples of Tensors
+    and label arrays (whole numbers). Views and penalties treat every Tensor in D's input as
+    samples. Penalties see the scores alone, not D's further outputs.
 
     A player may consist of several networks: they are attributes of the game, named in `d_players`
     and `g_players`. A number that changes during training must be an array that is written to in
@@ -87,7 +93,7 @@ class Game(Module):
         The constructor calls this method. The training loop calls it again with
         before_training=True before the first step, when a subclass has added all its networks.
         """
-        own = type(self).d_loss is not Game.d_loss
+        own = self.overrides("d_loss")
         if not isinstance(self.loss, Loss):
             raise UserError("a game's loss must be a games.losses.Loss, such as losses.Hinge(), "
                             f"got {self.loss!r:.60}")
@@ -98,12 +104,13 @@ class Game(Module):
                             "have no effect: define d_terms or a Loss instead")
         for D in [getattr(self, name) for name in self.d_players if hasattr(self, name)]:
             if self.d_returns_scores and _output_range(D)[1] == 0:
-                raise UserError("D ends in a sigmoid, but its output must be a logit or a score, "
-                                "any real number: remove the sigmoid, since a loss that needs one "
-                                "applies it; or, if discriminate() computes scores from other "
-                                "outputs of D, set d_returns_scores = False in the game's class")
+                raise UserError(NO_SIGMOID)
             if self.penalties:
                 refuse_batch_norm(D)
+
+    def overrides(self, *names: str) -> bool:
+        """Return whether the game's class has a method of its own in place of one of Game's."""
+        return any(getattr(type(self), name) is not getattr(Game, name) for name in names)
 
     def check_minibatch(self, x: Any) -> None:
         """Raise UserError unless the minibatch x has as many arrays as `minibatch` names."""
@@ -120,7 +127,11 @@ class Game(Module):
         return x
 
     def fake(self, x: Any, z: Any) -> Any:
-        """Return D's input for G's samples; by default G(z)."""
+        """Return D's input for G's samples; by default G(z).
+
+        D's step calls it in no_grad(). If it needs a gradient itself, it computes it in
+        enable_grad().
+        """
         return apply(self.G, z)
 
     def discriminate(self, inputs: Any) -> Any:
@@ -157,7 +168,7 @@ class Game(Module):
         out_real, out_fake  D's outputs for the data and for what replay() returned, by default G's
                             samples; see discriminate()
 
-        For a derivative with respect to D's real input, score self.real(x) again.
+        For a derivative with respect to one of D's inputs, score self.real(x) or `fake` again.
         """
         return []
 
@@ -176,7 +187,7 @@ class Game(Module):
 
         It is the loss of D's scores, plus the penalties, plus d_terms().
         """
-        z, drawn = self._split(z)
+        z, drawn = self.split_noise(z)
         # D's step does not differentiate with respect to G. D scores the real input first, as in
         # losses(), so that its layers draw the same random numbers.
         with no_grad():
@@ -192,7 +203,7 @@ class Game(Module):
 
     def g_loss(self, x: Any, z: Any) -> Tensor:
         """Return G's loss, a Tensor of one number: the loss of D's scores plus g_terms()."""
-        z, _ = self._split(z)
+        z, _ = self.split_noise(z)
         fake = self.fake(x, z)
         out_fake = self.outputs(fake)
         loss = self._g_loss_of_scores(scores_in(out_fake), self.real(x))
@@ -203,35 +214,36 @@ class Game(Module):
 
         Samples are generated once, and both losses use the same scores of them. D scores the data
         again if its real input depends on G's parameters, as BiGAN's does. In a game that overrides
-        d_loss, g_loss or replay, each loss is computed by itself.
+        d_loss, g_loss or replay, or whose samples depend on D's parameters, each loss is computed
+        by itself.
         """
-        if any(getattr(type(self), name) is not getattr(Game, name)
-               for name in ("d_loss", "g_loss", "replay")):
+        if self.overrides("d_loss", "g_loss", "replay"):
             return self.d_loss(x, z), self.g_loss(x, z)
-        z, drawn = self._split(z)
+        latent, drawn = self.split_noise(z)
         real = self.real(x)
         # constants, so that a penalty's gradient with respect to x does not pass through E(x)
         detached = map_nested(detach, real)
         out_real = self.outputs(detached)
         # new Tensors, so that a penalty's gradient with respect to BiGAN's z does not pass G(z)
-        fake = map_nested(renew, self.fake(x, z))
+        fake = map_nested(renew, self.fake(x, latent))
+        if self._depends_on(self.d_parameters, fake):
+            return self.d_loss(x, z), self.g_loss(x, z)
         out_fake = self.outputs(fake)
         a_real, a_fake = scores_in(out_real), scores_in(out_fake)
         d_loss = add_terms(self._d_loss_of_scores(detached, fake, a_real, a_fake, drawn),
-                           self.d_terms(x, z, map_nested(detach, fake), out_real, out_fake))
+                           self.d_terms(x, latent, map_nested(detach, fake), out_real, out_fake))
         return d_loss, add_terms(self._g_loss_of_scores(a_fake, real, a_real),
-                                 self.g_terms(x, z, fake, out_fake))
+                                 self.g_terms(x, latent, fake, out_fake))
 
     def _d_loss_of_scores(self, real, fake, a_real, a_fake, drawn):
         """Return the loss of D's scores plus the penalties, whose random numbers are `drawn`."""
+        if self.d_returns_scores and _last_rule(a_real) is ops.sigmoid_rule:
+            raise UserError(NO_SIGMOID)
         self.log_scores(a_real, a_fake)
         loss = self.loss.d(a_real, a_fake)
         for penalty, numbers in zip(self.penalties, drawn):
             term = penalty(self.score, real, fake, a_real, a_fake, numbers)
-            if type(term) is not Tensor or term.size != 1:
-                raise TypeError(f"the penalty {type(penalty).__name__} must return a Tensor of one "
-                                f"number, got {getattr(term, 'shape', term)!r}")
-            loss = loss + term
+            loss = add_terms(loss, [term], f"the penalty {type(penalty).__name__}")
         return loss
 
     def _g_loss_of_scores(self, a_fake, real, a_real=None):
@@ -239,7 +251,7 @@ class Game(Module):
 
         a_real   D's scores of the data, computed from constants, or None if they are not known
         """
-        real_depends_on_G = self._depends_on_G(real)        # as BiGAN's (x, E(x)) does
+        real_depends_on_G = self._depends_on(self.g_parameters, real)   # as BiGAN's (x, E(x)) does
         if real_depends_on_G or self.loss.compares and a_real is None:
             a_real = self.score(real)
         if self.loss.compares:
@@ -254,10 +266,13 @@ class Game(Module):
                             "class sets compares = True)") from error
         return loss + self.loss.g_real(a_real) if real_depends_on_G else loss
 
-    def _depends_on_G(self, inputs):
-        """Return whether one of D's inputs was computed with a parameter of G's player."""
+    def _depends_on(self, parameters, inputs):
+        """Return whether one of D's inputs was computed with one of a player's parameters().
+
+        `parameters` is the method d_parameters or g_parameters.
+        """
         left = [t for t in tensors_in(inputs) if t.parents]
-        parameters = set(self.g_parameters()) if left else ()
+        parameters = set(parameters()) if left else ()
         seen = set(left)
         while left:
             new = {parent for parent, _ in left.pop().parents} - seen
@@ -289,8 +304,11 @@ class Game(Module):
             return z, [penalty.draw(m, rng, i) for penalty in self.penalties]
         return z
 
-    def _split(self, z):
-        """Split what noise() returned into (z, [the numbers of each penalty])."""
+    def split_noise(self, z: Any) -> tuple[Any, list]:
+        """Return (z, [the numbers of each penalty, or None]) for what noise() returned.
+
+        Raises TypeError if a penalty draws random numbers and they are not there.
+        """
         if not any(penalty.draws for penalty in self.penalties):
             return z, [None] * len(self.penalties)
         if not isinstance(z, tuple) or len(z) != 2 or not isinstance(z[1], list):
@@ -371,16 +389,10 @@ class Game(Module):
 
         Samples of other networks are returned as they are.
         """
-        ends_in_tanh = _output_range(self.G)[1] == -1
-        if type(self).sample is not Game.sample:
-            images = self.sample(z)
-        else:                   # the graph shows the tanh of a G that is no Sequential
-            y = self._draw(z, recording=True)
-            images = y.data
-            while y.base is not None:               # back through changes of shape
-                y = y.base
-            ends_in_tanh |= any(rule is ops.tanh_rule for _, rule in y.parents or ())
-        return (images + 1) / 2 if ends_in_tanh else images
+        y = None if self.overrides("sample") else self._draw(z, recording=True)
+        images = self.sample(z) if y is None else y.data
+        _, low, _ = _output_range(self.G, y)
+        return (images + 1) / 2 if low == -1 else images
 
     def draw_samples(self, n: int, rng: Random, piece: int = 100) -> np.ndarray:
         """Return n samples on the host, of noise by latent() from `rng`, `piece` at a time.
@@ -421,7 +433,7 @@ class Game(Module):
         average can be worse than G's own. A game that overrides inputs() or sample() keeps G's
         statistics, because its G may not take the noise of latent().
         """
-        if (type(self).inputs, type(self).sample) != (Game.inputs, Game.sample):
+        if self.overrides("inputs", "sample"):
             return
         G, rng = self.averages.get("G"), Random(0)
         norms = [layer for _, layer in G.modules() if isinstance(layer, BatchNorm)
@@ -487,12 +499,38 @@ class Game(Module):
                                   for p in getattr(self, name).parameters(above=(self,))))
 
 
-def add_terms(loss: Tensor, terms: Sequence[Tensor]) -> Tensor:
-    """Return the loss plus the further terms. Raises TypeError for a Tensor or None as `terms`."""
+def add_terms(loss: Tensor, terms: Sequence[Tensor],
+              what: str = "a term of d_terms() or g_terms()") -> Tensor:
+    """Return a loss plus further terms, each a Tensor of one number; `what` says what they are.
+
+    Raises TypeError for other terms, and for a term whose computation was not recorded, because it
+    would have no gradient.
+    """
     if type(terms) is Tensor or terms is None:
         raise TypeError("d_terms() and g_terms() return a list of Tensors of one number, got a "
                         f"{type(terms).__name__}")
+    for term in terms:
+        if type(term) is not Tensor or term.size != 1:
+            raise TypeError(f"{what} must be a Tensor of one number, got "
+                            f"{getattr(term, 'shape', term)!r}")
+        if loss.parents and not _has_leaf(term):
+            raise TypeError(f"{what} has no gradient, because its computation was not recorded: "
+                            "pass create_graph=True to the grad() in it, or compute it outside "
+                            "no_grad()")
     return sum(terms, loss)
+
+
+def _has_leaf(y):
+    """Return whether y is a leaf or was computed from one, by operations that were recorded."""
+    left, seen = [y], {y}
+    while left:
+        parents = left.pop().parents
+        if parents == ():
+            return True
+        new = {parent for parent, _ in parents or ()} - seen
+        seen |= new
+        left += new
+    return False
 
 
 def require(split: Any, name: str) -> Any:
@@ -603,7 +641,10 @@ def update_average(average: Module, network: Module, decay: float) -> None:
             power_iteration(part)
         else:
             for name, buffer in original.own_arrays(backend.xp.ndarray):
-                vars(part)[name][...] = buffer
+                if getattr(vars(part).get(name), "shape", None) == buffer.shape:
+                    vars(part)[name][...] = buffer
+                else:               # an array that forward() has stored
+                    vars(part)[name] = buffer.copy()
 
 
 def last_layer(network: Any, skip: tuple[type, ...] = ()) -> Any:
@@ -621,23 +662,41 @@ def last_layer(network: Any, skip: tuple[type, ...] = ()) -> Any:
                 network.layers[-1])
 
 
-def _output_range(network):
-    """Return (name, low, high) of the activation that ends a network, or (None, None, None)."""
+def _output_range(network, y=None):
+    """Return (name, low, high) of the activation that ends a network, or (None, None, None).
+
+    y   an output of the network, whose graph shows the activation of a network that is no
+        Sequential
+    """
     last = last_layer(network, (Reshape, Flatten, Upsample))
-    if isinstance(last, Sigmoid) or last is ops.sigmoid:
+    rule = None if y is None else _last_rule(y)
+    if isinstance(last, Sigmoid) or last is ops.sigmoid or rule is ops.sigmoid_rule:
         return "a sigmoid", 0, 1
-    if isinstance(last, Tanh) or last is ops.tanh:
+    if isinstance(last, Tanh) or last is ops.tanh or rule is ops.tanh_rule:
         return "a tanh", -1, 1
     return None, None, None
 
 
-def refuse_other_range(G: Any, x: Any) -> None:
+def _last_rule(y):
+    """Return the rule of the operation that computed y, but for changes of shape, or None."""
+    while y.base is not None:
+        y = y.base
+    return y.parents[0][1] if y.parents else None
+
+
+def refuse_other_range(game: Game, x: Any) -> None:
     """Raise UserError if the range of G's last activation is not that of the images in x.
 
     D could tell data and samples apart by their range alone. Images are samples of 16 numbers or
-    more here.
+    more here. A G of a class of its own computes two samples to show its last activation, if it
+    takes the noise alone.
     """
-    name, low, high = _output_range(G)
+    y, G = None, getattr(game, "G", None)
+    if not game.overrides("fake") and not type(last_layer(G)).__module__.startswith("tinygan."):
+        z = game.latent(2, Random(0))
+        with eval_mode(G), enable_grad(), use_random(RandomRows(z)):
+            y = apply(G, z)
+    name, low, high = _output_range(G, y if type(y) is Tensor else None)
     images = [t for t in tensors_in(x) if t.size >= 16 * len(t) > 0]
     if name is None or not images:
         return

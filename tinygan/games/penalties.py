@@ -72,7 +72,8 @@ class GradientPenalty(Penalty):
         # one eps per score: there are fewer scores than samples if D scores packs of samples
         if len(a_real) > len(eps):
             raise ValueError(f"the gradient penalty drew {len(eps)} random numbers for "
-                             f"{len(a_real)} samples: call noise() with the minibatch's size")
+                             f"{len(a_real)} scores: D gives one score for each sample, and "
+                             "noise() takes the minibatch's size")
         return self.lam * gradient_penalty(score, real, fake, eps[:len(a_real)])
 
 

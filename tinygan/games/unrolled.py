@@ -63,7 +63,7 @@ class UnrolledGAN(Game):
 
     def g_loss(self, x: Any, z: Any) -> Tensor:
         """Return V(G, theta_k), or another loss of the scores by theta_k, plus g_terms()."""
-        z, drawn = self._split(z)
+        z, drawn = self.split_noise(z)
         real, fake = self.real(x), self.fake(x, z)
         buffers = [(a, a.copy()) for name in self.d_players
                    for a in getattr(self, name).named_arrays(backend.xp.ndarray).values()]

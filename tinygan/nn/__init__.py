@@ -20,13 +20,16 @@ from .module import Heads, Module, Sequential, eval_mode, is_sequential, substit
 from .noise import Dropout, GaussianNoise, GaussianSample, current_random, use_random
 from .norm import BatchNorm, InstanceNorm2d, LayerNorm
 from .spade import SPADE, JoinMap
-from .spectral import power_iteration, spectral_norm
+from .spectral import effective_weight, power_iteration, spectral_norm
 
 # what to write in place of PyTorch's names
 PYTORCH = {"Linear": "write nn.Dense", "BatchNorm1d": "write nn.BatchNorm",
            "BatchNorm2d": "write nn.BatchNorm", "Unflatten": "write nn.Reshape",
+           "Softmax": "write ops.softmax in forward()",
+           "functional": "functions of Tensors are in tinygan.ops",
            "Parameter": "a Tensor that is set on self is a parameter",
            "ModuleList": "a list of Modules that is set on self is found",
+           "ParameterList": "set each Tensor on self by a name of its own",
            "ModuleDict": "a dictionary of Modules that is set on self is found"}
 
 

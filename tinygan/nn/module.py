@@ -69,7 +69,7 @@ class Module:
 
     def __new__(cls, /, *args, **kwargs):
         module = super().__new__(cls)
-        module._arguments, module._changes, module._kept = (args, kwargs), [], set()
+        module._arguments, module._changes, module._kept = _copy((args, kwargs)), [], set()
         return module
 
     def __init_subclass__(cls, **kwargs):
@@ -101,6 +101,9 @@ class Module:
     def __getattr__(self, name):
         if name in PYTORCH:
             raise AttributeError(f"a Module has no {name}: {PYTORCH[name]}")
+        if name == "weight" and "weight_orig" in vars(self):
+            raise AttributeError(f"{type(self).__name__} is under spectral_norm: in its forward() "
+                                 "write nn.effective_weight(self) in place of self.weight")
         return object.__getattribute__(self, name)      # raises Python's own error
 
     def forward(self, *inputs: Any) -> Any:
@@ -309,6 +312,13 @@ class Module:
 
 
 _SIMPLE = (int, float, str, bytes, type(None), Tensor, np.ndarray)      # contain no Modules
+
+
+def _copy(value):
+    """Return a copy of nested lists, tuples and dictionaries, with the same things in them."""
+    if type(value) in (list, tuple):
+        return type(value)(map(_copy, value))
+    return {key: _copy(part) for key, part in value.items()} if type(value) is dict else value
 
 
 def _parts(name, value):

@@ -9,7 +9,8 @@ from .module import Module
 def spectral_norm(layer: Module) -> Module:
     """Make a layer compute with W / sigma(W) (Miyato et al. 2018, eq. 8), and return the layer.
 
-    `layer` is a Dense, Conv2d, ConvTranspose2d or Embedding; others raise TypeError. sigma(W) is
+    `layer` is a Dense, Conv2d, ConvTranspose2d or Embedding; others raise TypeError. A subclass
+    with a forward() of its own takes its weight there from effective_weight(self). sigma(W) is
     the largest singular value of W as a matrix with one row per output (for an Embedding, per
     class); for a convolution the matrix is (c_out, c_in kh kw). It is estimated by power iteration:
 

@@ -59,7 +59,8 @@ def save(path: str | os.PathLike, game: nn.Module, optimisers: dict[str, Optimiz
     about        further entries of the checkpoint's `about`
     arrays       further arrays
 
-    The states of tinygan.rng and of the data stream's Random are saved. A run that gives another
+    The states of tinygan.rng and of the data stream's Random are saved, in `about` also those of
+    read_streams(), if the run draws from them. A run that gives another
     Random to play() has to save its `state` itself, in `about`.
 
     Raises FloatingPointError if a weight or an average is NaN or infinite. Such a checkpoint could
@@ -147,9 +148,13 @@ def restore(saved: Checkpoint, game: nn.Module, optimisers: dict[str, Optimizer]
         evaluating = set(about["evaluating"]) if "evaluating" in about else None
         state, stream = unpack(about["data"], arrays), about["rng"]
         type(rng)().state = stream          # raises an error if it is no state of a random stream
+        if streams := about.get("streams"):
+            set_streams(streams, np.random.RandomState(), random.Random())
     with report_damage(path, "the state of its data does not fit", made_up=_is_from_tinygan(data)):
         data.state = state
     rng.state = stream
+    if streams:
+        set_streams(streams)
     for name, array in _arrays(game, optimisers).items():
         array[...] = backend.xp.asarray(values[name])
     for name, opt in optimisers.items():
@@ -260,6 +265,20 @@ def check(game: nn.Module, optimisers: dict[str, Optimizer], data: Any) -> None:
         raise UserError(f"a checkpoint cannot keep weights by the name {odd[0]!r}: give the keys "
                         "of dictionaries in the networks other names")
     pack(data.state, "data", {})        # raises TypeError for what cannot be saved
+
+
+def read_streams() -> dict[str, Any]:
+    """Return the states of np.random and of Python's random, for games that draw from them."""
+    name, key, *rest = np.random.get_state()
+    return {"numpy": [name, key.tolist(), *rest], "python": random.getstate()}
+
+
+def set_streams(states: dict[str, Any], numpy: Any = np.random, python: Any = random) -> None:
+    """Set the streams to the states that read_streams() returned, by default the global ones."""
+    name, key, *rest = states["numpy"]
+    numpy.set_state((name, np.array(key, np.uint32), *rest))
+    version, key, gauss = states["python"]
+    python.setstate((version, tuple(key), gauss))
 
 
 # Nested values with arrays in them, such as the state of a data stream or the noise of a game

@@ -118,8 +118,8 @@ def describe_optimiser(opt: Optimizer, known: dict[str, type | Callable] | None 
 def _bind_arguments(module):
     """Return {name: argument} of the call of a Module's constructor, defaults included.
 
-    The names of the parameters *args and **kwargs keep their stars. The argument `init` is left
-    out: it chose the initial weights, and a checkpoint has the trained ones.
+    The names of the parameters *args and **kwargs keep their stars. A function `init` is left out:
+    it chose the initial weights, and a checkpoint has the trained ones.
     """
     args, kwargs = module._arguments
     bound = inspect.signature(type(module).__init__).bind(module, *args, **kwargs)
@@ -127,7 +127,8 @@ def _bind_arguments(module):
     stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
     parameters = list(bound.signature.parameters.values())[1:]      # without self
     return {stars.get(p.kind, "") + p.name: bound.arguments[p.name]
-            for p in parameters if p.name != "init"}
+            for p in parameters if p.name != "init" or not (
+                callable(bound.arguments["init"]) or bound.arguments["init"] is None)}
 
 
 def _qualify_name(thing, known):

@@ -1,6 +1,8 @@
 """The progress line of a run, and the files in its folder."""
 
+import csv
 import glob
+import io
 import json
 import math
 import os
@@ -16,6 +18,7 @@ from . import checkpoint, image, plot
 from .. import backend
 from ..backend import Array, UserError
 from ..files import write_text
+from ..tensor import Tensor
 
 # the files of a run, beside the checkpoint and the pictures in samples/
 NAMES = "settings.json", "samples.png", "training.png", "log.csv", "losses.svg"
@@ -34,9 +37,12 @@ class Means:
     def add(self, values: Mapping[str, Array | float]) -> None:
         """Add {name: array of one number}; each call may have other names.
 
-        The arrays must not be written to later. Raises TypeError for an array of several numbers.
+        The arrays must not be written to later. Raises TypeError for an array of several numbers
+        and for a Tensor.
         """
         for name, value in values.items():
+            if type(value) is Tensor:
+                raise TypeError(f"the logged value {name} is a Tensor: log its array, .data")
             if getattr(value, "size", 1) != 1:
                 raise TypeError(f"the logged value {name} must be one number, such as a mean, got "
                                 f"an array of shape {value.shape}")
@@ -159,6 +165,8 @@ class Record:
         self.run, self.step, self.means = run, 0, Means()
         self.columns, self.rows = [], []    # the log: its names, and a [step, {name: mean}] a row
         self.saved = self.when = None       # the step and the time of the last checkpoint
+        # whether the training draws from numpy's or Python's own streams, and their states before
+        self.draws, self.streams = False, checkpoint.read_streams()
         self.fixed = {**self._list_fixed(), **run.fixed}
         self.z = run.fixed_inputs()
         self.first = self._draw_pictures()
@@ -208,9 +216,9 @@ class Record:
                             + ("make it a schedule, compute it from `t`, or name it in the "
                                "optimiser's `untracked`, if a resumed run does not need it"
                                if name.partition(".")[0] in self.run.optimisers else
-                               "name it in the class's `untracked`, if begin() sets it in each "
-                               "iteration or it is only looked at, or make it an array in the "
-                               "constructor, which is written to in place"))
+                               "make it an array in the constructor, which is written to in "
+                               "place, or name it in the class's `untracked`, if neither samples "
+                               "nor later steps depend on the value that it had"))
         rows = np.array([[step, *(means.get(name, math.nan) for name in self.columns)]
                          for step, means in self.rows], float)
         rows = rows.reshape(len(self.rows), 1 + len(self.columns))
@@ -219,14 +227,20 @@ class Record:
         about = {"settings": self.run.settings, "step": self.step, "played": self._fixed_settings(),
                  "counts": self.means.counts, "columns": self.columns,
                  "z": checkpoint.pack(self.z, "z", arrays)}
+        streams = checkpoint.read_streams()
+        self.draws = self.draws or streams != self.streams
+        if self.draws:
+            about["streams"] = streams
         self._write(checkpoint.NAME, checkpoint.save, self.run.game, self.run.optimisers,
                     self.run.data, about, arrays)
         self.saved, self.when = self.step, time.monotonic()
         self._write("settings.json", write_text, json.dumps(self.run.settings, indent=2) + "\n")
-        lines = [["step", *self.columns], *([int(row[0]), *("" if math.isnan(v) else f"{v:.6g}"
-                                                            for v in row[1:])] for row in rows)]
-        self._write("log.csv", write_text, "".join(",".join(map(str, line)) + "\n"
-                                                   for line in lines))
+        log = io.StringIO()
+        csv.writer(log, lineterminator="\n").writerows([
+            ["step", *self.columns],
+            *([int(step), *("" if math.isnan(v) else f"{v:.6g}" for v in means)]
+              for step, *means in rows)])
+        self._write("log.csv", write_text, log.getvalue())
         curves = dict(zip(self.columns, rows[:, 1:].T))
         panels = [{name: curves[name] for name in names if name in curves}      # others come later
                   for names in self.run.panels(self.columns)]
@@ -266,6 +280,7 @@ class Record:
         """Set the run and this Record to the state in a checkpoint."""
         checkpoint.restore(saved, self.run.game, self.run.optimisers, self.run.data)
         about, arrays = saved.about, saved.arrays
+        self.draws, self.streams = "streams" in about, checkpoint.read_streams()
         with checkpoint.report_damage(saved.path, "its log does not fit"):
             for name, value in self._fixed_settings().items():
                 if about["played"][name] != value:
