@@ -8,7 +8,7 @@ from .. import backend, ops, resampling
 from ..conv import Pair, conv2d, conv_transpose2d, kernel_pair, padding_pair, stride_pair
 from ..tensor import Tensor, is_whole
 from .init import glorot, make_weights, zeros
-from .module import Module, call_part, refuse_conditions, takes_conditions
+from .module import Composite, Module, call_part
 from .spectral import effective_weight
 
 
@@ -216,44 +216,30 @@ class Join(Module):
         return ops.concat([x, other], 1)
 
 
-class Skip(Module):
+class Skip(Composite):
     """A skip connection: the output of `inner` joined with its input, concat(inner(x), x).
 
-    (m, n, ...) -> (m, k + n, ...), for an inner that maps (m, n, ...) to (m, k, ...). Inputs after
-    the first are passed to inner. Raises TypeError in forward if it takes none.
+    (m, n, ...) -> (m, k + n, ...), for an inner that maps (m, n, ...) to (m, k, ...).
     """
 
     def __init__(self, inner: Module) -> None:
         self.inner = inner
 
-    @property
-    def conditional(self) -> bool:
-        """Whether inner takes further inputs."""
-        return takes_conditions(self.inner)
-
     def forward(self, x: Tensor, *conditions: Any) -> Tensor:
-        refuse_conditions(self, conditions)
         return ops.concat([call_part(self.inner, x, conditions), x], 1)
 
 
-class Residual(Module):
+class Residual(Composite):
     """A residual block: shortcut(x) + inner(x) (He et al. 2016, eq. 1-2).
 
-    Without a shortcut, inner keeps the shape of x. Inputs after the first are passed to the parts
-    that take them. Raises in forward TypeError if none does, and ValueError if the two shapes
-    differ.
+    Without a shortcut, inner keeps the shape of x. Raises ValueError in forward if the shapes of
+    the two terms differ.
     """
 
     def __init__(self, inner: Module, shortcut: Module | None = None) -> None:
         self.inner, self.shortcut = inner, shortcut
 
-    @property
-    def conditional(self) -> bool:
-        """Whether one of the two parts takes further inputs."""
-        return takes_conditions(self.inner, self.shortcut)
-
     def forward(self, x: Tensor, *conditions: Any) -> Tensor:
-        refuse_conditions(self, conditions)
         short = x if self.shortcut is None else call_part(self.shortcut, x, conditions)
         y = call_part(self.inner, x, conditions)
         if y.shape != short.shape:

@@ -439,31 +439,38 @@ def is_sequential(network: Any) -> bool:
     return getattr(type(network), "forward", None) is Sequential.forward
 
 
-def takes_conditions(*parts: Any) -> bool:
-    """Return whether one of the parts takes labels or other inputs after the first."""
-    return any(getattr(part, "conditional", False) for part in parts)
+class Composite(Module):
+    """The base class of Modules that pass inputs after the first to the parts that take them.
+
+    A part takes labels, or other inputs after the first, if it has the attribute `conditional` (see
+    nn/labels.py). Raises TypeError in a call with such inputs if no part takes them.
+    """
+
+    @property
+    def conditional(self) -> bool:
+        """Whether a part takes inputs after the first; then this Module takes them too."""
+        return any(getattr(part, "conditional", False) for _, part in self.parts())
+
+    def __call__(self, x, *conditions):
+        if conditions and not self.conditional:
+            raise TypeError(f"{type(self).__name__} got a second input, but none of its layers "
+                            "takes it: add a layer that does, such as nn.JoinLabels(classes) for "
+                            "labels or nn.Join() for numbers, or set conditional = True in a layer "
+                            "of your own")
+        return super().__call__(x, *conditions)
 
 
 def call_part(part: Callable, x: Tensor, conditions: tuple) -> Any:
     """Return part(x), or part(x, *conditions) if the part takes them."""
-    return part(x, *conditions) if conditions and takes_conditions(part) else part(x)
+    takes_them = conditions and getattr(part, "conditional", False)
+    return part(x, *conditions) if takes_them else part(x)
 
 
-def refuse_conditions(module: Module, conditions: tuple) -> None:
-    """Raise TypeError if there are inputs after the first and no part of the module takes them."""
-    if conditions and not module.conditional:
-        raise TypeError(f"{type(module).__name__} got a second input, but none of its layers takes "
-                        "it: add a layer that does, such as nn.JoinLabels(classes) for labels or "
-                        "nn.Join() for numbers, or set conditional = True in a layer of your own")
-
-
-class Sequential(Module):
+class Sequential(Composite):
     """The layers applied one after the other.
 
     A layer is a Module or a function of one Tensor such as ops.relu. Parameters are named
-    "0.weight", "0.bias", "1.weight" and so on. Labels, or other inputs after the first, are passed
-    to the layers that have the attribute `conditional` (see nn/labels.py). Raises TypeError for
-    anything else as a layer, and in forward for a second input that no layer takes.
+    "0.weight", "0.bias", "1.weight" and so on. Raises TypeError for anything else as a layer.
     """
 
     def __init__(self, *layers: Module | Callable[[Tensor], Tensor]) -> None:
@@ -473,16 +480,10 @@ class Sequential(Module):
                                 f"got {layer if isinstance(layer, type) else type(layer)}")
         self.layers = list(layers)
 
-    @property
-    def conditional(self) -> bool:
-        """Whether a layer takes labels; then the Sequential takes them too."""
-        return takes_conditions(*self.layers)
-
     def parts(self):
         return [(name.removeprefix("layers."), part) for name, part in super().parts()]
 
     def forward(self, x: Tensor, *conditions: Any) -> Tensor:
-        refuse_conditions(self, conditions)
         for layer in self.layers:
             x = call_part(layer, x, conditions)
         return x
@@ -491,23 +492,13 @@ class Sequential(Module):
         return f"{type(self).__name__}({', '.join(map(repr, self.layers))})"
 
 
-class Heads(Module):
-    """Several layers, the heads, on the output of one trunk: forward returns a tuple of outputs.
-
-    Labels, or other inputs after the first, are passed to the parts that take them. Raises
-    TypeError in forward if none does.
-    """
+class Heads(Composite):
+    """Several layers, the heads, on the output of one trunk: forward returns a tuple of outputs."""
 
     def __init__(self, trunk: Module, *heads: Module) -> None:
         self.trunk, self.heads = trunk, list(heads)
 
-    @property
-    def conditional(self) -> bool:
-        """Whether the trunk or a head takes labels."""
-        return takes_conditions(self.trunk, *self.heads)
-
     def forward(self, x: Tensor, *conditions: Any) -> tuple[Tensor, ...]:
         """Return a tuple of head(trunk(x)) for each head."""
-        refuse_conditions(self, conditions)
         features = call_part(self.trunk, x, conditions)
         return tuple([call_part(head, features, conditions) for head in self.heads])
