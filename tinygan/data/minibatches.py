@@ -1,14 +1,13 @@
 """Minibatches: the "sample minibatch of m examples from the data" of Algorithm 1."""
 
-import math
 import zlib
 from typing import Any
 
 import numpy as np
 
-from .. import backend, random
-from ..random import Random
-from ..tensor import is_whole
+from .. import backend
+from ..backend import UserError
+from ..random import Random, check_random, rng
 from .arrays import as_floats, check_images, check_labels
 
 
@@ -36,34 +35,31 @@ class Minibatches:
     to 255 are not refused.
     """
 
-    def __init__(self, images: Any, m: int, rng: Random | None = None, labels: Any = None) -> None:
+    def __init__(self, images: Any, m: int, rng: Random = rng, labels: Any = None) -> None:
         several = isinstance(images, tuple)
         arrays = [_as_array(a, "images") for a in (images if several else [images])]
         n = len(arrays[0]) if arrays and arrays[0].ndim else 0
         if any(a.shape[:1] != (n,) for a in arrays[1:]):
-            raise backend.UserError(
-                "the arrays of a tuple must have the same length, got the shapes "
-                f"{[a.shape for a in arrays]}: for sets that do not belong together row by row, "
-                "give ZipMinibatches(Minibatches(...), Minibatches(...))")
+            raise UserError("the arrays of a tuple must have the same length, got the shapes "
+                            f"{[a.shape for a in arrays]}: for sets that do not belong together "
+                            "row by row, give ZipMinibatches(Minibatches(...), Minibatches(...))")
         arrays = [_check_array(a, several) for a in arrays]
         if n == 0:
-            raise backend.UserError("there are no training examples: give data that has some")
-        if not is_whole(m, -math.inf):
+            raise UserError("there are no training examples: give data that has some")
+        if not isinstance(m, (int, np.integer)):
             raise TypeError("the size m of a minibatch is a whole number, got a "
                             f"{type(m).__name__}: write Minibatches(images, m, labels=labels)")
         if not 1 <= m <= n:
             examples, sizes = ("1 training example", "of 1") if n == 1 else (
                 f"{n} training examples", f"from 1 to {n}")
-            raise backend.UserError(f"a minibatch of {m} cannot be drawn from {examples}: choose m "
-                                    f"(--batch-size) {sizes}")
+            raise UserError(f"a minibatch of {m} cannot be drawn from {examples}: choose m "
+                            f"(--batch-size) {sizes}")
         if labels is not None:
             labels = _as_array(labels, "labels")
             check_labels(labels, n, "Minibatches got")
             arrays.append(labels)
-        self.m = m
-        self.rng = random.rng if rng is None else rng
-        random.check_random(self.rng, "Minibatches(images, m, rng)")
-        self.epoch = 0
+        check_random(rng, "Minibatches(images, m, rng)")
+        self.m, self.rng, self.epoch = m, rng, 0
         self._arrays = [backend.xp.asarray(a) for a in arrays]
         self._is_tuple = several or labels is not None
         # checksums of 50 to 100 of the examples, by which a resumed run recognises its data
@@ -99,23 +95,23 @@ class Minibatches:
         """
         state = {"order": backend.to_numpy(self._order), "position": self._position,
                  "epoch": self.epoch, "sum": self._sum}
-        return state if self.rng is random.rng else {**state, "rng": self.rng.state}
+        return state if self.rng is rng else {**state, "rng": self.rng.state}
 
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
         if len(state["order"]) != len(self._order):
-            raise backend.UserError(
-                f"the saved order has {len(state['order'])} examples, but the data has "
-                f"{len(self._order)}: resume with the data that the run was started with")
+            raise UserError(f"the saved order has {len(state['order'])} examples, but the data has "
+                            f"{len(self._order)}: resume with the data that the run was started "
+                            "with")
         order, position = backend.to_numpy(state["order"]), int(state["position"])
         if not (np.sort(order) == np.arange(len(order))).all() or not (
                 0 <= position <= len(order) - self.m):
-            raise backend.UserError("the saved order is damaged: it does not hold each example "
-                                    "once, or the position in it is wrong")
+            raise UserError("the saved order is damaged: it does not hold each example once, or "
+                            "the position in it is wrong")
         if state["sum"] != self._sum:
-            raise backend.UserError("the examples are not those of the saved run: resume with the "
-                                    "data that it was started with")
-        if self.rng is not random.rng:
+            raise UserError("the examples are not those of the saved run: resume with the data "
+                            "that it was started with")
+        if self.rng is not rng:
             self.rng.state = state["rng"]
         self._order = backend.xp.asarray(order)
         self._position, self.epoch = position, int(state["epoch"])
@@ -130,8 +126,8 @@ class ZipMinibatches:
 
     def __init__(self, *streams: Any) -> None:
         if len({stream.m for stream in streams}) != 1:
-            raise backend.UserError("ZipMinibatches takes streams with minibatches of one size, "
-                                    f"got the sizes {[stream.m for stream in streams]}")
+            raise UserError("ZipMinibatches takes streams with minibatches of one size, got the "
+                            f"sizes {[stream.m for stream in streams]}")
         self.streams, self.m = streams, streams[0].m
 
     def __iter__(self):
@@ -170,13 +166,13 @@ def _as_array(values, what):
     cannot convert. `what` names the values in the message.
     """
     if isinstance(values, np.ma.MaskedArray):
-        raise backend.UserError(f"Minibatches got a masked array of {what}, whose mask would be "
-                                f"ignored: give {what}.filled(x), where x replaces masked numbers")
+        raise UserError(f"Minibatches got a masked array of {what}, whose mask would be ignored: "
+                        f"give {what}.filled(x), where x replaces masked numbers")
     if backend.xp is not np and isinstance(values, backend.xp.ndarray):
         return values
     try:
         return np.asarray(values)
     except Exception as error:      # each library's arrays raise exceptions of their own
         reason = " ".join(str(error).split())
-        raise backend.UserError(f"Minibatches got {what} that numpy cannot convert to an array "
-                                f"({reason}): give an array of numpy or of the backend") from None
+        raise UserError(f"Minibatches got {what} that numpy cannot convert to an array ({reason}): "
+                        "give an array of numpy or of the backend") from None

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import backend, random
+from .. import backend
 from ..backend import Array, UserError
-from ..random import Random
+from ..random import Random, check_random, rng
 from ..tensor import is_whole
 
 
@@ -26,15 +26,14 @@ class Mixture(NamedTuple):
     modes: np.ndarray
     std: float
 
-    def sample(self, n: int, rng: Random | None = None) -> Array:
-        """Draw n points, (n, 2) float32, on the current backend (rng: default `tinygan.rng`)."""
-        rng = random.rng if rng is None else rng
-        random.check_random(rng, "a mixture")
+    def sample(self, n: int, rng: Random = rng) -> Array:
+        """Draw n points, (n, 2) float32, on the current backend."""
+        check_random(rng, "a mixture")
         centres = backend.xp.asarray(self.modes)[rng.integers(len(self.modes), (n,))]
         return centres + float(self.std) * rng.normal((n, 2))
 
-    def minibatches(self, m: int, rng: Random | None = None) -> "FreshPoints":
-        """Return an endless stream of minibatches of m fresh points (rng: as for sample)."""
+    def minibatches(self, m: int, rng: Random = rng) -> "FreshPoints":
+        """Return an endless stream of minibatches of m fresh points."""
         return FreshPoints(self, m, rng)
 
 
@@ -44,11 +43,11 @@ class FreshPoints:
     Raises UserError unless m is a whole number of at least 1.
     """
 
-    def __init__(self, mixture: Mixture, m: int, rng: Random | None = None) -> None:
+    def __init__(self, mixture: Mixture, m: int, rng: Random = rng) -> None:
         if not is_whole(m, 1):
             raise UserError(f"a minibatch has a whole number of points, at least 1, got {m!r}")
-        self.mixture, self.m, self.rng = mixture, m, random.rng if rng is None else rng
-        random.check_random(self.rng, "a mixture")
+        check_random(rng, "a mixture")
+        self.mixture, self.m, self.rng = mixture, m, rng
 
     def __iter__(self):
         return self
@@ -59,7 +58,7 @@ class FreshPoints:
     @property
     def state(self) -> dict[str, Any]:
         """Return the state of the stream's own Random; a checkpoint keeps that of tinygan.rng."""
-        return {} if self.rng is random.rng else {"rng": self.rng.state}
+        return {} if self.rng is rng else {"rng": self.rng.state}
 
     @state.setter
     def state(self, state: dict[str, Any]) -> None:

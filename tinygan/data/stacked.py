@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import backend, random
+from .. import backend
 from ..backend import Array, UserError
-from ..random import Random
+from ..random import Random, rng
 from .minibatches import Minibatches, ZipMinibatches
 
 
@@ -24,7 +24,7 @@ class StackedMinibatches(ZipMinibatches):
     triple of images hardly ever comes twice. Raises UserError for images of several channels.
     """
 
-    def __init__(self, images: Any, m: int, rng: Random | None = None) -> None:
+    def __init__(self, images: Any, m: int, rng: Random = rng) -> None:
         _check_grey(images)
         super().__init__(*[Minibatches(images, m, rng) for _ in range(3)])
 
@@ -32,14 +32,13 @@ class StackedMinibatches(ZipMinibatches):
         return backend.xp.concatenate(super().__next__(), 1)
 
 
-def draw_stacked(images: np.ndarray, n: int, rng: Random | None = None) -> np.ndarray:
+def draw_stacked(images: np.ndarray, n: int, rng: Random = rng) -> np.ndarray:
     """Draw n stacked images (n, 3, H, W) of images (N, 1, H, W), both on the host.
 
     Each channel is one of the images, all of which are equally likely. Raises UserError for images
     of several channels.
     """
     _check_grey(images)
-    rng = random.rng if rng is None else rng
     return images[backend.to_numpy(rng.integers(len(images), (n, 3)))][:, :, 0]
 
 
