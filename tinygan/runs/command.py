@@ -560,18 +560,15 @@ def main(script: Callable[[], None]) -> None:
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()          # here, and not at exit, where an error is not caught
-    except UserError as error:
-        sys.exit(f"{os.path.basename(sys.argv[0])}: {error}")
     except BrokenPipeError:
         # the process that read standard output has ended; Python would fail again at exit, when it
         # flushes what is left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except OSError as error:
-        sys.exit(f"{os.path.basename(sys.argv[0])}: {error}")
+    except (UserError, OSError) as error:
+        sys.exit(f"{_script()}: {error}")
     except MemoryError as error:
-        sys.exit(f"{os.path.basename(sys.argv[0])}: out of memory ({error}): take smaller networks "
-                 "or minibatches")
+        sys.exit(f"{_script()}: out of memory ({error}): take smaller networks or minibatches")
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
