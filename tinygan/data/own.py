@@ -41,13 +41,14 @@ def load(path: str | os.PathLike | None = None, classes: int | None = None) -> D
         return tasks.load_scenes()
     if path == "sample":
         return mnist.load_sample()
-    if path and os.path.isfile(os.path.expanduser(path)):
-        if re.search(r"-idx[13]-ubyte(\.gz)?$", str(path)):
+    place = os.path.expanduser(path or "")
+    if os.path.isfile(place):
+        if re.search(r"-idx[13]-ubyte(\.gz)?$", place):
             raise UserError(f"{path} is one of four files of MNIST's format: give the folder that "
                             "holds them")
-        return load_arrays(os.path.expanduser(path), classes)
-    if path and os.path.isdir(os.path.expanduser(path)):
-        _check_folder(pathlib.Path(os.path.expanduser(path)))
+        return load_arrays(place, classes)
+    if os.path.isdir(place):
+        _check_folder(pathlib.Path(place))
     return mnist.load(path)
 
 
