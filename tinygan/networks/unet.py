@@ -32,13 +32,10 @@ def generator(c_in: int, shape: tuple[int, int, int], channels: int = 64,
     sizes = [tuple(side // 2 ** i for side in size) for i in range(len(n))]
     inner, last = None, len(n) - 1
     for i in range(last, 0, -1):        # between sizes[i] and half of it
-        if i == last:
-            layers = [nn.LeakyReLU(0.2), halve(n[i - 1], n[i], bias=False), nn.ReLU(),
-                      double(n[i], n[i - 1], sizes[i], bias=False)]
-        else:
-            layers = [nn.LeakyReLU(0.2), halve(n[i - 1], n[i], bias=False), norm(n[i]), inner,
-                      nn.ReLU(), double(2 * n[i], n[i - 1], sizes[i], bias=False)]
+        middle, width = ([], n[i]) if i == last else ([norm(n[i]), inner], 2 * n[i])
         dropout = [nn.Dropout(0.5, always=True)] if last - i < dropouts else []
-        inner = nn.Skip(nn.Sequential(*layers, norm(n[i - 1]), *dropout))
+        inner = nn.Skip(nn.Sequential(
+            nn.LeakyReLU(0.2), halve(n[i - 1], n[i], bias=False), *middle,
+            nn.ReLU(), double(width, n[i - 1], sizes[i], bias=False), norm(n[i - 1]), *dropout))
     return initialise_gains(nn.Sequential(halve(c_in, n[0]), inner, nn.ReLU(),
                                           double(2 * n[0], colours, sizes[0]), nn.Sigmoid()))
