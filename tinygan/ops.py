@@ -6,6 +6,7 @@ where its derivative jumps, states the value that its rule uses there.
 """
 
 import functools
+import itertools
 import math
 import operator
 from collections.abc import Sequence
@@ -343,13 +344,11 @@ def concat(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
         shapes = [x.shape for x in xs]
         raise ValueError("concat needs Tensors whose shapes differ at most in the axis along which "
                          f"they are joined, got {shapes} and axis {axis!r:.40}") from None
-    ends = [0]
-    for x in xs:
-        ends.append(ends[-1] + x.shape[axis])
+    ends = [0, *itertools.accumulate(x.shape[axis] for x in xs)]
 
     def part(start, end):           # the rule of one input: its slice of the gradient
         return lambda g, y: g[(slice(None),) * (axis % g.ndim) + (slice(start, end),)]
-    return op(joined, *[(x, part(*ends[i:i + 2])) for i, x in enumerate(xs)])
+    return op(joined, *[(x, part(a, b)) for x, a, b in zip(xs, ends, ends[1:])])
 
 
 def pad(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
