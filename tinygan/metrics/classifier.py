@@ -89,7 +89,8 @@ def classifier_score(p: np.ndarray) -> float:
     """
     p = np.asarray(p, np.float64)
     _check_probabilities(p)
-    terms = np.where(p > 0, p * (np.log(np.maximum(p, 1e-300)) - np.log(p.mean(0) + 1e-300)), 0.0)
+    log_p, log_mean = (np.log(np.maximum(a, 1e-300)) for a in (p, p.mean(0)))     # 0 log 0 is 0
+    terms = p * (log_p - log_mean)
     return float(np.exp(terms.sum(1).mean()))
 
 
