@@ -254,7 +254,7 @@ class Tensor(_Node):
         if not isinstance(n, (int, float, np.integer, np.floating)):
             raise TypeError(f"the exponent of ** is a number, got {type(n).__name__}: "
                             "for a Tensor exponent write exp(n * log(x))")
-        n = float(n) if isinstance(n, np.floating) else int(n) if isinstance(n, np.integer) else n
+        n = float(n)
         # n = 0 is a case of its own because 0 * x ** -1 is NaN at x = 0.
         return op(x.data ** n, (
             x, lambda g, y: g * (n * (x if n == 2 else x ** (n - 1))) if n else g * 0.0))
