@@ -40,8 +40,8 @@ def skip_init(limit: float) -> Iterator[None]:
 def make_weights(init: Callable, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Array:
     """Return a layer's initial weights: init(shape, fan_in, fan_out), or zeros in skip_init().
 
-    They are a new array, even if `init` returns one that the caller has.
-    Raises ValueError for sizes that are not whole numbers of at least 1.
+    They are a new array, even if `init` returns one that the caller has. Raises ValueError for
+    sizes that are not whole numbers of at least 1.
     """
     if not all(is_whole(n, 1) for n in shape):
         raise ValueError("the sizes of a layer are whole numbers of at least 1, but its weights "
