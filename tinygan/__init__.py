@@ -1,12 +1,12 @@
 """tinygan: a reference implementation of generative adversarial networks, made for reading.
 
-The modules, each of which imports only from those before it: cpu, backend, cuda (with cupy only),
-random, tensor, ops, conv, resampling, nested, graphs (with cupy only), nn, schedules, optim,
+The modules, each of which imports only from those before it: cpu, context, backend, cuda (with cupy
+only), random, tensor, ops, conv, resampling, nested, graphs (with cupy only), nn, schedules, optim,
 gradcheck, games, networks, loop, files, data, metrics, runs.
 """
 
-from . import (backend, conv, cpu, data, files, games, gradcheck, loop, metrics, nested, networks,
-               nn, ops, optim, random, resampling, runs, schedules, tensor)
+from . import (backend, context, conv, cpu, data, files, games, gradcheck, loop, metrics, nested,
+               networks, nn, ops, optim, random, resampling, runs, schedules, tensor)
 from .backend import VERSION as __version__, UserError, to_numpy, use
 from .gradcheck import check_grads
 from .loop import play

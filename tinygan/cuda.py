@@ -15,14 +15,15 @@ import math
 import operator
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
 from . import backend
 from .backend import Array, UserError
+from .context import use_value
 
 tf32 = False        # whether products of float32 round their inputs to TensorFloat-32
 
@@ -306,19 +307,16 @@ def launch(function: Callable, *args: Any) -> None:
         else:
             arrays.append(backend.xp.ascontiguousarray(a) if kind.startswith("raw ") else a)
     arrays, _ = _in_memory_order(tuple(arrays))
-    if _state.waiting is not None and not constants:
-        _state.waiting.append((function.source, arrays))
+    if _waiting.get() is not None and not constants:
+        _waiting.get().append((function.source, arrays))
     else:
         _compile(function.source, tuple(constants))(*arrays, block_size=THREADS)
 
 
 # Several launches as one
 
-class _State(threading.local):      # one for each thread
-    waiting = None      # (source, arguments) of the launches in together()
-
-
-_state = _State()
+# (source, arguments) of the launches in together(), or None outside it
+_waiting = ContextVar("waiting", default=None)
 TABLE = 64              # the most launches that become one: CUDA takes 4 kB of arguments
 
 
@@ -329,11 +327,9 @@ def together() -> Iterator[None]:
     They must have the same numbers and raw arrays. The other arrays must be contiguous; each launch
     has its own, of any size. Launches with other arrays are made one by one.
     """
-    _state.waiting, before = [], _state.waiting
-    try:
+    waiting = []
+    with use_value(_waiting, waiting):
         yield
-    finally:
-        waiting, _state.waiting = _state.waiting, before
     groups = {}
     for source, args in waiting:
         raw = [each.startswith("raw ") for each in _inputs(source)]

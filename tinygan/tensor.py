@@ -15,14 +15,15 @@ results are Tensors that can be differentiated too. Double backprop needs nothin
 import contextlib
 import itertools
 import operator
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
 from . import backend
 from .backend import Array
+from .context import use_value
 
 _clock = itertools.count()      # each new Tensor takes the next number as its age
 
@@ -52,11 +53,7 @@ def now() -> int:
     return next(_clock)
 
 
-class _State(threading.local):  # one for each thread
-    recording = True
-
-
-_state = _State()
+_recording = ContextVar("recording", default=True)
 
 
 class _Node:
@@ -388,7 +385,7 @@ def op(data: Array, *parents: tuple) -> Tensor:
     tensors = [p for p in parents if type(p[0]) is Tensor]
     if parents and not tensors:         # an array has an attribute `data` too
         raise NoTensorError()
-    y.parents = tuple(tensors) if tensors and _state.recording else None
+    y.parents = tuple(tensors) if tensors and _recording.get() else None
     y.base = None
     y.age = y.touched = next(_clock)
     y.__class__ = Tensor
@@ -531,14 +528,9 @@ def _ancestors(y, oldest):
     return sorted(seen, key=operator.attrgetter("age"))
 
 
-@contextlib.contextmanager
-def set_recording(recording: bool) -> Iterator[None]:
+def set_recording(recording: bool) -> contextlib.AbstractContextManager:
     """Record operations inside the context, or with False record none."""
-    before, _state.recording = _state.recording, recording
-    try:
-        yield
-    finally:
-        _state.recording = before
+    return use_value(_recording, recording)
 
 
 def no_grad() -> contextlib.AbstractContextManager:

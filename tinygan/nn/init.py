@@ -6,35 +6,28 @@ each input contributes to. Convolutions count both as if the stride were 1.
 
 import contextlib
 import math
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from .. import backend
 from ..backend import Array
+from ..context import use_value
 from ..random import rng
 from ..tensor import is_whole
 
 
-class _Skipped(threading.local):
-    left = None             # inside skip_init(): the number of weights that may still be made
+# inside skip_init(): the number of weights that may still be made
+_left = ContextVar("left", default=None)
 
 
-_skipped = _Skipped()
-
-
-@contextlib.contextmanager
-def skip_init(limit: float) -> Iterator[None]:
+def skip_init(limit: float) -> contextlib.AbstractContextManager:
     """Make layers' weights zeros inside the context instead of calling their `init`.
 
     This is for networks whose weights will be read from a file. Raises ValueError if the networks
     have more than `limit` weights in total.
     """
-    before, _skipped.left = _skipped.left, limit
-    try:
-        yield
-    finally:
-        _skipped.left = before
+    return use_value(_left, limit)
 
 
 def make_weights(init: Callable, shape: tuple[int, ...], fan_in: int, fan_out: int) -> Array:
@@ -46,10 +39,10 @@ def make_weights(init: Callable, shape: tuple[int, ...], fan_in: int, fan_out: i
     if not all(is_whole(n, 1) for n in shape):
         raise ValueError("the sizes of a layer are whole numbers of at least 1, but its weights "
                          f"would have the shape {shape}")
-    if _skipped.left is None:
+    if _left.get() is None:
         return backend.xp.array(init(shape, fan_in, fan_out))
-    _skipped.left -= math.prod(shape)
-    if _skipped.left < 0:
+    _left.set(_left.get() - math.prod(shape))
+    if _left.get() < 0:
         raise ValueError("the networks have more weights than there are in the file")
     return backend.xp.zeros(shape, "float32")
 

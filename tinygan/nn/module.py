@@ -15,9 +15,9 @@ Names, shapes and the order of axes are PyTorch's, so weights can be exchanged w
 import contextlib
 import dataclasses
 import functools
-import threading
 import types
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -41,14 +41,8 @@ PYTORCH = {
     "add_module": "a Module that is set on self, alone or in a list, is a part"}
 
 
-class _Calls(threading.local):
-    """For each thread, the age at which the innermost call of a Module began, and its inputs."""
-
-    begin = None
-    inputs = ()
-
-
-_calls = _Calls()
+# the age at which the innermost call of a Module began, or None outside one, and its inputs
+_call = ContextVar("call", default=(None, ()))
 
 
 class Module:
@@ -85,8 +79,7 @@ class Module:
                                         "on self, in __init__")
 
     def __call__(self, *inputs):
-        before = _calls.begin, _calls.inputs
-        _calls.begin, _calls.inputs = now(), inputs
+        token = _call.set((now(), inputs))
         try:
             return self.forward(*inputs)
         except (AttributeError, TypeError) as error:
@@ -96,7 +89,7 @@ class Module:
                                 f"Tensor(array), unless it takes arrays ({error})") from error
             raise
         finally:
-            _calls.begin, _calls.inputs = before
+            _call.reset(token)
 
     def __getattr__(self, name):
         if name in PYTORCH:
@@ -111,7 +104,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} defines no forward()")
 
     def __setattr__(self, name, value):
-        before = vars(self).get(name)
+        before, (begin, inputs) = vars(self).get(name), _call.get()
         is_parameter = (type(before) is Tensor and name not in self._kept
                         and name not in self.untracked)
         if is_parameter and value is not None and not isinstance(value, (Tensor, Module)):
@@ -119,8 +112,8 @@ class Module:
                             f"Module or None can replace, got {type(value).__name__}: write "
                             f".{name}.data = array for new numbers")
         if type(value) is Tensor and name not in self.untracked:
-            if _calls.begin is not None:        # forward() is running; an older leaf is an input
-                if value is not before and (value.parents != () or value.age < _calls.begin):
+            if begin is not None:               # forward() is running; an older leaf is an input
+                if value is not before and (value.parents != () or value.age < begin):
                     if is_parameter:
                         raise TypeError(f"{type(self).__name__}.{name} is a parameter, which "
                                         "forward() would replace: give the new Tensor another "
@@ -137,9 +130,9 @@ class Module:
         elif isinstance(value, np.generic) and isinstance(before, np.ndarray):
             value = np.asarray(value)       # arithmetic of numpy turns 0-d arrays into numbers
         elif isinstance(value, backend.xp.ndarray):
-            if _calls.begin is None:
+            if begin is None:
                 self._kept.discard(name)
-            elif any(value is x for x in _calls.inputs) and not isinstance(
+            elif any(value is x for x in inputs) and not isinstance(
                     before, backend.xp.ndarray):        # else it is a buffer already
                 self._kept.add(name)
         super().__setattr__(name, value)

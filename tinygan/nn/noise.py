@@ -1,25 +1,20 @@
 """Layers that draw random numbers."""
 
 import contextlib
-import threading
-from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 from .. import backend, ops
+from ..context import use_value
 from ..random import rng
 from ..tensor import Tensor, op
 from .module import Module
 
 
-class _Current(threading.local):    # one for each thread
-    source = rng
+_source = ContextVar("source", default=rng)
 
 
-_current = _Current()
-
-
-@contextlib.contextmanager
-def use_random(source: Any) -> Iterator[None]:
+def use_random(source: Any) -> contextlib.AbstractContextManager:
     """Make this thread's layers draw their random numbers from `source` inside the context.
 
     `source` is a Random, or an object with those of its methods that the layers use, such as
@@ -27,16 +22,12 @@ def use_random(source: Any) -> Iterator[None]:
     places. If it has drop(p, factor, x), dropout uses that, see cuda.Philox. Given a source with
     the same seed, a training step draws the same numbers again.
     """
-    before, _current.source = _current.source, source
-    try:
-        yield
-    finally:
-        _current.source = before
+    return use_value(_source, source)
 
 
 def current_random() -> Any:
     """Return the source from which this thread's layers draw, see use_random."""
-    return _current.source
+    return _source.get()
 
 
 class Dropout(Module):
@@ -55,7 +46,7 @@ class Dropout(Module):
     def forward(self, x: Tensor) -> Tensor:
         if not (self.training or self.always) or self.p == 0:
             return x
-        source, p, factor = _current.source, 1 - self.p, 1 / (1 - self.p)
+        source, p, factor = _source.get(), 1 - self.p, 1 / (1 - self.p)
         if hasattr(source, "drop"):         # on a GPU, in one launch
             keep, y = source.drop(p, factor, x.data)
             return op(y, (x, lambda g, y: _drop(g, keep, factor)))
@@ -92,7 +83,7 @@ class GaussianNoise(Module):
         self.sigma[...] = float(sigma)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + _current.source.normal(x.shape) * self.sigma if self.training else x
+        return x + _source.get().normal(x.shape) * self.sigma if self.training else x
 
 
 class GaussianSample(Module):
@@ -112,4 +103,4 @@ class GaussianSample(Module):
         mu, log_sigma = x[:, :n], x[:, n:]
         if not self.training:
             return mu
-        return mu + ops.exp(log_sigma) * _current.source.normal(mu.shape).astype(x.dtype)
+        return mu + ops.exp(log_sigma) * _source.get().normal(mu.shape).astype(x.dtype)

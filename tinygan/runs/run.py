@@ -12,7 +12,6 @@ script, the command line makes the Run: see command.py.
 """
 
 import contextlib
-import contextvars
 import json
 import os
 import platform
@@ -20,6 +19,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ import numpy as np
 from . import checkpoint
 from .. import backend
 from ..backend import VERSION, Array, UserError
+from ..context import use_value
 from ..data import Split
 from ..loop import check_order, play
 from ..nn import Module
@@ -228,17 +229,12 @@ class Run:
 
 
 # the file that is being imported in refuse_runs()
-_imported = contextvars.ContextVar("imported", default=None)
+_imported = ContextVar("imported", default=None)
 
 
-@contextlib.contextmanager
-def refuse_runs(path: str) -> Iterator[None]:
+def refuse_runs(path: str) -> contextlib.AbstractContextManager:
     """Make each new Run raise UserError inside the context, where the file `path` is imported."""
-    token = _imported.set(path)
-    try:
-        yield
-    finally:
-        _imported.reset(token)
+    return use_value(_imported, path)
 
 
 def list_versions() -> dict[str, str]:
