@@ -768,7 +768,8 @@ def test_scores_that_are_no_pairs_are_refused():
     """numpy would compare one score with all others."""
     loss = losses.Relativistic()
     for method in loss.d, loss.g:
-        assert "(6, 1) and (1, 1)" in error_of(method, tensor(normal(6, 1)), tensor(normal(1, 1)))
+        message = error_of(method, tensor(normal(6, 1)), tensor(normal(1, 1)))
+        assert "(6, 1)" in message and "(1, 1)" in message
 
 
 # Wasserstein: clipping

@@ -187,19 +187,14 @@ class Relativistic(Loss):
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return -E log sigmoid(D(x) - D(G(z)))."""
-        self.check(real, fake)
-        return softplus(fake - real).mean()
-
-    def g(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Return -E log sigmoid(D(G(z)) - D(x))."""
-        self.check(real, fake)
-        return softplus(real - fake).mean()
-
-    def check(self, real: Tensor, fake: Tensor) -> None:
-        """Raise ValueError unless there are as many scores of data as of samples."""
         if real.shape != fake.shape:
             raise ValueError("the relativistic loss compares pairs of scores, got the shapes "
                              f"{real.shape} and {fake.shape}: give as many samples as data")
+        return softplus(fake - real).mean()
+
+    def g(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the loss of d() with real and fake scores exchanged."""
+        return self.d(fake, real)
 
 
 @dataclass(frozen=True)
