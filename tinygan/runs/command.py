@@ -57,8 +57,10 @@ SNGAN or R1."""
 
 def make_parser(description: str) -> argparse.ArgumentParser:
     """Return a parser without flags, whose help has the description as it is."""
-    return argparse.ArgumentParser(description=description, allow_abbrev=False,
-                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.presets = {}         # {flag: the defaults that it gives other flags}, see add_preset
+    return parser
 
 
 def game_parser(description: str, steps: int, batch_size: int, out: str,
@@ -116,11 +118,11 @@ def add_preset(parser: argparse.ArgumentParser, flag: str, settings: Mapping[str
     The command line overrides them. `what` says in the help what the flag chooses, and `group` is a
     group of the parser's flags to which this one belongs.
     """
-    average = ", --average {average}" if "average" in settings else ""
+    average = f", --average {settings['average']}" if "average" in settings else ""
     (group or parser).add_argument(
         flag, action="store_true",
-        help=f"{{what}}, {{steps}} steps of {{batch_size}}{average}".format(what=what, **settings))
-    vars(parser).setdefault("presets", {})[flag.lstrip("-").replace("-", "_")] = settings
+        help=f"{what}, {settings['steps']} steps of {settings['batch_size']}{average}")
+    parser.presets[flag.lstrip("-").replace("-", "_")] = settings
 
 
 def add_task(parser: argparse.ArgumentParser, tasks: Sequence[str]) -> None:
@@ -170,7 +172,7 @@ def parse(parser: argparse.ArgumentParser, *free: str) -> argparse.Namespace:
     UserError if there is no run to resume, or if it has other flags.
     """
     args = parser.parse_args()
-    for name, settings in getattr(parser, "presets", {}).items():
+    for name, settings in parser.presets.items():
         if getattr(args, name):
             parser.set_defaults(**settings)
             args = parser.parse_args()
@@ -186,8 +188,8 @@ def parse(parser: argparse.ArgumentParser, *free: str) -> argparse.Namespace:
         there.pop("backend", None)
     # parsed together, so that saved values are checked too, and the command line overrides them
     args = parser.parse_args([*to_flags(parser, there), *sys.argv[1:]])
-    presets = getattr(parser, "presets", {})        # first, as they change other flags
-    for name, value in sorted(there.items(), key=lambda flag: flag[0] not in presets):
+    # presets first, as they change other flags
+    for name, value in sorted(there.items(), key=lambda flag: flag[0] not in parser.presets):
         if name not in FREE and name not in free and getattr(args, name) != value:
             flag = f"--{name.replace('_', '-')}"
             has = f"no {flag}" if value is None or value is False else f"{flag} {value}"
