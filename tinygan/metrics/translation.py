@@ -116,7 +116,9 @@ def predict(net: nn.Module, images: Array, piece: int = 200) -> np.ndarray:
     """
     if not len(images):
         raise ValueError("there are no images to classify: give at least one")
-    with no_grad():
-        return np.concatenate([backend.to_numpy(net(Tensor(backend.xp.asarray(
-            as_floats(images[start:start + piece])))).data.argmax(1))
-            for start in range(0, len(images), piece)])
+    found = []
+    for start in range(0, len(images), piece):
+        x = as_floats(backend.xp.asarray(images[start:start + piece]))
+        with no_grad():
+            found.append(backend.to_numpy(net(Tensor(x)).data.argmax(1)))
+    return np.concatenate(found)
