@@ -81,14 +81,14 @@ class CapturedStep:
     def _find_form(self, state):
         """Return the form of this state; begin it if there is none."""
         form = next((form for form in self.forms if form.state == state), None)
-        if form is None and self.starts == self.STARTS:
-            self._give_up("the shapes of its inputs, or numbers of the game that are no arrays, "
-                          "change again and again")
-        if form is None and self.why_not is not None:
-            self.spare = self.spare or _Form(state)
-            self.spare.state = state
-            return self.spare
         if form is None:
+            if self.starts == self.STARTS:
+                self._give_up("the shapes of its inputs, or numbers of the game that are no "
+                              "arrays, change again and again")
+            if self.why_not is not None:
+                self.spare = self.spare or _Form(state)
+                self.spare.state = state
+                return self.spare
             self.starts += 1
             form = _Form(state)
         others = [each for each in self.forms if each is not form]
