@@ -64,6 +64,11 @@ class Split(dict):
         """Return the Split of the rows `chosen`, a slice or an array of indices, of each array."""
         return Split({name: array[chosen] for name, array in self.items()})
 
+    def hold_out(self) -> tuple["Split", "Split"]:
+        """Split off the last sixth of the rows for validation: return (the rest, the sixth)."""
+        n = len(self.images) - len(self.images) // 6
+        return self.part(slice(n)), self.part(slice(n, None))
+
 
 class DataSet(NamedTuple):
     """A data set in three parts."""

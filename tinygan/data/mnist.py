@@ -71,9 +71,7 @@ def load(folder: str | os.PathLike | None = None) -> DataSet:
         except OSError as error:
             return load_sample(" ".join(f"because {error}".split()))
         train, test = _make_split(*arrays[:2]), _make_split(*arrays[2:])
-    n = len(train.labels) - len(train.labels) // 6
-    return DataSet(train.part(slice(n)), train.part(slice(n, None)), test,
-                   f"the four files in {folder}", os.path.abspath(folder))
+    return DataSet(*train.hold_out(), test, f"the four files in {folder}", os.path.abspath(folder))
 
 
 def load_sample(why: str = "") -> DataSet:

@@ -78,8 +78,7 @@ def load_arrays(path: str | os.PathLike, classes: int | None = None) -> DataSet:
     parts = _read_parts(path, classes)
     if len(parts) == 2:
         train, test = parts
-        n = len(train.images) - len(train.images) // 6
-        return _make_data_set(path, train.part(slice(n)), train.part(slice(n, None)), test)
+        return _make_data_set(path, *train.hold_out(), test)
 
     def rows(a, part):
         """Return the rows of array a for part 0, 1 or 2, in an order that its length determines."""
