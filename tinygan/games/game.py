@@ -440,16 +440,15 @@ class Game(Module):
                  and layer.running_mean is not None] if G else []
         if not norms:
             return
-        before = [layer.momentum for layer in norms]
-        with eval_mode(G), use_random(rng):     # only batch normalisation is in training mode
+        # only batch normalisation is in training mode
+        with eval_mode(G), use_random(rng), contextlib.ExitStack() as stack:
             for layer in norms:
+                stack.callback(setattr, layer, "momentum", layer.momentum)
                 layer.running_mean[...] = layer.running_var[...] = 0
             for i in range(10):
                 for layer in norms:     # momentum 1 / (i + 1) gives the mean over the batches
                     layer.momentum, layer.training = 1 / (i + 1), True
                 apply(G, self.latent(100, rng))
-        for layer, momentum in zip(norms, before):
-            layer.momentum = momentum
 
     def inputs(self, split: Any, n: int, rng: Random) -> Any:
         """Draw the inputs of n samples for sample(); by default latent(n, rng).
