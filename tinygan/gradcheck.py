@@ -142,8 +142,8 @@ def _check(f, xs, names, mode, this_order, order, tolerance, generator, noise_be
     largest = max([float(abs(x).max()) for x in xs if x.size], default=1.0)
     noise = noise_before / (min(largest, 1.0) or 1.0) + 4e-15 * sum(
         float(abs(a.data * b).sum()) for a, b in zip([*ys, *claims], cs + xs))
-    # Outputs that are 0 up to rounding, as those of x - x / 3 * 3, have an error of their own size,
-    # which a second difference with a tiny step shows: the part of a smooth f in it is some 1e-18.
+    # Outputs that are 0 but for rounding, such as those of x - x / 3 * 3, are nothing but error. A
+    # second difference with a tiny step measures it: of a smooth f, that is only some 1e-18.
     if sum(float(abs(y.data * c).sum()) for y, c in zip(ys, cs)) < 1e-9 * max(largest, 1.0):
         near = [f(*[Tensor(x * t) for x in xs]) for t in (1 + 1e-9, 1 - 1e-9)]
         noise = max(noise, 10 * sum(float(abs((a.data + b.data - 2 * y.data) * c).sum())

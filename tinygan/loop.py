@@ -25,8 +25,8 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     It yields after each iteration i = start ... iterations - 1. The losses are those of each
     player's last step in the iteration, before its update: Tensors of one number. They are not
     checked: a loss may become NaN. A game in evaluation mode, as load() returns it, is put into
-    training mode as a whole. A part of a game in training mode stays in evaluation mode: after
-    load(), call game.train() and then part.eval().
+    training mode as a whole. In a game that is in training mode already, a part in evaluation mode
+    stays in it. So to keep a part of a loaded game in it, call game.train() and then part.eval().
 
     data          an endless iterator over minibatches x of m samples: arrays, or tuples of arrays
     d_opt, g_opt  optimisers of game.d_parameters() and game.g_parameters()

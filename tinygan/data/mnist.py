@@ -58,7 +58,7 @@ def load(folder: str | os.PathLike | None = None) -> DataSet:
     folder = folder or os.environ.get("TINYGAN_DATA")
     if folder:
         folder = pathlib.Path(os.path.expanduser(folder))
-        paths = [_find(folder, name) for name in FILES]
+        paths = [_require(folder, name) for name in FILES]
         train, test = _read_split(*paths[:2]), _read_split(*paths[2:])
         if train.images.shape[1:] != test.images.shape[1:]:
             sizes = [_format_shape(split.images.shape[2:]) for split in (train, test)]
@@ -115,7 +115,7 @@ def find(folder: pathlib.Path, name: str) -> pathlib.Path | None:
     return None
 
 
-def _find(folder, name):
+def _require(folder, name):
     """Return the path of the file `name` in `folder`; raise UserError if it is not there."""
     if path := find(folder, name):
         return path
