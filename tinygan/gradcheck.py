@@ -24,7 +24,7 @@ import numpy as np
 from . import backend
 from .nn import Module, use_random
 from .random import Random
-from .tensor import DtypeError, Tensor, grad
+from .tensor import DtypeError, Tensor, ancestors, grad
 
 ADVICE = ("pass it as an input, give check_grads the Module that holds it, or use its array, "
           "x.data, if it is a constant")
@@ -111,17 +111,11 @@ def _check_function(f, arrays, names, mode, order, tolerance, generator):
 
 def _find_hidden_leaf(ys, inputs):
     """Return a leaf older than the inputs that ys were computed from, or None."""
-    seen, stack, born = set(inputs), list(ys), min(x.age for x in inputs)
-    while stack:
-        t = stack.pop()
-        if type(t) is not Tensor:
-            raise TypeError(f"f returns a Tensor or a tuple of Tensors, got {type(t).__name__}")
-        if t not in seen:
-            seen.add(t)
-            if t.parents == () and t.age < born:
-                return t
-            stack += [parent for parent, _ in t.parents or ()]
-    return None
+    for y in ys:
+        if type(y) is not Tensor:
+            raise TypeError(f"f returns a Tensor or a tuple of Tensors, got {type(y).__name__}")
+    born = min(x.age for x in inputs)
+    return next((t for t in ancestors(ys) if t.parents == () and t.age < born), None)
 
 
 def _check(f, xs, names, mode, this_order, order, tolerance, generator, noise_before=0.0):

@@ -451,7 +451,7 @@ def grad(y: Tensor, xs: Iterable[Tensor], grad_y: Tensor | Array | None = None,
 
     wanted = set(xs)
     on_path = set(xs)
-    order = _ancestors(y, oldest=min((x.age for x in xs), default=y.age))
+    order = ancestors([y], oldest=min((x.age for x in xs), default=y.age))
     for t in order:
         for parent, rule in t.parents or ():
             if parent in on_path and rule is not None:
@@ -513,13 +513,14 @@ def _refuse_written(t, age):
         t = t.base
 
 
-def _ancestors(y, oldest):
-    """List y and the Tensors it was computed from, oldest first; leave out those before `oldest`.
+def ancestors(ys: Iterable[Tensor], oldest: int = 0) -> list[Tensor]:
+    """List ys and the Tensors they were computed from, oldest first, without those before `oldest`.
 
     A result is newer than its inputs. So a Tensor older than every x depends on none of them, and
     when grad() reaches a Tensor, newest first, all terms of its gradient have been added already.
     """
-    seen, stack = {y}, [y]
+    stack = list(ys)
+    seen = set(stack)
     while stack:
         for parent, _ in stack.pop().parents or ():
             if parent not in seen and parent.age >= oldest:

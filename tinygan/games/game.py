@@ -14,7 +14,8 @@ from ..nested import flatten_nested, map_nested
 from ..nn import (BatchNorm, Flatten, Heads, Module, Reshape, Sigmoid, Tanh, Upsample, eval_mode,
                   is_sequential, power_iteration, use_random)
 from ..random import Random
-from ..tensor import (NoTensorError, Tensor, enable_grad, is_whole, no_grad, op, set_recording)
+from ..tensor import (NoTensorError, Tensor, ancestors, enable_grad, is_whole, no_grad, op,
+                      set_recording)
 from .losses import Loss
 from .penalties import Penalty, tensors_in
 from .views import View
@@ -271,16 +272,8 @@ class Game(Module):
 
         `parameters` is the method d_parameters or g_parameters.
         """
-        left = [t for t in tensors_in(inputs) if t.parents]
-        parameters = set(parameters()) if left else ()
-        seen = set(left)
-        while left:
-            new = {parent for parent, _ in left.pop().parents} - seen
-            if new & parameters:
-                return True
-            seen |= new
-            left += [t for t in new if t.parents]
-        return False
+        computed = [t for t in tensors_in(inputs) if t.parents]
+        return bool(computed) and not set(parameters()).isdisjoint(ancestors(computed))
 
     def log_scores(self, a_real: Tensor, a_fake: Tensor) -> None:
         """Set `logged` to the summary of the scores that the loss defines."""
