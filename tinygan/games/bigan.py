@@ -4,11 +4,11 @@ from typing import Any
 
 from .. import backend
 from ..backend import Array, UserError
-from ..nn import Flatten, GaussianSample, Module, Reshape, Sequential, Sigmoid, Tanh, use_random
-from ..ops import sigmoid, tanh
+from ..nn import Flatten, GaussianSample, Module, Reshape, Sequential, use_random
+from ..ops import sigmoid
 from ..random import Random
 from ..tensor import Tensor
-from .game import Game, RandomRows, last_layer, require
+from .game import Game, RandomRows, last_activation, last_layer, require
 from .gan import GAN
 
 
@@ -39,11 +39,11 @@ class BiGAN(GAN):
 
     def check(self, before_training: bool = False) -> None:
         super().check(before_training)
-        self.check_encoder(last_layer(self.E, (Reshape, Flatten)))
+        self.check_encoder()
 
-    def check_encoder(self, last: Any) -> None:
-        """Raise UserError if E's last layer is not one of this game."""
-        if isinstance(last, (Sigmoid, Tanh)) or last in (sigmoid, tanh):
+    def check_encoder(self) -> None:
+        """Raise UserError if E ends in a sigmoid or a tanh."""
+        if last_activation(self.E) is not None:
             raise UserError("E ends in a sigmoid or a tanh, but its output must be any real "
                             "number: remove it; the game gives E(x) the range of z")
 
@@ -98,8 +98,9 @@ class ALI(BiGAN):
 
     latent = Game.latent        # z ~ N(0, I)
 
-    def check_encoder(self, last: Any) -> None:
+    def check_encoder(self) -> None:
         """Raise UserError if E is a Sequential that does not end in nn.GaussianSample."""
+        last = last_layer(self.E, (Reshape, Flatten))
         if isinstance(self.E, Sequential) and not isinstance(last, GaussianSample):
             raise UserError("ALI's encoder draws its output, but E ends in another layer: end it "
                             "in nn.Dense(n, 2 * z_size), nn.GaussianSample()")

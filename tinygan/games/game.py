@@ -104,7 +104,7 @@ class Game(Module):
             raise UserError(f"{type(self).__name__} defines d_loss itself, so its penalties would "
                             "have no effect: define d_terms or a Loss instead")
         for D in [getattr(self, name) for name in self.d_players if hasattr(self, name)]:
-            if self.d_returns_scores and _output_range(D)[1] == 0:
+            if self.d_returns_scores and last_activation(D) == "sigmoid":
                 raise UserError(NO_SIGMOID)
             if self.penalties:
                 refuse_batch_norm(D)
@@ -384,8 +384,7 @@ class Game(Module):
         """
         y = None if self.overrides("sample") else self._draw(z, recording=True)
         images = self.sample(z) if y is None else y.data
-        _, low, _ = _output_range(self.G, y)
-        return (images + 1) / 2 if low == -1 else images
+        return (images + 1) / 2 if last_activation(self.G, y) == "tanh" else images
 
     def draw_samples(self, n: int, rng: Random, piece: int = 100) -> np.ndarray:
         """Return n samples on the host, of noise by latent() from `rng`, `piece` at a time.
@@ -654,19 +653,18 @@ def last_layer(network: Any, skip: tuple[type, ...] = ()) -> Any:
                 network.layers[-1])
 
 
-def _output_range(network, y=None):
-    """Return (name, low, high) of the activation that ends a network, or (None, None, None).
+def last_activation(network: Any, y: Tensor | None = None) -> str | None:
+    """Return "sigmoid" or "tanh" if a network ends in it, else None.
 
-    y   an output of the network, whose graph shows the activation of a network that is no
-        Sequential
+    y   an output, whose graph shows the activation of a network that is no Sequential
     """
     last = last_layer(network, (Reshape, Flatten, Upsample))
     rule = None if y is None else _last_rule(y)
     if isinstance(last, Sigmoid) or last is ops.sigmoid or rule is ops.sigmoid_rule:
-        return "a sigmoid", 0, 1
+        return "sigmoid"
     if isinstance(last, Tanh) or last is ops.tanh or rule is ops.tanh_rule:
-        return "a tanh", -1, 1
-    return None, None, None
+        return "tanh"
+    return None
 
 
 def _last_rule(y):
@@ -688,17 +686,18 @@ def refuse_other_range(game: Game, x: Any) -> None:
         z = game.latent(2, Random(0))
         with eval_mode(G), enable_grad(), use_random(RandomRows(z)):
             y = apply(G, z)
-    name, low, high = _output_range(G, y if type(y) is Tensor else None)
+    name = last_activation(G, y if type(y) is Tensor else None)
     images = [t for t in tensors_in(x) if t.size >= 16 * len(t) > 0]
     if name is None or not images:
         return
+    low, high = (0, 1) if name == "sigmoid" else (-1, 1)
     # the last ones: in a pair from image to image, they are the outputs
     least, most = float(images[-1].data.min()), float(images[-1].data.max())
     slack = 0.05            # pixels may have been given a little noise
     if not low - slack <= least <= most <= high + slack or low < 0 <= least:
-        raise UserError(f"G ends in {name}, whose images lie in [{low}, {high}], but the data has "
-                        f"pixels from {least:.3g} to {most:.3g}: end G in another activation (a "
-                        "sigmoid for [0, 1], a tanh for [-1, 1]), or scale the data")
+        raise UserError(f"G ends in a {name}, whose images lie in [{low}, {high}], but the data "
+                        f"has pixels from {least:.3g} to {most:.3g}: end G in another activation "
+                        "(a sigmoid for [0, 1], a tanh for [-1, 1]), or scale the data")
 
 
 def refuse(D: Module, is_wrong: Callable[[Module], bool], why: str) -> None:
