@@ -109,8 +109,9 @@ def test_the_hooks_in_the_table_are_those_of_game():
     settable = set(inspect.signature(Game).parameters) | set(dir(Game))
     assert named <= settable
     internal = {"check", "check_minibatch", "outputs", "score", "d_loss", "g_loss", "losses",
-                "log_scores", "noise", "split_noise", "sample", "sample_images", "draw_samples",
-                "overrides", "begin_iteration", "update_averages", "keep_average", "use_averages", "touch", "measure_averages",
+                "log", "log_scores", "noise", "split_noise", "sample", "sample_images",
+                "draw_samples", "overrides", "begin_iteration", "update_averages", "keep_average",
+                "use_averages", "touch", "measure_averages",
                 "d_parameters", "g_parameters"}
     methods = {name for name, value in vars(Game).items()
                if isinstance(value, types.FunctionType) and not name.startswith("_")}

@@ -45,7 +45,7 @@ class ACGAN(ConditionalGAN):
     def d_terms(self, x: Any, z: Any, fake: Any, out_real: Any, out_fake: Any) -> list[Tensor]:
         """List the terms of -L_C: on data, and on samples if `on_fakes`."""
         on_data = cross_entropy(class_logits(out_real, x[1]), x[1])
-        self.logged = {**self.logged, "L_C": on_data.data}
+        self.log("L_C", on_data)
         terms = [self.lam * on_data]
         if self.on_fakes:
             terms.append(self.lam * cross_entropy(class_logits(out_fake, z[1]), z[1]))

@@ -120,7 +120,7 @@ class CycleGAN(ImageTranslation):
         """List the terms of lam L_cyc and of L_identity that have a weight."""
         (x, y), (fake_y, fake_x) = x, fake
         there, back = abs(self.F(fake_y) - x).mean(), abs(self.G(fake_x) - y).mean()
-        self.logged = {**self.logged, "L_cyc": there.data + back.data}
+        self.log("L_cyc", there + back)
         terms = [lam / 2 * term for lam, term in
                  ((self.lam_forward, there), (self.lam_backward, back)) if lam]
         if self.lam_identity:

@@ -280,6 +280,10 @@ class Game(Module):
         with no_grad():
             self.logged = self.loss.summarise(a_real, a_fake)
 
+    def log(self, name: str, value: Tensor) -> None:
+        """Add a Tensor of one number, such as a term of a loss, to what is logged of this step."""
+        self.logged = {**self.logged, name: value.data}
+
     # Random draws
 
     def latent(self, m: int, rng: Random) -> Any:
@@ -681,13 +685,14 @@ def refuse_other_range(game: Game, x: Any) -> None:
     more here. A G of a class of its own computes two samples to show its last activation, if it
     takes the noise alone.
     """
+    images = [t for t in tensors_in(x) if t.size >= 16 * len(t) > 0]
     y, G = None, getattr(game, "G", None)
-    if not game.overrides("fake") and not type(last_layer(G)).__module__.startswith("tinygan."):
+    is_own = not type(last_layer(G)).__module__.startswith("tinygan.")
+    if images and is_own and not game.overrides("fake"):
         z = game.latent(2, Random(0))
         with eval_mode(G), enable_grad(), use_random(RandomRows(z)):
             y = apply(G, z)
     name = last_activation(G, y if type(y) is Tensor else None)
-    images = [t for t in tensors_in(x) if t.size >= 16 * len(t) > 0]
     if name is None or not images:
         return
     low, high = (0, 1) if name == "sigmoid" else (-1, 1)

@@ -58,7 +58,7 @@ class GauGAN(PairTranslation):
             out_fake = self.discriminate(fake)
         distance = sum(abs(a - b).mean() for a, b in
                        zip(features_in(real), features_in(out_fake))) * (1 / out_fake[0].shape[1])
-        self.logged = {**self.logged, "features": distance.data}
+        self.log("features", distance)
         return [self.lam * distance]
 
     def translate(self, images: np.ndarray, *conditions: np.ndarray) -> np.ndarray:

@@ -96,9 +96,9 @@ class InfoGAN(GAN):
     def d_terms(self, x: Any, z: Any, fake: Any, out_real: Any, out_fake: Any) -> list[Tensor]:
         """List the terms of -lam L_I, by which Q learns, and log how well it does."""
         information, error = self.measure_code(z, out_fake)
-        self.logged = {**self.logged, "L_I": information.data}
+        self.log("L_I", information)
         if error is not None:
-            self.logged["code error"] = error.data
+            self.log("code error", error)
         return self.information_terms(information, error)
 
     def g_terms(self, x: Any, z: Any, fake: Any, out_fake: Any) -> list[Tensor]:

@@ -50,5 +50,5 @@ class Pix2Pix(PairTranslation):
         """List lam L_L1; nothing if lam is 0."""
         output = fake[:, x[0].shape[1]:] if self.conditional else fake
         distance = abs(x[1] - output).mean()
-        self.logged = {**self.logged, "L1": distance.data}
+        self.log("L1", distance)
         return [self.lam * distance] if self.lam else []

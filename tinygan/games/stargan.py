@@ -79,14 +79,14 @@ class StarGAN(ImageTranslation):
     def d_terms(self, x: Any, z: Any, fake: Any, out_real: Any, out_fake: Any) -> list[Tensor]:
         """List lam_cls L_cls^r."""
         on_data = cross_entropy(class_logits(out_real, x[1]), x[1])
-        self.logged = {**self.logged, "L_cls": on_data.data}
+        self.log("L_cls", on_data)
         return [self.lam_cls * on_data]
 
     def g_terms(self, x: Any, z: Any, fake: Any, out_fake: Any) -> list[Tensor]:
         """List lam_cls L_cls^f and lam_rec L_rec, and the identity term if it has a weight."""
         x, c = x
         again = abs(x - self.G(fake, c)).mean()
-        self.logged = {**self.logged, "L_rec": again.data}
+        self.log("L_rec", again)
         terms = [lam * term for lam, term in (
             (self.lam_cls, cross_entropy(class_logits(out_fake, z), z)),
             (self.lam_rec, again)) if lam]
