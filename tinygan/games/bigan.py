@@ -4,11 +4,11 @@ from typing import Any
 
 from .. import backend
 from ..backend import Array, UserError
-from ..nn import Flatten, GaussianSample, Module, Reshape, Sequential, use_random
+from ..nn import Flatten, GaussianSample, Module, RandomRows, Reshape, Sequential, use_random
 from ..ops import sigmoid
 from ..random import Random
 from ..tensor import Tensor
-from .game import Game, RandomRows, last_activation, last_layer, require
+from .game import Game, last_activation, last_layer, require
 from .gan import GAN
 
 

@@ -6,11 +6,11 @@ import numpy as np
 
 from .. import backend
 from ..backend import Array, UserError
-from ..nn import Module, use_random
+from ..nn import Module, RandomRows, use_random
 from ..ops import concat
 from ..random import Random
 from ..tensor import Tensor, is_whole
-from .game import RandomRows, check_weights, require
+from .game import check_weights, require
 from .losses import LeastSquares, RelativisticAverage
 from .translation import ImageTranslation, draw_rows, join_pictures
 

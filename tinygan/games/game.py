@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,9 +9,9 @@ import numpy as np
 
 from .. import backend, ops
 from ..backend import Array, UserError
-from ..nested import flatten_nested, map_nested
-from ..nn import (BatchNorm, Flatten, Heads, Module, Reshape, Sigmoid, Tanh, Upsample, eval_mode,
-                  is_sequential, power_iteration, use_random)
+from ..nested import map_nested
+from ..nn import (BatchNorm, Flatten, Heads, Module, RandomRows, Reshape, Sigmoid, Tanh, Upsample,
+                  eval_mode, is_sequential, power_iteration, use_random)
 from ..random import Random
 from ..tensor import (NoTensorError, Tensor, ancestors, enable_grad, is_whole, no_grad, op,
                       set_recording)
@@ -555,51 +554,6 @@ def renew(t: Any) -> Any:
     A gradient with respect to it does not pass through the other uses of t.
     """
     return op(t.data, (t, lambda g, y: g)) if type(t) is Tensor else t
-
-
-class RandomRows:
-    """A source for nn.use_random whose numbers for sample i depend on input i alone.
-
-    inputs   nested Tensors and arrays (m, ...). They are read at the first draw, so a network that
-             draws nothing costs no transfer from a GPU
-
-    Its methods draw arrays whose first axis is m, or k m with k rows for each sample in order. In
-    place of a first axis of 1 they draw m. They raise UserError for other shapes.
-    """
-
-    def __init__(self, inputs: Any) -> None:
-        self.inputs, self.rows = inputs, None
-
-    def bernoulli(self, p: float, shape: tuple[int, ...]) -> Array:
-        """Draw booleans (m, ...), each True with probability p."""
-        return self._draw(shape, lambda row, shape: row.bernoulli(p, shape))
-
-    def normal(self, shape: tuple[int, ...]) -> Array:
-        """Draw numbers (m, ...) from N(0, 1)."""
-        return self._draw(shape, Random.normal)
-
-    def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> Array:
-        """Draw numbers (m, ...) from U[low, high)."""
-        return self._draw(shape, lambda row, shape: row.uniform(low, high, shape))
-
-    def integers(self, high: int, shape: tuple[int, ...]) -> Array:
-        """Draw integers (m, ...) from 0 to high - 1."""
-        return self._draw(shape, lambda row, shape: row.integers(high, shape))
-
-    def _draw(self, shape, draw):
-        if self.rows is None:
-            arrays = [backend.to_numpy(a.data if type(a) is Tensor else a)
-                      for a in flatten_nested(self.inputs)]
-            self.rows = [Random(zlib.crc32(b"".join(a[i].tobytes() for a in arrays)))
-                         for i in range(len(arrays[0]))] or [Random(0)]     # of no samples
-        m = len(self.rows)
-        shape = (m, *shape[1:]) if shape[:1] == (1,) else shape     # one row for all: one for each
-        if not shape or shape[0] % m:
-            raise UserError(f"a layer draws an array {shape} while {m} samples are computed in "
-                            "evaluation mode, where each sample has random numbers of its own: "
-                            f"draw ({m}, ...), or define sample() in the class of the game")
-        each = shape[0] // m, *shape[1:]
-        return backend.xp.concatenate([draw(row, each) for row in self.rows])
 
 
 def scores_in(outputs: Any) -> Tensor:

@@ -6,11 +6,11 @@ import numpy as np
 
 from .. import backend
 from ..backend import Array, UserError, to_numpy
-from ..nn import use_random
+from ..nn import RandomRows, use_random
 from ..ops import concat
 from ..random import Random
 from ..tensor import Tensor
-from .game import Game, RandomRows, require
+from .game import Game, require
 
 
 class ImageTranslation(Game):

@@ -17,7 +17,8 @@ from .layers import (AvgPool2d, Conv2d, ConvTranspose2d, Dense, Flatten, Join, L
                      ReflectionPad2d, ReLU, Reshape, Residual, Sigmoid, Skip, Tanh, Upsample)
 from .minibatch import MinibatchDiscrimination, MinibatchStddev
 from .module import Heads, Module, Sequential, eval_mode, is_sequential, substitute
-from .noise import Dropout, GaussianNoise, GaussianSample, current_random, use_random
+from .noise import (Dropout, GaussianNoise, GaussianSample, RandomRows, current_random,
+                    use_random)
 from .norm import BatchNorm, InstanceNorm2d, LayerNorm
 from .spade import SPADE, JoinMap
 from .spectral import effective_weight, power_iteration, spectral_norm
