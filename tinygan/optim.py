@@ -35,6 +35,7 @@ class Optimizer:
 
     averages = ()
     untracked = ()
+    changing = "parameters", "state", "t", "_now"       # the attributes that training changes
 
     def __init__(self, parameters: Iterable[Tensor], lr: float | Callable) -> None:
         if not isinstance(parameters, Iterable) or type(parameters) is Tensor:

@@ -10,8 +10,9 @@ from ..nn import Module, RandomRows, use_random
 from ..ops import concat
 from ..random import Random
 from ..tensor import Tensor, is_whole
-from .game import check_weights, require
+from .game import require
 from .losses import LeastSquares, RelativisticAverage
+from .penalties import check_weights
 from .translation import ImageTranslation, draw_rows, join_pictures
 
 

@@ -536,13 +536,6 @@ def require(split: Any, name: str) -> Any:
     return split
 
 
-def check_weights(**weights: float) -> None:
-    """Raise UserError unless the weights of a game's terms, by name, are at least 0."""
-    for name, weight in weights.items():
-        if not weight >= 0:
-            raise UserError(f"the weight {name} must be at least 0, got {weight}: choose another")
-
-
 def detach(t: Any) -> Any:
     """Return a computed Tensor as a new leaf with the same array; return others as they are."""
     return Tensor(t.data) if type(t) is Tensor and t.parents else t

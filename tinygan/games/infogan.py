@@ -9,8 +9,8 @@ from ..nn import Module, eval_mode
 from ..ops import cross_entropy
 from ..random import Random
 from ..tensor import Tensor, is_whole, no_grad
-from .game import check_weights
 from .gan import GAN
+from .penalties import check_weights
 
 
 class InfoGAN(GAN):

@@ -55,14 +55,13 @@ class GradientPenalty(Penalty):
 
         lam E (|dD/dx_hat|_2 - 1)^2,  x_hat = eps x + (1 - eps) G(z),  eps ~ U(0, 1) per sample
 
-    Raises ValueError for a negative lam.
+    Raises UserError for a negative lam.
     """
 
     lam: float = 10.0
 
     def __post_init__(self):
-        if not self.lam >= 0:
-            raise ValueError(f"the penalty's weight lam is at least 0, got {self.lam}")
+        check_weights(lam=self.lam)
 
     def draw(self, m: int, rng: Random, i: int) -> Tensor:
         """Draw eps, (m,)."""
@@ -81,14 +80,13 @@ class GradientPenalty(Penalty):
 class R1(Penalty):
     """The penalty gamma/2 E |dD/dx|^2 on the data (Mescheder et al. 2018, eq. 9).
 
-    Raises ValueError for a negative gamma.
+    Raises UserError for a negative gamma.
     """
 
     gamma: float = 10.0
 
     def __post_init__(self):
-        if not self.gamma >= 0:
-            raise ValueError(f"the penalty's weight gamma is at least 0, got {self.gamma}")
+        check_weights(gamma=self.gamma)
 
     def __call__(self, score, real, fake, a_real, a_fake, drawn):
         return self.gamma / 2 * squared_gradient_norm(real, a_real)
@@ -192,3 +190,10 @@ def _interpolate(x, x_fake, eps):
                          f"{x.shape} and {x_fake.shape}")
     eps = eps.reshape(-1, *[1] * (x.ndim - 1))
     return eps * x + (1 - eps) * x_fake
+
+
+def check_weights(**weights: float) -> None:
+    """Raise UserError unless the weights of penalties or terms, by name, are at least 0."""
+    for name, weight in weights.items():
+        if not weight >= 0:
+            raise UserError(f"the weight {name} must be at least 0, got {weight}: choose another")

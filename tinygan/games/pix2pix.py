@@ -4,8 +4,8 @@ from typing import Any
 
 from ..nn import Module
 from ..tensor import Tensor
-from .game import check_weights
 from .losses import NonSaturating
+from .penalties import check_weights
 from .translation import PairTranslation
 
 

@@ -12,9 +12,9 @@ from ..ops import cross_entropy
 from ..random import Random
 from ..tensor import Tensor, is_whole
 from .acgan import class_logits
-from .game import Game, check_weights, require
+from .game import Game, require
 from .losses import Wasserstein
-from .penalties import GradientPenalty, Penalty
+from .penalties import GradientPenalty, Penalty, check_weights
 from .translation import ImageTranslation, draw_rows, join_pictures
 
 

@@ -418,7 +418,7 @@ def list_optimiser_settings(optimisers: dict[str, Optimizer]) -> dict[str, str]:
     for player, opt in optimisers.items():
         parameters = {id(p) for p in opt.parameters}
         for name, value in vars(opt).items():
-            if name in ("parameters", "state", "t", "_now", *opt.untracked):
+            if name in (*opt.changing, *opt.untracked):
                 continue
             if isinstance(value, Optimizer) or any(
                     id(thing) not in parameters for thing in find_inside(value)):

@@ -109,10 +109,9 @@ def describe_optimiser(opt: Optimizer, known: dict[str, type | Callable] | None 
     Classes and functions are added to `known`, as by describe().
     """
     known = {} if known is None else known
-    changing = ("parameters", "state", "t", *opt.untracked)     # what training changes
     return {"class": _qualify_name(type(opt), known), "arguments": {
         name: describe(value, known=known) for name, value in vars(opt).items()
-        if name not in changing and not name.startswith("_")}}
+        if name not in (*opt.changing, *opt.untracked) and not name.startswith("_")}}
 
 
 def _bind_arguments(module):
