@@ -68,6 +68,7 @@ def main() -> None:
                        help="leave generated images out of D's class loss")
     command.add_preset(flags, "--paper", PAPER, "the paper's networks and settings")
     args = command.parse(flags)
+    command.refuse_unused(flags, args, args.lam > 0, "a --lam above 0", "reals_only")
 
     with command.start(args) as data:
         images, labels = data.train.images, data.train.require("labels")

@@ -319,6 +319,15 @@ def print_rows(rows: dict[str, dict[str, float]]) -> None:
         print(f"{name:14}{''.join(cells)}")
 
 
+def is_evaluation(path: str) -> bool:
+    """Return whether a file is one that this script has written."""
+    try:
+        with open(path) as file:
+            return "measures" in json.load(file)
+    except (OSError, ValueError, TypeError):
+        return False
+
+
 def main() -> None:
     """Print the table of the run that the command line names, and write it to a file."""
     flags = sample.sampling_parser(__doc__)
@@ -340,8 +349,11 @@ def main() -> None:
         raise UserError(f"cannot write {out}, as there is no such folder: choose another --out")
     if os.path.isdir(out):
         raise UserError(f"cannot write {out}, as it is a folder: give a file by --out")
-    if os.path.exists(out) and not out.endswith(".json"):
-        raise UserError(f"cannot write {out}, as it is another file: give one that ends in .json")
+    if os.path.exists(out) and not is_evaluation(out):
+        raise UserError(f"cannot write {out}, as it is another file than an evaluation: give a new "
+                        "one by --out")
+    if args.inputs is not None and args.data is not None:
+        raise UserError("with --inputs, the data of the run is not read: leave --data out")
     if not args.dry_run and os.path.isdir(os.path.dirname(out) or "."):
         command.check_writable(os.path.dirname(out) or ".")
     if args.backend:

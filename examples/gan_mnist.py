@@ -133,6 +133,7 @@ def main() -> None:
     command.add_preset(flags, "--paper", PAPER, "the paper's networks and settings", either)
     args = command.parse(flags)
     command.refuse_unused(flags, args, args.r1, "--r1", "width", "gamma", "lazy")
+    command.refuse_unused(flags, args, args.gamma > 0, "a --gamma above 0", "lazy")
 
     with command.start(args) as data:
         images = data.train.images

@@ -62,7 +62,7 @@ def make_networks(shape: tuple[int, int, int], c_in: int, loss: str, n: int,
     channels, and G has instance normalisation and as many halvings as the images allow, up to the
     paper's eight.
     """
-    most = min(shape[1:]).bit_length() - 1
+    most = max(min(shape[1:]).bit_length() - 1, 2)      # unet refuses smaller images than 4x4
     channels, widths = (64, unet.WIDTHS[:most]) if paper else (16, (1, 2, 4, 4)[:most])
     G = unet.generator(c_in, shape, channels, widths, 3 if paper else 2,
                        instance_norm if paper else batch_norm)

@@ -270,8 +270,12 @@ def main() -> None:
         if (shape := draw_samples(game, z0).shape[1:])[1:] == ():
             raise UserError(f"the run in {args.run} has samples of the shape {shape}, which are no "
                             "images: mixtures.py draws its own pictures of points")
-        names = ["samples.png"]
-        for way in (linear, spherical) if any(map(is_noise, flatten_nested(z0))) else ():
+        names, has_noise = ["samples.png"], any(map(is_noise, flatten_nested(z0)))
+        for name in ("truncation", "columns"):
+            if not has_noise and getattr(args, name) != flags.get_default(name):
+                raise UserError(f"the run in {args.run} has a game whose G takes no noise, so "
+                                f"--{name} has no effect: leave it out")
+        for way in (linear, spherical) if has_noise else ():
             z = [interpolate(way, z0, z1, a) for a in np.linspace(0, 1, args.columns)]
             z = map_nested(lambda *a: np.stack(a, 1).reshape(-1, *a[0].shape[1:]), *z)
             names.append(f"{way.__name__}.png")

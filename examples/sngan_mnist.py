@@ -26,7 +26,7 @@ def discriminator(channels: int, shape: tuple[int, int, int]) -> nn.Sequential:
     one has one more pair and a last 3x3 convolution. In the paper's table 3 it is the 3x3
     convolutions that double the channels.
     """
-    colours, height, width = shape
+    colours, height, width = dcgan.check_shape(shape, 4)
     c, layers = channels, []
     for c_in, c_out, kernel, stride in [(colours, c, 3, 1), (c, 2 * c, 4, 2),   # H/2 x W/2
                                         (2 * c, 2 * c, 3, 1), (2 * c, 4 * c, 4, 2)]:

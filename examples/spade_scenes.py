@@ -63,7 +63,7 @@ def make_discriminator(shape: tuple[int, int, int], paper: bool) -> patch.MultiS
     """
     scales, channels, n = (2, 64, 2) if paper else (1, 32, 1)
     norm = nn.InstanceNorm2d if paper else lambda n: nn.Sequential()
-    Ds = [patch.discriminator(shape, channels, n, norm=norm) for _ in range(scales)]
+    Ds = [patch.discriminator(shape, channels, n, norm=norm, halvings=i) for i in range(scales)]
     for D in Ds:
         for layer in D.layers:
             if isinstance(layer, nn.Conv2d):

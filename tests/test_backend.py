@@ -1,5 +1,6 @@
 """Tests of backend.py, random.py, cpu.py, and the stand-in device."""
 
+import contextlib
 import copy
 import math
 import os
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 import types
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -197,6 +199,23 @@ def test_an_error_in_a_thread_reaches_the_caller(monkeypatch):
         time.sleep(0.1)         # another thread takes a piece in this time
     with pytest.raises(ZeroDivisionError):
         backend.run_in_pieces(8, cpu.CACHE, fails_elsewhere)
+
+
+@pytest.mark.numpy_only("the other libraries have their own threads")
+def test_threads_have_the_callers_settings_for_errors(monkeypatch):
+    """So a run that diverges prints one sentence, and no warning of a thread."""
+    monkeypatch.setattr(cpu, "THREADS", 2)
+    both = threading.Barrier(2, timeout=10)     # each of the two threads takes a piece
+
+    def overflow(piece):
+        both.wait()
+        return np.full(3, 1e300) ** 2
+    for settings, raises in (("ignore", False), ("raise", True)):
+        with np.errstate(over=settings), (
+                pytest.raises(FloatingPointError) if raises else contextlib.nullcontext()):
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                cpu._run_parallel(overflow, [slice(0), slice(1)])
 
 
 def _run_code(code, **environment):

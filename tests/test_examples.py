@@ -367,6 +367,10 @@ def test_flags_without_effect_are_refused(tmp_path):
     cases = [("gan_mnist.py", ["--width", 2], "--width: it has no effect without --r1"),
              ("gan_mnist.py", ["--paper", "--gamma", 1], "--gamma: it has no effect without --r1"),
              ("gan_mnist.py", ["--lazy", 4], "--lazy: it has no effect without --r1"),
+             ("gan_mnist.py", ["--r1", "--lazy", 4, "--gamma", 0],
+              "--lazy: it has no effect without a --gamma above 0"),
+             ("acgan_mnist.py", ["--reals-only", "--lam", 0],
+              "--reals-only: it has no effect without a --lam above 0"),
              ("stacked_mnist.py", ["--game", "gan", "--gamma", 0.1], "--gamma: it has no effect"),
              ("stacked_mnist.py", ["--crippled", "--width", 2], "without networks of full size")]
     processes = run_all([(script, "--dry-run", *flags, tmp_path) for script, flags, _ in cases])
@@ -576,9 +580,10 @@ def test_the_files_of_others_are_not_replaced(finished_run, tmp_path):
     lines = [last_line_of_refusal(process) for process in run_all([
         ("sample.py", "run", "--out", "run", finished_run),
         ("evaluate.py", "run", "--out", "run/checkpoint.npz", finished_run),
-        ("evaluate.py", "run", "--out", "images.npy", finished_run)])]
+        ("evaluate.py", "run", "--out", "images.npy", finished_run),
+        ("evaluate.py", "run", "--out", "run/settings.json", finished_run)])]
     assert "samples.png of a run" in lines[0]
-    assert all("another file: give one that ends in .json" in line for line in lines[1:])
+    assert all("another file than an evaluation: give a new" in line for line in lines[1:])
 
 
 def test_an_output_that_is_closed_at_the_end(tmp_path):

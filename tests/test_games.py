@@ -16,6 +16,7 @@ from tinygan.backend import UserError
 from tinygan.data import Minibatches
 from tinygan.games import (GAN, LSGAN, R1, RSGAN, SNGAN, WGAN, WGANGP, ConditionalGAN, Game, Hinge,
                            RaGAN, gradient_penalty, losses, penalties, views, warm_up)
+from tinygan.games.game import refuse_other_range
 from tinygan.games.penalties import squared_gradient_norm
 from tinygan.loop import both_step, count_steps, d_step, draw, g_step
 from tinygan.random import Random
@@ -1835,6 +1836,15 @@ def test_the_range_of_a_g_of_ones_own_is_compared_with_the_data(f, low, high, al
         assert all_equal(before, game.state_dict()) and rng.state == state
 
 
+def test_the_range_of_g_is_found_without_a_change_of_its_buffers():
+    net = nn.Sequential(nn.Dense(3, 16), nn.BatchNorm(16), nn.Dropout())
+    game = GAN(Ending(net, ops.tanh), nn.Dense(16, 1), 3)
+    before, state = game.state_dict(), rng.state
+    with pytest.raises(UserError, match="G ends in a tanh"):
+        refuse_other_range(game, tensor(uniform(5, 16), "float32"))
+    assert all_equal(before, game.state_dict()) and rng.state == state and net.layers[1].training
+
+
 def test_a_g_that_takes_more_than_noise_is_not_called_with_noise_alone():
     class Scaled(GAN):
         def fake(self, x, z):
@@ -1870,6 +1880,12 @@ def test_an_optimiser_without_one_of_the_networks_is_refused():
     assert all_equal(before, copy_parameters(game.E))
     part = optim.SGD(game.G.layers[2].parameters(), 0.1)        # some of a network's are frozen
     next(play(game, make_batches(), make_optimisers(game)[0], part, 5, rng, 1))
+
+    class Choosing(Inferring):
+        def g_parameters(self):
+            return self.G.parameters()
+    game = Choosing(game.G, nn.Dense(2, 3), game.D, game.judge, loss=losses.Hinge())
+    next(play(game, make_batches(), *make_optimisers(game), 5, rng, 1))
 
 
 def test_losses_are_refused_in_the_order_that_does_not_call_them():

@@ -602,8 +602,9 @@ def test_the_streams_of_numpy_and_python_are_resumed_if_a_game_draws_from_them(t
     try:
         make("whole").play()
         play_and_stop_after(make("parts"), 5)
-        make("parts", resume=True).play()
-        assert same_files(tmp_path / "whole", tmp_path / "parts")
+        for _ in range(2):              # the second one has no step left
+            make("parts", resume=True).play()
+            assert same_files(tmp_path / "whole", tmp_path / "parts")
         make("other", GAN).play()
         for folder, kept in (("whole", True), ("other", False)):
             about = checkpoint.read(tmp_path / folder / "checkpoint.npz").about
@@ -721,6 +722,26 @@ def test_a_file_with_classes_does_not_train_again(tmp_path):
         command.load(tmp_path / "run", [file])
     assert read_files(tmp_path / "run") == before
     make_run(tmp_path / "another", 1)       # is made as before
+
+
+@pytest.mark.parametrize("save_every", ["x", None, float("nan"), -1])
+def test_seconds_between_checkpoints_are_a_number(tmp_path, save_every):
+    game = make_game()
+    optimisers = optim.Adam(game.d_parameters()), optim.Adam(game.g_parameters())
+    with pytest.raises(ValueError, match="save_every is a number of seconds of at least 0, got"):
+        Run(tmp_path / "run", game, make_data(), optimisers, 3, save_every=save_every)
+
+
+@pytest.mark.parametrize("change", [
+    lambda saved: saved.about["t"].update(d_opt=-5),
+    lambda saved: saved.arrays["log"].fill(np.nan),
+    lambda saved: saved.arrays["z"].fill(np.nan)])
+def test_numbers_that_no_run_has_saved_are_damage(tmp_path, change):
+    make_run(tmp_path / "run", 3).play()
+    run = make_run(tmp_path / "run", 4, resume=True)
+    change(run._saved)
+    with pytest.raises(ValueError, match="is damaged"):
+        run.play()
 
 
 class Vague(losses.NonSaturating):

@@ -282,6 +282,21 @@ def test_outputs_of_pix2pixs_paper_network_do_not_depend_on_each_other():
     assert game.translate(x)[1:2] == pytest.approx(game.translate(x[1:2]), abs=1e-5)   # float32
 
 
+@pytest.mark.parametrize("make, least, side", [
+    (lambda side: importlib.import_module("pix2pix_mnist").make_networks(
+        (1, side, side + 2), 1, "l1+cgan", 0, paper=False), 4, 3),
+    (lambda side: importlib.import_module("pix2pix_mnist").make_networks(
+        (1, side, side + 2), 1, "l1+cgan", 0, paper=True), 4, 1),
+    (lambda side: importlib.import_module("spade_scenes").make_discriminator(
+        (4, side, side), True), 23, 22),
+    (lambda side: importlib.import_module("sngan_mnist").discriminator(
+        2, (1, side, side + 2)), 4, 3)])
+def test_images_too_small_for_a_scripts_networks_are_refused(make, least, side):
+    make(least)
+    with pytest.raises(UserError, match=f"images of at least {least}x{least} pixels, not {side}x"):
+        make(side)
+
+
 @pytest.mark.parametrize("make, shapes", [
     (lambda: nn.SPADE(3, 2, hidden=2), [(2, 3, 4, 4), (2, 2, 2, 2)]),
     (lambda: nn.SPADE(3, 2, 2, nn.BatchNorm(3, affine=False)), [(2, 3, 4, 4), (2, 2, 8, 8)]),
@@ -768,6 +783,9 @@ def test_inputs_that_do_not_fit_are_refused(folder):
          ["targets have the shape (3, 28, 28)"]),
         (["evaluate.py", "run", "--inputs", "fewer.npz"], ["(98, 1, 28, 28)"]),
         (["evaluate.py", "run", "--inputs", "doubled.npz"], ["part too"]),
+        (["evaluate.py", "run", "--inputs", "new.npz", "--data", "no"], ["leave --data out"]),
+        (["sample.py", "run", "--truncation", 0.5, "--out", "no"],
+         ["takes no noise, so --truncation has no effect: leave it out"]),
         (["pix2pix_mnist.py", "--dry-run", "--patch", 4], ["at least 48x48 pixels, not 28x28"])]
     for process, (_, words) in zip(run_all([(*call, folder) for call, _ in refused]), refused):
         line = last_line_of_refusal(process)

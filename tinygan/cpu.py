@@ -89,11 +89,12 @@ def run_in_pieces(n: int, size: int, work: Callable[[slice], Any]) -> list[Any]:
 
 def _run_parallel(work, pieces):
     """Return [work(piece), ...], computed by up to THREADS threads."""
-    results, todo = [None] * len(pieces), iter(range(len(pieces)))
+    results, todo, settings = [None] * len(pieces), iter(range(len(pieces))), np.geterr()
 
     def take_pieces():
-        for i in todo:      # all threads share `todo`: a thread that is free takes the next piece
-            results[i] = work(pieces[i])
+        with np.errstate(**settings):       # each thread has settings of its own
+            for i in todo:      # all threads share `todo`: one that is free takes the next piece
+                results[i] = work(pieces[i])
     helpers = [_make_pool().submit(take_pieces) for _ in range(min(THREADS, len(pieces)) - 1)]
     try:
         take_pieces()

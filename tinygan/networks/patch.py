@@ -14,7 +14,8 @@ from .dcgan import check_shape, initialise_gains
 
 
 def discriminator(shape: tuple[int, int, int], channels: int = 64, n: int = 3, most: int = 8,
-                  norm: Callable[[int], nn.Module] = nn.BatchNorm) -> nn.Sequential:
+                  norm: Callable[[int], nn.Module] = nn.BatchNorm, halvings: int = 0
+                  ) -> nn.Sequential:
     """Return D, from images of `shape` (C, H, W) to a map of scores.
 
     channels   the number of channels of the first convolution; each later one has twice as many as
@@ -24,12 +25,15 @@ def discriminator(shape: tuple[int, int, int], channels: int = 64, n: int = 3, m
                n = 0 all kernels are 1x1, and D scores pixels
     norm       norm(c) returns the normalisation of c channels; the first and the last convolution
                are not normalised
+    halvings   how often MultiScale halves the size of the images, rounding up, before D sees them
 
     Raises UserError for images that are too small for so many convolutions.
     """
     least = 3 * 2 ** n if n else 1
+    least = (least - 1) * 2 ** halvings + 1
     if min(check_shape(shape, 1)[1:]) < least:
-        raise UserError(f"a patch discriminator with {n} convolutions of stride 2 takes images of "
+        raise UserError(f"a patch discriminator with {n} convolutions of stride 2"
+                        f"{' of a reduced image' if halvings else ''} takes images of "
                         f"at least {least}x{least} pixels, not {shape[1]}x{shape[2]}: "
                         "enlarge the images, or take fewer convolutions")
     init, widths = nn.normal(0.02), [channels * min(2 ** i, most) for i in range(max(n, 1) + 1)]

@@ -144,6 +144,8 @@ def restore(saved: Checkpoint, game: nn.Module, optimisers: dict[str, Optimizer]
             if values[name].shape != array.shape or not np.isfinite(values[name]).all():
                 raise ValueError
         steps = {name: int(about["t"][name]) for name in optimisers}
+        if min(steps.values(), default=0) < 0:
+            raise ValueError
         # the parts in evaluation mode; older runs lack the entry
         evaluating = set(about["evaluating"]) if "evaluating" in about else None
         state, stream = unpack(about["data"], arrays), about["rng"]

@@ -567,8 +567,12 @@ def main(script: Callable[[], None]) -> None:
         # flushes what is left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (UserError, OSError) as error:
+    except UserError as error:
         sys.exit(f"{_script()}: {error}")
+    except OSError as error:
+        sys.exit(f"{_script()}: {error}" if error.filename is None else
+                 f"{_script()}: cannot use {error.filename} ({error.strerror}): check that you may "
+                 "read and write there, or choose another place")
     except MemoryError as error:
         sys.exit(f"{_script()}: out of memory ({error}): take smaller networks or minibatches")
     except KeyboardInterrupt:

@@ -260,7 +260,7 @@ class Record:
         others = [os.path.join(self.run.folder, name)
                   for name in ("samples.png", "training.png", "evaluation.json")]
         for path in [*list_pictures(self.run.folder), *filter(os.path.exists, others)]:
-            os.remove(path)
+            try_to_write(path, os.remove)
         self._save_pictures(0, self.first)
         if self.run.is_due(self.step, 50):
             self._save_pictures(self.step, self._draw_pictures())
@@ -291,13 +291,15 @@ class Record:
             z = checkpoint.unpack(about["z"], arrays)
             here = {}
             if checkpoint.pack(z, "z", {}) != checkpoint.pack(self.z, "z", here) or any(
-                    arrays[name].shape != array.shape for name, array in here.items()):
+                    arrays[name].shape != array.shape or not np.isfinite(arrays[name]).all()
+                    for name, array in here.items()):
                 raise ValueError("z")
             self.z = z
             self.means.counts = {str(name): int(n) for name, n in about["counts"].items()}
             self.means.sums.update({name: backend.xp.asarray(arrays[f"sums.{name}"].reshape(()))
                                     for name in self.means.counts})
             if (self.step < 1 or log.shape != (len(log), 1 + len(self.columns))
+                    or not np.isfinite(log[:, :1]).all()
                     or not all(isinstance(name, str) for name in self.columns)):
                 raise ValueError("log")
             self.rows = [[row[0], {name: value for name, value in zip(self.columns, row[1:])

@@ -13,6 +13,7 @@ script, the command line makes the Run: see command.py.
 
 import contextlib
 import json
+import numbers
 import os
 import platform
 import signal
@@ -71,10 +72,10 @@ class Run:
     `game` may be any Module.
 
     Raises UserError if the folder holds a run and neither `resume` nor `overwrite` is given, or
-    files that do not belong to a run; for other optimisers, steps or batch sizes; for a data stream
-    without a state; for a game that could not be loaded from its checkpoint; and while a script
-    imports the file of its --module. Raises ValueError for another order, and TypeError for
-    settings that JSON cannot hold.
+    files that do not belong to a run; for other optimisers, steps, batch sizes or save_every; for a
+    data stream without a state; for a game that could not be loaded from its checkpoint; and while
+    a script imports the file of its --module. Raises ValueError for another order, and TypeError
+    for settings that JSON cannot hold.
     """
 
     def __init__(self, folder: str | os.PathLike, game: Module, data: Any,
@@ -111,6 +112,9 @@ class Run:
             raise UserError(f"the data stream has minibatches of {m}, but batch_size is "
                             f"{batch_size!r}: leave it out")
         check_order(order)
+        if not isinstance(save_every, numbers.Real) or not save_every >= 0:
+            raise UserError("save_every is a number of seconds of at least 0, got "
+                            f"{save_every!r:.60}")
         if resume and overwrite:
             raise UserError("a run is resumed or replaced: give resume or overwrite, not both")
         self.optimisers, self.batch_size = optimisers, m if batch_size is None else batch_size
