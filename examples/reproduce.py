@@ -54,8 +54,7 @@ SEEDS = {"mixtures": (1, 2, 3, 4, 5), "mnist": (1, 2, 3), "conditional": (1, 2, 
          "pix2pix": (1, 2, 3), "cyclegan": (1, 2, 3), "stargan": (1, 2, 3), "spade": (1, 2, 3),
          "parzen": (1, 2, 3)}
 # {run: number of seeds}, if it has fewer than the others of its table
-FEWER = {"Q on the side": 3, "InfoGAN, the paper's networks": 3, "BiGAN, the paper's networks": 1,
-         "L1 + cGAN, the paper's networks": 2}
+FEWER = {"Q on the side": 3, "InfoGAN, the paper's networks": 3, "BiGAN, the paper's networks": 1}
 # Steps for six minutes on one core, except in the last row. The settings were found on seed 0.
 MNIST = {
     "GAN": "gan_mnist.py --steps 14000 --average 0.998",
