@@ -1,6 +1,6 @@
 """Train an AC-GAN on MNIST (Odena et al. 2017): D names the digit, and G is to be named right.
 
-    python examples/acgan_mnist.py                  the recipe: digits in three minutes on two cores
+    python examples/acgan_mnist.py                  the recipe: digits in two minutes on one core
     python examples/acgan_mnist.py --reals-only     D learns the classes of real digits alone
     python examples/acgan_mnist.py --paper          the paper's settings for CIFAR-10, 50,000 steps
 

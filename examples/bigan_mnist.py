@@ -1,6 +1,6 @@
 """Train a BiGAN on MNIST (Donahue et al. 2017): E learns the way back from an image to its noise.
 
-    python examples/bigan_mnist.py            the recipe: four minutes on two cores
+    python examples/bigan_mnist.py            the recipe: four minutes on one core
     python examples/bigan_mnist.py --ali      ALI (Dumoulin et al. 2017): E draws from q(z | x)
     python examples/bigan_mnist.py --paper    the paper's networks and settings, 400 epochs
 

@@ -1,6 +1,6 @@
 """Train a conditional GAN on MNIST (Mirza and Osindero 2014): G draws the digit that it is told.
 
-    python examples/conditional_mnist.py            the recipe: digits in three minutes on two cores
+    python examples/conditional_mnist.py            the recipe: digits in two minutes on one core
     python examples/conditional_mnist.py --paper    the paper's networks and settings, 20 epochs
 
 Pictures, curves and checkpoints are written to --out. --explain explains the printed numbers.

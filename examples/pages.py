@@ -1,9 +1,8 @@
 """Write the generated parts of the pages: tables of results.jsonl, and the gallery.
 
     python examples/pages.py                            the tables and the gallery's layout
-    python examples/pages.py --gallery runs/reproduce   the gallery's pictures too, from the runs
-                                                        of `reproduce.py`, all tables but theory
-                                                        and parzen
+    python examples/pages.py --gallery runs/reproduce   the pages' pictures too, of those runs of
+                                                        `reproduce.py` that are in the folder
 
 A generated part of README.md or examples/README.md lies between the lines <!-- begin: NAME --> and
 <!-- end -->. NAME is a table of reproduce.py, "papers" or "gallery".
@@ -13,6 +12,7 @@ import os
 import pathlib
 import re
 import shutil
+from functools import partial
 from typing import Any
 
 import mixtures
@@ -20,7 +20,7 @@ import numpy as np
 import reproduce
 import sample
 
-from tinygan import UserError, backend, command, image, load
+from tinygan import UserError, backend, checkpoint, command, image, load
 from tinygan.data import as_floats
 from tinygan.data.mixtures import grid
 from tinygan.files import write_text
@@ -28,62 +28,52 @@ from tinygan.random import Random
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = "README.md", "examples/README.md"
-# paper, file, command, and the row of a table of reproduce.py that has its figure
+# paper, file, and the table and row of reproduce.py that have its command and its result
 PAPERS = [
-    ("Goodfellow et al. 2014: GAN", "tinygan/games/gan.py", "gan_mnist.py", "mnist", "GAN"),
+    ("Goodfellow et al. 2014: GAN", "tinygan/games/gan.py", "mnist", "GAN"),
     ("Mirza and Osindero 2014: conditional GAN", "tinygan/games/conditional.py",
-     "conditional_mnist.py", "conditional", "conditional GAN"),
-    ("Radford et al. 2016: DCGAN", "tinygan/networks/dcgan.py", "dcgan_mnist.py", "mnist", "DCGAN"),
-    ("Mao et al. 2017: LSGAN", "tinygan/games/lsgan.py", "mixtures.py --game lsgan",
-     "mixtures", "grid, lsgan"),
-    ("Chen et al. 2016: InfoGAN", "tinygan/games/infogan.py", "infogan_mnist.py --paper", "infogan",
-     "InfoGAN, the paper's networks"),
+     "conditional", "conditional GAN"),
+    ("Radford et al. 2016: DCGAN", "tinygan/networks/dcgan.py", "mnist", "DCGAN"),
+    ("Mao et al. 2017: LSGAN", "tinygan/games/lsgan.py", "mixtures", "grid, lsgan"),
+    ("Chen et al. 2016: InfoGAN", "tinygan/games/infogan.py",
+     "infogan", "InfoGAN, the paper's networks"),
     ("Salimans et al. 2016: feature matching", "tinygan/games/feature_matching.py",
-     "mixtures.py --game feature_matching", "mixtures", "grid, feature_matching"),
+     "mixtures", "grid, feature_matching"),
     ("Salimans et al. 2016: minibatch discrimination", "tinygan/nn/minibatch.py",
-     "mixtures.py --game minibatch", "mixtures", "grid, minibatch"),
-    ("Metz et al. 2017: unrolled GAN", "tinygan/games/unrolled.py", "mixtures.py --game unrolled",
-     "mixtures", "grid, unrolled"),
-    ("Lim and Ye 2017: hinge loss", "tinygan/games/hinge.py", "mixtures.py --game hinge",
-     "mixtures", "grid, hinge"),
-    ("Arjovsky et al. 2017: WGAN", "tinygan/games/wgan.py", "wgan_mnist.py", "mnist", "WGAN"),
-    ("Gulrajani et al. 2017: WGAN-GP", "tinygan/games/wgan_gp.py", "wgan_gp_mnist.py",
-     "mnist", "WGAN-GP"),
-    ("Donahue et al. 2017: BiGAN", "tinygan/games/bigan.py", "bigan_mnist.py", "bigan", "BiGAN"),
-    ("Dumoulin et al. 2017: ALI", "tinygan/games/bigan.py", "bigan_mnist.py --ali", "bigan", "ALI"),
-    ("Odena et al. 2017: AC-GAN", "tinygan/games/acgan.py", "acgan_mnist.py", "conditional",
-     "AC-GAN"),
-    ("Isola et al. 2017: pix2pix", "tinygan/games/pix2pix.py", "pix2pix_mnist.py", "pix2pix",
-     "L1 + cGAN"),
-    ("Zhu et al. 2017: CycleGAN", "tinygan/games/cyclegan.py", "cyclegan_mnist.py", "cyclegan",
-     "CycleGAN"),
-    ("Miyato et al. 2018: SNGAN", "tinygan/games/sngan.py", "sngan_mnist.py", "mnist", "SNGAN"),
-    ("Miyato and Koyama 2018: projection", "tinygan/games/projection.py", "projection_mnist.py",
+     "mixtures", "grid, minibatch"),
+    ("Metz et al. 2017: unrolled GAN", "tinygan/games/unrolled.py", "mixtures", "grid, unrolled"),
+    ("Lim and Ye 2017: hinge loss", "tinygan/games/hinge.py", "mixtures", "grid, hinge"),
+    ("Arjovsky et al. 2017: WGAN", "tinygan/games/wgan.py", "mnist", "WGAN"),
+    ("Gulrajani et al. 2017: WGAN-GP", "tinygan/games/wgan_gp.py", "mnist", "WGAN-GP"),
+    ("Donahue et al. 2017: BiGAN", "tinygan/games/bigan.py", "bigan", "BiGAN"),
+    ("Dumoulin et al. 2017: ALI", "tinygan/games/bigan.py", "bigan", "ALI"),
+    ("Odena et al. 2017: AC-GAN", "tinygan/games/acgan.py", "conditional", "AC-GAN"),
+    ("Isola et al. 2017: pix2pix", "tinygan/games/pix2pix.py", "pix2pix", "L1 + cGAN"),
+    ("Zhu et al. 2017: CycleGAN", "tinygan/games/cyclegan.py", "cyclegan", "CycleGAN"),
+    ("Miyato et al. 2018: SNGAN", "tinygan/games/sngan.py", "mnist", "SNGAN"),
+    ("Miyato and Koyama 2018: projection", "tinygan/games/projection.py",
      "conditional", "projection"),
-    ("Mescheder et al. 2018: R1", "tinygan/games/r1.py", "gan_mnist.py --r1", "mnist", "R1"),
-    ("Lin et al. 2018: PacGAN", "tinygan/games/pacgan.py",
-     "stacked_mnist.py --crippled --game pacgan", "stacked", "small D, PacGAN2"),
-    ("Choi et al. 2018: StarGAN", "tinygan/games/stargan.py",
-     "stargan_mnist.py --identity 10", "stargan", "identity"),
-    ("Jolicoeur-Martineau 2019: RSGAN, RaGAN", "tinygan/games/relativistic.py",
-     "dcgan_mnist.py --game ragan", "mnist", "RaGAN"),
-    ("Park et al. 2019: GauGAN, SPADE", "tinygan/games/gaugan.py", "spade_scenes.py", "spade",
-     "SPADE, instance norm"),
-    ("Huang et al. 2024: R3GAN", "tinygan/games/r3gan.py",
-     "stacked_mnist.py --crippled --game r3gan", "stacked", "small D, R3GAN"),
+    ("Mescheder et al. 2018: R1", "tinygan/games/r1.py", "mnist", "R1"),
+    ("Lin et al. 2018: PacGAN", "tinygan/games/pacgan.py", "stacked", "small D, PacGAN2"),
+    ("Choi et al. 2018: StarGAN", "tinygan/games/stargan.py", "stargan", "identity"),
+    ("Jolicoeur-Martineau 2019: RSGAN, RaGAN", "tinygan/games/relativistic.py", "mnist", "RaGAN"),
+    ("Park et al. 2019: GauGAN, SPADE", "tinygan/games/gaugan.py", "spade", "SPADE, instance norm"),
+    ("Huang et al. 2024: R3GAN", "tinygan/games/r3gan.py", "stacked", "small D, R3GAN"),
 ]
 
 
 def make_papers(lines: list[dict[str, Any]]) -> str:
-    """Return the table of papers, a row for each."""
+    """Return the table of papers, a row for each, with the command that gives the result."""
     rows = ["| paper | file | command | result |", "|---|---|---|---|"]
-    for paper, file, script, table, row in PAPERS:
-        now = reproduce.list_commands(table, quick=False)
-        found = [line for line in reproduce.select_lines(table, lines, now) if line["row"] == row]
-        if len(found) < sum(name == row for name, _ in now):
-            found = []
-        result = describe_result(table, found) if found else "not measured yet"
-        rows.append(f"| {paper} | `{file}` | `python examples/{script}` | {result} |")
+    for paper, file, table, row in PAPERS:
+        now = {seed: commands for (name, seed), commands in
+               reproduce.list_commands(table, quick=False).items() if name == row}
+        found = [line for line in lines if line["table"] == table and line["row"] == row
+                 and now.get(line["seed"]) == line["command"]]
+        result = describe_result(table, found) if len(found) == len(now) else "not measured yet"
+        # the first command of a run, without the flags that differ from seed to seed
+        words = re.sub(r" --(seeds? \d+|resume|out .*)", "", next(iter(now.values()))[0])
+        rows.append(f"| {paper} | `{file}` | `python examples/{words}` | {result} |")
     return "\n".join(rows)
 
 
@@ -110,7 +100,7 @@ def describe_result(table: str, lines: list[dict[str, Any]]) -> str:
     if table == "infogan":
         result += f", codes name {mean('majority %'):.0f} % of the digits"
     if table == "bigan":
-        result += f", G(E(x)) at {mean('ratio'):.2f} times the distance of another image's"
+        result += f", x is {mean('ratio'):.2f} times as far from G(E(x)) as from another image's"
     return result
 
 
@@ -120,55 +110,88 @@ def name_picture(run: str) -> str:
 
 
 def make_gallery() -> str:
-    """Return the gallery, a table of pictures with a column for each run on MNIST."""
-    names = list(reproduce.MNIST)
+    """Return the gallery, a table with a column for each run on MNIST that has a picture."""
+    names = [name for name in reproduce.MNIST
+             if (ROOT / "examples" / "pictures" / name_picture(name)).exists()]
     return "\n".join([
         f"| {' | '.join(names)} |", f"{'|---' * len(names)}|",
         f"| {' | '.join(f'![{name}](pictures/{name_picture(name)})' for name in names)} |"])
 
 
 def save_gallery(folder: str) -> None:
-    """Save the gallery's pictures, of the runs of seed 1 in `folder`, for the same noise stream.
+    """Save the pictures of the pages whose runs are in `folder`, for the same noise stream.
 
-    They are 25 samples of each run on MNIST, samples by label of a conditional game and by code of
-    InfoGAN, test images with their reconstructions by BiGAN, test images with their translations,
-    samples of stacked MNIST, two games on the grid, and curves of the runs on few images.
+    The runs are those of seed 1, on the grid of seed 3.
     """
-    pictures = ROOT / "examples" / "pictures"
-    for name in reproduce.MNIST:
-        game = load(os.path.join(folder, f"{name}-1"))
-        image.save_grid(pictures / name_picture(name), game.sample(game.latent(25, Random(0))))
-    game = load(os.path.join(folder, "projection, R1-1"))
+    pictures = {
+        **{name_picture(name): (save_samples, name) for name in reproduce.MNIST},
+        "labels.png": (save_rows, "projection, R1"),
+        "codes.png": (save_rows, "InfoGAN, the paper's networks"),
+        "stacked.png": (save_stacked, "small D, GAN", "small D, R3GAN",
+                        "full size, R1, twice as wide"),
+        "grid.png": (save_planes, "mixtures/grid-r1-3", "mixtures/grid-gan-3"),
+        "pix2pix.png": (save_translations, "L1 + cGAN"),
+        "cyclegan.png": (save_translations, "CycleGAN"),
+        "stargan.png": (save_translations, "StarGAN"),
+        "spade.png": (partial(copy_file, "segmented.png"), "SPADE, instance norm"),
+        "few.svg": (partial(copy_file, "losses.svg"), "1,000 images"),
+        "few_augmented.svg": (partial(copy_file, "losses.svg"),
+                              "1,000 images, translation and cutout"),
+        "encoded.png": (save_encoded, "BiGAN"),
+        "between.png": (save_between, "BiGAN")}
+    for picture, (save, *names) in pictures.items():
+        runs = [os.path.join(folder, name if "/" in name else f"{name}-1") for name in names]
+        if missing := [run for run in runs
+                       if not os.path.exists(os.path.join(run, checkpoint.NAME))]:
+            print(f"{picture}: left as it is, since there is no run in {missing[0]}")
+        else:
+            save(ROOT / "examples" / "pictures" / picture, *runs)
+
+
+def save_samples(path: os.PathLike, run: str) -> None:
+    """Save 25 samples of a run."""
+    game = load(run)
+    image.save_grid(path, game.sample(game.latent(25, Random(0))))
+
+
+def save_rows(path: os.PathLike, run: str) -> None:
+    """Save the rows of samples, by label or by code, that a run's game shows."""
+    game = load(run)
     images, columns = game.pictures(game.fixed_inputs(None, 120, Random(0)))
-    image.save_grid(pictures / "labels.png", images, columns)
-    game = load(os.path.join(folder, "InfoGAN, the paper's networks-1"))
-    images, columns = game.pictures(game.fixed_inputs(None, 120, Random(0)))
-    image.save_grid(pictures / "codes.png", images, columns)
-    games = [load(os.path.join(folder, f"{run}-1")) for run in (
-        "small D, GAN", "small D, R3GAN", "full size, R1, twice as wide")]
-    rows = [backend.to_numpy(game.sample(game.latent(12, Random(0)))) for game in games]
-    image.save_grid(pictures / "stacked.png", np.concatenate(rows), 12, scale=2)
-    games = [command.load(os.path.join(folder, "mixtures", f"grid-{name}-3"), [mixtures.__file__])
-             for name in ("r1", "gan")]
-    image.save_grid(pictures / "grid.png", np.stack([
-        mixtures.draw(game, grid(), game.latent(2500, Random(2**32)), 128) for game in games]), 2,
-        gap=6, scale=2)
-    for run, name in (("L1 + cGAN", "pix2pix"), ("CycleGAN", "cyclegan"), ("StarGAN", "stargan")):
-        save_translations(os.path.join(folder, f"{run}-1"), pictures / f"{name}.png")
-    for run, file, name in (
-            ("SPADE, instance norm", "segmented.png", "spade.png"),
-            ("1,000 images", "losses.svg", "few.svg"),
-            ("1,000 images, translation and cutout", "losses.svg", "few_augmented.svg")):
-        shutil.copyfile(os.path.join(folder, f"{run}-1", file), pictures / name)
-    run = os.path.join(folder, "BiGAN-1")
+    image.save_grid(path, images, columns)
+
+
+def save_stacked(path: os.PathLike, *runs: str) -> None:
+    """Save a row of 12 samples of each run."""
+    rows = [backend.to_numpy(game.sample(game.latent(12, Random(0)))) for game in map(load, runs)]
+    image.save_grid(path, np.concatenate(rows), 12, scale=2)
+
+
+def save_planes(path: os.PathLike, *runs: str) -> None:
+    """Save the pictures of runs on the grid of Gaussians side by side."""
+    games = [command.load(run, [mixtures.__file__]) for run in runs]
+    image.save_grid(path, np.stack([mixtures.draw(
+        game, grid(), game.latent(2500, Random(2**32)), 128) for game in games]), 2, gap=6, scale=2)
+
+
+def copy_file(name: str, path: os.PathLike, run: str) -> None:
+    """Copy a file of a run."""
+    shutil.copyfile(os.path.join(run, name), path)
+
+
+def save_encoded(path: os.PathLike, run: str) -> None:
+    """Save test images with their codes and reconstructions by the encoder of a run."""
     x = as_floats(command.load_data(run).test.images[:32])
-    image.save_grid(pictures / "encoded.png", sample.draw_encoded(load(run), x), 12, scale=2,
-                    group=3)
-    image.save_grid(pictures / "between.png",
-                    sample.draw_between(load(run), x[:8], x[8:16], 10), 12)
+    image.save_grid(path, sample.draw_encoded(load(run), x), 12, scale=2, group=3)
 
 
-def save_translations(run: str, path: os.PathLike) -> None:
+def save_between(path: os.PathLike, run: str) -> None:
+    """Save the samples between the codes of test images."""
+    x = as_floats(command.load_data(run).test.images[:16])
+    image.save_grid(path, sample.draw_between(load(run), x[:8], x[8:], 10), 12)
+
+
+def save_translations(path: os.PathLike, run: str) -> None:
     """Save the pictures of test images that the game of a run from image to image translates."""
     game = load(run)
     z = game.fixed_inputs(command.load_data(run).test, 48, Random(0))

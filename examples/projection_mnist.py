@@ -1,6 +1,6 @@
 """Train a conditional GAN with projection discriminator on MNIST (Miyato and Koyama 2018).
 
-    python examples/projection_mnist.py             the recipe: digits in three minutes on two cores
+    python examples/projection_mnist.py             the recipe: digits in two minutes on one core
     python examples/projection_mnist.py --r1        with R1, 9000 steps: the highest recall
     python examples/projection_mnist.py --paper     the paper's settings, 20,000 iterations
 

@@ -227,7 +227,7 @@ def test_losses_of_the_acgan(on_fakes):
         d_loss += 0.5 * class_loss(c_fake, z[1])
     assert game.d_loss(x, z).item() == pytest.approx(d_loss, rel=1e-5)
     assert game.g_loss(x, z).item() == pytest.approx(g_loss, rel=1e-5)
-    assert float(game.logged["L_C"]) == pytest.approx(class_loss(c_real, x[1]), rel=1e-5)
+    assert float(game.logged["class loss"]) == pytest.approx(class_loss(c_real, x[1]), rel=1e-5)
     both = game.losses(x, z)
     assert [loss.item() for loss in both] == pytest.approx([d_loss, g_loss], rel=1e-5)
 

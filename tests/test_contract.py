@@ -120,13 +120,15 @@ def test_gradients_of_both_losses(loss, entry):
 def test_the_losses_of_simultaneous_play_are_the_two_losses(entry):
     """The gradients of losses() are those of d_loss() and g_loss(), too.
 
-    Dropout that is also on in evaluation mode keeps all numbers here.
+    What layers and penalties draw is constant here, also in evaluation mode.
     """
     game, optimisers, data = make_parts(entry)
     train(game, optimisers, data, 3)            # puts images into a pool
     x, z, _ = map(to_float64, draw(to_float64(game).eval(), data, M, rng, 0))
     with nn.use_random(types.SimpleNamespace(
-            bernoulli=lambda p, shape: backend.xp.ones(shape, "bool"))):
+            bernoulli=lambda p, shape: backend.xp.ones(shape, "bool"),
+            uniform=lambda low, high, shape: backend.xp.full(shape, (low + high) / 2, "float32"),
+            normal=lambda shape: backend.xp.ones(shape, "float32"))):
         compare_losses(game, x, z)
 
 

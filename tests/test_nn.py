@@ -1291,7 +1291,7 @@ def test_layers_of_layers_pass_labels_on(wrap):
 def test_nothing_is_loaded_if_one_of_the_values_is_wrong(wrong):
     net = nn.Dense(2, 2)
     before = net.weight.numpy().copy()
-    with pytest.raises(UserError, match="weights bias"):
+    with pytest.raises(UserError, match="weights 'bias'"):
         net.load_state_dict({"weight": before + 1, "bias": wrong})
     np.testing.assert_array_equal(net.weight.numpy(), before)
 

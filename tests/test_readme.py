@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import tinygan
-from tinygan import Tensor, nn, optim, play
+from tinygan import Tensor, nn, optim, play, to_numpy
 from tinygan.data import Minibatches
 from tinygan.games import GAN
 from tinygan.games.catalogue import GAMES
@@ -183,10 +183,28 @@ def test_pictures_and_links_exist_and_are_small():
 # The order of the files
 
 @pytest.mark.host
+def test_the_gallery_has_the_pictures_of_the_runs_that_are_there(tmp_path, monkeypatch, capsys):
+    pages = import_example("pages", monkeypatch)
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    (tmp_path / "examples" / "pictures").mkdir(parents=True)
+    G = nn.Sequential(nn.Dense(3, 16), nn.Sigmoid(), nn.Reshape(1, 4, 4))
+    D = nn.Sequential(nn.Flatten(), nn.Dense(16, 1))
+    images = Minibatches(np.random.default_rng(0).uniform(size=(8, 1, 4, 4)), 4)
+    tinygan.Run(tmp_path / "GAN-1", GAN(G, D, 3), images,
+                [optim.Adam(net.parameters()) for net in (D, G)], 1).play()
+    pages.save_gallery(tmp_path)
+    assert os.listdir(tmp_path / "examples" / "pictures") == ["gan.png"]
+    told = capsys.readouterr().out
+    assert "labels.png: left as it is, since there is no run in" in told
+    assert "\ngan.png:" not in told
+    assert pages.make_gallery().splitlines()[0] == "| GAN |"
+
+
+@pytest.mark.host
 def test_the_readme_is_short():
     """Without the generated table, which has a row for each paper."""
     text = re.sub(r"<!-- begin: .*?<!-- end -->", "", README, flags=re.S)
-    assert len(text.splitlines()) <= 216
+    assert len(text.splitlines()) <= 227
 
 
 @pytest.mark.host
@@ -300,6 +318,22 @@ def test_the_template_of_a_term_is_right_and_trains():
     check_it_trains(game)
     with pytest.raises(tinygan.UserError, match="at least 0, got -1"):
         template.CRGAN(*make_players(), lam=-1)
+
+
+def test_the_template_of_a_penalty_is_right_and_trains():
+    """For a D that is a square, |dD/dx| is 2 |x|, here at points by the data."""
+    penalty = load_template(2).DRAGAN(lam=3.0)
+    x = Tensor(Random(1).normal((5, 2)))
+    with nn.use_random(Random(7)):
+        term = penalty(lambda x: (x * x).sum(1, keepdims=True), x, None, None, None, None)
+    values = x.numpy()
+    points = values + 0.5 * values.std() * to_numpy(Random(7).uniform(0, 1, (5, 2)))
+    slopes = np.linalg.norm(2 * points, axis=1)
+    assert term.item() == pytest.approx(3 * ((slopes - 1) ** 2).mean(), rel=1e-5)   # float32
+    game = GAN(*make_players(), 3, penalties=[penalty])
+    x, z = Tensor(Random(1).normal((5, 2))), game.latent(5, Random(2))
+    assert game.d_loss(x, z).item() > GAN(game.G, game.D, 3).d_loss(x, z).item()
+    check_it_trains(game)
 
 
 @pytest.mark.host

@@ -24,7 +24,7 @@ class ACGAN(ConditionalGAN):
     on_fakes   whether D's L_C has its second term, as in the paper; well-known implementations
                leave it out, because early samples teach D wrong classes
 
-    The first term of -L_C, D's loss on the classes of the data, is logged as "L_C". Raises
+    The first term of -L_C, D's loss on the classes of the data, is logged as "class loss". Raises
     UserError for a negative lam, and in a step if D returns no logits.
     """
 
@@ -45,7 +45,7 @@ class ACGAN(ConditionalGAN):
     def d_terms(self, x: Any, z: Any, fake: Any, out_real: Any, out_fake: Any) -> list[Tensor]:
         """List the terms of -L_C: on data, and on samples if `on_fakes`."""
         on_data = cross_entropy(class_logits(out_real, x[1]), x[1])
-        self.log("L_C", on_data)
+        self.log("class loss", on_data)
         terms = [self.lam * on_data]
         if self.on_fakes:
             terms.append(self.lam * cross_entropy(class_logits(out_fake, z[1]), z[1]))

@@ -19,7 +19,7 @@ class R1(GAN):
     The default gamma is the paper's, for data in [-1, 1]. (The published code has 10 without the
     factor 1/2, which is gamma = 20.) For data in [0, 1], where gradients are twice as large, 2.5
     has the same effect. z is uniform, as for the GAN; in the published code it is normal. Raises
-    ValueError for a negative gamma, and UserError if D has batch normalisation.
+    UserError for a negative gamma, and if D has batch normalisation.
     """
 
     def __init__(self, G: Module, D: Module, z_size: int = 100, gamma: float = 10.0,

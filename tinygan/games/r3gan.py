@@ -23,8 +23,8 @@ class R3GAN(Game):
     both.
 
     The default gamma is for data in [0, 1]; for data in [-1, 1] the gradients are half as large and
-    the same penalty has four times the gamma. Raises ValueError for a negative gamma, and UserError
-    if D has batch normalisation.
+    the same penalty has four times the gamma. Raises UserError for a negative gamma, and if D has
+    batch normalisation.
     """
 
     loss = Relativistic()

@@ -257,10 +257,10 @@ class Module:
             except (TypeError, ValueError, RuntimeError):
                 values[name] = np.asarray(None)
             if values[name].dtype.kind not in "biuf":
-                raise UserError(f"weights {name} are a {type(state[name]).__name__}, which numpy "
+                raise UserError(f"weights {name!r} are a {type(state[name]).__name__}, which numpy "
                                 "cannot convert to numbers: give an array")
             if values[name].shape != array.shape:
-                raise UserError(f"weights {name} have shape {values[name].shape}, the "
+                raise UserError(f"weights {name!r} have shape {values[name].shape}, the "
                                 f"network's have {array.shape}: they belong to another network")
         for name, array in arrays.items():
             array[...] = backend.xp.asarray(values[name], dtype=array.dtype)

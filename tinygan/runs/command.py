@@ -37,8 +37,8 @@ normal, but at 0.99 and 0.01 G learns next to nothing. If D's output is no proba
 WGAN-GP, hinge, SNGAN, projection with --paper, LSGAN, CycleGAN, StarGAN, GauGAN, RSGAN, RaGAN and
 R3GAN), D(x) and D(G(z)) are mean scores; the larger their difference, the farther D is ahead.
 In WGAN and WGAN-GP, W = D(x) - D(G(z)) estimates the distance between the distributions of real and
-generated images, and should fall. L_C is D's loss on the classes of real images (AC-GAN), and
-should fall. L_I is the information about the code that Q reads from a sample, in nats, and code
+generated images, and should fall. class loss is D's loss on the classes of real images (AC-GAN),
+and should fall. L_I is the information about the code that Q reads from a sample, in nats, and code
 error the mean squared error of the code's numbers (InfoGAN): the first should rise and the second
 fall. In games from image to image, L1 is the mean absolute difference between G's output and the
 true one (pix2pix), L_cyc and L_rec that between an image and its translation there and back
@@ -421,8 +421,9 @@ def _check_same(folder, then, loaded):
     `then` is what is known of the run's data, from read_data().
     """
     if then and then["sha256"] != digest(loaded.train):
-        raise UserError(f"the run in {folder} was trained on other data than {loaded.place} holds "
-                        f"now: give by --data what {then['place']} held then")
+        raise UserError(f"the run in {folder} was trained on other data than that of "
+                        f"{loaded.place}: leave --data out, or give the place to which the data of "
+                        f"{then['place']} has moved")
 
 
 def load(run: str, modules: Iterable[str] = ()) -> Game:
