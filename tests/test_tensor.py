@@ -1,5 +1,6 @@
 """Tests of Tensor and grad(): derivatives, refused arguments, run time and memory."""
 
+import contextvars
 import copy
 import gc
 import math
@@ -940,6 +941,27 @@ def test_an_infinite_number_passes_a_leaky_relu_of_slope_0():
 def test_empty_inputs_and_other_shapes_are_refused_in_a_sentence(call, words):
     with pytest.raises((ValueError, TypeError), match=words):
         call()
+
+
+@pytest.mark.parametrize("end", [list, lambda steps: steps.close()])
+def test_a_generator_may_end_in_another_thread_than_it_began_in(end):
+    def steps():
+        with no_grad():
+            yield 1
+            yield 2
+    x, errors, begun = tensor([2.0]), [], steps()
+    contextvars.copy_context().run(next, begun)
+
+    def go_on():
+        try:
+            end(begun)
+            errors.append((x * x).parents is None)
+        except ValueError as error:
+            errors.append(error)
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    thread.join()
+    assert errors == [False] and (x * x).parents is not None
 
 
 def test_enable_grad_records_within_no_grad():

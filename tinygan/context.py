@@ -13,8 +13,9 @@ from typing import Any
 @contextlib.contextmanager
 def use_value(variable: ContextVar, value: Any) -> Iterator[None]:
     """Set a variable to a value inside the context; restore it after it."""
-    token = variable.set(value)
+    before = variable.get()
+    variable.set(value)
     try:
         yield
-    finally:
-        variable.reset(token)
+    finally:        # reset() would fail in a generator that another thread or task goes on with
+        variable.set(before)
