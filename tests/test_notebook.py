@@ -2,8 +2,10 @@
 
 import csv
 import dataclasses
+import io
 import itertools
 import json
+import logging
 import os
 import random
 import signal
@@ -820,6 +822,50 @@ def test_what_a_resumed_run_does_not_need_is_allowed(tmp_path):
     game.helper[0].images.append(game.helper[0])
     optimisers = Working(game.d_parameters()), optim.Adam(game.g_parameters())
     Run(tmp_path / "run", game, game.data, optimisers, 3, save_every=0).play()
+
+
+class Kernel:
+    """What a file of a notebook refers to, and through it all that the notebook has."""
+
+    def __init__(self):
+        self.names = {"x": Tensor(np.zeros(3)), "net": nn.Dense(2, 2), "own": Random(1)}
+
+
+class Output(io.StringIO):
+    """The standard output in a notebook."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernel = Kernel()
+
+
+class ForeignArray:
+    """An array of another library: entries of entries that at last cannot be listed."""
+
+    def __len__(self):
+        return 1
+
+    def __iter__(self):
+        raise TypeError("iteration over a 0-d tensor")
+
+    def __contains__(self, item):
+        return False
+
+    def __array__(self, dtype=None, copy=None):
+        return np.zeros(1)
+
+
+def test_files_loggers_and_foreign_arrays_are_allowed(tmp_path):
+    """They neither train nor have a state that a resumed run needs, whatever they refer to."""
+    logger = logging.Logger("own")
+    logger.addHandler(logging.StreamHandler(Output()))
+
+    class Logging(GAN):
+        log_to = logger
+    game = Logging(make_game().G, nn.Sequential(nn.Flatten(), nn.Dense(16, 1)), 3)
+    game.logger, game.out, game.pool = logger, Output(), Pool(Output(), ForeignArray(), logger)
+    optimisers = optim.Adam(game.d_parameters()), optim.Adam(game.g_parameters())
+    Run(tmp_path / "run", game, make_data(), optimisers, 3, save_every=0).play()
 
 
 class Three(GAN):

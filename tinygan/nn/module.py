@@ -15,6 +15,8 @@ Names, shapes and the order of axes are PyTorch's, so weights can be exchanged w
 import contextlib
 import dataclasses
 import functools
+import io
+import logging
 import types
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextvars import ContextVar
@@ -166,8 +168,8 @@ class Module:
     def _check_found(self):
         """Raise TypeError for a Module, Tensor or array in a place that is not searched.
 
-        It would be neither trained nor saved. Such places are sets, functions, dataclass objects,
-        and lists of Tensors.
+        It would be neither trained nor saved. Such places are sets, functions, objects of other
+        classes, and lists of Tensors.
         """
         named = list(self.modules())
         if len(dict(named)) < len(named):
@@ -304,7 +306,7 @@ class Module:
         return f"{type(self).__name__}({', '.join(settings)})"
 
 
-_SIMPLE = (int, float, str, bytes, type(None), Tensor, np.ndarray)      # contain no Modules
+_SIMPLE = (int, float, str, bytes, range, type(None), Tensor, np.ndarray)      # contain no Modules
 
 
 def _copy(value):
@@ -332,18 +334,23 @@ def find_inside(value: Any, kinds: tuple[type, ...] | None = None) -> Iterator[A
     """Yield the Modules, Tensors and arrays inside a value, or the objects of other `kinds`.
 
     The search enters collections, the attributes of objects, and the closures, defaults and bound
-    objects of functions. Arrays in functions and objects are constants and are not yielded.
+    objects of functions. It does not enter files and loggers, from which all of a notebook can be
+    reached, nor the arrays of other libraries. Arrays in functions and objects are constants and
+    are not yielded.
     """
     kinds = kinds or (Module, Tensor, backend.xp.ndarray)
     left, seen = [(value, False)], {}       # with each value, whether arrays in it are constants
     while left:
         value, constant = left.pop()
+        if isinstance(value, (io.IOBase, logging.Logger)):
+            continue
         if isinstance(value, kinds):
             if not (constant and isinstance(value, backend.xp.ndarray)):
                 yield value
             continue
         if id(value) in seen or isinstance(
-                value, (Module, *_SIMPLE, backend.xp.ndarray, type, types.ModuleType)):
+                value, (Module, *_SIMPLE, backend.xp.ndarray, type, types.ModuleType)) or (
+                hasattr(type(value), "__array__")):
             continue
         seen[id(value)] = value
         if isinstance(value, types.FunctionType):
