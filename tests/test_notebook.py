@@ -855,6 +855,25 @@ class ForeignArray:
         return np.zeros(1)
 
 
+def test_an_object_that_can_be_iterated_over_is_not(tmp_path):
+    """It may be a progress bar, whose iteration would use up a stream; its attributes are seen."""
+    class Bar(Pool):
+        def __len__(self):
+            return 1
+
+        def __iter__(self):
+            raise AssertionError("used up")
+
+        def __contains__(self, item):
+            return False
+    game = make_game()
+    game.bar = Bar()
+    game.parameters()
+    game.bar = Bar(nn.Dense(2, 2))
+    with pytest.raises(TypeError, match="GAN.bar holds Dense, which is not found there"):
+        game.parameters()
+
+
 def test_files_loggers_and_foreign_arrays_are_allowed(tmp_path):
     """They neither train nor have a state that a resumed run needs, whatever they refer to."""
     logger = logging.Logger("own")

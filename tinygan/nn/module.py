@@ -18,6 +18,7 @@ import functools
 import io
 import logging
 import types
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -309,6 +310,9 @@ class Module:
 _SIMPLE = (int, float, str, bytes, range, type(None), Tensor, np.ndarray)      # contain no Modules
 
 
+_CONTAINERS = list, tuple, set, frozenset, deque
+
+
 def _copy(value):
     """Return a copy of nested lists, tuples and dictionaries, with the same things in them."""
     if type(value) in (list, tuple):
@@ -364,8 +368,9 @@ def find_inside(value: Any, kinds: tuple[type, ...] | None = None) -> Iterator[A
             held = [value.__self__]
         elif isinstance(value, Mapping):
             held = [*value.keys(), *value.values()]
-        elif isinstance(value, Collection):
-            held = list(value)
+        elif isinstance(value, _CONTAINERS) or (
+                isinstance(value, Collection) and not hasattr(value, "__dict__")):
+            held = list(value)          # iterating over other objects may have effects
         elif dataclasses.is_dataclass(value):
             held = [getattr(value, field.name, None) for field in dataclasses.fields(value)]
         else:
