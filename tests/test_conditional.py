@@ -117,6 +117,22 @@ def digits_networks():
     return digits.generator(5, (1, 8, 8), 3), digits.discriminator((1, 8, 8), 3)
 
 
+def test_a_forward_of_ones_own_takes_the_labels_that_it_is_given():
+    """Also in a subclass of Sequential whose layers take none, and in a function among layers."""
+    class Shifted(nn.Sequential):
+        def forward(self, x, labels):
+            return super().forward(x) + nn.one_hot(labels, 3)[:, :1]
+
+    def shift(x, labels):
+        return x + nn.one_hot(labels, 3)[:, :1]
+    shift.conditional = True
+    x, layer = tensor(normal(4, 2), "float32"), nn.Dense(2, 1)
+    expected = layer(x).numpy()[:, 0] + [0, 1, 0, 0]
+    for net in (Shifted(layer), nn.Sequential(layer, shift),
+                nn.Sequential(nn.Sequential(layer), nn.Sequential(shift))):
+        np.testing.assert_allclose(net(x, device(LABELS)).numpy()[:, 0], expected, **CLOSE)
+
+
 def test_latent_draws_uniform_labels_beside_the_noise():
     """The noise is that of the GAN; the shares of 30,000 labels are 1/3, standard error 0.003."""
     z, labels = make_conditional().latent(30_000, Random(0))

@@ -226,6 +226,7 @@ class Skip(Composite):
         self.inner = inner
 
     def forward(self, x: Tensor, *conditions: Any) -> Tensor:
+        self.refuse_unused(conditions)
         return ops.concat([call_part(self.inner, x, conditions), x], 1)
 
 
@@ -240,6 +241,7 @@ class Residual(Composite):
         self.inner, self.shortcut = inner, shortcut
 
     def forward(self, x: Tensor, *conditions: Any) -> Tensor:
+        self.refuse_unused(conditions)
         short = x if self.shortcut is None else call_part(self.shortcut, x, conditions)
         y = call_part(self.inner, x, conditions)
         if y.shape != short.shape:

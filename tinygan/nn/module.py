@@ -448,21 +448,24 @@ class Composite(Module):
     """The base class of Modules that pass inputs after the first to the parts that take them.
 
     A part takes labels, or other inputs after the first, if it has the attribute `conditional` (see
-    nn/labels.py). Raises TypeError in a call with such inputs if no part takes them.
+    nn/labels.py). forward() of tinygan's classes raises TypeError for such inputs if no part takes
+    them.
     """
 
     @property
     def conditional(self) -> bool:
         """Whether a part takes inputs after the first; then this Module takes them too."""
-        return any(getattr(part, "conditional", False) for _, part in self.parts())
+        parts = [part for value in vars(self).values()
+                 for part in (value if isinstance(value, list) else [value])]
+        return any(getattr(part, "conditional", False) for part in parts)
 
-    def __call__(self, x, *conditions):
+    def refuse_unused(self, conditions: tuple) -> None:
+        """Raise TypeError if there are inputs after the first and no part takes them."""
         if conditions and not self.conditional:
             raise TypeError(f"{type(self).__name__} got a second input, but none of its layers "
                             "takes it: add a layer that does, such as nn.JoinLabels(classes) for "
                             "labels or nn.Join() for numbers, or set conditional = True in a layer "
                             "of your own")
-        return super().__call__(x, *conditions)
 
 
 def call_part(part: Callable, x: Tensor, conditions: tuple) -> Any:
@@ -489,6 +492,7 @@ class Sequential(Composite):
         return [(name.removeprefix("layers."), part) for name, part in super().parts()]
 
     def forward(self, x: Tensor, *conditions: Any) -> Tensor:
+        self.refuse_unused(conditions)
         for layer in self.layers:
             x = call_part(layer, x, conditions)
         return x
@@ -505,5 +509,6 @@ class Heads(Composite):
 
     def forward(self, x: Tensor, *conditions: Any) -> tuple[Tensor, ...]:
         """Return a tuple of head(trunk(x)) for each head."""
+        self.refuse_unused(conditions)
         features = call_part(self.trunk, x, conditions)
         return tuple([call_part(head, features, conditions) for head in self.heads])
