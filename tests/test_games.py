@@ -1861,6 +1861,30 @@ def test_a_g_that_takes_more_than_noise_is_not_called_with_noise_alone():
     next(play(game, data, *make_optimisers(game), 5, rng, 1))
 
 
+@pytest.mark.parametrize("forward", [
+    lambda net, z, *scale: ops.tanh(net(z)) * scale[0],
+    lambda net, z, *scale: ops.tanh(net(z) + backend.xp.zeros((5, 16), "float32"))])
+def test_a_g_that_only_the_games_own_losses_can_call_is_not_refused(forward):
+    """It may need another input, or as many rows as there are in a minibatch."""
+    class Own(GAN):
+        def d_loss(self, x, z):
+            with no_grad():
+                fake = self.G(z, 2.0)
+            return self.loss.d(self.D(x), self.D(fake))
+
+        def g_loss(self, x, z):
+            return self.loss.g(None, self.D(self.G(z, 2.0)))
+
+    class G(nn.Module):
+        def __init__(self):
+            self.net = nn.Dense(3, 16)
+
+        def forward(self, z, *scale):
+            return forward(self.net, z, *scale)
+    game = Own(G(), nn.Dense(16, 1), 3)
+    next(play(game, Minibatches(np.float32(uniform(5, 16)), 5), *make_optimisers(game), 5, rng, 1))
+
+
 def test_an_optimiser_without_one_of_the_networks_is_refused():
     """It would not be trained; a network that is none of the player's is not trained either."""
     class Frozen(Inferring):

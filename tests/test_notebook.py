@@ -620,6 +620,34 @@ def test_the_streams_of_numpy_and_python_are_resumed_if_a_game_draws_from_them(t
         random.setstate(before[1])
 
 
+class ForeignNoise(nn.Module):
+    """A generator that draws from numpy's stream, and ends in a sigmoid."""
+
+    def __init__(self):
+        self.net = nn.Sequential(nn.Dense(3, 16), nn.Reshape(1, 4, 4))
+
+    def forward(self, z):
+        y = self.net(z)
+        return ops.sigmoid(y + np.float32(np.random.normal(0, 0.1, y.shape)))
+
+
+def test_a_g_that_draws_from_numpys_stream_is_resumed(tmp_path):
+    """The samples that show whether it ends in a sigmoid are drawn at the start alone."""
+    before = np.random.get_state()
+
+    def make(folder, **flags):
+        np.random.seed(3)
+        game = make_game()
+        return make_run(tmp_path / folder, 8, GAN(ForeignNoise(), game.D, 3), **flags)
+    try:
+        make("whole").play()
+        play_and_stop_after(make("parts"), 5)
+        make("parts", resume=True).play()
+        assert same_files(tmp_path / "whole", tmp_path / "parts")
+    finally:
+        np.random.set_state(before)
+
+
 def test_names_in_the_log_may_have_commas(tmp_path):
     class Logging(GAN):
         def d_terms(self, x, z, fake, out_real, out_fake):

@@ -49,14 +49,15 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     simultaneous order with more than one step, for an optimiser of other parameters than its
     player's or without those of one of its networks, for a game whose losses() the order does not
     call, for data that ends, for a minibatch that does not have m rows or is not what the game
-    takes, and if the first minibatch has another dtype than D's parameters, or images of another
-    range than those of a G that ends in a sigmoid or a tanh.
+    takes, and if the first minibatch has another dtype than D's parameters, or, at the start of
+    training, images of another range than those of a G that ends in a sigmoid or a tanh.
     """
     check_order(order)
     if iterations < 0:
         raise ValueError(f"play needs at least 0 iterations, got {iterations}")
     check_random(rng, "play")
-    data = _check_first(iter(data), game)
+    # a run that goes on has been checked; the check would draw from np.random if G does
+    data = _check_first(iter(data), game, with_range=start == 0)
     game.check(before_training=True)
     _check_optimiser("d", d_opt, game, game.d_parameters(), game.d_players)
     _check_optimiser("g", g_opt, game, game.g_parameters(), game.g_players)
@@ -151,12 +152,16 @@ def _check_optimiser(player, opt, game, parameters, networks):
                             f"trained by it, leave {name} out of the game's {player}_players")
 
 
-def _check_first(data, game):
-    """Yield the minibatches of `data`; check that the first is one for this game."""
+def _check_first(data, game, with_range):
+    """Yield the minibatches of `data`; check that the first is one for this game.
+
+    with_range   whether to compare its range with that of G's samples
+    """
     for first in data:
         game.check_minibatch(first)
         x = _as_tensors(first)
-        refuse_other_range(game, x)
+        if with_range:
+            refuse_other_range(game, x)
         dtypes = {p.dtype for p in game.d_parameters()}
         for part in flatten_nested(x):
             if type(part) is Tensor and dtypes and part.dtype not in dtypes:

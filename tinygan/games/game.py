@@ -629,16 +629,17 @@ def refuse_other_range(game: Game, x: Any) -> None:
     """Raise UserError if the range of G's last activation is not that of the images in x.
 
     D could tell data and samples apart by their range alone. Images are samples of 16 numbers or
-    more here. A G of a class of its own computes two samples to show its last activation, if it
-    takes the noise alone.
+    more here. A G of a class of its own computes two samples to show its last activation, if it can
+    do so from the noise alone.
     """
     images = [t for t in tensors_in(x) if t.size >= 16 * len(t) > 0]
     y, G = None, getattr(game, "G", None)
     is_own = not type(last_layer(G)).__module__.startswith("tinygan.")
     if images and is_own and not game.overrides("fake"):
-        z = game.latent(2, Random(0))
-        with eval_mode(G), enable_grad(), use_random(RandomRows(z)):
-            y = apply(G, z)
+        with contextlib.suppress(Exception):    # it may need more inputs, or more of them
+            z = game.latent(2, Random(0))
+            with eval_mode(G), enable_grad(), use_random(RandomRows(z)):
+                y = apply(G, z)
     name = last_activation(G, y if type(y) is Tensor else None)
     if name is None or not images:
         return
