@@ -660,6 +660,21 @@ def test_names_in_the_log_may_have_commas(tmp_path):
     assert rows[0][-1] == "a, b" and {len(row) for row in rows} == {len(rows[0])}
 
 
+def test_tensors_and_arrays_are_logged(tmp_path):
+    class Logging(GAN):
+        def d_terms(self, x, z, fake, out_real, out_fake):
+            self.log("tensor", out_real.mean())
+            self.log("array", out_real.data.mean())
+            with pytest.raises(TypeError, match="number is logged as a Tensor or an array"):
+                self.log("number", 3.0)
+            return []
+    game = make_game()
+    make_run(tmp_path / "run", 3, Logging(game.G, game.D, 3)).play()
+    with open(tmp_path / "run" / "log.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            assert row["tensor"] == row["array"]
+
+
 def test_a_logged_tensor_is_named(tmp_path):
     class Logging(GAN):
         def d_terms(self, x, z, fake, out_real, out_fake):

@@ -279,9 +279,16 @@ class Game(Module):
         with no_grad():
             self.logged = self.loss.summarise(a_real, a_fake)
 
-    def log(self, name: str, value: Tensor) -> None:
-        """Add a Tensor of one number, such as a term of a loss, to what is logged of this step."""
-        self.logged = {**self.logged, name: value.data}
+    def log(self, name: str, value: Tensor | Array) -> None:
+        """Add one number, such as a term of a loss, to what is logged of this step.
+
+        Raises TypeError for a number that is neither a Tensor nor an array: a step that was
+        recorded for a GPU could not compute it again.
+        """
+        if not hasattr(value, "dtype"):
+            raise TypeError(f"{name} is logged as a Tensor or an array of one number, got a "
+                            f"{type(value).__name__}")
+        self.logged = {**self.logged, name: value.data if type(value) is Tensor else value}
 
     # Random draws
 
