@@ -1912,6 +1912,13 @@ def test_an_optimiser_without_one_of_the_networks_is_refused():
     next(play(game, make_batches(), *make_optimisers(game), 5, rng, 1))
 
 
+def test_a_network_may_be_trained_by_an_optimiser_of_the_game():
+    game = make_inferring()
+    game.opt = optim.SGD(game.E.parameters(), 0.1)
+    only = optim.SGD(game.G.layers[2].parameters(), 0.1)
+    next(play(game, make_batches(), make_optimisers(game)[0], only, 5, rng, 1))
+
+
 def test_losses_are_refused_in_the_order_that_does_not_call_them():
     class Consensus(GAN):
         def losses(self, x, z):

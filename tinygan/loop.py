@@ -136,6 +136,8 @@ def prepare(step: Callable, game: Game, *optimisers: Optimizer) -> Callable:
 def _check_optimiser(player, opt, game, parameters, networks):
     """Raise UserError for an optimiser of other parameters, or of none of one of the networks.
 
+    A network may be left to an optimiser that is an attribute of the game, which steps it.
+
     player       "d" or "g"
     parameters   the player's parameters; it may freeze some, which the optimiser does not have
     networks     the names of its networks in the game
@@ -143,10 +145,12 @@ def _check_optimiser(player, opt, game, parameters, networks):
     if not set(opt.parameters) <= set(parameters):
         raise UserError(f"{player}_opt has parameters that are not those of its player: make it of "
                         f"game.{player}_parameters()")
+    trained = {p for each in (opt, *vars(game).values()) if isinstance(each, Optimizer)
+               for p in each.parameters}
     for name in networks:
         network = getattr(game, name)
         own = set(network.parameters(above=(game,)) if isinstance(network, Module) else ())
-        if own & set(parameters) and own.isdisjoint(opt.parameters):
+        if own & set(parameters) and own.isdisjoint(trained):
             raise UserError(f"{player}_opt has no parameter of {name}, which would not be trained: "
                             f"make it of game.{player}_parameters(), or, if {name} is not to be "
                             f"trained by it, leave {name} out of the game's {player}_players")
