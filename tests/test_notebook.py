@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import gc
 import io
 import itertools
 import json
@@ -10,6 +11,7 @@ import os
 import random
 import signal
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -569,7 +571,20 @@ class PoolingOptimizer(optim.Adam):
         self.pool.images[0] += 1.0
 
 
+class Locked(optim.Adam):
+    """An optimiser with an attribute that pickle does not take, until its first step."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters)
+        self.pool = Pool(threading.Lock())
+
+    def step(self, grads):
+        super().step(grads)
+        self.pool = 3
+
+
 @pytest.mark.parametrize("make, kind, said", [
+    (GAN, Locked, "d_opt.pool changes during training"),
     (Pooling, optim.Adam, "game.pool changes during training, and a checkpoint would not keep it"),
     (GAN, PoolingOptimizer, "d_opt.pool changes during training"),
     (GAN, Averaging, "d_opt's _slow holds arrays that a checkpoint would not keep"),
@@ -583,6 +598,18 @@ def test_state_that_a_resumed_run_would_lose_is_refused(tmp_path, make, kind, sa
     run = Run(tmp_path / "run", game, make_data(), optimisers, 3, save_every=0)
     with pytest.raises((ValueError, TypeError), match=said):
         run.play()
+
+
+def test_checksums_do_not_keep_what_they_were_computed_from():
+    game, pool = make_game(), Pool(Pool())
+    game.pool, dropped = pool, weakref.ref(pool.images[0])
+    gc.disable()
+    try:
+        checkpoint.list_fixed(game)
+        del pool.images[0]
+        assert dropped() is None
+    finally:
+        gc.enable()
 
 
 class Foreign(GAN):

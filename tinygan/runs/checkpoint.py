@@ -386,6 +386,7 @@ def _fingerprint(value):
         with contextlib.suppress(Exception):        # pickle does not take it
             checksum.dump(value)
             text = f"checksum {checksum.sum}"
+        checksum.clear_memo()       # it refers to itself, and would keep alive what it was given
     return text
 
 
@@ -427,7 +428,8 @@ def list_optimiser_settings(optimisers: dict[str, Optimizer]) -> dict[str, str]:
                 raise TypeError(f"{player}'s {name} holds arrays that a checkpoint would not keep: "
                                 "name the arrays of an optimiser in its class's `averages`, or in "
                                 "`untracked` if a resumed run does not need them")
-            found[f"{player}.{name}"] = _fingerprint(value)
+            if (text := _fingerprint(value)) is not None:
+                found[f"{player}.{name}"] = text
     return found
 
 
