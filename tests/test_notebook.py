@@ -722,6 +722,16 @@ class Scale(nn.Module):
         return self.f(x)
 
 
+class Halved(nn.Module):
+    """A layer of one's own whose argument `init` may be None, which is not its default."""
+
+    def __init__(self, init=0.5):
+        self.f = (lambda x: x) if init is None else (lambda x: x * init)
+
+    def forward(self, x):
+        return self.f(x)
+
+
 class Chain(nn.Module):
     """A network whose constructor takes its list apart, and the one in its dictionary."""
 
@@ -734,12 +744,12 @@ class Chain(nn.Module):
 
 
 def test_arguments_are_described_as_they_were_given(tmp_path):
-    """Even if the constructor changes lists, or has an argument `init` that is a number."""
+    """Even if the constructor changes lists, or has an argument `init` that is no function."""
     game = make_game(nn.Sequential(Chain([16, 4], {"widths": [4, 1]}), Scale(3.0),
-                                   Scale(nn.normal(0.1))))
+                                   Scale(nn.normal(0.1)), Halved(None)))
     make_run(tmp_path / "run", 1, game).play()
     x = Tensor(normal(2, 1, 4, 4).astype("float32"))
-    loaded = tinygan.load(tmp_path / "run", Chain, Scale)
+    loaded = tinygan.load(tmp_path / "run", Chain, Scale, Halved)
     assert (loaded.D(x).numpy() == game.eval().D(x).numpy()).all()
 
 

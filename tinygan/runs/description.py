@@ -127,7 +127,7 @@ def _bind_arguments(module):
     parameters = list(bound.signature.parameters.values())[1:]      # without self
     return {stars.get(p.kind, "") + p.name: bound.arguments[p.name]
             for p in parameters if p.name != "init" or not (
-                callable(bound.arguments["init"]) or bound.arguments["init"] is None)}
+                callable(bound.arguments["init"]) or bound.arguments["init"] is p.default is None)}
 
 
 def _qualify_name(thing, known):
