@@ -1861,6 +1861,15 @@ def test_a_g_that_takes_more_than_noise_is_not_called_with_noise_alone():
     next(play(game, data, *make_optimisers(game), 5, rng, 1))
 
 
+def test_samples_that_a_game_computes_from_gs_output_have_their_own_range():
+    class Scaled(GAN):
+        def fake(self, x, z):
+            return 2.0 * self.G(z) - 1.0
+    game = Scaled(Ending(nn.Dense(3, 16), ops.sigmoid), nn.Dense(16, 1), 3)
+    data = Minibatches(np.float32(2 * uniform(5, 16) - 1), 5)
+    next(play(game, data, *make_optimisers(game), 5, rng, 1))
+
+
 @pytest.mark.parametrize("forward", [
     lambda net, z, *scale: ops.tanh(net(z)) * scale[0],
     lambda net, z, *scale: ops.tanh(net(z) + backend.xp.zeros((5, 16), "float32"))])
