@@ -1837,7 +1837,7 @@ def test_the_range_of_a_g_of_ones_own_is_compared_with_the_data(f, low, high, al
 
 
 def test_the_range_of_g_is_found_without_a_change_of_its_buffers():
-    net = nn.Sequential(nn.Dense(3, 16), nn.BatchNorm(16), nn.Dropout())
+    net = nn.Sequential(nn.Dense(3, 16), nn.BatchNorm(16), nn.Dropout(always=True))
     game = GAN(Ending(net, ops.tanh), nn.Dense(16, 1), 3)
     before, state = game.state_dict(), rng.state
     with pytest.raises(UserError, match="G ends in a tanh"):

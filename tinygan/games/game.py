@@ -13,8 +13,7 @@ from ..nested import map_nested
 from ..nn import (BatchNorm, Flatten, Heads, Module, RandomRows, Reshape, Sigmoid, Tanh, Upsample,
                   eval_mode, is_sequential, power_iteration, use_random)
 from ..random import Random
-from ..tensor import (NoTensorError, Tensor, ancestors, enable_grad, is_whole, no_grad, op,
-                      set_recording)
+from ..tensor import NoTensorError, Tensor, ancestors, is_whole, no_grad, op, set_recording
 from .losses import Loss
 from .penalties import Penalty, tensors_in
 from .views import View
@@ -644,9 +643,9 @@ def refuse_other_range(game: Game, x: Any) -> None:
     is_own = not type(last_layer(G)).__module__.startswith("tinygan.")
     if images and is_own and not game.overrides("fake"):
         with contextlib.suppress(Exception):    # it may need more inputs, or more of them
-            z = game.latent(2, Random(0))
-            with eval_mode(G), enable_grad(), use_random(RandomRows(z)):
-                y = apply(G, z)
+            rng = Random(0)
+            with eval_mode(G), use_random(rng):
+                y = apply(G, game.latent(2, rng))
     name = last_activation(G, y if type(y) is Tensor else None)
     if name is None or not images:
         return
