@@ -898,7 +898,7 @@ def test_what_a_resumed_run_does_not_need_is_allowed(tmp_path):
     game = Holding(make_game().G, nn.Sequential(nn.Flatten(), nn.Dense(16, 1)), 3)
     game.own, game.shown = Random(5), Random(6)
     game.data = make_data(rng=game.own)
-    game.helper = [Pool(np.zeros(3), game.G, game.own, rng), {Pool()}]
+    game.helper = [Pool(np.zeros(3), game.G, game.D.layers[1].weight, game.own, rng), {Pool()}]
     game.helper[0].images.append(game.helper[0])
     optimisers = Working(game.d_parameters()), optim.Adam(game.g_parameters())
     Run(tmp_path / "run", game, game.data, optimisers, 3, save_every=0).play()
