@@ -899,7 +899,7 @@ def test_what_a_resumed_run_does_not_need_is_allowed(tmp_path):
     game.own, game.shown = Random(5), Random(6)
     game.data = make_data(rng=game.own)
     game.helper = [Pool(np.zeros(3), game.G, game.D.layers[1].weight, game.own, rng), {Pool()}]
-    game.helper[0].images.append(game.helper[0])
+    game.helper[0].images += [game.helper[0], np.random.normal, random.gauss]
     optimisers = Working(game.d_parameters()), optim.Adam(game.g_parameters())
     Run(tmp_path / "run", game, game.data, optimisers, 3, save_every=0).play()
 

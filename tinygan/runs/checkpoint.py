@@ -438,7 +438,7 @@ def _refuse_hidden_state(game, optimisers, data):
     streams = data, *getattr(data, "streams", ())
     kept = {id(thing) for thing in (
         rng, *streams, *[getattr(stream, "rng", None) for stream in streams],
-        *optimisers.values())}
+        *optimisers.values(), np.random.normal.__self__, random.random.__self__)}
     for prefix, part in game.modules():
         for name, value in vars(part).items():
             for each in find_inside(value, STATEFUL) if name not in part.untracked else ():
