@@ -891,6 +891,29 @@ class Working(StepCounter):
         self.work, self._group = np.zeros(3), self.parameters[:1]
 
 
+class Around:
+    """A data stream of one's own around another one, whose state it saves."""
+
+    def __init__(self, inner):
+        self.inner, self.m = inner, inner.m
+
+    state = property(lambda self: self.inner.state,
+                     lambda self, state: setattr(self.inner, "state", state))
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self.inner)
+
+
+def test_a_game_may_refer_to_what_its_data_stream_keeps(tmp_path):
+    game = make_game()
+    game.data = make_data()
+    optimisers = optim.Adam(game.d_parameters()), optim.Adam(game.g_parameters())
+    Run(tmp_path / "run", game, Around(game.data), optimisers, 3, save_every=0).play()
+
+
 def test_what_a_resumed_run_does_not_need_is_allowed(tmp_path):
     """Work arrays, an optimiser's own parameters, what is kept elsewhere, objects as they were."""
     class Holding(GAN):

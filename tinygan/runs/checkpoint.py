@@ -436,9 +436,10 @@ def list_optimiser_settings(optimisers: dict[str, Optimizer]) -> dict[str, str]:
 def _refuse_hidden_state(game, optimisers, data):
     """Raise UserError for a random stream, iterator or optimiser that a checkpoint leaves out."""
     streams = data, *getattr(data, "streams", ())
+    inside = [value for stream in streams for value in getattr(stream, "__dict__", {}).values()]
     kept = {id(thing) for thing in (
-        rng, *streams, *[getattr(stream, "rng", None) for stream in streams],
-        *optimisers.values(), np.random.normal.__self__, random.random.__self__)}
+        rng, *streams, *find_inside(inside, STATEFUL), *optimisers.values(),
+        np.random.normal.__self__, random.random.__self__)}
     for prefix, part in game.modules():
         for name, value in vars(part).items():
             for each in find_inside(value, STATEFUL) if name not in part.untracked else ():
