@@ -559,6 +559,18 @@ class Pooling(GAN):
         return fake
 
 
+class Writing(GAN):
+    """A game with an object whose array is written to in place."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.pool = Pool(np.zeros(3))
+
+    def replay(self, fake, z):
+        self.pool.images[0][1] += 1.0
+        return fake
+
+
 class PoolingOptimizer(optim.Adam):
     """An optimiser with an object whose numbers change."""
 
@@ -586,6 +598,7 @@ class Locked(optim.Adam):
 @pytest.mark.parametrize("make, kind, said", [
     (GAN, Locked, "d_opt.pool changes during training"),
     (Pooling, optim.Adam, "game.pool changes during training, and a checkpoint would not keep it"),
+    (Writing, optim.Adam, "game.pool changes during training"),
     (GAN, PoolingOptimizer, "d_opt.pool changes during training"),
     (GAN, Averaging, "d_opt's _slow holds arrays that a checkpoint would not keep"),
     (Appearing, optim.Adam, "game.q changes during training.* an array in the constructor"),
