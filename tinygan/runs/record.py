@@ -280,7 +280,7 @@ class Record:
         """Set the run and this Record to the state in a checkpoint."""
         checkpoint.restore(saved, self.run.game, self.run.optimisers, self.run.data)
         about, arrays = saved.about, saved.arrays
-        self.draws, self.streams = "streams" in about, checkpoint.read_streams()
+        self.draws = "streams" in about
         with checkpoint.report_damage(saved.path, "its log does not fit"):
             for name, value in self._fixed_settings().items():
                 if about["played"][name] != value:
