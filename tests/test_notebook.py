@@ -990,6 +990,19 @@ def test_an_object_that_can_be_iterated_over_is_not(tmp_path):
         game.parameters()
 
 
+def test_a_function_that_refers_to_the_kernel_of_a_notebook_is_allowed():
+    """There sys.stdout.write is such a function, which a progress bar has."""
+    class HasTraits:
+        __module__ = "traitlets.traitlets"
+
+    class Shell(HasTraits, Kernel):
+        __module__ = "IPython.core.interactiveshell"
+    shell, game = Shell(), make_game()
+    game.bar = Pool(lambda text: shell)
+    game.parameters()
+    checkpoint.check(game, {}, make_data())
+
+
 def test_files_loggers_and_foreign_arrays_are_allowed(tmp_path):
     """They neither train nor have a state that a resumed run needs, whatever they refer to."""
     logger = logging.Logger("own")

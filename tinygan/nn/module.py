@@ -338,9 +338,9 @@ def find_inside(value: Any, kinds: tuple[type, ...] | None = None) -> Iterator[A
     """Yield the Modules, Tensors and arrays inside a value, or the objects of other `kinds`.
 
     The search enters collections, the attributes of objects, and the closures, defaults and bound
-    objects of functions. It does not enter files and loggers, from which all of a notebook can be
-    reached, nor the arrays of other libraries. Arrays in functions and objects are constants and
-    are not yielded.
+    objects of functions. It does not enter files, loggers and the kernel of a notebook, from which
+    all of the notebook can be reached, nor the arrays of other libraries. Arrays in functions and
+    objects are constants and are not yielded.
     """
     kinds = kinds or (Module, Tensor, backend.xp.ndarray)
     left, seen = [(value, False)], {}       # with each value, whether arrays in it are constants
@@ -373,6 +373,8 @@ def find_inside(value: Any, kinds: tuple[type, ...] | None = None) -> Iterator[A
             held = list(value)          # iterating over other objects may have effects
         elif dataclasses.is_dataclass(value):
             held = [getattr(value, field.name, None) for field in dataclasses.fields(value)]
+        elif any(kind.__module__.startswith("traitlets.") for kind in type(value).__mro__):
+            continue                    # IPython's shell and kernel, and widgets
         else:
             held = list(getattr(value, "__dict__", {}).values())
         constant = constant or not isinstance(value, Collection)
