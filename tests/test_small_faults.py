@@ -9,8 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from tinygan import (Run, Tensor, UserError, checkpoint, grad, nn, no_grad, ops, optim, play,
-                     resampling, rng)
+from tinygan import (Run, Tensor, UserError, checkpoint, command, grad, nn, no_grad, ops, optim,
+                     play, resampling, rng)
 from tinygan.games import GAN
 from tinygan.runs.record import Progress
 from tinygan.runs.run import check_folder
@@ -208,3 +208,15 @@ def test_networks_of_float64_are_refused_by_play():
     opts = [optim.SGD(ps, 0.1) for ps in (game.d_parameters(), game.g_parameters())]
     with pytest.raises(UserError, match="float32, but D's parameters are float64: .* noise"):
         next(play(game, Points(), *opts, 4, rng, 1))
+
+
+@pytest.mark.parametrize("error, said", [
+    (UserError("no such flag"), "no such flag"), (OSError("odd"), "odd"),
+    (PermissionError(13, "Permission denied", "a.png"),
+     r"cannot use a\.png \(Permission denied\): check that you may read and write there"),
+    (MemoryError("3 GB"), r"out of memory \(3 GB\): take smaller")])
+def test_errors_that_end_a_script_are_one_sentence(error, said):
+    def script():
+        raise error
+    with pytest.raises(SystemExit, match=f": {said}"):
+        command.main(script)
