@@ -89,7 +89,8 @@ def run_in_pieces(n: int, size: int, work: Callable[[slice], Any]) -> list[Any]:
 
 def _run_parallel(work, pieces):
     """Return [work(piece), ...], computed by up to THREADS threads."""
-    results, todo, settings = [None] * len(pieces), iter(range(len(pieces))), np.geterr()
+    results, todo = [None] * len(pieces), iter(range(len(pieces)))
+    settings = {**np.geterr(), "call": np.geterrcall()}
 
     def take_pieces():
         with np.errstate(**settings):       # each thread has settings of its own

@@ -59,8 +59,8 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     # a run that goes on has been checked; the check would draw from np.random if G does
     data = _check_first(iter(data), game, with_range=start == 0)
     game.check(before_training=True)
-    _check_optimiser("d", d_opt, game, game.d_parameters(), game.d_players)
-    _check_optimiser("g", g_opt, game, game.g_parameters(), game.g_players)
+    _check_optimiser("d", d_opt, game)
+    _check_optimiser("g", g_opt, game)
     if (order == "alternating" and game.overrides("losses")
             and not game.overrides("d_loss", "g_loss")):
         raise UserError(f"{type(game).__name__} defines losses(), which the alternating order does "
@@ -133,21 +133,19 @@ def prepare(step: Callable, game: Game, *optimisers: Optimizer) -> Callable:
     return CapturedStep(step, game, *optimisers)
 
 
-def _check_optimiser(player, opt, game, parameters, networks):
-    """Raise UserError for an optimiser of other parameters, or of none of one of the networks.
+def _check_optimiser(player, opt, game):
+    """Raise UserError for an optimiser of others' parameters, or of none of one of the networks.
 
-    A network may be left to an optimiser that is an attribute of the game, which steps it.
-
-    player       "d" or "g"
-    parameters   the player's parameters; it may freeze some, which the optimiser does not have
-    networks     the names of its networks in the game
+    The player is "d" or "g". It may freeze parameters, which its optimiser does not have, and leave
+    a network to an optimiser that is an attribute of the game, which steps it.
     """
+    parameters = getattr(game, f"{player}_parameters")()
     if not set(opt.parameters) <= set(parameters):
         raise UserError(f"{player}_opt has parameters that are not those of its player: make it of "
                         f"game.{player}_parameters()")
     trained = {p for each in (opt, *vars(game).values()) if isinstance(each, Optimizer)
                for p in each.parameters}
-    for name in networks:
+    for name in getattr(game, f"{player}_players"):
         network = getattr(game, name)
         own = set(network.parameters(above=(game,)) if isinstance(network, Module) else ())
         if own & set(parameters) and own.isdisjoint(trained):

@@ -21,8 +21,9 @@ from .views import View
 
 NO_SIGMOID = (
     "D ends in a sigmoid, but its output must be a logit or a score, any real number: remove the "
-    "sigmoid, since a loss that needs one applies it; or, if discriminate() computes scores from "
-    "other outputs of D, set d_returns_scores = False in the game's class")
+    "sigmoid, since a loss that needs one applies it; or, if scores in (0, 1) are meant, or "
+    "discriminate() computes scores from other outputs of D, set d_returns_scores = False in the "
+    "game's class")
 
 
 class Game(Module):
@@ -225,7 +226,7 @@ class Game(Module):
         out_real = self.outputs(detached)
         # new Tensors, so that a penalty's gradient with respect to BiGAN's z does not pass G(z)
         fake = map_nested(renew, self.fake(x, latent))
-        if self._depends_on(self.d_parameters, fake):
+        if self.overrides("fake") and self._depends_on(self.d_parameters, fake):
             return self.d_loss(x, z), self.g_loss(x, z)
         out_fake = self.outputs(fake)
         a_real, a_fake = scores_in(out_real), scores_in(out_fake)

@@ -16,9 +16,7 @@ import contextlib
 import dataclasses
 import functools
 import io
-import logging
 import types
-from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -66,7 +64,7 @@ class Module:
 
     def __new__(cls, /, *args, **kwargs):
         module = super().__new__(cls)
-        module._arguments, module._changes, module._kept = _copy((args, kwargs)), [], set()
+        module._arguments, module._changes, module._kept = _copy_lists(args, kwargs), [], set()
         return module
 
     def __init_subclass__(cls, **kwargs):
@@ -307,17 +305,14 @@ class Module:
         return f"{type(self).__name__}({', '.join(settings)})"
 
 
-_SIMPLE = (int, float, str, bytes, range, type(None), Tensor, np.ndarray)      # contain no Modules
+_SIMPLE = (int, float, str, bytes, range, type(None), Tensor, np.ndarray)   # contain no Modules
 
 
-_CONTAINERS = list, tuple, set, frozenset, deque
-
-
-def _copy(value):
-    """Return a copy of nested lists, tuples and dictionaries, with the same things in them."""
-    if type(value) in (list, tuple):
-        return type(value)(map(_copy, value))
-    return {key: _copy(part) for key, part in value.items()} if type(value) is dict else value
+def _copy_lists(args, kwargs):
+    """Return (args, kwargs) with copies of lists and dictionaries, which may be changed later."""
+    def copy(value):
+        return value.copy() if type(value) in (list, dict) else value
+    return tuple(map(copy, args)), {name: copy(value) for name, value in kwargs.items()}
 
 
 def _parts(name, value):
@@ -337,26 +332,27 @@ def _parts(name, value):
 def find_inside(value: Any, kinds: tuple[type, ...] | None = None) -> Iterator[Any]:
     """Yield the Modules, Tensors and arrays inside a value, or the objects of other `kinds`.
 
-    The search enters collections, the attributes of objects, and the closures, defaults and bound
-    objects of functions. It does not enter files, loggers and the kernel of a notebook, from which
-    all of the notebook can be reached, nor the arrays of other libraries. Arrays in functions and
-    objects are constants and are not yielded.
+    The search enters collections, dataclass objects, the closures, defaults and bound objects of
+    functions, and the attributes of other objects, but not those of an object in an object: from a
+    progress bar, for example, all of a notebook can be reached. Arrays in functions and objects are
+    constants and are not yielded; neither are files.
     """
     kinds = kinds or (Module, Tensor, backend.xp.ndarray)
-    left, seen = [(value, False)], {}       # with each value, whether arrays in it are constants
+    # with each value, whether it lies in an object, and whether arrays in it are constants
+    left, seen = [(value, False, False)], {}
     while left:
-        value, constant = left.pop()
-        if isinstance(value, (io.IOBase, logging.Logger)):
-            continue
-        if isinstance(value, kinds):
+        value, in_object, constant = left.pop()
+        if isinstance(value, kinds) and not isinstance(value, io.IOBase):
             if not (constant and isinstance(value, backend.xp.ndarray)):
                 yield value
             continue
         if id(value) in seen or isinstance(
-                value, (Module, *_SIMPLE, backend.xp.ndarray, type, types.ModuleType)) or (
-                hasattr(type(value), "__array__")):
+                value, (Module, *_SIMPLE, backend.xp.ndarray, type, types.ModuleType, io.IOBase)):
             continue
         seen[id(value)] = value
+        # iterating over an object of another class may use it up, as a progress bar's stream
+        is_collection = isinstance(value, (list, tuple, set, frozenset, Mapping)) or (
+            isinstance(value, Collection) and not hasattr(value, "__dict__"))
         if isinstance(value, types.FunctionType):
             held = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
             for cell in value.__closure__ or ():
@@ -368,17 +364,16 @@ def find_inside(value: Any, kinds: tuple[type, ...] | None = None) -> Iterator[A
             held = [value.__self__]
         elif isinstance(value, Mapping):
             held = [*value.keys(), *value.values()]
-        elif isinstance(value, _CONTAINERS) or (
-                isinstance(value, Collection) and not hasattr(value, "__dict__")):
-            held = list(value)          # iterating over other objects may have effects
+        elif is_collection:
+            held = list(value)
         elif dataclasses.is_dataclass(value):
             held = [getattr(value, field.name, None) for field in dataclasses.fields(value)]
-        elif any(kind.__module__.startswith("traitlets.") for kind in type(value).__mro__):
-            continue                    # IPython's shell and kernel, and widgets
+        elif in_object:
+            continue
         else:
-            held = list(getattr(value, "__dict__", {}).values())
-        constant = constant or not isinstance(value, Collection)
-        left += [(item, constant) for item in reversed(held)]
+            held, in_object = list(getattr(value, "__dict__", {}).values()), True
+        constant = constant or not is_collection
+        left += [(item, in_object, constant) for item in reversed(held)]
 
 
 def _is_computed(thing):

@@ -59,8 +59,7 @@ def save(path: str | os.PathLike, game: nn.Module, optimisers: dict[str, Optimiz
     about        further entries of the checkpoint's `about`
     arrays       further arrays
 
-    The states of tinygan.rng and of the data stream's Random are saved, in `about` also those of
-    read_streams(), if the run draws from them. A run that gives another
+    The states of tinygan.rng and of the data stream's Random are saved. A run that gives another
     Random to play() has to save its `state` itself, in `about`.
 
     Raises FloatingPointError if a weight or an average is NaN or infinite. Such a checkpoint could
@@ -151,7 +150,8 @@ def restore(saved: Checkpoint, game: nn.Module, optimisers: dict[str, Optimizer]
         state, stream = unpack(about["data"], arrays), about["rng"]
         type(rng)().state = stream          # raises an error if it is no state of a random stream
         if streams := about.get("streams"):
-            set_streams(streams, np.random.RandomState(), random.Random())
+            new = type(np.random.get_bit_generator())()
+            set_streams(streams, np.random.RandomState(new), random.Random())
     with report_damage(path, "the state of its data does not fit", made_up=_is_from_tinygan(data)):
         data.state = state
     rng.state = stream
@@ -271,14 +271,13 @@ def check(game: nn.Module, optimisers: dict[str, Optimizer], data: Any) -> None:
 
 def read_streams() -> dict[str, Any]:
     """Return the states of np.random and of Python's random, for games that draw from them."""
-    name, key, *rest = np.random.get_state()
-    return {"numpy": [name, key.tolist(), *rest], "python": random.getstate()}
+    state = json.dumps(np.random.get_state(legacy=False), default=lambda array: array.tolist())
+    return {"numpy": json.loads(state), "python": random.getstate()}
 
 
 def set_streams(states: dict[str, Any], numpy: Any = np.random, python: Any = random) -> None:
     """Set the streams to the states that read_streams() returned, by default the global ones."""
-    name, key, *rest = states["numpy"]
-    numpy.set_state((name, np.array(key, np.uint32), *rest))
+    numpy.set_state(states["numpy"])
     version, key, gauss = states["python"]
     python.setstate((version, tuple(key), gauss))
 
@@ -349,19 +348,18 @@ def _describe_as_text(value):
 class _Checksum(pickle.Pickler):
     """Compute `sum`, a checksum of the objects given to dump(); nothing is ever loaded from it.
 
-    Modules, parameters and STATEFUL objects are left out: a checkpoint keeps them, or check() has
-    refused them.
+    Modules, parameters and what is in `kept`, see list_kept(), are left out: a checkpoint has them.
     """
 
-    def __init__(self):
+    def __init__(self, kept):
         super().__init__(self, 5, buffer_callback=lambda buffer: self.write(buffer.raw()))
-        self.sum = 0
+        self.sum, self.kept = 0, kept
 
     def write(self, data):
         self.sum = zlib.crc32(data, self.sum)
 
     def persistent_id(self, thing):
-        if isinstance(thing, (nn.Module, *STATEFUL)):
+        if isinstance(thing, nn.Module) or id(thing) in self.kept:
             return 0
         if type(thing) is Tensor:
             return thing.numpy().tobytes() if thing.parents != () else 0
@@ -373,7 +371,7 @@ class _Checksum(pickle.Pickler):
         return (str, (thing.__qualname__,)) if is_named else NotImplemented
 
 
-def _fingerprint(value):
+def _fingerprint(value, kept):
     """Return a text that is another one when the value has changed, or None if there is none.
 
     It is the description, or else a checksum. Lists of Tensors have none: they are computed anew in
@@ -382,7 +380,7 @@ def _fingerprint(value):
     text = _describe_as_text(value)
     if text is None and not (isinstance(value, (list, tuple, dict)) and any(
             type(thing) is Tensor for thing in find_inside(value))):
-        checksum = _Checksum()
+        checksum = _Checksum(kept)
         with contextlib.suppress(Exception):        # pickle does not take it
             checksum.dump(value)
             text = f"checksum {checksum.sum}"
@@ -402,17 +400,19 @@ def list_settings(game: nn.Module, text: Callable = _describe_as_text) -> dict[s
     return {name: each for name, each in texts.items() if each is not None}
 
 
-def list_fixed(game: nn.Module) -> dict[str, str]:
+def list_fixed(game: nn.Module, kept: dict[int, Any]) -> dict[str, str]:
     """Return {name: text} of what training must not change of a game: restore() does not set it.
 
     These are its settings, the shapes of its arrays, and objects of other classes that it has.
+    `kept` is what may change in these objects, see list_kept().
     """
     shapes = {name: str(array.shape) for name, array in game.arrays().items()}
-    texts = {**list_settings(game, _fingerprint), **shapes}
+    texts = {**list_settings(game, lambda value: _fingerprint(value, kept)), **shapes}
     return {f"game.{name}": text for name, text in texts.items()}
 
 
-def list_optimiser_settings(optimisers: dict[str, Optimizer]) -> dict[str, str]:
+def list_optimiser_settings(optimisers: dict[str, Optimizer],
+                            kept: dict[int, Any]) -> dict[str, str]:
     """Return {name: text} of the optimisers' settings, which training must not change either.
 
     Raises TypeError for arrays that a checkpoint would not keep.
@@ -428,18 +428,26 @@ def list_optimiser_settings(optimisers: dict[str, Optimizer]) -> dict[str, str]:
                 raise TypeError(f"{player}'s {name} holds arrays that a checkpoint would not keep: "
                                 "name the arrays of an optimiser in its class's `averages`, or in "
                                 "`untracked` if a resumed run does not need them")
-            if (text := _fingerprint(value)) is not None:
+            if (text := _fingerprint(value, kept)) is not None:
                 found[f"{player}.{name}"] = text
     return found
 
 
-def _refuse_hidden_state(game, optimisers, data):
-    """Raise UserError for a random stream, iterator or optimiser that a checkpoint leaves out."""
+def list_kept(optimisers: dict[str, Optimizer], data: Any) -> dict[int, Any]:
+    """Return {id: object} of the objects with a state that a checkpoint of a run keeps.
+
+    They are the random streams, the data stream with the streams that it has, and the optimisers.
+    """
     streams = data, *getattr(data, "streams", ())
     inside = [value for stream in streams for value in getattr(stream, "__dict__", {}).values()]
-    kept = {id(thing) for thing in (
-        rng, *streams, *find_inside(inside, STATEFUL), *optimisers.values(),
-        np.random.normal.__self__, random.random.__self__)}
+    kept = (rng, *streams, *find_inside(inside, STATEFUL), *optimisers.values(),
+            np.random.normal.__self__, random.random.__self__)
+    return {id(thing): thing for thing in kept}
+
+
+def _refuse_hidden_state(game, optimisers, data):
+    """Raise UserError for a random stream, iterator or optimiser that a checkpoint leaves out."""
+    kept = list_kept(optimisers, data)
     for prefix, part in game.modules():
         for name, value in vars(part).items():
             for each in find_inside(value, STATEFUL) if name not in part.untracked else ():

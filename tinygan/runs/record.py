@@ -178,8 +178,8 @@ class Record:
 
     def _list_fixed(self):
         """Return {name: text} of all that training must not change."""
-        return {**checkpoint.list_fixed(self.run.game),
-                **checkpoint.list_optimiser_settings(self.run.optimisers)}
+        return {**checkpoint.list_fixed(self.run.game, self.run.kept),
+                **checkpoint.list_optimiser_settings(self.run.optimisers, self.run.kept)}
 
     def _draw_pictures(self):
         """Return the run's (images, columns)."""
