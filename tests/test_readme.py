@@ -183,6 +183,15 @@ def test_pictures_and_links_exist_and_are_small():
 # The order of the files
 
 @pytest.mark.host
+def test_results_of_other_commands_are_not_shown(monkeypatch):
+    pages = import_example("pages", monkeypatch)
+    lines = pages.reproduce.read_results(ROOT / "examples" / "results.jsonl")
+    assert "not measured yet" not in pages.make_papers(lines)
+    old = pages.make_papers([{**line, "command": ["gan_mnist.py"]} for line in lines])
+    assert old.count("not measured yet") == len(pages.PAPERS)
+
+
+@pytest.mark.host
 def test_the_gallery_has_the_pictures_of_the_runs_that_are_there(tmp_path, monkeypatch, capsys):
     pages = import_example("pages", monkeypatch)
     monkeypatch.setattr(pages, "ROOT", tmp_path)
