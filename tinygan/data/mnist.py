@@ -238,7 +238,8 @@ def _download(path, name):
             except UserError:
                 problems.append(f"{mirror} sent something else")
             except (OSError, http.client.HTTPException) as error:
-                problems.append(f"{mirror}: {error}")
+                reason = getattr(error, "reason", None)         # of a URLError: an OSError
+                problems.append(f"{mirror}: {getattr(reason, 'strerror', None) or error}")
         raise ConnectionError(f"{name}.gz could not be downloaded ({', '.join(problems)})")
     finally:
         with contextlib.suppress(FileNotFoundError):
