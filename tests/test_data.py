@@ -387,6 +387,15 @@ def test_no_mirror(mirrors, tmp_path, monkeypatch, fault, reason):
 
 
 @host
+def test_why_a_mirror_was_not_reached_is_told_in_words(tmp_path, monkeypatch):
+    monkeypatch.setattr(mnist, "MIRRORS", ["http://127.0.0.1:1/", "http://localhost:1/"])
+    monkeypatch.setattr(mnist, "_cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(mnist, "load_sample", lambda why: why)
+    why = mnist.load()
+    assert "127.0.0.1:1/: Connection refused, http://localhost:1/: Connection refused" in why
+
+
+@host
 def test_only_a_download_imports_http():
     """Its modules would make the import of tinygan an eighth longer."""
     code = "import sys, tinygan; print({'http.client', 'urllib.request'} & {*sys.modules})"
