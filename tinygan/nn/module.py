@@ -347,7 +347,7 @@ def find_inside(value: Any, kinds: tuple[type, ...] | None = None) -> Iterator[A
                 yield value
             continue
         if id(value) in seen or isinstance(
-                value, (Module, *_SIMPLE, backend.xp.ndarray, type, types.ModuleType, io.IOBase)):
+                value, (Module, *_SIMPLE, backend.xp.ndarray, type, types.ModuleType)):
             continue
         seen[id(value)] = value
         # iterating over an object of another class may use it up, as a progress bar's stream
