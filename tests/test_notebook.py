@@ -595,6 +595,30 @@ class Deep(Writing):
         return fake
 
 
+class Shadowing(Writing):
+    """A game whose object has, in an object, a network of its own that follows G."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.pool = Pool(Pool(nn.Dense(2, 2)))
+
+    def replay(self, fake, z):
+        self.pool.images[0].images[0].weight.data += 1.0
+        return fake
+
+
+class Remembering(Writing):
+    """A game whose object has, in an object, a Tensor for the samples of the step before."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.pool = Pool(Pool(Tensor(np.zeros(3, "float32"))))
+
+    def replay(self, fake, z):
+        self.pool.images[0].images = [Tensor(fake.data)]
+        return fake
+
+
 class Locked(optim.Adam):
     """An optimiser with an attribute that pickle does not take, until its first step."""
 
@@ -612,6 +636,8 @@ class Locked(optim.Adam):
     (Pooling, optim.Adam, "game.pool changes during training, and a checkpoint would not keep it"),
     (Writing, optim.Adam, "game.pool changes during training"),
     (Deep, optim.Adam, "game.pool changes during training"),
+    (Shadowing, optim.Adam, "game.pool changes during training"),
+    (Remembering, optim.Adam, "game.pool changes during training"),
     (GAN, PoolingOptimizer, "d_opt.pool changes during training"),
     (GAN, Averaging, "d_opt's _slow holds arrays that a checkpoint would not keep"),
     (Appearing, optim.Adam, "game.q changes during training.* an array in the constructor"),
@@ -938,6 +964,29 @@ def test_a_game_may_refer_to_what_its_data_stream_keeps(tmp_path):
     game.data = make_data()
     optimisers = optim.Adam(game.d_parameters()), optim.Adam(game.g_parameters())
     Run(tmp_path / "run", game, Around(game.data), optimisers, 3, save_every=0).play()
+
+
+class Adapting(GAN):
+    """A game with an object that writes to a number of the game, which checkpoints keep."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.p = np.zeros(())
+        self.controller = Pool(self.p)
+
+    def replay(self, fake, z):
+        self.controller.images[0][...] += 0.1
+        return fake * (1 + float(self.p))
+
+
+def test_an_object_may_write_to_an_array_of_its_game(tmp_path):
+    def make(folder, **flags):
+        game = Adapting(make_game().G, nn.Sequential(nn.Flatten(), nn.Dense(16, 1)), 3)
+        return make_run(tmp_path / folder, 8, game, **flags)
+    make("whole").play()
+    play_and_stop_after(make("parts"), 5)
+    make("parts", resume=True).play()
+    assert same_files(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_what_a_resumed_run_does_not_need_is_allowed(tmp_path):

@@ -348,7 +348,7 @@ def _describe_as_text(value):
 class _Checksum(pickle.Pickler):
     """Compute `sum`, a checksum of the objects given to dump(); nothing is ever loaded from it.
 
-    Modules, parameters and what is in `kept`, see list_kept(), are left out: a checkpoint has them.
+    What is in `kept`, see list_kept(), is left out, since a checkpoint has it.
     """
 
     def __init__(self, kept):
@@ -359,11 +359,9 @@ class _Checksum(pickle.Pickler):
         self.sum = zlib.crc32(data, self.sum)
 
     def persistent_id(self, thing):
-        if isinstance(thing, nn.Module) or id(thing) in self.kept:
+        if id(thing) in self.kept:
             return 0
-        if type(thing) is Tensor:
-            return thing.numpy().tobytes() if thing.parents != () else 0
-        return None
+        return thing.numpy().tobytes() if type(thing) is Tensor else None
 
     def reducer_override(self, thing):
         # pickle itself refuses classes and functions that it could not find again by name
@@ -433,21 +431,25 @@ def list_optimiser_settings(optimisers: dict[str, Optimizer],
     return found
 
 
-def list_kept(optimisers: dict[str, Optimizer], data: Any) -> dict[int, Any]:
+def list_kept(game: nn.Module, optimisers: dict[str, Optimizer], data: Any) -> dict[int, Any]:
     """Return {id: object} of the objects with a state that a checkpoint of a run keeps.
 
-    They are the random streams, the data stream with the streams that it has, and the optimisers.
+    They are the Modules of the game, its parameters and buffers, the random streams, the data
+    stream with the streams that it has, and the optimisers with their parameters.
     """
     streams = data, *getattr(data, "streams", ())
     inside = [value for stream in streams for value in getattr(stream, "__dict__", {}).values()]
-    kept = (rng, *streams, *find_inside(inside, STATEFUL), *optimisers.values(),
+    parts = [thing for _, part in game.modules()
+             for thing in (part, *dict(part.own_arrays((Tensor, backend.xp.ndarray))).values())]
+    kept = (*parts, rng, *streams, *find_inside(inside, STATEFUL), *optimisers.values(),
+            *[p for opt in optimisers.values() for p in opt.parameters],
             np.random.normal.__self__, random.random.__self__)
     return {id(thing): thing for thing in kept}
 
 
 def _refuse_hidden_state(game, optimisers, data):
     """Raise UserError for a random stream, iterator or optimiser that a checkpoint leaves out."""
-    kept = list_kept(optimisers, data)
+    kept = list_kept(game, optimisers, data)
     for prefix, part in game.modules():
         for name, value in vars(part).items():
             for each in find_inside(value, STATEFUL) if name not in part.untracked else ():

@@ -130,7 +130,7 @@ class Run:
         if average is not None and (game.averages is None or game.decay != average):
             game.keep_average(average)
         checkpoint.check(game, optimisers, data)
-        self.kept = checkpoint.list_kept(optimisers, data)
+        self.kept = checkpoint.list_kept(game, optimisers, data)
         self.fixed = checkpoint.list_fixed(game, self.kept)
 
     def play(self) -> Module:
