@@ -619,6 +619,15 @@ class Remembering(Writing):
         return fake
 
 
+class Weak(Writing):
+    """A game with an object that refers to the game weakly, as a controller of the game may."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.pool = Pool(np.zeros(3))
+        self.pool.owner = weakref.ref(self)
+
+
 class Locked(optim.Adam):
     """An optimiser with an attribute that pickle does not take, until its first step."""
 
@@ -636,6 +645,7 @@ class Locked(optim.Adam):
     (Pooling, optim.Adam, "game.pool changes during training, and a checkpoint would not keep it"),
     (Writing, optim.Adam, "game.pool changes during training"),
     (Deep, optim.Adam, "game.pool changes during training"),
+    (Weak, optim.Adam, "game.pool changes during training"),
     (Shadowing, optim.Adam, "game.pool changes during training"),
     (Remembering, optim.Adam, "game.pool changes during training"),
     (GAN, PoolingOptimizer, "d_opt.pool changes during training"),
@@ -1000,6 +1010,13 @@ def test_what_a_resumed_run_does_not_need_is_allowed(tmp_path):
     game.helper[0].images += [game.helper[0], np.random.normal, random.gauss, Pool(game.data)]
     optimisers = Working(game.d_parameters()), optim.Adam(game.g_parameters())
     Run(tmp_path / "run", game, game.data, optimisers, 3, save_every=0).play()
+
+
+def test_a_weak_proxy_of_a_game_or_another_object_is_no_stream(tmp_path):
+    game, pool = make_game(), Pool()
+    game.pool = Pool(pool)
+    game.pool.owner, game.pool.friend = weakref.proxy(game), weakref.proxy(pool)
+    make_run(tmp_path / "run", 2, game).play()
 
 
 class Kernel:

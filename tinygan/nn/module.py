@@ -17,6 +17,7 @@ import dataclasses
 import functools
 import io
 import types
+import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -335,13 +336,15 @@ def find_inside(value: Any, kinds: tuple[type, ...] | None = None) -> Iterator[A
     The search enters collections, dataclass objects, the closures, defaults and bound objects of
     functions, and the attributes of other objects, but not those of an object in an object: from a
     progress bar, for example, all of a notebook can be reached. Arrays in functions and objects are
-    constants and are not yielded; neither are files.
+    constants and are not yielded; neither are files. Weak references are not followed.
     """
     kinds = kinds or (Module, Tensor, backend.xp.ndarray)
     # with each value, whether it lies in an object, and whether arrays in it are constants
     left, seen = [(value, False, False)], {}
     while left:
         value, in_object, constant = left.pop()
+        if type(value) in weakref.ProxyTypes:       # isinstance() would take it for any iterator
+            continue
         if isinstance(value, kinds) and not isinstance(value, io.IOBase):
             if not (constant and isinstance(value, backend.xp.ndarray)):
                 yield value

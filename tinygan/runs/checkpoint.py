@@ -19,6 +19,7 @@ import pickle
 import random
 import re
 import types
+import weakref
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -348,7 +349,8 @@ def _describe_as_text(value):
 class _Checksum(pickle.Pickler):
     """Compute `sum`, a checksum of the objects given to dump(); nothing is ever loaded from it.
 
-    What is in `kept`, see list_kept(), is left out, since a checkpoint has it.
+    What is in `kept`, see list_kept(), is left out, since a checkpoint has it. So are weak
+    references, which hold nothing.
     """
 
     def __init__(self, kept):
@@ -359,7 +361,7 @@ class _Checksum(pickle.Pickler):
         self.sum = zlib.crc32(data, self.sum)
 
     def persistent_id(self, thing):
-        if id(thing) in self.kept:
+        if id(thing) in self.kept or issubclass(type(thing), (weakref.ref, *weakref.ProxyTypes)):
             return 0
         return thing.numpy().tobytes() if type(thing) is Tensor else None
 
