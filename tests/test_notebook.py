@@ -8,6 +8,7 @@ import itertools
 import json
 import logging
 import os
+import queue
 import random
 import signal
 import threading
@@ -619,6 +620,14 @@ class Remembering(Writing):
         return fake
 
 
+class Buffering(Writing):
+    """A game with a buffer for several threads, which has a lock."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.pool = Pool(np.zeros(3), threading.Lock(), threading.RLock(), queue.Queue())
+
+
 class Weak(Writing):
     """A game with an object that refers to the game weakly, as a controller of the game may."""
 
@@ -633,7 +642,7 @@ class Locked(optim.Adam):
 
     def __init__(self, parameters):
         super().__init__(parameters)
-        self.pool = Pool(threading.Lock())
+        self.pool = Pool(memoryview(b""))
 
     def step(self, grads):
         super().step(grads)
@@ -645,6 +654,7 @@ class Locked(optim.Adam):
     (Pooling, optim.Adam, "game.pool changes during training, and a checkpoint would not keep it"),
     (Writing, optim.Adam, "game.pool changes during training"),
     (Deep, optim.Adam, "game.pool changes during training"),
+    (Buffering, optim.Adam, "game.pool changes during training"),
     (Weak, optim.Adam, "game.pool changes during training"),
     (Shadowing, optim.Adam, "game.pool changes during training"),
     (Remembering, optim.Adam, "game.pool changes during training"),

@@ -12,12 +12,14 @@ load() makes the game again from its description (see description.py).
 """
 
 import contextlib
+import io
 import json
 import math
 import os
 import pickle
 import random
 import re
+import threading
 import types
 import weakref
 import zlib
@@ -40,6 +42,8 @@ FORMAT = 2                  # the number of the file format that this version wr
 NAME = "checkpoint.npz"     # the name of the file in the folder of a run
 # what changes when it is used; a game may have such an object if the checkpoint keeps it elsewhere
 STATEFUL = (Random, np.random.Generator, np.random.RandomState, random.Random, Optimizer, Iterator)
+# what has no state of its own for a run: weak references and locks
+STATELESS = (weakref.ref, *weakref.ProxyTypes, type(threading.Lock()), type(threading.RLock()))
 
 
 class Checkpoint(NamedTuple):
@@ -349,8 +353,8 @@ def _describe_as_text(value):
 class _Checksum(pickle.Pickler):
     """Compute `sum`, a checksum of the objects given to dump(); nothing is ever loaded from it.
 
-    What is in `kept`, see list_kept(), is left out, since a checkpoint has it. So are weak
-    references, which hold nothing.
+    What is in `kept`, see list_kept(), is left out, since a checkpoint has it. So is what is
+    STATELESS. dump() raises an error for a file, from which all of a notebook can be reached.
     """
 
     def __init__(self, kept):
@@ -361,8 +365,10 @@ class _Checksum(pickle.Pickler):
         self.sum = zlib.crc32(data, self.sum)
 
     def persistent_id(self, thing):
-        if id(thing) in self.kept or issubclass(type(thing), (weakref.ref, *weakref.ProxyTypes)):
+        if id(thing) in self.kept or issubclass(type(thing), STATELESS):
             return 0
+        if isinstance(thing, io.IOBase) and type(thing) not in (io.StringIO, io.BytesIO):
+            raise pickle.PicklingError
         return thing.numpy().tobytes() if type(thing) is Tensor else None
 
     def reducer_override(self, thing):
