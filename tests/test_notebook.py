@@ -628,6 +628,28 @@ class Buffering(Writing):
         self.pool = Pool(np.zeros(3), threading.Lock(), threading.RLock(), queue.Queue())
 
 
+def make_counter():
+    """Return a function that counts its calls."""
+    n = 0
+
+    def count():
+        nonlocal n
+        n += 1
+    return count
+
+
+class Tallying(Writing):
+    """A game with a function that counts."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.pool, self.count = Pool(np.zeros(3)), make_counter()
+
+    def replay(self, fake, z):
+        self.count()
+        return fake
+
+
 class Weak(Writing):
     """A game with an object that refers to the game weakly, as a controller of the game may."""
 
@@ -655,6 +677,7 @@ class Locked(optim.Adam):
     (Writing, optim.Adam, "game.pool changes during training"),
     (Deep, optim.Adam, "game.pool changes during training"),
     (Buffering, optim.Adam, "game.pool changes during training"),
+    (Tallying, optim.Adam, "game.count changes during training"),
     (Weak, optim.Adam, "game.pool changes during training"),
     (Shadowing, optim.Adam, "game.pool changes during training"),
     (Remembering, optim.Adam, "game.pool changes during training"),

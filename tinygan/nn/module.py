@@ -357,10 +357,7 @@ def find_inside(value: Any, kinds: tuple[type, ...] | None = None) -> Iterator[A
         is_collection = isinstance(value, (list, tuple, set, frozenset, Mapping)) or (
             isinstance(value, Collection) and not hasattr(value, "__dict__"))
         if isinstance(value, types.FunctionType):
-            held = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
-            for cell in value.__closure__ or ():
-                with contextlib.suppress(ValueError):       # the variable has no value yet
-                    held.append(cell.cell_contents)
+            held = list_held(value)
         elif isinstance(value, functools.partial):
             held = [value.func, value.args, value.keywords]
         elif isinstance(value, types.MethodType):
@@ -377,6 +374,15 @@ def find_inside(value: Any, kinds: tuple[type, ...] | None = None) -> Iterator[A
             held, in_object = list(getattr(value, "__dict__", {}).values()), True
         constant = constant or not is_collection
         left += [(item, in_object, constant) for item in reversed(held)]
+
+
+def list_held(function: types.FunctionType) -> list[Any]:
+    """List a function's default arguments and the values of the variables of its closure."""
+    held = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):       # the variable has no value yet
+            held.append(cell.cell_contents)
+    return held
 
 
 def _is_computed(thing):

@@ -32,7 +32,7 @@ from .. import backend, nn
 from ..backend import UserError
 from ..files import read_arrays, atomic_write
 from ..games import Game
-from ..nn.module import find_inside
+from ..nn.module import find_inside, list_held
 from ..optim import Optimizer
 from ..random import Random, rng
 from ..tensor import Tensor
@@ -373,8 +373,11 @@ class _Checksum(pickle.Pickler):
 
     def reducer_override(self, thing):
         # pickle itself refuses classes and functions that it could not find again by name
-        is_named = isinstance(thing, (type, types.FunctionType)) and thing is not str
-        return (str, (thing.__qualname__,)) if is_named else NotImplemented
+        if thing is str or not isinstance(thing, (type, types.FunctionType)):
+            return NotImplemented
+        # what a function holds may be a counter; other objects there are not followed
+        held = list_held(thing) if isinstance(thing, types.FunctionType) else []
+        return str, (thing.__qualname__,), [_describe_as_text(each) for each in held]
 
 
 def _fingerprint(value, kept):
