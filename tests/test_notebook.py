@@ -742,6 +742,25 @@ def test_the_streams_of_numpy_and_python_are_resumed_if_a_game_draws_from_them(t
         random.setstate(before[1])
 
 
+def test_another_bit_generator_of_numpy_is_told(tmp_path):
+    before = np.random.get_bit_generator()
+
+    def make(**flags):
+        game = make_game()
+        return make_run(tmp_path / "run", 8, Foreign(game.G, game.D, 3), **flags)
+    try:
+        np.random.set_bit_generator(np.random.PCG64(3))
+        play_and_stop_after(make(), 5)
+        run = make(resume=True)
+        np.random.set_bit_generator(np.random.MT19937(3))
+        with pytest.raises(ValueError, match="np.random drew from 'PCG64', not from MT19937"):
+            run.play()
+        np.random.set_bit_generator(np.random.PCG64(4))
+        make(resume=True).play()
+    finally:
+        np.random.set_bit_generator(before)
+
+
 class ForeignNoise(nn.Module):
     """A generator that draws from numpy's stream, and ends in a sigmoid."""
 

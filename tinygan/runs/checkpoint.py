@@ -113,8 +113,11 @@ def restore(saved: Checkpoint, game: nn.Module, optimisers: dict[str, Optimizer]
             data: Any) -> None:
     """Set the game, the optimisers, the data stream and tinygan.rng to the state in a checkpoint.
 
-    Raises UserError if the game, its networks or the optimisers are not the ones that were saved,
-    or if the file is damaged. The game, the optimisers and tinygan.rng have not changed then.
+    The streams of np.random and random are set too, if the run has drawn from them.
+
+    Raises UserError if the game, its networks, the optimisers or np.random's bit generator are not
+    the ones that were saved, or if the file is damaged. The game, the optimisers and tinygan.rng
+    have not changed then.
     """
     path, about, arrays = saved
     known = {}
@@ -156,6 +159,10 @@ def restore(saved: Checkpoint, game: nn.Module, optimisers: dict[str, Optimizer]
         type(rng)().state = stream          # raises an error if it is no state of a random stream
         if streams := about.get("streams"):
             new = type(np.random.get_bit_generator())()
+            there, here = _name_generator(streams["numpy"]), type(new).__name__
+            if there != here:
+                raise UserError(f"{path} was saved while np.random drew from {there!r:.60}, not "
+                                f"from {here}: call np.random.set_bit_generator() before resuming")
             set_streams(streams, np.random.RandomState(new), random.Random())
     with report_damage(path, "the state of its data does not fit", made_up=_is_from_tinygan(data)):
         data.state = state
@@ -278,6 +285,11 @@ def read_streams() -> dict[str, Any]:
     """Return the states of np.random and of Python's random, for games that draw from them."""
     state = json.dumps(np.random.get_state(legacy=False), default=lambda array: array.tolist())
     return {"numpy": json.loads(state), "python": random.getstate()}
+
+
+def _name_generator(state):
+    """Return the name of the bit generator of np.random that had this state."""
+    return state["bit_generator"] if isinstance(state, dict) else state[0]  # of older versions
 
 
 def set_streams(states: dict[str, Any], numpy: Any = np.random, python: Any = random) -> None:
@@ -412,7 +424,8 @@ def list_settings(game: nn.Module, text: Callable = _describe_as_text) -> dict[s
 def list_fixed(game: nn.Module, kept: dict[int, Any]) -> dict[str, str]:
     """Return {name: text} of what training must not change of a game: restore() does not set it.
 
-    These are its settings, the shapes of its arrays, and objects of other classes that it has.
+    These are its settings, the shapes of its arrays, and objects of other classes that it has, if
+    pickle takes them: a file or a generator in such an object ends the comparison.
     `kept` is what may change in these objects, see list_kept().
     """
     shapes = {name: str(array.shape) for name, array in game.arrays().items()}
