@@ -68,6 +68,9 @@ def make_papers(lines: list[dict[str, Any]]) -> str:
     for paper, file, table, row in PAPERS:
         now = {seed: commands for (name, seed), commands in
                reproduce.list_commands(table, quick=False).items() if name == row}
+        if not now:
+            raise UserError(f"reproduce.py has no row {row!r} in the table {table!r}: correct the "
+                            f"line of {paper} in PAPERS, or add the row")
         found = [line for line in lines if line["table"] == table and line["row"] == row
                  and now.get(line["seed"]) == line["command"]]
         result = describe_result(table, found) if len(found) == len(now) else "not measured yet"
@@ -215,7 +218,7 @@ def fill_page(page: str, lines: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Write the pages."""
     flags = command.make_parser(__doc__)
-    flags.add_argument("--gallery", metavar="DIR", help="the folder with the runs on MNIST")
+    flags.add_argument("--gallery", metavar="DIR", help="the folder with the runs")
     flags.add_argument("--dry-run", action="store_true", help="write nothing")
     args = flags.parse_args()
     if args.gallery and not args.dry_run:

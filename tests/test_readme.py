@@ -189,6 +189,9 @@ def test_results_of_other_commands_are_not_shown(monkeypatch):
     assert "not measured yet" not in pages.make_papers(lines)
     old = pages.make_papers([{**line, "command": ["gan_mnist.py"]} for line in lines])
     assert old.count("not measured yet") == len(pages.PAPERS)
+    monkeypatch.setattr(pages, "PAPERS", [("New 2025: X", "tinygan/games/x.py", "mnist", "X")])
+    with pytest.raises(pages.UserError, match="reproduce.py has no row 'X' in the table 'mnist'"):
+        pages.make_papers(lines)
 
 
 @pytest.mark.host
