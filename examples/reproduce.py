@@ -337,13 +337,15 @@ def _list_examples(table, commands, out, source, quick, less=(), evaluate=True):
     """Return the runs of the commands {name: command} with each seed of the table.
 
     A quick run is shortened by the flags `less` too. If the script does not measure its samples,
-    evaluate.py does.
+    evaluate.py does. A run has a folder with its name; beside one of the table "mnist" with the
+    same name, the table's name is added.
     """
     quickly = ["--steps", "1", "--batch-size", "8", *less] if quick else []
     source = [] if table in DATALESS else source
     runs = {(name, seed): _run_and_measure(
         [*command.split(), *quickly, "--seed", str(seed), *source],
-        os.path.join(out, f"{name}-{seed}"))
+        os.path.join(out, f"{table}, {name}-{seed}" if table != "mnist" and name in MNIST else
+                     f"{name}-{seed}"))
         for seed in _seeds(table, quick) for name, command in commands.items()
         if seed in SEEDS[table][:FEWER.get(name)]}
     return runs if evaluate else {key: run[:1] for key, run in runs.items()}

@@ -993,6 +993,15 @@ def test_reproduce_keeps_finished_runs(tmp_path, monkeypatch, capsys):
         reproduce.run_table(args)
 
 
+def test_no_two_runs_of_the_tables_have_one_folder():
+    import reproduce
+    folders = [commands[0].partition(" --out ")[2] for table in reproduce.TABLES
+               if table != "mixtures"       # one folder, in which each run has another
+               for commands in reproduce.list_commands(table, False).values()]
+    folders = [folder for folder in folders if folder]
+    assert len(folders) > 100 and len(set(folders)) == len(folders)
+
+
 def test_reproduce_shows_mean_and_every_seed():
     import reproduce
     line = {"table": "mixtures", "run": "grid, r1", "row": "grid, r1", "machine": "a PC",
