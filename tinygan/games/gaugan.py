@@ -19,10 +19,10 @@ class GauGAN(PairTranslation):
     """The hinge game from maps of classes to images, with feature matching.
 
         L_D = E max(0, 1 - D(a, b)) + E max(0, 1 + D(a, G(z, a)))
-        L_G = -E D(a, G(z, a)) + lam sum_i E |f_i(a, b) - f_i(a, G(z, a))|_1
+        L_G = -E D(a, G(z, a)) + lam/k sum_i E |f_i(a, b) - f_i(a, G(z, a))|
                                                             (Wang et al. 2018, pix2pixHD, eq. 4)
 
-    z ~ N(0, I), and f_i are the outputs of D's layers.
+    z ~ N(0, I), f_i are the outputs of the layers of D's k scales, and |.| is a mean over numbers.
 
     G   a Module of two inputs: G(z, a) takes noise (m, z_size) and maps, planes (m, classes, H, W)
         of 0 and 1, such as networks.spade.generator()
