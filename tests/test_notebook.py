@@ -659,6 +659,19 @@ class Weak(Writing):
         self.pool.owner = weakref.ref(self)
 
 
+class Replacing(Writing):
+    """A game whose object has the array that one of the game was at first."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.p = np.zeros(3)
+        self.pool = Pool(self.p)
+
+    def replay(self, fake, z):
+        self.p = self.p + 1.0
+        return fake * (1 + float(self.pool.images[0].sum()))
+
+
 class Locked(optim.Adam):
     """An optimiser with an attribute that pickle does not take, until its first step."""
 
@@ -678,6 +691,7 @@ class Locked(optim.Adam):
     (Deep, optim.Adam, "game.pool changes during training"),
     (Buffering, optim.Adam, "game.pool changes during training"),
     (Tallying, optim.Adam, "game.count changes during training"),
+    (Replacing, optim.Adam, "game.pool changes during training"),
     (Weak, optim.Adam, "game.pool changes during training"),
     (Shadowing, optim.Adam, "game.pool changes during training"),
     (Remembering, optim.Adam, "game.pool changes during training"),

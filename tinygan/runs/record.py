@@ -178,8 +178,10 @@ class Record:
 
     def _list_fixed(self):
         """Return {name: text} of all that training must not change."""
-        return {**checkpoint.list_fixed(self.run.game, self.run.kept),
-                **checkpoint.list_optimiser_settings(self.run.optimisers, self.run.kept)}
+        game, optimisers = self.run.game, self.run.optimisers
+        kept = checkpoint.list_kept(game, optimisers, self.run.data)    # arrays may be replaced
+        return {**checkpoint.list_fixed(game, kept),
+                **checkpoint.list_optimiser_settings(optimisers, kept)}
 
     def _draw_pictures(self):
         """Return the run's (images, columns)."""

@@ -130,8 +130,7 @@ class Run:
         if average is not None and (game.averages is None or game.decay != average):
             game.keep_average(average)
         checkpoint.check(game, optimisers, data)
-        self.kept = checkpoint.list_kept(game, optimisers, data)
-        self.fixed = checkpoint.list_fixed(game, self.kept)
+        self.fixed = checkpoint.list_fixed(game, checkpoint.list_kept(game, optimisers, data))
 
     def play(self) -> Module:
         """Train the game to the last step, with a progress line and a Record; return the game.
