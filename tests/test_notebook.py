@@ -1085,6 +1085,34 @@ def test_a_weak_proxy_of_a_game_or_another_object_is_no_stream(tmp_path):
     make_run(tmp_path / "run", 2, game).play()
 
 
+class Recalling(nn.Module):
+    """A layer that keeps its last output."""
+
+    def __init__(self):
+        self.net = nn.Dense(16, 2)
+
+    def forward(self, x):
+        self.last = self.net(x)
+        return self.last
+
+
+class Judging(GAN):
+    """A game with an object that has, in an object, a network that judges samples."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.judge = Pool(Pool(Recalling()))
+
+    def replay(self, fake, z):
+        self.judge.images[0].images[0](fake.reshape(-1, 16))
+        return fake
+
+
+def test_a_network_that_only_judges_may_keep_its_outputs(tmp_path):
+    game = Judging(make_game().G, nn.Sequential(nn.Flatten(), nn.Dense(16, 1)), 3)
+    make_run(tmp_path / "run", 3, game).play()
+
+
 class Kernel:
     """What a file of a notebook refers to, and through it all that the notebook has."""
 
