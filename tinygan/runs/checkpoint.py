@@ -159,7 +159,7 @@ def restore(saved: Checkpoint, game: nn.Module, optimisers: dict[str, Optimizer]
         type(rng)().state = stream          # raises an error if it is no state of a random stream
         if streams := about.get("streams"):
             new = type(np.random.get_bit_generator())()
-            there, here = _name_generator(streams["numpy"]), type(new).__name__
+            there, here = streams["numpy"]["bit_generator"], type(new).__name__
             if there != here:
                 raise UserError(f"{path} was saved while np.random drew from {there!r:.60}, not "
                                 f"from {here}: call np.random.set_bit_generator() before resuming")
@@ -285,11 +285,6 @@ def read_streams() -> dict[str, Any]:
     """Return the states of np.random and of Python's random, for games that draw from them."""
     state = json.dumps(np.random.get_state(legacy=False), default=lambda array: array.tolist())
     return {"numpy": json.loads(state), "python": random.getstate()}
-
-
-def _name_generator(state):
-    """Return the name of the bit generator of np.random that had this state."""
-    return state["bit_generator"] if isinstance(state, dict) else state[0]  # of older versions
 
 
 def set_streams(states: dict[str, Any], numpy: Any = np.random, python: Any = random) -> None:
