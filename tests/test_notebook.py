@@ -1129,7 +1129,7 @@ class Output(io.StringIO):
 
 
 class ForeignArray:
-    """An array of another library: entries of entries that at last cannot be listed."""
+    """An array of another library, which is a collection but cannot be listed."""
 
     def __len__(self):
         return 1
@@ -1139,9 +1139,6 @@ class ForeignArray:
 
     def __contains__(self, item):
         return False
-
-    def __array__(self, dtype=None, copy=None):
-        return np.zeros(1)
 
 
 def test_an_object_that_can_be_iterated_over_is_not(tmp_path):
@@ -1182,6 +1179,22 @@ def test_files_loggers_and_foreign_arrays_are_allowed(tmp_path):
     game.logger, game.out, game.pool = logger, Output(), Pool(Output(), ForeignArray(), logger)
     optimisers = optim.Adam(game.d_parameters()), optim.Adam(game.g_parameters())
     Run(tmp_path / "run", game, make_data(), optimisers, 3, save_every=0).play()
+
+
+class Showing(GAN):
+    """A game with a progress bar, which counts and writes to a file."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.bar = Pool(Output(), 0)
+
+    def begin(self, i):
+        self.bar.images[1] = i
+
+
+def test_an_object_that_writes_to_a_file_may_change(tmp_path):
+    game = make_game()
+    make_run(tmp_path / "run", 3, Showing(game.G, game.D, 3)).play()
 
 
 class Three(GAN):

@@ -19,13 +19,6 @@ from .penalties import Penalty, tensors_in
 from .views import View
 
 
-NO_SIGMOID = (
-    "D ends in a sigmoid, but its output must be a logit or a score, any real number: remove the "
-    "sigmoid, since a loss that needs one applies it; or, if scores in (0, 1) are meant, or "
-    "discriminate() computes scores from other outputs of D, set d_returns_scores = False in the "
-    "game's class")
-
-
 class Game(Module):
     """A game of two players: a generator G and a discriminator D.
 
@@ -504,8 +497,8 @@ def add_terms(loss: Tensor, terms: Sequence[Tensor],
               what: str = "a term of d_terms() or g_terms()") -> Tensor:
     """Return a loss plus further terms, each a Tensor of one number; `what` says what they are.
 
-    Raises TypeError for other terms, and for a term whose computation was not recorded, because it
-    would have no gradient.
+    Raises TypeError for other terms, and for a term that was computed from no leaf by operations
+    that were recorded, because it would have no gradient.
     """
     if type(terms) is Tensor or terms is None:
         raise TypeError("d_terms() and g_terms() return a list of Tensors of one number, got a "
@@ -514,24 +507,11 @@ def add_terms(loss: Tensor, terms: Sequence[Tensor],
         if type(term) is not Tensor or term.size != 1:
             raise TypeError(f"{what} must be a Tensor of one number, got "
                             f"{getattr(term, 'shape', term)!r}")
-        if loss.parents and not _has_leaf(term):
+        if loss.parents and all(t.parents != () for t in ancestors([term])):
             raise TypeError(f"{what} has no gradient, because its computation was not recorded: "
                             "pass create_graph=True to the grad() in it, or compute it outside "
                             "no_grad()")
     return sum(terms, loss)
-
-
-def _has_leaf(y):
-    """Return whether y is a leaf or was computed from one, by operations that were recorded."""
-    left, seen = [y], {y}
-    while left:
-        parents = left.pop().parents
-        if parents == ():
-            return True
-        new = {parent for parent, _ in parents or ()} - seen
-        seen |= new
-        left += new
-    return False
 
 
 def require(split: Any, name: str) -> Any:
@@ -609,6 +589,13 @@ def last_layer(network: Any, skip: tuple[type, ...] = ()) -> Any:
     lasts = (last_layer(layer, skip) for layer in reversed(network.layers))
     return next((last for last in lasts if not (isinstance(last, skip) or is_sequential(last))),
                 network.layers[-1])
+
+
+NO_SIGMOID = (
+    "D ends in a sigmoid, but its output must be a logit or a score, any real number: remove the "
+    "sigmoid, since a loss that needs one applies it; or, if scores in (0, 1) are meant, or "
+    "discriminate() computes scores from other outputs of D, set d_returns_scores = False in the "
+    "game's class")
 
 
 def last_activation(network: Any, y: Tensor | None = None) -> str | None:

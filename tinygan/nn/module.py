@@ -81,7 +81,7 @@ class Module:
                                         "on self, in __init__")
 
     def __call__(self, *inputs):
-        token = _call.set((now(), inputs))
+        token = _call.set((now(), inputs))     # by hand in 0.15 us, use_value() takes 0.9
         try:
             return self.forward(*inputs)
         except (AttributeError, TypeError) as error:

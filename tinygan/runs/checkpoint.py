@@ -361,7 +361,8 @@ class _Checksum(pickle.Pickler):
     """Compute `sum`, a checksum of the objects given to dump(); nothing is ever loaded from it.
 
     What is in `kept`, see list_kept(), is left out, since a checkpoint has it. So is what is
-    STATELESS. dump() raises an error for a file, from which all of a notebook can be reached.
+    STATELESS. dump() raises an error for a file: an object that writes to one, such as a progress
+    bar, may change, and all of a notebook can be reached from it.
     """
 
     def __init__(self, kept):
@@ -372,6 +373,7 @@ class _Checksum(pickle.Pickler):
         self.sum = zlib.crc32(data, self.sum)
 
     def persistent_id(self, thing):
+        # isinstance() would raise an error for a proxy of what is gone
         if id(thing) in self.kept or issubclass(type(thing), STATELESS):
             return 0
         if isinstance(thing, io.IOBase) and type(thing) not in (io.StringIO, io.BytesIO):
@@ -424,8 +426,8 @@ def list_fixed(game: nn.Module, kept: dict[int, Any]) -> dict[str, str]:
     """Return {name: text} of what training must not change of a game: restore() does not set it.
 
     These are its settings, the shapes of its arrays, and objects of other classes that it has, if
-    pickle takes them: a file or a generator in such an object ends the comparison.
-    `kept` is what may change in these objects, see list_kept().
+    pickle takes them: a file or a generator in such an object ends the comparison. `kept` is what
+    may change in these objects, see list_kept().
     """
     shapes = {name: str(array.shape) for name, array in game.arrays().items()}
     texts = {**list_settings(game, lambda value: _fingerprint(value, kept)), **shapes}
@@ -458,14 +460,13 @@ def list_kept(game: nn.Module, optimisers: dict[str, Optimizer], data: Any) -> d
     """Return {id: object} of the objects with a state that a checkpoint of a run keeps.
 
     They are the Modules of the game, its parameters and buffers, the random streams, the data
-    stream with the streams that it has, and the optimisers with their parameters.
+    stream with the streams that it has, and the optimisers.
     """
     streams = data, *getattr(data, "streams", ())
     inside = [value for stream in streams for value in getattr(stream, "__dict__", {}).values()]
     parts = [thing for _, part in game.modules()
              for thing in (part, *dict(part.own_arrays((Tensor, backend.xp.ndarray))).values())]
     kept = (*parts, rng, *streams, *find_inside(inside, STATEFUL), *optimisers.values(),
-            *[p for opt in optimisers.values() for p in opt.parameters],
             np.random.normal.__self__, random.random.__self__)
     return {id(thing): thing for thing in kept}
 
