@@ -1,4 +1,4 @@
-"""Comparison with PyTorch, where it is installed: operations, layers, optimisers, saved weights.
+"""Comparison with PyTorch, where it is installed: operations, layers, optimisers, losses, training.
 
 Both sides compute in float64 unless a test says otherwise, so they differ by rounding only. Sums
 have some hundred terms of at most some thousands, each rounded by 2e-16 of its size. The tolerance
@@ -12,9 +12,12 @@ import pytest
 
 from tinygan import Tensor, grad, nn, ops, optim, resampling
 from tinygan.conv import conv2d, conv_transpose2d
-from tinygan.games import (ALI, R1, BiGAN, InfoGAN, ProjectionDiscriminator, ProjectionGAN,
-                           gradient_penalty, penalties)
+from tinygan.games import (ALI, GAN, LSGAN, R1, R3GAN, RSGAN, WGAN, WGANGP, BiGAN, Hinge, InfoGAN,
+                           PacGAN, ProjectionDiscriminator, ProjectionGAN, RaGAN, UnrolledGAN,
+                           gradient_penalty, losses, penalties)
+from tinygan.loop import d_step, g_step
 from tinygan.nn import use_random
+from tinygan.random import Random
 from tinygan.tensor import broadcast_to, sum_to
 
 from helpers import to_float64
@@ -572,8 +575,6 @@ def test_losses_of_the_projection_gan():
                           torch.autograd.grad(t_loss, [t[name] for name in names]))
 
 
-# Weights saved by one library and loaded by the other
-
 def compare_losses(game, inputs, losses, peers):
     """Compare both losses of a game and their gradients with PyTorch's.
 
@@ -659,6 +660,134 @@ def test_losses_of_the_bigan(kind):
             bce(t_D(t_x, code.detach()), ones) + bce(t_D(fake.detach(), t_z), zeros),
             bce(t_D(t_x, code), zeros) + bce(t_D(fake, t_z), ones)), t)
 
+
+# Whole training steps
+
+def mean_softplus(a):
+    return F.softplus(a).mean()
+
+
+def squared_slopes(D, x):
+    """Return |dD/dx|^2 for each row of x, which is a constant."""
+    x = x.detach().requires_grad_()
+    (g,) = torch.autograd.grad(D(x).sum(), x, create_graph=True)
+    return (g * g).sum(1)
+
+
+def gan_d(D, x, y, eps=None):
+    return mean_softplus(-D(x)) + mean_softplus(D(y))
+
+
+def gan_g(D, x, y):
+    return mean_softplus(-D(y))
+
+
+def ragan_d(D, x, y, eps=None):
+    a, b = D(x), D(y)
+    return mean_softplus(b.mean() - a) + mean_softplus(b - a.mean())
+
+
+def wgan_g(D, x, y):
+    return -D(y).mean()
+
+
+def wgan_gp_d(D, x, y, eps):
+    slopes = squared_slopes(D, eps[:, None] * x + (1 - eps[:, None]) * y).sqrt()
+    return D(y).mean() - D(x).mean() + 10 * ((slopes - 1) ** 2).mean()
+
+
+def unrolled_g(D, x, y, k=3, eta=0.1):
+    theta = dict(D.named_parameters())
+
+    def minus_value():
+        return gan_d(lambda a: torch.func.functional_call(D, theta, a), x, y)
+    for _ in range(k):
+        slopes = torch.autograd.grad(minus_value(), list(theta.values()), create_graph=True)
+        theta = {name: p - eta * g for (name, p), g in zip(theta.items(), slopes)}
+    return -minus_value()
+
+
+def pairs(loss):
+    """Return the loss for a D of two samples at once."""
+    return lambda D, x, y, *rest: loss(D, x.reshape(-1, 8), y.reshape(-1, 8), *rest)
+
+
+# name: (the game with its settings, D's loss and G's loss of D, data x and samples y)
+TRAINED = {
+    "gan": (lambda *nets: GAN(*nets, 3), gan_d, gan_g),
+    "saturating": (lambda *nets: GAN(*nets, 3, losses.Saturating()), gan_d,
+                   lambda D, x, y: -mean_softplus(D(y))),
+    "lsgan": (lambda *nets: LSGAN(*nets, 3),
+              lambda D, x, y, eps: ((D(x) - 1) ** 2).mean() + (D(y) ** 2).mean(),
+              lambda D, x, y: ((D(y) - 1) ** 2).mean()),
+    "hinge": (lambda *nets: Hinge(*nets, 3),
+              lambda D, x, y, eps: F.relu(1 - D(x)).mean() + F.relu(1 + D(y)).mean(), wgan_g),
+    "rsgan": (lambda *nets: RSGAN(*nets, 3), lambda D, x, y, eps: mean_softplus(D(y) - D(x)),
+              lambda D, x, y: mean_softplus(D(x) - D(y))),
+    "ragan": (lambda *nets: RaGAN(*nets, 3), ragan_d, lambda D, x, y: ragan_d(D, y, x)),
+    "wgan": (lambda *nets: WGAN(*nets, 3, c=0.9, n_critic=2),
+             lambda D, x, y, eps: D(y).mean() - D(x).mean(), wgan_g),
+    "wgan_gp": (lambda *nets: WGANGP(*nets, 3, n_critic=2), wgan_gp_d, wgan_g),
+    "r1": (lambda *nets: R1(*nets, 3, gamma=3.0),
+           lambda D, x, y, eps: gan_d(D, x, y) + 1.5 * squared_slopes(D, x).mean(), gan_g),
+    "r3gan": (lambda *nets: R3GAN(*nets, 3, gamma=3.0),
+              lambda D, x, y, eps: mean_softplus(D(y) - D(x)) + 1.5 * (
+                  squared_slopes(D, x).mean() + squared_slopes(D, y).mean()),
+              lambda D, x, y: mean_softplus(D(x) - D(y))),
+    "unrolled": (lambda *nets: UnrolledGAN(*nets, 3, k=3, eta=0.1), gan_d, unrolled_g),
+    "pacgan": (lambda *nets: PacGAN(*nets, 3, k=2), pairs(gan_d), pairs(gan_g)),
+}
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_training_gives_the_same_weights(name):
+    """The weights and running averages of G and D agree after each step of ten iterations.
+
+    Two layers have no bias: its gradient would be 0 up to rounding, before batch normalisation and
+    in losses of differences of scores, and Adam would make steps of the rounding errors.
+    """
+    random, rng = np.random.default_rng(0), Random(0)
+    make, *t_losses = TRAINED[name]
+    n = 8 if name == "pacgan" else 4
+    G, t_G = set_same_weights(
+        nn.Sequential(nn.Dense(3, 8, bias=False), nn.BatchNorm(8), nn.Tanh(), nn.Dense(8, 4)),
+        torch.nn.Sequential(torch.nn.Linear(3, 8, bias=False), torch.nn.BatchNorm1d(8),
+                            torch.nn.Tanh(), torch.nn.Linear(8, 4)), random)
+    D, t_D = set_same_weights(
+        nn.Sequential(nn.Dense(n, 8), nn.Tanh(), nn.Dense(8, 1, bias=False)),
+        torch.nn.Sequential(torch.nn.Linear(n, 8), torch.nn.Tanh(),
+                            torch.nn.Linear(8, 1, bias=False)), random)
+    game = make(G, D)
+    opts = [optim.Adam(player.parameters(), 0.01) for player in (D, G)]
+    t_opts = [torch.optim.Adam(player.parameters(), 0.01, betas=(0.5, 0.999))
+              for player in (t_D, t_G)]
+    start = [a.copy() for net in (G, D) for a in net.state_dict().values()]
+    for i in range(10):
+        for player in [0] * game.d_steps + [1]:
+            x, z = random.normal(size=(6, 4)), to_float64(game.noise(6, rng, i))
+            loss = (d_step, g_step)[player](game, opts[player], Tensor(x), z, 0)
+            z, (eps, *_) = z if isinstance(z, tuple) else (z, [Tensor(np.zeros(6))])
+            x, z, eps = torch.from_numpy(x), torch.from_numpy(z.numpy()), torch.from_numpy(
+                eps.numpy())
+            t_loss = (t_losses[1](t_D, x, t_G(z)) if player else
+                      t_losses[0](t_D, x, t_G(z).detach(), eps))
+            t_opts[player].zero_grad()
+            t_loss.backward()
+            t_opts[player].step()
+            if name == "wgan" and not player:
+                with torch.no_grad():
+                    for p in t_D.parameters():
+                        p.clamp_(-0.9, 0.9)
+            assert loss.item() == pytest.approx(t_loss.item(), rel=1e-10)
+            for net, t_net in ((G, t_G), (D, t_D)):
+                expected = t_net.state_dict()
+                for key, value in net.state_dict().items():
+                    np.testing.assert_allclose(value, expected[key].numpy(), **CLOSE)
+    end = [a for net in (G, D) for a in net.state_dict().values()]
+    assert all(abs(a - b).max() > 0.01 for a, b in zip(start, end))
+
+
+# Weights saved by one library and loaded by the other
 
 def make_networks():
     ours = nn.Sequential(
