@@ -17,6 +17,7 @@ from tinygan.backend import UserError
 from tinygan.data import Minibatches, mixtures
 from tinygan.games import GAN, LSGAN, R1, WGAN, Game, catalogue, losses, penalties, views, warm_up
 from tinygan.random import Random
+from tinygan.runs import unsaved
 
 from fuzz import attempt
 from helpers import error_of, normal
@@ -81,7 +82,7 @@ def save(path, game, opts, batches, step=0):
 
 def save_and_load(folder, game, *known):
     """Save a checkpoint of a game in `folder` and load the game from it."""
-    checkpoint.check(game, {}, Points())
+    unsaved.check(game, {}, Points())
     save(folder / checkpoint.NAME, game, {}, Points())
     return tinygan.load(folder, *known)
 
@@ -179,7 +180,7 @@ def test_dictionaries_functions_and_attributes_of_a_forward_pass(tmp_path):
     game, opts, batches = make_parts(make())
     for _ in play(game, batches, *opts.values(), 4, rng, 2):
         pass
-    checkpoint.check(game, {}, batches)
+    unsaved.check(game, {}, batches)
     save(tmp_path / checkpoint.NAME, game, opts, batches)
     loaded, z = tinygan.load(tmp_path, Growing), game.latent(3, rng)
     assert not hasattr(loaded.G, "last")
@@ -350,7 +351,7 @@ def test_two_classes_of_one_name_and_module_are_refused(tmp_path):
         return Net
     one, other = make(1.0), make(2.0)
     game = LSGAN(nn.Sequential(one(2, 2), other(2, 2)), nn.Dense(2, 1), 2)
-    message = error_of(checkpoint.check, game, {}, Points())
+    message = error_of(unsaved.check, game, {}, Points())
     assert "two classes or functions have the one name test_checkpoint." in message
     game = LSGAN(one(2, 2), nn.Dense(2, 1), 2)
     assert type(save_and_load(tmp_path, game, one, one).G) is one
@@ -409,7 +410,7 @@ def test_functions_and_classes_of_the_user(tmp_path):
     (lambda: "text".count, "a builtin_function_or_method")])
 def test_an_argument_that_cannot_be_described_is_refused(argument, words, tmp_path):
     game = LSGAN(nn.Dense(2, 2), nn.Dense(2, 1), 2, d_steps=argument())
-    for use in (lambda: checkpoint.check(game, {}, Points()),
+    for use in (lambda: unsaved.check(game, {}, Points()),
                 lambda: save(tmp_path / "c.npz", game, {}, Points())):
         with pytest.raises(TypeError, match=f"cannot describe {words}.* give numbers, texts"):
             use()
@@ -627,7 +628,7 @@ def test_a_stream_without_a_state_is_refused_at_the_start(data, tmp_path):
     """Such a stream could not be resumed. The error comes before any file is written."""
     game = make_small_game()
     with pytest.raises(UserError, match=f"{type(data).__name__}, has no `state`.*Minibatches"):
-        checkpoint.check(game, {}, data)
+        unsaved.check(game, {}, data)
     with pytest.raises(UserError, match="has no `state`"):
         Run(tmp_path / "run", game, data, [optim.SGD(game.d_parameters(), 0.1),
                                            optim.SGD(game.g_parameters(), 0.1)], 3, 2)
@@ -643,7 +644,7 @@ def test_a_stream_without_a_state_is_refused_at_the_start(data, tmp_path):
     ({"a": np.zeros(2, complex)}, "data.a, a complex128 array"),
     ({"a": two}, "data.a, a function")])
 def test_a_state_that_cannot_be_saved_is_refused_at_the_start(state, words, tmp_path):
-    for use in (lambda: checkpoint.check(make_small_game(), {}, Points(state)),
+    for use in (lambda: unsaved.check(make_small_game(), {}, Points(state)),
                 lambda: save(tmp_path / "c.npz", make_small_game(), {}, Points(state))):
         with pytest.raises(TypeError) as raised:
             use()
@@ -736,9 +737,9 @@ def init_without_bias(game):
 def test_a_game_that_was_changed_after_its_constructor_is_refused(change, words, tmp_path):
     """load() would call the constructors and so get other networks."""
     game = make_small_game()
-    checkpoint.check(game, {}, Points())
+    unsaved.check(game, {}, Points())
     change(game)
-    message = error_of(checkpoint.check, game, {}, Points())
+    message = error_of(unsaved.check, game, {}, Points())
     assert "other parts or weights" in message and f"({words}" in message
     assert "in their constructors" in message
     with pytest.raises(UserError, match="other parts or weights"):
@@ -757,7 +758,7 @@ def test_a_game_that_cannot_be_described_is_refused_at_the_start():
     for game, words in ((LSGAN(G, D, 2), "G.arguments has been changed since the game was made"),
                         (LSGAN(part, D, 2), "not be loaded from its .* more than 10000 parts")):
         with pytest.raises(UserError, match=words):
-            checkpoint.check(game, {}, Points())
+            unsaved.check(game, {}, Points())
 
 
 def test_training_does_not_count_as_a_change():
@@ -770,7 +771,7 @@ def test_training_does_not_count_as_a_change():
         pass
     game.eval()
     state = rng.state
-    checkpoint.check(game, {}, data)
+    unsaved.check(game, {}, data)
     assert rng.state == state
 
 
@@ -779,9 +780,9 @@ def test_unprintable_names_of_weights_are_refused_at_the_start(name):
     class Named(nn.Module):
         def __init__(self, name):
             self.parts_by_name = {name: nn.Dense(2, 2)}
-    message = error_of(checkpoint.check, LSGAN(Named(name), nn.Dense(2, 1), 2), {}, Points())
+    message = error_of(unsaved.check, LSGAN(Named(name), nn.Dense(2, 1), 2), {}, Points())
     assert repr(name)[1:-1] in message and message.isprintable()
-    checkpoint.check(LSGAN(Named("é and others"), nn.Dense(2, 1), 2), {}, Points())
+    unsaved.check(LSGAN(Named("é and others"), nn.Dense(2, 1), 2), {}, Points())
 
 
 def test_a_checkpoint_with_nan_does_not_replace_a_good_one(tmp_path):
@@ -1201,7 +1202,7 @@ def test_loading_draws_no_random_number(known, tmp_path):
             return ops.linear(x, self.weight)
     game = LSGAN(Drawing(2) if known else nn.spectral_norm(nn.Dense(2, 2)), nn.Dense(2, 1), 2)
     state = rng.state
-    checkpoint.check(game, {}, Points())
+    unsaved.check(game, {}, Points())
     loaded = save_and_load(tmp_path, game, Drawing)
     if known:
         assert (loaded.G.weight.numpy() == game.G.weight.numpy()).all()

@@ -23,6 +23,7 @@ from tinygan import (Random, Run, Tensor, checkpoint, command, nn, ops, optim, r
 from tinygan.data import Minibatches, ZipMinibatches
 from tinygan.data.mixtures import ring
 from tinygan.games import GAN, R1, Game, losses, penalties, views
+from tinygan.runs import unsaved
 
 from helpers import error_of, normal
 from test_run import read_files, same_files
@@ -714,7 +715,7 @@ def test_checksums_do_not_keep_what_they_were_computed_from():
     game.pool, dropped = pool, weakref.ref(pool.images[0])
     gc.disable()
     try:
-        checkpoint.list_fixed(game, {})
+        unsaved.list_fixed(game, {})
         del pool.images[0]
         assert dropped() is None
     finally:
@@ -1165,7 +1166,7 @@ def test_a_function_that_refers_to_the_kernel_of_a_notebook_is_allowed():
     kernel, game = Kernel(), make_game()
     game.bar = Pool(lambda text: kernel)
     game.parameters()
-    checkpoint.check(game, {}, make_data())
+    unsaved.check(game, {}, make_data())
 
 
 def test_files_loggers_and_foreign_arrays_are_allowed(tmp_path):

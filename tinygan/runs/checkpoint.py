@@ -12,17 +12,11 @@ load() makes the game again from its description (see description.py).
 """
 
 import contextlib
-import io
 import json
-import math
 import os
-import pickle
 import random
 import re
-import threading
 import types
-import weakref
-import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -32,19 +26,13 @@ from .. import backend, nn
 from ..backend import UserError
 from ..files import read_arrays, atomic_write
 from ..games import Game
-from ..nn.module import find_inside, list_held
 from ..optim import Optimizer
-from ..random import Random, rng
+from ..random import rng
 from ..tensor import Tensor
 from .description import InvalidDescription, build, describe, describe_optimiser, find_difference
 
 FORMAT = 2                  # the number of the file format that this version writes and reads
 NAME = "checkpoint.npz"     # the name of the file in the folder of a run
-# what changes when it is used; a game may have such an object if the checkpoint keeps it elsewhere
-STATEFUL = (Random, np.random.Generator, np.random.RandomState, random.Random, Optimizer, Iterator)
-# what has no state of its own for a run: weak references and locks
-STATELESS = (weakref.ref, *weakref.ProxyTypes, type(threading.Lock()), type(threading.RLock()))
-
 
 class Checkpoint(NamedTuple):
     """The content of a checkpoint file."""
@@ -239,48 +227,6 @@ def load(run: str | os.PathLike, *known: type | Callable) -> Game:
     return game.eval()
 
 
-def check(game: nn.Module, optimisers: dict[str, Optimizer], data: Any) -> None:
-    """Check before a run starts that its game and its data stream can be saved and restored.
-
-    Raises UserError for a data stream without a `state`, for a game whose description would make a
-    different game, and for a random stream or an optimiser of the game that would not be saved.
-    Raises TypeError for what cannot be described or saved.
-    """
-    if not hasattr(data, "state"):
-        raise UserError(f"the data stream, a {type(data).__name__}, has no `state`, from which a "
-                        "resumed run would continue it: give Minibatches, or an iterator with a "
-                        "`state` that can be read and assigned")
-    _refuse_hidden_state(game, optimisers, data)
-    classes = {}
-    description = json.loads(json.dumps(describe(game, known=classes)))
-    try:
-        made = build(description, classes.values(), math.inf)
-    except InvalidDescription as error:
-        raise UserError(f"the game could not be loaded from its checkpoint: {error}") from None
-    wanted, found = ({**{name.rstrip("."): type(part) for name, part in each.modules()},
-                      **{name: a.shape for name, a in each.arrays().items()}}
-                     for each in (game, made))
-    if wanted != found:
-        names = sorted({name for name, _ in set(wanted.items()) ^ set(found.items())})
-        raise UserError("when it is made again by its constructors, the game has other parts or "
-                        f"weights ({', '.join(names)[:200]}): change networks in their "
-                        "constructors, not afterwards")
-    if tied := [name for (name, a), b in zip(_find_ties(game).items(), _find_ties(made).values())
-                if a != b]:
-        raise UserError(f"{tied[0]} shares its numbers with another part, which a checkpoint does "
-                        "not record: share the layer, or share them in a constructor")
-    if changed := sorted(list_settings(game).items() ^ list_settings(made).items()):
-        raise UserError(f"{changed[0][0]} has been changed since the game was made, which a "
-                        "checkpoint does not record: give its value to the constructor")
-    if replaced := sorted(_list_replaced(game) ^ _list_replaced(made)):
-        raise UserError(f"{replaced[0]} replaces a method of the game, which a checkpoint does not "
-                        "record: define a subclass with the method")
-    if odd := [name for name in game.arrays() if not name.isprintable()]:
-        raise UserError(f"a checkpoint cannot keep weights by the name {odd[0]!r}: give the keys "
-                        "of dictionaries in the networks other names")
-    pack(data.state, "data", {})        # raises TypeError for what cannot be saved
-
-
 def read_streams() -> dict[str, Any]:
     """Return the states of np.random and of Python's random, for games that draw from them."""
     state = json.dumps(np.random.get_state(legacy=False), default=lambda array: array.tolist())
@@ -349,157 +295,6 @@ def unpack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
         case "array":
             return backend.xp.asarray(arrays[content])
     raise ValueError(kind)
-
-
-def _describe_as_text(value):
-    """Return the description of a value as a text, or None if describe() does not take it."""
-    with contextlib.suppress(TypeError):
-        return json.dumps(describe(value))
-
-
-class _Checksum(pickle.Pickler):
-    """Compute `sum`, a checksum of the objects given to dump(); nothing is ever loaded from it.
-
-    What is in `kept`, see list_kept(), is left out, since a checkpoint has it. So is what is
-    STATELESS. dump() raises an error for a file: an object that writes to one, such as a progress
-    bar, may change, and all of a notebook can be reached from it.
-    """
-
-    def __init__(self, kept):
-        super().__init__(self, 5, buffer_callback=lambda buffer: self.write(buffer.raw()))
-        self.sum, self.kept = 0, kept
-
-    def write(self, data):
-        self.sum = zlib.crc32(data, self.sum)
-
-    def persistent_id(self, thing):
-        # isinstance() would raise an error for a proxy of what is gone
-        if id(thing) in self.kept or issubclass(type(thing), STATELESS):
-            return 0
-        if isinstance(thing, io.IOBase) and type(thing) not in (io.StringIO, io.BytesIO):
-            raise pickle.PicklingError
-        return thing.numpy().tobytes() if type(thing) is Tensor else None
-
-    def reducer_override(self, thing):
-        if isinstance(thing, nn.Module):        # one that is not the game's, such as a classifier
-            left_out = *thing.untracked, *thing._kept
-            return str, (type(thing).__qualname__,), {
-                name: value for name, value in vars(thing).items() if name not in left_out}
-        # pickle itself refuses classes and functions that it could not find again by name
-        if thing is str or not isinstance(thing, (type, types.FunctionType)):
-            return NotImplemented
-        # what a function holds may be a counter; other objects there are not followed
-        held = list_held(thing) if isinstance(thing, types.FunctionType) else []
-        return str, (thing.__qualname__,), [_describe_as_text(each) for each in held]
-
-
-def _fingerprint(value, kept):
-    """Return a text that is another one when the value has changed, or None if there is none.
-
-    It is the description, or else a checksum. Lists of Tensors have none: they are computed anew in
-    each step, such as the features of D in a loss.
-    """
-    text = _describe_as_text(value)
-    if text is None and not (isinstance(value, (list, tuple, dict)) and any(
-            type(thing) is Tensor for thing in find_inside(value))):
-        checksum = _Checksum(kept)
-        with contextlib.suppress(Exception):        # pickle does not take it
-            checksum.dump(value)
-            text = f"checksum {checksum.sum}"
-        checksum.clear_memo()       # it refers to itself, and would keep alive what it was given
-    return text
-
-
-def list_settings(game: nn.Module, text: Callable = _describe_as_text) -> dict[str, str]:
-    """Return {name: text} of the numbers and other settings of a game and its parts.
-
-    Settings are numbers, texts, losses and other values that describe() takes, but no Modules.
-    """
-    others = nn.Module, Tensor, backend.xp.ndarray
-    texts = {prefix + name: text(value) for prefix, part in game.modules()
-             for name, value in vars(part).items()
-             if name not in (*part.untracked, "training") and not isinstance(value, others)}
-    return {name: each for name, each in texts.items() if each is not None}
-
-
-def list_fixed(game: nn.Module, kept: dict[int, Any]) -> dict[str, str]:
-    """Return {name: text} of what training must not change of a game: restore() does not set it.
-
-    These are its settings, the shapes of its arrays, and objects of other classes that it has, if
-    pickle takes them: a file or a generator in such an object ends the comparison. `kept` is what
-    may change in these objects, see list_kept().
-    """
-    shapes = {name: str(array.shape) for name, array in game.arrays().items()}
-    texts = {**list_settings(game, lambda value: _fingerprint(value, kept)), **shapes}
-    return {f"game.{name}": text for name, text in texts.items()}
-
-
-def list_optimiser_settings(optimisers: dict[str, Optimizer],
-                            kept: dict[int, Any]) -> dict[str, str]:
-    """Return {name: text} of the optimisers' settings, which training must not change either.
-
-    Raises TypeError for arrays that a checkpoint would not keep.
-    """
-    found = {}
-    for player, opt in optimisers.items():
-        parameters = {id(p) for p in opt.parameters}
-        for name, value in vars(opt).items():
-            if name in (*opt.changing, *opt.untracked):
-                continue
-            if isinstance(value, Optimizer) or any(
-                    id(thing) not in parameters for thing in find_inside(value)):
-                raise TypeError(f"{player}'s {name} holds arrays that a checkpoint would not keep: "
-                                "name the arrays of an optimiser in its class's `averages`, or in "
-                                "`untracked` if a resumed run does not need them")
-            if (text := _fingerprint(value, kept)) is not None:
-                found[f"{player}.{name}"] = text
-    return found
-
-
-def list_kept(game: nn.Module, optimisers: dict[str, Optimizer], data: Any) -> dict[int, Any]:
-    """Return {id: object} of the objects with a state that a checkpoint of a run keeps.
-
-    They are the Modules of the game, its parameters and buffers, the random streams, the data
-    stream with the streams that it has, and the optimisers.
-    """
-    streams = data, *getattr(data, "streams", ())
-    inside = [value for stream in streams for value in getattr(stream, "__dict__", {}).values()]
-    parts = [thing for _, part in game.modules()
-             for thing in (part, *dict(part.own_arrays((Tensor, backend.xp.ndarray))).values())]
-    kept = (*parts, rng, *streams, *find_inside(inside, STATEFUL), *optimisers.values(),
-            np.random.normal.__self__, random.random.__self__)
-    return {id(thing): thing for thing in kept}
-
-
-def _refuse_hidden_state(game, optimisers, data):
-    """Raise UserError for a random stream, iterator or optimiser that a checkpoint leaves out."""
-    kept = list_kept(game, optimisers, data)
-    for prefix, part in game.modules():
-        for name, value in vars(part).items():
-            for each in find_inside(value, STATEFUL) if name not in part.untracked else ():
-                if id(each) in kept:
-                    continue
-                advice = ("give it to the Run in its dictionary of optimisers"
-                          if isinstance(each, Optimizer) else
-                          "make it a part of the data stream, as data.ZipMinibatches does"
-                          if isinstance(each, Iterator) else
-                          "draw from the rng that latent() and noise() get, in a layer from "
-                          "nn.current_random()")
-                raise UserError(f"the game's {prefix}{name} ({type(each).__name__}) has a state "
-                                f"that a checkpoint would not keep: {advice}; or name it in the "
-                                "class's `untracked`, if a resumed run does not need it")
-
-
-def _list_replaced(game):
-    """Return the names of the attributes that hide a method of their class."""
-    return {prefix + name for prefix, part in game.modules() for name in vars(part)
-            if callable(getattr(type(part), name, None))}
-
-
-def _find_ties(game):
-    """Return {name: the first name of the same array} of a game's arrays, in sorted order."""
-    first, arrays = {}, game.arrays()
-    return {name: first.setdefault(id(arrays[name]), name) for name in sorted(arrays)}
 
 
 def _name_parameters(game, optimisers):

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from . import checkpoint, image, plot
+from . import checkpoint, image, plot, unsaved
 from .. import backend
 from ..backend import Array, UserError
 from ..files import write_text
@@ -179,9 +179,9 @@ class Record:
     def _list_fixed(self):
         """Return {name: text} of all that training must not change."""
         game, optimisers = self.run.game, self.run.optimisers
-        kept = checkpoint.list_kept(game, optimisers, self.run.data)    # arrays may be replaced
-        return {**checkpoint.list_fixed(game, kept),
-                **checkpoint.list_optimiser_settings(optimisers, kept)}
+        kept = unsaved.list_kept(game, optimisers, self.run.data)    # arrays may be replaced
+        return {**unsaved.list_fixed(game, kept),
+                **unsaved.list_optimiser_settings(optimisers, kept)}
 
     def _draw_pictures(self):
         """Return the run's (images, columns)."""

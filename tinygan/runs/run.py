@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from . import checkpoint
+from . import checkpoint, unsaved
 from .. import backend
 from ..backend import VERSION, Array, UserError
 from ..context import use_value
@@ -129,8 +129,8 @@ class Run:
         self._saved = checkpoint.read(path) if resume and os.path.exists(path) else None
         if average is not None and (game.averages is None or game.decay != average):
             game.keep_average(average)
-        checkpoint.check(game, optimisers, data)
-        self.fixed = checkpoint.list_fixed(game, checkpoint.list_kept(game, optimisers, data))
+        unsaved.check(game, optimisers, data)
+        self.fixed = unsaved.list_fixed(game, unsaved.list_kept(game, optimisers, data))
 
     def play(self) -> Module:
         """Train the game to the last step, with a progress line and a Record; return the game.
