@@ -16,7 +16,7 @@ from tinygan.backend import UserError
 from tinygan.data import Minibatches
 from tinygan.games import (GAN, LSGAN, R1, RSGAN, SNGAN, WGAN, WGANGP, ConditionalGAN, Game, Hinge,
                            RaGAN, gradient_penalty, losses, penalties, views, warm_up)
-from tinygan.games.game import refuse_other_range
+from tinygan.games.checks import refuse_other_range
 from tinygan.games.penalties import squared_gradient_norm
 from tinygan.loop import both_step, count_steps, d_step, draw, g_step
 from tinygan.random import Random

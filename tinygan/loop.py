@@ -8,7 +8,8 @@ import numpy as np
 
 from . import backend
 from .backend import UserError
-from .games.game import Game, refuse_other_range
+from .games.checks import refuse_other_range
+from .games.game import Game
 from .nested import flatten_nested, map_nested
 from .nn import Module, use_random
 from .optim import Optimizer

@@ -19,3 +19,8 @@ def flatten_nested(value: Any) -> list:
     if isinstance(value, tuple):
         return [leaf for part in value for leaf in flatten_nested(part)]
     return [value]
+
+
+def apply(network: Callable, inputs: Any) -> Any:
+    """Return network(inputs), or network(*inputs) if inputs is a tuple."""
+    return network(*inputs) if isinstance(inputs, tuple) else network(inputs)

@@ -4,6 +4,7 @@
     losses     functions of D's scores
     penalties  terms on the gradient of D
     views      transformations of D's input
+    checks     what is refused in a game's networks
     catalogue  all games by name
 """
 

@@ -8,7 +8,8 @@ from ..nn import Flatten, GaussianSample, Module, RandomRows, Reshape, Sequentia
 from ..ops import sigmoid
 from ..random import Random
 from ..tensor import Tensor
-from .game import Game, last_activation, last_layer, require
+from .checks import last_activation, last_layer
+from .game import Game, require
 from .gan import GAN
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from ..nn import Conv2d, ConvTranspose2d, Dense, Maxout, Module
-from .game import refuse
+from .checks import refuse
 from .hinge import Hinge
 
 

@@ -1,0 +1,106 @@
+"""Checks of a game's networks: their last activations, and layers that a game refuses."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from .. import ops
+from ..backend import UserError
+from ..nested import apply
+from ..nn import (BatchNorm, Flatten, Heads, Module, Reshape, Sigmoid, Tanh, Upsample, eval_mode,
+                  is_sequential, use_random)
+from ..random import Random
+from ..tensor import Tensor
+from .penalties import tensors_in
+
+
+def last_layer(network: Any, skip: tuple[type, ...] = ()) -> Any:
+    """Return the layer that computes the output of a network of Sequentials.
+
+    Layers of the classes `skip`, such as Reshape, which only rearrange or repeat numbers, are
+    passed over. Of Heads it is the layer of the first output.
+    """
+    if isinstance(network, Heads) and network.heads:
+        return last_layer(network.heads[0], skip)
+    if not is_sequential(network) or not network.layers:
+        return network
+    lasts = (last_layer(layer, skip) for layer in reversed(network.layers))
+    return next((last for last in lasts if not (isinstance(last, skip) or is_sequential(last))),
+                network.layers[-1])
+
+
+def last_activation(network: Any, y: Tensor | None = None) -> str | None:
+    """Return "sigmoid" or "tanh" if a network ends in it, else None.
+
+    y   an output, whose graph shows the activation of a network that is no Sequential
+    """
+    last = last_layer(network, (Reshape, Flatten, Upsample))
+    rule = None if y is None else _last_rule(y)
+    if isinstance(last, Sigmoid) or last is ops.sigmoid or rule is ops.sigmoid_rule:
+        return "sigmoid"
+    if isinstance(last, Tanh) or last is ops.tanh or rule is ops.tanh_rule:
+        return "tanh"
+    return None
+
+
+def _last_rule(y):
+    """Return the rule of the operation that computed y, but for changes of shape, or None."""
+    while y.base is not None:
+        y = y.base
+    return y.parents[0][1] if y.parents else None
+
+
+def refuse_sigmoid(D: Module | None, y: Tensor | None = None) -> None:
+    """Raise UserError if D, or what computed its output y, ends in a sigmoid."""
+    if last_activation(D, y) == "sigmoid":
+        raise UserError(
+            "D ends in a sigmoid, but its output must be a logit or a score, any real number: "
+            "remove the sigmoid, since a loss that needs one applies it; or, if scores in (0, 1) "
+            "are meant, or discriminate() computes scores from other outputs of D, set "
+            "d_returns_scores = False in the game's class")
+
+
+def refuse_other_range(game: Any, x: Any) -> None:
+    """Raise UserError if the range of G's last activation is not that of the images in x.
+
+    D could tell data and samples apart by their range alone. Images are samples of 16 numbers or
+    more here. A G of a class of its own computes two samples to show its last activation, if it can
+    do so from the noise alone.
+    """
+    images = [t for t in tensors_in(x) if t.size >= 16 * len(t) > 0]
+    y, G = None, getattr(game, "G", None)
+    is_own = not type(last_layer(G)).__module__.startswith("tinygan.")
+    if images and is_own and not game.overrides("fake"):
+        with contextlib.suppress(Exception):    # it may need more inputs, or more of them
+            rng = Random(0)
+            with eval_mode(G), use_random(rng):
+                y = apply(G, game.latent(2, rng))
+    name = last_activation(G, y if type(y) is Tensor else None)
+    if name is None or not images:
+        return
+    low, high = (0, 1) if name == "sigmoid" else (-1, 1)
+    # the last ones: in a pair from image to image, they are the outputs
+    least, most = float(images[-1].data.min()), float(images[-1].data.max())
+    slack = 0.05            # pixels may have been given a little noise
+    if not low - slack <= least <= most <= high + slack or low < 0 <= least:
+        raise UserError(f"G ends in a {name}, whose images lie in [{low}, {high}], but the data "
+                        f"has pixels from {least:.3g} to {most:.3g}: end G in another activation "
+                        "(a sigmoid for [0, 1], a tanh for [-1, 1]), or scale the data")
+
+
+def refuse(D: Module, is_wrong: Callable[[Module], bool], why: str) -> None:
+    """Raise UserError with the reason `why` if is_wrong(layer) for a layer of D."""
+    for name, layer in D.modules():
+        if is_wrong(layer):
+            place = f"layer {name.rstrip('.')} of D" if name else "D"
+            raise UserError(f"{place} is a {type(layer).__name__}: {why}")
+
+
+def refuse_batch_norm(D: Module) -> None:
+    """Raise UserError if D has batch normalisation (Gulrajani et al. 2017, section 4).
+
+    A gradient penalty uses the gradient of D(x) with respect to one sample x, so D(x) must not
+    depend on the other samples.
+    """
+    refuse(D, lambda layer: isinstance(layer, BatchNorm), "a gradient penalty needs a D(x) that "
+           "depends on one sample alone: leave batch normalisation out, or use nn.LayerNorm")
