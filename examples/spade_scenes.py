@@ -59,7 +59,8 @@ PAPER = dict(steps=12_500, batch_size=16, norm="batch", channels=64, lam=10.0,
 def make_discriminator(shape: tuple[int, int, int], paper: bool) -> patch.MultiScale:
     """Return D for maps and scenes, joined to images of `shape`, with spectral normalisation.
 
-    With `paper`, it has two scales, and instance normalisation besides.
+    With `paper`, it has two scales, and instance normalisation besides. All its convolutions have
+    spectral normalisation, as in the paper; in the published code the first and the last have none.
     """
     scales, channels, n = (2, 64, 2) if paper else (1, 32, 1)
     norm = nn.InstanceNorm2d if paper else lambda n: nn.Sequential()

@@ -27,6 +27,7 @@ def discriminator(shape: tuple[int, int, int], channels: int = 64, n: int = 3, m
                are not normalised
     halvings   how often MultiScale halves the size of the images, rounding up, before D sees them
 
+    The convolutions pad by 1, as those of pix2pix do; those of pix2pixHD and GauGAN pad by 2.
     Raises UserError for images that are too small for so many convolutions.
     """
     least = 3 * 2 ** n if n else 1
