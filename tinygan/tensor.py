@@ -317,8 +317,9 @@ class Tensor(_Node):
         except (TypeError, ValueError):
             raise ValueError(f"a Tensor of shape {x.shape} with {x.size} numbers cannot be reshaped"
                              f" to {shape}") from None
-        return _view(backend.to_channels_last(data) if data.ndim == 4 else data, x,
-                     lambda g, y: g.reshape(x.shape))
+        if data.ndim == 4:          # images; conv.py says why their channels lie last in memory
+            data = backend.to_channels_last(data)
+        return _view(data, x, lambda g, y: g.reshape(x.shape))
 
     def transpose(x, *axes: int | tuple[int, ...]) -> "Tensor":
         """Return x with its axes in the order `axes`; without arguments, in reverse order.
@@ -345,9 +346,9 @@ class Tensor(_Node):
 
 
 def _share(g, x, y, axis):
-    """Return g / n where x equals y, its maximum over `axis`, at n places, and 0 elsewhere.
+    """Return g, shared equally by the entries of x that equal y, and 0 at the other entries.
 
-    It is a linear map of g; g and y have size 1 along `axis`.
+    y is the maximum of x over `axis`; g and y have size 1 along `axis`. The result is linear in g.
     """
     def shares(g):
         if backend.cuda is not None and backend.cuda.has_short_axis(x.data, axis):
@@ -395,7 +396,7 @@ def op(data: Array, *parents: tuple) -> Tensor:
 def _view(data, x, rule):
     """Return the Tensor of `data`, computed from x, whose array it may be a view of."""
     y = op(data, (x, rule))
-    _Node.base.__set__(y, x)
+    _Node.base.__set__(y, x)        # y.base = x, without the call of Tensor.__setattr__
     return y
 
 
