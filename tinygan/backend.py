@@ -159,9 +159,10 @@ def kernel(inputs: str, outputs: str, code: str, preamble: str = "") -> Callable
 
 
 def together() -> contextlib.AbstractContextManager:
-    """Return a context in which kernels wait for its end and are then launched as few, on a GPU.
+    """Return a context at whose end, on a GPU, all kernels called in it are launched.
 
-    None of them may use what another one computes.
+    Calls of one kernel become one launch, see cuda.together. No kernel may use what another one
+    computes.
     """
     return contextlib.nullcontext() if cuda is None else cuda.together()
 

@@ -3,6 +3,10 @@
 Each function has a forward line and, below it, one derivative rule per input, as in tensor.py. The
 functions are elementwise unless their docstrings say otherwise. A function with a kink, a point
 where its derivative jumps, states the value that its rule uses there.
+
+A private function with the decorator backend.kernel fills its last argument, an array. On a CPU its
+lines of numpy compute it. On a GPU the C code in the decorator does, for one element y of the
+array; T is the type of the elements.
 """
 
 import functools
@@ -85,7 +89,7 @@ def sigmoid(x: Tensor) -> Tensor:
 
 
 def sigmoid_rule(g: Tensor, y: Tensor) -> Tensor:
-    """Return g y (1 - y), the rule of y = sigmoid(x), by which a game recognises a sigmoid."""
+    """Return g y (1 - y), the rule of y = sigmoid(x). Game.d_loss recognises a sigmoid by it."""
     return g * y * (1.0 - y)
 
 
@@ -225,7 +229,7 @@ def relu(x: Tensor) -> Tensor:
     return op(_fill(_relu, x), (x, lambda g, y: _scale_negative(g, y, 0.0)))
 
 
-# In C, x is returned where a comparison with NaN is false, so that a NaN stays NaN.
+# In C, x < 0 is false for a NaN, so a NaN stays NaN; x > 0 ? x : 0 would make it 0.
 @backend.kernel("T x", "T y", "y = x < 0 ? T(0) : x")
 def _relu(x, y):
     backend.xp.clip(x, 0.0, math.inf, out=y)        # three times as fast as maximum
@@ -512,7 +516,10 @@ def _sums(a, b=None):
     # reduce() and not sum(), which begins with 0 + the first
     total = functools.reduce(operator.add, (
         add(a[i], None if b is None else b[i]) for i in pieces))
-    return total if a.shape[-1] == n else total.reshape(*total.shape[:-1], -1, n).sum(-2)
+    if a.shape[-1] == n:
+        return total
+    # widen() has put several rows of a side by side: add up their sums
+    return total.reshape(*total.shape[:-1], -1, n).sum(-2)
 
 
 # Products
