@@ -164,14 +164,16 @@ def _conv_transpose(y, w, bias, stride, padding, size):
     """Add each pixel of y times the kernel to the pixel's window in the image (col2im).
 
     On a GPU, and for images of one channel, one product computes all windows. Elsewhere there is a
-    product for each place in the kernel, or for sw places side by side. With stride 1 the result is
-    also a convolution of y, by the kernel turned by 180 degrees, which is many times as fast if y
-    has one channel.
+    product for each row of the kernel and each sw of its columns, where sw is the horizontal
+    stride. With stride 1 the result is also a convolution of y, by the kernel turned by 180
+    degrees, which is many times as fast if y has one channel.
     """
     (o, c, kh, kw), (sh, sw), (ph, pw), (ih, iw) = w.shape, stride, padding, size
     n, _, oh, ow = y.shape
-    # Both ways have windows of kh kw numbers for each channel and pixel, of y or of the result. To
-    # copy or to add up such a number takes as long as some 64 multiplications.
+    # The cheaper way is chosen. For each pixel of the result and place in the kernel, the
+    # convolution copies o numbers and multiplies each by c weights. For each pixel of y and place
+    # in the kernel, col2im computes c numbers by o multiplications each and adds them up. To copy
+    # or to add a number takes as long as some 64 multiplications.
     if stride == (1, 1) and ph < kh and pw < kw and (
             o * ih * iw * (64 + c) <= c * oh * ow * (64 + o)):
         turned = w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
