@@ -168,7 +168,7 @@ def squared_gradient_norm(x: Any, y: Tensor) -> Tensor:
     If D returns a map of scores for each sample, y_i is their mean, as in the losses.
     """
     gradients = grad(y.sum(), tensors_in(x), create_graph=True)
-    # for scores (m, 1) the factor is 1/m; for maps, y_i is a mean, and 1/size^2 is its factor
+    # y.sum() is k sum_i y_i for maps of k scores, so the factor is 1/(m k^2) with m k = y.size
     return sum((g * g).sum() for g in gradients) * (len(y) / y.size ** 2)
 
 
