@@ -214,10 +214,12 @@ class Game(Module):
             return self.d_loss(x, z), self.g_loss(x, z)
         latent, drawn = self.split_noise(z)
         real = self.real(x)
-        # constants, so that a penalty's gradient with respect to x does not pass through E(x)
+        # BiGAN's D gets (x, E(x)) and (G(z), z). A penalty takes the derivative of D with respect
+        # to x without that of E(x), and to z without that of G(z). So detach() makes the parts of
+        # the real input constants, and renew() makes each part of the fake input a Tensor that no
+        # other part depends on.
         detached = map_nested(detach, real)
         out_real = self.outputs(detached)
-        # new Tensors, so that a penalty's gradient with respect to BiGAN's z does not pass G(z)
         fake = map_nested(renew, self.fake(x, latent))
         if self.overrides("fake") and self._depends_on(self.d_parameters, fake):
             return self.d_loss(x, z), self.g_loss(x, z)
