@@ -125,7 +125,8 @@ def _check(f, xs, names, mode, this_order, order, tolerance, generator, noise_be
     def vjp(*inputs):
         xs, cs = inputs[:n], inputs[n:]
         total = sum((y * c).sum() for y, c in zip(f(*xs), cs))
-        # by cs too: grad() refuses a total that depends on none of the Tensors it is given
+        # by `inputs` and not only xs: grad() raises an error for a total that depends on no x if f
+        # returns an unrecorded constant, but every total depends on cs
         return grad(total, inputs, create_graph=True, unused="zeros")[:n]
 
     ys = f(*map(Tensor, xs))

@@ -58,7 +58,8 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     if iterations < 0:
         raise ValueError(f"play needs at least 0 iterations, got {iterations}")
     check_random(rng, "play")
-    # a run that goes on has been checked; the check would draw from np.random if G does
+    # A resumed run has had its range checked at its start. A second check would advance np.random
+    # if G draws from it.
     data = _check_first(iter(data), game, with_range=start == 0)
     game.check(before_training=True)
     _check_optimiser("d", d_opt, game)

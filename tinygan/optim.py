@@ -89,12 +89,14 @@ class Optimizer:
                  in zip(self.parameters, *self.state.values(), [g.data for g in grads])]
         if not backend.capturing:       # a recorded step reads them from an array, see advance
             self.advance()
-        # an update of one's own may use what a kernel has computed, so its kernels do not wait
+        # the update() of another file's class may use what its first kernel has computed, so its
+        # kernels are launched at once
         ours = type(self).update.__module__ == __name__
         with backend.together() if ours else contextlib.nullcontext():
             for p, *averages, g in flat:
                 # update() reads its arrays several times; small pieces stay in the cache meanwhile.
-                # 8: p, g, the averages and the arrays that update() makes
+                # An element has about 8 numbers: in p, g, the averages, and the arrays that
+                # update() makes.
                 backend.run_in_pieces(len(p), 8 * p.itemsize, lambda piece: self.update(
                     self._now, p[piece], g[piece], *[a[piece] for a in averages]))
         for p in self.parameters:
