@@ -6,8 +6,8 @@ The attributes of a Module decide what belongs to it:
     an array    is a buffer, which is saved but not learned, such as a running mean
     a Module    is a part, and so is each Module in a list, a tuple or a dictionary
 
-What forward() stores is another matter. A Tensor is then a parameter only if forward() made it as a
-leaf, Tensor(...). An array is a buffer unless it is an input.
+If forward() sets an attribute, a Tensor is a parameter only if forward() made it as a leaf,
+Tensor(...), and an array is a buffer unless it is an input that replaces no buffer.
 
 Names, shapes and the order of axes are PyTorch's, so weights can be exchanged with PyTorch.
 """
