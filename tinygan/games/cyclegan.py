@@ -104,16 +104,17 @@ class CycleGAN(ImageTranslation):
         """
         place, exchange = z
         filled = self.filled[place]
-        old, kept = (a[:, None, None, None] for a in (exchange & filled, exchange | ~filled))
+        gets_old, is_stored = (a[:, None, None, None]
+                               for a in (exchange & filled, exchange | ~filled))
         replayed = []
         for pool, new in zip((self.old_y, self.old_x), fake):
             if new.shape[1:] != pool.shape[1:]:
                 raise UserError(f"CycleGAN was made for images {pool.shape[1:]}, but a network "
                                 f"returned {new.shape[1:]}: correct x_shape and y_shape, or the "
                                 "network")
-            there = pool[place]
-            replayed.append(Tensor(backend.xp.where(old, there, new.data)))
-            pool[place] = backend.xp.where(kept, new.data, there)
+            old = pool[place]
+            replayed.append(Tensor(backend.xp.where(gets_old, old, new.data)))
+            pool[place] = backend.xp.where(is_stored, new.data, old)
         self.filled[place] = True
         return tuple(replayed)
 
