@@ -56,9 +56,9 @@ class ImageTranslation(Game):
 
         conditions   the further inputs of G, such as labels (n,)
 
-        G is in evaluation mode, and its average if one is kept. About 100 images are computed at a
-        time, in pieces of equal length: they have a part in each other's outputs if G has batch
-        normalisation without running averages.
+        G is in evaluation mode; if an average of G is kept, it is used. About 100 images are
+        computed at a time, in pieces of nearly equal length, because an output depends on all
+        images of its piece if G has batch normalisation without running averages.
         """
         return self.compute("G", images, *conditions)
 
