@@ -103,7 +103,8 @@ def describe_result(table: str, lines: list[dict[str, Any]]) -> str:
     if table == "infogan":
         result += f", codes name {mean('majority %'):.0f} % of the digits"
     if table == "bigan":
-        result += f", x is {mean('ratio'):.2f} times as far from G(E(x)) as from another image's"
+        result += (f", x is {mean('ratio'):.2f} times as far from its reconstruction G(E(x)) as "
+                   "from another image's")
     return result
 
 
