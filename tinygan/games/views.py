@@ -79,8 +79,8 @@ class Translation(View):
     """A random translation of each image, zeros at the borders (DiffAugment, Zhao et al. 2020).
 
     The shift along each axis is a whole number of pixels, uniform up to `reach` times the image's
-    size in both directions. In evaluation mode images stay as they are, and so do always Tensors
-    that are no images (m, C, H, W), such as the z of a pair (G(z), z). Raises ValueError for a
+    size in both directions. In evaluation mode nothing is changed. Tensors that are no images
+    (m, C, H, W), such as the z of a pair (G(z), z), are never changed. Raises ValueError for a
     reach outside [0, 1].
     """
 
@@ -108,8 +108,8 @@ class Cutout(View):
     """A square of each image, at a random place, set to 0 (DiffAugment, Zhao et al. 2020).
 
     Its sides are `size` times those of the image; its centre is uniform in the image, so that it
-    may reach over the border. In evaluation mode images stay as they are, and so do always Tensors
-    that are no images (m, C, H, W). Raises ValueError for a size outside [0, 1].
+    may reach over the border. In evaluation mode nothing is changed. Tensors that are no images
+    (m, C, H, W) are never changed. Raises ValueError for a size outside [0, 1].
     """
 
     def __init__(self, size: float = 0.5) -> None:
