@@ -121,7 +121,7 @@ class _Checksum(pickle.Pickler):
 
 
 def _fingerprint(value, kept):
-    """Return a text that is another one when the value has changed, or None if there is none.
+    """Return a text that changes if the value changes, or None for a value that has no such text.
 
     It is the description, or else a checksum. Lists of Tensors have none: they are computed anew in
     each step, such as the features of D in a loss.
