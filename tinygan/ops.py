@@ -89,7 +89,7 @@ def sigmoid(x: Tensor) -> Tensor:
 
 
 def sigmoid_rule(g: Tensor, y: Tensor) -> Tensor:
-    """Return g y (1 - y), the rule of y = sigmoid(x). Game.d_loss recognises a sigmoid by it."""
+    """Return g y (1 - y), the rule of y = sigmoid(x); see games.checks.last_activation."""
     return g * y * (1.0 - y)
 
 
@@ -146,7 +146,7 @@ def tanh(x: Tensor) -> Tensor:
 
 
 def tanh_rule(g: Tensor, y: Tensor) -> Tensor:
-    """Return g (1 - y^2), the rule of y = tanh(x). Game.sample_images recognises a tanh by it."""
+    """Return g (1 - y^2), the rule of y = tanh(x); see games.checks.last_activation."""
     return g * (1.0 - y * y)
 
 
@@ -371,6 +371,30 @@ def pad(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:
     return op(backend.xp.pad(x.data, pairs), (x, lambda g, y: g[inside]))
 
 
+# Products
+
+def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+    """Return x w^T + b, the output of a dense layer.
+
+    x (m, n_in), w (n_out, n_in), b (n_out,). This is one operation and not three, so that the
+    gradients of x and w are one matrix product each, and that of w has the memory layout (n_in,
+    n_out), in which Dense has its weights: the product x w^T is a quarter faster in this order.
+    Raises ValueError for other shapes.
+    """
+    x, w, b = as_tensors(x, w, b)
+    if w.ndim != 2:
+        raise ValueError(f"a dense layer has weights (n_out, n_in), got {w.shape}")
+    check_bias(b, w.shape[0])
+    if x.ndim != 2 or x.shape[1] != w.shape[1]:
+        raise ValueError(f"a dense layer with weights {w.shape} (n_out, n_in) needs an input "
+                         f"(m, {w.shape[1]}), got {x.shape}")
+    y = backend.product(x.data, w.data.T)
+    if b is not None:
+        backend.add_to(b.data, y)
+    return op(y, (x, lambda g, y: g @ w), (w, lambda g, y: (x.T @ g).T),
+              (b, lambda g, y: g.sum(0)))
+
+
 def check_bias(b: Tensor | None, n: int) -> None:
     """Raise ValueError unless b is None or has shape (n,).
 
@@ -380,7 +404,26 @@ def check_bias(b: Tensor | None, n: int) -> None:
         raise ValueError(f"the bias of {n} outputs has shape ({n},), got {b.shape}")
 
 
-# Operations on each channel of x, which is (m, n) or images (m, n, H, W). For images they are
+def as_tensors(*xs: Tensor | Array | float | None) -> list[Tensor | None]:
+    """Return xs as Tensors of one dtype; at least one of them must be a Tensor.
+
+    Numbers and constant arrays are converted. None stays None, for an argument that is left out.
+    Raises TypeError if two Tensors have different dtypes, and for bytes, which are images that were
+    not scaled.
+    """
+    dtypes = {x.dtype for x in xs if type(x) is Tensor}
+    if len(dtypes) != 1:
+        raise DtypeError() if dtypes else NoTensorError()
+    (dtype,) = dtypes
+    for x in xs:
+        if isinstance(x, backend.xp.ndarray) and x.dtype == np.uint8:
+            raise TypeError(f"bytes of shape {x.shape} would enter as numbers from 0 to "
+                            "255: scale images by data.as_floats(x)")
+    return [x if type(x) is Tensor or x is None else Tensor(as_array(x, dtype)) for x in xs]
+
+
+# Operations on each channel of x, which is (m, n) or images (m, n, H, W). They make normalisation
+# fast, and a first reading can leave them out. For images they are
 #
 #     scale(x, w, b)         x * w[:, None, None] + b[:, None, None]
 #     channel_sum(x, y)      (x * y).sum((0, 2, 3))
@@ -520,45 +563,3 @@ def _sums(a, b=None):
         return total
     # widen() has put several rows of a side by side: add up their sums
     return total.reshape(*total.shape[:-1], -1, n).sum(-2)
-
-
-# Products
-
-def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-    """Return x w^T + b, the output of a dense layer.
-
-    x (m, n_in), w (n_out, n_in), b (n_out,). This is one operation and not three, so that the
-    gradients of x and w are one matrix product each, and that of w has the memory layout (n_in,
-    n_out), in which Dense has its weights: the product x w^T is a quarter faster in this order.
-    Raises ValueError for other shapes.
-    """
-    x, w, b = as_tensors(x, w, b)
-    if w.ndim != 2:
-        raise ValueError(f"a dense layer has weights (n_out, n_in), got {w.shape}")
-    check_bias(b, w.shape[0])
-    if x.ndim != 2 or x.shape[1] != w.shape[1]:
-        raise ValueError(f"a dense layer with weights {w.shape} (n_out, n_in) needs an input "
-                         f"(m, {w.shape[1]}), got {x.shape}")
-    y = backend.product(x.data, w.data.T)
-    if b is not None:
-        backend.add_to(b.data, y)
-    return op(y, (x, lambda g, y: g @ w), (w, lambda g, y: (x.T @ g).T),
-              (b, lambda g, y: g.sum(0)))
-
-
-def as_tensors(*xs: Tensor | Array | float | None) -> list[Tensor | None]:
-    """Return xs as Tensors of one dtype; at least one of them must be a Tensor.
-
-    Numbers and constant arrays are converted. None stays None, for an argument that is left out.
-    Raises TypeError if two Tensors have different dtypes, and for bytes, which are images that were
-    not scaled.
-    """
-    dtypes = {x.dtype for x in xs if type(x) is Tensor}
-    if len(dtypes) != 1:
-        raise DtypeError() if dtypes else NoTensorError()
-    (dtype,) = dtypes
-    for x in xs:
-        if isinstance(x, backend.xp.ndarray) and x.dtype == np.uint8:
-            raise TypeError(f"bytes of shape {x.shape} would enter as numbers from 0 to "
-                            "255: scale images by data.as_floats(x)")
-    return [x if type(x) is Tensor or x is None else Tensor(as_array(x, dtype)) for x in xs]

@@ -45,7 +45,7 @@ def run_two_sample_test(x: Array, y: Array, rng: Random, hidden: int = 32, steps
     half = n // 2
     z = backend.xp.asarray(np.concatenate([x[:half], y[:half]]))
     labels = backend.xp.asarray(np.repeat([0, 1], half))
-    init = lambda shape, fan_in, _: rng.normal(shape) * (2 / fan_in) ** 0.5     # nn.he's, by rng
+    init = lambda shape, fan_in, _: rng.normal(shape) * (2 / fan_in) ** 0.5     # nn.he, by rng
     layers = [nn.Dense(z.shape[1], hidden, init=init), nn.ReLU()] if hidden else []
     net = nn.Sequential(*layers, nn.Dense(hidden or z.shape[1], 2, init=init))
     opt = optim.Adam(net.parameters(), schedules.cosine(lr, 0.0, steps), betas=(0.9, 0.999))

@@ -22,8 +22,8 @@ def generator(c_in: int, shape: tuple[int, int, int], channels: int = 64, blocks
 
     With labels, give reflect=False. A label's plane is constant: padded by reflection, it adds the
     same number to all pixels after the first convolution, and instance normalisation removes that.
-    Padded by zeros, it adds another number at the border. The last convolution has a bias, which that
-    of StarGAN's published code has not. Raises UserError if H or W is below 8.
+    Padded by zeros, it adds another number at the border. The last convolution has a bias;
+    in StarGAN's published code it has none. Raises UserError if H or W is below 8.
     """
     colours, *size = check_shape(shape, 8)
     init, n = nn.normal(0.02), channels
