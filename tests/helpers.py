@@ -1,8 +1,15 @@
 """Helpers of several test files."""
 
+import contextlib
+import io
+import os
+import runpy
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
+import pytest
 
 from tinygan import Tensor, backend, nn
 from tinygan.data import Minibatches
@@ -80,3 +87,27 @@ def peak_memory(call):
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+def call_script(cwd, script, *flags, **environment):
+    """Run a script in this process, and return what subprocess.run() returns of a process.
+
+    To start a process takes 0.15 s, which is more than most scripts take on the data of a test. An
+    exception that the script does not catch is raised here.
+    """
+    words, status = list(map(str, (script, *flags))), 0
+    with (pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out,
+          contextlib.redirect_stderr(io.StringIO()) as err):
+        patch.chdir(cwd)
+        patch.setattr(sys, "argv", words)
+        patch.setattr(sys, "path", [os.path.dirname(words[0]), *sys.path])
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        try:
+            runpy.run_path(words[0], run_name="__main__")
+        except SystemExit as end:
+            status = end.code or 0
+    if isinstance(status, str):
+        print(status, file=err)
+        status = 1
+    return subprocess.CompletedProcess(words, status, out.getvalue(), err.getvalue())

@@ -1,6 +1,5 @@
-"""Tests of the example scripts in real processes: what they print, write and refuse."""
+"""Tests of the example scripts: what they print, write and refuse."""
 
-import concurrent.futures
 import contextlib
 import csv
 import importlib
@@ -28,6 +27,7 @@ from tinygan.random import Random
 
 import numpy as np
 
+from helpers import call_script
 from test_data import idx, write
 from test_image import read_png
 from test_run import RUN_FILES, read_files, start_script, wait_for
@@ -40,26 +40,33 @@ TRAINING = sorted(path.name for path in (ROOT / "examples").glob("*_mnist.py")
 pytestmark = pytest.mark.host
 
 
-def run(script, *flags, cwd, **environment):
-    """Run an example, without a network or the user's cache, and return the finished process."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(cwd / "cache"),
-                   "LOCALAPPDATA": str(cwd / "cache"), "https_proxy": "http://127.0.0.1:9",
-                   "no_proxy": "", "NO_PROXY": "",
-                   "OPENBLAS_NUM_THREADS": "2", **environment}
+def run(script, *flags, cwd):
+    """Run an example in this process, without a network or the user's cache; see call_script."""
+    return call_script(cwd, ROOT / "examples" / script, *flags, **without_network(cwd))
+
+
+def run_process(script, *flags, cwd, **environment):
+    """Do the same in a process with this environment."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1",
+                   **without_network(cwd), **environment}
     return subprocess.run([sys.executable, ROOT / "examples" / script, *map(str, flags)], cwd=cwd,
                           env=environment, capture_output=True, text=True, timeout=120)
 
 
+def without_network(cwd):
+    """Return the environment without a network, and with a cache in the folder `cwd`."""
+    return {"XDG_CACHE_HOME": str(cwd / "cache"), "LOCALAPPDATA": str(cwd / "cache"),
+            "https_proxy": "http://127.0.0.1:9", "no_proxy": "", "NO_PROXY": ""}
+
+
 def run_all(calls):
-    """Return the processes of run(*call[:-1], cwd=call[-1]) for each call, two at a time."""
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda call: run(*call[:-1], cwd=call[-1], OPENBLAS_NUM_THREADS="1"),
-                             calls))
+    """Return the results of run(*call[:-1], cwd=call[-1]) for each call."""
+    return [run(*call[:-1], cwd=call[-1]) for call in calls]
 
 
-def read_refusal(*args, **kwargs):
+def read_refusal(*args, cwd):
     """Run an example that must fail and return the last line of its stderr."""
-    return last_line_of_refusal(run(*args, **kwargs))
+    return last_line_of_refusal(run(*args, cwd=cwd))
 
 
 def last_line_of_refusal(process):
@@ -88,22 +95,35 @@ def test_dry_run_does_everything_once_and_keeps_nothing(script, dry_runs):
 
 
 def test_benchmark_dry_run(tmp_path):
-    """A dry run has a row for each library that is installed; a larger batch needs more memory.
+    """A dry run has a row for each library that is installed."""
+    process = run_process("benchmark.py", "--dry-run", "--cores", 1, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    head, _, _, ours, *peers = process.stdout.splitlines()
+    assert len(peers) == 1 + sum(f"no {peer}" not in head for peer in ("PyTorch", "JAX"))
+    name, library, milliseconds, *_, megabytes = ours.split()
+    assert (name, library) == ("gan", "tinygan")
+    assert float(milliseconds) > 0 and float(megabytes) > 10
 
-    A batch of 500 needs about 25 MB more than one of 100. (On a busy machine the times would not
-    show that --batch has an effect.)
-    """
-    def memory(process):
-        assert process.returncode == 0, process.stderr
-        head, _, _, ours, *peers = process.stdout.splitlines()
-        assert len(peers) == 1 + sum(f"no {peer}" not in head for peer in ("PyTorch", "JAX"))
-        name, library, milliseconds, *_, megabytes = ours.split()
-        assert (name, library) == ("gan", "tinygan") and float(milliseconds) > 0
-        return float(megabytes)
-    large, small = map(memory, run_all([
-        ("benchmark.py", "--dry-run", *flags, tmp_path)
-        for flags in (["--batch", 500], ["--cores", 1])]))
-    assert large > small + 10
+
+def test_the_benchmarks_workers_have_its_settings(monkeypatch):
+    """Each worker is told the batch size and the number of cores, and uses this batch size."""
+    import benchmark
+    commands, sizes = [], []
+
+    def popen(words, **kwargs):
+        commands.append(words[3:])
+        raise SystemExit
+    monkeypatch.setattr(benchmark, "BATCH", dict(benchmark.BATCH))
+    monkeypatch.setattr(sys, "argv", "benchmark.py --batch 7 --cores 1 --workload dcgan".split())
+    monkeypatch.setattr(benchmark.subprocess, "Popen", popen)
+    with pytest.raises(SystemExit):
+        benchmark.main()
+    assert commands == [["tinygan", "dcgan", "numpy", "7", "1"]]
+    monkeypatch.setattr(benchmark, "tinygan_iteration", lambda workload, *_: lambda: sizes.append(
+        benchmark.BATCH[workload]))
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    benchmark.serve("tinygan", "sngan", "numpy", "9", "0")
+    assert sizes == [9]
 
 
 @pytest.mark.parametrize("script", ["dirac.py", "mixtures.py"])
@@ -379,7 +399,7 @@ def test_flags_without_effect_are_refused(tmp_path):
 
 
 def test_help_is_printed_where_letters_are_missing(tmp_path):
-    process = run("evaluate.py", "--help", cwd=tmp_path, PYTHONIOENCODING="ascii")
+    process = run_process("evaluate.py", "--help", cwd=tmp_path, PYTHONIOENCODING="ascii")
     assert process.returncode == 0, process.stderr
 
 
@@ -1114,18 +1134,19 @@ def test_reproduce_quick(table, rows, commands, tmp_path, monkeypatch, capsys):
     Tables of many commands have their first two here. theory has one row for each quantity.
     """
     import reproduce
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+    def run_commands(commands, clock):
+        processes = [run(*command, cwd=tmp_path) for command in commands]
+        assert not any(process.returncode for process in processes), processes
+        return [process.stdout for process in processes], math.nan
+    monkeypatch.setattr(reproduce, "run_commands", run_commands)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["reproduce.py", table, "--quick", "--jobs", "2"])
-    all_of_them = getattr(reproduce, commands) if commands else {}
-    saved = dict(all_of_them)
-    for name in list(saved)[2:]:
-        del all_of_them[name]
-    try:
-        reproduce.main()
-    finally:        # in their order
-        all_of_them.clear()
-        all_of_them.update(saved)
+    monkeypatch.setattr(sys, "argv", ["reproduce.py", table, "--quick"])
+    if commands:
+        all_of_them = getattr(reproduce, commands)
+        for name in reversed(list(all_of_them)[2:]):        # they are put back in their order
+            monkeypatch.delitem(all_of_them, name)
+    reproduce.main()
     printed = capsys.readouterr().out
     count = 3 if table == "parzen" else 2
     assert f"{count} runs, 0 done before" in printed and not any(tmp_path.iterdir())
@@ -1236,9 +1257,11 @@ def test_bad_input_is_refused_in_one_line(tmp_path):
     for process, (_, words) in zip(processes, cases):
         line = last_line_of_refusal(process)
         assert all(word in line for word in words), line
-    assert "TINYGAN_BACKEND" in read_refusal("gan_mnist.py", "--dry-run", cwd=tmp_path,
-                                             TINYGAN_BACKEND="abacus")
-    assert "nowhere" in read_refusal("gan_mnist.py", cwd=tmp_path, TINYGAN_DATA="nowhere")
+    for name, value, word in (("BACKEND", "abacus", "TINYGAN_BACKEND"),
+                              ("DATA", "nowhere", "nowhere")):
+        process = run_process("gan_mnist.py", "--steps", 1, cwd=tmp_path,
+                              **{f"TINYGAN_{name}": value})
+        assert word in last_line_of_refusal(process)
     assert not (tmp_path / "runs" / "gan_mnist").exists()
 
 
