@@ -1,6 +1,5 @@
-"""Tests of runs in real processes: files, stops and kills, resumes, refusals, full disks."""
+"""Tests of runs that a script starts: files, stops and kills, resumes, refusals, full disks."""
 
-import concurrent.futures
 import contextlib
 import json
 import os
@@ -22,6 +21,7 @@ import tinygan
 from tinygan import checkpoint
 from tinygan.runs.record import Progress
 
+from helpers import call_script
 from test_image import read_png
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -65,29 +65,24 @@ def wait_for_end(process):
 
 
 def run_script(cwd, script, *flags):
-    """Run a script that must succeed and return its stdout."""
+    """Run a script that must succeed in a process of its own and return its stdout."""
     status, out, err = wait_for_end(start_script(cwd, script, *flags))
     assert status == 0, err
     return out
 
 
-def run_scripts(cwd, commands):
-    """Return what run_script returns for each command (script, *flags), two run at a time."""
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda command: run_script(cwd, *command), commands))
+def call(cwd, script, *flags):
+    """Run a script that must succeed in this process, see call_script, and return its stdout."""
+    ended = call_script(cwd, script, *flags)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
 
 
 def read_refusal(cwd, script, *flags):
-    """Run a script that must fail and return the last line of its stderr."""
-    status, _, err = wait_for_end(start_script(cwd, script, *flags))
-    assert status not in (0, -signal.SIGKILL) and err.strip()
-    return err.strip().splitlines()[-1]
-
-
-def read_refusals(cwd, commands):
-    """Return what read_refusal returns for each command (script, *flags), two run at a time."""
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda command: read_refusal(cwd, *command), commands))
+    """Run a script that must fail in this process and return the last line of its stderr."""
+    ended = call_script(cwd, script, *flags)
+    assert ended.returncode != 0
+    return ended.stderr.strip().splitlines()[-1]
 
 
 def read_files(folder):
@@ -111,7 +106,7 @@ def kill_and_resume(cwd, script, flags, out, delay):
     process.kill()
     process.communicate()
     began = (out / "checkpoint.npz").exists()
-    return run_script(cwd, script, *(["--resume", "--save-every", 0] if began else flags),
+    return call(cwd, script, *(["--resume", "--save-every", 0] if began else flags),
                       "--out", out)
 
 
@@ -141,10 +136,10 @@ def test_a_run_in_two_parts_is_the_whole_run(order, digits, tmp_path):
     SGD's schedules do not depend on the number of steps of the run.
     """
     flags = ["--data", digits, "--order", order]
-    run_scripts(tmp_path, [(ANY_GAME, *flags, "--steps", 30, "--out", "whole"),
-                           (ANY_GAME, *flags, "--steps", 10, "--out", "half")])
-    assert "resumed after step 10" in run_script(tmp_path, ANY_GAME, "--resume", "--steps", 30,
-                                                 "--out", "half")
+    call(tmp_path, ANY_GAME, *flags, "--steps", 30, "--out", "whole")
+    call(tmp_path, ANY_GAME, *flags, "--steps", 10, "--out", "half")
+    assert "resumed after step 10" in call(tmp_path, ANY_GAME, "--resume", "--steps", 30,
+                                           "--out", "half")
     assert same_files(tmp_path / "whole", tmp_path / "half")
 
 
@@ -165,7 +160,7 @@ def test_an_example_that_is_killed_three_times(tmp_path):
         process.communicate()
         if (tmp_path / "killed" / "checkpoint.npz").exists():
             flags = ["--resume", "--save-every", 0]
-    run_script(tmp_path, script, *flags, "--out", "killed")
+    call(tmp_path, script, *flags, "--out", "killed")
     assert same_files(tmp_path / "whole", tmp_path / "killed")
 
 
@@ -184,7 +179,7 @@ LONG = ["--steps", 1000, "--width", 3]      # long enough to be stopped before i
 def whole(digits, tmp_path_factory):
     """Return the folder of a run with the flags LONG that was not stopped."""
     folder = tmp_path_factory.mktemp("whole")
-    run_script(folder, ANY_GAME, "--data", digits, *LONG, "--out", "whole")
+    call(folder, ANY_GAME, "--data", digits, *LONG, "--out", "whole")
     return folder / "whole"
 
 
@@ -221,7 +216,7 @@ def test_data_of_a_damaged_description_is_not_known(wrong):
 # The files of a run
 
 def test_the_files_of_a_run(digits, tmp_path):
-    run_script(tmp_path, ANY_GAME, "--data", digits, "--steps", 110, "--seed", 7, "--out", "run")
+    call(tmp_path, ANY_GAME, "--data", digits, "--steps", 110, "--seed", 7, "--out", "run")
     folder = tmp_path / "run"
     assert {path.name for path in folder.iterdir()} == RUN_FILES
     # about fifty pictures: one at every other step, and one before the first step
@@ -246,8 +241,8 @@ def test_the_files_of_a_run(digits, tmp_path):
 def test_the_log_has_means_over_equal_intervals(digits, tmp_path):
     """A row of the log has means over steps // 500 steps: over two in a run of 1000 steps."""
     flags = ["--data", digits, "--steps"]
-    run_scripts(tmp_path, [(ANY_GAME, *flags, 1000, "--out", "long"),
-                           (ANY_GAME, *flags, 499, "--out", "short")])
+    call(tmp_path, ANY_GAME, *flags, 1000, "--out", "long")
+    call(tmp_path, ANY_GAME, *flags, 499, "--out", "short")
     long, short = (np.loadtxt(tmp_path / name / "log.csv", delimiter=",", skiprows=1)
                    for name in ("long", "short"))
     assert (long[:, 0] == range(2, 1001, 2)).all()
@@ -257,17 +252,17 @@ def test_the_log_has_means_over_equal_intervals(digits, tmp_path):
 
 def test_the_noise_of_the_pictures_is_in_the_checkpoint(digits, tmp_path):
     """A resumed run takes the noise of its pictures from the checkpoint; it draws no new noise."""
-    run_script(tmp_path, ANY_GAME, "--data", digits, "--steps", 2, "--out", "run")
+    call(tmp_path, ANY_GAME, "--data", digits, "--steps", 2, "--out", "run")
     path = tmp_path / "run" / "checkpoint.npz"
     _, about, arrays = checkpoint.read(path)
     z = arrays["z"][::-1].copy()
     np.savez(path, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **{**arrays, "z": z})
-    run_script(tmp_path, ANY_GAME, "--resume", "--steps", 3, "--out", "run")
+    call(tmp_path, ANY_GAME, "--resume", "--steps", 3, "--out", "run")
     assert (checkpoint.read(path).arrays["z"] == z).all()
 
 
 def test_the_last_picture_is_of_the_last_step(digits, tmp_path):
-    run_script(tmp_path, ANY_GAME, "--data", digits, "--steps", 103, "--out", "run")
+    call(tmp_path, ANY_GAME, "--data", digits, "--steps", 103, "--out", "run")
     folder = tmp_path / "run"
     assert sorted(int(path.stem) for path in (folder / "samples").iterdir()) == [
         *range(0, 103, 2), 103]
@@ -323,21 +318,21 @@ def test_a_folder_with_a_run_is_refused_resumed_or_replaced(digits, tmp_path):
     flags = ["--data", digits, "--steps", 6, "--out", "run"]
     line = read_refusal(tmp_path, ANY_GAME, "--resume", "--out", "run")
     assert "no run in run" in line and "--out" in line
-    run_script(tmp_path, ANY_GAME, *flags)
+    call(tmp_path, ANY_GAME, *flags)
     before = read_files(tmp_path / "run")
     line = read_refusal(tmp_path, ANY_GAME, *flags)
     assert "run holds a run" in line and "--resume" in line and "--overwrite" in line
     assert read_files(tmp_path / "run") == before
-    assert "resumed after step 6" in run_script(tmp_path, ANY_GAME, "--resume", "--out", "run")
+    assert "resumed after step 6" in call(tmp_path, ANY_GAME, "--resume", "--out", "run")
     assert read_files(tmp_path / "run") == before          # there were no steps left
     assert "not allowed with" in read_refusal(tmp_path, ANY_GAME, *flags, "--resume", "--overwrite")
     (tmp_path / "run" / "notes.txt").write_text("mine")
     (tmp_path / "run" / "samples" / "best.png").write_text("mine")
     (tmp_path / "run" / "evaluation.json").write_text("measured before")     # evaluate.py's
-    run_script(tmp_path, ANY_GAME, *flags, "--steps", 3, "--seed", 1, "--overwrite")
+    call(tmp_path, ANY_GAME, *flags, "--steps", 3, "--seed", 1, "--overwrite")
     after = read_files(tmp_path / "run")
     assert after.pop("notes.txt") == after.pop("samples/best.png") == b"mine"
-    run_script(tmp_path, ANY_GAME, *flags, "--steps", 3, "--seed", 1, "--out", "new")
+    call(tmp_path, ANY_GAME, *flags, "--steps", 3, "--seed", 1, "--out", "new")
     assert after == read_files(tmp_path / "new")
 
 
@@ -346,7 +341,7 @@ def test_a_folder_with_a_run_is_refused_resumed_or_replaced(digits, tmp_path):
     (["--game", "sngan", "--order", "simultaneous"], "simultaneous")])
 def test_a_run_that_cannot_take_a_step_replaces_nothing(flags, words, digits, tmp_path):
     """The old run in the folder stays, and a new folder has no files."""
-    run_script(tmp_path, ANY_GAME, "--data", digits, "--steps", 3, "--out", "run")
+    call(tmp_path, ANY_GAME, "--data", digits, "--steps", 3, "--out", "run")
     before = read_files(tmp_path / "run")
     assert words in read_refusal(tmp_path, ANY_GAME, "--data", digits, "--out", "run",
                                  "--overwrite", *flags)
@@ -370,7 +365,7 @@ def test_files_that_are_not_of_a_run_are_not_replaced(digits, tmp_path):
 
 def test_a_run_is_resumed_on_the_backend_of_the_environment(digits, tmp_path):
     """TINYGAN_BACKEND replaces the backend of a run, so that a GPU's run is resumed on a CPU."""
-    run_script(tmp_path, ANY_GAME, "--data", digits, "--steps", 1, "--out", "run")
+    call(tmp_path, ANY_GAME, "--data", digits, "--steps", 1, "--out", "run")
     path = tmp_path / "run" / "checkpoint.npz"
     with np.load(path) as file:
         arrays = dict(file)
@@ -393,11 +388,11 @@ def test_two_processes_do_not_write_one_run(digits, tmp_path):
     finally:
         process.kill()
         process.communicate()
-    assert "resumed" in run_script(tmp_path, ANY_GAME, "--resume", "--steps", 1, "--out", "run")
+    assert "resumed" in call(tmp_path, ANY_GAME, "--resume", "--steps", 1, "--out", "run")
 
 
 def test_a_resume_with_other_settings_is_refused_and_loses_nothing(digits, tmp_path):
-    run_script(tmp_path, ANY_GAME, "--data", digits, "--steps", 4, "--noise", 0.5, "--out", "run")
+    call(tmp_path, ANY_GAME, "--data", digits, "--steps", 4, "--noise", 0.5, "--out", "run")
     before = read_files(tmp_path / "run")
     np.save(tmp_path / "others.npy", np.full((60, 4, 4), 9, np.uint8))
     np.save(tmp_path / "fewer.npy", np.load(digits)[:50])
@@ -423,16 +418,13 @@ def test_a_resume_with_other_settings_is_refused_and_loses_nothing(digits, tmp_p
             (faster, [], ["d_opt.lr.rate was 0.99, now 0.999"])]
     line = read_refusal(tmp_path, ANY_GAME, "--resume", "--out", ".")
     assert "no run in ." in line and "there is one in ./run" in line
-    for i in range(len(cases)):         # two processes at a time need a run each, which they lock
-        shutil.copytree(tmp_path / "run", tmp_path / f"run{i}")
-    lines = read_refusals(tmp_path, [(script, "--resume", "--out", f"run{i}", *flags)
-                                     for i, (script, flags, _) in enumerate(cases)])
-    for i, (line, (_, _, words)) in enumerate(zip(lines, cases)):
+    for script, flags, words in cases:
+        line = read_refusal(tmp_path, script, "--resume", "--out", "run", *flags)
         assert all(word in line for word in words), line
-        assert read_files(tmp_path / f"run{i}") == before
+        assert read_files(tmp_path / "run") == before
     # the data may be at another path, if it is the same
     shutil.copy(digits, tmp_path / "moved.npy")
-    run_script(tmp_path, ANY_GAME, "--resume", "--data", "moved.npy", "--out", "run")
+    call(tmp_path, ANY_GAME, "--resume", "--data", "moved.npy", "--out", "run")
 
 
 def test_a_preset_that_a_run_does_not_have_is_refused_by_its_name(digits, tmp_path):
@@ -441,7 +433,7 @@ def test_a_preset_that_a_run_does_not_have_is_refused_by_its_name(digits, tmp_pa
     script.write_text(ANY_GAME.read_text(encoding="utf-8").replace("    args = command.parse", """\
     command.add_preset(flags, "--r1", {"steps": 9, "batch_size": 4, "average": 0.9}, "R1")
     args = command.parse"""), encoding="utf-8")
-    run_script(tmp_path, script, "--data", digits, "--steps", 1, "--out", "run")
+    call(tmp_path, script, "--data", digits, "--steps", 1, "--out", "run")
     line = read_refusal(tmp_path, script, "--resume", "--r1", "--out", "run")
     assert "has no --r1" in line, line
 
@@ -457,19 +449,19 @@ def test_a_resumed_run_finds_its_data(digits, tmp_path):
         process = start_script(tmp_path, ANY_GAME, *flags, "--steps", 2, "--out", "run",
                                "--overwrite", TINYGAN_DATA="" if flags else "mine.npy")
         assert wait_for_end(process)[0] == 0
-        assert "resumed" in run_script(tmp_path / "elsewhere", ANY_GAME, "--resume",
+        assert "resumed" in call(tmp_path / "elsewhere", ANY_GAME, "--resume",
                                        "--out", "../run")
-    run_script(tmp_path, ANY_GAME, "--data", digits, "--resume", "--out", "run")
+    call(tmp_path, ANY_GAME, "--data", digits, "--resume", "--out", "run")
     sample = ROOT / "examples" / "dcgan_mnist.py"
-    run_script(tmp_path, sample, "--data", "sample", "--channels", 1, "--batch-size", 4,
+    call(tmp_path, sample, "--data", "sample", "--channels", 1, "--batch-size", 4,
                "--steps", 1, "--out", "digits")
-    assert "bundled sample" in run_script(tmp_path, sample, "--resume", "--steps", 2,
+    assert "bundled sample" in call(tmp_path, sample, "--resume", "--steps", 2,
                                           "--out", "digits")
 
 
 def test_a_checkpoint_with_invalid_settings_is_refused(digits, tmp_path):
     """A checkpoint with valid checksums and invalid settings or log is refused in one line."""
-    run_script(tmp_path, ANY_GAME, "--data", digits, "--steps", 3, "--out", "run")
+    call(tmp_path, ANY_GAME, "--data", digits, "--steps", 3, "--out", "run")
     _, about, arrays = checkpoint.read(tmp_path / "run" / "checkpoint.npz")
     settings = about["settings"]
     flags = settings["flags"]
@@ -489,12 +481,12 @@ def test_a_checkpoint_with_invalid_settings_is_refused(digits, tmp_path):
         shutil.copytree(tmp_path / "run", tmp_path / str(i))
         np.savez(tmp_path / str(i) / "checkpoint.npz",
                  about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
-    read_refusals(tmp_path, [(ANY_GAME, "--resume", "--out", i) for i in range(len(saved))])
+        read_refusal(tmp_path, ANY_GAME, "--resume", "--out", i)
     assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_damaged_checkpoint_is_refused(digits, tmp_path):
-    run_script(tmp_path, ANY_GAME, "--data", digits, "--steps", 2, "--out", "run")
+    call(tmp_path, ANY_GAME, "--data", digits, "--steps", 2, "--out", "run")
     path = tmp_path / "run" / "checkpoint.npz"
     good = path.read_bytes()
     foreign = tmp_path / "foreign.npz"
@@ -505,8 +497,9 @@ def test_a_damaged_checkpoint_is_refused(digits, tmp_path):
     for content in (b"", good[:middle], good[:middle] + another + good[middle + 1:], b"hello",
                     foreign.read_bytes()):
         path.write_bytes(content)
-        for line in read_refusals(tmp_path, [(ANY_GAME, "--resume", "--out", "run"),
-                                             (ROOT / "examples" / "sample.py", "run")]):
+        for command in ((ANY_GAME, "--resume", "--out", "run"),
+                        (ROOT / "examples" / "sample.py", "run")):
+            line = read_refusal(tmp_path, *command)
             assert "checkpoint.npz" in line and path.read_bytes() == content, line
 
 
@@ -572,7 +565,7 @@ def test_a_run_on_a_full_disk_can_be_resumed(digits, tmp_path):
     assert re.fullmatch(r"any_game.py: cannot write disk/run/\S+ \(No space left on device\): make "
                         r"room or choose another place with --out; --resume then resumes from step "
                         rf"{lines[1].split()[-1]}", line), line
-    run_script(tmp_path, ANY_GAME, "--data", digits, "--steps", 120, "--save-every", 0,
+    call(tmp_path, ANY_GAME, "--data", digits, "--steps", 120, "--save-every", 0,
                "--out", "whole")
     assert same_files(tmp_path / "whole", tmp_path / "kept")
 
@@ -602,7 +595,7 @@ def test_a_read_only_folder_is_refused(digits, tmp_path):
 # Output
 
 def test_explain_prints_two_paragraphs(tmp_path):
-    paragraphs = run_script(tmp_path, ROOT / "examples" / "gan_mnist.py", "--explain").split("\n\n")
+    paragraphs = call(tmp_path, ROOT / "examples" / "gan_mnist.py", "--explain").split("\n\n")
     assert len(paragraphs) == 2 and not any(tmp_path.iterdir())
     assert "D(x)" in paragraphs[0] and "collapsed" in paragraphs[1]
 

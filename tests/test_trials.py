@@ -22,8 +22,7 @@ from tinygan.random import Random
 
 from kills import TRIALS, get_command, has_begun, kill_at, write_data
 from test_image import read_png
-from test_run import (ROOT, read_refusal, read_refusals, run_script, run_scripts, same_files,
-                      start_script)
+from test_run import ROOT, call, read_refusal, same_files, start_script
 
 sys.path += [str(ROOT / "tests" / "trials"), str(ROOT / "examples")]
 import cycle
@@ -40,7 +39,8 @@ def place(tmp_path_factory):
     """Return a folder with the data and, for each trial, a run in a folder with its name."""
     folder = tmp_path_factory.mktemp("trials")
     write_data(folder)
-    run_scripts(folder, [(*make_flags(name), "--out", name) for name in TRIALS])
+    for name in TRIALS:
+        call(folder, *make_flags(name), "--out", name)
     return folder
 
 
@@ -74,7 +74,7 @@ def test_a_trial_that_is_killed_three_times(name, place, tmp_path):
         killed += kill_at(process, path, step + chance.randrange(4))
         assert i == 0 or len(folders) == 1 or same_files(place / name / "4x4", run / "4x4")
     assert killed
-    assert "resumed" in run_script(place, TRIALS[name], "--resume", "--save-every", 0, "--out", run)
+    assert "resumed" in call(place, TRIALS[name], "--resume", "--save-every", 0, "--out", run)
     assert same_files(place / name, run)
 
 
@@ -84,10 +84,10 @@ def test_a_trial_is_sampled_and_evaluated(name, place, tmp_path):
     """sample.py and evaluate.py need --module with the trial's file, and work with it."""
     for run in list_runs(name):
         commands = [(ROOT / "examples" / script, run) for script in ("sample.py", "evaluate.py")]
-        for line in read_refusals(place, commands):
+        for command, out in zip(commands, ("pictures", "table.json")):
+            line = read_refusal(place, *command)
             assert "which is not tinygan's" in line and "--module" in line
-        run_scripts(place, [(*command, "--module", TRIALS[name], "--out", tmp_path / out)
-                            for command, out in zip(commands, ("pictures", "table.json"))])
+            call(place, *command, "--module", TRIALS[name], "--out", tmp_path / out)
         written = {path.stem for path in (tmp_path / "pictures").iterdir()}
         ways = set() if name == "cycle" else {"linear", "spherical"}      # cycle has no noise
         assert written == {"samples", "nearest"} | ways | (
@@ -121,17 +121,17 @@ def test_the_log_and_the_pictures_of_the_trials(place):
 def test_a_conditional_game_with_instance_noise(place, tmp_path):
     """A conditional game with instance noise is trained and resumed; truncation keeps labels."""
     flags = [*make_flags("labelled", "--loss", "hinge", "--penalty", "gp", "--noise", 0.3)]
-    run_script(place, *flags, "--out", tmp_path / "whole")
+    call(place, *flags, "--out", tmp_path / "whole")
     process = start_script(place, *flags, "--out", tmp_path / "run")
     assert kill_at(process, tmp_path / "run" / "checkpoint.npz", 8)
-    run_script(place, flags[0], "--resume", "--save-every", 0, "--out", tmp_path / "run")
+    call(place, flags[0], "--resume", "--save-every", 0, "--out", tmp_path / "run")
     assert same_files(tmp_path / "whole", tmp_path / "run")
     game = command.load(tmp_path / "run", [TRIALS["labelled"]])
     plain, cut = (sample.draw_inputs(game, None, 40, limit, Random(3)) for limit in (None, 0.5))
     assert (plain[1] == cut[1]).all() and set(plain[1]) == {0, 1, 2}
     assert abs(cut[0]).max() <= 0.5 < abs(plain[0]).max()
     assert ((plain[0] == cut[0]) == (abs(plain[0]) <= 0.5)).all()
-    run_script(place, ROOT / "examples" / "sample.py", tmp_path / "run", "--truncation", 0.5,
+    call(place, ROOT / "examples" / "sample.py", tmp_path / "run", "--truncation", 0.5,
                "--module", TRIALS["labelled"])
 
 
@@ -148,8 +148,8 @@ def test_all_stages_are_replaced_before_the_first_step(place, tmp_path):
     script, *flags = make_flags("growing", "--seed", 1)
     process = start_script(place, script, *flags, "--overwrite", "--out", run)
     assert kill_at(process, run / "4x4" / "checkpoint.npz", 1, STEPS)       # in the new run
-    run_script(place, script, "--resume", "--out", run)
-    run_script(place, script, *flags, "--out", tmp_path / "new")
+    call(place, script, "--resume", "--out", run)
+    call(place, script, *flags, "--out", tmp_path / "new")
     assert same_files(tmp_path / "new", run) and (run / "notes").is_dir()
 
 
