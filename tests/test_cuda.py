@@ -415,9 +415,8 @@ def check_column_sums(xp, shape, dtype):
     generator = np.random.default_rng(0)
     a, b = (generator.integers(-4, 5, shape).astype(dtype) for _ in range(2))
     x, y = xp.asarray(a), xp.asarray(b, order="F")
-    for _ in range(2):
-        assert (backend.to_numpy(cuda.column_sums(x)) == a.sum(-2)).all()
-        assert (backend.to_numpy(cuda.column_sums(x, y)) == (a * b).sum(-2)).all()
+    assert (backend.to_numpy(cuda.column_sums(x)) == a.sum(-2)).all()
+    assert (backend.to_numpy(cuda.column_sums(x, y)) == (a * b).sum(-2)).all()
     noise = xp.asarray(generator.normal(size=shape).astype(dtype))
     assert (cuda.column_sums(noise) == cuda.column_sums(noise)).all()
 

@@ -225,14 +225,16 @@ def test_broadcasting(f, a, b):
 
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("image, kernel, stride, padding", CONVOLUTIONS)
-def test_convolutions_to_third_order(image, kernel, stride, padding, channels):
+def test_convolutions_to_third_order(image, kernel, stride, padding, channels, backend_name):
+    """On other backends than numpy the order is 1: each operation's derivative is another one."""
+    order = 3 if backend_name == "numpy" else 1
     x, w = normal(2, channels, *image), normal(3, channels, *kernel)
     y = normal(*conv2d(tensor(x), tensor(w), None, stride, padding).shape)
     stride, padding = pair(stride), pair(padding)
     # the output_padding with which the transposed convolution has the size of the image
     extra = [n - ((m - 1) * s - 2 * p + k)
              for n, m, s, p, k in zip(image, y.shape[2:], stride, padding, kernel)]
-    check_grads(lambda x, w, b: conv2d(x, w, b, stride, padding), x, w, normal(3), order=3)
+    check_grads(lambda x, w, b: conv2d(x, w, b, stride, padding), x, w, normal(3), order=order)
     check_grads(lambda y, w, b: conv_transpose2d(y, w, b, stride, padding, extra),
-                y, w, normal(channels), order=3)
-    check_grads(lambda x, y: conv_weight(x, y, kernel, stride, padding), x, y, order=3)
+                y, w, normal(channels), order=order)
+    check_grads(lambda x, y: conv_weight(x, y, kernel, stride, padding), x, y, order=order)

@@ -1,6 +1,7 @@
 """The text of the project: docstrings, type hints, number format and width of lines."""
 
 import ast
+import functools
 import importlib
 import inspect
 import pathlib
@@ -25,6 +26,17 @@ def name_of(path):
     return path.relative_to(ROOT).as_posix()
 
 
+@functools.cache
+def parse(path):
+    """Return the syntax tree of a file, which has the syntax of the oldest Python that we support.
+
+    setup.cfg names it.
+    """
+    oldest = re.search(r"python_requires = >=3\.(\d+)", (ROOT / "setup.cfg").read_text())
+    return ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, int(oldest[1])))
+
+
+@functools.cache
 def definitions(path):
     """List (name, node, class node or None) of the functions and classes of a file, to any depth
     but not inside functions."""
@@ -36,7 +48,7 @@ def definitions(path):
                 found.append((f"{prefix}{node.name}", node, owner))
                 if isinstance(node, ast.ClassDef):
                     visit(node.body, f"{prefix}{node.name}.", node)
-    visit(ast.parse(path.read_text(encoding="utf-8")).body, "", None)
+    visit(parse(path).body, "", None)
     return found
 
 
@@ -66,7 +78,7 @@ def bases_with(path, name):
 
 @pytest.mark.parametrize("path", CODE, ids=name_of)
 def test_public_functions_have_docstrings_and_type_hints(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parse(path)
     assert ast.get_docstring(tree), "the module has no docstring"
     for name, node, owner in definitions(path):
         is_init = node.name == "__init__"
@@ -89,7 +101,7 @@ def test_public_functions_have_docstrings_and_type_hints(path):
 @pytest.mark.parametrize("path", CODE, ids=name_of)
 def test_the_first_line_of_a_docstring_stands_alone(path):
     """It is one sentence, and what follows it is set off by an empty line."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parse(path)
     for name, node in [("the module", tree), *((name, node) for name, node, _ in
                                                definitions(path))]:
         if text := ast.get_docstring(node):
@@ -124,16 +136,14 @@ def test_lines_are_at_most_100_wide(path):
 
 
 def test_the_syntax_is_that_of_the_oldest_python():
-    """setup.cfg names it."""
-    oldest = re.search(r"python_requires = >=3\.(\d+)", (ROOT / "setup.cfg").read_text())
     for path in TEXTS:
         if path.suffix == ".py":
-            ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, int(oldest[1])))
+            parse(path)
 
 
 def test_what_is_imported_is_used():
     for path in CODE:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = parse(path)
         imported = {(alias.asname or alias.name).partition(".")[0] for node in ast.walk(tree)
                     if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names}
         used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
@@ -143,11 +153,11 @@ def test_what_is_imported_is_used():
 def test_every_test_has_a_reason_to_be_skipped():
     """pytest prints the reasons (-rs in setup.cfg)."""
     for path in (ROOT / "tests").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
-            if name.endswith(("pytest.skip", "mark.skip", "importorskip")):
+        for node in ast.walk(parse(path)):
+            name = getattr(node.func, "attr", "") if isinstance(node, ast.Call) else ""
+            if name in ("skip", "importorskip"):
                 assert node.args or node.keywords, path
-            if name.endswith("skipif"):
+            if name == "skipif":
                 assert any(keyword.arg == "reason" for keyword in node.keywords), path
 
 
