@@ -712,6 +712,7 @@ def train(make, seed=1, order="alternating", iterations=6):
     return losses, game.state_dict()
 
 
+@pytest.mark.numpy_only("test_contract.py trains each game on each backend")
 @pytest.mark.parametrize("name", GAMES)
 def test_the_same_seed_gives_the_same_run_in_simultaneous_order(name):
     (losses, state), (again, state_again), (other, _) = (
@@ -1093,6 +1094,7 @@ def test_instance_noise_is_added_to_all_inputs_of_d_only_in_training(name):
             np.testing.assert_allclose(a, clean, atol=1e-12)
 
 
+@pytest.mark.numpy_only("test_contract.py trains each game on each backend")
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_game_with_sigma_0_is_the_game_without_noise(name, order):
