@@ -11,7 +11,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from tinygan import Tensor, backend, nn
+from tinygan import Tensor, backend, nn, rng
 from tinygan.data import Minibatches
 
 
@@ -93,9 +93,11 @@ def call_script(cwd, script, *flags, **environment):
     """Run a script in this process, and return what subprocess.run() returns of a process.
 
     To start a process takes 0.15 s, which is more than most scripts take on the data of a test. An
-    exception that the script does not catch is raised here.
+    exception that the script does not catch is raised here. The global random stream begins as in
+    a process, so that a script that does not seed it is found.
     """
     words, status = list(map(str, (script, *flags))), 0
+    rng.seed(0)
     with (pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out,
           contextlib.redirect_stderr(io.StringIO()) as err):
         patch.chdir(cwd)

@@ -289,7 +289,7 @@ def test_a_full_log_stops_the_run_with_a_checkpoint(digits, tmp_path, monkeypatc
         tinygan.nn.Flatten(), tinygan.nn.Dense(16, 1)), 3)
     data = tinygan.data.Minibatches(np.load(digits)[:, None], 8)
     opts = [tinygan.optim.SGD(p, 0.1) for p in (game.d_parameters(), game.g_parameters())]
-    run = tinygan.Run(tmp_path / "run", game, data, opts, 10 ** 6, save_every=10 ** 6)
+    run = tinygan.Run(tmp_path / "run", game, data, opts, 10 ** 4, save_every=10 ** 6)
     monkeypatch.setattr(record, "time", types.SimpleNamespace(      # the next line is due at once
         monotonic=lambda: 1000 * time.monotonic()))
     with open("/dev/full", "w") as full, contextlib.redirect_stdout(full):
@@ -297,7 +297,7 @@ def test_a_full_log_stops_the_run_with_a_checkpoint(digits, tmp_path, monkeypatc
             run.play()
         with contextlib.suppress(OSError):
             full.close()
-    assert run.stopped == 0 and 0 < run.step < 10 ** 6
+    assert run.stopped == 0 and 0 < run.step < 10 ** 4
     assert checkpoint.read(tmp_path / "run" / "checkpoint.npz").about["step"] == run.step
 
 
