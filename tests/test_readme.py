@@ -1,7 +1,6 @@
 """The pages are true: maps lead to the code, code runs, commands are CI's, tables are generated."""
 
 import ast
-import concurrent.futures
 import importlib
 import inspect
 import itertools
@@ -22,6 +21,8 @@ from tinygan.data import Minibatches
 from tinygan.games import GAN
 from tinygan.games.catalogue import GAMES
 from tinygan.random import Random
+
+from helpers import call_script
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = {path: (ROOT / path).read_text(encoding="utf-8")
@@ -368,11 +369,6 @@ def test_the_scripts_and_flags_in_commands_exist():
         script, *words = command.split()
         flags.setdefault(script, set()).update(word for word in words if word.startswith("--"))
 
-    def read_help(script):
-        return subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True,
-                              env={**os.environ, "OPENBLAS_NUM_THREADS": "1"}, text=True,
-                              check=True).stdout
-    scripts = [script for script in flags if flags[script]]
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for script, helped in zip(scripts, pool.map(read_help, scripts)):
-            assert all(f" {flag}" in helped for flag in flags[script]), script
+    for script, named in flags.items():
+        helped = call_script(ROOT, ROOT / script, "--help").stdout
+        assert all(f" {flag}" in helped for flag in named), script

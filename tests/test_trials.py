@@ -132,7 +132,7 @@ def test_a_conditional_game_with_instance_noise(place, tmp_path):
     assert abs(cut[0]).max() <= 0.5 < abs(plain[0]).max()
     assert ((plain[0] == cut[0]) == (abs(plain[0]) <= 0.5)).all()
     call(place, ROOT / "examples" / "sample.py", tmp_path / "run", "--truncation", 0.5,
-               "--module", TRIALS["labelled"])
+         "--module", TRIALS["labelled"])
 
 
 @pytest.mark.host
