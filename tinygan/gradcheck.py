@@ -132,8 +132,9 @@ def _check(f, xs, names, mode, this_order, order, tolerance, generator, noise_be
     ys = f(*map(Tensor, xs))
     cs = [_draw_direction(generator, y.shape) for y in ys]
     claims = vjp(*map(Tensor, xs + cs))
-    # The rounding error of <c, f(x)>: each output and each input is off by about 1e-16 of its size.
-    # At higher orders f is a gradient, which has the rounding error of the order before as well.
+    # The rounding error of <c, f(x)>: each output and each input is off by about 1e-16 of its size,
+    # with a margin. At higher orders f is a gradient, which has the rounding error of the order
+    # before as well. For inputs below 1, a gradient is larger than its function, by 1 / input.
     largest = max([float(abs(x).max()) for x in xs if x.size], default=1.0)
     noise = noise_before / (min(largest, 1.0) or 1.0) + 4e-15 * sum(
         float(abs(a.data * b).sum()) for a, b in zip([*ys, *claims], cs + xs))
@@ -187,7 +188,9 @@ def _measure_slope(f, widest, noise, tolerance, scale, where):
     wider steps are tried, for functions with a larger rounding error than `noise`. If these fail
     too, the best slope is returned if it is accurate to 1e-4 of `scale`; if not, this raises.
     """
-    best, worst, first = (math.inf, None), 0.0, None
+    best = math.inf, None       # (the accuracy of the best slope so far, that slope)
+    worst = 0.0                 # the largest roughness so far, see below
+    first = None                # (slope, bend) of the widest step, without their signs
     for h in [widest * 0.1 ** k for k in range(15)] + [10 * widest, 100 * widest]:
         rounding = noise / h
         left, half_left, middle, half_right, right = (f(t) for t in (-h, -h / 2, 0.0, h / 2, h))
@@ -206,7 +209,8 @@ def _measure_slope(f, widest, noise, tolerance, scale, where):
             if not blind or rounding <= 0.1 * worst:
                 return half_slope, rounding
         if not blind:
-            if scale == 0 and abs(slope) + abs(bend) <= tolerance * sum(first):     # x^4 at 0
+            # the claim is 0, and the slope vanishes with h, as that of x^4 does at 0
+            if scale == 0 and abs(slope) + abs(bend) <= tolerance * sum(first):
                 return 0.0, rounding
             worst = max(worst, roughness)
             best = min(best, (roughness + rounding, half_slope))
