@@ -14,7 +14,7 @@ def generator(classes: int, shape: tuple[int, int, int], z_size: int = 256, chan
     """Return G, from noise (m, z_size) and maps (m, classes, H, W) to images of `shape` in [0, 1].
 
     channels   the number of channels at the full size; each halving doubles them
-    halvings   the number of doublings: G begins with H / 2^halvings x W / 2^halvings pixels
+    halvings   how often G doubles the size: it begins with H / 2^halvings x W / 2^halvings pixels
     hidden     the channels inside a SPADE layer
     norm       norm(n) returns the normalisation of n channels, without weights
     join       the map is joined to the input of each convolution of the blocks, beside `norm`,

@@ -74,7 +74,7 @@ class Module:
             name for base in reversed(cls.__mro__) for name in vars(base).get("untracked", ())))
         for base in cls.__mro__:
             for name, value in vars(base).items():
-                if not hasattr(value, "__get__"):       # a method, a property
+                if not hasattr(value, "__get__"):       # methods and properties have it
                     for thing in find_inside(value):
                         raise TypeError(f"the class attribute {cls.__name__}.{name} holds "
                                         f"{type(thing).__name__}, which is not found there: set it "
@@ -106,6 +106,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} defines no forward()")
 
     def __setattr__(self, name, value):
+        """Set an attribute; refuse what cannot be a parameter, and update _kept."""
         before, (begin, inputs) = vars(self).get(name), _call.get()
         is_parameter = (type(before) is Tensor and name not in self._kept
                         and name not in self.untracked)
@@ -286,7 +287,8 @@ class Module:
     def summary(self, *shape: int) -> str:
         """Return a table of the layers, with output shapes and numbers of parameters.
 
-        `shape` is the shape of one input, without the batch axis. The network takes no labels.
+        `shape` is the shape of one input, without the batch axis. Networks that take labels have no
+        summary.
         """
         rows, parameters = [], self.parameters()
         dtype = parameters[0].dtype if parameters else "float32"

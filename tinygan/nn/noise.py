@@ -39,8 +39,8 @@ class RandomRows:
     inputs   nested Tensors and arrays (m, ...). They are read at the first draw, so a network that
              draws nothing costs no transfer from a GPU
 
-    Its methods draw arrays whose first axis is m, or k m with k rows for each sample in order. In
-    place of a first axis of 1 they draw m. They raise UserError for other shapes.
+    Its methods draw arrays whose first axis is m, or k m with k rows for each sample in order. For
+    a shape (1, ...) they draw (m, ...). They raise UserError for other shapes.
     """
 
     def __init__(self, inputs: Any) -> None:
@@ -69,7 +69,7 @@ class RandomRows:
             self.rows = [Random(zlib.crc32(b"".join(a[i].tobytes() for a in arrays)))
                          for i in range(len(arrays[0]))] or [Random(0)]     # of no samples
         m = len(self.rows)
-        shape = (m, *shape[1:]) if shape[:1] == (1,) else shape     # one row for all: one for each
+        shape = (m, *shape[1:]) if shape[:1] == (1,) else shape     # a row for each sample
         if not shape or shape[0] % m:
             raise UserError(f"a layer draws an array {shape} while {m} samples are computed in "
                             "evaluation mode, where each sample has random numbers of its own: "
