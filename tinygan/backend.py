@@ -112,7 +112,7 @@ def run_in_pieces(n: int, size: int, work: Callable[[slice], Any]) -> list:
 
 
 def widen(a: Array, *rows: Array | None) -> list[Array | None]:
-    """Return [a, *rows] with longer rows, on which numpy is faster; on a GPU as they are."""
+    """Return [a, *rows] with longer rows, see cpu.widen; on a GPU as they are."""
     return cpu.widen(a, *rows) if xp is np else [a, *rows]
 
 

@@ -163,10 +163,10 @@ def _conv_weight(x, y, kernel, stride, padding):
 def _conv_transpose(y, w, bias, stride, padding, size):
     """Add each pixel of y times the kernel to the pixel's window in the image (col2im).
 
-    On a GPU, and for images of one channel, one product computes all windows. Elsewhere there is a
-    product for each row of the kernel and each sw of its columns, where sw is the horizontal
-    stride. With stride 1 the result is also a convolution of y, by the kernel turned by 180
-    degrees, which is many times as fast if y has one channel.
+    On a GPU, and for images of one channel, one product computes all windows (add_windows).
+    Elsewhere there is a product for each row of the kernel and each sw of its columns, where sw is
+    the horizontal stride (add_columns). With stride 1 the result is also a convolution of y, by the
+    kernel turned by 180 degrees, which is many times as fast if y has one channel.
     """
     (o, c, kh, kw), (sh, sw), (ph, pw), (ih, iw) = w.shape, stride, padding, size
     n, _, oh, ow = y.shape
@@ -205,6 +205,7 @@ def _conv_transpose(y, w, bias, stride, padding, size):
         frame = frame.reshape(-1, rows, blocks * sw, c)[:, ph:ph + ih, pw:pw + iw]
         x[piece] = frame if bias is None else frame + bias.data
     if backend.xp is np:
+        # for each pixel of y: sh sw c numbers of `frame`, sw c of `columns`, o of `pixels`
         _in_pieces(y, (sh + 1) * sw * c + o, add_windows if c == 1 else add_columns)
     else:
         # windows or image, whichever has more numbers for each pixel of y

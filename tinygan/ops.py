@@ -205,7 +205,10 @@ def mark_labels(labels: Array, classes: int) -> Array:
 
 
 def affine_power(x: Tensor, a: float, b: float, n: float, c: float = 1.0) -> Tensor:
-    """Return c (a x + b)^n for numbers a, b, c and n; a x + b must be above 0."""
+    """Return c (a x + b)^n for numbers a, b, c and n; a x + b must be above 0.
+
+    Normalisation layers compute 1 / sqrt(var + eps) by it, in one operation.
+    """
     return op(_fill(_affine_power, x, a, b, n, c),
               (x, lambda g, y: g * affine_power(x, a, b, n - 1, c * n) * a))
 
@@ -430,10 +433,10 @@ def as_tensors(*xs: Tensor | Array | float | None) -> list[Tensor | None]:
 #     centre(x)              x - x.mean((0, 2, 3), keepdims=True)
 #
 # and for (m, n) the same along the first axis. Channels lie last in the memory of images (see
-# conv.py), so both are matrices with one column per channel. The column sums of x are a product
-# with a row of ones, which is faster than sum(); on a GPU they are a kernel of cuda.py. With
-# `each`, they are operations on each channel of each sample: a matrix for each, and sums over the
-# axes (2, 3).
+# conv.py), so x is a matrix with one column per channel in both cases. The column sums of x are a
+# product with a row of ones, which is faster than sum(); on a GPU they are a kernel of cuda.py.
+# With `each`, the operations are on each channel of each sample: there is a matrix for each sample,
+# and the sums are over the axes (2, 3).
 
 def scale(x: Tensor, w: Tensor | Array, b: Tensor | Array | None = None) -> Tensor:
     """Return x * w + b for each channel, with w and b of shape (n,), or (m, n) for each sample.
@@ -550,7 +553,7 @@ def _sums(a, b=None):
     if backend.cuda is not None:
         return backend.cuda.column_sums(a, b)
     xp, n = backend.xp, a.shape[-1]
-    (a,), (b,) = backend.widen(a), (None,) if b is None else backend.widen(b)
+    a, b = [None if v is None else backend.widen(v)[0] for v in (a, b)]
     pieces = [(..., slice(i, i + ROWS), slice(None)) for i in range(0, max(a.shape[-2], 1), ROWS)]
 
     def add(a, b):

@@ -53,7 +53,7 @@ def now() -> int:
     return next(_clock)
 
 
-_recording = ContextVar("recording", default=True)
+_recording = ContextVar("recording", default=True)      # whether operations are recorded
 
 
 class _Node:
@@ -515,7 +515,7 @@ def _refuse_written(t, age):
 
 
 def ancestors(ys: Iterable[Tensor], oldest: int = 0) -> list[Tensor]:
-    """List ys and the Tensors they were computed from, oldest first, without those before `oldest`.
+    """List ys and the Tensors of age `oldest` or above that they were computed from, oldest first.
 
     A result is newer than its inputs. So a Tensor older than every x depends on none of them, and
     when grad() reaches a Tensor, newest first, all terms of its gradient have been added already.
