@@ -22,7 +22,6 @@ NORMS = {
 }
 
 
-@pytest.mark.numpy_only("500 steps; test_against_the_derivatives_by_hand tests each backend")
 @pytest.mark.parametrize("name", NORMS)
 def test_norms(name):
     """The distance after 500 steps agrees to half a unit of the last known digit."""

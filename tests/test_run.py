@@ -383,7 +383,8 @@ def test_two_processes_do_not_write_one_run(digits, tmp_path):
     try:
         wait_for(tmp_path / "run" / "checkpoint.npz")
         for flag in ("--resume", "--overwrite"):
-            line = read_refusal(tmp_path, ANY_GAME, "--data", digits, "--out", "run", flag)
+            line = read_refusal(tmp_path, ANY_GAME, "--data", digits, "--out", "run", flag,
+                                "--steps", 1)
             assert "another process" in line
     finally:
         process.kill()
