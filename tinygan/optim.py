@@ -57,7 +57,7 @@ class Optimizer:
         self.parameters = list(dict.fromkeys(parameters))
         self.lr = lr if callable(lr) else _check_number(lr, "lr", 0, math.inf)
         self.t = 0
-        self._now = None
+        self._now = None        # the numbers of the current step, on a GPU in an array
         self.state = {name: [backend.xp.zeros_like(p.data) for p in self.parameters]
                       for name in self.averages}
 
@@ -87,16 +87,15 @@ class Optimizer:
                              f"shapes {[g.shape for g in grads]}: ask grad() for opt.parameters")
         flat = [_flatten_in_memory_order(p.data, *arrays) for p, *arrays
                  in zip(self.parameters, *self.state.values(), [g.data for g in grads])]
-        if not backend.capturing:       # a recorded step reads them from an array, see advance
+        if not backend.capturing:       # else graphs.CapturedStep calls it before each launch
             self.advance()
-        # the update() of another file's class may use what its first kernel has computed, so its
-        # kernels are launched at once
-        ours = type(self).update.__module__ == __name__
-        with backend.together() if ours else contextlib.nullcontext():
+        # Kernels in together() may not use what another one of them computes. Each update() of this
+        # file is one kernel; that of another class may be several.
+        is_one_kernel = type(self).update.__module__ == __name__
+        with backend.together() if is_one_kernel else contextlib.nullcontext():
             for p, *averages, g in flat:
                 # update() reads its arrays several times; small pieces stay in the cache meanwhile.
-                # An element has about 8 numbers: in p, g, the averages, and the arrays that
-                # update() makes.
+                # There are up to 8 arrays: p, g, the averages and those that update() makes.
                 backend.run_in_pieces(len(p), 8 * p.itemsize, lambda piece: self.update(
                     self._now, p[piece], g[piece], *[a[piece] for a in averages]))
         for p in self.parameters:

@@ -54,7 +54,7 @@ class Game(Module):
     """
 
     untracked = ("logged", "averages_are_stale")
-    loss = Loss()           # the default of a subclass
+    loss = Loss()           # a subclass sets its default loss
     minibatch = None        # names of the arrays of a minibatch, for a game that takes certain ones
     group = None            # how many pictures side by side belong together, see pictures()
     d_players, g_players = ("D",), ("G",)

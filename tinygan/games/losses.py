@@ -1,6 +1,7 @@
 """Losses: functions of D's scores, one class for each loss.
 
-`real` and `fake` are D's scores of the data and of G's samples, Tensors (m, 1):
+`real` and `fake` are D's scores of the data and of G's samples, Tensors (m, 1), or (m, k, h, w) for
+k maps of scores:
 
     d(real, fake)    D's loss
     g(real, fake)    G's loss; `real` is None unless the loss compares real and fake scores

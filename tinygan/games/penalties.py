@@ -168,7 +168,7 @@ def squared_gradient_norm(x: Any, y: Tensor) -> Tensor:
     If D returns a map of scores for each sample, y_i is their mean, as in the losses.
     """
     gradients = grad(y.sum(), tensors_in(x), create_graph=True)
-    # y.sum() is k sum_i y_i for maps of k scores, so the factor is 1/(m k^2) with m k = y.size
+    # y_i is the mean of s = y.size / m scores, so the factor is 1 / (m s^2) = m / y.size^2
     return sum((g * g).sum() for g in gradients) * (len(y) / y.size ** 2)
 
 

@@ -38,9 +38,9 @@ class StarGAN(ImageTranslation):
                    paper's terms are also satisfied by a G that exchanges contents one-to-one, such
                    as one that draws a 7 for each 3 in the other domains
     lam_gp    the weight of the gradient penalty, which is that of the sum over a map of scores, as
-              in the published code. Its target is a norm of 1 for images in [0, 1], which would be
-              1/2 for the paper's images in [-1, 1]; the paper's target is 1 for those. Give 0 with
-              another loss than Wasserstein()
+              in the published code. Its target is a norm of 1 for images in [0, 1]. The paper's
+              is 1 for images in [-1, 1], where the norm is half as large. Give 0 with another loss
+              than Wasserstein()
 
     A minibatch is a pair (x, c'). D has n_critic steps for each of G; in the published code, G's
     step uses the last minibatch of D's, here it draws its own. L_rec is logged, and L_cls^r as

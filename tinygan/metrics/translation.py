@@ -1,7 +1,7 @@
 """How near translated images are to the true ones, and the classifiers that judge them.
 
-A classifier here is an instrument: it is trained on real images alone, always with the same seed,
-and its error on other real images is printed beside what it says about translations.
+The classifiers are trained on real images alone, always with the same seed. Their error on other
+real images is printed beside the results for translations.
 """
 
 from collections.abc import Callable

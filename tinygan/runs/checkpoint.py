@@ -34,6 +34,7 @@ from .description import InvalidDescription, build, describe, describe_optimiser
 FORMAT = 2                  # the number of the file format that this version writes and reads
 NAME = "checkpoint.npz"     # the name of the file in the folder of a run
 
+
 class Checkpoint(NamedTuple):
     """The content of a checkpoint file."""
 

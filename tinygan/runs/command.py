@@ -268,6 +268,7 @@ def read_data(folder: str) -> dict[str, Any] | None:
 
 
 def _find_data(settings):
+    """Return the entry "data" of a run's settings, or None if it is missing or incomplete."""
     found = settings.get("data") if isinstance(settings, dict) else None
     if not _holds(found, place=str, shape=list, sha256=str) or not found["shape"]:
         return None

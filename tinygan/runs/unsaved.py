@@ -1,9 +1,9 @@
-"""What a checkpoint does not save: it must stay as it is in training, or it is refused.
+"""Checks of what a checkpoint does not save: training must not change it.
 
 A checkpoint describes how the game and its optimisers were made, and has the arrays that training
 changes. A game may have more: numbers, objects of other classes, random streams. check() refuses,
 before a run starts, what could not be restored. A run compares list_fixed() and
-list_optimiser_settings() from step to step, and ends if something in them has changed.
+list_optimiser_settings() at each checkpoint, and ends if something in them has changed.
 """
 
 import contextlib
@@ -30,9 +30,9 @@ from ..tensor import Tensor
 from .checkpoint import pack
 from .description import InvalidDescription, build, describe
 
-# what changes when it is used; a game may have such an object if the checkpoint keeps it elsewhere
+# classes of objects that change when they are used: a game may have those that list_kept() lists
 STATEFUL = (Random, np.random.Generator, np.random.RandomState, random.Random, Optimizer, Iterator)
-# what has no state of its own for a run: weak references and locks
+# classes of objects without a state that a run needs: weak references and locks
 STATELESS = (weakref.ref, *weakref.ProxyTypes, type(threading.Lock()), type(threading.RLock()))
 
 
@@ -123,8 +123,8 @@ class _Checksum(pickle.Pickler):
 def _fingerprint(value, kept):
     """Return a text that changes if the value changes, or None for a value that has no such text.
 
-    It is the description, or else a checksum. Lists of Tensors have none: they are computed anew in
-    each step, such as the features of D in a loss.
+    It is the description, or else a checksum. There is none for lists of Tensors, such as the
+    features of D in a loss, because they are computed anew in each step.
     """
     text = _describe_as_text(value)
     if text is None and not (isinstance(value, (list, tuple, dict)) and any(
