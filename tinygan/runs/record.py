@@ -28,7 +28,7 @@ class Means:
     """Running means of arrays of one number.
 
     The sums stay on the device until take() reads them, so that each step need not wait for a GPU.
-    On a GPU, arrays are added up when there are many, in the order in which they came.
+    On a GPU, cuda.TABLE arrays are added up at a time, in the order in which they came.
     """
 
     def __init__(self) -> None:
