@@ -19,7 +19,8 @@ class BatchNorm(Module):
 
     With affine=False there are no weight and no bias. With track_running_stats=False there are no
     running averages, and the batch's mean and variance are used in evaluation mode too. Raises
-    UserError for a batch with one value per channel if its mean and variance are used.
+    UserError for a batch with one value per channel if its mean and variance are used, and
+    ValueError for other shapes.
     """
 
     def __init__(self, n: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True,
@@ -62,7 +63,7 @@ class InstanceNorm2d(Module):
 
     x is (N, n, H, W), and so is the result; mean and variance are those over H and W, in training
     and in evaluation mode. So a channel that is constant becomes 0, up to rounding. With
-    affine=True there are a weight and a bias (n,).
+    affine=True there are a weight and a bias (n,). Raises ValueError for other shapes.
     """
 
     def __init__(self, n: int, eps: float = 1e-5, affine: bool = False) -> None:
@@ -86,7 +87,8 @@ class LayerNorm(Module):
 
         (x - mean) / sqrt(var + eps) * weight + bias
 
-    `shape` is the shape of these axes; weight and bias have it too.
+    `shape` is the shape of these axes; weight and bias have it too. x is (..., *shape), and so is
+    the result. Raises ValueError for other shapes.
     """
 
     def __init__(self, shape: int | tuple[int, ...], eps: float = 1e-5) -> None:
