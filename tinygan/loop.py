@@ -46,13 +46,18 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     steps in the iteration that meets them. Raises ValueError for another order, for a negative
     number of iterations and for fewer than one step of a player. Raises TypeError for an rng that
     is no Random, for a minibatch of bytes or of anything but arrays, and for a loss that is not one
-    number. Raises UserError for a parameter that has no part in its player's loss, for a
-    simultaneous order with more than one step, for an optimiser of other parameters than its
-    player's or without those of one of its networks (unless an optimiser that is an attribute of
-    the game has them), for a game whose losses() the order does not call, for data that ends, for a
-    minibatch that does not have m rows or is not what the game takes, and if the first minibatch
-    has another dtype than D's parameters, or, at the start of training, images of another range
-    than those of a G that ends in a sigmoid or a tanh.
+    number. Raises UserError
+
+    - for a parameter that has no part in its player's loss,
+    - for a game whose losses() the order does not call,
+    - for a simultaneous order with more than one step,
+    - for an optimiser with parameters that are not its player's, or with none of one of its
+      player's networks (unless an optimiser that is an attribute of the game has them),
+    - for data that ends, and for a minibatch that does not have m rows or that the game does not
+      take,
+    - for a first minibatch of another dtype than D's parameters,
+    - if start is 0 and G ends in a sigmoid or a tanh: for a first minibatch of images of another
+      range than G's.
     """
     check_order(order)
     if iterations < 0:

@@ -380,8 +380,8 @@ def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     """Return x w^T + b, the output of a dense layer.
 
     x (m, n_in), w (n_out, n_in), b (n_out,). This is one operation and not three, so that the
-    gradients of x and w are one matrix product each, and that of w has the memory layout (n_in,
-    n_out), in which Dense has its weights: the product x w^T is a quarter faster in this order.
+    gradients of x and w are one matrix product each. Dense has w in the memory layout (n_in,
+    n_out), with which the product x w^T is a quarter faster; the gradient of w has this layout too.
     Raises ValueError for other shapes.
     """
     x, w, b = as_tensors(x, w, b)

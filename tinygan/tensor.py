@@ -77,7 +77,7 @@ class Tensor(_Node):
 
     data      the array, on the current backend
     parents   ((input, rule), ...) of the operation that computed it; () for a leaf, which is made
-              by Tensor(...); None if not recorded, or if no input was a Tensor
+              by Tensor(...); None if it was not recorded, or had no inputs
     age       a counter value: the Tensor is newer than all Tensors with a smaller age
     touched   the counter value when `data` was last written
     base      the Tensor whose array this one's array may be a view of, or None
@@ -399,7 +399,7 @@ def op(data: Array, *parents: tuple) -> Tensor:
 def _view(data, x, rule):
     """Return the Tensor of `data`, computed from x, whose array it may be a view of."""
     y = op(data, (x, rule))
-    _Node.base.__set__(y, x)        # y.base = x, without the call of Tensor.__setattr__
+    _Node.base.__set__(y, x)        # y.base = x, without Tensor.__setattr__
     return y
 
 

@@ -157,7 +157,7 @@ def draw_scenes(maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """
     n, size, _ = maps.shape
     y, x = np.mgrid[:size, :size]
-    phase = rng.uniform(0, 4, (6, n, 1, 1))
+    phase = rng.uniform(0, 4, (6, n, 1, 1))         # three are used; fewer draws change the scenes
     shift = rng.integers(4, size=(2, n, 1, 1))
 
     def wave(t):

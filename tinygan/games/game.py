@@ -45,9 +45,9 @@ class Game(Module):
     samples. Penalties see the scores alone, not D's further outputs.
 
     A player may consist of several networks: they are attributes of the game, named in `d_players`
-    and `g_players`. A number that changes during training must be an array that is written to in
-    place, so that checkpoints save it, and so that it is not a constant in a step that was recorded
-    for a GPU (see graphs.CapturedStep). A learned number is a Module with a Tensor.
+    and `g_players`. A learned number is a parameter of one of them. Another number that changes
+    during training must be an array that is written to in place, so that checkpoints save it, and
+    so that it is not a constant in a step that was recorded for a GPU (see graphs.CapturedStep).
 
     Raises UserError for an invalid loss, penalty or view, for a D that ends in a sigmoid (unless
     d_returns_scores is False), and for batch normalisation in D together with a penalty.

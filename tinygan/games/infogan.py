@@ -29,11 +29,11 @@ class InfoGAN(GAN):
         means of the continuous one, for which Q is N(mean, 1)
 
     lam   the weight of L_I, in the paper 1 for the discrete part, and in its code for both
-    on_g  whether G's loss has -lam L_I, as in the paper. Without it, Q learns on the side, and G
-          is free to ignore the code: the paper's control (figure 1)
+    on_g  whether G's loss has -lam L_I, as in the paper. Without it, Q still learns, but G is
+          free to ignore the code: the paper's control (figure 1)
 
-    As in the published code (openai/InfoGAN), Q and the layers that it shares move with D: both
-    players' losses have the term -lam L_I. z ~ U(-1, 1), the default loss of G is the
+    As in the published code (openai/InfoGAN), D's step also trains Q and the layers that it shares:
+    both players' losses have the term -lam L_I. z ~ U(-1, 1), the default loss of G is the
     non-saturating one, and the variance of Q is fixed at 1. L_I of the discrete part, in nats, and
     the mean squared error of the continuous part (1/3 for a constant guess) are logged.
 
