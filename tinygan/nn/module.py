@@ -114,30 +114,28 @@ class Module:
             raise TypeError(f"{type(self).__name__}.{name} is a parameter, which only a Tensor, a "
                             f"Module or None can replace, got {type(value).__name__}: write "
                             f".{name}.data = array for new numbers")
-        if type(value) is Tensor and name not in self.untracked:
-            if begin is not None:               # forward() is running; an older leaf is an input
-                if value is not before and (value.parents != () or value.age < begin):
-                    if is_parameter:
-                        raise TypeError(f"{type(self).__name__}.{name} is a parameter, which "
-                                        "forward() would replace: give the new Tensor another "
-                                        f"name, or write .{name}.data = array for new numbers, or "
-                                        f"name {name!r} in the class's `untracked`")
-                    self._kept.add(name)
-            elif value.parents != ():
+        is_tensor = type(value) is Tensor and name not in self.untracked
+        is_array = isinstance(value, backend.xp.ndarray)
+        if begin is None:               # forward() is not running
+            if is_tensor and value.parents != ():
                 raise TypeError(f"{type(self).__name__}.{name} is set to a computed Tensor, "
                                 "which cannot be a parameter: make it a leaf by "
                                 f"Tensor(x.data.copy()), or name {name!r} in the class's "
                                 "`untracked`")
-            else:
+            if is_tensor or is_array:
                 self._kept.discard(name)
-        elif isinstance(value, np.generic) and isinstance(before, np.ndarray):
+        elif is_tensor and value is not before and (value.parents != () or value.age < begin):
+            if is_parameter:            # value is computed, or an older leaf, which is an input
+                raise TypeError(f"{type(self).__name__}.{name} is a parameter, which forward() "
+                                "would replace: give the new Tensor another name, or write "
+                                f".{name}.data = array for new numbers, or name {name!r} in the "
+                                "class's `untracked`")
+            self._kept.add(name)
+        elif is_array and any(value is x for x in inputs) and not isinstance(
+                before, backend.xp.ndarray):        # else it is a buffer already
+            self._kept.add(name)
+        if isinstance(value, np.generic) and isinstance(before, np.ndarray):
             value = np.asarray(value)       # arithmetic of numpy turns 0-d arrays into numbers
-        elif isinstance(value, backend.xp.ndarray):
-            if begin is None:
-                self._kept.discard(name)
-            elif any(value is x for x in inputs) and not isinstance(
-                    before, backend.xp.ndarray):        # else it is a buffer already
-                self._kept.add(name)
         super().__setattr__(name, value)
 
     def parts(self) -> list[tuple[str, "Module"]]:
