@@ -18,8 +18,7 @@ import types
 
 import pytest
 
-from tinygan import (Run, Tensor, UserError, backend, checkpoint, command, cpu, load, nn,
-                     optim)
+from tinygan import (Run, Tensor, UserError, backend, checkpoint, command, cpu, load, nn, optim)
 from tinygan.data import Minibatches, as_floats, mnist
 from tinygan.data.own import load_arrays
 from tinygan.games import GAN, Hinge, catalogue, penalties
@@ -97,8 +96,7 @@ def test_dry_run_does_everything_once_and_keeps_nothing(script, dry_runs):
 
 def test_benchmark_dry_run(tmp_path):
     """A dry run has a row for each library that is installed."""
-    process = run_process("benchmark.py", "--dry-run", "--cores", 1, "--batch", 8,
-                          cwd=tmp_path)
+    process = run_process("benchmark.py", "--dry-run", "--cores", 1, "--batch", 8, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     head, _, _, ours, *peers = process.stdout.splitlines()
     assert len(peers) == 1 + sum(f"no {peer}" not in head for peer in ("PyTorch", "JAX"))

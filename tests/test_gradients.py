@@ -226,7 +226,7 @@ def test_broadcasting(f, a, b):
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("image, kernel, stride, padding", CONVOLUTIONS)
 def test_convolutions_to_third_order(image, kernel, stride, padding, channels, backend_name):
-    """On other backends than numpy the order is 1: each operation's derivative is another one."""
+    """To first order on other backends than numpy, as derivatives are the same three operations."""
     order = 3 if backend_name == "numpy" else 1
     x, w = normal(2, channels, *image), normal(3, channels, *kernel)
     y = normal(*conv2d(tensor(x), tensor(w), None, stride, padding).shape)

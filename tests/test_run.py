@@ -107,8 +107,7 @@ def kill_and_resume(cwd, script, flags, out, delay):
     process.kill()
     process.communicate()
     began = (out / "checkpoint.npz").exists()
-    return call(cwd, script, *(["--resume", "--save-every", 0] if began else flags),
-                "--out", out)
+    return call(cwd, script, *(["--resume", "--save-every", 0] if began else flags), "--out", out)
 
 
 # Kills and stops
@@ -450,14 +449,12 @@ def test_a_resumed_run_finds_its_data(digits, tmp_path):
         process = start_script(tmp_path, ANY_GAME, *flags, "--steps", 2, "--out", "run",
                                "--overwrite", TINYGAN_DATA="" if flags else "mine.npy")
         assert wait_for_end(process)[0] == 0
-        assert "resumed" in call(tmp_path / "elsewhere", ANY_GAME, "--resume",
-                                 "--out", "../run")
+        assert "resumed" in call(tmp_path / "elsewhere", ANY_GAME, "--resume", "--out", "../run")
     call(tmp_path, ANY_GAME, "--data", digits, "--resume", "--out", "run")
     sample = ROOT / "examples" / "dcgan_mnist.py"
     call(tmp_path, sample, "--data", "sample", "--channels", 1, "--batch-size", 4,
          "--steps", 1, "--out", "digits")
-    assert "bundled sample" in call(tmp_path, sample, "--resume", "--steps", 2,
-                                    "--out", "digits")
+    assert "bundled sample" in call(tmp_path, sample, "--resume", "--steps", 2, "--out", "digits")
 
 
 def test_a_checkpoint_with_invalid_settings_is_refused(digits, tmp_path):
@@ -566,8 +563,7 @@ def test_a_run_on_a_full_disk_can_be_resumed(digits, tmp_path):
     assert re.fullmatch(r"any_game.py: cannot write disk/run/\S+ \(No space left on device\): make "
                         r"room or choose another place with --out; --resume then resumes from step "
                         rf"{lines[1].split()[-1]}", line), line
-    call(tmp_path, ANY_GAME, "--data", digits, "--steps", 120, "--save-every", 0,
-         "--out", "whole")
+    call(tmp_path, ANY_GAME, "--data", digits, "--steps", 120, "--save-every", 0, "--out", "whole")
     assert same_files(tmp_path / "whole", tmp_path / "kept")
 
 
