@@ -118,7 +118,7 @@ def test_gradients_of_both_losses(loss, entry):
                 order=2 if game.penalties and loss == "d_loss" else 1)
 
 
-@pytest.mark.numpy_only("steps and losses of each game are computed on each backend elsewhere")
+@pytest.mark.numpy_only("test_no_step_copies_between_host_and_device does steps on each backend")
 @each_game
 def test_the_losses_of_simultaneous_play_are_the_two_losses(entry):
     """The gradients of losses() are those of d_loss() and g_loss(), too.
@@ -204,7 +204,7 @@ def test_no_step_copies_between_host_and_device(entry, monkeypatch):
             both_step(game, *optimisers.values(), *batches[2])
 
 
-@pytest.mark.numpy_only("steps and losses of each game are computed on each backend elsewhere")
+@pytest.mark.numpy_only("test_no_step_copies_between_host_and_device does steps on each backend")
 @each_game
 def test_the_same_seed_is_the_same_run(entry):
     runs = []

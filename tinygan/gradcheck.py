@@ -134,7 +134,7 @@ def _check(f, xs, names, mode, this_order, order, tolerance, generator, noise_be
     claims = vjp(*map(Tensor, xs + cs))
     # The rounding error of <c, f(x)>: each output and each input is off by about 1e-16 of its size,
     # with a margin. At higher orders f is a gradient, which has the rounding error of the order
-    # before as well. For inputs below 1, a gradient is larger than its function, by 1 / input.
+    # before as well. For an input below 1, a gradient may be 1 / input times its function.
     largest = max([float(abs(x).max()) for x in xs if x.size], default=1.0)
     noise = noise_before / (min(largest, 1.0) or 1.0) + 4e-15 * sum(
         float(abs(a.data * b).sum()) for a, b in zip([*ys, *claims], cs + xs))

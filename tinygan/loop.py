@@ -27,7 +27,7 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     player's last step in the iteration, before its update: Tensors of one number. They are not
     checked: a loss may become NaN. A game in evaluation mode, as load() returns it, is put into
     training mode as a whole. In a game that is in training mode already, a part in evaluation mode
-    stays so. To keep a part of a loaded game so, call game.train() and then part.eval().
+    keeps this mode. For such a part of a loaded game, call game.train() and then part.eval().
 
     data          an endless iterator over minibatches x of m samples: arrays, or tuples of arrays
     d_opt, g_opt  optimisers of game.d_parameters() and game.g_parameters()
