@@ -59,20 +59,10 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     - if start is 0 and G ends in a sigmoid or a tanh: for a first minibatch of images of another
       range than G's.
     """
-    check_order(order)
-    if iterations < 0:
-        raise ValueError(f"play needs at least 0 iterations, got {iterations}")
-    check_random(rng, "play")
+    _check(game, d_opt, g_opt, rng, iterations, order)
     # A resumed run has had its range checked at its start. A second check would advance np.random
     # if G draws from it.
     data = _check_first(iter(data), game, with_range=start == 0)
-    game.check(before_training=True)
-    _check_optimiser("d", d_opt, game)
-    _check_optimiser("g", g_opt, game)
-    if (order == "alternating" and game.overrides("losses")
-            and not game.overrides("d_loss", "g_loss")):
-        raise UserError(f"{type(game).__name__} defines losses(), which the alternating order does "
-                        "not call: define d_loss() and g_loss(), or give order=\"simultaneous\"")
     if not game.training:
         game.train()
     d_update = prepare(d_step, game, d_opt)
@@ -80,8 +70,10 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     update = prepare(both_step, game, d_opt, g_opt)
     for i in range(start, iterations):                  # for number of training iterations do
         game.begin_iteration(i)
-        k, n = count_steps(game, "d_steps", i), count_steps(game, "g_steps", i)
-        if order == "alternating":
+        k, n = count_steps(game, i, order)
+        if order == "simultaneous":
+            d_loss, g_loss = update(*draw(game, data, m, rng, i))
+        else:
             for _ in range(k):                          #   for k steps do
                 batch = draw(game, data, m, rng, i)     #     sample m noise samples and m examples
                 d_loss = d_update(*batch)               #     update D by its stochastic gradient
@@ -89,13 +81,22 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
                 batch = draw(game, data, m, rng, i)     #   sample m noise samples (and examples,
                                                         #   for losses that compare with data)
                 g_loss = g_update(*batch)               #   update G by its stochastic gradient
-        elif max(k, n) > 1:
-            raise UserError("in simultaneous order each player takes one step in an iteration: set "
-                            f"d_steps and g_steps to 1, not {k} and {n}, or choose the alternating "
-                            "order")
-        else:
-            d_loss, g_loss = update(*draw(game, data, m, rng, i))
         yield i, d_loss, g_loss                         # end for
+
+
+def _check(game, d_opt, g_opt, rng, iterations, order):
+    """Raise an error for arguments that play() does not take."""
+    check_order(order)
+    if iterations < 0:
+        raise ValueError(f"play needs at least 0 iterations, got {iterations}")
+    check_random(rng, "play")
+    game.check(before_training=True)
+    _check_optimiser("d", d_opt, game)
+    _check_optimiser("g", g_opt, game)
+    if (order == "alternating" and game.overrides("losses")
+            and not game.overrides("d_loss", "g_loss")):
+        raise UserError(f"{type(game).__name__} defines losses(), which the alternating order does "
+                        "not call: define d_loss() and g_loss(), or give order=\"simultaneous\"")
 
 
 def check_order(order: str) -> None:
@@ -104,16 +105,22 @@ def check_order(order: str) -> None:
         raise ValueError(f"order is \"alternating\" or \"simultaneous\", got {order!r}")
 
 
-def count_steps(game: Game, name: str, i: int) -> int:
-    """Return the number of a player's steps in iteration i; `name` is "d_steps" or "g_steps".
+def count_steps(game: Game, i: int, order: str = "alternating") -> tuple[int, int]:
+    """Return the numbers of D's and of G's steps in iteration i.
 
-    Raises ValueError unless it is a whole number of at least 1.
+    Raises ValueError unless they are whole numbers of at least 1, and UserError for more than one
+    step in simultaneous order.
     """
-    k = value_at(getattr(game, name), i)
-    if not is_whole(k, 1):
-        raise ValueError(f"the game's {name} is {k} in iteration {i}: give a whole number of at "
-                         "least 1")
-    return k
+    k, n = value_at(game.d_steps, i), value_at(game.g_steps, i)
+    for name, steps in ("d_steps", k), ("g_steps", n):
+        if not is_whole(steps, 1):
+            raise ValueError(f"the game's {name} is {steps} in iteration {i}: give a whole number "
+                             "of at least 1")
+    if order == "simultaneous" and max(k, n) > 1:
+        raise UserError("in simultaneous order each player takes one step in an iteration: set "
+                        f"d_steps and g_steps to 1, not {k} and {n}, or choose the alternating "
+                        "order")
+    return k, n
 
 
 def draw(game: Game, data: Iterator, m: int, rng: Random, i: int) -> tuple[Any, Any, int]:

@@ -38,23 +38,7 @@ class Optimizer:
     changing = "parameters", "state", "t", "_now"       # the attributes that training changes
 
     def __init__(self, parameters: Iterable[Tensor], lr: float | Callable) -> None:
-        if not isinstance(parameters, Iterable) or type(parameters) is Tensor:
-            raise TypeError("an optimiser takes a list of Tensors, such as net.parameters() or "
-                            f"[p], got {type(parameters).__name__}")
-        parameters = list(parameters)
-        if not parameters:
-            raise ValueError("an optimiser needs at least one parameter, got an empty list: a "
-                             "Module finds Tensors and Modules that are set on self")
-        for p in parameters:
-            if type(p) is not Tensor:
-                raise TypeError("an optimiser updates Tensors, got "
-                                f"{type(p).__name__} among them" + (
-                                    ": it has no groups of parameters, but one learning rate"
-                                    if isinstance(p, dict) else ""))
-            if p.parents != ():
-                raise ValueError(f"an optimiser updates leaves, but a Tensor of shape {p.shape} "
-                                 "was computed: make it a leaf by Tensor(p.data.copy())")
-        self.parameters = list(dict.fromkeys(parameters))
+        self.parameters = _check_parameters(parameters)
         self.lr = lr if callable(lr) else _check_number(lr, "lr", 0, math.inf)
         self.t = 0
         self._now = None        # the numbers of the current step, on a GPU in an array
@@ -75,16 +59,7 @@ class Optimizer:
         if its array is not contiguous.
         """
         grads = list(grads)
-        if any(type(g) is not Tensor for g in grads):
-            raise TypeError("step takes Tensors, as grad() returns them, got "
-                            f"{[type(g).__name__ for g in grads]}")
-        shapes = [p.shape for p in self.parameters]
-        if any([a.shape for a in arrays] != shapes for arrays in self.state.values()):
-            raise ValueError("an optimiser's averages have the shapes of its parameters, but these "
-                             "differ: if a parameter's array was replaced, make a new optimiser")
-        if [g.shape for g in grads] != shapes:
-            raise ValueError(f"the optimiser has parameters of shapes {shapes}, got gradients of "
-                             f"shapes {[g.shape for g in grads]}: ask grad() for opt.parameters")
+        self._check_gradients(grads)
         flat = [_flatten_in_memory_order(p.data, *arrays) for p, *arrays
                  in zip(self.parameters, *self.state.values(), [g.data for g in grads])]
         if not backend.capturing:       # else graphs.CapturedStep calls it before each launch
@@ -100,6 +75,18 @@ class Optimizer:
                     self._now, p[piece], g[piece], *[a[piece] for a in averages]))
         for p in self.parameters:
             p.touch()
+
+    def _check_gradients(self, grads):
+        if any(type(g) is not Tensor for g in grads):
+            raise TypeError("step takes Tensors, as grad() returns them, got "
+                            f"{[type(g).__name__ for g in grads]}")
+        shapes = [p.shape for p in self.parameters]
+        if any([a.shape for a in arrays] != shapes for arrays in self.state.values()):
+            raise ValueError("an optimiser's averages have the shapes of its parameters, but these "
+                             "differ: if a parameter's array was replaced, make a new optimiser")
+        if [g.shape for g in grads] != shapes:
+            raise ValueError(f"the optimiser has parameters of shapes {shapes}, got gradients of "
+                             f"shapes {[g.shape for g in grads]}: ask grad() for opt.parameters")
 
     def prepare(self) -> None:
         """Make the array of numbers that recorded steps read on a GPU."""
@@ -129,6 +116,26 @@ class Optimizer:
         `numbers` are what numbers() returned, on a GPU as an array of float64.
         """
         raise NotImplementedError
+
+
+def _check_parameters(parameters):
+    """Return the parameters as a list, each once; raise an error unless they are leaves."""
+    if not isinstance(parameters, Iterable) or type(parameters) is Tensor:
+        raise TypeError("an optimiser takes a list of Tensors, such as net.parameters() or [p], "
+                        f"got {type(parameters).__name__}")
+    parameters = list(parameters)
+    if not parameters:
+        raise ValueError("an optimiser needs at least one parameter, got an empty list: a Module "
+                         "finds Tensors and Modules that are set on self")
+    for p in parameters:
+        if type(p) is not Tensor:
+            raise TypeError(f"an optimiser updates Tensors, got {type(p).__name__} among them" + (
+                ": it has no groups of parameters, but one learning rate"
+                if isinstance(p, dict) else ""))
+        if p.parents != ():
+            raise ValueError(f"an optimiser updates leaves, but a Tensor of shape {p.shape} was "
+                             "computed: make it a leaf by Tensor(p.data.copy())")
+    return list(dict.fromkeys(parameters))
 
 
 def _check_number(value, name, low, high):

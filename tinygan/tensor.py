@@ -21,31 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from . import backend
+from . import backend, pytorch
 from .backend import Array
 from .context import use_value
 
 _clock = itertools.count()      # each new Tensor takes the next number as its age
 
 Axis = int | tuple[int, ...] | None
-
-
-# what to write in place of PyTorch's names
-PYTORCH = {
-    "backward": "grad(y, xs) returns the gradients of y",
-    "grad": "grad(y, xs) returns the gradients of y",
-    "requires_grad": "grad(y, xs) names the Tensors to differentiate by",
-    "detach": "Tensor(x.data) is a constant with the same array",
-    "clone": "Tensor(x.data.copy()) is a leaf of its own", "view": "write x.reshape(...)",
-    "permute": "write x.transpose(...)", "unsqueeze": "write x.reshape(...) or x[:, None]",
-    "squeeze": "write x.reshape(...)", "cpu": "x.numpy() is an array on the host",
-    "to": "backend.use(...) chooses the device, and x.data.astype(...) converts an array",
-    "cuda": "backend.use(\"cupy\") chooses the GPU, before anything is made",
-    **{name: f"write ops.{name}(x)" for name in (
-        "exp", "log", "sqrt", "sigmoid", "tanh", "relu", "softplus", "norm", "clip")},
-    "abs": "write abs(x)", "pow": "write x ** n", "flatten": "write x.reshape(...)",
-    "clamp": "write ops.clip(x, low, high)", "matmul": "write x @ y", "bmm": "write x @ y",
-    "min": "write -(-x).max(...)", "argmax": "x.data.argmax(...) is an array"}
 
 
 def now() -> int:
@@ -187,8 +169,8 @@ class Tensor(_Node):
         return f"Tensor({np.array2string(self.numpy(), separator=', ', prefix='Tensor(')})"
 
     def __getattr__(x, name):
-        if name in PYTORCH:
-            raise AttributeError(f"a Tensor has no {name}: {PYTORCH[name]}")
+        if name in pytorch.TENSOR:
+            raise AttributeError(f"a Tensor has no {name}: {pytorch.TENSOR[name]}")
         return object.__getattribute__(x, name)     # raises Python's own error
 
     # Comparisons return arrays, which have no gradient. Tensors are hashed by identity, so that
@@ -377,19 +359,12 @@ def op(data: Array, *parents: tuple) -> Tensor:
     Raises TypeError if `data` is a Tensor, if the parents are not such pairs, and if there are
     inputs and none of them is a Tensor.
     """
-    for p in parents:
-        if type(p) is not tuple or len(p) != 2 or not (p[1] is None or callable(p[1])):
-            raise TypeError("op takes the array of the result, and a pair (input, rule) for each "
-                            "input, as in op(x.data ** 2, (x, lambda g, y: g * 2 * x))")
-    if type(data) is Tensor:
-        raise TypeError("op takes the array of the result, got a Tensor: compute it from x.data")
+    _check_op(data, parents)
     y = _Node()
     # numpy returns scalars, not arrays, from reductions and from arithmetic on 0-d arrays
     y.data = data if type(data) is backend.xp.ndarray else backend.xp.asarray(data)
-    tensors = [p for p in parents if type(p[0]) is Tensor]
-    if parents and not tensors:         # an array has an attribute `data` too
-        raise NoTensorError()
-    y.parents = tuple(tensors) if tensors and _recording.get() else None
+    tensors = tuple([p for p in parents if type(p[0]) is Tensor])
+    y.parents = tensors if tensors and _recording.get() else None
     y.base = None
     y.age = y.touched = next(_clock)
     y.__class__ = Tensor
@@ -429,65 +404,35 @@ def grad(y: Tensor, xs: Iterable[Tensor], grad_y: Tensor | Array | None = None,
     y depends on no x and an operation before it was not recorded, and if a Tensor has been written
     to after an operation on the path used it.
     """
-    if unused not in ("error", "zeros"):
-        raise ValueError(f"unused is \"error\" or \"zeros\", got {unused!r}")
-    if type(y) is not Tensor:
-        raise TypeError(f"grad differentiates a Tensor y, got {type(y).__name__}")
-    if not isinstance(xs, Iterable) or type(xs) is Tensor:
-        raise TypeError("grad takes xs as a list of Tensors, such as grad(y, [x]) or "
-                        f"grad(y, net.parameters()), got {type(xs).__name__}")
-    xs = list(xs)
-    for x in xs:
-        if type(x) is not Tensor:
-            raise TypeError(f"grad's xs are Tensors, got {type(x).__name__} among them")
-    if grad_y is None:
-        if y.size != 1:
-            raise ValueError(f"grad of a y of shape {y.shape} needs grad_y of that shape: "
-                             "sum or average y to one number, or pass grad_y")
-        grad_y = backend.xp.ones(y.shape, y.dtype)
-    grad_y = grad_y if type(grad_y) is Tensor else Tensor(as_array(grad_y, y.dtype))
+    xs = _check_grad(y, xs, unused)
+    grad_y = _as_gradient(grad_y, y)
     if not create_graph:
         grad_y = Tensor(grad_y.data)        # without its graph: it may itself be returned
-    if grad_y.dtype != y.dtype:
-        raise DtypeError()
-    if grad_y.shape != y.shape:
-        raise ValueError(f"grad_y has shape {grad_y.shape}, but y has shape {y.shape}")
 
-    wanted = set(xs)
-    on_path = set(xs)
+    wanted, on_path = set(xs), set(xs)
     order = ancestors([y], oldest=min((x.age for x in xs), default=y.age))
     for t in order:
         for parent, rule in t.parents or ():
             if parent in on_path and rule is not None:
                 on_path.add(t)
-                break
-
     if y not in on_path:
-        for t in order:
-            if t.parents is None:
-                raise ValueError(
-                    f"y does not depend on xs, because the computation of a Tensor of shape "
-                    f"{t.shape} on the way was not recorded: pass create_graph=True to the grad() "
-                    "that returned it, or compute it outside no_grad() or in enable_grad()")
+        _refuse_unrecorded(order)
 
     gradient = {y: grad_y} if y in on_path else {}
     with set_recording(create_graph):
         for t in reversed(order):
-            if t in gradient and t.parents:
-                _refuse_written(t, t.age)
-                g = gradient[t] if t in wanted else gradient.pop(t)
-                for parent, rule in t.parents:
-                    if parent.touched > t.age or parent.base is not None:
-                        _refuse_written(parent, t.age)
-                    if parent in on_path and rule is not None:
-                        term = rule(g, t)
-                        if type(term) is not Tensor:
-                            raise TypeError("a rule returns a Tensor, got "
-                                            f"{type(term).__name__}: compute it by operations on g")
-                        if term.data.shape != parent.data.shape:
-                            raise ValueError("a rule returns the gradient with respect to its input"
-                                             f", of shape {parent.shape}, got shape {term.shape}")
-                        gradient[parent] = gradient[parent] + term if parent in gradient else term
+            if t not in gradient or not t.parents:
+                continue
+            _refuse_written(t, t.age)
+            g = gradient[t] if t in wanted else gradient.pop(t)
+            for parent, rule in t.parents:
+                if parent.touched > t.age or parent.base is not None:
+                    _refuse_written(parent, t.age)
+                if parent in on_path and rule is not None:
+                    term = rule(g, t)
+                    if type(term) is not Tensor or term.data.shape != parent.data.shape:
+                        _refuse_term(term, parent)
+                    gradient[parent] = gradient[parent] + term if parent in gradient else term
 
     for i, x in enumerate(xs):
         if x not in gradient:
@@ -495,26 +440,6 @@ def grad(y: Tensor, xs: Iterable[Tensor], grad_y: Tensor | Array | None = None,
                 raise UnusedError(i, x.shape)
             gradient[x] = Tensor(backend.xp.zeros(x.shape, x.dtype))
     return [gradient[x] for x in xs]
-
-
-class UnusedError(ValueError):
-    """The y of grad() does not depend on the x number `i`."""
-
-    def __init__(self, i: int, shape: tuple[int, ...]) -> None:
-        super().__init__(f"y does not depend on xs[{i}] (shape {shape}): leave it out, or pass "
-                         "unused=\"zeros\" for a gradient of zeros")
-        self.i = i
-
-
-def _refuse_written(t, age):
-    """Raise ValueError if t, or a Tensor that it is a view of, was written to after `age`."""
-    while t is not None:
-        if t.touched > age:
-            raise ValueError(
-                f"a Tensor of shape {t.shape} in the computation of y has been written to since, "
-                "by an optimiser's step or by hand, so y's gradient would mix old and new numbers: "
-                "compute y again after the write, or take all gradients before it")
-        t = t.base
 
 
 def ancestors(ys: Iterable[Tensor], oldest: int = 0) -> list[Tensor]:
@@ -598,6 +523,92 @@ def _scatter(g, index, shape):
     else:                                   # an index array may contain an index twice
         backend.xp.add.at(data, index, g.data)
     return op(data, (g, lambda h, y: h[index]))
+
+
+# What op() and grad() refuse
+
+def _check_op(data, parents):
+    """Raise TypeError for arguments that op() does not take."""
+    found = not parents
+    for p in parents:
+        if type(p) is not tuple or len(p) != 2 or not (p[1] is None or callable(p[1])):
+            raise TypeError("op takes the array of the result, and a pair (input, rule) for each "
+                            "input, as in op(x.data ** 2, (x, lambda g, y: g * 2 * x))")
+        found = found or type(p[0]) is Tensor
+    if type(data) is Tensor:
+        raise TypeError("op takes the array of the result, got a Tensor: compute it from x.data")
+    if not found:       # an array as an input would fit: it has an attribute `data` too
+        raise NoTensorError()
+
+
+def _check_grad(y, xs, unused):
+    """Return xs as a list; raise an error for arguments that grad() does not take."""
+    if unused not in ("error", "zeros"):
+        raise ValueError(f"unused is \"error\" or \"zeros\", got {unused!r}")
+    if type(y) is not Tensor:
+        raise TypeError(f"grad differentiates a Tensor y, got {type(y).__name__}")
+    if not isinstance(xs, Iterable) or type(xs) is Tensor:
+        raise TypeError("grad takes xs as a list of Tensors, such as grad(y, [x]) or "
+                        f"grad(y, net.parameters()), got {type(xs).__name__}")
+    xs = list(xs)
+    for x in xs:
+        if type(x) is not Tensor:
+            raise TypeError(f"grad's xs are Tensors, got {type(x).__name__} among them")
+    return xs
+
+
+def _as_gradient(grad_y, y):
+    """Return grad_y, or 1 if it is None, as a Tensor of y's shape; raise an error for others."""
+    if grad_y is None:
+        if y.size != 1:
+            raise ValueError(f"grad of a y of shape {y.shape} needs grad_y of that shape: "
+                             "sum or average y to one number, or pass grad_y")
+        grad_y = backend.xp.ones(y.shape, y.dtype)
+    grad_y = grad_y if type(grad_y) is Tensor else Tensor(as_array(grad_y, y.dtype))
+    if grad_y.dtype != y.dtype:
+        raise DtypeError()
+    if grad_y.shape != y.shape:
+        raise ValueError(f"grad_y has shape {grad_y.shape}, but y has shape {y.shape}")
+    return grad_y
+
+
+def _refuse_unrecorded(order):
+    """Raise ValueError if the computation of a Tensor in `order` was not recorded."""
+    for t in order:
+        if t.parents is None:
+            raise ValueError(
+                f"y does not depend on xs, because the computation of a Tensor of shape "
+                f"{t.shape} on the way was not recorded: pass create_graph=True to the grad() "
+                "that returned it, or compute it outside no_grad() or in enable_grad()")
+
+
+def _refuse_written(t, age):
+    """Raise ValueError if t, or a Tensor that it is a view of, was written to after `age`."""
+    while t is not None:
+        if t.touched > age:
+            raise ValueError(
+                f"a Tensor of shape {t.shape} in the computation of y has been written to since, "
+                "by an optimiser's step or by hand, so y's gradient would mix old and new numbers: "
+                "compute y again after the write, or take all gradients before it")
+        t = t.base
+
+
+def _refuse_term(term, x):
+    """Raise an error for what the rule of the input x returned: no Tensor of x's shape."""
+    if type(term) is not Tensor:
+        raise TypeError(f"a rule returns a Tensor, got {type(term).__name__}: compute it by "
+                        "operations on g")
+    raise ValueError("a rule returns the gradient with respect to its input, of shape "
+                     f"{x.shape}, got shape {term.shape}")
+
+
+class UnusedError(ValueError):
+    """The y of grad() does not depend on the x number `i`."""
+
+    def __init__(self, i: int, shape: tuple[int, ...]) -> None:
+        super().__init__(f"y does not depend on xs[{i}] (shape {shape}): leave it out, or pass "
+                         "unused=\"zeros\" for a gradient of zeros")
+        self.i = i
 
 
 # Operands

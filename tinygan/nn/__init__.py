@@ -11,6 +11,7 @@
     labels     layers that take labels: embeddings, conditional batch normalisation
 """
 
+from .. import pytorch
 from .init import constant, glorot, he, normal, uniform
 from .labels import Branches, ConditionalBatchNorm, Embedding, JoinLabels, one_hot
 from .layers import (AvgPool2d, Conv2d, ConvTranspose2d, Dense, Flatten, Join, LeakyReLU, Maxout,
@@ -23,17 +24,7 @@ from .norm import BatchNorm, InstanceNorm2d, LayerNorm
 from .spade import SPADE, JoinMap
 from .spectral import effective_weight, power_iteration, spectral_norm
 
-# what to write in place of PyTorch's names
-PYTORCH = {"Linear": "write nn.Dense", "BatchNorm1d": "write nn.BatchNorm",
-           "BatchNorm2d": "write nn.BatchNorm", "Unflatten": "write nn.Reshape",
-           "Softmax": "write ops.softmax in forward()",
-           "functional": "functions of Tensors are in tinygan.ops",
-           "Parameter": "a Tensor that is set on self is a parameter",
-           "ModuleList": "a list of Modules that is set on self is found",
-           "ParameterList": "set each Tensor on self by a name of its own",
-           "ModuleDict": "a dictionary of Modules that is set on self is found"}
-
 
 def __getattr__(name):
     raise AttributeError(f"module 'tinygan.nn' has no attribute {name!r}" + (
-        f": {PYTORCH[name]}" if name in PYTORCH else ""))
+        f": {pytorch.NN[name]}" if name in pytorch.NN else ""))

@@ -24,23 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import backend
+from .. import backend, pytorch
 from ..backend import Array, UserError
 from ..nested import flatten_nested
 from ..tensor import Tensor, no_grad, now
-
-
-# what to write in place of PyTorch's names
-PYTORCH = {
-    "zero_grad": "grad(y, xs) returns new gradients each time, and nothing is stored",
-    "to": "backend.use(...) chooses the device, before anything is made",
-    "cuda": "backend.use(\"cupy\") chooses the GPU, before anything is made",
-    "cpu": "backend.use(\"numpy\") chooses the CPU, before anything is made",
-    "requires_grad_": "an optimiser updates the parameters that it was made of, and no others",
-    "named_parameters": "arrays() has the names and arrays of parameters and buffers",
-    "named_modules": "modules() yields the names and Modules",
-    "register_buffer": "an array that is set on self is a buffer",
-    "add_module": "a Module that is set on self, alone or in a list, is a part"}
 
 
 # the age at which the innermost call of a Module began, or None outside one, and its inputs
@@ -94,8 +81,8 @@ class Module:
             _call.reset(token)
 
     def __getattr__(self, name):
-        if name in PYTORCH:
-            raise AttributeError(f"a Module has no {name}: {PYTORCH[name]}")
+        if name in pytorch.MODULE:
+            raise AttributeError(f"a Module has no {name}: {pytorch.MODULE[name]}")
         if name == "weight" and "weight_orig" in vars(self):
             raise AttributeError(f"{type(self).__name__} is under spectral_norm: in its forward() "
                                  "write nn.effective_weight(self) in place of self.weight")

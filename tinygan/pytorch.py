@@ -1,0 +1,41 @@
+"""What to write in place of PyTorch's names, for the error messages about them."""
+
+# attributes of a Tensor
+TENSOR = {
+    "backward": "grad(y, xs) returns the gradients of y",
+    "grad": "grad(y, xs) returns the gradients of y",
+    "requires_grad": "grad(y, xs) names the Tensors to differentiate by",
+    "detach": "Tensor(x.data) is a constant with the same array",
+    "clone": "Tensor(x.data.copy()) is a leaf of its own", "view": "write x.reshape(...)",
+    "permute": "write x.transpose(...)", "unsqueeze": "write x.reshape(...) or x[:, None]",
+    "squeeze": "write x.reshape(...)", "cpu": "x.numpy() is an array on the host",
+    "to": "backend.use(...) chooses the device, and x.data.astype(...) converts an array",
+    "cuda": "backend.use(\"cupy\") chooses the GPU, before anything is made",
+    **{name: f"write ops.{name}(x)" for name in (
+        "exp", "log", "sqrt", "sigmoid", "tanh", "relu", "softplus", "norm", "clip")},
+    "abs": "write abs(x)", "pow": "write x ** n", "flatten": "write x.reshape(...)",
+    "clamp": "write ops.clip(x, low, high)", "matmul": "write x @ y", "bmm": "write x @ y",
+    "min": "write -(-x).max(...)", "argmax": "x.data.argmax(...) is an array"}
+
+# attributes of a Module
+MODULE = {
+    "zero_grad": "grad(y, xs) returns new gradients each time, and nothing is stored",
+    "to": "backend.use(...) chooses the device, before anything is made",
+    "cuda": "backend.use(\"cupy\") chooses the GPU, before anything is made",
+    "cpu": "backend.use(\"numpy\") chooses the CPU, before anything is made",
+    "requires_grad_": "an optimiser updates the parameters that it was made of, and no others",
+    "named_parameters": "arrays() has the names and arrays of parameters and buffers",
+    "named_modules": "modules() yields the names and Modules",
+    "register_buffer": "an array that is set on self is a buffer",
+    "add_module": "a Module that is set on self, alone or in a list, is a part"}
+
+# names in torch.nn
+NN = {
+    "Linear": "write nn.Dense", "BatchNorm1d": "write nn.BatchNorm",
+    "BatchNorm2d": "write nn.BatchNorm", "Unflatten": "write nn.Reshape",
+    "Softmax": "write ops.softmax in forward()",
+    "functional": "functions of Tensors are in tinygan.ops",
+    "Parameter": "a Tensor that is set on self is a parameter",
+    "ModuleList": "a list of Modules that is set on self is found",
+    "ParameterList": "set each Tensor on self by a name of its own",
+    "ModuleDict": "a dictionary of Modules that is set on self is found"}
