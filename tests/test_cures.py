@@ -186,16 +186,17 @@ def test_random_changes_leave_what_is_no_image_as_it_is():
 
 # Layers that compare the samples of a minibatch
 
-def test_minibatch_discrimination_is_its_formula():
-    layer, x = nn.MinibatchDiscrimination(3, kernels=2, dims=4), normal(5, 3)
+@pytest.mark.parametrize("m", [5, 2])
+def test_minibatch_discrimination_is_its_formula(m):
+    layer, x = nn.MinibatchDiscrimination(3, kernels=2, dims=4), normal(m, 3)
     y = layer(tensor(x, "float32")).numpy()
-    M = (x @ layer.weight.numpy()).reshape(5, 2, 4)
-    for i in range(5):
+    M = (x @ layer.weight.numpy()).reshape(m, 2, 4)
+    for i in range(m):
         for b in range(2):
-            expected = sum(math.exp(-abs(M[i, b] - M[j, b]).sum()) for j in range(5) if j != i)
-            assert y[i, 3 + b] == pytest.approx(expected / 4, rel=1e-5)
+            expected = sum(math.exp(-abs(M[i, b] - M[j, b]).sum()) for j in range(m) if j != i)
+            assert y[i, 3 + b] == pytest.approx(expected / (m - 1), rel=1e-5)
     np.testing.assert_array_equal(y[:, :3], np.float32(x))
-    same = layer(tensor(np.ones((5, 3)), "float32")).numpy()
+    same = layer(tensor(np.ones((m, 3)), "float32")).numpy()
     np.testing.assert_allclose(same[:, 3:], 1.0, rtol=1e-6)
     assert (layer(tensor(x[:1], "float32")).numpy()[:, 3:] == 0).all()      # there is no other
 

@@ -652,6 +652,12 @@ def test_logistic_functions_of_very_large_numbers(f, low, high):
     assert ops.sigmoid(tensor([-80.0])).item() == pytest.approx(np.exp(-80.0), rel=1e-12)
 
 
+def test_softmax_is_over_the_last_axis_unless_another_is_given():
+    x = tensor(normal(2, 3, 4))
+    for y, axis in ((ops.softmax(x), 2), (ops.softmax(x, 1), 1), (ops.exp(ops.log_softmax(x)), 2)):
+        np.testing.assert_allclose(y.numpy().sum(axis), 1.0, rtol=1e-12)
+
+
 def test_an_entry_that_is_indexed_twice_gets_the_sum_of_its_gradients():
     x = tensor([1.0, 2.0, 3.0])
     index = backend.xp.asarray(np.array([0, 2, 2]))
