@@ -1087,7 +1087,7 @@ def test_instance_noise_is_added_to_all_inputs_of_d_only_in_training(name):
         for a, clean, n in zip(seen, expected, source.given):
             np.testing.assert_allclose(a, clean + 0.5 * n, atol=1e-12)
         seen.clear()
-        with nn.use_random(None), nn.eval_mode(game):
+        with nn.use_random(object()), nn.eval_mode(game):
             loss(tensor(x), noise)
         for a, clean in zip(seen, expected, strict=True):
             np.testing.assert_allclose(a, clean, atol=1e-12)

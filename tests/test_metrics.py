@@ -232,6 +232,14 @@ def test_log_likelihood_is_its_definition():
         np.testing.assert_allclose(found, expected, rtol=1e-11)
 
 
+def test_widths_of_windows_may_have_any_dtype():
+    """The square of a uint8 or a float16 may overflow or vanish."""
+    x = normal(4, 2)
+    for width in (np.uint8(20), np.float16(1e-3)):
+        np.testing.assert_array_equal(log_likelihood(device(x), device(x), np.array([width])),
+                                      log_likelihood(device(x), device(x), [float(width)]))
+
+
 @pytest.mark.numpy_only("arithmetic of the host")
 def test_parzen_windows_refuse():
     x = normal(7, 3)

@@ -4,20 +4,27 @@ import builtins
 import contextlib
 import json
 import pathlib
+import re
 import sys
 
 import numpy as np
 import pytest
 
-from tinygan import (Run, Tensor, UserError, checkpoint, command, grad, nn, no_grad, ops, optim,
-                     play, resampling, rng)
-from tinygan.games import GAN
+from tinygan import (Run, Tensor, UserError, check_grads, checkpoint, command, data, grad, metrics,
+                     nn, no_grad, op, ops, optim, play, resampling, rng)
+from tinygan.data import mixtures
+from tinygan.games import GAN, WGAN, UnrolledGAN, losses, penalties, views
+from tinygan.metrics.mmd import mmd2
+from tinygan.metrics.parzen import find_centroids
 from tinygan.runs.record import Progress
 from tinygan.runs.run import check_folder
+
+from helpers import normal
 
 sys.path.append(str(pathlib.Path(__file__).parent.parent / "examples"))
 
 pytestmark = pytest.mark.numpy_only("messages are the same on every backend")
+ARRAY = np.ones((2, 3), "float32")
 
 
 class Points:
@@ -159,21 +166,6 @@ def test_reproduce_shows_that_nothing_has_been_run(tmp_path, monkeypatch, capsys
     assert capsys.readouterr().out == "nothing has been run yet\n"
 
 
-ARRAY = np.ones((2, 3), "float32")
-
-
-@pytest.mark.parametrize("call", [
-    lambda: ops.exp(ARRAY), lambda: ops.sqrt(ARRAY), lambda: ops.sigmoid(ARRAY),
-    lambda: ops.relu(ARRAY), lambda: ops.leaky_relu(ARRAY), lambda: ops.norm(ARRAY),
-    lambda: ops.log_softmax(ARRAY), lambda: ops.softmax(ARRAY),
-    lambda: ops.cross_entropy(ARRAY, np.array([0, 1])),
-    lambda: ops.affine_power(ARRAY, 1.0, 0.0, 2.0)])
-@pytest.mark.parametrize("recording", [contextlib.nullcontext, no_grad])
-def test_an_array_in_place_of_a_tensor_is_refused(call, recording):
-    with recording(), pytest.raises(TypeError, match=r"wrap an array as Tensor\(x\)"):
-        call()
-
-
 @pytest.mark.parametrize("kind", [np.float16, np.float64, np.longdouble, np.int8])
 def test_a_power_keeps_the_dtype(kind):
     x = Tensor(ARRAY * 3)
@@ -208,6 +200,114 @@ def test_networks_of_float64_are_refused_by_play():
     opts = [optim.SGD(ps, 0.1) for ps in (game.d_parameters(), game.g_parameters())]
     with pytest.raises(UserError, match="float32, but D's parameters are float64: .* noise"):
         next(play(game, Points(), *opts, 4, rng, 1))
+
+
+WEIGHTS = (-1, np.nan, np.inf, "10", None)      # no numbers of at least 0
+
+
+@pytest.mark.parametrize("call", [
+    penalties.R1, penalties.GradientPenalty, nn.Dropout, nn.GaussianNoise, losses.Smoothed,
+    views.Translation, views.Cutout, GAN(nn.Dense(2, 2), nn.Dense(2, 1), 2).keep_average,
+    lambda c: WGAN(nn.Dense(2, 2), nn.Dense(2, 1), c=c),
+    lambda eta: UnrolledGAN(nn.Dense(2, 2), nn.Dense(2, 1), eta=eta),
+    lambda momentum: nn.BatchNorm(2, momentum=momentum), lambda eps: nn.BatchNorm(2, eps=eps)])
+def test_settings_that_are_no_numbers_in_their_range_are_refused(call):
+    for wrong in WEIGHTS:
+        with pytest.raises(ValueError, match=re.escape(repr(wrong))):
+            call(wrong)
+
+
+@pytest.mark.parametrize("call", [
+    lambda rng: nn.use_random(rng), lambda rng: GAN(nn.Dense(2, 2), nn.Dense(2, 1), 2).noise(
+        3, rng, 0), lambda rng: GAN(nn.Dense(2, 2), nn.Dense(2, 1), 2).draw_samples(3, rng),
+    lambda rng: metrics.kid(np.ones((4, 2)), np.ones((4, 2)), rng),
+    lambda rng: metrics.run_two_sample_test(np.ones((4, 2)), np.ones((4, 2)), rng),
+    lambda rng: find_centroids(np.ones((4, 2), "float32"), 2, rng),
+    lambda rng: data.draw_stacked(np.zeros((4, 1, 2, 2), np.uint8), 2, rng)])
+def test_random_streams_of_others_are_refused(call):
+    """numpy's normal(shape) would be a sample with the mean `shape`."""
+    for wrong in (np.random.default_rng(0), np.random.RandomState(0), np.random, 0, None):
+        with pytest.raises(TypeError, match="draws from a tinygan.random.Random"):
+            call(wrong)
+
+
+@pytest.mark.parametrize("choices", [
+    dict(views=[views.InstanceNoise(0.1)]), dict(views=[views.Pack(2)]),
+    dict(penalties=[penalties.R1()]), dict(penalties=[penalties.GradientPenalty()])])
+def test_samples_that_are_an_array_are_not_taken_for_labels(choices):
+    packs = any(isinstance(view, views.Pack) for view in choices.get("views", []))
+    game = GAN(nn.Dense(2, 2), nn.Dense(4 if packs else 2, 1), 2, **choices)
+    x, z = rng.normal((4, 2)), game.noise(4, rng, 0)
+    with pytest.raises(TypeError, match=r"array of float32 of shape \(4, 2\) is no label"):
+        game.d_loss(x, z)
+    assert game.d_loss(Tensor(x), z).size == 1
+
+
+@pytest.mark.parametrize("call", [
+    metrics.frechet_distance, mmd2, metrics.mean_difference, metrics.find_nearest])
+def test_metrics_refuse_masked_arrays(call):
+    a = normal(6, 3)
+    for pair in ((np.ma.masked_array(a, a > 0), a), (a, np.ma.masked_array(a, a > 0))):
+        with pytest.raises(TypeError, match="mask would be ignored"):
+            call(*pair)
+
+
+def test_masked_weights_and_inputs_are_refused():
+    net, masked = nn.Dense(2, 1), np.ma.masked_array([[1.0, 2.0]], [[True, False]])
+    for call in (lambda: net.load_state_dict({"weight": masked, "bias": np.zeros(1)}),
+                 lambda: check_grads(ops.exp, masked)):
+        with pytest.raises(TypeError, match="mask would be ignored"):
+            call()
+
+
+@pytest.mark.parametrize("data", [ARRAY.astype("uint8"), ARRAY > 0, ARRAY.astype("float64")])
+def test_an_operation_has_the_dtype_of_its_input(data):
+    """Bytes would overflow later, and float64 would meet float32 far from its origin."""
+    with pytest.raises(TypeError, match=f"result of {data.dtype}, .* of float32"):
+        op(data, (Tensor(ARRAY), lambda g, y: g))
+
+
+@pytest.mark.parametrize("f", [
+    ops.exp, ops.log, ops.sqrt, ops.tanh, ops.relu, ops.leaky_relu, ops.sigmoid, ops.norm,
+    ops.softmax, ops.log_softmax, ops.centre, ops.channel_sum, lambda x: ops.clip(x, 0, 1),
+    lambda x: ops.affine_power(x, 1.0, 0.0, 2.0), lambda x: resampling.upsample(x, 2),
+    lambda x: resampling.resample(x, ARRAY, ARRAY)])
+@pytest.mark.parametrize("recording", [contextlib.nullcontext, no_grad])
+def test_functions_of_tensors_refuse_anything_else(f, recording):
+    for wrong in (2.0, [1.0, 2.0], np.ones((1, 1, 2, 2), "float32")):
+        with recording(), pytest.raises(TypeError, match=r"wrap an array as Tensor\(x\)"):
+            f(wrong)
+
+
+def test_cross_entropy_refuses_an_array_in_place_of_logits():
+    with pytest.raises(TypeError, match=r"wrap an array as Tensor\(x\)"):
+        ops.cross_entropy(ARRAY, np.array([0, 1]))
+
+
+@pytest.mark.parametrize("change, words", [
+    (dict(iterations=3.0), "iterations a whole number of at least 0, got 3.0"),
+    (dict(start=-2), "start a whole number of at least 0, got -2"),
+    (dict(m=4.0), "m a whole number of at least 1, got 4.0"),
+    (dict(game=GAN), "game an object of a class derived from Game, got <class"),
+    (dict(d_opt=None), "d_opt an object of a class derived from Optimizer, got None"),
+    (dict(g_opt=0.1), "g_opt an object of a class derived from Optimizer, got 0.1")])
+def test_arguments_of_play_of_another_kind_are_refused(change, words):
+    game = GAN(nn.Dense(2, 2), nn.Dense(2, 1), 2)
+    arguments = dict(game=game, data=Points(), d_opt=optim.SGD(game.d_parameters(), 0.1),
+                     g_opt=optim.SGD(game.g_parameters(), 0.1), m=4, rng=rng, iterations=1)
+    assert len(list(play(**arguments))) == 1
+    with pytest.raises((TypeError, ValueError), match=words):
+        next(play(**arguments | change))
+
+
+@pytest.mark.parametrize("call, words", [
+    (lambda: nn.Dense(2, 3, init="he"), "a function such as nn.he, got 'he'"),
+    (lambda: nn.Dense(2, 3).train("eval"), "True or False, got 'eval'"),
+    (lambda: mixtures.ring(0), "at least 1, got 0"),
+    (lambda: mixtures.grid(2.5), "at least 1, got 2.5")])
+def test_other_arguments_of_another_kind_are_refused(call, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        call()
 
 
 @pytest.mark.parametrize("error, said", [

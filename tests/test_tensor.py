@@ -6,6 +6,7 @@ import gc
 import math
 import pickle
 import re
+import statistics
 import threading
 import time
 import warnings
@@ -735,20 +736,31 @@ def test_graphs_have_no_reference_cycles_and_do_not_accumulate():
 
 @pytest.mark.numpy_only("measures CPU time")
 def test_small_operations_have_little_overhead():
-    """An operation on 8x8 arrays takes at most 15 microseconds, forward and backward.
+    """Forward and backward take at most 35 times as long as numpy's own operations on 8x8 arrays.
 
-    The time is the smallest of 100 rounds, since other work on the machine only makes it larger.
+    They took 15 to 24 times as long, 9 to 12 microseconds an operation. Both are measured in turn,
+    so that other work on the machine slows both down.
     """
     a, b = tensor(normal(8, 8), "float32"), tensor(normal(8, 8, seed=1), "float32")
-    times = []
-    for _ in range(100):
-        start = time.process_time()
+
+    def differentiate():
         y = a
         for _ in range(20):
             y = ops.tanh(y * b + a)
         grad(y.sum(), [a, b])
-        times.append((time.process_time() - start) / 60)
-    assert min(times) < 15e-6
+
+    def compute():
+        y = a.data
+        for _ in range(20):
+            y = np.tanh(y * b.data + a.data)
+    times = {differentiate: [], compute: []}
+    for _ in range(100):
+        for f, measured in times.items():
+            start = time.process_time()
+            f()
+            measured.append(time.process_time() - start)
+    ours, numpys = map(statistics.median, times.values())
+    assert ours < 35 * numpys
 
 
 @pytest.mark.parametrize("shape", [(8, 3, 32, 32), (16, 2, 256, 256)])
@@ -936,7 +948,9 @@ def test_an_infinite_number_passes_a_leaky_relu_of_slope_0():
 
 
 @pytest.mark.parametrize("call, words", [
-    (lambda: ops.log_softmax(tensor(np.zeros((3, 0)))), "at least one number along axis -1"),
+    (lambda: ops.softmax(tensor(np.zeros((3, 0)))), "at least one number along it, got axis -1"),
+    (lambda: ops.softmax(tensor(np.ones((2, 3))), 5), "needs one axis .* got axis 5 of"),
+    (lambda: ops.log_softmax(tensor(np.ones((2, 3))), (0, 1)), "needs one axis .* got axis [(]0, 1"),
     (lambda: ops.centre(tensor(np.zeros((0, 3)))), "mean of no numbers"),
     (lambda: nn.InstanceNorm2d(3)(tensor(np.zeros((2, 3, 0, 4)), "float32")), "mean of no numbers"),
     (lambda: ops.channel_sum(tensor(np.zeros((2, 3, 4)))), "of images .N, n, H, W., got .*2, 3, 4"),

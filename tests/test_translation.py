@@ -1046,9 +1046,13 @@ def test_an_image_that_is_moved_by_a_step_has_moved_scores(n):
                                **CLOSE)
 
 
-def test_predictions_do_not_depend_on_the_piece():
-    net, x = nn.Sequential(nn.Flatten(), nn.Dense(4, 3)), images(7, 1, 2, 2)
-    whole = predict(net, x)
+def test_predictions_depend_on_neither_the_piece_nor_the_mode():
+    """The network is in evaluation mode meanwhile, and then in the mode that it had."""
+    net = nn.Sequential(nn.Flatten(), nn.BatchNorm(4), nn.Dropout(0.5), nn.Dense(4, 3))
+    x = images(7, 1, 2, 2)
+    whole = predict(net.eval(), x)
     assert len(whole) == 7
+    before = net.train().state_dict()
     for piece in (1, 3, 7):
         assert (predict(net, x, piece=piece) == whole).all()
+    assert net.training and all((a == before[name]).all() for name, a in net.state_dict().items())

@@ -86,14 +86,22 @@ def _import_cupy():
 def to_numpy(array: Array) -> np.ndarray:
     """Return `array` as a numpy array on the host; a numpy array is returned as it is.
 
-    Raises TypeError for anything but an array.
+    Raises TypeError for a masked array and for anything but an array.
     """
     if isinstance(array, np.ndarray):
+        refuse_masked(array)
         return array
     if not isinstance(array, xp.ndarray):
         raise TypeError(f"to_numpy takes an array, got a {type(array).__name__}: a Tensor has "
                         ".numpy()")
     return xp.asnumpy(array)
+
+
+def refuse_masked(array: Any) -> None:
+    """Raise TypeError for a masked array of numpy."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError("a masked array's mask would be ignored: give array.filled(x), where x "
+                        "replaces masked numbers")
 
 
 def run_in_pieces(n: int, size: int, work: Callable[[slice], Any]) -> list:

@@ -60,6 +60,8 @@ def check_grads(f: Callable, *arrays: Any, order: int = 2, tolerance: float = 1e
     if training not in (None, True, False):
         raise ValueError(f"training is True, False or None (both), got {training!r}")
     generator = np.random.default_rng(seed)
+    for a in arrays:
+        backend.refuse_masked(a)
     arrays = [a.data if type(a) is Tensor else backend.xp.asarray(
         np.asarray(a, "float64") if isinstance(a, (int, float, list)) else a) for a in arrays]
     arrays = [a.astype("float64") if a.dtype.kind == "f" else a for a in arrays]

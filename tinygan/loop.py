@@ -43,10 +43,11 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     because some losses compare samples with data.
 
     Errors in the arguments are raised at the first next(), errors in a minibatch or in a number of
-    steps in the iteration that meets them. Raises ValueError for another order, for a negative
-    number of iterations and for fewer than one step of a player. Raises TypeError for an rng that
-    is no Random, for a minibatch of bytes or of anything but arrays, and for a loss that is not one
-    number. Raises UserError
+    steps in the iteration that meets them. Raises ValueError for another order, for a start, a
+    number of iterations or an m that is no whole number or too small, and for fewer than one step
+    of a player. Raises TypeError for a game, an optimiser or an rng of another class, for a
+    minibatch of bytes or of anything but arrays, and for a loss that is not one number. Raises
+    UserError
 
     - for a parameter that has no part in its player's loss,
     - for a game whose losses() the order does not call,
@@ -59,7 +60,7 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     - if start is 0 and G ends in a sigmoid or a tanh: for a first minibatch of images of another
       range than G's.
     """
-    _check(game, d_opt, g_opt, rng, iterations, order)
+    _check(game, d_opt, g_opt, m, rng, start, iterations, order)
     # A resumed run has had its range checked at its start. A second check would advance np.random
     # if G draws from it.
     data = _check_first(iter(data), game, with_range=start == 0)
@@ -84,11 +85,17 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
         yield i, d_loss, g_loss                         # end for
 
 
-def _check(game, d_opt, g_opt, rng, iterations, order):
+def _check(game, d_opt, g_opt, m, rng, start, iterations, order):
     """Raise an error for arguments that play() does not take."""
     check_order(order)
-    if iterations < 0:
-        raise ValueError(f"play needs at least 0 iterations, got {iterations}")
+    for name, n, least in (("iterations", iterations, 0), ("start", start, 0), ("m", m, 1)):
+        if not is_whole(n, least):
+            raise ValueError(f"play needs as {name} a whole number of at least {least}, got {n!r}")
+    for name, thing, kind in (("game", game, Game), ("d_opt", d_opt, Optimizer),
+                              ("g_opt", g_opt, Optimizer)):
+        if not isinstance(thing, kind):
+            raise TypeError(f"play needs as {name} an object of a class derived from "
+                            f"{kind.__name__}, got {thing!r:.60}")
     check_random(rng, "play")
     game.check(before_training=True)
     _check_optimiser("d", d_opt, game)

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from .tensor import Tensor
+
 
 def map_nested(f: Callable, *values: Any) -> Any:
     """Return f(*values), or for nested tuples of equal form the tuple of f's results.
@@ -19,6 +21,18 @@ def flatten_nested(value: Any) -> list:
     if isinstance(value, tuple):
         return [leaf for part in value for leaf in flatten_nested(part)]
     return [value]
+
+
+def is_sample(part: Any) -> bool:
+    """Return whether a part of D's input is a Tensor, and not an array of labels.
+
+    Raises TypeError for an array of floats, which would be taken for labels.
+    """
+    if getattr(part, "dtype", None) is not None and type(part) is not Tensor and (
+            part.dtype.kind == "f"):
+        raise TypeError(f"an array of {part.dtype} of shape {part.shape} is no label: write "
+                        "Tensor(array) for samples, as play() does")
+    return type(part) is Tensor
 
 
 def apply(network: Callable, inputs: Any) -> Any:

@@ -20,14 +20,14 @@ import numpy as np
 from . import backend
 from .backend import Array, UserError
 from .tensor import (Axis, DtypeError, NoTensorError, Tensor, allow_axis_0, as_array, broadcast_to,
-                     check_reduction, op, restore_axes, sum_to)
+                     check_reduction, is_real, op, restore_axes, sum_to)
 
 
 # Exponentials and roots
 
 def exp(x: Tensor) -> Tensor:
     """Return the exponential e^x."""
-    return op(backend.xp.exp(x.data), (x, lambda g, y: g * y))
+    return op(backend.xp.exp(_array(x)), (x, lambda g, y: g * y))
 
 
 def log(x: Tensor) -> Tensor:
@@ -35,12 +35,12 @@ def log(x: Tensor) -> Tensor:
 
     log(sigmoid(x)) and log(softmax(x)) lose precision: use log_sigmoid and log_softmax.
     """
-    return op(backend.xp.log(x.data), (x, lambda g, y: g / x))
+    return op(backend.xp.log(_array(x)), (x, lambda g, y: g / x))
 
 
 def sqrt(x: Tensor) -> Tensor:
     """Return the square root. Its derivative is infinite at 0: for a norm use `norm`."""
-    return op(backend.xp.sqrt(x.data), (x, lambda g, y: g * 0.5 / y))
+    return op(backend.xp.sqrt(_array(x)), (x, lambda g, y: g * 0.5 / y))
 
 
 def norm(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -73,11 +73,16 @@ def norm(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return op(xp.sqrt(total) * unit.reshape(total.shape), (x, rule))
 
 
-def _fill(f, x, *numbers):
-    """Return the array that f(x.data, *numbers, array) fills, for a Tensor x."""
+def _array(x):
+    """Return the array of a Tensor x. Raises NoTensorError for anything else."""
     if type(x) is not Tensor:
         raise NoTensorError()
-    return f(x.data, *numbers, backend.xp.empty_like(x.data))
+    return x.data
+
+
+def _fill(f, x, *numbers):
+    """Return the array that f(x.data, *numbers, array) fills, for a Tensor x."""
+    return f(_array(x), *numbers, backend.xp.empty_like(x.data))
 
 
 # The logistic functions. log_sigmoid is not the logarithm of sigmoid, which would lose precision,
@@ -142,7 +147,7 @@ def _multiply_sigmoid(g, x, sign, y):
 
 def tanh(x: Tensor) -> Tensor:
     """Return the hyperbolic tangent."""
-    return op(backend.xp.tanh(x.data), (x, tanh_rule))
+    return op(backend.xp.tanh(_array(x)), (x, tanh_rule))
 
 
 def tanh_rule(g: Tensor, y: Tensor) -> Tensor:
@@ -153,11 +158,13 @@ def tanh_rule(g: Tensor, y: Tensor) -> Tensor:
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     """Return x - log sum exp x along `axis`. The maximum is subtracted first, to avoid overflow.
 
-    Raises ValueError if there are no numbers along the axis.
+    Raises ValueError for another axis than one of x, and if there are no numbers along it.
     """
     (x,), xp = as_tensors(x), backend.xp
-    if x.ndim and not x.shape[axis]:
-        raise ValueError(f"log_softmax needs at least one number along axis {axis}, got {x.shape}")
+    n = max(x.ndim, 1)                  # numpy allows axis 0 of a 0-d array
+    if not isinstance(axis, int) or not -n <= axis < n or x.ndim and not x.shape[axis]:
+        raise ValueError("log_softmax needs one axis with at least one number along it, got axis "
+                         f"{axis!r} of {x.shape}")
     shifted = x.data - x.data.max(axis, keepdims=True)
     return op(shifted - xp.log(xp.exp(shifted).sum(axis, keepdims=True)),
               (x, lambda g, y: g - exp(y) * g.sum(axis, keepdims=True)))
@@ -305,7 +312,7 @@ def clip(x: Tensor, low: float, high: float) -> Tensor:
     low, high = _number(low, "a bound of clip"), _number(high, "a bound of clip")
     if not low <= high:
         raise ValueError(f"clip needs bounds low <= high, got {low} and {high}")
-    return op(backend.xp.clip(x.data, low, high),
+    return op(backend.xp.clip(_array(x), low, high),
               (x, lambda g, y: where((x.data >= low) & (x.data <= high), g, 0.0)))
 
 
@@ -326,7 +333,7 @@ def where(mask: Array, a: Tensor | Array | float, b: Tensor | Array | float) -> 
 
 def _number(value, what):
     """Return `value` as a float; a Tensor raises TypeError, because it would get no gradient."""
-    if isinstance(value, (int, float, np.integer, np.floating)):
+    if is_real(value):
         return float(value)
     raise TypeError(f"{what} is a number, got {type(value).__name__}")
 
@@ -485,6 +492,7 @@ def channel_sum(x: Tensor, y: Tensor | None = None, each: bool = False) -> Tenso
 
     With `each`, it is the sum over each sample, (m, n). Raises ValueError if the shapes differ.
     """
+    x, y = as_tensors(x, y)
     if y is not None and x.shape != y.shape:
         raise ValueError("the products of two arrays are summed over each channel if they have one "
                          f"shape, got {x.shape} and {y.shape}")
@@ -503,6 +511,7 @@ def centre(x: Tensor, each: bool = False) -> tuple[Tensor, Array]:
     Mean and sum are those over all axes but the channels', (n,), or with `each` over each sample,
     (m, n). The operation x - mean is its own adjoint. Raises ValueError for a mean of no numbers.
     """
+    (x,) = as_tensors(x)
     a = _columns(x.data, each)
     total, count = _sums(a), a.shape[-2]
     if not count:

@@ -1,5 +1,7 @@
 """Seeded random numbers for initial weights, data order, noise and dropout masks."""
 
+import random
+import types
 from typing import Any
 
 import numpy as np
@@ -62,6 +64,13 @@ def check_random(rng: Any, who: str) -> None:
     if not isinstance(rng, Random):
         raise TypeError(f"{who} draws from a tinygan.random.Random, such as tinygan.rng, not from "
                         f"a {type(rng).__name__}")
+
+
+def check_source(source: Any, who: str) -> None:
+    """Raise TypeError for a stream of numpy's or Python's, whose methods take other arguments."""
+    if source is None or isinstance(source, (int, types.ModuleType, np.random.Generator,
+                                             np.random.RandomState, random.Random)):
+        check_random(source, who)
 
 
 rng = Random(0)     # the default stream for all that is drawn: weights, data order, noise, masks

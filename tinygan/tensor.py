@@ -14,6 +14,7 @@ results are Tensors that can be differentiated too. Double backprop needs nothin
 
 import contextlib
 import itertools
+import math
 import operator
 from collections.abc import Iterable
 from contextvars import ContextVar
@@ -230,7 +231,7 @@ class Tensor(_Node):
 
     def __pow__(x, n):
         """Return x^n elementwise, for a number n."""
-        if not isinstance(n, (int, float, np.integer, np.floating)):
+        if not is_real(n):
             raise TypeError(f"the exponent of ** is a number, got {type(n).__name__}: "
                             "for a Tensor exponent write exp(n * log(x))")
         n = float(n)
@@ -356,14 +357,16 @@ def op(data: Array, *parents: tuple) -> Tensor:
     are constants. The rule None marks an input that gets no gradient here, but whose values
     another rule uses: grad() raises an error if they have changed.
 
-    Raises TypeError if `data` is a Tensor, if the parents are not such pairs, and if there are
-    inputs and none of them is a Tensor.
+    Raises TypeError if `data` is a Tensor or has another dtype than an input, if the parents are
+    not such pairs, and if there are inputs and none of them is a Tensor.
     """
     _check_op(data, parents)
     y = _Node()
     # numpy returns scalars, not arrays, from reductions and from arithmetic on 0-d arrays
     y.data = data if type(data) is backend.xp.ndarray else backend.xp.asarray(data)
     tensors = tuple([p for p in parents if type(p[0]) is Tensor])
+    if tensors and y.data.dtype != tensors[0][0].data.dtype:
+        _refuse_dtype(y.data, tensors[0][0])
     y.parents = tensors if tensors and _recording.get() else None
     y.base = None
     y.age = y.touched = next(_clock)
@@ -541,6 +544,13 @@ def _check_op(data, parents):
         raise NoTensorError()
 
 
+def _refuse_dtype(data, x):
+    """Raise TypeError for the result of an operation that has another dtype than its input x."""
+    raise TypeError(f"op got a result of {data.dtype}, computed from a Tensor of {x.dtype}, but "
+                    "both have one dtype: convert constant arrays in the computation to "
+                    "x.data.dtype")
+
+
 def _check_grad(y, xs, unused):
     """Return xs as a list; raise an error for arguments that grad() does not take."""
     if unused not in ("error", "zeros"):
@@ -657,9 +667,7 @@ def as_array(data: Any, dtype: Any = None) -> Array:
                         f"computation on {xp.__name__} arrays: "
                         "convert it with backend.xp.asarray first")
     if type(data) is not xp.ndarray:        # a subclass, whose operators may mean something else
-        if isinstance(data, np.ma.MaskedArray):
-            raise TypeError("a masked array's mask would be ignored: give array.filled(x), where x "
-                            "replaces masked numbers")
+        backend.refuse_masked(data)
         data = xp.asarray(data)
     if data.dtype.kind not in "fiub":
         raise TypeError(f"an array in a computation holds real numbers, got {data.dtype}")
@@ -704,3 +712,13 @@ def _matmul(a, b):
 def is_whole(value: Any, least: int) -> bool:
     """Return whether `value` is a whole number of at least `least`."""
     return isinstance(value, (int, np.integer)) and value >= least
+
+
+def is_real(value: Any) -> bool:
+    """Return whether `value` is a real number of Python's or numpy's."""
+    return isinstance(value, (int, float, np.integer, np.floating))
+
+
+def is_number(value: Any, least: float) -> bool:
+    """Return whether `value` is a finite real number of at least `least`."""
+    return is_real(value) and least <= value < math.inf

@@ -91,8 +91,10 @@ def count_shared(images: np.ndarray, others: np.ndarray) -> int:
 def as_floats(images: Array) -> Array:
     """Return images as float32: uint8 pixels are divided by 255, floats keep their values.
 
-    Raises UserError for another dtype, which does not say what number is white.
+    Raises UserError for another dtype, which does not say what number is white, and TypeError for a
+    masked array.
     """
+    backend.refuse_masked(images)
     _check_dtype(images, "as_floats got")
     # to float32 first: numpy divides uint8 by an int in float64
     floats = images.astype(np.float32)

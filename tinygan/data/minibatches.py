@@ -162,12 +162,10 @@ def _check_array(array, or_labels):
 def _as_array(values, what):
     """Return `values` as a numpy array, or as they are if they are an array on the device.
 
-    Raises UserError for a masked array, whose mask numpy would ignore, and for values that numpy
-    cannot convert. `what` names the values in the message.
+    Raises TypeError for a masked array, and UserError for values that numpy cannot convert. `what`
+    names the values in the message.
     """
-    if isinstance(values, np.ma.MaskedArray):
-        raise UserError(f"Minibatches got a masked array of {what}, whose mask would be ignored: "
-                        f"give {what}.filled(x), where x replaces masked numbers")
+    backend.refuse_masked(values)
     if backend.xp is not np and isinstance(values, backend.xp.ndarray):
         return values
     try:

@@ -77,8 +77,10 @@ def ring(modes: int = 8, radius: float = 1.0, std: float = 0.01) -> Mixture:
         mu_k = radius (cos 2 pi k/K, sin 2 pi k/K),  k = 0 ... K-1
 
     The angle has k/K and not k/(K-1): an angle of 2 pi would repeat the first mode, and only K-1
-    modes would be left.
+    modes would be left. Raises ValueError for no modes.
     """
+    if not is_whole(modes, 1):
+        raise ValueError(f"a ring has a whole number of modes, at least 1, got {modes!r}")
     angles = [2 * math.pi * k / modes for k in range(modes)]
     centres = [(radius * math.cos(a), radius * math.sin(a)) for a in angles]
     return Mixture(np.array(centres, np.float32), std)
@@ -87,7 +89,10 @@ def ring(modes: int = 8, radius: float = 1.0, std: float = 0.01) -> Mixture:
 def grid(side: int = 5, spacing: float = 2.0, std: float = 0.05) -> Mixture:
     """Return K = side^2 Gaussians on a square grid around 0.
 
-    Neighbours are `spacing` apart: by default, the centres are {-4, -2, 0, 2, 4}^2.
+    Neighbours are `spacing` apart: by default, the centres are {-4, -2, 0, 2, 4}^2. Raises
+    ValueError for a side below 1.
     """
+    if not is_whole(side, 1):
+        raise ValueError(f"a grid's side has a whole number of modes, at least 1, got {side!r}")
     axis = [spacing * (i - (side - 1) / 2) for i in range(side)]
     return Mixture(np.array([(a, b) for a in axis for b in axis], np.float32), std)

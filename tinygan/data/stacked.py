@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import backend
 from ..backend import Array, UserError
-from ..random import Random, rng
+from ..random import Random, check_random, rng
 from .minibatches import Minibatches, ZipMinibatches
 
 
@@ -36,8 +36,9 @@ def draw_stacked(images: np.ndarray, n: int, rng: Random = rng) -> np.ndarray:
     """Draw n stacked images (n, 3, H, W) of images (N, 1, H, W), both on the host.
 
     Each channel is one of the images, all of which are equally likely. Raises UserError for images
-    of several channels.
+    of several channels, and TypeError for an rng that is no Random.
     """
+    check_random(rng, "draw_stacked")
     _check_grey(images)
     return images[backend.to_numpy(rng.integers(len(images), (n, 3)))][:, :, 0]
 

@@ -11,8 +11,9 @@ from .. import backend
 from ..backend import Array, UserError
 from ..nested import apply, map_nested
 from ..nn import BatchNorm, Module, RandomRows, eval_mode, power_iteration, use_random
-from ..random import Random
-from ..tensor import NoTensorError, Tensor, ancestors, is_whole, no_grad, op, set_recording
+from ..random import Random, check_source
+from ..tensor import (NoTensorError, Tensor, ancestors, is_number, is_whole, no_grad, op,
+                      set_recording)
 from .checks import last_activation, refuse_batch_norm, refuse_sigmoid
 from .losses import Loss
 from .penalties import Penalty, tensors_in
@@ -295,8 +296,9 @@ class Game(Module):
         """Draw a step's noise and its penalties' random numbers.
 
         A subclass may use the iteration i. Returns z, or (z, [the numbers of each penalty]) if a
-        penalty draws random numbers.
+        penalty draws random numbers. Raises TypeError for an rng of numpy's or Python's.
         """
+        check_source(rng, "noise")
         z = self.latent(m, rng)
         if any(penalty.draws for penalty in self.penalties):
             return z, [penalty.draw(m, rng, i) for penalty in self.penalties]
@@ -349,8 +351,9 @@ class Game(Module):
         networks of the player, such as an encoder, have those of the trained network. The default
         decay is that of Karras et al. 2018. Raises ValueError for a decay outside [0, 1).
         """
-        if not 0 <= decay < 1:
-            raise ValueError(f"the decay of an average is a number from 0 to below 1, got {decay}")
+        if not is_number(decay, 0) or decay >= 1:
+            raise ValueError("the decay of an average is a number from 0 to below 1, got "
+                             f"{decay!r}")
         self.averages = {name: copy.deepcopy(getattr(self, name)) for name in self.g_players}
         self.decay = decay
         self._changes.append((Game.keep_average, {"decay": decay}))
@@ -394,8 +397,10 @@ class Game(Module):
     def draw_samples(self, n: int, rng: Random, piece: int = 100) -> np.ndarray:
         """Return n samples on the host, of noise by latent() from `rng`, `piece` at a time.
 
-        Raises ValueError unless n is a whole number of at least 1.
+        Raises ValueError unless n is a whole number of at least 1, and TypeError for an rng of
+        numpy's or Python's.
         """
+        check_source(rng, "draw_samples")
         if not is_whole(n, 1):
             raise ValueError(f"draw_samples draws a whole number of at least 1 samples, got {n!r}")
         return np.concatenate([

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from ..backend import Array
 from ..ops import log_sigmoid, relu, sigmoid, softplus
-from ..tensor import Tensor
+from ..tensor import Tensor, is_number
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,9 @@ class Smoothed(NonSaturating):
     target: float = 0.9
 
     def __post_init__(self):
-        if not 0 < self.target <= 1:
-            raise ValueError(f"the target for data is above 0 and at most 1, got {self.target}")
+        if not is_number(self.target, 0) or not 0 < self.target <= 1:
+            raise ValueError("the target for data is a number above 0 and at most 1, got "
+                             f"{self.target!r}")
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return -1/m sum [t log D(x) + (1 - t) log(1 - D(x)) + log(1 - D(G(z)))]."""

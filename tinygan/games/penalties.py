@@ -27,10 +27,10 @@ from typing import Any
 
 from .. import backend
 from ..backend import UserError
-from ..nested import flatten_nested, map_nested
+from ..nested import flatten_nested, is_sample, map_nested
 from ..ops import concat, norm
 from ..random import Random
-from ..tensor import Tensor, broadcast_to, grad, is_whole
+from ..tensor import Tensor, broadcast_to, grad, is_number, is_whole
 
 
 @dataclass(frozen=True)
@@ -173,13 +173,16 @@ def squared_gradient_norm(x: Any, y: Tensor) -> Tensor:
 
 
 def tensors_in(value: Any) -> list[Tensor]:
-    """List the Tensors in a value, a Tensor or a nested tuple of Tensors and labels."""
-    return [t for t in flatten_nested(value) if type(t) is Tensor]
+    """List the Tensors in a value, a Tensor or a nested tuple of Tensors and labels.
+
+    Raises TypeError for an array of floats.
+    """
+    return [t for t in flatten_nested(value) if is_sample(t)]
 
 
 def _interpolate(x, x_fake, eps):
     """Return eps x + (1 - eps) x_fake, or x if it is an array of labels."""
-    if type(x) is not Tensor:
+    if not is_sample(x):
         return x
     if eps.ndim != 1 or not len(eps) or len(x) % len(eps):
         raise ValueError(f"eps has one number for each of {len(x)} samples, got shape {eps.shape}")
@@ -195,5 +198,6 @@ def _interpolate(x, x_fake, eps):
 def check_weights(**weights: float) -> None:
     """Raise UserError unless the weights of penalties or terms, by name, are at least 0."""
     for name, weight in weights.items():
-        if not weight >= 0:
-            raise UserError(f"the weight {name} must be at least 0, got {weight}: choose another")
+        if not is_number(weight, 0):
+            raise UserError(f"the weight {name} must be a number of at least 0, got {weight!r}: "
+                            "choose another")

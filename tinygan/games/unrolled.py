@@ -1,13 +1,12 @@
 """Unrolled generative adversarial networks (Metz et al. 2017)."""
 
-import math
 from typing import Any
 
 from .. import backend
 from ..backend import UserError
 from ..nested import map_nested
 from ..nn import Module, substitute
-from ..tensor import Tensor, grad, is_whole
+from ..tensor import Tensor, grad, is_number, is_whole
 from .game import Game, add_terms, renew, scores_in
 from .losses import Saturating
 
@@ -40,7 +39,7 @@ class UnrolledGAN(Game):
     def __init__(self, G: Module, D: Module, z_size: int = 100, k: int = 5, eta: float = 0.01,
                  **choices) -> None:
         super().__init__(G, D, z_size, **choices)
-        if not is_whole(k, 0) or not 0 < eta < math.inf:
+        if not is_whole(k, 0) or not is_number(eta, 0) or eta == 0:
             raise UserError("an unrolled GAN takes a whole number k of steps, at least 0, of a "
                             f"size eta above 0, got k={k!r}, eta={eta!r}")
         self.k, self.eta = k, eta

@@ -10,21 +10,24 @@ from collections.abc import Callable
 
 from .. import backend
 from ..backend import Array, UserError
-from ..nested import flatten_nested, map_nested
+from ..nested import flatten_nested, is_sample, map_nested
 from ..nn import GaussianNoise, Module, current_random
 from ..schedules import value_at
-from ..tensor import Tensor, is_whole
+from ..tensor import Tensor, is_number, is_whole
 
 
 class View(Module):
-    """The base class of all views; forward(x) is applied to each Tensor in D's input."""
+    """The base class of all views; forward(x) is applied to each Tensor in D's input.
+
+    Raises TypeError for an array of floats in it.
+    """
 
     def begin(self, i: int) -> None:
         """Prepare the view for iteration i; by default nothing."""
 
     def __call__(self, inputs):
         view = super().__call__
-        return map_nested(lambda x: view(x) if type(x) is Tensor else x, inputs)
+        return map_nested(lambda x: view(x) if is_sample(x) else x, inputs)
 
 
 class InstanceNoise(View):
@@ -61,7 +64,7 @@ class Pack(View):
         self.k = k
 
     def __call__(self, inputs):
-        if any(type(a) is not Tensor for a in flatten_nested(inputs)):
+        if not all(map(is_sample, flatten_nested(inputs))):
             raise UserError("samples with labels cannot be joined to packs: leave views.Pack out, "
                             "or take a game without labels")
         return super().__call__(inputs)
@@ -85,8 +88,8 @@ class Translation(View):
     """
 
     def __init__(self, reach: float = 0.125) -> None:
-        if not 0 <= reach <= 1:
-            raise ValueError(f"Translation's reach is a fraction from 0 to 1, got {reach}")
+        if not is_number(reach, 0) or reach > 1:
+            raise ValueError(f"Translation's reach is a fraction from 0 to 1, got {reach!r}")
         self.reach = reach
 
     def forward(self, x: Tensor) -> Tensor:
@@ -113,8 +116,8 @@ class Cutout(View):
     """
 
     def __init__(self, size: float = 0.5) -> None:
-        if not 0 <= size <= 1:
-            raise ValueError(f"Cutout's size is a fraction from 0 to 1, got {size}")
+        if not is_number(size, 0) or size > 1:
+            raise ValueError(f"Cutout's size is a fraction from 0 to 1, got {size!r}")
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:

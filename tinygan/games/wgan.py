@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from .. import backend
 from ..nn import Module
+from ..tensor import is_number
 from .game import Game
 from .losses import Wasserstein
 
@@ -31,8 +32,8 @@ class WGAN(Game):
     def __init__(self, G: Module, D: Module, z_size: int = 100, c: float = 0.01,
                  n_critic: int | Callable = 5, **choices) -> None:
         super().__init__(G, D, z_size, d_steps=n_critic, **choices)
-        if not c > 0:
-            raise ValueError(f"weights are clipped to [-c, c] with c above 0, got {c}")
+        if not is_number(c, 0) or c == 0:
+            raise ValueError(f"weights are clipped to [-c, c] with a number c above 0, got {c!r}")
         self.c = c
 
     def after_d_step(self) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import backend
 from ..backend import Array
-from ..random import Random
+from ..random import Random, check_random
 from .features import as_features
 
 
@@ -41,8 +41,10 @@ def kid(x: Array, y: Array, rng: Random, subsets: int = 100,
 
     They are the mean and the standard deviation of mmd2 over random subsets, as published. `rng`
     draws each subset: `size` rows of x and of y, or all rows of one that has fewer. Raises
-    ValueError as mmd2 does, and unless there are a subset and two rows in it.
+    ValueError as mmd2 does, and unless there are a subset and two rows in it. Raises TypeError for
+    an rng that is no Random.
     """
+    check_random(rng, "kid")
     x, y = as_features(2, x, y)
     if subsets < 1 or size < 2:
         raise ValueError("KID needs at least one subset of at least two rows, got "

@@ -73,6 +73,7 @@ def flatten(images: Array) -> Array:
 
     Raises UserError for another dtype than uint8 and floats, and for numbers that are not finite.
     """
+    backend.refuse_masked(images)
     x = backend.xp.asarray(images)
     x = (x if x.dtype == "float64" else as_floats(x)).reshape(len(x), -1).astype("float64")
     if not backend.xp.isfinite(x).all():

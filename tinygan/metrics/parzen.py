@@ -12,7 +12,7 @@ import numpy as np
 from .. import backend
 from ..backend import Array
 from ..data import as_floats
-from ..random import Random
+from ..random import Random, check_random
 from .nearest import find_nearest, find_origin, flatten
 
 SIGMAS = np.logspace(-1, 0, 10)
@@ -76,6 +76,7 @@ def log_likelihood(points: Array, centres: Array, sigmas: Sequence[float] | np.n
                                   for s in widths):
         raise ValueError("windows need a list of at least one width, each a finite number above "
                          f"0, got {sigmas!r:.60}")
+    sigmas = [float(sigma) for sigma in widths]         # the square of a float16 may be 0
     xp, origin = backend.xp, find_origin(centres)
     s = flatten(centres) - origin
     d, squares, parts = s.shape[1], (s * s).sum(1), []
@@ -99,8 +100,10 @@ def find_centroids(images: Array, k: int, rng: Random, iterations: int = 5) -> n
     k-means (Lloyd 1982), beginning with k images that `rng` chooses. A cluster without members
     keeps its centre. With windows on the centres, the log-likelihood is larger than with windows on
     the images themselves (Theis et al. 2016, section 3.5). For comparison, examples/evaluate.py can
-    print it beside that of the samples. Raises ValueError for a k that is not from 1 to N.
+    print it beside that of the samples. Raises ValueError for a k that is not from 1 to N, and
+    TypeError for an rng that is no Random.
     """
+    check_random(rng, "find_centroids")
     images = as_floats(np.asarray(images))
     if not 1 <= k <= len(images):
         raise ValueError(f"{k} clusters cannot be found among {len(images)} images: give from 1 to "

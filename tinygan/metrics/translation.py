@@ -112,13 +112,13 @@ def train_classifier(make: Callable[[], nn.Module], images: np.ndarray, labels: 
 def predict(net: nn.Module, images: Array, piece: int = 200) -> np.ndarray:
     """Return the most probable class of each image, (n,), or of each pixel, (n, h, w).
 
-    Raises ValueError if there is no image.
+    The network is in evaluation mode meanwhile. Raises ValueError if there is no image.
     """
     if not len(images):
         raise ValueError("there are no images to classify: give at least one")
     found = []
-    for start in range(0, len(images), piece):
-        x = as_floats(backend.xp.asarray(images[start:start + piece]))
-        with no_grad():
+    with nn.eval_mode(net), no_grad():
+        for start in range(0, len(images), piece):
+            x = as_floats(backend.xp.asarray(images[start:start + piece]))
             found.append(backend.to_numpy(net(Tensor(x)).data.argmax(1)))
     return np.concatenate(found)

@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import backend, nn, ops, optim, schedules
 from ..backend import Array
-from ..random import Random
+from ..random import Random, check_random
 from ..tensor import Tensor, grad, no_grad
 from .features import as_features
 
@@ -35,8 +35,10 @@ def run_two_sample_test(x: Array, y: Array, rng: Random, hidden: int = 32, steps
     An equal number of rows of x and y is used, scaled to mean 0 and variance 1. One half of them
     trains a network with one layer of `hidden` ReLUs (with none, if hidden = 0) by Adam; the result
     is that of the other half. `rng` draws the split, the initial weights and the minibatches.
-    Raises ValueError if x or y has fewer than 4 rows and for numbers that are not finite.
+    Raises ValueError if x or y has fewer than 4 rows and for numbers that are not finite, and
+    TypeError for an rng that is no Random.
     """
+    check_random(rng, "run_two_sample_test")
     x, y = as_features(4, x, y)
     n = min(len(x), len(y)) // 2 * 2
     x, y = (a[backend.to_numpy(rng.permutation(len(a)))[:n]] for a in (x, y))

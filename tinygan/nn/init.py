@@ -34,8 +34,11 @@ def make_weights(init: Callable, shape: tuple[int, ...], fan_in: int, fan_out: i
     """Return a layer's initial weights: init(shape, fan_in, fan_out), or zeros in skip_init().
 
     They are a new array, even if `init` returns one that the caller has. Raises ValueError for
-    sizes that are not whole numbers of at least 1.
+    sizes that are not whole numbers of at least 1, and TypeError for an `init` that is no function.
     """
+    if not callable(init):
+        raise TypeError("a layer's initial weights are those of a function such as nn.he, got "
+                        f"{init!r:.60}")
     if not all(is_whole(n, 1) for n in shape):
         raise ValueError("the sizes of a layer are whole numbers of at least 1, but its weights "
                          f"would have the shape {shape}")

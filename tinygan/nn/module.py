@@ -200,7 +200,12 @@ class Module:
         return list(dict.fromkeys(self.named_arrays(Tensor, above).values()))
 
     def train(self, training: bool = True) -> "Module":
-        """Switch to training mode, or with False to evaluation mode, and return self."""
+        """Switch to training mode, or with False to evaluation mode, and return self.
+
+        Raises TypeError for anything but True and False.
+        """
+        if not isinstance(training, (bool, np.bool_)):
+            raise TypeError(f"train() takes True or False, got {training!r:.60}")
         for _, module in self.modules():
             module.training = training
         return self
@@ -224,7 +229,8 @@ class Module:
 
         PyTorch's `num_batches_tracked`, which no computation uses, is ignored. Raises UserError if
         a name is missing or unknown, if a shape differs and for values that are no numbers;
-        nothing is changed in that case. It raises UserError too if `state` is no dictionary.
+        nothing is changed in that case. It raises UserError too if `state` is no dictionary, and
+        TypeError for a masked array.
         """
         if not isinstance(state, Mapping):
             raise UserError("load_state_dict takes {name: array}, as state_dict() returns it, got "
@@ -240,6 +246,7 @@ class Module:
                             "they belong to another network")
         values = {}
         for name, array in arrays.items():
+            backend.refuse_masked(state[name])
             try:
                 values[name] = np.asarray(state[name])
             except (TypeError, ValueError, RuntimeError):

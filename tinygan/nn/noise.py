@@ -9,8 +9,8 @@ from .. import backend, ops
 from ..backend import Array, UserError
 from ..context import use_value
 from ..nested import flatten_nested
-from ..random import Random, rng
-from ..tensor import Tensor, op
+from ..random import Random, check_source, rng
+from ..tensor import Tensor, is_number, op
 from .module import Module
 
 
@@ -23,8 +23,10 @@ def use_random(source: Any) -> contextlib.AbstractContextManager:
     `source` is a Random, or an object with those of its methods that the layers use, such as
     bernoulli(p, shape) for dropout masks, normal(shape) for noise and integers(high, shape) for
     places. If it has drop(p, factor, x), dropout uses that, see cuda.Philox. Given a source with
-    the same seed, a training step draws the same numbers again.
+    the same seed, a training step draws the same numbers again. Raises TypeError for a stream of
+    numpy's or Python's, whose methods take other arguments.
     """
+    check_source(source, "use_random")
     return use_value(_source, source)
 
 
@@ -87,8 +89,8 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5, always: bool = False) -> None:
-        if not 0 <= p < 1:
-            raise ValueError(f"Dropout needs a dropout probability 0 <= p < 1, got {p}")
+        if not is_number(p, 0) or p >= 1:
+            raise ValueError(f"Dropout needs a dropout probability 0 <= p < 1, got {p!r}")
         self.p, self.always = p, always
 
     def forward(self, x: Tensor) -> Tensor:
@@ -126,8 +128,9 @@ class GaussianNoise(Module):
 
     def set(self, sigma: float) -> None:
         """Change sigma. Raises ValueError for a negative value."""
-        if not sigma >= 0:
-            raise ValueError(f"GaussianNoise needs a standard deviation of at least 0, got {sigma}")
+        if not is_number(sigma, 0):
+            raise ValueError("GaussianNoise needs a standard deviation of at least 0, got "
+                             f"{sigma!r}")
         self.sigma[...] = float(sigma)
 
     def forward(self, x: Tensor) -> Tensor:

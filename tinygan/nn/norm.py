@@ -2,7 +2,7 @@
 
 from .. import backend, ops
 from ..backend import UserError
-from ..tensor import Tensor, is_whole
+from ..tensor import Tensor, is_number, is_whole
 from .init import zeros
 from .module import Module
 
@@ -20,11 +20,14 @@ class BatchNorm(Module):
     With affine=False there are no weight and no bias. With track_running_stats=False there are no
     running averages, and the batch's mean and variance are used in evaluation mode too. Raises
     UserError for a batch with one value per channel if its mean and variance are used, and
-    ValueError for other shapes.
+    ValueError for other shapes, a negative eps and a momentum outside [0, 1].
     """
 
     def __init__(self, n: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True,
                  track_running_stats: bool = True) -> None:
+        if not is_number(eps, 0) or not is_number(momentum, 0) or momentum > 1:
+            raise ValueError("BatchNorm needs an eps of at least 0 and a momentum from 0 to 1, got "
+                             f"{eps!r} and {momentum!r}")
         self.n, self.eps, self.momentum = n, eps, momentum
         self.weight = Tensor(zeros(n) + 1.0) if affine else None
         self.bias = Tensor(zeros(n)) if affine else None
