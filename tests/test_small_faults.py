@@ -217,6 +217,15 @@ def test_settings_that_are_no_numbers_in_their_range_are_refused(call):
             call(wrong)
 
 
+def test_the_bounds_of_settings_are_allowed():
+    for make in penalties.R1, nn.Dropout, nn.GaussianNoise, views.Translation, views.Cutout:
+        make(0)
+    for make in losses.Smoothed, views.Translation, views.Cutout:
+        make(1)
+    nn.BatchNorm(2, eps=0, momentum=1)
+    GAN(nn.Dense(2, 2), nn.Dense(2, 1), 2).keep_average(0)
+
+
 @pytest.mark.parametrize("call", [
     lambda rng: nn.use_random(rng), lambda rng: GAN(nn.Dense(2, 2), nn.Dense(2, 1), 2).noise(
         3, rng, 0), lambda rng: GAN(nn.Dense(2, 2), nn.Dense(2, 1), 2).draw_samples(3, rng),
