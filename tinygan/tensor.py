@@ -412,6 +412,7 @@ def grad(y: Tensor, xs: Iterable[Tensor], grad_y: Tensor | Array | None = None,
     if not create_graph:
         grad_y = Tensor(grad_y.data)        # without its graph: it may itself be returned
 
+    # which Tensors lie on a path from an x to y
     wanted, on_path = set(xs), set(xs)
     order = ancestors([y], oldest=min((x.age for x in xs), default=y.age))
     for t in order:
@@ -421,6 +422,7 @@ def grad(y: Tensor, xs: Iterable[Tensor], grad_y: Tensor | Array | None = None,
     if y not in on_path:
         _refuse_unrecorded(order)
 
+    # from y on, newest first: each rule gives a term of the gradient with respect to its input
     gradient = {y: grad_y} if y in on_path else {}
     with set_recording(create_graph):
         for t in reversed(order):
