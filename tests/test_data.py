@@ -835,7 +835,7 @@ def test_minibatches_of_a_mixture_go_on_with_their_rng():
     lambda rng: mixtures.ring().minibatches(5, rng)])
 @pytest.mark.parametrize("rng", [np.random.default_rng(0), np.arange(6)])     # labels, perhaps
 def test_only_a_random_draws_data(make, rng):
-    with pytest.raises(TypeError, match="draws from a tinygan.random.Random, .* not from a "
+    with pytest.raises(TypeError, match="needs a tinygan.random.Random, .* got "
                        f"{type(rng).__name__}"):
         make(rng)
 

@@ -6,6 +6,7 @@ import io
 import math
 import pathlib
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -1087,7 +1088,7 @@ def test_instance_noise_is_added_to_all_inputs_of_d_only_in_training(name):
         for a, clean, n in zip(seen, expected, source.given):
             np.testing.assert_allclose(a, clean + 0.5 * n, atol=1e-12)
         seen.clear()
-        with nn.use_random(object()), nn.eval_mode(game):
+        with nn.use_random(types.SimpleNamespace()), nn.eval_mode(game):
             loss(tensor(x), noise)
         for a, clean in zip(seen, expected, strict=True):
             np.testing.assert_allclose(a, clean, atol=1e-12)

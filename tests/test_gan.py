@@ -147,7 +147,7 @@ def run_play(game, iterations, order="alternating", **settings):
 
 def test_the_number_of_iterations_may_be_0_but_not_negative():
     assert run_play(make_game(), 0) == []
-    with pytest.raises(ValueError, match="iterations a whole number of at least 0, got -1"):
+    with pytest.raises(ValueError, match="iterations must be a whole number of at least 0, got -1"):
         run_play(make_game(), -1)
 
 

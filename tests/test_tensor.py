@@ -655,7 +655,8 @@ def test_logistic_functions_of_very_large_numbers(f, low, high):
 
 def test_softmax_is_over_the_last_axis_unless_another_is_given():
     x = tensor(normal(2, 3, 4))
-    for y, axis in ((ops.softmax(x), 2), (ops.softmax(x, 1), 1), (ops.exp(ops.log_softmax(x)), 2)):
+    for y, axis in ((ops.softmax(x), 2), (ops.softmax(x, np.int64(1)), 1),
+                    (ops.exp(ops.log_softmax(x)), 2), (ops.softmax(tensor(1.0)), None)):
         np.testing.assert_allclose(y.numpy().sum(axis), 1.0, rtol=1e-12)
 
 

@@ -176,6 +176,7 @@ def _conv_transpose(y, w, bias, stride, padding, size):
     y = backend.xp.ascontiguousarray(y.transpose(0, 2, 3, 1))
     kernel = w.transpose(2, 3, 1, 0)
     x = backend.xp.empty((len(y), ih, iw, c), y.dtype)
+    # one product for all windows: on a GPU fewer launches, and for one channel a small matrix
     add = _add_columns if backend.xp is np and c > 1 else _add_products
     add(y, kernel, bias, stride, padding, x)
     return x.transpose(0, 3, 1, 2)
@@ -194,8 +195,8 @@ def _add_products(y, kernel, bias, stride, padding, x):
         _add_windows(windows, ih, iw, image.shape[3], oh, ow, kh, kw, *stride, *padding, image)
         if bias is not None:
             backend.add_to(bias.data, x[piece])
-    # windows or image, whichever has more numbers for each pixel of y
-    _in_pieces(y, max(kh * kw, -(-ih * iw // (oh * ow))) * c, work)
+    # for each pixel of y: its o numbers, and those of windows or image, whichever has more
+    _in_pieces(y, o + max(kh * kw, -(-ih * iw // (oh * ow))) * c, work)
 
 
 def _add_columns(y, kernel, bias, stride, padding, x):

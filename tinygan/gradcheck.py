@@ -53,9 +53,9 @@ def check_grads(f: Callable, *arrays: Any, order: int = 2, tolerance: float = 1e
     If the measurement meets a kink (such as a ReLU's at 0), it is repeated with smaller steps.
 
     The AssertionError names the input, the order and both values, or the input that lies on a kink.
-    Raises ValueError if there is nothing to check. Raises TypeError if f computes with a leaf that
-    is neither an input nor a parameter of the Module, because its gradient would not be checked. A
-    wrong derivative passes if rounding hides its effect on f.
+    Raises ValueError if there is nothing to check. Raises TypeError for a masked array, and if f
+    computes with a leaf that is neither an input nor a parameter of the Module, because its
+    gradient would not be checked. A wrong derivative passes if rounding hides its effect on f.
     """
     if training not in (None, True, False):
         raise ValueError(f"training is True, False or None (both), got {training!r}")

@@ -90,12 +90,12 @@ def _check(game, d_opt, g_opt, m, rng, start, iterations, order):
     check_order(order)
     for name, n, least in (("iterations", iterations, 0), ("start", start, 0), ("m", m, 1)):
         if not is_whole(n, least):
-            raise ValueError(f"play needs as {name} a whole number of at least {least}, got {n!r}")
+            raise ValueError(f"play's {name} must be a whole number of at least {least}, got {n!r}")
     for name, thing, kind in (("game", game, Game), ("d_opt", d_opt, Optimizer),
                               ("g_opt", g_opt, Optimizer)):
         if not isinstance(thing, kind):
-            raise TypeError(f"play needs as {name} an object of a class derived from "
-                            f"{kind.__name__}, got {thing!r:.60}")
+            raise TypeError(f"play's {name} must be an instance of {kind.__name__}, got "
+                            f"{thing!r:.60}")
     check_random(rng, "play")
     game.check(before_training=True)
     _check_optimiser("d", d_opt, game)

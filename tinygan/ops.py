@@ -20,7 +20,7 @@ import numpy as np
 from . import backend
 from .backend import Array, UserError
 from .tensor import (Axis, DtypeError, NoTensorError, Tensor, allow_axis_0, as_array, broadcast_to,
-                     check_reduction, is_real, op, restore_axes, sum_to)
+                     check_reduction, is_real, is_whole, op, restore_axes, sum_to)
 
 
 # Exponentials and roots
@@ -158,20 +158,20 @@ def tanh_rule(g: Tensor, y: Tensor) -> Tensor:
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     """Return x - log sum exp x along `axis`. The maximum is subtracted first, to avoid overflow.
 
-    Raises ValueError for another axis than one of x, and if there are no numbers along it.
+    Raises ValueError unless `axis` is an axis of x with at least one number.
     """
-    (x,), xp = as_tensors(x), backend.xp
-    n = max(x.ndim, 1)                  # numpy allows axis 0 of a 0-d array
-    if not isinstance(axis, int) or not -n <= axis < n or x.ndim and not x.shape[axis]:
+    (x,), xp, n = as_tensors(x), backend.xp, max(x.ndim, 1)
+    if not is_whole(axis, -n) or axis >= n or x.ndim and not x.shape[axis]:
         raise ValueError("log_softmax needs one axis with at least one number along it, got axis "
                          f"{axis!r} of {x.shape}")
-    shifted = x.data - x.data.max(axis, keepdims=True)
-    return op(shifted - xp.log(xp.exp(shifted).sum(axis, keepdims=True)),
+    over = allow_axis_0(axis, x)
+    shifted = x.data - x.data.max(over, keepdims=True)
+    return op(shifted - xp.log(xp.exp(shifted).sum(over, keepdims=True)),
               (x, lambda g, y: g - exp(y) * g.sum(axis, keepdims=True)))
 
 
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
-    """Return exp(x) / sum exp(x) along `axis`."""
+    """Return exp(x) / sum exp(x) along `axis`. Raises ValueError as log_softmax does."""
     return exp(log_softmax(x, axis))
 
 
@@ -492,14 +492,16 @@ def channel_sum(x: Tensor, y: Tensor | None = None, each: bool = False) -> Tenso
 
     With `each`, it is the sum over each sample, (m, n). Raises ValueError if the shapes differ.
     """
-    x, y = as_tensors(x, y)
-    if y is not None and x.shape != y.shape:
+    a, b = _array(x), y if y is None else _array(y)
+    if b is not None and a.dtype != b.dtype:
+        raise DtypeError()
+    if b is not None and a.shape != b.shape:
         raise ValueError("the products of two arrays are summed over each channel if they have one "
                          f"shape, got {x.shape} and {y.shape}")
     if y is None:
-        return op(_sums(_columns(x.data, each)),
+        return op(_sums(_columns(a, each)),
                   (x, lambda g, _: broadcast_to(_row(g, x), x.shape)))
-    total = _sums(_columns(x.data, each), _columns(y.data, each))
+    total = _sums(_columns(a, each), _columns(b, each))
     if y is x:
         return op(total, (x, lambda g, _: scale(x, g * 2.0)))
     return op(total, (x, lambda g, _: scale(y, g)), (y, lambda g, _: scale(x, g)))
@@ -511,8 +513,7 @@ def centre(x: Tensor, each: bool = False) -> tuple[Tensor, Array]:
     Mean and sum are those over all axes but the channels', (n,), or with `each` over each sample,
     (m, n). The operation x - mean is its own adjoint. Raises ValueError for a mean of no numbers.
     """
-    (x,) = as_tensors(x)
-    a = _columns(x.data, each)
+    a = _columns(_array(x), each)
     total, count = _sums(a), a.shape[-2]
     if not count:
         raise ValueError(f"the mean of no numbers is undefined: the Tensor has shape {x.shape}")

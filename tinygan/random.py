@@ -1,7 +1,5 @@
 """Seeded random numbers for initial weights, data order, noise and dropout masks."""
 
-import random
-import types
 from typing import Any
 
 import numpy as np
@@ -62,14 +60,16 @@ class Random:
 def check_random(rng: Any, who: str) -> None:
     """Raise TypeError unless rng is a Random; `who` names in the message what draws from it."""
     if not isinstance(rng, Random):
-        raise TypeError(f"{who} draws from a tinygan.random.Random, such as tinygan.rng, not from "
-                        f"a {type(rng).__name__}")
+        raise TypeError(f"{who} needs a tinygan.random.Random, such as tinygan.rng, got "
+                        f"{type(rng).__name__}")
 
 
 def check_source(source: Any, who: str) -> None:
-    """Raise TypeError for a stream of numpy's or Python's, whose methods take other arguments."""
-    if source is None or isinstance(source, (int, types.ModuleType, np.random.Generator,
-                                             np.random.RandomState, random.Random)):
+    """Raise TypeError for a stream of another library, whose methods take other arguments.
+
+    Anything else that is no object of a class for random numbers, such as a seed, is refused too.
+    """
+    if type(source).__module__.partition(".")[0] in ("numpy", "cupy", "random", "builtins"):
         check_random(source, who)
 
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from . import backend
 from .backend import Array
-from .tensor import NoTensorError, Tensor, is_whole, op
+from .ops import as_tensors
+from .tensor import Tensor, is_whole, op
 
 
 def resample(x: Tensor, rows: Array, columns: Array) -> Tensor:
@@ -23,7 +24,7 @@ def resample(x: Tensor, rows: Array, columns: Array) -> Tensor:
     x (N, C, H, W); rows (H', H) and columns (W', W), constant arrays. Returns (N, C, H', W'). A
     pixel that is infinite or NaN spreads over the result. Raises ValueError for other shapes.
     """
-    _check_tensor(x)
+    (x,) = as_tensors(x)
     if x.ndim != 4 or rows.shape[1:] != x.shape[2:3] or columns.shape[1:] != x.shape[3:]:
         raise ValueError(f"matrices {rows.shape} and {columns.shape} resample images (N, C, "
                          f"{rows.shape[-1]}, {columns.shape[-1]}), got {x.shape}")
@@ -139,13 +140,8 @@ def avg_pool(x: Tensor, size: int, stride: int | None = None, padding: int = 0) 
     return resample(x, average(h, size, stride, padding), average(w, size, stride, padding))
 
 
-def _check_tensor(x):
-    if type(x) is not Tensor:
-        raise NoTensorError()
-
-
 def _size(x, name):
-    _check_tensor(x)
+    (x,) = as_tensors(x)
     if x.ndim != 4 or 0 in x.shape[2:]:
         raise ValueError(f"{name} needs images (N, C, H, W) of at least one pixel, got {x.shape}")
     return x.shape[2:]

@@ -14,7 +14,6 @@ results are Tensors that can be differentiated too. Double backprop needs nothin
 
 import contextlib
 import itertools
-import math
 import operator
 from collections.abc import Iterable
 from contextvars import ContextVar
@@ -357,16 +356,20 @@ def op(data: Array, *parents: tuple) -> Tensor:
     are constants. The rule None marks an input that gets no gradient here, but whose values
     another rule uses: grad() raises an error if they have changed.
 
-    Raises TypeError if `data` is a Tensor or has another dtype than an input, if the parents are
-    not such pairs, and if there are inputs and none of them is a Tensor.
+    Raises TypeError if `data` is a Tensor or has another dtype than the first Tensor among the
+    inputs, if the parents are not such pairs, and if there are inputs and none of them is a Tensor.
     """
     _check_op(data, parents)
     y = _Node()
     # numpy returns scalars, not arrays, from reductions and from arithmetic on 0-d arrays
     y.data = data if type(data) is backend.xp.ndarray else backend.xp.asarray(data)
     tensors = tuple([p for p in parents if type(p[0]) is Tensor])
-    if tensors and y.data.dtype != tensors[0][0].data.dtype:
-        _refuse_dtype(y.data, tensors[0][0])
+    if tensors:
+        dtype = tensors[0][0].data.dtype
+        if y.data.dtype is not dtype and y.data.dtype != dtype:
+            _refuse_dtype(y.data, dtype)
+    elif parents:           # an array as an input would fit: it has an attribute `data` too
+        raise NoTensorError()
     y.parents = tensors if tensors and _recording.get() else None
     y.base = None
     y.age = y.touched = next(_clock)
@@ -419,6 +422,7 @@ def grad(y: Tensor, xs: Iterable[Tensor], grad_y: Tensor | Array | None = None,
         for parent, rule in t.parents or ():
             if parent in on_path and rule is not None:
                 on_path.add(t)
+                break
     if y not in on_path:
         _refuse_unrecorded(order)
 
@@ -534,22 +538,18 @@ def _scatter(g, index, shape):
 
 def _check_op(data, parents):
     """Raise TypeError for arguments that op() does not take."""
-    found = not parents
     for p in parents:
         if type(p) is not tuple or len(p) != 2 or not (p[1] is None or callable(p[1])):
             raise TypeError("op takes the array of the result, and a pair (input, rule) for each "
                             "input, as in op(x.data ** 2, (x, lambda g, y: g * 2 * x))")
-        found = found or type(p[0]) is Tensor
     if type(data) is Tensor:
         raise TypeError("op takes the array of the result, got a Tensor: compute it from x.data")
-    if not found:       # an array as an input would fit: it has an attribute `data` too
-        raise NoTensorError()
 
 
-def _refuse_dtype(data, x):
-    """Raise TypeError for the result of an operation that has another dtype than its input x."""
-    raise TypeError(f"op got a result of {data.dtype}, computed from a Tensor of {x.dtype}, but "
-                    "both have one dtype: convert constant arrays in the computation to "
+def _refuse_dtype(data, dtype):
+    """Raise TypeError for the result of an operation whose inputs have another dtype."""
+    raise TypeError(f"op got a result of {data.dtype}, computed from a Tensor of {dtype}, but both "
+                    "must have the same dtype: convert constant arrays in the computation to "
                     "x.data.dtype")
 
 
@@ -722,5 +722,7 @@ def is_real(value: Any) -> bool:
 
 
 def is_number(value: Any, least: float) -> bool:
-    """Return whether `value` is a finite real number of at least `least`."""
-    return is_real(value) and least <= value < math.inf
+    """Return whether `value` is a number, or an array of one, of at least `least`."""
+    with contextlib.suppress(TypeError, ValueError):
+        return not isinstance(value, str) and float(value) >= least
+    return False

@@ -29,10 +29,10 @@ class Minibatches:
     full. The attribute `epoch` is the number of finished epochs. The constructor copies the data to
     the device, once.
 
-    Raises TypeError for an m that is no whole number and for an rng that is no Random. Raises
-    UserError if m is not from 1 to N, for arrays of different lengths, and for arrays that
-    check_images and check_labels refuse, such as bytes that are all 0 or 1, and NaN. Floats from 0
-    to 255 are not refused.
+    Raises TypeError for an m that is no whole number, for an rng that is no Random and for a masked
+    array. Raises UserError if m is not from 1 to N, for arrays of different lengths, and for arrays
+    that check_images and check_labels refuse, such as bytes that are all 0 or 1, and NaN. Floats
+    from 0 to 255 are not refused.
     """
 
     def __init__(self, images: Any, m: int, rng: Random = rng, labels: Any = None) -> None:

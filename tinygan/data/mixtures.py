@@ -77,7 +77,7 @@ def ring(modes: int = 8, radius: float = 1.0, std: float = 0.01) -> Mixture:
         mu_k = radius (cos 2 pi k/K, sin 2 pi k/K),  k = 0 ... K-1
 
     The angle has k/K and not k/(K-1): an angle of 2 pi would repeat the first mode, and only K-1
-    modes would be left. Raises ValueError for no modes.
+    modes would be left. Raises ValueError unless `modes` is a whole number of at least 1.
     """
     if not is_whole(modes, 1):
         raise ValueError(f"a ring has a whole number of modes, at least 1, got {modes!r}")
@@ -90,7 +90,7 @@ def grid(side: int = 5, spacing: float = 2.0, std: float = 0.05) -> Mixture:
     """Return K = side^2 Gaussians on a square grid around 0.
 
     Neighbours are `spacing` apart: by default, the centres are {-4, -2, 0, 2, 4}^2. Raises
-    ValueError for a side below 1.
+    ValueError unless `side` is a whole number of at least 1.
     """
     if not is_whole(side, 1):
         raise ValueError(f"a grid's side has a whole number of modes, at least 1, got {side!r}")

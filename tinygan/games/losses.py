@@ -100,7 +100,7 @@ class Smoothed(NonSaturating):
     target: float = 0.9
 
     def __post_init__(self):
-        if not is_number(self.target, 0) or not 0 < self.target <= 1:
+        if not is_number(self.target, 0) or self.target == 0 or self.target > 1:
             raise ValueError("the target for data is a number above 0 and at most 1, got "
                              f"{self.target!r}")
 

@@ -1,5 +1,6 @@
 """Unrolled generative adversarial networks (Metz et al. 2017)."""
 
+import math
 from typing import Any
 
 from .. import backend
@@ -39,7 +40,7 @@ class UnrolledGAN(Game):
     def __init__(self, G: Module, D: Module, z_size: int = 100, k: int = 5, eta: float = 0.01,
                  **choices) -> None:
         super().__init__(G, D, z_size, **choices)
-        if not is_whole(k, 0) or not is_number(eta, 0) or eta == 0:
+        if not is_whole(k, 0) or not is_number(eta, 0) or not 0 < eta < math.inf:
             raise UserError("an unrolled GAN takes a whole number k of steps, at least 0, of a "
                             f"size eta above 0, got k={k!r}, eta={eta!r}")
         self.k, self.eta = k, eta

@@ -56,8 +56,9 @@ def classify(net: nn.Sequential, images: Array, piece: int = 500) -> Classified:
 
     The images are uint8, or floats in [0, 1]; `piece` of them are computed at a time. Raises
     UserError for images of another shape, for no images, and for floats whose mean is far outside
-    [0, 1] or NaN.
+    [0, 1] or NaN, and TypeError for a masked array.
     """
+    backend.refuse_masked(images)
     if images.shape[1:] != (1, 28, 28):
         raise UserError("the classifier takes images of the shape (1, 28, 28), 28x28 grey pixels, "
                         f"not {images.shape[1:]}: train another classifier for those")

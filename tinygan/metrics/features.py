@@ -10,7 +10,7 @@ def as_features(least: int, *sets: Array) -> list[np.ndarray]:
     """Return sets of features, (n, d) each, as float64 on the host.
 
     Raises ValueError if one is not a matrix of finite numbers with at least `least` rows, or if
-    their numbers d of features differ.
+    their numbers d of features differ, and TypeError for a masked array.
     """
     sets = [backend.to_numpy(x) for x in sets]
     if any(x.dtype.kind not in "fiub" for x in sets):

@@ -71,7 +71,8 @@ def find_origin(images: Array) -> Array:
 def flatten(images: Array) -> Array:
     """Return the images as rows of float64, with uint8 pixels scaled to [0, 1].
 
-    Raises UserError for another dtype than uint8 and floats, and for numbers that are not finite.
+    Raises UserError for another dtype than uint8 and floats and for numbers that are not finite,
+    and TypeError for a masked array.
     """
     backend.refuse_masked(images)
     x = backend.xp.asarray(images)

@@ -104,7 +104,7 @@ def find_centroids(images: Array, k: int, rng: Random, iterations: int = 5) -> n
     TypeError for an rng that is no Random.
     """
     check_random(rng, "find_centroids")
-    images = as_floats(np.asarray(images))
+    images = as_floats(backend.to_numpy(images))
     if not 1 <= k <= len(images):
         raise ValueError(f"{k} clusters cannot be found among {len(images)} images: give from 1 to "
                          f"{len(images)}")

@@ -112,8 +112,10 @@ def train_classifier(make: Callable[[], nn.Module], images: np.ndarray, labels: 
 def predict(net: nn.Module, images: Array, piece: int = 200) -> np.ndarray:
     """Return the most probable class of each image, (n,), or of each pixel, (n, h, w).
 
-    The network is in evaluation mode meanwhile. Raises ValueError if there is no image.
+    The network is in evaluation mode meanwhile. Raises ValueError if there is no image, and
+    TypeError for a masked array.
     """
+    backend.refuse_masked(images)
     if not len(images):
         raise ValueError("there are no images to classify: give at least one")
     found = []

@@ -127,7 +127,7 @@ class GaussianNoise(Module):
         self.set(sigma)
 
     def set(self, sigma: float) -> None:
-        """Change sigma. Raises ValueError for a negative value."""
+        """Change sigma. Raises ValueError for anything but a number of at least 0."""
         if not is_number(sigma, 0):
             raise ValueError("GaussianNoise needs a standard deviation of at least 0, got "
                              f"{sigma!r}")

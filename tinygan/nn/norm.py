@@ -25,9 +25,9 @@ class BatchNorm(Module):
 
     def __init__(self, n: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True,
                  track_running_stats: bool = True) -> None:
-        if not is_number(eps, 0) or not is_number(momentum, 0) or momentum > 1:
-            raise ValueError("BatchNorm needs an eps of at least 0 and a momentum from 0 to 1, got "
-                             f"{eps!r} and {momentum!r}")
+        check_eps(eps)
+        if not is_number(momentum, 0) or momentum > 1:
+            raise ValueError(f"BatchNorm needs a momentum from 0 to 1, got {momentum!r}")
         self.n, self.eps, self.momentum = n, eps, momentum
         self.weight = Tensor(zeros(n) + 1.0) if affine else None
         self.bias = Tensor(zeros(n)) if affine else None
@@ -66,10 +66,12 @@ class InstanceNorm2d(Module):
 
     x is (N, n, H, W), and so is the result; mean and variance are those over H and W, in training
     and in evaluation mode. So a channel that is constant becomes 0, up to rounding. With
-    affine=True there are a weight and a bias (n,). Raises ValueError for other shapes.
+    affine=True there are a weight and a bias (n,). Raises ValueError for other shapes and for a
+    negative eps.
     """
 
     def __init__(self, n: int, eps: float = 1e-5, affine: bool = False) -> None:
+        check_eps(eps)
         self.n, self.eps = n, eps
         self.weight = Tensor(zeros(n) + 1.0) if affine else None
         self.bias = Tensor(zeros(n)) if affine else None
@@ -91,10 +93,11 @@ class LayerNorm(Module):
         (x - mean) / sqrt(var + eps) * weight + bias
 
     `shape` is the shape of these axes; weight and bias have it too. x is (..., *shape), and so is
-    the result. Raises ValueError for other shapes.
+    the result. Raises ValueError for other shapes and for a negative eps.
     """
 
     def __init__(self, shape: int | tuple[int, ...], eps: float = 1e-5) -> None:
+        check_eps(eps)
         self.shape, self.eps = (shape,) if is_whole(shape, 1) else tuple(shape), eps
         self.weight = Tensor(zeros(*self.shape) + 1.0)
         self.bias = Tensor(zeros(*self.shape))
@@ -107,3 +110,9 @@ class LayerNorm(Module):
         centred = x - x.mean(axes, keepdims=True)
         var = (centred * centred).mean(axes, keepdims=True)
         return centred / ops.sqrt(var + self.eps) * self.weight + self.bias
+
+
+def check_eps(eps: float) -> None:
+    """Raise ValueError unless eps, which is added to a variance, is a number of at least 0."""
+    if not is_number(eps, 0):
+        raise ValueError(f"the eps of a normalisation is a number of at least 0, got {eps!r}")
