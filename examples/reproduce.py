@@ -568,6 +568,10 @@ def main() -> None:
     args = flags.parse_args()
     if args.quick and args.data:
         flags.error("argument --data: --quick has images of its own: leave one of the two out")
+    if args.show and args.results != flags.get_default("results") and (
+            not os.path.exists(args.results)):
+        flags.error(f"argument --results: there is no file {args.results}: give the results of "
+                    "runs, or leave --show out to do them")
     with tempfile.TemporaryDirectory() as scratch:
         if args.quick:
             args.out, args.results = scratch, os.path.join(scratch, "results.jsonl")

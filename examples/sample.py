@@ -252,9 +252,10 @@ def main() -> None:
                 f"{flag}s from 0 to {number - 1}: give one of them by --{flag}" if number else
                 f"a game without {flag}s: leave --{flag} out"))
     chosen = args.code if args.label is None else args.label
-    # Game.inputs draws noise; one that overrides it may take images from the data
+    # Game.inputs draws noise; one that overrides it may take images from the data. If --data is
+    # wrong, this is said before a picture is written.
     data = (command.load_data(args.run, args.data)
-            if game.overrides("inputs") or isinstance(game, BiGAN) else None)
+            if args.data or game.overrides("inputs") or isinstance(game, BiGAN) else None)
     split = data and data.test
     given = None if args.inputs is None else load_images(game, args.run, args.inputs)
     if given is not None:
@@ -304,7 +305,7 @@ def main() -> None:
             names += ["encoded.png", "between.png"]
         print(f"{', '.join(names)} in {args.out}")
         # not before: the other pictures can be drawn without the data
-        if data is None and args.data is None and command.read_data(args.run) is None:
+        if data is None and command.read_data(args.run) is None:
             print("no nearest.png: the run was made in Python, so its data is not known; give it "
                   "by --data")
             return

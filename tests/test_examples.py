@@ -728,6 +728,16 @@ def test_samples_depend_on_the_seed_and_not_on_each_other(finished_run, tmp_path
     assert not (finished_run / "run" / "pictures").exists()
 
 
+def test_samples_with_other_data_leave_the_pictures_as_they_are(finished_run, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "samples.png").write_bytes(b"of before")
+    np.savez(tmp_path / "other.npz", images=np.random.default_rng(0).random((30, 1, 8, 8)))
+    process = run("sample.py", "run", "--data", tmp_path / "other.npz", "--out", tmp_path / "out",
+                  cwd=finished_run)
+    assert process.returncode == 1 and "trained on other data" in process.stderr
+    assert read_files(tmp_path / "out") == {"samples.png": b"of before"}
+
+
 def test_truncation_redraws_only_values_beyond_the_limit():
     import sample
     game = Hinge(nn.Dense(50, 1), nn.Dense(1, 1), 50)

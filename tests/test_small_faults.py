@@ -1,10 +1,12 @@
 """Mistakes of a user are refused at once, in a sentence that says what to do."""
 
+import argparse
 import builtins
 import json
 import pathlib
 import random
 import re
+import signal
 import sys
 
 import numpy as np
@@ -161,10 +163,36 @@ def test_a_run_shows_its_last_measurement(tmp_path, capsys):
 @pytest.mark.host
 def test_reproduce_shows_that_nothing_has_been_run(tmp_path, monkeypatch, capsys):
     import reproduce
+    results = tmp_path / "results.jsonl"
+    results.touch()
     monkeypatch.setattr(sys, "argv", ["reproduce.py", "theory", "--show", "--results",
-                                      str(tmp_path / "results.jsonl")])
+                                      str(results)])
     reproduce.main()
     assert capsys.readouterr().out == "nothing has been run yet\n"
+    results.unlink()        # a name that was mistyped
+    with pytest.raises(SystemExit):
+        reproduce.main()
+    assert f"there is no file {results}" in capsys.readouterr().err
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("make", [lambda path: path.touch(),
+                                  lambda path: path.symlink_to(path.parent / "nowhere")])
+def test_an_output_that_is_no_folder_is_refused(make, tmp_path):
+    make(tmp_path / "out")
+    with pytest.raises(UserError, match="out' .it is no folder.: choose another folder with --out"):
+        command.check_writable(str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_dry_run_that_was_stopped_offers_no_resumption(dry_run, tmp_path, capsys):
+    run = make_run(tmp_path / "run", 4)
+    run.measure = lambda step: signal.raise_signal(signal.SIGINT) or {}
+    with pytest.raises(SystemExit):
+        command.play(argparse.Namespace(out=str(run.folder), dry_run=dry_run), run)
+    told = capsys.readouterr().err
+    assert ("--resume" in told) == (not dry_run) == ("with a checkpoint" in told)
+    assert ("keeps no files" in told) == dry_run
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float64, np.longdouble, np.int8])

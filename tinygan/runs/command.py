@@ -345,8 +345,10 @@ def check_writable(folder: str, flag: str = "--out") -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UserError(f"cannot write into {folder!r} ({error.strerror}): choose another folder "
-                        f"with {flag}") from None
+        # makedirs says "File exists" of a file, and of a link to what does not exist
+        why = "it is no folder" if isinstance(error, FileExistsError) else error.strerror
+        raise UserError(f"cannot write into {folder!r} ({why}): choose another folder with {flag}"
+                        ) from None
 
 
 @contextlib.contextmanager
@@ -508,7 +510,8 @@ def train(args: argparse.Namespace, game: nn.Module, batches: Any, d_opt: Optimi
 def play(args: argparse.Namespace, run: Run, flags: Sequence[str] = ()) -> None:
     """Call run.play(). If the run was stopped, print the command that resumes it, and exit.
 
-    `flags` are words that this command needs beside --out and --resume.
+    `flags` are words that this command needs beside --out and --resume. A dry run has no such
+    command.
     """
     try:
         run.play()
@@ -516,9 +519,9 @@ def play(args: argparse.Namespace, run: Run, flags: Sequence[str] = ()) -> None:
         if run.stopped is None:
             raise
         again = shlex.join([sys.executable, sys.argv[0], *flags, "--out", args.out, "--resume"])
-        print(f"stopped after step {run.step} of {run.steps} with a checkpoint; resume it with\n"
-              f"{again}",
-              file=sys.stderr)
+        print(f"stopped after step {run.step} of {run.steps}" + (
+            " of a dry run, which keeps no files" if args.dry_run else
+            f" with a checkpoint; resume it with\n{again}"), file=sys.stderr)
         if run.stopped == 0:
             raise
         sys.exit(128 + run.stopped)
