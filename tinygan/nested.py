@@ -28,11 +28,12 @@ def is_sample(part: Any) -> bool:
 
     Raises TypeError for an array of floats, which would be taken for labels.
     """
-    if getattr(part, "dtype", None) is not None and type(part) is not Tensor and (
-            part.dtype.kind == "f"):
+    if type(part) is Tensor:
+        return True
+    if getattr(getattr(part, "dtype", None), "kind", None) == "f":
         raise TypeError(f"an array of {part.dtype} of shape {part.shape} is no label: write "
                         "Tensor(array) for samples, as play() does")
-    return type(part) is Tensor
+    return False
 
 
 def apply(network: Callable, inputs: Any) -> Any:
