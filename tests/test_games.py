@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import inspect
 import io
 import math
 import pathlib
@@ -16,7 +17,7 @@ from tinygan import (Tensor, backend, check_grads, enable_grad, grad, nn, no_gra
 from tinygan.backend import UserError
 from tinygan.data import Minibatches
 from tinygan.games import (GAN, LSGAN, R1, RSGAN, SNGAN, WGAN, WGANGP, ConditionalGAN, Game, Hinge,
-                           RaGAN, gradient_penalty, losses, penalties, views, warm_up)
+                           InfoGAN, RaGAN, gradient_penalty, losses, penalties, views, warm_up)
 from tinygan.games.checks import refuse_other_range
 from tinygan.games.penalties import squared_gradient_norm
 from tinygan.loop import both_step, count_steps, d_step, draw, g_step
@@ -803,6 +804,17 @@ def test_wgan_follows_algorithm_1():
     c = np.float32(0.05)
     assert all(largest <= c for note, largest in trace if note == "clip")
     assert all(largest > c for note, largest in trace if note == "critic step")
+
+
+def test_settings_that_are_not_given_are_the_papers():
+    """Arjovsky et al. 2017 and Gulrajani et al. 2017, Algorithm 1; InfoGAN's published code."""
+    wgan, wgan_gp = WGAN(generator(), discriminator()), WGANGP(generator(), discriminator())
+    assert wgan.c == 0.01 and count_steps(wgan, 0) == count_steps(wgan_gp, 0) == (5, 1)
+    assert wgan_gp.penalties == [penalties.GradientPenalty(lam=10.0)]
+    assert penalties.GradientPenalty().lam == 10.0
+    signature = inspect.signature(InfoGAN).parameters
+    assert {name: signature[name].default for name in ("z_size", "codes", "continuous", "lam")} == {
+        "z_size": 62, "codes": 10, "continuous": 2, "lam": 1.0}
 
 
 def test_warm_up_equals_the_published_code():

@@ -401,6 +401,8 @@ def test_kid_draws_subsets():
     # the spread is far more than the rounding of sums in another order
     assert spread > 1e-3 * abs(whole) and abs(mean - whole) < 4 * spread / math.sqrt(200) + 1e-9
     assert kid(x, y, Random(0), subsets=5, size=20) == kid(x, y, Random(0), 5, 20)
+    two = x[:2], y[:2]
+    assert kid(*two, Random(0), subsets=2)[0] == pytest.approx(mmd2(*two), rel=1e-12)
 
 
 # Precision and recall
