@@ -347,6 +347,8 @@ def main() -> None:
         raise UserError("this system cannot restrict a process to some of its cores: leave --cores "
                         "out")
     tinygan.use(args.backend)           # a backend that does not work fails here, not in a worker
+    if args.batch == 1:
+        flags.error("argument --batch: batch normalisation needs a minibatch of at least 2")
     if args.batch:
         BATCH.update(dict.fromkeys(BATCH, args.batch))
 

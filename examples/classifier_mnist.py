@@ -14,6 +14,7 @@ use the 10,000 validation images and the test images, so that they can be compar
 """
 
 import argparse
+import contextlib
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -24,7 +25,7 @@ from tinygan import (Run, Tensor, UserError, backend, command, grad, nn, ops, op
                      schedules)
 from tinygan.backend import Array
 from tinygan.data import DataSet, Minibatches, Split
-from tinygan.files import atomic_write
+from tinygan.files import atomic_write, read_arrays
 from tinygan.metrics import classifier
 
 
@@ -93,6 +94,13 @@ def train(args: argparse.Namespace, digits: DataSet) -> dict[str, np.ndarray]:
     return weights
 
 
+def has_weights(path: str) -> bool:
+    """Return whether a file has weights of the classifier, which may be replaced."""
+    with contextlib.suppress(UserError, OSError):
+        return read_arrays(path).keys() == classifier.make_classifier().arrays().keys()
+    return False
+
+
 def main() -> None:
     """Run the script with the flags of the command line."""
     flags = command.run_parser(__doc__, batch_size=100, out="runs/classifier")
@@ -107,6 +115,9 @@ def main() -> None:
     if args.weights and not os.path.isdir(os.path.dirname(args.weights) or "."):
         raise UserError(f"cannot write {args.weights}: its folder does not exist; choose another "
                         "file by --weights")
+    if args.weights and os.path.exists(args.weights) and not has_weights(args.weights):
+        raise UserError(f"cannot write {args.weights}, as it is something else than a classifier's "
+                        "weights: give a new file by --weights")
     if args.weights:
         command.check_writable(os.path.dirname(args.weights) or ".", "--weights")
 

@@ -240,6 +240,9 @@ def main() -> None:
         names = PLANE if "all" in args.game else list(dict.fromkeys(args.game))
         runs = {(seed, name): os.path.join(args.out, f"{args.mixture}-{name}-{seed}")
                 for seed in args.seeds for name in names}
+        if "pacgan" in names and args.batch_size % 2:
+            raise UserError(f"pacgan's packs are pairs, and {args.batch_size} is odd: give an even "
+                            "--batch-size")
         for folder in runs.values():
             check_folder(folder, args.resume, args.overwrite)
         there = command.list_runs(args.out)

@@ -16,6 +16,7 @@ from tinygan import (Run, Tensor, UserError, check_grads, checkpoint, command, d
                      nn, no_grad, op, ops, optim, play, resampling, rng)
 from tinygan.data import mixtures
 from tinygan.games import GAN, WGAN, UnrolledGAN, losses, penalties, views
+from tinygan.metrics import classifier
 from tinygan.metrics.mmd import mmd2
 from tinygan.metrics.parzen import find_centroids
 from tinygan.random import Random
@@ -358,3 +359,59 @@ def test_errors_that_end_a_script_are_one_sentence(error, said):
         raise error
     with pytest.raises(SystemExit, match=f": {said}"):
         command.main(script)
+
+
+@pytest.mark.host
+def test_weights_replace_no_other_file(tmp_path, monkeypatch, capsys):
+    """Otherwise --weights could replace the data, or the run's own checkpoint, after hours."""
+    import classifier_mnist
+    other, folder, old = tmp_path / "data.npz", tmp_path / "folder", tmp_path / "old.npz"
+    np.savez(other, images=ARRAY)
+    folder.mkdir()
+    np.savez(old, **classifier.make_classifier().state_dict())
+    for path in (other, folder):
+        monkeypatch.setattr(sys, "argv", ["classifier_mnist.py", "--weights", str(path)])
+        with pytest.raises(UserError, match="something else than a classifier's weights"):
+            classifier_mnist.main()
+    assert np.load(other).files == ["images"] and classifier_mnist.has_weights(old)
+
+
+def test_an_evaluation_without_its_run_is_not_removed(tmp_path):
+    """It may be someone's own file; one beside a checkpoint is removed with the run."""
+    (tmp_path / "evaluation.json").write_text("{}")
+    with pytest.raises(UserError, match="holds evaluation.json, a file of a run whose checkpoint"):
+        check_folder(tmp_path)
+    make_run(tmp_path / "run", 1).play()
+    (tmp_path / "run" / "evaluation.json").write_text("{}")
+    make_run(tmp_path / "run", 1, overwrite=True).play()
+    assert not (tmp_path / "run" / "evaluation.json").exists()
+
+
+@pytest.mark.host
+def test_mixtures_refuse_an_odd_batch_size_before_an_old_run_is_removed(tmp_path, monkeypatch):
+    import mixtures as script
+    make_run(tmp_path / "grid-pacgan-0", 1).play()
+    before = sorted(path.name for path in tmp_path.glob("**/*"))
+    monkeypatch.setattr(sys, "argv", ["mixtures.py", "--game", "pacgan", "--batch-size", "33",
+                                      "--overwrite", "--out", str(tmp_path)])
+    with pytest.raises(UserError, match="33 is odd"):
+        script.main()
+    assert sorted(path.name for path in tmp_path.glob("**/*")) == before
+
+
+def test_a_run_whose_folder_was_moved_ends_with_an_error(tmp_path):
+    """It would make the folder anew, with a part of its pictures."""
+    game = GAN(nn.Sequential(nn.Dense(2, 4), nn.Reshape(1, 2, 2)),
+               nn.Sequential(nn.Flatten(), nn.Dense(4, 1)), 2)
+    opts = optim.SGD(game.d_parameters(), 0.1), optim.SGD(game.g_parameters(), 0.1)
+    images = data.Minibatches(np.float32(np.random.default_rng(0).random((4, 1, 2, 2))), 4)
+    run = Run(tmp_path / "run", game, images, opts, 4)
+
+    def move(step):
+        if step == 2:
+            (tmp_path / "run").rename(tmp_path / "moved")
+        return {}
+    run.measure = move
+    with pytest.raises((OSError, UserError), match="No such file or directory"):
+        run.play()
+    assert not (tmp_path / "run").exists()

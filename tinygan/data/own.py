@@ -195,8 +195,8 @@ def _as_images(path, images):
     check_images(images, f"{path} holds")
     if images.dtype != np.uint8:
         if images.min() < 0 or images.max() > 1:
-            raise UserError(f"{path} holds numbers from {images.min():g} to {images.max():g}: give "
-                            "floats from 0 (black) to 1 (white), or bytes")
+            raise UserError(f"{path} holds numbers from {images.min():.9g} to {images.max():.9g}: "
+                            "give floats from 0 (black) to 1 (white), or bytes")
         check_white(images, f"{path} holds", 1)
         images = images.astype(np.float32)
     return images

@@ -1,5 +1,6 @@
 """The progress line of a run, and the files in its folder."""
 
+import contextlib
 import csv
 import glob
 import io
@@ -21,7 +22,8 @@ from ..files import write_text
 from ..tensor import Tensor
 
 # the files of a run, beside the checkpoint and the pictures in samples/
-NAMES = "settings.json", "samples.png", "training.png", "log.csv", "losses.svg"
+NAMES = ("settings.json", "samples.png", "training.png", "log.csv", "losses.svg",
+         "evaluation.json")
 
 
 class Means:
@@ -272,7 +274,8 @@ class Record:
         images, columns = pictures
         if images is None:                  # the game has no pictures
             return
-        os.makedirs(os.path.join(self.run.folder, "samples"), exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(os.path.join(self.run.folder, "samples"))      # fails if the run was moved
         for name in (os.path.join("samples", f"{step:06}.png"), "samples.png"):
             self._write(name, image.save_grid, images, columns, scale=2,
                         group=self.run.game.group)
