@@ -112,14 +112,15 @@ def main() -> None:
     add("--weights", metavar="FILE",
         help="file for the trained weights (OUT/mnist_classifier.npz)")
     args = command.parse(flags, "weights")
-    if args.weights and not os.path.isdir(os.path.dirname(args.weights) or "."):
-        raise UserError(f"cannot write {args.weights}: its folder does not exist; choose another "
-                        "file by --weights")
-    if args.weights and os.path.exists(args.weights) and not has_weights(args.weights):
-        raise UserError(f"cannot write {args.weights}, as it is something else than a classifier's "
-                        "weights: give a new file by --weights")
-    if args.weights:
-        command.check_writable(os.path.dirname(args.weights) or ".", "--weights")
+    if args.weights:        # fails now, not after the training
+        folder = os.path.dirname(args.weights) or "."
+        if not os.path.isdir(folder):
+            raise UserError(f"cannot write {args.weights}: its folder does not exist; choose "
+                            "another file by --weights")
+        if os.path.exists(args.weights) and not has_weights(args.weights):
+            raise UserError(f"cannot write {args.weights}, as it is something else than a "
+                            "classifier's weights: give a new file by --weights")
+        command.check_writable(folder, "--weights")
 
     with command.start(args) as digits:
         check(digits)

@@ -376,6 +376,15 @@ def test_weights_replace_no_other_file(tmp_path, monkeypatch, capsys):
     assert np.load(other).files == ["images"] and classifier_mnist.has_weights(old)
 
 
+@pytest.mark.host
+def test_the_benchmark_refuses_minibatches_of_one(monkeypatch, capsys):
+    import benchmark
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--batch", "1", "--rounds", "1"])
+    with pytest.raises(SystemExit):
+        benchmark.main()
+    assert "--batch: batch normalisation needs a minibatch of at least 2" in capsys.readouterr().err
+
+
 def test_an_evaluation_without_its_run_is_not_removed(tmp_path):
     """It may be someone's own file; one beside a checkpoint is removed with the run."""
     (tmp_path / "evaluation.json").write_text("{}")
@@ -415,3 +424,11 @@ def test_a_run_whose_folder_was_moved_ends_with_an_error(tmp_path):
     with pytest.raises((OSError, UserError), match="No such file or directory"):
         run.play()
     assert not (tmp_path / "run").exists()
+
+
+def test_the_range_of_floats_is_shown_with_the_digits_that_matter(tmp_path):
+    images = np.linspace(0, 1, 160, dtype="float32").reshape(10, 4, 4)
+    images[0, 0, 0] = np.nextafter(np.float32(1), np.float32(2))
+    np.save(tmp_path / "images.npy", images)
+    with pytest.raises(UserError, match=r"numbers from 0\.00\d+ to 1\.00000012: give floats"):
+        data.load(str(tmp_path / "images.npy"))

@@ -163,10 +163,12 @@ def _conv_weight(x, y, kernel, stride, padding):
 def _conv_transpose(y, w, bias, stride, padding, size):
     """Return dT/dx plus the bias, images of `size` (H, W), in the fastest of three ways.
 
-    The convolution by the turned kernel copies o numbers for each pixel of the result and place in
-    the kernel, and multiplies each by c weights. The other two, which add up windows (col2im),
-    compute c numbers for each pixel of y and place in the kernel, by o multiplications each, and
-    add them up. To copy or to add a number takes as long as some 64 multiplications.
+    Two of them add each pixel of y times the kernel to the pixel's window in the image (col2im):
+    they compute c numbers for each pixel of y and place in the kernel, by o multiplications each,
+    and add them up. With stride 1 the result is also a convolution of y by the kernel turned by 180
+    degrees: it copies o numbers for each pixel of the result and place in the kernel, and
+    multiplies each by c weights. To copy or to add a number takes as long as some 64
+    multiplications.
     """
     (o, c, kh, kw), (oh, ow), (ih, iw) = w.shape, y.shape[2:], size
     if stride == (1, 1) and padding[0] < kh and padding[1] < kw and (

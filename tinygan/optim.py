@@ -9,10 +9,10 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from . import backend
+from . import backend, pytorch
 from .backend import Array
 from .schedules import value_at
-from .tensor import Tensor
+from .tensor import Tensor, is_number
 
 
 class Optimizer:
@@ -47,8 +47,7 @@ class Optimizer:
 
     def __getattr__(self, name):
         if name == "zero_grad":
-            raise AttributeError("an optimiser has no zero_grad: grad(y, xs) returns new gradients "
-                                 "each time, and nothing is stored")
+            raise AttributeError(f"an optimiser has no {name}: {pytorch.MODULE[name]}")
         return object.__getattribute__(self, name)      # raises Python's own error
 
     def step(self, grads: Iterable[Tensor]) -> None:
@@ -140,14 +139,10 @@ def _check_parameters(parameters):
 
 def _check_number(value, name, low, high):
     """Return `value` as a float if low <= value < high, else raise ValueError."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not low <= number < high:
+    if not is_number(value, low) or float(value) >= high:
         raise ValueError(f"an optimiser's {name} must be at least {low} and less than {high}, "
                          f"got {value!r}")
-    return number
+    return float(value)
 
 
 def _flatten_in_memory_order(*arrays):

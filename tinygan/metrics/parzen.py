@@ -13,6 +13,7 @@ from .. import backend
 from ..backend import Array
 from ..data import as_floats
 from ..random import Random, check_random
+from ..tensor import is_number
 from .nearest import find_nearest, find_origin, flatten
 
 SIGMAS = np.logspace(-1, 0, 10)
@@ -72,8 +73,7 @@ def log_likelihood(points: Array, centres: Array, sigmas: Sequence[float] | np.n
         raise ValueError("windows need at least one point and one centre of the same shape, got "
                          f"points {points.shape} and centres {centres.shape}")
     widths = sigmas if isinstance(sigmas, (list, tuple, np.ndarray)) else []
-    if not len(widths) or not all(isinstance(s, (int, float, np.number)) and 0 < s < math.inf
-                                  for s in widths):
+    if not len(widths) or not all(is_number(s, 0) and 0 < s < math.inf for s in widths):
         raise ValueError("windows need a list of at least one width, each a finite number above "
                          f"0, got {sigmas!r:.60}")
     sigmas = [float(sigma) for sigma in widths]         # the square of a float16 may be 0

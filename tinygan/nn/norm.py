@@ -25,7 +25,7 @@ class BatchNorm(Module):
 
     def __init__(self, n: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True,
                  track_running_stats: bool = True) -> None:
-        check_eps(eps)
+        _check_eps(eps)
         if not is_number(momentum, 0) or momentum > 1:
             raise ValueError(f"BatchNorm needs a momentum from 0 to 1, got {momentum!r}")
         self.n, self.eps, self.momentum = n, eps, momentum
@@ -71,7 +71,7 @@ class InstanceNorm2d(Module):
     """
 
     def __init__(self, n: int, eps: float = 1e-5, affine: bool = False) -> None:
-        check_eps(eps)
+        _check_eps(eps)
         self.n, self.eps = n, eps
         self.weight = Tensor(zeros(n) + 1.0) if affine else None
         self.bias = Tensor(zeros(n)) if affine else None
@@ -97,7 +97,7 @@ class LayerNorm(Module):
     """
 
     def __init__(self, shape: int | tuple[int, ...], eps: float = 1e-5) -> None:
-        check_eps(eps)
+        _check_eps(eps)
         self.shape, self.eps = (shape,) if is_whole(shape, 1) else tuple(shape), eps
         self.weight = Tensor(zeros(*self.shape) + 1.0)
         self.bias = Tensor(zeros(*self.shape))
@@ -112,7 +112,7 @@ class LayerNorm(Module):
         return centred / ops.sqrt(var + self.eps) * self.weight + self.bias
 
 
-def check_eps(eps: float) -> None:
+def _check_eps(eps):
     """Raise ValueError unless eps, which is added to a variance, is a number of at least 0."""
     if not is_number(eps, 0):
         raise ValueError(f"the eps of a normalisation is a number of at least 0, got {eps!r}")

@@ -13,7 +13,6 @@ script, the command line makes the Run: see command.py.
 
 import contextlib
 import json
-import numbers
 import os
 import platform
 import signal
@@ -34,7 +33,7 @@ from ..loop import check_order, play
 from ..nn import Module
 from ..optim import Optimizer
 from ..random import rng
-from ..tensor import is_whole
+from ..tensor import is_number, is_whole
 from .record import Progress, Record, list_files
 
 try:
@@ -112,7 +111,7 @@ class Run:
             raise UserError(f"the data stream has minibatches of {m}, but batch_size is "
                             f"{batch_size!r}: leave it out")
         check_order(order)
-        if not isinstance(save_every, numbers.Real) or not save_every >= 0:
+        if not is_number(save_every, 0):
             raise UserError("save_every is a number of seconds of at least 0, got "
                             f"{save_every!r:.60}")
         if resume and overwrite:
