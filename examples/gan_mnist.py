@@ -69,8 +69,8 @@ def paper(images: np.ndarray, batch_size: int) -> tuple:
         nn.Dense(1200, 1200, init=init), nn.ReLU(),
         nn.Dense(1200, pixels, init=init), nn.Sigmoid(), nn.Reshape(*shape))
     mean = (images.mean(0) / (255 if images.dtype == np.uint8 else 1)).clip(1e-7, 1 - 1e-7).ravel()
-    G.layers[4].load_state_dict({"weight": G.layers[4].weight.numpy(),
-                                 "bias": np.log(mean / (1 - mean))})    # G starts at the mean image
+    G[4].load_state_dict({"weight": G[4].weight.numpy(),
+                          "bias": np.log(mean / (1 - mean))})       # G starts at the mean image
     init = nn.uniform(0.005)
     D = nn.Sequential(
         nn.Flatten(),

@@ -92,12 +92,11 @@ def make_networks(name: str, width: int, scale: float) -> tuple[nn.Module, ...]:
         return G, E, nn.Sequential(Scale(1 / scale), nn.Join(), mlp(2 + Z, 1, width, nn.LeakyReLU))
     D = mlp(4 if name == "pacgan" else 2, 1, width, nn.LeakyReLU)
     if name == "minibatch":
-        D = nn.Sequential(*D.layers[:-1], nn.MinibatchDiscrimination(width, 8, 2),
-                          nn.Dense(width + 8, 1))
+        D = nn.Sequential(*D[:-1], nn.MinibatchDiscrimination(width, 8, 2), nn.Dense(width + 8, 1))
     D = nn.Sequential(Scale(1 / scale), D)
     if name == "feature_matching":
-        *trunk, last = D.layers[1].layers
-        return G, nn.Heads(nn.Sequential(D.layers[0], *trunk), last, nn.Sequential())
+        *trunk, last = D[1]
+        return G, nn.Heads(nn.Sequential(D[0], *trunk), last, nn.Sequential())
     if name == "sngan":         # a Lipschitz constant of 1 covers far fewer modes of the grid
         for _, layer in D.modules():
             if isinstance(layer, nn.Dense):

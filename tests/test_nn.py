@@ -431,6 +431,16 @@ def test_eval_mode_restores_each_mode_also_after_an_exception():
     assert before == [True] * 2 + [False] + [True] * 7
 
 
+def test_the_layers_of_a_sequential_are_found_by_their_number():
+    net, x = nn.Sequential(nn.Dense(2, 3), nn.Tanh(), nn.Dense(3, 1)), Tensor([[1.0, -2.0]])
+    assert len(net) == 3 and list(net) == net.layers and net[-1] is net.layers[2]
+    rest = net[1:]
+    assert type(rest) is nn.Sequential and rest.parameters() == net[2].parameters()
+    assert rest(net[0](x)).item() == net(x).item()
+    with pytest.raises(IndexError):
+        net[3]
+
+
 def test_repr_shows_the_settings():
     assert repr(nn.Dense(4, 3)) == "Dense(n_in=4, n_out=3)"
     assert repr(nn.Sequential(nn.LeakyReLU(0.1).eval(), nn.Reshape(2, 3))) == (

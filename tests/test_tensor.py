@@ -509,6 +509,7 @@ def test_error_messages_of_operations():
         lambda: tensor([1.0], "float32") * tensor([1.0], "float64"))
     assert "exp(n * log(x))" in error_of(lambda: a ** a)
     assert "slope" in error_of(ops.leaky_relu, a, 1.5)
+    assert "slope" in error_of(nn.LeakyReLU, -0.2)
     assert "labels" in error_of(ops.cross_entropy, a, backend.xp.zeros(3, "int64"))
     assert "list" in error_of(ops.cross_entropy, a, [0, 1])
     assert "Tensor" in error_of(ops.cross_entropy, a, tensor([0.0, 1.0]))
@@ -857,6 +858,7 @@ def test_a_subclass_of_array_has_the_operations_of_an_array():
     np.testing.assert_array_equal((x * x).numpy(), [[1, 4], [9, 16]])
     masked = np.ma.masked_array(np.float32([1, 2]), [0, 1])
     assert "mask would be ignored" in error_of(Tensor, masked)
+    assert "mask would be ignored" in error_of(op, masked, (x, lambda g, y: g))
 
 
 def test_lists_that_are_no_arrays_of_numbers_are_refused():

@@ -250,12 +250,18 @@ def leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
 
     Raises ValueError for a slope outside [0, 1].
     """
-    slope = _number(slope, "the slope of leaky_relu")
-    if not 0 <= slope <= 1:
-        raise ValueError(f"leaky_relu needs a slope in [0, 1], got {slope}")
+    slope = check_slope(slope)
     if slope == 0:
         return relu(x)          # the product 0 * x would be NaN for an infinite x
     return op(_fill(_leaky_relu, x, slope), (x, lambda g, y: _scale_negative(g, x, slope)))
+
+
+def check_slope(slope: float) -> float:
+    """Return the slope of leaky_relu as a number. Raises ValueError unless it is in [0, 1]."""
+    slope = _number(slope, "the slope of leaky_relu")
+    if not 0 <= slope <= 1:
+        raise ValueError(f"leaky_relu needs a slope in [0, 1], got {slope}")
+    return slope
 
 
 @backend.kernel("T x, T slope", "T y", "y = x < 0 ? slope * x : x")

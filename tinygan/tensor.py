@@ -356,8 +356,9 @@ def op(data: Array, *parents: tuple) -> Tensor:
     are constants. The rule None marks an input that gets no gradient here, but whose values
     another rule uses: grad() raises an error if they have changed.
 
-    Raises TypeError if `data` is a Tensor or has another dtype than the first Tensor among the
-    inputs, if the parents are not such pairs, and if there are inputs and none of them is a Tensor.
+    Raises TypeError if `data` is a Tensor or a masked array, or has another dtype than the first
+    Tensor among the inputs, if the parents are not such pairs, and if there are inputs and none of
+    them is a Tensor.
     """
     _check_op(data, parents)
     y = _Node()
@@ -542,8 +543,11 @@ def _check_op(data, parents):
         if type(p) is not tuple or len(p) != 2 or not (p[1] is None or callable(p[1])):
             raise TypeError("op takes the array of the result, and a pair (input, rule) for each "
                             "input, as in op(x.data ** 2, (x, lambda g, y: g * 2 * x))")
-    if type(data) is Tensor:
-        raise TypeError("op takes the array of the result, got a Tensor: compute it from x.data")
+    if type(data) is not backend.xp.ndarray:
+        if type(data) is Tensor:
+            raise TypeError("op takes the array of the result, got a Tensor: compute it from "
+                            "x.data")
+        backend.refuse_masked(data)
 
 
 def _refuse_dtype(data, dtype):

@@ -107,19 +107,19 @@ def make_pair_networks(width: int = 4) -> tuple[nn.Module, nn.Module, nn.Module]
 def make_sampling_networks(width: int = 4) -> tuple[nn.Module, nn.Module, nn.Module]:
     """Return the networks of make_pair_networks(), with an encoder that draws its output."""
     G, E, D = make_pair_networks(width)
-    return G, nn.Sequential(*E.layers[:-1], nn.Dense(16, 10), nn.GaussianSample()), D
+    return G, nn.Sequential(*E[:-1], nn.Dense(16, 10), nn.GaussianSample()), D
 
 
 def make_packing_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
     """Return G, and D for two images of 4x4 pixels at once."""
     G, D = make_networks(width)
-    return G, nn.Sequential(nn.Conv2d(2, width, 3, 1, 1), *D.layers[1:])
+    return G, nn.Sequential(nn.Conv2d(2, width, 3, 1, 1), *D[1:])
 
 
 def make_featuring_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
     """Return G, and D that returns its score and its features, for images of 4x4 pixels."""
     G, D = make_networks(width)
-    return G, nn.Heads(nn.Sequential(*D.layers[:-1]), D.layers[-1], nn.Sequential())
+    return G, nn.Heads(D[:-1], D[-1], nn.Sequential())
 
 
 def make_translator(planes: int = 1, classes: int = 0) -> nn.Module:
@@ -138,7 +138,7 @@ def make_patch_network(width: int = 4, planes: int = 1) -> nn.Module:
 def make_translating_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
     """Return G from images to images, with dropout as its noise, and D for pairs of them."""
     G = make_translator()
-    return nn.Sequential(*G.layers[:3], nn.Dropout(0.5, always=True), *G.layers[3:]), (
+    return nn.Sequential(*G[:3], nn.Dropout(0.5, always=True), *G[3:]), (
         make_patch_network(width, 2))
 
 

@@ -73,8 +73,8 @@ def classify(net: nn.Sequential, images: Array, piece: int = 500) -> Classified:
     for start in range(0, len(images), piece):
         x = as_floats(backend.xp.asarray(images[start:start + piece]))
         with no_grad():
-            y = nn.Sequential(*net.layers[:-2])(Tensor(x))
-            logits = backend.to_numpy(net.layers[-1](y).data)
+            y = net[:-2](Tensor(x))
+            logits = backend.to_numpy(net[-1](y).data)
         features.append(backend.to_numpy(y.data))
         e = np.exp(logits - logits.max(1, keepdims=True))
         p.append(e / e.sum(1, keepdims=True))

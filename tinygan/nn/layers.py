@@ -106,10 +106,10 @@ class ReLU(Module):
 
 
 class LeakyReLU(Module):
-    """max(x, slope x), elementwise."""
+    """max(x, slope x), elementwise. Raises ValueError for a slope outside [0, 1]."""
 
     def __init__(self, slope: float = 0.2) -> None:
-        self.slope = slope
+        self.slope = ops.check_slope(slope)
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.leaky_relu(x, self.slope)

@@ -478,7 +478,8 @@ class Sequential(Composite):
     """The layers applied one after the other.
 
     A layer is a Module or a function of one Tensor such as ops.relu. Parameters are named
-    "0.weight", "0.bias", "1.weight" and so on. Raises TypeError for anything else as a layer.
+    "0.weight", "0.bias", "1.weight" and so on. net[0] is a layer, and net[1:] a Sequential of the
+    same layers. Raises TypeError for anything else as a layer.
     """
 
     def __init__(self, *layers: Module | Callable[[Tensor], Tensor]) -> None:
@@ -487,6 +488,13 @@ class Sequential(Composite):
                 raise TypeError(f"layer {i} of Sequential is a Module or a function of one Tensor, "
                                 f"got {layer if isinstance(layer, type) else type(layer)}")
         self.layers = list(layers)
+
+    def __len__(self):
+        return len(self.layers)
+
+    def __getitem__(self, i):
+        found = self.layers[i]
+        return Sequential(*found) if isinstance(i, slice) else found
 
     def parts(self):
         return [(name.removeprefix("layers."), part) for name, part in super().parts()]
