@@ -586,6 +586,32 @@ def test_a_game_with_its_own_d_loss_and_no_loss_logs_its_scores():
     assert logged["D(G(z))"] - logged["D(x)"] == pytest.approx(loss, rel=1e-5)     # float32
 
 
+class Balancing(GAN):
+    """A game with a state k, which d_terms() changes before the gradient is taken and logs."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.k = backend.xp.zeros((), "float32")
+
+    def d_terms(self, x, z, fake, out_real, out_fake):
+        term = self.k * out_fake.mean()
+        self.log("k", self.k)
+        self.k += 1
+        return [term]
+
+
+def test_a_number_that_changes_is_a_constant_in_what_was_computed_before():
+    """So the gradient is that of the loss, and the value that was used is logged."""
+    game = Balancing(generator(), smooth_discriminator(), 3)
+    x, z = tensor(normal(5, 2), "float32"), game.latent(5, rng)
+    parameters = game.d_parameters()
+    plain = grad(GAN(game.G, game.D, 3).d_loss(x, z), parameters)
+    ours = grad(game.d_loss(x, z), parameters)
+    assert float(game.k) == 1 and float(game.logged["k"]) == 0
+    for a, b in zip(plain, ours):       # k was 0
+        assert (a.data == b.data).all()
+
+
 def test_untracked_arrays_are_not_averaged():
     class WithUntracked(nn.Module):
         untracked = ("last",)
@@ -1735,9 +1761,17 @@ class Autoencoder(GAN):
         return [((self.E(x) - z) ** 2).mean()]
 
 
+def make_sharing_game():
+    """Return a GAN whose players have a layer in common."""
+    shared = nn.Dense(2, 2)
+    return GAN(nn.Sequential(nn.Dense(3, 2), shared),
+               nn.Sequential(shared, nn.Tanh(), nn.Dense(2, 1)), 3)
+
+
 @pytest.mark.parametrize("make", [
     lambda: Latent(nn.Dense(3, 2), smooth_discriminator(), 3),
-    lambda: Autoencoder(nn.Dense(3, 2), smooth_discriminator(), nn.Dense(2, 3))])
+    lambda: Autoencoder(nn.Dense(3, 2), smooth_discriminator(), nn.Dense(2, 3)),
+    make_sharing_game])
 def test_samples_that_depend_on_d_are_constants_in_its_loss(make):
     """In both orders: a simultaneous step has the gradients of the separate losses."""
     game = to_float64(make())
@@ -1967,6 +2001,44 @@ def test_an_average_has_the_arrays_that_forward_stores():
         assert (average == game.G.layers[1].last).all()
         assert average is not game.G.layers[1].last
         game.sample(game.latent(3, rng))        # stores an array of another shape
+
+
+def test_samples_are_drawn_as_they_are_trained():
+    """A game with a mapping network M in front of G samples G(M(z)), or that of the averages."""
+    class Mapping(GAN):
+        g_players = "G", "M"
+
+        def __init__(self, G, D, M):
+            super().__init__(G, D, 3)
+            self.M = M
+
+        def generate(self, z):
+            return self.G(self.M(z))
+    game = Mapping(nn.Dense(4, 2), smooth_discriminator(), nn.Dense(3, 4))
+    z = game.latent(5, rng)
+    assert (game.sample(z) == game.fake(None, z).data).all()
+    game.keep_average(0.5)
+    for _ in play(game, make_batches(), *make_optimisers(game), 5, rng, 1):
+        average = game.averages["G"](game.averages["M"](z)).data
+        assert (game.sample(z) == average).all() and (average != game.generate(z).data).all()
+
+
+def test_noise_in_a_list_is_refused():
+    class Listing(GAN):
+        def latent(self, m, rng):
+            return [super().latent(m, rng)]
+    game = Listing(generator(), discriminator(), 3)
+    with pytest.raises(TypeError, match=r"latent\(\) returns a Tensor or a tuple, .* got a list"):
+        game.noise(4, rng, 0)
+
+
+def test_a_game_whose_constructor_does_not_call_that_of_game_is_refused():
+    class Bare(GAN):
+        def __init__(self, G, D):
+            self.G, self.D = G, D
+    game = Bare(generator(), discriminator())
+    with pytest.raises(UserError, match=r"Bare.__init__\(\) does not call super\(\).__init__"):
+        next(play(game, make_batches(), *make_optimisers(game), 5, rng, 1))
 
 
 def test_the_noise_of_a_step_is_split():

@@ -163,8 +163,8 @@ def test_a_minibatch_of_bytes_is_refused():
     (lambda: backend.xp.full((5, 16), 200, "uint8"), "as_floats"),
     (lambda: backend.xp.full((5, 1, 4, 4), 200, "int64"), "as_floats"),
     (lambda: backend.xp.zeros((5, 2), "bool"), "astype"),
-    (lambda: [np.zeros((5, 2), "float32")], "got a list"),
-    (lambda: None, "got a NoneType"),
+    (lambda: [np.zeros((5, 2), "float32")], "got <class 'list'>"),
+    (lambda: None, "got <class 'NoneType'>"),
     (lambda: backend.xp.zeros((4, 2), "float32"), "(4, 2), but m is 5"),
     (lambda: backend.xp.zeros(2, "float32"), "(2,), but m is 5"),
     (lambda: (backend.xp.zeros((5, 2), "float32"), backend.xp.arange(4)), "(4,), but m is 5")])
@@ -174,6 +174,17 @@ def test_a_minibatch_of_another_form_is_refused(minibatch, words):
     opts = [optim.SGD(p, 0.1) for p in (game.d_parameters(), game.g_parameters())]
     batches = itertools.repeat(minibatch())
     assert words in error_of(next, play(game, batches, *opts, 5, rng, 1))
+
+
+def test_a_generator_of_minibatches_goes_on_after_play():
+    game = make_game()
+    opts = [optim.SGD(p, 0.1) for p in (game.d_parameters(), game.g_parameters())]
+    data = (backend.xp.full((5, 2), i, "float32") for i in itertools.count())
+    for _ in play(game, data, *opts, 5, rng, 2):
+        pass
+    assert float(next(data)[0, 0]) == 4         # two iterations took four
+    for _ in play(game, data, *opts, 5, rng, 3, start=2):
+        pass
 
 
 def test_terms_that_are_no_list_are_refused():

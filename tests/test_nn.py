@@ -342,7 +342,7 @@ def test_a_kept_tensor_can_be_replaced_by_a_parameter():
     with pytest.raises(TypeError, match="output is a parameter, which forward.. would replace"):
         net(x)      # it would no longer be trained
     other = nn.Dense(2, 1)
-    other.forward = lambda x: setattr(other, "weight", other.weight)    # the same one
+    other.forward = lambda x: setattr(other, "weight", other.weight) or x      # the same one
     other(x)
     assert len(other.parameters()) == 2
     net.output = None
@@ -429,6 +429,30 @@ def test_eval_mode_restores_each_mode_also_after_an_exception():
         raise KeyError
     assert [part.training for _, part in module.modules()] == before
     assert before == [True] * 2 + [False] + [True] * 7
+
+
+def test_a_forward_without_a_result_is_refused():
+    class Forgetful(nn.Module):
+        def forward(self, x):
+            x * 2.0
+    with pytest.raises(TypeError, match=r"Forgetful.forward\(\) returned None"):
+        nn.Sequential(Forgetful(), nn.Tanh())(Tensor([1.0]))
+
+
+def test_a_layer_of_ones_own_can_be_normalised():
+    """Its spectral norm is that of the weight with one row per output."""
+    class Linear(nn.Module):
+        outputs_first = 0, 1
+
+        def __init__(self):
+            self.weight = tensor(3.0 * np.eye(2, 4), "float32")
+
+        def forward(self, x):
+            return ops.linear(x, nn.effective_weight(self))
+    net = nn.spectral_norm(Linear()).eval()
+    np.testing.assert_allclose(nn.effective_weight(net).numpy(), np.eye(2, 4), atol=1e-6)
+    with pytest.raises(TypeError, match="outputs_first"):
+        nn.spectral_norm(nn.Tanh())
 
 
 def test_the_layers_of_a_sequential_are_found_by_their_number():

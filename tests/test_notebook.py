@@ -477,6 +477,24 @@ def test_a_number_that_a_checkpoint_would_not_keep_is_refused(tmp_path):
     assert not (tmp_path / "refused" / "checkpoint.npz").exists()
 
 
+class Sharing(GAN):
+    """A game with a number in a dictionary of its class, which changes."""
+
+    state = {"k": 0.0}
+
+    def after_d_step(self):
+        self.state["k"] += 1.0
+
+
+class Raising(GAN):
+    """A game that changes a number of its class."""
+
+    k = 0
+
+    def after_g_step(self):
+        type(self).k += 1
+
+
 class Appearing(GAN):
     """A game that gets an array in its first step."""
 
@@ -698,6 +716,8 @@ class Locked(optim.Adam):
     (Remembering, optim.Adam, "game.pool changes during training"),
     (GAN, PoolingOptimizer, "d_opt.pool changes during training"),
     (GAN, Averaging, "d_opt's _slow holds arrays that a checkpoint would not keep"),
+    (Sharing, optim.Adam, "game.state changes during training"),
+    (Raising, optim.Adam, "game.k changes during training"),
     (Appearing, optim.Adam, "game.q changes during training.* an array in the constructor"),
     (GAN, Slowing, "d_opt.lr changes during training.* make it a schedule"),
     (GAN, StepCounter, "d_opt.n changes during training.* compute it from `t`"),

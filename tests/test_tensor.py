@@ -19,6 +19,7 @@ from tinygan import (Tensor, backend, enable_grad, grad, nn, no_grad, op, ops, o
 from tinygan.conv import conv2d
 from tinygan.nn import (BatchNorm, Conv2d, ConvTranspose2d, Dense, Flatten, GaussianNoise,
                         LeakyReLU, Maxout, Reshape, Sequential, spectral_norm)
+from tinygan.tensor import sum_to
 
 import standin
 from helpers import device, error_of, normal, positive, tensor
@@ -130,8 +131,28 @@ def test_functions_of_numpy_do_not_take_tensors():
     for f in (np.mean, np.sum, np.stack, lambda x: np.concatenate([x, x]),
               lambda x: np.where(x.data > 1, x, 0)):
         assert "takes arrays, not Tensors" in error_of(f, x)
+    for f in (np.exp, np.isnan, lambda x: np.maximum(x, 0), lambda x: np.add(x.data, x)):
+        assert "gradient would be lost: functions of Tensors are in tinygan.ops" in error_of(f, x)
     assert type(x.data * x) is type(np.float32(2) * x) is Tensor
+    assert type(x.data < x) is np.ndarray and (x.data < x * 2.0).all()
     assert (np.shape(x), np.ndim(x), np.size(x), np.size(x, 0)) == ((2,), 1, 2, 2)
+
+
+def test_a_later_write_to_a_constant_number_does_not_change_a_gradient():
+    """A game keeps numbers that change in such arrays."""
+    k, x = backend.xp.full((), 3.0), tensor([2.0], "float64")
+    y, z = x * k, x / k
+    w = k * x
+    k += 1
+    for result, right in ((y, 3), (z, 1 / 3), (w, 3)):
+        assert grad(result, [x])[0].item() == right
+
+
+def test_a_rule_of_an_input_that_was_broadcast_is_told_how_to_add_up():
+    x, w = tensor([1.0, 2.0]), tensor([[1.0], [2.0]])
+    y = op(x.data * w.data, (x, lambda g, y: g * w), (w, lambda g, y: sum_to(g * x, w.shape)))
+    assert "sum_to(g, x.shape)" in error_of(grad, y.sum(), [x])
+    assert grad(y.sum(), [w])[0].numpy().tolist() == [[3.0], [3.0]]
 
 
 @pytest.mark.host

@@ -1,8 +1,9 @@
 """tinygan: a reference implementation of generative adversarial networks, made for reading.
 
-The modules, each of which imports only from those before it: cpu, context, pytorch, backend, cuda
-(with cupy only), random, tensor, ops, conv, resampling, nested, graphs (with cupy only), nn,
-schedules, optim, gradcheck, games, networks, loop, files, data, metrics, runs.
+The modules, each of which imports only from those before it: cpu, context, pytorch, backend, cuda,
+random, tensor, ops, conv, resampling, nested, graphs, nn, schedules, optim, gradcheck, games,
+networks, loop, files, data, metrics, runs. With cupy, backend.use() imports cuda, and the first
+training step graphs.
 """
 
 from . import (backend, context, conv, cpu, data, files, games, gradcheck, loop, metrics, nested,

@@ -194,7 +194,8 @@ def _check_first(data, game, with_range):
                                 "its noise is; x.astype(\"float32\") converts an array")
         yield first
         break
-    yield from data
+    for x in data:      # `yield from` would close a generator of the caller's when this one ends
+        yield x
 
 
 def _next_minibatch(data, m):
@@ -219,8 +220,8 @@ def _as_tensors(x):
         if type(x) is Tensor:
             return x
         if not isinstance(x, (np.ndarray, backend.xp.ndarray)):
-            raise TypeError("a minibatch is an array or a tuple of arrays, got a "
-                            f"{type(x).__name__} in it")
+            raise TypeError("a minibatch is an array or a tuple of arrays, got "
+                            f"{type(x)} in it")
         if x.dtype.kind != "f" and (alone or x.dtype == "uint8" and x.ndim > 2):
             raise TypeError(f"a minibatch of {x.dtype} of shape {x.shape} must be floats: bytes "
                             "become floats in [0, 1] by data.as_floats(x) or by data.Minibatches, "

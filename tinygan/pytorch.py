@@ -6,15 +6,22 @@ TENSOR = {
     "grad": "grad(y, xs) returns the gradients of y",
     "requires_grad": "grad(y, xs) names the Tensors to differentiate by",
     "detach": "Tensor(x.data) is a constant with the same array",
-    "clone": "Tensor(x.data.copy()) is a leaf of its own", "view": "write x.reshape(...)",
-    "permute": "write x.transpose(...)", "unsqueeze": "write x.reshape(...) or x[:, None]",
+    **dict.fromkeys(("clone", "copy"), "Tensor(x.data.copy()) is a leaf of its own"),
+    "view": "write x.reshape(...)", "ravel": "write x.reshape(-1)",
+    **dict.fromkeys(("permute", "swapaxes"), "write x.transpose(...)"), "t": "write x.T",
+    "unsqueeze": "write x.reshape(...) or x[:, None]", "dim": "write x.ndim",
+    "expand": "arithmetic broadcasts", "repeat": "write ops.concat([x, x], axis)",
+    "astype": "x.data.astype(...) is an array",
+    "var": "write ((x - x.mean(axis, keepdims=True)) ** 2).mean(axis)",
+    "std": "write ops.sqrt(((x - x.mean(axis, keepdims=True)) ** 2).mean(axis))",
     "squeeze": "write x.reshape(...)", "cpu": "x.numpy() is an array on the host",
     "to": "backend.use(...) chooses the device, and x.data.astype(...) converts an array",
     "cuda": "backend.use(\"cupy\") chooses the GPU, before anything is made",
     **{name: f"write ops.{name}(x)" for name in (
-        "exp", "log", "sqrt", "sigmoid", "tanh", "relu", "softplus", "norm", "clip")},
+        "exp", "log", "sqrt", "sigmoid", "tanh", "relu", "softplus", "norm")},
     "abs": "write abs(x)", "pow": "write x ** n", "flatten": "write x.reshape(...)",
-    "clamp": "write ops.clip(x, low, high)", "matmul": "write x @ y", "bmm": "write x @ y",
+    **dict.fromkeys(("clip", "clamp"), "write ops.clip(x, low, high)"),
+    **dict.fromkeys(("matmul", "bmm"), "write x @ y"),
     "min": "write -(-x).max(...)", "argmax": "x.data.argmax(...) is an array"}
 
 # attributes of a Module
@@ -27,7 +34,8 @@ MODULE = {
     "named_parameters": "arrays() has the names and arrays of parameters and buffers",
     "named_modules": "modules() yields the names and Modules",
     "register_buffer": "an array that is set on self is a buffer",
-    "add_module": "a Module that is set on self, alone or in a list, is a part"}
+    "add_module": "a Module that is set on self, alone or in a list, is a part",
+    "append": "write nn.Sequential(*net, layer)"}
 
 # names in torch.nn
 NN = {

@@ -67,10 +67,11 @@ class Tensor(_Node):
     There is no `requires_grad` and no `.grad`: the call grad(y, xs) names the xs. Arithmetic works
     between Tensors of one dtype, with Python numbers, and with constant arrays, which are converted
     to the Tensor's dtype. Tensor(a) keeps the array a itself, and operations keep their inputs'
-    arrays, without copying. A later write to such an array would change the gradient, so grad()
-    raises an error if a Tensor was written to after an operation on the path from an x to y used it
-    (see touch). It cannot detect a write to a constant array, or a write made through another
-    Tensor that shares the array, such as x.reshape(...) or Tensor(x.data).
+    arrays, without copying, except constant arrays of one number. A later write to such an array
+    would change the gradient, so grad() raises an error if a Tensor was written to after an
+    operation on the path from an x to y used it (see touch). It cannot detect a write to a constant
+    array of several numbers, or a write made through another Tensor that shares the array, such as
+    x.reshape(...) or Tensor(x.data).
 
     The comparisons <, <=, > and >= return arrays of booleans. A Tensor with one element has a truth
     value and converts to float.
@@ -79,7 +80,7 @@ class Tensor(_Node):
     """
 
     __slots__ = ()
-    __array_ufunc__ = None      # makes numpy leave array * tensor to Tensor.__rmul__
+    __array_priority__ = 1000       # makes numpy and cupy leave array * tensor to Tensor.__rmul__
 
     def __new__(cls, data):
         x = _Node()
@@ -147,8 +148,8 @@ class Tensor(_Node):
 
     def __array__(self, dtype=None, copy=None):
         raise TypeError("numpy cannot convert a Tensor to an array, because its gradient would be "
-                        "lost: use x.numpy(), or x.data for an array on the backend; ops.concat "
-                        "joins Tensors")
+                        "lost: functions of Tensors are in tinygan.ops, such as ops.exp and "
+                        "ops.concat; x.numpy() or, on the backend, x.data is an array")
 
     def __array_function__(self, function, types, args, kwargs):
         if function in (np.shape, np.ndim, np.size) and args:
@@ -210,11 +211,13 @@ class Tensor(_Node):
                   (b, lambda g, y: -sum_to(g, b.shape)))
 
     def __mul__(a, b):
+        b = b if type(b) is Tensor else _copy_number(b)
         return op(_apply(operator.mul, a, b),
                   (a, lambda g, y: sum_to(g * b, a.shape)),
                   (b, lambda g, y: sum_to(g * a, b.shape)))
 
     def __truediv__(a, b):
+        b = b if type(b) is Tensor else _copy_number(b)
         return op(_apply(operator.truediv, a, b),
                   (a, lambda g, y: sum_to(g / b, a.shape)),
                   (b, lambda g, y: -sum_to(g * y / b, b.shape)))
@@ -615,7 +618,8 @@ def _refuse_term(term, x):
         raise TypeError(f"a rule returns a Tensor, got {type(term).__name__}: compute it by "
                         "operations on g")
     raise ValueError("a rule returns the gradient with respect to its input, of shape "
-                     f"{x.shape}, got shape {term.shape}")
+                     f"{x.shape}, got shape {term.shape}: tensor.sum_to(g, x.shape) adds up over "
+                     "the axes along which x was broadcast")
 
 
 class UnusedError(ValueError):
@@ -707,6 +711,11 @@ def _apply(f, a, b, need="counted from the last axis, sizes must be equal or 1")
 def _constant(c, dtype):
     # numpy gives a Python number the dtype of the array, but keeps the dtype of its own scalars.
     return c if type(c) is float or type(c) is int else as_array(c, dtype)
+
+
+def _copy_number(c):
+    """Return a constant, an array of one number as a copy: a rule keeps it, and it may change."""
+    return c.copy() if isinstance(c, backend.xp.ndarray) and c.size == 1 else c
 
 
 def _matmul(a, b):

@@ -87,6 +87,9 @@ class Game(Module):
         The constructor calls this method. The training loop calls it again with
         before_training=True before the first step, when a subclass has added all its networks.
         """
+        if "penalties" not in vars(self):
+            raise UserError(f"{type(self).__name__}.__init__() does not call super().__init__(G, D,"
+                            " ...), which sets a game's networks and choices")
         own = self.overrides("d_loss")
         if not isinstance(self.loss, Loss):
             raise UserError("a game's loss must be a games.losses.Loss, such as losses.Hinge(), "
@@ -117,16 +120,24 @@ class Game(Module):
     # D's input and its scores
 
     def real(self, x: Any) -> Any:
-        """Return D's input for the data; by default x."""
+        """Return D's input for the data; by default x.
+
+        D's step calls it in no_grad(), as it does fake().
+        """
         return x
 
-    def fake(self, x: Any, z: Any) -> Any:
-        """Return D's input for G's samples; by default G(z).
-
-        D's step calls it in no_grad(). If it needs a gradient itself, it computes it in
-        enable_grad().
-        """
+    def generate(self, z: Any) -> Any:
+        """Return G's samples for the noise z; by default G(z), or G(*z) if z is a tuple."""
         return apply(self.G, z)
+
+    def fake(self, x: Any, z: Any) -> Any:
+        """Return D's input for G's samples; by default generate(z).
+
+        D's step calls real() and fake() in no_grad(). So both are constants there, and a network of
+        D that one of them uses gets no gradient from it: use such a network in discriminate(). If
+        fake() needs a gradient itself, it computes it in enable_grad().
+        """
+        return self.generate(z)
 
     def discriminate(self, inputs: Any) -> Any:
         """Return D's scores of its inputs, or a tuple (scores, further outputs...).
@@ -182,15 +193,10 @@ class Game(Module):
         It is the loss of D's scores, plus the penalties, plus d_terms().
         """
         z, drawn = self.split_noise(z)
-        # D's step does not differentiate with respect to G. D scores the real input first, as in
-        # losses(), so that its layers draw the same random numbers.
-        with no_grad():
-            real = self.real(x)
-        out_real = self.outputs(real)
-        with no_grad():
-            fake = self.fake(x, z)
+        with no_grad():         # D's step does not differentiate with respect to G
+            real, fake = self.real(x), self.fake(x, z)
             replayed = self.replay(fake, z)
-        out_fake = self.outputs(replayed)
+        out_real, out_fake = self.outputs(real), self.outputs(replayed)
         loss = self._d_loss_of_scores(real, replayed, scores_in(out_real), scores_in(out_fake),
                                       drawn)
         return add_terms(loss, self.d_terms(x, z, fake, out_real, out_fake))
@@ -214,22 +220,21 @@ class Game(Module):
         if self.overrides("d_loss", "g_loss", "replay"):
             return self.d_loss(x, z), self.g_loss(x, z)
         latent, drawn = self.split_noise(z)
-        real = self.real(x)
+        real, fake = self.real(x), self.fake(x, latent)
+        if self._depends_on(self.d_parameters, fake):       # G and D may share a layer
+            return self.d_loss(x, z), self.g_loss(x, z)
         # BiGAN's D gets (x, E(x)) and (G(z), z). A penalty takes the derivative of D with respect
         # to x without that of E(x), and to z without that of G(z). So detach() makes the parts of
         # the real input constants, and renew() makes each part of the fake input a Tensor that no
         # other part depends on.
-        detached = map_nested(detach, real)
-        out_real = self.outputs(detached)
-        fake = map_nested(renew, self.fake(x, latent))
-        if self.overrides("fake") and self._depends_on(self.d_parameters, fake):
-            return self.d_loss(x, z), self.g_loss(x, z)
-        out_fake = self.outputs(fake)
+        constant, fake = map_nested(detach, real), map_nested(renew, fake)
+        out_real, out_fake = self.outputs(constant), self.outputs(fake)
         a_real, a_fake = scores_in(out_real), scores_in(out_fake)
-        d_loss = add_terms(self._d_loss_of_scores(detached, fake, a_real, a_fake, drawn),
-                           self.d_terms(x, latent, map_nested(detach, fake), out_real, out_fake))
-        return d_loss, add_terms(self._g_loss_of_scores(a_fake, real, a_real),
-                                 self.g_terms(x, latent, fake, out_fake))
+        d_loss = self._d_loss_of_scores(constant, fake, a_real, a_fake, drawn)
+        d_terms = self.d_terms(x, latent, map_nested(detach, fake), out_real, out_fake)
+        g_loss = self._g_loss_of_scores(a_fake, real, a_real)
+        g_terms = self.g_terms(x, latent, fake, out_fake)
+        return add_terms(d_loss, d_terms), add_terms(g_loss, g_terms)
 
     def _d_loss_of_scores(self, real, fake, a_real, a_fake, drawn):
         """Return the loss of D's scores plus the penalties, whose random numbers are `drawn`."""
@@ -278,28 +283,37 @@ class Game(Module):
     def log(self, name: str, value: Tensor | Array) -> None:
         """Add one number, such as a term of a loss, to what is logged of this step.
 
-        Raises TypeError for a number that is neither a Tensor nor an array: a step that was
-        recorded for a GPU could not compute it again.
+        An array is copied, because it may be a state of the game, which changes. Raises TypeError
+        for a number that is neither a Tensor nor an array: a step that was recorded for a GPU could
+        not compute it again.
         """
         if not hasattr(value, "dtype"):
             raise TypeError(f"{name} is logged as a Tensor or an array of one number, got a "
                             f"{type(value).__name__}")
-        self.logged = {**self.logged, name: value.data if type(value) is Tensor else value}
+        value = value.data if type(value) is Tensor else value.copy()
+        self.logged = {**self.logged, name: value}
 
     # Random draws
 
     def latent(self, m: int, rng: Random) -> Any:
-        """Draw G's input for m samples; by default z ~ N(0, I), (m, z_size)."""
+        """Draw G's input for m samples; by default z ~ N(0, I), (m, z_size).
+
+        It is a Tensor, or a tuple of Tensors and label arrays, which G gets as its arguments.
+        """
         return Tensor(rng.normal((m, self.z_size)))
 
     def noise(self, m: int, rng: Random, i: int) -> Any:
         """Draw a step's noise and its penalties' random numbers.
 
         A subclass may use the iteration i. Returns z, or (z, [the numbers of each penalty]) if a
-        penalty draws random numbers. Raises TypeError for an rng of numpy's or Python's.
+        penalty draws random numbers. Raises TypeError for an rng of numpy's or Python's, and for a
+        latent() that returns a list or a dictionary.
         """
         check_source(rng, "noise")
         z = self.latent(m, rng)
+        if isinstance(z, (list, dict)):
+            raise TypeError("latent() returns a Tensor or a tuple, whose parts G gets as its "
+                            f"arguments, got a {type(z).__name__}")
         if any(penalty.draws for penalty in self.penalties):
             return z, [penalty.draw(m, rng, i) for penalty in self.penalties]
         return z
@@ -345,6 +359,8 @@ class Game(Module):
 
             p_average <- decay p_average + (1 - decay) p, after each step of G
 
+        play() updates the average; a loop of your own calls update_averages() after G's step.
+
         `averages` holds a copy of each of G's networks with the averaged parameters. Samples of the
         average vary less from step to step than G's. Training does not use the average. The batch
         normalisation of G's average has statistics of its own, see measure_averages; further
@@ -378,7 +394,7 @@ class Game(Module):
             raise TypeError(f"sample takes the inputs of G, such as latent({z}, tinygan.rng), not "
                             "the number of samples")
         with self.use_averages(), set_recording(recording), use_random(RandomRows(z)):
-            samples = apply(self.G, z)
+            samples = self.generate(z)
         if type(samples) is not Tensor:
             raise TypeError(f"G's output is a {type(samples).__name__} and not one Tensor: define "
                             "sample() in the class of the game, which returns the samples as an "
@@ -432,10 +448,10 @@ class Game(Module):
         """Measure the batch normalisation statistics of G's average anew, on 1,000 samples of it.
 
         The samples' noise is the same at each call. With the statistics of G, samples of the
-        average can be worse than G's own. A game that overrides inputs() or sample() keeps G's
-        statistics, because its G may not take the noise of latent().
+        average can be worse than G's own. A game that overrides inputs(), generate() or sample()
+        keeps G's statistics, because its G may not take the noise of latent().
         """
-        if self.overrides("inputs", "sample"):
+        if self.overrides("inputs", "generate", "sample"):
             return
         G, rng = self.averages.get("G"), Random(0)
         norms = [layer for _, layer in G.modules() if isinstance(layer, BatchNorm)

@@ -6,8 +6,9 @@ The attributes of a Module decide what belongs to it:
     an array    is a buffer, which is saved but not learned, such as a running mean
     a Module    is a part, and so is each Module in a list, a tuple or a dictionary
 
-If forward() sets an attribute, a Tensor is a parameter only if forward() made it as a leaf,
-Tensor(...), and an array is a buffer unless it is an input that replaces no buffer.
+A Tensor that forward() sets on self is a parameter only if forward() made it by Tensor(...): its
+inputs and results are none. An array that it sets is a buffer; an input of forward() is one only if
+it replaces a buffer.
 
 Names, shapes and the order of axes are PyTorch's, so weights can be exchanged with PyTorch.
 """
@@ -44,7 +45,8 @@ class Module:
 
     # _arguments are the constructor's arguments. _changes are [(function, keywords)] that changed
     # the Module later, such as spectral_norm. A checkpoint saves both (see runs/description.py).
-    # _kept are the names of the Tensors and inputs that forward() has stored.
+    # _kept are the names of the results and inputs that forward() has stored: no parameters, no
+    # buffers.
     __slots__ = ("_arguments", "_changes", "_kept", "__dict__", "__weakref__")
 
     training = True
@@ -70,7 +72,7 @@ class Module:
     def __call__(self, *inputs):
         token = _call.set((now(), inputs))     # by hand in 0.15 us, use_value() takes 0.9
         try:
-            return self.forward(*inputs)
+            y = self.forward(*inputs)
         except (AttributeError, TypeError) as error:
             x = inputs[0] if inputs else None
             if isinstance(x, backend.xp.ndarray) and x.dtype.kind == "f":
@@ -79,6 +81,9 @@ class Module:
             raise
         finally:
             _call.reset(token)
+        if y is None:
+            raise TypeError(f"{type(self).__name__}.forward() returned None: end it with a return")
+        return y
 
     def __getattr__(self, name):
         if name in pytorch.MODULE:
@@ -486,7 +491,8 @@ class Sequential(Composite):
         for i, layer in enumerate(layers):
             if not callable(layer) or isinstance(layer, type):
                 raise TypeError(f"layer {i} of Sequential is a Module or a function of one Tensor, "
-                                f"got {layer if isinstance(layer, type) else type(layer)}")
+                                f"got {layer if isinstance(layer, type) else type(layer)}"
+                                + ": write Sequential(*layers)" * isinstance(layer, list))
         self.layers = list(layers)
 
     def __len__(self):

@@ -9,8 +9,9 @@ from .module import Module
 def spectral_norm(layer: Module) -> Module:
     """Make a layer compute with W / sigma(W) (Miyato et al. 2018, eq. 8), and return the layer.
 
-    `layer` is a Dense, Conv2d, ConvTranspose2d or Embedding; others raise TypeError. A subclass
-    with a forward() of its own takes its weight there from effective_weight(self). sigma(W) is
+    `layer` is a Dense, Conv2d, ConvTranspose2d or Embedding, or of another class that has a weight
+    (n_out, n_in) and sets outputs_first = 0, 1; others raise TypeError. A forward() of your own
+    takes the weight from effective_weight(self). sigma(W) is
     the largest singular value of W as a matrix with one row per output (for an Embedding, per
     class); for a convolution the matrix is (c_out, c_in kh kw). It is estimated by power iteration:
 
@@ -33,6 +34,7 @@ def spectral_norm(layer: Module) -> Module:
     """
     if not hasattr(layer, "outputs_first"):
         raise TypeError("spectral_norm takes a Dense, Conv2d, ConvTranspose2d or Embedding layer, "
+                        "or one whose class sets outputs_first = 0, 1 for a weight (n_out, n_in), "
                         f"got {type(layer).__name__}")
     if hasattr(layer, "weight_u"):
         return layer                # it is normalised already
