@@ -69,6 +69,7 @@ of another data set: its test images, a tenth of a file. The table is also writt
 evaluation.json in the folder of the run, or to --out.
 """
 
+import argparse
 import copy
 import json
 import os
@@ -328,6 +329,43 @@ def is_evaluation(path: str) -> bool:
         return False
 
 
+def check_output(args: argparse.Namespace, out: str) -> None:
+    """Raise UserError unless the table can be written to the file `out`."""
+    folder = os.path.dirname(out) or "."
+    if args.out and not os.path.isdir(folder):
+        raise UserError(f"cannot write {out}, as there is no such folder: choose another --out")
+    if os.path.isdir(out):
+        raise UserError(f"cannot write {out}, as it is a folder: give a file by --out")
+    if os.path.exists(out) and not is_evaluation(out):
+        raise UserError(f"cannot write {out}, as it is another file than an evaluation: give a new "
+                        "one by --out")
+    if not args.dry_run and os.path.isdir(folder):
+        command.check_writable(folder)
+
+
+def print_beside(ours: dict[str, float], floor: dict[str, float]) -> None:
+    """Print the measures of samples beside those of training images."""
+    print(f"{'':14}{'samples':>10}{'floor':>10}")
+    for name in {**ours, **floor}:      # means over classes need enough images of a class
+        times = f"   {ours[name] / floor[name]:.1f} times" if name == "Frechet" else ""
+        cells = [f"{table[name]:10.4g}" if name in table else f"{'-':>10}"
+                 for table in (ours, floor)]
+        print(f"{name:14}{''.join(cells)}{times}")
+
+
+def measure_further(game: Game, images: np.ndarray, z: Any, data: DataSet, test: Split,
+                    net: Module | None, seed: int) -> dict[str, dict[str, float]]:
+    """Return {row: {measure: value}} of what games with a code, an encoder or pairs have besides.
+
+    images   the samples for G's inputs z
+    """
+    if isinstance(game, InfoGAN):
+        return measure_codes(game, images, z, data, test, net, seed)
+    if isinstance(game, BiGAN):
+        return measure_encoder(game, data, test, net, seed)
+    return measure_pairs(game, test) if isinstance(game, PairTranslation) else {}
+
+
 def main() -> None:
     """Print the table of the run that the command line names, and write it to a file."""
     flags = sample.sampling_parser(__doc__)
@@ -343,19 +381,9 @@ def main() -> None:
     add("--dry-run", action="store_true", help="measure at most 50 samples, and keep no files")
     args = flags.parse_args()
     out = args.out or os.path.join(args.run, "evaluation.json")
-
-    # fails now, not after minutes
-    if args.out and not os.path.isdir(os.path.dirname(out) or "."):
-        raise UserError(f"cannot write {out}, as there is no such folder: choose another --out")
-    if os.path.isdir(out):
-        raise UserError(f"cannot write {out}, as it is a folder: give a file by --out")
-    if os.path.exists(out) and not is_evaluation(out):
-        raise UserError(f"cannot write {out}, as it is another file than an evaluation: give a new "
-                        "one by --out")
+    check_output(args, out)         # fails now, not after minutes
     if args.inputs is not None and args.data is not None:
         raise UserError("with --inputs, the data of the run is not read: leave --data out")
-    if not args.dry_run and os.path.isdir(os.path.dirname(out) or "."):
-        command.check_writable(os.path.dirname(out) or ".")
     if args.backend:
         backend.use(args.backend)
     game = command.load(args.run, args.module)
@@ -397,23 +425,11 @@ def main() -> None:
     print(f"{n} samples against {n} test images; floor: {len(chosen)} training images")
     if "sample" in data.place.split(":"):
         print("measured on the bundled sample: compare with the floor, not with other test sets")
-    print(f"{'':14}{'samples':>10}{'floor':>10}")
-    for name in {**ours, **floor}:      # means over classes need enough images of a class
-        times = f"   {ours[name] / floor[name]:.1f} times" if name == "Frechet" else ""
-        cells = [f"{table[name]:10.4g}" if name in table else f"{'-':>10}"
-                 for table in (ours, floor)]
-        print(f"{name:14}{''.join(cells)}{times}")
-    found = {"samples": ours, "training images": floor}
-    further = {}
-    if isinstance(game, InfoGAN):
-        further = measure_codes(game, images, z, data, test_split, net, args.seed)
-    if isinstance(game, BiGAN):
-        further |= measure_encoder(game, data, test_split, net, args.seed)
-    if isinstance(game, PairTranslation):
-        further |= measure_pairs(game, test_split)
+    print_beside(ours, floor)
+    further = measure_further(game, images, z, data, test_split, net, args.seed)
     if further:
         print_rows(further)
-    found |= further
+    found = {"samples": ours, "training images": floor, **further}
     if args.centroids:
         k = min(n, len(train))
         centres = find_centroids(as_floats(train), k, Random(args.seed))

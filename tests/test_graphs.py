@@ -41,8 +41,8 @@ class Aside:
 class CapturedStep(graphs.CapturedStep):
     """A step whose launches change no host state and find no logged values of earlier steps."""
 
-    def _record(self, x, z):
-        super()._record(x, z)
+    def _record(self, form, x, z):
+        super()._record(form, x, z)
         if (run := self.form.run) is not None:
             def launch():
                 logged, stale = self.game.logged, self.game.averages_are_stale
@@ -172,8 +172,8 @@ def test_what_a_recorded_step_would_not_see_is_recorded_anew(change, recording):
 
 def test_the_whole_state_is_compared_only_after_a_change(monkeypatch, recording):
     """It takes longer on the host than small steps on a GPU, see graphs._Watch."""
-    asked, state = [], graphs.CapturedStep._state
-    monkeypatch.setattr(graphs.CapturedStep, "_state",
+    asked, state = [], graphs.CapturedStep._describe_call
+    monkeypatch.setattr(graphs.CapturedStep, "_describe_call",
                         lambda *args: asked.append(1) or state(*args))
     counts = []
     game, optimisers, data = make_parts(GAMES["gan"])

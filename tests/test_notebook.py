@@ -138,11 +138,6 @@ def test_an_optimiser_resumes_with_its_own_parameters(tmp_path):
         message = error_of(make(*chosen, resume=True).play)
         assert "other parameters in d_opt (it had D.1.weight, D.1.bias," in message
         assert read_files(tmp_path / "run") == before
-    path = tmp_path / "run" / "checkpoint.npz"
-    arrays = dict(np.load(path))            # older versions did not write the names
-    about = json.loads(arrays["about"].tobytes())
-    del about["parameters"]
-    np.savez(path, **{**arrays, "about": np.frombuffer(json.dumps(about).encode(), np.uint8)})
     make(1, 2, resume=True).play()
 
 

@@ -141,6 +141,8 @@ def test_environment_variable(tmp_path, monkeypatch):
     assert len(own.load(folder).train.images) == 50
     monkeypatch.setenv("TINYGAN_DATA", str(folder))
     assert len(own.load().train.images) == 50
+    monkeypatch.setenv("TINYGAN_DATA", str(tmp_path / "absent"))
+    refused(own.load, "there is no file or folder", tmp_path / "absent")
     monkeypatch.setenv("TINYGAN_DATA", "")
     assert "sample" in own.load().source
 

@@ -98,15 +98,20 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
                         f"({reason[0]})") from None
 
 
+def read_at_most(file: BinaryIO, size: int) -> bytearray:
+    """Read up to `size` bytes in small pieces, so that a false size takes no memory."""
+    content = bytearray()
+    while piece := file.read(min(1 << 16, size - len(content))):
+        content += piece
+    return content
+
+
 def _read_array(file, size):
     """Return the array of an open .npy file, which is claimed to have `size` bytes.
 
     Raises an Exception of some type if the claim or the content is wrong.
     """
-    content = bytearray()
-    # up to one byte more than claimed, so that a file that is too long is noticed
-    while piece := file.read(min(1 << 20, size + 1 - len(content))):
-        content += piece
+    content = read_at_most(file, size + 1)      # a byte more, to notice a file that is too long
     if len(content) != size:
         raise ValueError(f"it claims to have {size} bytes, but has "
                          f"{'more' if len(content) > size else len(content)}")

@@ -58,25 +58,19 @@ class CapturedStep:
             opt.prepare()
 
     def __call__(self, x: Any, z: Any, seed: int) -> Any:
+        form = self._update_form(x, z)
+        if form.run is None and form.calls >= self.WARM_UP and self.why_not is None:
+            self._record(form, x, z)
+        return (self._do if form.run is None else self._launch)(form, x, z, seed)
+
+    def _update_form(self, x, z):
+        """Set the attribute `form` to the form of this call, and return it."""
         if self.form is None or not self.form.watch.sees_no_change(x, z):
-            state = self._state(x, z)
+            state = self._describe_call(x, z)
             if self.form is None or self.form.state != state:
                 self.form = self._find_form(state)
             self.form.watch = _Watch(x, z, self.game, self.optimisers)
-        form = self.form
-        if form.run is None and form.calls >= self.WARM_UP and self.why_not is None:
-            self._record(x, z)
-        if form.run is None:
-            results = self._do(x, z, seed)
-            form.calls += 1
-            return results
-        for fixed, new in zip(form.inputs, _arrays((x, z))):
-            fixed[...] = new
-        form.seed.fill(seed)
-        for opt in self.optimisers:
-            opt.advance()
-        form.run()
-        return self._results()
+        return self.form
 
     def _find_form(self, state):
         """Return the form of this state; begin it if there is none."""
@@ -95,19 +89,20 @@ class CapturedStep:
         self.forms = [*others[1 - self.FORMS:], form]
         return form
 
-    def _state(self, x, z):
+    def _describe_call(self, x, z):
         """Return all that must stay as it was when the step was recorded."""
         return _shapes((x, z)), _state(self.game), [_settings(opt) for opt in self.optimisers], [
             (part, _numbers(part)) for part in (self.game.loss, *self.game.penalties)]
 
-    def _do(self, x, z, seed):
+    def _do(self, form, x, z, seed):
         """Do the step without a graph; find out what it returns and whether it can be recorded."""
         before = self.game.logged
-        with self.form.aside:
+        with form.aside:
             losses = self.step(self.game, *self.optimisers, x, z, seed)
-        form, (_, state, *_) = self.form, self.form.state
+        form.calls += 1
+        of_game = form.state[1]
         for name, value in _state(self.game).items():
-            if state.get(name) != value:
+            if of_game.get(name) != value:
                 self._give_up(f"it changes or replaces {name}")
         form.count = len(losses) if isinstance(losses, tuple) else 1
         # the step may leave other values in `logged`, such as those of the other player's step
@@ -120,12 +115,11 @@ class CapturedStep:
                             for name, value in self.game.logged.items()}
         return map_nested(lambda loss: Tensor(loss.data.copy()), losses)
 
-    def _record(self, x, z):
+    def _record(self, form, x, z):
         """Record the step with arrays of its own for its inputs and results."""
-        xp, form = backend.xp, self.form
         x, z = map_nested(_copy, x), map_nested(_copy, z)
-        form.inputs, form.seed = _arrays((x, z)), xp.zeros((), np.uint64)
-        form.results = xp.zeros(form.count + len(form.own), form.dtype)
+        form.inputs, form.seed = _arrays((x, z)), backend.xp.zeros((), np.uint64)
+        form.results = backend.xp.zeros(form.count + len(form.own), form.dtype)
 
         def do():
             losses = self.step(self.game, *self.optimisers, x, z, form.seed)
@@ -148,9 +142,14 @@ class CapturedStep:
                   file=sys.stderr)
         self.why_not = why
 
-    def _results(self):
-        """Return the losses of the last launch, and do what the step does on the host."""
-        form = self.form
+    def _launch(self, form, x, z, seed):
+        """Run the recording for these inputs, and do what the step does on the host."""
+        for fixed, new in zip(form.inputs, _arrays((x, z))):
+            fixed[...] = new
+        form.seed.fill(seed)
+        for opt in self.optimisers:
+            opt.advance()
+        form.run()
         values = form.results.copy()
         for opt in self.optimisers:
             for p in opt.parameters:
@@ -169,7 +168,7 @@ class CapturedStep:
 class _Form:
     """What is known of a form of a step.
 
-    state    what makes the form, see CapturedStep._state
+    state    what makes the form, see CapturedStep._describe_call
     aside    its stream and memory pool
     watch    finds out quickly whether the form is still that of the next call
     calls    the number of its calls without a graph
@@ -286,9 +285,9 @@ VARYING = "t", "lr", "momentum", "_now"
 class _Watch:
     """Find out quickly whether a step's state may have changed since the Watch was made.
 
-    CapturedStep._state can take longer on the host than the step takes on the GPU. A Watch only
-    asks whether the shapes of the inputs are the same, and the attributes of all parts, with the
-    entries of the lists and dictionaries in them, are the same objects.
+    CapturedStep._describe_call can take longer on the host than the step takes on the GPU. A Watch
+    only asks whether the shapes of the inputs are the same, and the attributes of all parts, with
+    the entries of the lists and dictionaries in them, are the same objects.
     """
 
     def __init__(self, x: Any, z: Any, game: Any, optimisers: Sequence) -> None:

@@ -62,8 +62,6 @@ class FreshPoints:
 
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
-        if state == ():         # of an older run, which did not save it
-            return
         if state.keys() != self.state.keys():
             raise UserError("the saved stream drew from another Random: give minibatches() the "
                             "same arguments as then")

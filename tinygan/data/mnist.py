@@ -27,6 +27,7 @@ import zlib
 import numpy as np
 
 from ..backend import UserError
+from ..files import read_at_most
 from .arrays import DataSet, Split, check_images
 
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -46,8 +47,8 @@ FILES = {                   # name: number of dimensions, md5 of the decompresse
 def load(folder: str | os.PathLike | None = None) -> DataSet:
     """Return MNIST, or data of its format, from the first of these places.
 
-    1. `folder`, or else the folder that the environment variable TINYGAN_DATA names. It may hold
-       any data in MNIST's format; the last sixth of the training images is for validation
+    1. `folder`. It may hold any data in MNIST's format; the last sixth of the training images is
+       for validation
     2. the user's cache
     3. the network (11 MB, which are then kept in the cache)
     4. the bundled sample; `source` says why the download failed
@@ -55,7 +56,6 @@ def load(folder: str | os.PathLike | None = None) -> DataSet:
     Raises UserError if a file in the folder of (1) is missing or wrong. The other places raise no
     error.
     """
-    folder = folder or os.environ.get("TINYGAN_DATA")
     if folder:
         folder = pathlib.Path(os.path.expanduser(folder))
         paths = [_require(folder, name) for name in FILES]
@@ -162,9 +162,7 @@ def read_idx(path: str | os.PathLike, ndim: int) -> np.ndarray:
             if not 0 < size <= LIMIT:
                 raise UserError(f"the header of {path} gives the shape {_format_shape(shape)}: "
                                 f"give an array of at least 1 and at most {LIMIT} bytes")
-            data = bytearray()
-            while piece := content.read(min(PIECE, size + 1 - len(data))):
-                data += piece
+            data = read_at_most(content, size + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"{path} is a damaged gzip file ({error}): fetch it again") from None
     except OSError as error:

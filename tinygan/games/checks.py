@@ -1,7 +1,7 @@
 """Checks of a game's networks: their last activations, and layers that a game refuses."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from .. import ops
@@ -10,7 +10,7 @@ from ..nested import apply
 from ..nn import (BatchNorm, Flatten, Heads, Module, Reshape, Sigmoid, Tanh, Upsample, eval_mode,
                   is_sequential, use_random)
 from ..random import Random
-from ..tensor import Tensor
+from ..tensor import NoTensorError, Tensor
 from .penalties import tensors_in
 
 
@@ -86,6 +86,18 @@ def refuse_other_range(game: Any, x: Any) -> None:
         raise UserError(f"G ends in a {name}, whose images lie in [{low}, {high}], but the data "
                         f"has pixels from {least:.3g} to {most:.3g}: end G in another activation "
                         "(a sigmoid for [0, 1], a tanh for [-1, 1]), or scale the data")
+
+
+@contextlib.contextmanager
+def explain_none(loss: Any) -> Iterator[None]:
+    """Add to an error of loss.g() in the context that the scores of the data are None there."""
+    try:
+        yield
+    except (AttributeError, TypeError) as error:
+        if "NoneType" not in str(error) and not isinstance(error, NoTensorError):
+            raise
+        raise TypeError(f"{error} (in {type(loss).__name__}.g() the scores of the data are None, "
+                        "unless the class sets compares = True)") from error
 
 
 def refuse(D: Module, is_wrong: Callable[[Module], bool], why: str) -> None:

@@ -12,9 +12,8 @@ from ..backend import Array, UserError
 from ..nested import apply, map_nested
 from ..nn import BatchNorm, Module, RandomRows, eval_mode, power_iteration, use_random
 from ..random import Random, check_source
-from ..tensor import (NoTensorError, Tensor, ancestors, is_number, is_whole, no_grad, op,
-                      set_recording)
-from .checks import last_activation, refuse_batch_norm, refuse_sigmoid
+from ..tensor import Tensor, ancestors, is_number, is_whole, no_grad, op, set_recording
+from .checks import explain_none, last_activation, refuse_batch_norm, refuse_sigmoid
 from .losses import Loss
 from .penalties import Penalty, tensors_in
 from .views import View
@@ -257,14 +256,8 @@ class Game(Module):
             a_real = self.score(real)
         if self.loss.compares:
             return self.loss.g(a_real, a_fake)
-        try:
+        with explain_none(self.loss):
             loss = self.loss.g(None, a_fake)
-        except (AttributeError, TypeError) as error:
-            if "NoneType" not in str(error) and not isinstance(error, NoTensorError):
-                raise
-            name = type(self.loss).__name__
-            raise TypeError(f"{error} (in {name}.g() the scores of the data are None, unless the "
-                            "class sets compares = True)") from error
         return loss + self.loss.g_real(a_real) if real_depends_on_G else loss
 
     def _depends_on(self, parameters, inputs):

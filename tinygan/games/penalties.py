@@ -135,14 +135,7 @@ def gradient_penalty(critic: Callable, x: Any, x_fake: Any, eps: Tensor,
     """Return 1/m sum (|dD/dx_hat|_2 - target)^2 at x_hat = eps x + (1 - eps) x_fake.
 
     This is Gulrajani et al. 2017, Algorithm 1, lines 6 and 7. The result can be differentiated with
-    respect to the critic's parameters, by double backprop. The arguments are those of
-    gradient_norms.
-    """
-    return ((gradient_norms(critic, x, x_fake, eps) - target) ** 2).mean()
-
-
-def gradient_norms(critic: Callable, x: Any, x_fake: Any, eps: Tensor) -> Tensor:
-    """Return |dD/dx_hat|_2 at x_hat = eps x + (1 - eps) x_fake, one number for each eps.
+    respect to the critic's parameters, by double backprop.
 
     critic      the function D from samples to scores; each score depends on one sample
     x, x_fake   real and generated samples (m, ...), or nested tuples of Tensors and labels; x_hat
@@ -159,7 +152,7 @@ def gradient_norms(critic: Callable, x: Any, x_fake: Any, eps: Tensor) -> Tensor
     if len(gradients) > 1 or len(gradients[0]) > len(eps):      # then join them: a row per score
         gradients = [concat([g.reshape(len(eps), -1) for g in gradients], 1)]
     (g,) = gradients
-    return norm(g, tuple(range(1, g.ndim)))
+    return ((norm(g, tuple(range(1, g.ndim))) - target) ** 2).mean()
 
 
 def squared_gradient_norm(x: Any, y: Tensor) -> Tensor:

@@ -98,37 +98,44 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} defines no forward()")
 
     def __setattr__(self, name, value):
-        """Set an attribute; refuse what cannot be a parameter, and update _kept."""
+        """Set an attribute, and note in _kept whether forward() only stores it."""
         before, (begin, inputs) = vars(self).get(name), _call.get()
+        in_forward = begin is not None
+        is_array = isinstance(value, backend.xp.ndarray)
+        is_tensor = type(value) is Tensor and name not in self.untracked
+        is_made_here = is_tensor and value.parents == () and (      # a leaf, and not an input
+            not in_forward or value is before or value.age >= begin)
+        self._check_attribute(name, value, before, in_forward, is_tensor and not is_made_here)
+        is_input = is_array and in_forward and any(value is x for x in inputs)
+        if is_tensor and not is_made_here or is_input and not isinstance(
+                before, backend.xp.ndarray):        # else it replaces a buffer
+            self._kept.add(name)
+        elif not in_forward and (is_tensor or is_array):
+            self._kept.discard(name)
+        if isinstance(value, np.generic) and isinstance(before, np.ndarray):
+            value = np.asarray(value)       # arithmetic of numpy turns 0-d arrays into numbers
+        super().__setattr__(name, value)
+
+    def _check_attribute(self, name, value, before, in_forward, is_result):
+        """Raise TypeError for a value that would take a parameter's place, or could not be one.
+
+        is_result   whether the value is a Tensor that was computed, or an input of forward()
+        """
         is_parameter = (type(before) is Tensor and name not in self._kept
                         and name not in self.untracked)
         if is_parameter and value is not None and not isinstance(value, (Tensor, Module)):
             raise TypeError(f"{type(self).__name__}.{name} is a parameter, which only a Tensor, a "
                             f"Module or None can replace, got {type(value).__name__}: write "
                             f".{name}.data = array for new numbers")
-        is_tensor = type(value) is Tensor and name not in self.untracked
-        is_array = isinstance(value, backend.xp.ndarray)
-        if begin is None:               # forward() is not running
-            if is_tensor and value.parents != ():
-                raise TypeError(f"{type(self).__name__}.{name} is set to a computed Tensor, "
-                                "which cannot be a parameter: make it a leaf by "
-                                f"Tensor(x.data.copy()), or name {name!r} in the class's "
-                                "`untracked`")
-            if is_tensor or is_array:
-                self._kept.discard(name)
-        elif is_tensor and value is not before and (value.parents != () or value.age < begin):
-            if is_parameter:            # value is computed, or an older leaf, which is an input
-                raise TypeError(f"{type(self).__name__}.{name} is a parameter, which forward() "
-                                "would replace: give the new Tensor another name, or write "
-                                f".{name}.data = array for new numbers, or name {name!r} in the "
-                                "class's `untracked`")
-            self._kept.add(name)
-        elif is_array and any(value is x for x in inputs) and not isinstance(
-                before, backend.xp.ndarray):        # else it is a buffer already
-            self._kept.add(name)
-        if isinstance(value, np.generic) and isinstance(before, np.ndarray):
-            value = np.asarray(value)       # arithmetic of numpy turns 0-d arrays into numbers
-        super().__setattr__(name, value)
+        if is_result and not in_forward:
+            raise TypeError(f"{type(self).__name__}.{name} is set to a computed Tensor, "
+                            "which cannot be a parameter: make it a leaf by "
+                            f"Tensor(x.data.copy()), or name {name!r} in the class's `untracked`")
+        if is_result and is_parameter:
+            raise TypeError(f"{type(self).__name__}.{name} is a parameter, which forward() "
+                            "would replace: give the new Tensor another name, or write "
+                            f".{name}.data = array for new numbers, or name {name!r} in the "
+                            "class's `untracked`")
 
     def parts(self) -> list[tuple[str, "Module"]]:
         """List (name, Module) of each part, in the order in which they were set.

@@ -31,7 +31,7 @@ from ..random import rng
 from ..tensor import Tensor
 from .description import InvalidDescription, build, describe, describe_optimiser, find_difference
 
-FORMAT = 2                  # the number of the file format that this version writes and reads
+FORMAT = 3                  # the number of the file format that this version writes and reads
 NAME = "checkpoint.npz"     # the name of the file in the folder of a run
 
 
@@ -121,8 +121,7 @@ def restore(saved: Checkpoint, game: nn.Module, optimisers: dict[str, Optimizer]
             raise UserError(f"{path} was saved with other networks or settings ({found}): {same}, "
                             "or start another run")
         for name, mine in _name_parameters(game, optimisers).items():
-            theirs = about.get("parameters", {}).get(name, mine)    # runs of older versions lack it
-            if mine != theirs:
+            if mine != (theirs := about["parameters"][name]):
                 raise UserError(f"{path} was saved with other parameters in {name} (it had "
                                 f"{_list_briefly(theirs)}, not {_list_briefly(mine)}): resume with "
                                 "the same ones in their order, or start another run")
@@ -142,8 +141,7 @@ def restore(saved: Checkpoint, game: nn.Module, optimisers: dict[str, Optimizer]
         steps = {name: int(about["t"][name]) for name in optimisers}
         if min(steps.values(), default=0) < 0:
             raise ValueError
-        # the parts in evaluation mode; older runs lack the entry
-        evaluating = set(about["evaluating"]) if "evaluating" in about else None
+        evaluating = set(about["evaluating"])
         state, stream = unpack(about["data"], arrays), about["rng"]
         type(rng)().state = stream          # raises an error if it is no state of a random stream
         if streams := about.get("streams"):
@@ -162,9 +160,8 @@ def restore(saved: Checkpoint, game: nn.Module, optimisers: dict[str, Optimizer]
         array[...] = backend.xp.asarray(values[name])
     for name, opt in optimisers.items():
         opt.t = steps[name]
-    if evaluating is not None:
-        for prefix, part in game.modules():
-            part.training = prefix not in evaluating
+    for prefix, part in game.modules():
+        part.training = prefix not in evaluating
     game.touch()
 
 

@@ -139,8 +139,6 @@ def refuse_unused(parser: argparse.ArgumentParser, args: argparse.Namespace, use
     used     whether the flags `names` have an effect
     needed   says in the message what they need, such as "--r1"
     """
-    if args.resume:         # an older run may have such a flag
-        return
     for name in names:
         if not used and getattr(args, name) != parser.get_default(name):
             parser.error(f"argument --{name.replace('_', '-')}: it has no effect without {needed}: "

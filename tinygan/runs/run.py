@@ -86,38 +86,16 @@ class Run:
         if imported := _imported.get():
             raise UserError(f"{imported} makes a Run when it is imported, which would train again:"
                             " write what trains under `if __name__ == \"__main__\":`")
-        self.folder, self.game, self.data, self.steps = os.fspath(folder), game, data, steps
         if not isinstance(optimisers, dict):
             if not isinstance(optimisers, (list, tuple)) or len(optimisers) != 2:
                 raise UserError("a run takes two optimisers, (d_opt, g_opt), or a dictionary of "
                                 f"them, got {optimisers!r:.60}")
             optimisers = dict(zip(("d_opt", "g_opt"), optimisers))
-        if type(self).iterations is Run.iterations:
-            own = {id(value) for value in vars(game).values()}      # what the game may step
-            idle = [name for name, opt in optimisers.items() if type(self) is Run
-                    and name not in ("d_opt", "g_opt") and id(opt) not in own]
-            if idle or not {"d_opt", "g_opt"} <= optimisers.keys():
-                raise UserError("a run steps the optimisers d_opt and g_opt, got "
-                                f"{', '.join(optimisers)}: give these two, override `iterations`, "
-                                "or set a further optimiser on the game that steps it")
-        m = getattr(data, "m", None)
-        if not is_whole(steps, 1):
-            raise UserError(f"a run takes a whole number of steps, at least 1, got {steps!r}")
-        if batch_size is None and m is None:
-            raise UserError("a run takes a data stream with its batch size m, such as "
-                            f"Minibatches(images, 64), got a {type(data).__name__}, which has no "
-                            "m: give such a stream, or batch_size")
-        if None not in (batch_size, m) and batch_size != m:
-            raise UserError(f"the data stream has minibatches of {m}, but batch_size is "
-                            f"{batch_size!r}: leave it out")
-        check_order(order)
-        if not is_number(save_every, 0):
-            raise UserError("save_every is a number of seconds of at least 0, got "
-                            f"{save_every!r:.60}")
-        if resume and overwrite:
-            raise UserError("a run is resumed or replaced: give resume or overwrite, not both")
-        self.optimisers, self.batch_size = optimisers, m if batch_size is None else batch_size
-        self.order, self.source, self.save_every = order, source, save_every
+        self.folder, self.game, self.data, self.steps = os.fspath(folder), game, data, steps
+        self.optimisers, self.order, self.source = optimisers, order, source
+        self.batch_size = getattr(data, "m", None) if batch_size is None else batch_size
+        self.save_every = save_every
+        self._check(resume, overwrite)
         self.settings = {"versions": list_versions(), **(settings or {})}
         json.dumps(self.settings)       # raises TypeError now, not after the first step
         self.step = 0               # the number of finished iterations
@@ -130,6 +108,33 @@ class Run:
             game.keep_average(average)
         unsaved.check(game, optimisers, data)
         self.fixed = unsaved.list_fixed(game, unsaved.list_kept(game, optimisers, data))
+
+    def _check(self, resume, overwrite):
+        """Raise an error for arguments that a Run does not take."""
+        optimisers, data, m = self.optimisers, self.data, getattr(self.data, "m", None)
+        if type(self).iterations is Run.iterations:
+            own = {id(value) for value in vars(self.game).values()}     # what the game may step
+            idle = [name for name, opt in optimisers.items() if type(self) is Run
+                    and name not in ("d_opt", "g_opt") and id(opt) not in own]
+            if idle or not {"d_opt", "g_opt"} <= optimisers.keys():
+                raise UserError("a run steps the optimisers d_opt and g_opt, got "
+                                f"{', '.join(optimisers)}: give these two, override `iterations`, "
+                                "or set a further optimiser on the game that steps it")
+        if not is_whole(self.steps, 1):
+            raise UserError(f"a run takes a whole number of steps, at least 1, got {self.steps!r}")
+        if self.batch_size is None:
+            raise UserError("a run takes a data stream with its batch size m, such as "
+                            f"Minibatches(images, 64), got a {type(data).__name__}, which has no "
+                            "m: give such a stream, or batch_size")
+        if m is not None and self.batch_size != m:
+            raise UserError(f"the data stream has minibatches of {m}, but batch_size is "
+                            f"{self.batch_size!r}: leave it out")
+        check_order(self.order)
+        if not is_number(self.save_every, 0):
+            raise UserError("save_every is a number of seconds of at least 0, got "
+                            f"{self.save_every!r:.60}")
+        if resume and overwrite:
+            raise UserError("a run is resumed or replaced: give resume or overwrite, not both")
 
     def play(self) -> Module:
         """Train the game to the last step, with a progress line and a Record; return the game.
