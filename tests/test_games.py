@@ -521,6 +521,18 @@ def test_use_averages_replaces_the_networks_of_g_within_its_context(averaged):
         assert [part.training for _, part in game.modules()] == modes
 
 
+def test_an_average_that_is_not_updated_is_refused():
+    game = GAN(generator(), discriminator(), 3)
+    game.keep_average(0.5)
+    z = game.latent(4, rng)
+    game.sample(z)
+    optim.SGD(game.g_parameters(), 0.1).step(grad(game.g_loss(None, z), game.g_parameters()))
+    with pytest.raises(UserError, match=r"never been updated: .* game.update_averages\(\)"):
+        game.sample(z)
+    game.update_averages()
+    game.sample(z)
+
+
 def test_use_averages_that_fails_leaves_the_game_unchanged():
     game = make_inferring()
     game.keep_average()
@@ -1061,6 +1073,7 @@ def test_samples_do_not_depend_on_the_rest_of_the_batch():
     game.keep_average(0.5)
     several = game.sample(z)
     G.layers[0].weight.data += 1.0
+    game.touch()            # the average counts as updated
     assert (game.sample(z) == several).all()
 
 

@@ -352,7 +352,7 @@ class Game(Module):
 
             p_average <- decay p_average + (1 - decay) p, after each step of G
 
-        play() updates the average; a loop of your own calls update_averages() after G's step.
+        play() updates the average; a training loop of your own calls update_averages().
 
         `averages` holds a copy of each of G's networks with the averaged parameters. Samples of the
         average vary less from step to step than G's. Training does not use the average. The batch
@@ -420,9 +420,16 @@ class Game(Module):
     def use_averages(self) -> Iterator[None]:
         """Replace G's networks by their averages, if kept, inside the context.
 
-        The networks are in evaluation mode, and no operation is recorded.
+        The networks are in evaluation mode, and no operation is recorded. Raises UserError for an
+        average that was never updated although its network has changed.
         """
         own = {name: getattr(self, name) for name in self.g_players}
+        for name, average in (self.averages or {}).items():
+            for p_average, p in zip(average.parameters(), own[name].parameters()):
+                if p_average.touched == p_average.age < p.touched:
+                    raise UserError(f"the average of {name} has never been updated: a training "
+                                    "loop of your own calls game.update_averages() after each step "
+                                    "of G")
         with contextlib.ExitStack() as stack, no_grad():
             stack.callback(vars(self).update, own)
             if self.averages is not None and self.averages_are_stale:
