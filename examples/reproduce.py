@@ -191,7 +191,7 @@ def read_theory(name: str, commands: list, outputs: list[str]) -> dict[str, dict
 def list_mixtures(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
     """List the runs of the table "mixtures": each has 24,000 discriminator steps, for any game.
 
-    A run takes one to three minutes.
+    A run takes one to six minutes.
     """
     steps = ["--steps", "10", "--width", "8"] if quick else ["--steps", "24000"]
     return {(f"{mixture}, {game}", seed): [

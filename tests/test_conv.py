@@ -140,6 +140,7 @@ def test_float32_stays_float32():
 @pytest.mark.parametrize("call, words", [
     (lambda x, w: conv2d(x, w, padding=-1), ["a padding is at least 0", "(-1, -1)"]),
     (lambda x, w: conv2d(x, w, stride=0), ["a stride is at least 1", "(0, 0)"]),
+    (lambda x, w: conv2d(x, w[:, :, :0]), ["a kernel is at least 1x1", "(0, "]),
     (lambda x, w: conv2d(x[:, :1], w), ["(N, 2, H, W)", "(1, 1, 3, 4)"]),
     (lambda x, w: conv2d(x[0], w), ["(N, 2, H, W)", "(2, 3, 4)"]),
     (lambda x, w: conv2d(x, w), ["(5, 3)", "(3, 4)"]),

@@ -186,6 +186,7 @@ def test_exponential_schedule():
     assert np.divide(above[1:], above[:-1]) == pytest.approx([0.9] * (len(above) - 1), rel=1e-12)
     assert len(above) == 22 and set(values[22:]) == {0.01}          # 0.9^22 is the first below 1/10
     assert schedules.exponential(0.1, 0.9)(2000) == pytest.approx(0, abs=1e-90)
+    assert schedules.exponential(0.0, 2.0)(2000) == 0       # 2^2000 is no float
 
 
 @pytest.mark.host

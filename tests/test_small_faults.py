@@ -3,6 +3,7 @@
 import argparse
 import builtins
 import json
+import math
 import pathlib
 import random
 import re
@@ -290,6 +291,50 @@ def test_metrics_refuse_masked_arrays(call):
     for pair in ((np.ma.masked_array(a, a > 0), a), (a, np.ma.masked_array(a, a > 0))):
         with pytest.raises(TypeError, match="mask would be ignored"):
             call(*pair)
+
+
+@pytest.mark.parametrize("call", [
+    metrics.count_pairs, lambda a, b: metrics.count_modes(a, 9),
+    lambda a, b: metrics.mean_iou(a, b, 9),
+    lambda a, b: metrics.classifier_score((a / a).reshape(-1, 1)),
+    lambda a, b: metrics.class_shares((a / a).reshape(-1, 1)),
+    lambda a, b: metrics.nearest_accuracy(normal(4, 2), a, normal(4, 2), b)])
+def test_metrics_refuse_masked_labels(call):
+    """The numbers under the mask would be counted."""
+    a = np.arange(1, 5)
+    with pytest.raises(TypeError, match="mask would be ignored"):
+        call(np.ma.masked_array(a, a > 2), a)
+    call(a, a)
+
+
+def test_pixels_of_another_scale_are_not_measured():
+    bright = np.full((2, 1, 4, 4), 200.0)
+    for call in (lambda: metrics.mean_difference(bright, bright),
+                 lambda: metrics.grey_share(bright), lambda: metrics.overlap(bright, bright)):
+        with pytest.raises(UserError, match="pixels from 0 to 1, but the mean of these is 200"):
+            call()
+
+
+def test_points_that_are_not_finite_are_not_counted():
+    points = np.float32([[1, 0], [np.nan, 0]])
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        metrics.measure_coverage(points, mixtures.ring())
+
+
+@pytest.mark.parametrize("make", [
+    lambda: mixtures.ring(std=-0.1), lambda: mixtures.ring(std=math.nan),
+    lambda: mixtures.grid(std=math.inf), lambda: mixtures.ring(radius=math.inf),
+    lambda: mixtures.grid(spacing=math.nan)])
+def test_a_mixture_of_no_gaussians_is_refused(make):
+    with pytest.raises(ValueError, match="a finite standard deviation of at least 0"):
+        make()
+
+
+@pytest.mark.parametrize("seed", [None, 1.5, -1, [1, 2]])
+def test_a_seed_is_a_whole_number(seed):
+    """Random(None) would draw other numbers at each call."""
+    with pytest.raises(ValueError, match="a seed is an integer of at least 0"):
+        Random(seed)
 
 
 def test_masked_weights_and_inputs_are_refused():

@@ -97,9 +97,9 @@ def to_numpy(array: Array) -> np.ndarray:
     return xp.asnumpy(array)
 
 
-def refuse_masked(array: Any) -> None:
-    """Raise TypeError for a masked array of numpy."""
-    if isinstance(array, np.ma.MaskedArray):
+def refuse_masked(*arrays: Any) -> None:
+    """Raise TypeError if one of the arrays is a masked array of numpy."""
+    if any(isinstance(array, np.ma.MaskedArray) for array in arrays):
         raise TypeError("a masked array's mask would be ignored: give array.filled(x), where x "
                         "replaces masked numbers")
 

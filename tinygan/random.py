@@ -19,7 +19,9 @@ class Random:
         self.seed(seed)
 
     def seed(self, seed: int) -> None:
-        """Restart the stream from `seed`, an integer of at least 0."""
+        """Restart the stream from `seed`, an integer of at least 0; others raise ValueError."""
+        if not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise ValueError(f"a seed is an integer of at least 0, got {seed!r:.60}")
         self._generator = np.random.Generator(np.random.PCG64(seed))
 
     def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> Array:

@@ -45,8 +45,8 @@ class exponential:
     def __call__(self, t):
         try:
             return max(self.start * self.rate ** max(t - self.begin, 0), self.floor)
-        except OverflowError:       # of a rate above 1; an optimiser refuses it at its step
-            return math.inf
+        except OverflowError:       # of a rate above 1; an optimiser refuses infinity at its step
+            return math.inf if self.start > 0 else self.floor
 
 
 @dataclass(frozen=True)

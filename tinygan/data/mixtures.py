@@ -11,7 +11,7 @@ import numpy as np
 from .. import backend
 from ..backend import Array, UserError
 from ..random import Random, check_random, rng
-from ..tensor import is_whole
+from ..tensor import is_number, is_whole
 
 
 class Mixture(NamedTuple):
@@ -75,22 +75,33 @@ def ring(modes: int = 8, radius: float = 1.0, std: float = 0.01) -> Mixture:
         mu_k = radius (cos 2 pi k/K, sin 2 pi k/K),  k = 0 ... K-1
 
     The angle has k/K and not k/(K-1): an angle of 2 pi would repeat the first mode, and only K-1
-    modes would be left. Raises ValueError unless `modes` is a whole number of at least 1.
+    modes would be left. Raises ValueError unless `modes` is a whole number of at least 1, for a
+    radius that is not finite, and for a std that is not finite or is below 0.
     """
     if not is_whole(modes, 1):
         raise ValueError(f"a ring has a whole number of modes, at least 1, got {modes!r}")
     angles = [2 * math.pi * k / modes for k in range(modes)]
     centres = [(radius * math.cos(a), radius * math.sin(a)) for a in angles]
-    return Mixture(np.array(centres, np.float32), std)
+    return _make_mixture(centres, std)
 
 
 def grid(side: int = 5, spacing: float = 2.0, std: float = 0.05) -> Mixture:
     """Return K = side^2 Gaussians on a square grid around 0.
 
     Neighbours are `spacing` apart: by default, the centres are {-4, -2, 0, 2, 4}^2. Raises
-    ValueError unless `side` is a whole number of at least 1.
+    ValueError unless `side` is a whole number of at least 1, for a spacing that is not finite, and
+    for a std that is not finite or is below 0.
     """
     if not is_whole(side, 1):
         raise ValueError(f"a grid's side has a whole number of modes, at least 1, got {side!r}")
     axis = [spacing * (i - (side - 1) / 2) for i in range(side)]
-    return Mixture(np.array([(a, b) for a in axis for b in axis], np.float32), std)
+    return _make_mixture([(a, b) for a in axis for b in axis], std)
+
+
+def _make_mixture(centres, std):
+    """Return the Mixture. Raises ValueError for numbers that are not finite or a std below 0."""
+    centres = np.array(centres, np.float32)
+    if not (np.isfinite(centres).all() and is_number(std, 0) and std < math.inf):
+        raise ValueError("a mixture has finite centres and a finite standard deviation of at least "
+                         f"0, got {std!r:.60} and centres up to {abs(centres).max()}")
+    return Mixture(centres, std)

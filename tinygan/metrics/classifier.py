@@ -86,8 +86,10 @@ def classifier_score(p: np.ndarray) -> float:
 
     It lies between 1 and the number of classes. It is high if each sample is clearly of one class
     and all classes are equally frequent. This is the Inception score (Salimans et al. 2016, section
-    4) with another classifier. Raises ValueError unless each row of p adds up to 1.
+    4) with another classifier. Raises ValueError unless each row of p adds up to 1, and TypeError
+    for a masked array.
     """
+    backend.refuse_masked(p)
     p = np.asarray(p, np.float64)
     _check_probabilities(p)
     log_p, log_mean = (np.log(np.maximum(a, 1e-300)) for a in (p, p.mean(0)))     # 0 log 0 is 0
@@ -98,8 +100,10 @@ def classifier_score(p: np.ndarray) -> float:
 def class_shares(p: np.ndarray) -> np.ndarray:
     """Return, for each class, the share of samples for which it is most probable, (classes,).
 
-    Raises ValueError unless each row of the probabilities p (n, classes) adds up to 1.
+    Raises ValueError unless each row of the probabilities p (n, classes) adds up to 1, and
+    TypeError for a masked array.
     """
+    backend.refuse_masked(p)
     _check_probabilities(p)
     return np.bincount(np.argmax(p, 1), minlength=p.shape[1]) / len(p)
 

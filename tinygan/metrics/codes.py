@@ -2,14 +2,17 @@
 
 import numpy as np
 
+from .. import backend
+
 
 def count_pairs(codes: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the table (codes, classes) of how many examples have each code and each label.
 
     codes, labels   (n,) whole numbers of at least 0
 
-    Raises ValueError for other arrays.
+    Raises ValueError for other arrays, and TypeError for masked arrays.
     """
+    backend.refuse_masked(codes, labels)
     if (not codes.size or codes.ndim != 1 or codes.shape != labels.shape
             or not {codes.dtype.kind, labels.dtype.kind} <= set("iu")
             or min(codes.min(), labels.min()) < 0):

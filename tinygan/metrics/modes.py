@@ -41,14 +41,17 @@ def measure_coverage(points: Array, mixture: Mixture) -> Coverage:
 
     Samples of the mixture itself are of high quality with probability 1 - exp(-9/2) = 98.89 %, and
     their reverse KL is about (K - 1) / (2 n). A higher share of high-quality samples means that the
-    generator's modes are too narrow. Raises ValueError if there are no points or if they do not lie
-    in the plane.
+    generator's modes are too narrow. Raises ValueError if there are no points, if they do not lie
+    in the plane, and for numbers that are not finite.
     """
     points = backend.to_numpy(points)
     if len(points) == 0:
         raise ValueError("the coverage of modes can only be measured with at least one sample")
     if points.shape[1:] != mixture.modes.shape[1:]:
         raise ValueError(f"the coverage of modes is that of points (n, 2), got {points.shape}")
+    if not np.isfinite(points).all():
+        raise ValueError("some of the points are NaN or infinite: look for NaN in the network that "
+                         "drew them")
     distances = np.linalg.norm(points[:, None] - mixture.modes, axis=2)         # (n, K)
     good = distances.argmin(1)[distances.min(1) <= 3 * mixture.std]
     modes, kl = count_modes(good, len(mixture.modes))
@@ -62,8 +65,9 @@ def count_modes(found: np.ndarray, k: int) -> tuple[int, float]:
 
     The reverse KL is sum_k p_k log(p_k K), which is infinite if there are no samples. For samples
     of the uniform distribution it is about (k - 1) / (2 n). Raises ValueError for a mode below 0
-    and for one of k or above.
+    and for one of k or above, and TypeError for a masked array.
     """
+    backend.refuse_masked(found)
     if len(found) and not 0 <= found.min() <= found.max() < k:
         raise ValueError(f"the {k} modes are numbered from 0 to {k - 1}, got numbers from "
                          f"{found.min()} to {found.max()}")

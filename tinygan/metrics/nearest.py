@@ -20,9 +20,10 @@ def find_nearest(samples: Array, images: Array,
     piece     the number of images that are compared at a time
 
     The distance is the Euclidean distance between all numbers of two images. It is computed in
-    float64, so that a copy is distinguished from an image that differs by one grey level. Both
-    results are host arrays (n,). Raises ValueError if there is no sample or no image, or if their
-    shapes differ, and UserError for numbers that are not finite.
+    float64, so that a copy is distinguished from an image that differs by one grey level, if the
+    numbers of the images lie within 1e5 of each other. Both results are host arrays (n,). Raises
+    ValueError if there is no sample or no image, or if their shapes differ, and UserError for
+    numbers that are not finite.
     """
     if not len(samples) or not len(images) or samples.shape[1:] != images.shape[1:]:
         raise ValueError(f"samples of shape {samples.shape} have no nearest neighbours among "
@@ -50,8 +51,10 @@ def nearest_accuracy(points: Array, labels: np.ndarray, known: Array,
     """Return the share of `points` (n, ...) whose nearest point of `known` has the same label.
 
     This is the accuracy of a 1-nearest-neighbour classifier (Cover and Hart 1967). Raises
-    ValueError unless there is one label for each point, labels (n,) and known_labels (N,).
+    ValueError unless there is one label for each point, labels (n,) and known_labels (N,), and
+    TypeError for masked arrays.
     """
+    backend.refuse_masked(labels, known_labels)
     if labels.shape != (len(points),) or known_labels.shape != (len(known),):
         raise ValueError(f"{len(points)} points and {len(known)} known points need one label each, "
                          f"got labels of shapes {labels.shape} and {known_labels.shape}")

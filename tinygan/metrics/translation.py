@@ -48,7 +48,7 @@ def mean_iou(found: np.ndarray, truths: np.ndarray, classes: int) -> float:
                     occur in neither are left out
 
     Raises ValueError for another class or a number that is not whole, for arrays of different
-    shapes and for empty ones.
+    shapes and for empty ones, and TypeError for masked arrays.
     """
     _check_shapes(found, truths)
     if not {found.dtype.kind, truths.dtype.kind} <= set("iu"):
@@ -67,15 +67,23 @@ def mean_iou(found: np.ndarray, truths: np.ndarray, classes: int) -> float:
 
 
 def _as_pixels(images):
-    """Return the images as floats. Raises UserError if there are none, or one is not finite."""
+    """Return the images as floats.
+
+    Raises UserError if there are none, if a number is not finite, and for floats whose mean is far
+    outside [0, 1].
+    """
     pixels = as_floats(images)
     if not pixels.size or not np.isfinite(pixels).all():
         raise UserError("images are measured by their pixels, but there are none, or some are NaN "
                         "or infinite: look for NaN in the data or in the network that drew them")
+    if not -0.5 <= (mean := float(pixels.mean())) <= 1.5:
+        raise UserError(f"images are measured by pixels from 0 to 1, but the mean of these is "
+                        f"{mean:.3g}: scale the images")
     return pixels
 
 
 def _check_shapes(a, b):
+    backend.refuse_masked(a, b)
     if a.shape != b.shape:
         raise ValueError(f"images are compared with others of the same shape, got {a.shape} and "
                          f"{b.shape}")
