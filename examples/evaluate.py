@@ -355,7 +355,7 @@ def print_beside(ours: dict[str, float], floor: dict[str, float]) -> None:
 
 def measure_further(game: Game, images: np.ndarray, z: Any, data: DataSet, test: Split,
                     net: Module | None, seed: int) -> dict[str, dict[str, float]]:
-    """Return {row: {measure: value}} of what games with a code, an encoder or pairs have besides.
+    """Return {row: {measure: value}}, the further measures of games with codes, encoders or pairs.
 
     images   the samples for G's inputs z
     """

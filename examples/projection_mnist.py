@@ -51,7 +51,7 @@ def paper(steps: int, shape: tuple[int, int, int], classes: int) -> tuple:
     """Return (game, d_opt, g_opt) with the paper's loss, normalisation and optimisers."""
     channels = 64
     # phi is D without Flatten and its last dense layer; it ends with 4 * channels feature maps
-    phi = nn.Sequential(*discriminator(channels, shape).layers[:-2])
+    phi = discriminator(channels, shape)[:-2]
     D = ProjectionDiscriminator(phi, 4 * channels, classes)
     G = conditional_generator(128, channels, shape, classes)
     # an optimiser's schedule counts its own steps, of which D has five times as many

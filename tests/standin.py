@@ -185,8 +185,8 @@ def _binary(op, reflected=False):
         if type(other) is ndarray:
             other = other._host
         elif not isinstance(other, _SCALARS):
-            # cupy leaves the operation to a class of higher priority, such as Tensor
-            if getattr(type(other), "__array_priority__", 0) > self.__array_priority__:
+            # cupy and NEP 13: a class that opts out of ufuncs (Tensor) has its own operators.
+            if getattr(type(other), "__array_ufunc__", _operand) is None:
                 return NotImplemented
             raise _unsupported(other)
         return _wrap(op(other, self._host) if reflected else op(self._host, other))
@@ -237,7 +237,6 @@ class ndarray:
     __slots__ = ("_host", "__weakref__")
     # np.exp(x) raises TypeError; np_array + x calls __radd__, which raises TypeError.
     __array_ufunc__ = None
-    __array_priority__ = 100        # cupy's
     __hash__ = None
 
     def __init__(self, *args, **keywords):

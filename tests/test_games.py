@@ -2027,13 +2027,24 @@ def test_samples_are_drawn_as_they_are_trained():
 
         def generate(self, z):
             return self.G(self.M(z))
-    game = Mapping(nn.Dense(4, 2), smooth_discriminator(), nn.Dense(3, 4))
+    G = nn.Sequential(nn.Dense(4, 2), nn.BatchNorm(2))
+    game = Mapping(G, smooth_discriminator(), nn.Dense(3, 4))
     z = game.latent(5, rng)
-    assert (game.sample(z) == game.fake(None, z).data).all()
+    with nn.eval_mode(game):
+        assert (game.sample(z) == game.fake(None, z).data).all()
     game.keep_average(0.5)
     for _ in play(game, make_batches(), *make_optimisers(game), 5, rng, 1):
-        average = game.averages["G"](game.averages["M"](z)).data
-        assert (game.sample(z) == average).all() and (average != game.generate(z).data).all()
+        with nn.eval_mode(game):
+            average = game.averages["G"](game.averages["M"](z)).data
+            assert (game.sample(z) == average).all() and (average != game.generate(z).data).all()
+
+
+def test_a_parameter_is_trained_by_one_player():
+    game = make_sharing_game()
+    with pytest.raises(UserError, match="d_opt and g_opt share parameters"):
+        next(play(game, make_batches(), *make_optimisers(game), 5, rng, 1))
+    own = optim.SGD(game.G[0].parameters(), 0.1)
+    next(play(game, make_batches(), make_optimisers(game)[0], own, 5, rng, 1))
 
 
 def test_noise_in_a_list_is_refused():
@@ -2041,7 +2052,10 @@ def test_noise_in_a_list_is_refused():
         def latent(self, m, rng):
             return [super().latent(m, rng)]
     game = Listing(generator(), discriminator(), 3)
-    with pytest.raises(TypeError, match=r"latent\(\) returns a Tensor or a tuple, .* got a list"):
+    with pytest.raises(TypeError, match=r"latent\(\) returned a list: return a Tensor, or a tuple"):
+        game.noise(4, rng, 0)
+    game.latent = lambda m, rng: {"z": rng.normal((m, 3))}
+    with pytest.raises(TypeError, match=r"latent\(\) returned a dict"):
         game.noise(4, rng, 0)
 
 
@@ -2050,7 +2064,7 @@ def test_a_game_whose_constructor_does_not_call_that_of_game_is_refused():
         def __init__(self, G, D):
             self.G, self.D = G, D
     game = Bare(generator(), discriminator())
-    with pytest.raises(UserError, match=r"Bare.__init__\(\) does not call super\(\).__init__"):
+    with pytest.raises(UserError, match=r"Bare.__init__\(\) has not called super\(\).__init__"):
         next(play(game, make_batches(), *make_optimisers(game), 5, rng, 1))
 
 

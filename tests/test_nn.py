@@ -438,6 +438,13 @@ def test_a_forward_without_a_result_is_refused():
     with pytest.raises(TypeError, match=r"Forgetful.forward\(\) returned None"):
         nn.Sequential(Forgetful(), nn.Tanh())(Tensor([1.0]))
 
+    def forget(x):
+        x * 2.0
+    with pytest.raises(TypeError, match="the layer forget returned None"):
+        nn.Sequential(nn.Tanh(), forget)(Tensor([1.0]))
+    with pytest.raises(TypeError, match=r"write Sequential\(\*layers\)"):
+        nn.Sequential([nn.Tanh()])
+
 
 def test_a_layer_of_ones_own_can_be_normalised():
     """Its spectral norm is that of the weight with one row per output."""
@@ -460,6 +467,7 @@ def test_the_layers_of_a_sequential_are_found_by_their_number():
     assert len(net) == 3 and list(net) == net.layers and net[-1] is net.layers[2]
     rest = net[1:]
     assert type(rest) is nn.Sequential and rest.parameters() == net[2].parameters()
+    assert type(type("Mine", (nn.Sequential,), {})(nn.Tanh())[:1]) is nn.Sequential
     assert rest(net[0](x)).item() == net(x).item()
     with pytest.raises(IndexError):
         net[3]

@@ -235,6 +235,8 @@ def test_invalid_arguments_are_refused(tmp_path):
         assert "two optimisers" in error_of(Run, tmp_path / "run", game, make_data(), wrong, 3)
     assert "JSON" in error_of(Run, tmp_path / "run", game, make_data(), opts, 3,
                               settings={"a": np.float32(1)})
+    assert "has no m: give such a stream, or batch_size" in error_of(
+        Run, tmp_path / "run", game, itertools.repeat(np.zeros((4, 1, 4, 4), "float32")), opts, 3)
     mine = {"name": "mine"}
     Run(tmp_path / "run", game, make_data(), opts, 3, settings=mine)
     assert mine == {"name": "mine"}
@@ -472,24 +474,6 @@ def test_a_number_that_a_checkpoint_would_not_keep_is_refused(tmp_path):
     assert not (tmp_path / "refused" / "checkpoint.npz").exists()
 
 
-class Sharing(GAN):
-    """A game with a number in a dictionary of its class, which changes."""
-
-    state = {"k": 0.0}
-
-    def after_d_step(self):
-        self.state["k"] += 1.0
-
-
-class Raising(GAN):
-    """A game that changes a number of its class."""
-
-    k = 0
-
-    def after_g_step(self):
-        type(self).k += 1
-
-
 class Appearing(GAN):
     """A game that gets an array in its first step."""
 
@@ -711,8 +695,6 @@ class Locked(optim.Adam):
     (Remembering, optim.Adam, "game.pool changes during training"),
     (GAN, PoolingOptimizer, "d_opt.pool changes during training"),
     (GAN, Averaging, "d_opt's _slow holds arrays that a checkpoint would not keep"),
-    (Sharing, optim.Adam, "game.state changes during training"),
-    (Raising, optim.Adam, "game.k changes during training"),
     (Appearing, optim.Adam, "game.q changes during training.* an array in the constructor"),
     (GAN, Slowing, "d_opt.lr changes during training.* make it a schedule"),
     (GAN, StepCounter, "d_opt.n changes during training.* compute it from `t`"),

@@ -2,8 +2,8 @@
 
 The modules, each of which imports only from those before it: cpu, context, pytorch, backend, cuda,
 random, tensor, ops, conv, resampling, nested, graphs, nn, schedules, optim, gradcheck, games,
-networks, loop, files, data, metrics, runs. With cupy, backend.use() imports cuda, and the first
-training step graphs.
+networks, loop, files, data, metrics, runs. cuda is imported by backend.use(), and graphs by the
+first training step, both with cupy only.
 """
 
 from . import (backend, context, conv, cpu, data, files, games, gradcheck, loop, metrics, nested,

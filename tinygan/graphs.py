@@ -44,8 +44,8 @@ class CapturedStep:
 
     The FORMS forms that were used last are kept. A step cannot be recorded if it copies between
     host and device, or if it replaces an array or changes a number of the game itself. A step that
-    has begun STARTS forms gets no more recordings. Then each call of a form without one does the
-    step, and standard error says so once.
+    has begun STARTS forms gets no more recordings. From then on, a call of a form without one does
+    the step itself, and standard error says so once.
     """
 
     WARM_UP, FORMS, STARTS = 3, 4, 20

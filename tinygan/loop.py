@@ -52,8 +52,9 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     - for a parameter that has no part in its player's loss,
     - for a game whose losses() the order does not call,
     - for a simultaneous order with more than one step,
-    - for an optimiser with parameters that are not its player's, or with none of one of its
-      player's networks (unless an optimiser that is an attribute of the game has them),
+    - for an optimiser with parameters that are not its player's or are the other optimiser's too,
+      or with none of one of its player's networks (unless an optimiser that is an attribute of the
+      game has them),
     - for data that ends, and for a minibatch that does not have m rows or that the game does not
       take,
     - for a first minibatch of another dtype than D's parameters,
@@ -100,6 +101,9 @@ def _check(game, d_opt, g_opt, m, rng, start, iterations, order):
     game.check(before_training=True)
     _check_optimiser("d", d_opt, game)
     _check_optimiser("g", g_opt, game)
+    if not set(d_opt.parameters).isdisjoint(g_opt.parameters):
+        raise UserError("d_opt and g_opt share parameters, which D's and G's steps would change "
+                        "for opposite aims: leave them out of one of the two")
     if (order == "alternating" and game.overrides("losses")
             and not game.overrides("d_loss", "g_loss")):
         raise UserError(f"{type(game).__name__} defines losses(), which the alternating order does "

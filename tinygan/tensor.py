@@ -67,7 +67,7 @@ class Tensor(_Node):
     There is no `requires_grad` and no `.grad`: the call grad(y, xs) names the xs. Arithmetic works
     between Tensors of one dtype, with Python numbers, and with constant arrays, which are converted
     to the Tensor's dtype. Tensor(a) keeps the array a itself, and operations keep their inputs'
-    arrays, without copying, except constant arrays of one number. A later write to such an array
+    arrays, without copying, except those of constants of one number. A later write to such an array
     would change the gradient, so grad() raises an error if a Tensor was written to after an
     operation on the path from an x to y used it (see touch). It cannot detect a write to a constant
     array of several numbers, or a write made through another Tensor that shares the array, such as
@@ -80,7 +80,7 @@ class Tensor(_Node):
     """
 
     __slots__ = ()
-    __array_priority__ = 1000       # makes numpy and cupy leave array * tensor to Tensor.__rmul__
+    __array_ufunc__ = None      # makes numpy leave array * tensor to Tensor.__rmul__
 
     def __new__(cls, data):
         x = _Node()
@@ -211,13 +211,13 @@ class Tensor(_Node):
                   (b, lambda g, y: -sum_to(g, b.shape)))
 
     def __mul__(a, b):
-        b = b if type(b) is Tensor else _copy_number(b)
+        b = b if type(b) is Tensor else _constant(b, a.dtype, kept=True)
         return op(_apply(operator.mul, a, b),
                   (a, lambda g, y: sum_to(g * b, a.shape)),
                   (b, lambda g, y: sum_to(g * a, b.shape)))
 
     def __truediv__(a, b):
-        b = b if type(b) is Tensor else _copy_number(b)
+        b = b if type(b) is Tensor else _constant(b, a.dtype, kept=True)
         return op(_apply(operator.truediv, a, b),
                   (a, lambda g, y: sum_to(g / b, a.shape)),
                   (b, lambda g, y: -sum_to(g * y / b, b.shape)))
@@ -249,14 +249,14 @@ class Tensor(_Node):
 
     def __matmul__(a, b):
         """Return the matrix product over the last two axes; the other axes broadcast."""
-        b = b if type(b) is Tensor else Tensor(as_array(b, a.dtype))
+        b = b if type(b) is Tensor else Tensor(as_array(b, a.dtype, kept=True))
         return op(_apply(_matmul, a, b, need="(..., n, k) @ (..., k, m) is needed"),
                   (a, lambda g, y: sum_to(g @ b.T, a.shape)),
                   (b, lambda g, y: sum_to(a.T @ g, b.shape)))
 
     def __rmatmul__(b, a):
         # the rule needs the .T of a Tensor, which exchanges two axes; numpy's reverses all of them
-        return Tensor(as_array(a, b.dtype)) @ b
+        return Tensor(as_array(a, b.dtype, kept=True)) @ b
 
     # Reductions. `axis` is None (all axes), a number or a tuple of numbers.
 
@@ -648,12 +648,13 @@ class NoTensorError(TypeError):
         super().__init__("at least one argument must be a Tensor: wrap an array as Tensor(x)")
 
 
-def as_array(data: Any, dtype: Any = None) -> Array:
+def as_array(data: Any, dtype: Any = None, kept: bool = False) -> Array:
     """Return `data` as a float array on the current backend, converted to `dtype` if given.
 
     `data` is a Tensor, an array, a number or a list of numbers. Without a dtype, Python numbers and
-    lists become float32; numpy scalars and arrays must already be float32 or float64. Raises
-    TypeError for other data.
+    lists become float32; numpy scalars and arrays must already be float32 or float64. If a rule
+    keeps the result, `kept`, an array of one number is copied: it may be a number of a game, which
+    changes. Raises TypeError for other data.
     """
     xp = backend.xp
     if type(data) is Tensor:
@@ -682,7 +683,7 @@ def as_array(data: Any, dtype: Any = None) -> Array:
     if data.dtype.kind not in "fiub":
         raise TypeError(f"an array in a computation holds real numbers, got {data.dtype}")
     if dtype is not None:
-        return data if data.dtype == dtype else data.astype(dtype)
+        return data if data.dtype == dtype and not (kept and data.size == 1) else data.astype(dtype)
     if data.dtype != np.float32 and data.dtype != np.float64:
         raise TypeError(f"a Tensor holds float32 or float64, got {data.dtype}: convert it with "
                         ".astype(\"float32\"), and scale images to [0, 1] first")
@@ -708,14 +709,9 @@ def _apply(f, a, b, need="counted from the last axis, sizes must be equal or 1")
         raise ValueError(f"{f.__name__.strip('_')} of shapes {shapes}: {need}") from None
 
 
-def _constant(c, dtype):
+def _constant(c, dtype, kept=False):
     # numpy gives a Python number the dtype of the array, but keeps the dtype of its own scalars.
-    return c if type(c) is float or type(c) is int else as_array(c, dtype)
-
-
-def _copy_number(c):
-    """Return a constant, an array of one number as a copy: a rule keeps it, and it may change."""
-    return c.copy() if isinstance(c, backend.xp.ndarray) and c.size == 1 else c
+    return c if type(c) is float or type(c) is int else as_array(c, dtype, kept)
 
 
 def _matmul(a, b):

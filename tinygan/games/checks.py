@@ -90,7 +90,7 @@ def refuse_other_range(game: Any, x: Any) -> None:
 
 @contextlib.contextmanager
 def explain_none(loss: Any) -> Iterator[None]:
-    """Add to an error of loss.g() in the context that the scores of the data are None there."""
+    """Raise TypeError for an error of loss.g() in the context that is due to a_real = None."""
     try:
         yield
     except (AttributeError, TypeError) as error:

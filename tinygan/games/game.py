@@ -87,8 +87,8 @@ class Game(Module):
         before_training=True before the first step, when a subclass has added all its networks.
         """
         if "penalties" not in vars(self):
-            raise UserError(f"{type(self).__name__}.__init__() does not call super().__init__(G, D,"
-                            " ...), which sets a game's networks and choices")
+            raise UserError(f"{type(self).__name__}.__init__() has not called super().__init__(G, "
+                            "D, ...), which sets a game's networks and choices")
         own = self.overrides("d_loss")
         if not isinstance(self.loss, Loss):
             raise UserError("a game's loss must be a games.losses.Loss, such as losses.Hinge(), "
@@ -132,9 +132,9 @@ class Game(Module):
     def fake(self, x: Any, z: Any) -> Any:
         """Return D's input for G's samples; by default generate(z).
 
-        D's step calls real() and fake() in no_grad(). So both are constants there, and a network of
-        D that one of them uses gets no gradient from it: use such a network in discriminate(). If
-        fake() needs a gradient itself, it computes it in enable_grad().
+        D's step calls real() and fake() in no_grad(). So both are constants there, and a network in
+        d_players is not trained through them: call it in discriminate(). A fake() that needs a
+        gradient itself computes it in enable_grad().
         """
         return self.generate(z)
 
@@ -276,15 +276,15 @@ class Game(Module):
     def log(self, name: str, value: Tensor | Array) -> None:
         """Add one number, such as a term of a loss, to what is logged of this step.
 
-        An array is copied, because it may be a state of the game, which changes. Raises TypeError
-        for a number that is neither a Tensor nor an array: a step that was recorded for a GPU could
-        not compute it again.
+        The number is copied, because it may be a state of the game, which changes. Raises TypeError
+        if it is neither a Tensor nor an array: a step that was recorded for a GPU could not compute
+        it again.
         """
         if not hasattr(value, "dtype"):
             raise TypeError(f"{name} is logged as a Tensor or an array of one number, got a "
                             f"{type(value).__name__}")
-        value = value.data if type(value) is Tensor else value.copy()
-        self.logged = {**self.logged, name: value}
+        value = value.data if type(value) is Tensor else value
+        self.logged = {**self.logged, name: value.copy()}
 
     # Random draws
 
@@ -305,8 +305,8 @@ class Game(Module):
         check_source(rng, "noise")
         z = self.latent(m, rng)
         if isinstance(z, (list, dict)):
-            raise TypeError("latent() returns a Tensor or a tuple, whose parts G gets as its "
-                            f"arguments, got a {type(z).__name__}")
+            raise TypeError(f"latent() returned a {type(z).__name__}: return a Tensor, or a tuple, "
+                            "whose parts G gets as its arguments")
         if any(penalty.draws for penalty in self.penalties):
             return z, [penalty.draw(m, rng, i) for penalty in self.penalties]
         return z

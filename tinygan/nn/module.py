@@ -6,9 +6,9 @@ The attributes of a Module decide what belongs to it:
     an array    is a buffer, which is saved but not learned, such as a running mean
     a Module    is a part, and so is each Module in a list, a tuple or a dictionary
 
-A Tensor that forward() sets on self is a parameter only if forward() made it by Tensor(...): its
-inputs and results are none. An array that it sets is a buffer; an input of forward() is one only if
-it replaces a buffer.
+A Tensor that forward() sets on self is a parameter only if forward() made it by Tensor(...); a
+Tensor that it was given or has computed is none. An array that it sets is a buffer; an array that
+it was given is one only if it replaces a buffer.
 
 Names, shapes and the order of axes are PyTorch's, so weights can be exchanged with PyTorch.
 """
@@ -103,13 +103,13 @@ class Module:
         in_forward = begin is not None
         is_array = isinstance(value, backend.xp.ndarray)
         is_tensor = type(value) is Tensor and name not in self.untracked
-        is_made_here = is_tensor and value.parents == () and (      # a leaf, and not an input
-            not in_forward or value is before or value.age >= begin)
-        self._check_attribute(name, value, before, in_forward, is_tensor and not is_made_here)
+        # a Tensor that was computed, or an input of forward(), which is older than the call
+        is_result = is_tensor and not (in_forward and value is before) and (
+            value.parents != () or in_forward and value.age < begin)
+        self._check_attribute(name, value, before, in_forward, is_result)
         is_input = is_array and in_forward and any(value is x for x in inputs)
-        if is_tensor and not is_made_here or is_input and not isinstance(
-                before, backend.xp.ndarray):        # else it replaces a buffer
-            self._kept.add(name)
+        if is_result or is_input and not isinstance(before, backend.xp.ndarray):
+            self._kept.add(name)        # an input that replaces a buffer is one
         elif not in_forward and (is_tensor or is_array):
             self._kept.discard(name)
         if isinstance(value, np.generic) and isinstance(before, np.ndarray):
@@ -117,10 +117,7 @@ class Module:
         super().__setattr__(name, value)
 
     def _check_attribute(self, name, value, before, in_forward, is_result):
-        """Raise TypeError for a value that would take a parameter's place, or could not be one.
-
-        is_result   whether the value is a Tensor that was computed, or an input of forward()
-        """
+        """Raise TypeError for a value that would take a parameter's place, or could not be one."""
         is_parameter = (type(before) is Tensor and name not in self._kept
                         and name not in self.untracked)
         if is_parameter and value is not None and not isinstance(value, (Tensor, Module)):
@@ -481,17 +478,24 @@ class Composite(Module):
 
 
 def call_part(part: Callable, x: Tensor, conditions: tuple) -> Any:
-    """Return part(x), or part(x, *conditions) if the part takes them."""
+    """Return part(x), or part(x, *conditions) if the part takes them.
+
+    Raises TypeError if it is a function that returns None; a Module raises it itself.
+    """
     takes_them = conditions and getattr(part, "conditional", False)
-    return part(x, *conditions) if takes_them else part(x)
+    y = part(x, *conditions) if takes_them else part(x)
+    if y is None:
+        raise TypeError(f"the layer {getattr(part, '__name__', part)} returned None: end it with a "
+                        "return")
+    return y
 
 
 class Sequential(Composite):
     """The layers applied one after the other.
 
     A layer is a Module or a function of one Tensor such as ops.relu. Parameters are named
-    "0.weight", "0.bias", "1.weight" and so on. net[0] is a layer, and net[1:] a Sequential of the
-    same layers. Raises TypeError for anything else as a layer.
+    "0.weight", "0.bias", "1.weight" and so on. net[0] is the first layer, and net[1:] a Sequential
+    of the others, which are not copied. Raises TypeError for anything else as a layer.
     """
 
     def __init__(self, *layers: Module | Callable[[Tensor], Tensor]) -> None:

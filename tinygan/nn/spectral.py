@@ -9,9 +9,9 @@ from .module import Module
 def spectral_norm(layer: Module) -> Module:
     """Make a layer compute with W / sigma(W) (Miyato et al. 2018, eq. 8), and return the layer.
 
-    `layer` is a Dense, Conv2d, ConvTranspose2d or Embedding, or of another class that has a weight
-    (n_out, n_in) and sets outputs_first = 0, 1; others raise TypeError. A forward() of your own
-    takes the weight from effective_weight(self). sigma(W) is
+    `layer` is a Dense, Conv2d, ConvTranspose2d or Embedding, or a layer of your own with a weight
+    (n_out, n_in), whose class has outputs_first = 0, 1; others raise TypeError. A forward() of your
+    own takes the weight from effective_weight(self). sigma(W) is
     the largest singular value of W as a matrix with one row per output (for an Embedding, per
     class); for a convolution the matrix is (c_out, c_in kh kw). It is estimated by power iteration:
 

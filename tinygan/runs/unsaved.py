@@ -140,22 +140,13 @@ def _fingerprint(value, kept):
 def list_settings(game: nn.Module, text: Callable = _describe_as_text) -> dict[str, str]:
     """Return {name: text} of the numbers and other settings of a game and its parts.
 
-    Settings are numbers, texts, losses and other values that describe() takes, but no Modules. They
-    may be attributes of a class too, unless it is one of tinygan's.
+    Settings are numbers, texts, losses and other values that describe() takes, but no Modules.
     """
     others = nn.Module, Tensor, backend.xp.ndarray
     texts = {prefix + name: text(value) for prefix, part in game.modules()
-             for name, value in {**_class_attributes(type(part)), **vars(part)}.items()
+             for name, value in vars(part).items()
              if name not in (*part.untracked, "training") and not isinstance(value, others)}
     return {name: each for name, each in texts.items() if each is not None}
-
-
-def _class_attributes(cls):
-    """Return {name: value} of the attributes of a class and its bases that are no methods."""
-    return {name: value for base in reversed(cls.__mro__)
-            if not base.__module__.startswith(("tinygan.", "builtins"))
-            for name, value in vars(base).items()
-            if not (name.startswith("__") or hasattr(value, "__get__"))}
 
 
 def list_fixed(game: nn.Module, kept: dict[int, Any]) -> dict[str, str]:
