@@ -95,8 +95,7 @@ def make_networks(name: str, width: int, scale: float) -> tuple[nn.Module, ...]:
         D = nn.Sequential(*D[:-1], nn.MinibatchDiscrimination(width, 8, 2), nn.Dense(width + 8, 1))
     D = nn.Sequential(Scale(1 / scale), D)
     if name == "feature_matching":
-        *trunk, last = D[1]
-        return G, nn.Heads(nn.Sequential(D[0], *trunk), last, nn.Sequential())
+        return G, nn.Heads(nn.Sequential(D[0], *D[1][:-1]), D[1][-1], nn.Sequential())
     if name == "sngan":         # a Lipschitz constant of 1 covers far fewer modes of the grid
         for _, layer in D.modules():
             if isinstance(layer, nn.Dense):
