@@ -455,6 +455,22 @@ def test_a_learning_rate_that_falls_fixes_the_number_of_steps(tmp_path):
     assert "resume with the same --steps" in error_of(longer.play)
 
 
+def test_a_run_without_pictures_says_so(tmp_path, capsys):
+    """Points need no pictures, but images in rows of numbers may have been meant as such."""
+    flat = GAN(nn.Sequential(nn.Dense(3, 16), nn.Sigmoid()), nn.Sequential(
+        nn.Flatten(), nn.Dense(16, 1)), 3)
+    make_run(tmp_path / "flat", 1, flat).play()
+    assert "no pictures: G's samples are no images" in capsys.readouterr().out
+    assert not (tmp_path / "flat" / "samples.png").exists()
+
+    class Silent(GAN):
+        def pictures(self, z):
+            return None, None
+    make_run(tmp_path / "silent", 1, Silent(flat.G, flat.D, 3)).play()
+    make_run(tmp_path / "images", 1).play()
+    assert "no pictures" not in capsys.readouterr().out
+
+
 class Drifting(GAN):
     """A game with a number that changes and is no array, and one that is."""
 

@@ -152,6 +152,10 @@ class Run:
         self.stopped = None
         with lock(self.folder), _catch_signals() as stopped, np.errstate(all="ignore"):
             record = Record(self, self._saved)
+            if record.first[0] is None and type(self).pictures is Run.pictures and not (
+                    self.game.overrides("pictures")):
+                print("no pictures: G's samples are no images (N, C, H, W); if they are meant as "
+                      "such, end G in nn.Reshape(C, H, W)")
             progress = Progress(self.steps, start=record.step)
             try:
                 for i, values in self.iterations(record.step):
