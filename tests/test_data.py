@@ -203,7 +203,7 @@ def test_read_idx_refuses(tmp_path):
 def test_read_idx_holds_no_more_than_there_is(tmp_path):
     """A header that claims 256 MB, and 64 MB of zeros in a 64 kB file, do not take that memory."""
     path = tmp_path / "file"
-    # 1 MB: a few pieces of mnist.PIECE (64 kB) bytes, and gzip's buffers
+    # 1 MB: a few pieces of files.PIECE bytes (64 kB), and gzip's buffers
     path.write_bytes(struct.pack(">4I", 0x803, 1 << 14, 128, 128) + bytes(100))
     assert peak_memory(lambda: refused(lambda: mnist.read_idx(path, 3), "only 100")) < 1 << 20
     with gzip.open(path, "wb", 6) as file:

@@ -351,4 +351,4 @@ def _check(images, w, axis, name):
     if images.ndim != 4 or w.ndim != 4 or images.shape[1] != w.shape[axis]:
         raise ValueError(f"{name} with weights {w.shape} needs images (N, {w.shape[axis]}, H, W), "
                          f"got {images.shape}")
-    kernel_pair(w.shape[2:])
+    kernel_pair(w.shape[2:])        # refuses a kernel without numbers

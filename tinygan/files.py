@@ -14,6 +14,7 @@ import numpy as np
 from .backend import UserError
 
 LIMIT = 1 << 31     # bytes to which the arrays of a compressed file may unpack, all together
+PIECE = 1 << 16     # bytes read at a time
 
 
 @contextlib.contextmanager
@@ -101,7 +102,7 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
 def read_at_most(file: BinaryIO, size: int) -> bytearray:
     """Read up to `size` bytes in small pieces, so that a false size takes no memory."""
     content = bytearray()
-    while piece := file.read(min(1 << 16, size - len(content))):
+    while piece := file.read(min(PIECE, size - len(content))):
         content += piece
     return content
 

@@ -61,7 +61,9 @@ class CapturedStep:
         form = self._update_form(x, z)
         if form.run is None and form.calls >= self.WARM_UP and self.why_not is None:
             self._record(form, x, z)
-        return (self._do if form.run is None else self._launch)(form, x, z, seed)
+        if form.run is None:
+            return self._do(form, x, z, seed)
+        return self._launch(form, x, z, seed)
 
     def _update_form(self, x, z):
         """Set the attribute `form` to the form of this call, and return it."""

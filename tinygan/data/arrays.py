@@ -135,6 +135,17 @@ def check_white(images: Array, whose: str, white: int) -> None:
                         f"white: {fix}")
 
 
+def check_scale(images: Array, who: str) -> None:
+    """Raise UserError for floats whose mean is far outside [0, 1], or NaN.
+
+    It is the mean that counts, because a G that ends in no sigmoid may draw some pixels outside
+    [0, 1]. `who` begins the message, such as "the classifier".
+    """
+    if images.dtype != np.uint8 and not -0.5 <= (mean := float(images.mean())) <= 1.5:
+        raise UserError(f"{who} takes pixels from 0 to 1, but the mean of these is {mean:.3g}: " + (
+            "G has diverged, or the data has NaN" if np.isnan(mean) else "scale the images"))
+
+
 def check_labels(labels: Array, n: int, whose: str) -> None:
     """Raise UserError for labels that are not n whole numbers of at least 0, one for each image.
 

@@ -27,14 +27,13 @@ import zlib
 import numpy as np
 
 from ..backend import UserError
-from ..files import read_at_most
+from ..files import PIECE, read_at_most
 from .arrays import DataSet, Split, check_images
 
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/",
            "https://storage.googleapis.com/cvdf-datasets/mnist/")
 TIMEOUT = 10                # seconds to wait for an answer of a mirror
 LIMIT = 1 << 28             # the largest array or download in bytes: five times MNIST
-PIECE = 1 << 16             # bytes read at a time
 
 FILES = {                   # name: number of dimensions, md5 of the decompressed content
     "train-images-idx3-ubyte": (3, "6bbc9ace898e44ae57da46a324031adb"),

@@ -4,7 +4,6 @@ examples/classifier_mnist.py trains it with this library. Its features differ fr
 classifiers: a distance between features can be compared only with distances by the same weights.
 """
 
-import math
 import os
 import pathlib
 from typing import NamedTuple
@@ -13,7 +12,7 @@ import numpy as np
 
 from .. import backend, nn
 from ..backend import Array, UserError
-from ..data import as_floats
+from ..data.arrays import as_floats, check_scale
 from ..files import read_arrays
 from ..tensor import Tensor, no_grad
 
@@ -64,11 +63,7 @@ def classify(net: nn.Sequential, images: Array, piece: int = 500) -> Classified:
                         f"not {images.shape[1:]}: train another classifier for those")
     if not len(images):
         raise UserError("there are no images to classify: give at least one")
-    # the mean, because a G that ends in no sigmoid may draw some pixels outside [0, 1]
-    if images.dtype != np.uint8 and not -0.5 <= (mean := float(images.mean())) <= 1.5:
-        raise UserError(f"the classifier takes pixels from 0 to 1, but the mean of these is "
-                        f"{mean:.3g}: " + ("G has diverged, or the data has NaN"
-                                           if math.isnan(mean) else "scale the images"))
+    check_scale(images, "the classifier")
     features, p = [], []
     for start in range(0, len(images), piece):
         x = as_floats(backend.xp.asarray(images[start:start + piece]))

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import backend, nn, ops, optim
 from ..backend import Array, UserError
-from ..data import as_floats
+from ..data.arrays import as_floats, check_scale
 from ..random import Random, rng
 from ..tensor import Tensor, grad, no_grad
 
@@ -76,9 +76,7 @@ def _as_pixels(images):
     if not pixels.size or not np.isfinite(pixels).all():
         raise UserError("images are measured by their pixels, but there are none, or some are NaN "
                         "or infinite: look for NaN in the data or in the network that drew them")
-    if not -0.5 <= (mean := float(pixels.mean())) <= 1.5:
-        raise UserError(f"images are measured by pixels from 0 to 1, but the mean of these is "
-                        f"{mean:.3g}: scale the images")
+    check_scale(pixels, "the comparison of images")
     return pixels
 
 
