@@ -106,7 +106,8 @@ def test_a_gradient_that_was_not_recorded_has_no_derivative():
     assert grad(x.sum(), [w], unused="zeros")[0].item() == 0
 
 
-@pytest.mark.parametrize("name", ["backward", "grad", "requires_grad", "detach", "to", "view"])
+@pytest.mark.parametrize("name", [
+    "backward", "grad", "requires_grad", "detach", "to", "view", "copy", "dim", "var", "clip"])
 def test_names_of_pytorch_are_answered(name):
     """The error says what to write; other missing names have Python's usual error."""
     with pytest.raises(AttributeError, match=f"no {name}: "):
@@ -117,6 +118,7 @@ def test_names_of_pytorch_are_answered(name):
 def test_names_of_pytorch_are_answered_by_modules_optimisers_and_nn():
     net = Dense(2, 1)
     for thing, name, advice in ((net, "zero_grad", "nothing is stored"), (net, "cuda", "cupy"),
+                                (Sequential(net), "append", "nn.Sequential(*net, layer)"),
                                 (optim.SGD(net.parameters(), 0.1), "zero_grad", "grad(y, xs)"),
                                 (nn, "Linear", "nn.Dense"), (nn, "BatchNorm2d", "nn.BatchNorm")):
         with pytest.raises(AttributeError, match=f"{name}'?: .*{re.escape(advice)}"):
