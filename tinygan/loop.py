@@ -12,10 +12,11 @@ from .games.checks import refuse_other_range
 from .games.game import Game
 from .nested import flatten_nested, map_nested
 from .nn import Module, use_random
+from .numbers import is_whole
 from .optim import Optimizer
 from .random import Random, check_random
 from .schedules import value_at
-from .tensor import Tensor, UnusedError, grad, is_whole
+from .tensor import Tensor, UnusedError, grad
 
 
 def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int, rng: Random,

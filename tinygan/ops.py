@@ -19,8 +19,9 @@ import numpy as np
 
 from . import backend
 from .backend import Array, UserError
+from .numbers import is_real, is_whole
 from .tensor import (Axis, DtypeError, NoTensorError, Tensor, allow_axis_0, as_array, broadcast_to,
-                     check_reduction, is_real, is_whole, op, restore_axes, sum_to)
+                     check_reduction, op, restore_axes, sum_to)
 
 
 # Exponentials and roots

@@ -11,8 +11,9 @@ from typing import Any
 
 from . import backend, pytorch
 from .backend import Array
+from .numbers import is_number
 from .schedules import value_at
-from .tensor import Tensor, is_number
+from .tensor import Tensor
 
 
 class Optimizer:

@@ -6,6 +6,7 @@ import numpy as np
 
 from . import backend
 from .backend import Array
+from .numbers import is_whole
 
 
 class Random:
@@ -20,7 +21,7 @@ class Random:
 
     def seed(self, seed: int) -> None:
         """Restart the stream from `seed`, an integer of at least 0; others raise ValueError."""
-        if not isinstance(seed, (int, np.integer)) or seed < 0:
+        if not is_whole(seed, 0):
             raise ValueError(f"a seed is an integer of at least 0, got {seed!r:.60}")
         self._generator = np.random.Generator(np.random.PCG64(seed))
 

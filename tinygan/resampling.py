@@ -14,8 +14,9 @@ import numpy as np
 
 from . import backend
 from .backend import Array
+from .numbers import is_whole
 from .ops import as_tensors
-from .tensor import Tensor, is_whole, op
+from .tensor import Tensor, op
 
 
 def resample(x: Tensor, rows: Array, columns: Array) -> Tensor:

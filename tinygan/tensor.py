@@ -24,6 +24,7 @@ import numpy as np
 from . import backend, pytorch
 from .backend import Array
 from .context import use_value
+from .numbers import is_real
 
 _clock = itertools.count()      # each new Tensor takes the next number as its age
 
@@ -718,20 +719,3 @@ def _matmul(a, b):
     if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
         raise ValueError        # _apply() writes the message
     return backend.product(a, b)
-
-
-def is_whole(value: Any, least: int) -> bool:
-    """Return whether `value` is a whole number of at least `least`."""
-    return isinstance(value, (int, np.integer)) and value >= least
-
-
-def is_real(value: Any) -> bool:
-    """Return whether `value` is a real number of Python's or numpy's."""
-    return isinstance(value, (int, float, np.integer, np.floating))
-
-
-def is_number(value: Any, least: float) -> bool:
-    """Return whether `value` is a number, or an array of one, of at least `least`."""
-    with contextlib.suppress(TypeError, ValueError):
-        return not isinstance(value, str) and float(value) >= least
-    return False

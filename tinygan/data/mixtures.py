@@ -10,8 +10,8 @@ import numpy as np
 
 from .. import backend
 from ..backend import Array, UserError
+from ..numbers import is_number, is_whole
 from ..random import Random, check_random, rng
-from ..tensor import is_number, is_whole
 
 
 class Mixture(NamedTuple):

@@ -5,8 +5,9 @@ from typing import Any
 from .. import backend
 from ..backend import Array, UserError
 from ..nn import Module
+from ..numbers import is_whole
 from ..random import Random
-from ..tensor import Tensor, is_whole
+from ..tensor import Tensor
 from .gan import GAN
 
 

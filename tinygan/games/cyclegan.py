@@ -7,9 +7,10 @@ import numpy as np
 from .. import backend
 from ..backend import Array, UserError
 from ..nn import Module, RandomRows, use_random
+from ..numbers import is_whole
 from ..ops import concat
 from ..random import Random
-from ..tensor import Tensor, is_whole
+from ..tensor import Tensor
 from .game import require
 from .losses import LeastSquares, RelativisticAverage
 from .penalties import check_weights

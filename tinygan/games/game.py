@@ -11,8 +11,9 @@ from .. import backend
 from ..backend import Array, UserError
 from ..nested import apply, map_nested
 from ..nn import BatchNorm, Module, RandomRows, eval_mode, power_iteration, use_random
+from ..numbers import is_number, is_whole
 from ..random import Random, check_source
-from ..tensor import Tensor, ancestors, is_number, is_whole, no_grad, op, set_recording
+from ..tensor import Tensor, ancestors, no_grad, op, set_recording
 from .checks import explain_none, last_activation, refuse_batch_norm, refuse_sigmoid
 from .losses import Loss
 from .penalties import Penalty, tensors_in

@@ -6,9 +6,10 @@ from typing import Any
 from .. import backend
 from ..backend import Array, UserError
 from ..nn import Module, eval_mode
+from ..numbers import is_whole
 from ..ops import cross_entropy
 from ..random import Random
-from ..tensor import Tensor, is_whole, no_grad
+from ..tensor import Tensor, no_grad
 from .gan import GAN
 from .penalties import check_weights
 

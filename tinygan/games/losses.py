@@ -18,8 +18,9 @@ other losses D(x) is the score itself.
 from dataclasses import dataclass
 
 from ..backend import Array
+from ..numbers import is_number
 from ..ops import log_sigmoid, relu, sigmoid, softplus
-from ..tensor import Tensor, is_number
+from ..tensor import Tensor
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,10 @@ from typing import Any
 from .. import backend
 from ..backend import UserError
 from ..nested import flatten_nested, is_sample, map_nested
+from ..numbers import is_number, is_whole
 from ..ops import concat, norm
 from ..random import Random
-from ..tensor import Tensor, broadcast_to, grad, is_number, is_whole
+from ..tensor import Tensor, broadcast_to, grad
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ import numpy as np
 from .. import backend
 from ..backend import Array, UserError
 from ..nn import Module
+from ..numbers import is_whole
 from ..ops import cross_entropy
 from ..random import Random
-from ..tensor import Tensor, is_whole
+from ..tensor import Tensor
 from .acgan import class_logits
 from .game import Game, require
 from .losses import Wasserstein

@@ -7,7 +7,8 @@ from .. import backend
 from ..backend import UserError
 from ..nested import map_nested
 from ..nn import Module, substitute
-from ..tensor import Tensor, grad, is_number, is_whole
+from ..numbers import is_number, is_whole
+from ..tensor import Tensor, grad
 from .game import Game, add_terms, renew, scores_in
 from .losses import Saturating
 

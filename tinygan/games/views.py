@@ -12,8 +12,9 @@ from .. import backend
 from ..backend import Array, UserError
 from ..nested import flatten_nested, is_sample, map_nested
 from ..nn import GaussianNoise, Module, current_random
+from ..numbers import is_number, is_whole
 from ..schedules import value_at
-from ..tensor import Tensor, is_number, is_whole
+from ..tensor import Tensor
 
 
 class View(Module):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from .. import backend
 from ..nn import Module
-from ..tensor import is_number
+from ..numbers import is_number
 from .game import Game
 from .losses import Wasserstein
 

@@ -12,8 +12,8 @@ import numpy as np
 from .. import backend
 from ..backend import Array
 from ..data import as_floats
+from ..numbers import is_number
 from ..random import Random, check_random
-from ..tensor import is_number
 from .nearest import find_nearest, find_origin, flatten
 
 SIGMAS = np.logspace(-1, 0, 10)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from .. import backend
 from ..backend import Array
 from ..context import use_value
+from ..numbers import is_whole
 from ..random import rng
-from ..tensor import is_whole
 
 
 # inside skip_init(): the number of weights that may still be made

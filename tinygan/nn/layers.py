@@ -6,7 +6,8 @@ from typing import Any
 
 from .. import backend, ops, resampling
 from ..conv import Pair, conv2d, conv_transpose2d, kernel_pair, padding_pair, stride_pair
-from ..tensor import Tensor, is_whole
+from ..numbers import is_whole
+from ..tensor import Tensor
 from .init import glorot, make_weights, zeros
 from .module import Composite, Module, call_part
 from .spectral import effective_weight

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from .. import ops
 from ..backend import UserError
-from ..tensor import Tensor, is_whole
+from ..numbers import is_whole
+from ..tensor import Tensor
 from .init import make_weights, normal
 from .module import Module
 

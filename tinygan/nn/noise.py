@@ -9,8 +9,9 @@ from .. import backend, ops
 from ..backend import Array, UserError
 from ..context import use_value
 from ..nested import flatten_nested
+from ..numbers import is_number
 from ..random import Random, check_source, rng
-from ..tensor import Tensor, is_number, op
+from ..tensor import Tensor, op
 from .module import Module
 
 

@@ -2,7 +2,8 @@
 
 from .. import backend, ops
 from ..backend import UserError
-from ..tensor import Tensor, is_number, is_whole
+from ..numbers import is_number, is_whole
+from ..tensor import Tensor
 from .init import zeros
 from .module import Module
 

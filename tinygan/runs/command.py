@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from ..numbers import is_whole
 from . import checkpoint
 from .. import backend, data, nn
 from ..backend import UserError
 from ..games import Game
 from ..optim import Optimizer
 from ..random import rng
-from ..tensor import is_whole
 from .run import Run, check_folder, list_versions, refuse_runs, remove_run
 
 DRY_RUN = "dry run: every part has run once, no files are kept"

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from ..numbers import is_number, is_whole
 from . import checkpoint, unsaved
 from .. import backend
 from ..backend import VERSION, Array, UserError
@@ -33,7 +34,6 @@ from ..loop import check_order, play
 from ..nn import Module
 from ..optim import Optimizer
 from ..random import rng
-from ..tensor import is_number, is_whole
 from .record import Progress, Record, list_files
 
 try:

@@ -1,0 +1,23 @@
+"""Whether a value that a user gives is a number, of Python's or of numpy's."""
+
+import contextlib
+from typing import Any
+
+import numpy as np
+
+
+def is_whole(value: Any, least: int) -> bool:
+    """Return whether `value` is a whole number of at least `least`."""
+    return isinstance(value, (int, np.integer)) and value >= least
+
+
+def is_real(value: Any) -> bool:
+    """Return whether `value` is a real number; an array is none."""
+    return isinstance(value, (int, float, np.integer, np.floating))
+
+
+def is_number(value: Any, least: float) -> bool:
+    """Return whether `value` is a number, or an array of one, of at least `least`."""
+    with contextlib.suppress(TypeError, ValueError):
+        return not isinstance(value, str) and float(value) >= least
+    return False
