@@ -106,6 +106,35 @@ def test_another_loss_can_be_chosen(entry):
     assert entry(loss=loss).loss is loss
 
 
+@pytest.mark.numpy_only("a path through the code")
+@each_game
+def test_all_samples_come_from_generate(entry):
+    """Otherwise a game that overrides generate() would train another G than the one it samples."""
+    game, optimisers, data = make_parts(entry)
+    game.keep_average(0.5)
+    inside = []                 # not empty while generate() runs
+
+    class Generating(type(game)):
+        def generate(self, z):
+            inside.append(True)
+            samples = super().generate(z)
+            inside.pop()
+            return samples
+
+    class Guarded(type(game.G)):
+        def forward(self, *inputs):
+            assert inside, "G was called outside generate()"
+            return super().forward(*inputs)
+    game.__class__ = Generating
+    game.G.__class__ = game.averages["G"].__class__ = Guarded
+    train(game, optimisers, data, 2)
+    split = make_split(entry)
+    game.sample(game.inputs(split, 4, rng))
+    game.pictures(game.fixed_inputs(split, 8, rng))
+    if hasattr(game, "translate_all"):
+        game.translate_all(split.images)
+
+
 @pytest.mark.numpy_only("the operations are tested on each backend, as are steps of each game")
 @each_game
 @pytest.mark.parametrize("loss", ["d_loss", "g_loss"])

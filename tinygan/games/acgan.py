@@ -40,7 +40,7 @@ class ACGAN(ConditionalGAN):
 
     def fake(self, x: Any, z: Any) -> Tensor:
         """Return G(z, y)."""
-        return self.G(*z)
+        return self.generate(z)
 
     def d_terms(self, x: Any, z: Any, fake: Any, out_real: Any, out_fake: Any) -> list[Tensor]:
         """List the terms of -L_C: on data, and on samples if `on_fakes`."""

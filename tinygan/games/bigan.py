@@ -62,7 +62,7 @@ class BiGAN(GAN):
 
     def fake(self, x: Any, z: Any) -> tuple[Tensor, Tensor]:
         """Return (G(z), z)."""
-        return self.G(z), z
+        return self.generate(z), z
 
     def infer(self, x: Array) -> Array:
         """Return E(x) for samples x; E is in evaluation mode, or its average if one is kept."""

@@ -49,7 +49,7 @@ class ConditionalGAN(GAN):
 
     def fake(self, x: Any, z: Any) -> tuple[Tensor, Array]:
         """Return (G(z, y), y)."""
-        return self.G(*z), z[1]
+        return self.generate(z), z[1]
 
     def labels(self, z: Any) -> Array:
         """Return the labels of the samples for z."""

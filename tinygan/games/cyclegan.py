@@ -92,7 +92,7 @@ class CycleGAN(ImageTranslation):
 
     def fake(self, x: Any, z: Any) -> Any:
         """Return (G(x), F(y))."""
-        return self.G(x[0]), self.F(x[1])
+        return self.generate(x[0]), self.F(x[1])
 
     def discriminate(self, inputs: Any) -> Tensor:
         """Return the scores of D for images y, followed by those of D_x for images x."""
@@ -121,19 +121,19 @@ class CycleGAN(ImageTranslation):
 
     def g_terms(self, x: Any, z: Any, fake: Any, out_fake: Any) -> list[Tensor]:
         """List the terms of lam L_cyc and of L_identity that have a weight."""
-        (x, y), (fake_y, fake_x) = x, fake
-        there, back = abs(self.F(fake_y) - x).mean(), abs(self.G(fake_x) - y).mean()
+        (x, y), (fake_y, fake_x), G, F = x, fake, self.generate, self.F
+        there, back = abs(F(fake_y) - x).mean(), abs(G(fake_x) - y).mean()
         self.log("L_cyc", there + back)
         terms = [lam / 2 * term for lam, term in
                  ((self.lam_forward, there), (self.lam_backward, back)) if lam]
         if self.lam_identity:
-            same = abs(self.G(y) - y).mean() + abs(self.F(x) - x).mean()
+            same = abs(G(y) - y).mean() + abs(F(x) - x).mean()
             terms.append(self.lam_identity / 2 * same)
         return terms
 
     def translate_back(self, images: np.ndarray) -> np.ndarray:
         """Return F's outputs for images y on the host, as translate() returns G's for images x."""
-        return self.compute("F", images)
+        return self.compute(lambda x: self.F(x), images)      # F, or its average
 
     def fixed_inputs(self, split: Any, n: int, rng: Random) -> tuple[Tensor, Tensor]:
         """Draw about n / 6 images of each set from the split."""
@@ -145,6 +145,7 @@ class CycleGAN(ImageTranslation):
         """Return rows of x, G(x), F(G(x)), y, F(y), G(F(y)), two of each in a row."""
         x, y = z
         with self.use_averages(), use_random(RandomRows(z)):
-            fake_y, fake_x = self.G(x), self.F(y)
-            shown = x, fake_y, self.F(fake_y), y, fake_x, self.G(fake_x)
+            G, F = self.generate, self.F
+            fake_y, fake_x = G(x), F(y)
+            shown = x, fake_y, F(fake_y), y, fake_x, G(fake_x)
         return join_pictures(*(t.data for t in shown)), 12

@@ -127,7 +127,10 @@ class Game(Module):
         return x
 
     def generate(self, z: Any) -> Any:
-        """Return G's samples for the noise z; by default G(z), or G(*z) if z is a tuple."""
+        """Return G's samples for its inputs z; by default G(z), or G(*z) if z is a tuple.
+
+        Every sample of a game comes from here, in training and afterwards.
+        """
         return apply(self.G, z)
 
     def fake(self, x: Any, z: Any) -> Any:

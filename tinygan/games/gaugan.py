@@ -48,7 +48,7 @@ class GauGAN(PairTranslation):
 
     def fake(self, x: Any, z: Any) -> Tensor:
         """Return a and G(z, a), joined."""
-        return concat([x[0], self.G(z, x[0])], 1)
+        return concat([x[0], self.generate((z, x[0]))], 1)
 
     def g_terms(self, x: Any, z: Any, fake: Any, out_fake: Any) -> list[Tensor]:
         """List the term of the features; none if lam is 0."""
@@ -64,7 +64,8 @@ class GauGAN(PairTranslation):
 
     def translate(self, images: np.ndarray, *conditions: np.ndarray) -> np.ndarray:
         """Return G's outputs for maps on the host, with the same noise at each call."""
-        return self.compute("G", to_numpy(Random(0).normal((len(images), self.z_size))), images)
+        z = to_numpy(Random(0).normal((len(images), self.z_size)))
+        return self.compute(self.generate, z, images)
 
     # Inputs and pictures
 

@@ -44,7 +44,7 @@ class Pix2Pix(PairTranslation):
 
     def fake(self, x: Any, z: Any) -> Tensor:
         """Return a and G(a), joined, or G(a) alone if not `conditional`."""
-        return super().fake(x, z) if self.conditional else self.G(x[0])
+        return super().fake(x, z) if self.conditional else self.generate(x[0])
 
     def g_terms(self, x: Any, z: Any, fake: Any, out_fake: Any) -> list[Tensor]:
         """List lam L_L1; nothing if lam is 0."""

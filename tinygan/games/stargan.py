@@ -75,7 +75,7 @@ class StarGAN(ImageTranslation):
 
     def fake(self, x: Any, z: Any) -> Tensor:
         """Return G(x, c)."""
-        return self.G(x[0], z)
+        return self.generate((x[0], z))
 
     def d_terms(self, x: Any, z: Any, fake: Any, out_real: Any, out_fake: Any) -> list[Tensor]:
         """List lam_cls L_cls^r."""
@@ -86,13 +86,13 @@ class StarGAN(ImageTranslation):
     def g_terms(self, x: Any, z: Any, fake: Any, out_fake: Any) -> list[Tensor]:
         """List lam_cls L_cls^f and lam_rec L_rec, and the identity term if it has a weight."""
         x, c = x
-        again = abs(x - self.G(fake, c)).mean()
+        again = abs(x - self.generate((fake, c))).mean()
         self.log("L_rec", again)
         terms = [lam * term for lam, term in (
             (self.lam_cls, cross_entropy(class_logits(out_fake, z), z)),
             (self.lam_rec, again)) if lam]
         if self.lam_identity:
-            terms.append(self.lam_identity * abs(x - self.G(x, c)).mean())
+            terms.append(self.lam_identity * abs(x - self.generate((x, c))).mean())
         return terms
 
     def translate_all(self, images: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What the games from image to image have in common: inputs, true outputs, pictures."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -60,10 +61,10 @@ class ImageTranslation(Game):
         computed at a time, in pieces of nearly equal length, because an output depends on all
         images of its piece if G has batch normalisation without running averages.
         """
-        return self.compute("G", images, *conditions)
+        return self.compute(self.generate, images, *conditions)
 
-    def compute(self, name: str, images: np.ndarray, *conditions: np.ndarray) -> np.ndarray:
-        """Return outputs as translate() does, but those of the network `name`, such as "F"."""
+    def compute(self, f: Callable, images: np.ndarray, *conditions: np.ndarray) -> np.ndarray:
+        """Return f(z) as translate() returns generate(z), of images z or (images, *conditions)."""
         def convert(a):
             if a.ndim == 1:             # labels
                 return backend.xp.asarray(a)
@@ -74,9 +75,9 @@ class ImageTranslation(Game):
             return Tensor(backend.xp.asarray(a.astype(np.float32) / white))
         outputs, pieces = [], max(-(-len(images) // 100), 1)
         for parts in zip(*(np.array_split(a, pieces) for a in (images, *conditions))):
-            z = tuple(map(convert, parts))
+            z = tuple(map(convert, parts)) if conditions else convert(parts[0])
             with self.use_averages(), use_random(RandomRows(z)):
-                outputs.append(backend.to_numpy(getattr(self, name)(*z).data))
+                outputs.append(backend.to_numpy(f(z).data))
         return np.concatenate(outputs)
 
     def draw_samples(self, n: int, rng: Random, piece: int = 100) -> np.ndarray:
@@ -123,7 +124,7 @@ class PairTranslation(ImageTranslation):
 
     def fake(self, x: Any, z: Any) -> Tensor:
         """Return a and G(a), joined."""
-        return concat([x[0], self.G(x[0])], 1)
+        return concat([x[0], self.generate(x[0])], 1)
 
 
 def draw_rows(split: Any, n: int, rng: Random, name: str = "images") -> Any:
