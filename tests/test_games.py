@@ -1419,7 +1419,7 @@ def test_a_lazy_penalty_has_k_times_its_weight_in_every_kth_iteration(penalty):
 @pytest.mark.parametrize("wrong", [(None,), (penalties.R1(1.0), 0), (penalties.R1(1.0), 1.5),
                                    (penalties.Lazy(penalties.R1(1.0)), 2)])
 def test_a_lazy_penalty_takes_a_penalty_and_a_number(wrong):
-    assert "takes a penalty, such as R1(10.0)" in error_of(penalties.Lazy, *wrong)
+    assert "takes a penalty, such as penalties.R1(10.0)" in error_of(penalties.Lazy, *wrong)
 
 
 @pytest.mark.parametrize("value, got", [
@@ -1469,9 +1469,10 @@ def test_the_gradient_penalty_needs_a_random_number_for_each_sample():
 
 @pytest.mark.parametrize("choices, words", [
     (dict(loss=losses.Hinge), "losses.Hinge()"), (dict(loss="hinge"), "losses.Hinge()"),
-    (dict(penalties=penalties.R1()), "[R1(10.0)]"), (dict(penalties=[penalties.R1]), "[R1(10.0)]"),
-    (dict(views=views.InstanceNoise(0.1)), "[InstanceNoise(0.1)]"),
-    (dict(views=[lambda x: x]), "[InstanceNoise(0.1)]")])
+    (dict(penalties=penalties.R1()), "[penalties.R1(10.0)]"),
+    (dict(penalties=[penalties.R1]), "[penalties.R1(10.0)]"),
+    (dict(views=views.InstanceNoise(0.1)), "[views.InstanceNoise(0.1)]"),
+    (dict(views=[lambda x: x]), "[views.InstanceNoise(0.1)]")])
 def test_invalid_losses_penalties_and_views_are_refused(choices, words):
     assert words in error_of(lambda: GAN(generator(), discriminator(), 3, **choices))
 

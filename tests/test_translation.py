@@ -695,11 +695,15 @@ def test_an_instrument_is_always_the_same_and_learns():
     net = train_classifier(make, x, labels, 200)
     assert rng.state == before
     rng.seed(6)
+    before = rng.state
     again = train_classifier(make, x, labels, 200)
     assert (predict(net, x) == predict(again, x)).all() and (predict(net, x) == labels).all()
     whole = train_classifier(lambda: nn.Sequential(nn.Flatten(), nn.Dense(36, 2)), x,
                              (x.mean((1, 2, 3)) > 0.5).astype(int), 1)
     assert predict(whole, x).shape == (64,)
+    with pytest.raises(ZeroDivisionError):          # raised after make() has drawn
+        train_classifier(lambda: nn.Dense(3, 3).weight.size / 0, x, labels, 1)
+    assert rng.state == before
 
 
 def test_rows_of_measures_are_read_as_they_were_printed(capsys):

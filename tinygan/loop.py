@@ -26,9 +26,10 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
 
     It yields after each iteration i = start ... iterations - 1. The losses are those of each
     player's last step in the iteration, before its update: Tensors of one number. They are not
-    checked: a loss may become NaN. A game in evaluation mode, as load() returns it, is put into
-    training mode as a whole. In a game that is in training mode already, a part in evaluation mode
-    keeps this mode. For such a part of a loaded game, call game.train() and then part.eval().
+    checked: a loss may become NaN. If the game is in evaluation mode, as load() returns it,
+    play() calls game.train(). If it is in training mode, play() leaves the modes of its parts as
+    they are. So, to train a loaded game with a part in evaluation mode, call game.train() and then
+    part.eval() before play().
 
     data          an endless iterator over minibatches x of m samples: arrays, or tuples of arrays
     d_opt, g_opt  optimisers of game.d_parameters() and game.g_parameters()

@@ -451,7 +451,8 @@ def as_tensors(*xs: Tensor | Array | float | None) -> list[Tensor | None]:
 # conv.py), so x is a matrix with one column per channel in both cases. The column sums of x are a
 # product with a row of ones, which is faster than sum(); on a GPU they are a kernel of cuda.py.
 # With `each`, the operations are on each channel of each sample: there is a matrix for each sample,
-# and the sums are over the axes (2, 3).
+# and the sums are over the axes (2, 3). numpy is slow on short rows, so backend.widen() views
+# several rows as one, and repeats the factors of the channels to match.
 
 def scale(x: Tensor, w: Tensor | Array, b: Tensor | Array | None = None) -> Tensor:
     """Return x * w + b for each channel, with w and b of shape (n,), or (m, n) for each sample.
@@ -572,14 +573,14 @@ def _sums(a, b=None):
         return backend.cuda.column_sums(a, b)
     xp, n = backend.xp, a.shape[-1]
     a, b = [None if v is None else backend.widen(v)[0] for v in (a, b)]
-    pieces = [(..., slice(i, i + ROWS), slice(None)) for i in range(0, max(a.shape[-2], 1), ROWS)]
 
-    def add(a, b):
-        return xp.ones(a.shape[-2], a.dtype) @ a if b is None else xp.einsum(
-            "...ij,...ij->...j", a, b)
+    def sum_piece(i):
+        rows = ..., slice(i, i + ROWS), slice(None)
+        if b is None:
+            return xp.ones(a[rows].shape[-2], a.dtype) @ a[rows]
+        return xp.einsum("...ij,...ij->...j", a[rows], b[rows])
     # reduce() and not sum(), which begins with 0 + the first
-    total = functools.reduce(operator.add, (
-        add(a[i], None if b is None else b[i]) for i in pieces))
+    total = functools.reduce(operator.add, map(sum_piece, range(0, max(a.shape[-2], 1), ROWS)))
     if a.shape[-1] == n:
         return total
     # widen() has put several rows of a side by side: add up their sums

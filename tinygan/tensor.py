@@ -653,9 +653,9 @@ def as_array(data: Any, dtype: Any = None, kept: bool = False) -> Array:
     """Return `data` as a float array on the current backend, converted to `dtype` if given.
 
     `data` is a Tensor, an array, a number or a list of numbers. Without a dtype, Python numbers and
-    lists become float32; numpy scalars and arrays must already be float32 or float64. If a rule
-    keeps the result, `kept`, an array of one number is copied: it may be a number of a game, which
-    changes. Raises TypeError for other data.
+    lists become float32; numpy scalars and arrays must already be float32 or float64. `kept` says
+    that a derivative rule will use the result later. Then an array of one number is copied, because
+    a game may change it before: a weight, for example. Raises TypeError for other data.
     """
     xp = backend.xp
     if type(data) is Tensor:

@@ -24,9 +24,11 @@ def last_layer(network: Any, skip: tuple[type, ...] = ()) -> Any:
         return last_layer(network.heads[0], skip)
     if not is_sequential(network) or not network.layers:
         return network
-    lasts = (last_layer(layer, skip) for layer in reversed(network.layers))
-    return next((last for last in lasts if not (isinstance(last, skip) or is_sequential(last))),
-                network.layers[-1])
+    for layer in reversed(network.layers):
+        last = last_layer(layer, skip)
+        if not (isinstance(last, skip) or is_sequential(last)):     # an empty Sequential is one
+            return last
+    return network.layers[-1]
 
 
 def last_activation(network: Any, y: Tensor | None = None) -> str | None:

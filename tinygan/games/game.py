@@ -76,7 +76,7 @@ class Game(Module):
             if not isinstance(chosen, (list, tuple)) or not all(
                     isinstance(each, kind) for each in chosen):
                 raise UserError(f"{name} must be a list of games.{name}.{kind.__name__} objects, "
-                                f"such as [{example}], got {chosen!r:.60}")
+                                f"such as [{name}.{example}], got {chosen!r:.60}")
         self.penalties, self.views = list(penalties), list(views)
         self.d_steps, self.g_steps = d_steps, g_steps
         self.check()
@@ -383,9 +383,9 @@ class Game(Module):
         Do not call it while another thread trains the game. Raises TypeError for a number of
         samples in place of their inputs, and for a G with several outputs.
         """
-        return self._draw(z, recording=False).data
+        return self._compute_samples(z, recording=False).data
 
-    def _draw(self, z, recording):
+    def _compute_samples(self, z, recording):
         """Return the samples of sample() as a Tensor, with its graph if `recording`."""
         if isinstance(z, (int, np.integer)):
             raise TypeError(f"sample takes the inputs of G, such as latent({z}, tinygan.rng), not "
@@ -403,7 +403,7 @@ class Game(Module):
 
         Samples of other networks are returned as they are.
         """
-        y = None if self.overrides("sample") else self._draw(z, recording=True)
+        y = None if self.overrides("sample") else self._compute_samples(z, recording=True)
         images = self.sample(z) if y is None else y.data
         return (images + 1) / 2 if last_activation(self.G, y) == "tanh" else images
 
@@ -430,7 +430,8 @@ class Game(Module):
         own = {name: getattr(self, name) for name in self.g_players}
         for name, average in (self.averages or {}).items():
             for p_average, p in zip(average.parameters(), own[name].parameters()):
-                if p_average.touched == p_average.age < p.touched:
+                is_as_made = p_average.touched == p_average.age
+                if is_as_made and p.touched > p_average.age:
                     raise UserError(f"the average of {name} has never been updated: a training "
                                     "loop of your own calls game.update_averages() after each step "
                                     "of G")

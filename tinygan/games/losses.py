@@ -9,10 +9,10 @@ k maps of scores:
                      G's parameters: through D's input, as in BiGAN, or through D's weights, as in
                      UnrolledGAN; not used if the loss compares
 
-Every loss can be used with every game: Game(G, D, loss=losses.Hinge()). In losses that use
-probabilities the scores are logits a, with D(x) = sigmoid(a): log D(x) is log_sigmoid(a), and
-log(1 - D(x)) is log_sigmoid(-a). Each is computed in one step, so it does not overflow. In the
-other losses D(x) is the score itself.
+A game takes any of them: Game(G, D, loss=losses.Hinge()). (CycleGAN takes no RelativisticAverage,
+and FeatureMatching uses d() alone.) In losses that use probabilities the scores are logits a, with
+D(x) = sigmoid(a): log D(x) is log_sigmoid(a), and log(1 - D(x)) is log_sigmoid(-a). Each is
+computed in one step, so it does not overflow. In the other losses D(x) is the score itself.
 """
 
 from dataclasses import dataclass
@@ -93,9 +93,10 @@ class NonSaturating(Saturating):
 class Smoothed(NonSaturating):
     """One-sided label smoothing (Salimans et al. 2016, section 3.4).
 
-    D's target for data is `target`, below 1. The target for samples stays 0. With another one, D's
-    best output would rise where samples are and no data is, so that G would have a reason to stay
-    there. Raises ValueError for a target outside (0, 1].
+    D's target for data is `target`, below 1, and that for samples stays 0. With a target beta for
+    samples, the best D is (target p_data + beta p_G) / (p_data + p_G). Where there are samples and
+    no data, this is beta in place of 0, so G would have less reason to move them. Raises
+    ValueError for a target outside (0, 1].
     """
 
     target: float = 0.9

@@ -1,6 +1,7 @@
 """Penalties on the gradient of D with respect to its input, added to D's loss.
 
-A penalty bounds the Lipschitz constant of D, or flattens D near the data. It is a function
+A penalty draws the norm of the gradient towards a number: towards 1 between data and samples
+(WGAN-GP), or towards 0 at the data (R1) or at the samples (R2). It is a function
 
     penalty(score, real, fake, a_real, a_fake, drawn)
 
@@ -14,7 +15,7 @@ It returns a Tensor of one number. Gradients in it are computed by grad(..., cre
 otherwise they are constants, and the penalty has no effect. A network that it uses is an attribute
 of the game too, or else it is neither trained nor saved.
 
-A game takes a list of penalties: Game(G, D, penalties=[R1(gamma=10.0)]). A penalty treats each
+A game takes a list of penalties: Game(G, D, penalties=[penalties.R1(10.0)]). A penalty treats each
 score as a function of one sample, or of one pack of consecutive samples if D scores several samples
 together, as in PacGAN. So a game with a penalty raises an error for batch normalisation in D
 (Gulrajani et al. 2017, section 4). Layers that compare the samples of a minibatch are allowed, as
@@ -117,11 +118,15 @@ class Lazy(Penalty):
     def __post_init__(self):
         if (not isinstance(self.penalty, Penalty) or isinstance(self.penalty, Lazy)
                 or not is_whole(self.k, 1)):
-            raise UserError("a lazy penalty takes a penalty, such as R1(10.0), and a whole number "
-                            f"k of at least 1, got {self.penalty!r:.60} and {self.k!r}")
+            raise UserError("a lazy penalty takes a penalty, such as penalties.R1(10.0), and a "
+                            f"whole number k of at least 1, got {self.penalty!r:.60} and "
+                            f"{self.k!r}")
 
     def draw(self, m: int, rng: Random, i: int) -> tuple | None:
-        """Draw a tuple of the penalty's random numbers alone if k divides i, else None."""
+        """Return None unless k divides i, else (numbers,) with what the penalty's draw() returned.
+
+        These numbers may be None, so the tuple tells the two apart.
+        """
         return None if i % self.k else (self.penalty.draw(m, rng, i),)
 
     def __call__(self, score, real, fake, a_real, a_fake, drawn):

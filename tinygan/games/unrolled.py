@@ -25,8 +25,9 @@ class UnrolledGAN(Game):
     So G has no reason to move all samples to where the present D is weakest, because the D of k
     steps later would not be weak there.
 
-    With another loss than Saturating(), G minimises its g() + g_real() for the scores by theta_k.
-    The scores of the data have a part in it, because theta_k depends on G.
+    With another loss than Saturating(), G minimises g(None, a_fake) + g_real(a_real), where both
+    scores are those by theta_k: the scores of the data depend on G too, through theta_k. If the
+    loss compares, G minimises g(a_real, a_fake).
 
     k     the number of unrolled steps; with 0, G's gradient is that of the game without them
     eta   their size. The steps are those of gradient descent, on the same x and z; in the paper's

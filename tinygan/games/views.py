@@ -1,9 +1,10 @@
 """Views: transformations of D's input, applied to data and samples alike.
 
 A View is a Module. It is applied to each Tensor in D's input; labels (arrays of whole numbers) stay
-as they are. A game takes a list of views: Game(G, D, views=[InstanceNoise(0.1)]). The views belong
-to D's score, so a penalty's x_hat passes through them too. A view draws its random numbers through
-layers such as nn.GaussianNoise, which use the random source of the training step.
+as they are. A game takes a list of views: Game(G, D, views=[views.InstanceNoise(0.1)]). The views
+belong to D's score, so a penalty's x_hat passes through them too. A view draws its random numbers
+from nn.current_random(), the random source of the training step, as layers such as
+nn.GaussianNoise do.
 """
 
 from collections.abc import Callable

@@ -68,7 +68,7 @@ def find_origin(images: Array) -> Array:
     Distances by |s - x|^2 = |s|^2 - 2 s.x + |x|^2 are differences of large numbers, which lose
     digits, unless the points are near the origin.
     """
-    return backend.xp.median(flatten(images[::-(-len(images) // 100)]), 0)
+    return backend.xp.median(flatten(images[::math.ceil(len(images) / 100)]), 0)
 
 
 def flatten(images: Array) -> Array:

@@ -29,15 +29,15 @@ def compute_precision_recall(real: Array, fake: Array, k: int = 3) -> tuple[floa
 
 def _share_within(points, members, k, piece=1000):
     """Return the share of points that lie within the set of members."""
-    radius, inside = [], []
+    squared_radii, inside = [], []
     for i in range(0, len(members), piece):
         squares, _ = _squares(members[i:i + piece], members)
         # index k, not k - 1: the nearest point to a member is the member itself
-        radius.append(np.partition(squares, k, axis=1)[:, k])
-    radius = np.concatenate(radius)
+        squared_radii.append(np.partition(squares, k, axis=1)[:, k])
+    squared_radii = np.concatenate(squared_radii)
     for i in range(0, len(points), piece):
         squares, error = _squares(points[i:i + piece], members)
-        inside.append((squares <= radius + error).any(1))
+        inside.append((squares <= squared_radii + error).any(1))
     return float(np.concatenate(inside).mean())
 
 

@@ -101,9 +101,11 @@ def train_classifier(make: Callable[[], nn.Module], images: np.ndarray, labels: 
         raise ValueError("a classifier needs at least one image and labels for each, got "
                          f"{len(images)} images and labels for {len(labels)}")
     state, own = rng.state, Random(0)
-    rng.seed(0)
-    net = make()
-    rng.state = state
+    try:
+        rng.seed(0)
+        net = make()
+    finally:
+        rng.state = state
     opt = optim.Adam(net.parameters(), lr)
     for _ in range(steps):
         chosen = backend.to_numpy(own.integers(len(images), (m,)))

@@ -61,5 +61,5 @@ def run_two_sample_test(x: Array, y: Array, rng: Random, hidden: int = 32, steps
     accuracy = float(np.mean(right))
     count = 2 * (n - half)
     spread = 1.96 * math.sqrt(accuracy * (1 - accuracy) / count)
-    p = 0.5 * math.erfc((accuracy - 0.5) * math.sqrt(4 * count) / math.sqrt(2))
+    p = 0.5 * math.erfc((accuracy - 0.5) * math.sqrt(2 * count))
     return TwoSample(accuracy, accuracy - spread, accuracy + spread, p)

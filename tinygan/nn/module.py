@@ -6,9 +6,9 @@ The attributes of a Module decide what belongs to it:
     an array    is a buffer, which is saved but not learned, such as a running mean
     a Module    is a part, and so is each Module in a list, a tuple or a dictionary
 
-A Tensor that forward() sets on self is a parameter only if forward() made it by Tensor(...); a
-Tensor that it was given or has computed is none. An array that it sets is a buffer; an array that
-it was given is one only if it replaces a buffer.
+forward() may set attributes too. A Tensor is then a parameter if forward() made it by Tensor(...),
+and none if it is an input or computed. An array is a buffer, except for an input of forward() that
+replaces no buffer.
 
 Names, shapes and the order of axes are PyTorch's, so weights can be exchanged with PyTorch.
 """

@@ -84,7 +84,8 @@ class RandomRows:
 class Dropout(Module):
     """Dropout (Srivastava et al. 2014, section 10: "inverted" dropout), for inputs of any shape.
 
-    In training mode it sets each number to 0 with probability p and divides the others by 1 - p. In
+    In training mode it sets each number to 0 with probability p (the paper's p is the probability
+    that a number is kept) and divides the others by 1 - p. In
     evaluation mode it returns its input, unless `always` is set: then its masks are part of G's
     noise (Isola et al. 2017, section 3.1). Raises ValueError for a p outside [0, 1).
     """
@@ -97,11 +98,11 @@ class Dropout(Module):
     def forward(self, x: Tensor) -> Tensor:
         if not (self.training or self.always) or self.p == 0:
             return x
-        source, p, factor = _source.get(), 1 - self.p, 1 / (1 - self.p)
+        source, kept, factor = _source.get(), 1 - self.p, 1 / (1 - self.p)
         if hasattr(source, "drop"):         # on a GPU, in one launch
-            keep, y = source.drop(p, factor, x.data)
+            keep, y = source.drop(kept, factor, x.data)
             return op(y, (x, lambda g, y: _drop(g, keep, factor)))
-        return _drop(x, source.bernoulli(p, x.shape), factor)
+        return _drop(x, source.bernoulli(kept, x.shape), factor)
 
 
 def _drop(x, keep, factor):
@@ -155,4 +156,4 @@ class GaussianSample(Module):
         mu, log_sigma = x[:, :n], x[:, n:]
         if not self.training:
             return mu
-        return mu + ops.exp(log_sigma) * _source.get().normal(mu.shape).astype(x.dtype)
+        return mu + ops.exp(log_sigma) * _source.get().normal(mu.shape)
