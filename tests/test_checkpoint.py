@@ -134,6 +134,7 @@ def test_load_returns_the_trained_game(name, tmp_path):
     save(tmp_path / checkpoint.NAME, game, *rest)
     loaded = tinygan.load(tmp_path)
     assert type(loaded) is type(game)
+    assert not any(f"{name}=" in repr(loaded) for name in loaded.untracked)
     assert not any(part.training for _, part in loaded.modules())
     z = loaded.latent(6, Random(3))
     assert (to_numpy(loaded.sample(z)) == to_numpy(game.sample(z))).all()

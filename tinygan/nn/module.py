@@ -305,7 +305,8 @@ class Module:
 
     def __repr__(self):
         settings = [f"{name}={value}" for name, value in vars(self).items()
-                    if isinstance(value, (int, float, tuple)) and name != "training"]
+                    if isinstance(value, (int, float, tuple))
+                    and name not in ("training", *self.untracked)]
         return f"{type(self).__name__}({', '.join(settings)})"
 
 

@@ -44,15 +44,16 @@ fall. In games from image to image, L1 is the mean absolute difference between G
 true one (pix2pix), L_cyc and L_rec that between an image and its translation there and back
 (CycleGAN, StarGAN), L_cls D's loss on the domains of real images (StarGAN), and features the mean
 absolute difference of D's layers between G's output and the true one (GauGAN). All should fall.
-What else a script measures is explained by its --help. D loss and G loss are what the two players
-minimise. They play against each other, so neither loss has to fall while the pictures get better.
+What else a script measures is explained by its --help. Each printed number is a mean since the line
+before. D loss and G loss are what the two players minimise. They play against each other, so
+neither loss has to fall while the pictures get better.
 
 A GAN has collapsed if its samples look alike, or if they all change together from a few shapes to a
 few others while the losses oscillate. You can see this in training.png, which shows samples of the
 same noise from the first step to the last. Training has failed if the losses stay constant, such as
-with D(x) = 1 and D(G(z)) = 0, and the pictures no longer change. In either case, try a smaller
-learning rate, another seed, or a game that bounds the Lipschitz constant of D, such as WGAN-GP,
-SNGAN or R1."""
+with D(x) = 1 and D(G(z)) = 0, and the pictures no longer change. In either case, try another seed,
+a smaller learning rate (--lr, if the script has it), or a game with a penalty on D's gradient or
+with spectral normalisation, such as R1 (gan_mnist.py --r1), WGAN-GP or SNGAN."""
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
