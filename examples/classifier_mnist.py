@@ -117,17 +117,17 @@ def main() -> None:
         if not os.path.isdir(folder):
             raise UserError(f"cannot write {args.weights}: its folder does not exist; choose "
                             "another file by --weights")
-        if os.path.exists(args.weights) and not has_weights(args.weights):
-            raise UserError(f"cannot write {args.weights}, as it is something else than a "
-                            "classifier's weights: give a new file by --weights")
         command.check_writable(folder, "--weights")
+    path = args.weights or os.path.join(args.out, classifier.WEIGHTS.name)
+    if os.path.exists(path) and not has_weights(path):
+        raise UserError(f"cannot write {path}, as it is something else than a classifier's "
+                        "weights: give a new file by --weights")
 
     with command.start(args) as digits:
         check(digits)
         weights = train(args, digits)
-        path = os.path.join(args.out, classifier.WEIGHTS.name)
-        if args.weights and not args.dry_run:
-            path = args.weights
+        if args.dry_run:
+            path = os.path.join(args.out, classifier.WEIGHTS.name)
 
         def write(path):
             with atomic_write(path) as file:

@@ -127,7 +127,7 @@ def main() -> None:
     flags.add_argument("--backend", default=None, metavar="NAME", help="numpy, or cupy for a GPU")
     flags.add_argument("--out", metavar="DIR", default="runs/dirac",
                        help="folder for the picture (runs/dirac)")
-    flags.add_argument("--dry-run", action="store_true", help="10 steps")
+    flags.add_argument("--dry-run", action="store_true", help="10 steps, and keep no files")
     args = flags.parse_args()
     if args.dry_run:
         args.steps = 10

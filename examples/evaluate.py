@@ -410,8 +410,9 @@ def main() -> None:
     shape = draw_samples(game, data.test, 2, args.seed)[0].shape[1:]
     if shape != test.shape[1:]:
         raise UserError(f"G's samples have the shape {shape}, but the images of the data "
-                        f"{test.shape[1:]}, so they cannot be compared here: stacked_mnist.py and "
-                        "mixtures.py measure their samples themselves")
+                        f"{test.shape[1:]}, so they cannot be compared: give the data of the run "
+                        "by --data (stacked_mnist.py and mixtures.py measure their samples "
+                        "themselves)")
     images, z = draw_samples(game, data.test, n, args.seed)
     labels = game.labels(z) if isinstance(game, ConditionalGAN) else None
     order = backend.to_numpy(Random(args.seed).permutation(len(train)))[:n]

@@ -187,7 +187,7 @@ def draw(game: Game, mixture: mixtures.Mixture, z: Any, size: int = 240) -> np.n
         for chosen in np.split(order, size):
             inputs = Tensor(backend.xp.asarray(points[chosen].repeat(copies, 0)))
             scores[chosen] = game.score(game.real(inputs)).numpy().ravel()
-    rank = scores.ravel().argsort().argsort().reshape(size, size) / size ** 2
+    rank = scores.argsort().argsort().reshape(size, size) / size ** 2
     pixels = 90 + 165 * rank[..., None] * np.array([1.0, 0.95, 0.85])
     for points, colour, thickness in [(mixture.sample(500, Random(1)), (240, 130, 0), 3),
                                       (game.sample(z), (0, 50, 220), 1)]:
@@ -228,7 +228,7 @@ def main() -> None:
     either.add_argument("--overwrite", action="store_true", help="replace the runs in --out")
     add("--save-every", type=command.from_0, default=30.0, metavar="SECONDS",
         help="time between checkpoints (30)")
-    add("--dry-run", action="store_true", help="20 steps")
+    add("--dry-run", action="store_true", help="20 steps, and keep no files")
     args = flags.parse_args()
     again = command.to_flags(flags, {name: value for name, value in vars(args).items()
                                      if name not in command.PASSING})
@@ -256,7 +256,7 @@ def main() -> None:
             print(f"{args.mixture}, {name}, seed {seed}", flush=True)
             run = PlaneRun(folder, name, seed, args)
             command.play(args, run, again)
-            rows.append(f"{name:10} seed {seed}  {run.cover()}")
+            rows.append(f"{name:16} seed {seed}  {run.cover()}")
             pictures.append(draw(run.game, run.mixture, run.z))
         print("\n".join(["", *rows]))
         path = os.path.join(folder, "samples.png")

@@ -66,13 +66,13 @@ def make_papers(lines: list[dict[str, Any]]) -> str:
     """Return the table of papers, a row for each, with the command that gives the result."""
     rows = ["| paper | file | command | result |", "|---|---|---|---|"]
     for paper, file, table, row in PAPERS:
-        now = {seed: commands for (name, seed), commands in
-               reproduce.list_commands(table, quick=False).items() if name == row}
+        commands = reproduce.list_commands(table, quick=False)
+        now = {seed: each for (name, seed), each in commands.items() if name == row}
         if not now:
             raise UserError(f"reproduce.py has no row {row!r} in the table {table!r}: correct the "
                             f"line of {paper} in PAPERS, or add the row")
-        found = [line for line in lines if line["table"] == table and line["row"] == row
-                 and now.get(line["seed"]) == line["command"]]
+        found = [line for line in reproduce.select_lines(table, lines, commands)
+                 if line["row"] == row]
         result = describe_result(table, found) if len(found) == len(now) else "not measured yet"
         # the first command of a run, without the flags that differ from seed to seed
         words = re.sub(r" --(seeds? \d+|resume|out .*)", "", next(iter(now.values()))[0])

@@ -79,18 +79,21 @@ def measure(game: Pix2Pix, test: Split, n: int) -> None:
         return
     rows = {"outputs": game.translate(inputs), "inputs": inputs,
             "median": np.broadcast_to(np.median(truths, 0), truths.shape), "truth": truths}
-    others, net = test["targets"][n:3 * n], None
-    if truths.shape[1:] == (1, 28, 28) and len(others) > 1:
-        net = load_classifier()
-        real = classify(net, others).features
+    others, net, real = test["targets"][n:3 * n], None, None
+    if truths.shape[1:] != (1, 28, 28):
+        print("only L1: the other measures are those of digits of 28x28 pixels")
     else:
-        print(f"only L1: the other measures compare {n} digits of 28x28 pixels with others, of "
-              "which the test part has too few")
+        net = load_classifier()
+        if len(others) > 1:
+            real = classify(net, others).features
+        else:
+            print(f"no Frechet: the test part has no digits besides these {len(inputs)}")
     for name, images in rows.items():
         found = {"L1": mean_difference(images, truths)} if images.shape == truths.shape else {}
         if net is not None and images.shape == truths.shape:
             seen = classify(net, images)
-            found["Frechet"] = frechet_distance(seen.features, real)
+            if real is not None:
+                found["Frechet"] = frechet_distance(seen.features, real)
             found["grey %"] = 100 * grey_share(images)
             if "digits" in test:
                 found["accuracy %"] = 100 * (seen.p.argmax(1) == test["digits"][:n]).mean()

@@ -181,8 +181,9 @@ def load_inputs(game: Game, run: str, path: str) -> DataSet:
         raise UserError(f"the run in {run} has a game whose G takes no images: leave --inputs out")
     task, _, rest = path.partition(":")
     file = rest if task in tasks.TASKS else path
-    if file.endswith((".npz", ".npy")) and not os.path.exists(os.path.expanduser(file)):
-        raise UserError(f"there is no file {file}: give an .npz or .npy file of images by --inputs")
+    if file not in ("sample", "scenes") and not os.path.exists(os.path.expanduser(file)):
+        raise UserError(f"there is no file {file!r}: give an .npz or .npy file of images by "
+                        "--inputs")
     shape = read_shape(run)
     loaded = load(path, classes=shape[0] if shape and shape[0] > 1 else None)
     if shape and loaded.train.images.shape[1:] != shape:
@@ -241,6 +242,9 @@ def main() -> None:
     args.out = args.out or os.path.join(args.run, "pictures")
     if os.path.exists(os.path.join(args.out, "checkpoint.npz")):
         flags.error("argument --out: this folder has the samples.png of a run: give another folder")
+    if args.inputs and os.path.realpath(args.inputs) == os.path.realpath(
+            os.path.join(args.out, "outputs.npz")):
+        flags.error("argument --inputs: the outputs would replace this file: give another --out")
 
     if args.backend:
         backend.use(args.backend)
@@ -303,7 +307,8 @@ def main() -> None:
             write("between.png", draw_between(game, x[:pairs], x[pairs:2 * pairs], args.columns),
                   args.columns + 2)
             names += ["encoded.png", "between.png"]
-        print(f"{', '.join(names)} in {args.out}")
+        if not args.dry_run:
+            print(f"{', '.join(names)} in {args.out}")
         # not before: the other pictures can be drawn without the data
         if data is None and command.read_data(args.run) is None:
             print("no nearest.png: the run was made in Python, so its data is not known; give it "

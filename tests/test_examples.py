@@ -880,10 +880,12 @@ def test_evaluate_refuses_data_that_was_trained_on(digits_run, tmp_path):
     """Test images that are also training images are refused. The file has each image twice."""
     images = np.load(digits_run / "images.npz")["images"]
     np.save(tmp_path / "twice.npy", np.concatenate([images, images]))
-    process = run("dcgan_mnist.py", "--channels", 2, "--batch-size", 8, "--steps", 1, "--data",
-                  "twice.npy", "--out", "run", cwd=tmp_path)
-    assert process.returncode == 0, process.stderr
-    assert re.search(r"note: \d+ of the test images are training images too", process.stdout)
+    flags = "--batch-size", 8, "--steps", 1, "--data", "twice.npy", "--out"
+    for call in (("pix2pix_mnist.py", *flags, "pairs"),
+                 ("dcgan_mnist.py", "--channels", 2, *flags, "run")):
+        process = run(*call, cwd=tmp_path)
+        assert process.returncode == 0, process.stderr
+        assert re.search(r"note: \d+ of the test images are training images too", process.stdout)
     line = read_refusal("evaluate.py", "run", cwd=tmp_path)
     assert re.search(r"was trained on \d+ of the test images: leave images that are there twice",
                      line)
@@ -1207,6 +1209,7 @@ def test_classifier_dry_run(tmp_path):
     # nobody can write into /proc, where there is one
     (["--weights", "/proc/weights.npz", "--dry-run"], ["cannot write", "/proc", "--weights"]),
     (["--data", "sample", "--out", "images.npz"], ["images.npz", "another folder"]),
+    (["--data", "sample", "--out", "mine"], ["mine/mnist_classifier.npz", "something else"]),
     (["--data", "images.npz"], ["labels from 0 to 9", "images.npz", "--data"]),
     (["--data", "letters.npz"], ["labels from 0 to 9", "letters.npz", "--data"])])
 def test_classifier_refuses_in_one_line(flags, words, tmp_path):
@@ -1214,6 +1217,8 @@ def test_classifier_refuses_in_one_line(flags, words, tmp_path):
     images = np.full((60, 28, 28), 9, np.uint8)
     np.savez(tmp_path / "images.npz", images=images)
     np.savez(tmp_path / "letters.npz", images=images, labels=np.arange(60) % 26)
+    (tmp_path / "mine").mkdir()
+    np.savez(tmp_path / "mine" / "mnist_classifier.npz", images=images)
     line = read_refusal("classifier_mnist.py", *flags, cwd=tmp_path)
     assert all(word in line for word in words), line
 

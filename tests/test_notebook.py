@@ -184,7 +184,16 @@ def test_a_run_in_the_folder_is_kept_until_the_first_step(tmp_path):
     assert read_files(tmp_path / "run") != before
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "log.csv").write_text("mine")
-    assert "a run whose checkpoint is missing" in error_of(make_run, tmp_path / "other", 3)
+    assert "holds log.csv, which a run would replace" in error_of(make_run, tmp_path / "other", 3)
+
+
+def test_a_run_whose_iterations_end_early_is_refused(tmp_path):
+    class Short(Run):
+        def iterations(self, start):
+            yield from itertools.islice(super().iterations(start), 2)
+    game = make_game()
+    run = Short(tmp_path, game, make_data(), make_run(tmp_path / "other", game=game).optimisers, 5)
+    assert "ended after step 2 of 5: yield every step" in error_of(run.play)
 
 
 def test_play_resumes_a_stopped_run(tmp_path):

@@ -563,7 +563,15 @@ def test_images_in_two_sets_are_found_in_any_dtype():
 
 
 @pytest.mark.host
-@pytest.mark.parametrize("name", ["train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte"])
+@pytest.mark.parametrize("odd", [np.ones(9), np.array(2), np.arange(9)[:, None]])
+def test_an_array_that_is_neither_images_nor_labels_is_named(odd, tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, images=numbered(9, 4, 4), labels=np.arange(9), weights=odd)
+    assert refused(lambda: own.load(path)).endswith("leave out or convert 'weights'")
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte.gz", "t10k-labels.idx1-ubyte"])
 def test_one_of_the_four_files_is_not_the_data(name, tmp_path):
     (tmp_path / name).write_bytes(b"")
     assert "give the folder" in refused(lambda: own.load(tmp_path / name))

@@ -429,13 +429,38 @@ def test_a_resume_with_other_settings_is_refused_and_loses_nothing(digits, tmp_p
 
 def test_a_preset_that_a_run_does_not_have_is_refused_by_its_name(digits, tmp_path):
     """The flags that the preset changes are not named, and neither is a flag without a value."""
-    script = tmp_path / "any_game.py"       # with the preset
-    script.write_text(ANY_GAME.read_text(encoding="utf-8").replace("    args = command.parse", """\
-    command.add_preset(flags, "--r1", {"steps": 9, "batch_size": 4, "average": 0.9}, "R1")
-    args = command.parse"""), encoding="utf-8")
+    script = write_script_with_presets(tmp_path)
     call(tmp_path, script, "--data", digits, "--steps", 1, "--out", "run")
     line = read_refusal(tmp_path, script, "--resume", "--r1", "--out", "run")
-    assert "has no --r1" in line, line
+    assert "has no --r1: leave it out" in line, line
+    call(tmp_path, script, "--data", digits, "--paper", "--steps", 1, "--out", "paper")
+    line = read_refusal(tmp_path, script, "--resume", "--r1", "--out", "paper")
+    assert "has no --r1: leave it out" in line, line
+
+
+def test_a_run_with_a_preset_is_resumed_without_naming_it(digits, tmp_path):
+    """Its flags keep the preset's values, which are no flags without effect."""
+    script = write_script_with_presets(tmp_path)
+    for flags in (["--r1"], ["--r1", "--steps", 2]):
+        call(tmp_path, script, "--data", digits, *flags, "--out", "run", "--overwrite")
+        assert "resumed after step" in call(tmp_path, script, "--resume", "--out", "run")
+    line = read_refusal(tmp_path, script, "--resume", "--out", "run", "--noise", 0.3)
+    assert "the run in run has --noise 0.2: resume it with that" in line, line
+
+
+def write_script_with_presets(folder):
+    """Write any_game.py with two presets, and with a check of a flag without effect."""
+    script = folder / "any_game.py"
+    before = "    args = command.parse(flags)\n"
+    script.write_text(ANY_GAME.read_text(encoding="utf-8").replace(before, """\
+    either = flags.add_mutually_exclusive_group()
+    settings = {"steps": 9, "batch_size": 4, "average": 0.9, "noise": 0.2}
+    command.add_preset(flags, "--r1", settings, "R1", either)
+    command.add_preset(flags, "--paper", {**settings, "noise": 0.1}, "the paper's", either)
+    args = command.parse(flags)
+    command.refuse_unused(flags, args, False, "another flag", "noise")
+"""), encoding="utf-8")
+    return script
 
 
 def test_a_resumed_run_finds_its_data(digits, tmp_path):

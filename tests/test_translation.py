@@ -733,6 +733,20 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.numpy_only("a script's output")
+def test_pix2pix_is_measured_on_few_test_images(few, capsys):
+    """Without further images there is no Frechet distance; the other measures need none."""
+    pix2pix = importlib.import_module("pix2pix_mnist")
+    test = tasks.make_task("half", few).test
+    game = Pix2Pix(nn.Sequential(), nn.Sequential())
+    for n, names in ((len(test.images), {"L1", "grey %", "accuracy %"}),
+                     (3, {"L1", "Frechet", "grey %", "accuracy %"})):
+        pix2pix.measure(game, test, n)
+        printed = capsys.readouterr().out
+        assert command.read_rows(printed)["truth"].keys() == names
+        assert (f"no digits besides these {n}" in printed) == ("Frechet" not in names)
+
+
 @pytest.mark.host
 def test_a_translation_is_sampled_and_evaluated(folder, tmp_path):
     process = run("sample.py", "run", "--out", tmp_path / "p", cwd=folder)
@@ -783,7 +797,11 @@ def test_inputs_that_do_not_fit_are_refused(folder):
         (["pix2pix_mnist.py", "--data", "pairs.npz", "--out", "no"],
          ["outputs of its own", "--task none"]),
         (["evaluate.py", "run", "--inputs", "new.npz"], ["no array 'targets'"]),
-        (["sample.py", "run", "--inputs", "nothing.npz"], ["no file nothing.npz", "--inputs"]),
+        (["sample.py", "run", "--inputs", "nothing.npz"], ["no file 'nothing.npz'", "--inputs"]),
+        (["sample.py", "run", "--inputs", "nothing"], ["no file 'nothing'", "--inputs"]),
+        (["sample.py", "run", "--inputs", ""], ["no file ''", "--inputs"]),
+        (["sample.py", "run", "--inputs", "./outputs.npz", "--out", "."],
+         ["outputs would replace this file", "--out"]),
         (["evaluate.py", "run", "--inputs", "planes.npz"],
          ["targets have the shape (3, 28, 28)"]),
         (["evaluate.py", "run", "--inputs", "fewer.npz"], ["(98, 1, 28, 28)"]),

@@ -103,6 +103,18 @@ def test_a_trial_is_sampled_and_evaluated(name, place, tmp_path):
 
 
 @pytest.mark.host
+@pytest.mark.parametrize("name, link", [("train.v2.py", None), ("link.py", "real.py")])
+def test_a_script_is_found_by_its_file(name, link, place, tmp_path):
+    """Its name may have dots, which are not those of packages, and it may be a link."""
+    shutil.copy(TRIALS["labelled"], tmp_path / (link or name))
+    if link:
+        (tmp_path / name).symlink_to(link)
+    _, *flags = make_flags("labelled")
+    call(place, tmp_path / name, *flags, "--steps", 1, "--out", tmp_path / "run")
+    call(place, ROOT / "examples" / "sample.py", tmp_path / "run", "--module", tmp_path / name)
+
+
+@pytest.mark.host
 def test_the_log_and_the_pictures_of_the_trials(place):
     logged = {name: (place / list_runs(name)[0] / "log.csv").read_text().splitlines()[0].split(",")
               for name in TRIALS}

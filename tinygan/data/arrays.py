@@ -163,4 +163,5 @@ def _check_dtype(images, whose):
     if images.dtype != np.uint8 and images.dtype.kind != "f":
         raise UserError(f"{whose} images of dtype {images.dtype}: convert pixels from 0 to 255 to "
                         "bytes by images.astype(numpy.uint8), and pixels from 0 to 1 or other "
-                        "numbers to floats by images.astype(numpy.float32)")
+                        "numbers to floats by images.astype(numpy.float32); divide those from 0 "
+                        "to 65535 by 65535")

@@ -43,7 +43,7 @@ def load(path: str | os.PathLike | None = None, classes: int | None = None) -> D
         return mnist.load_sample()
     place = os.path.expanduser(path or "")
     if os.path.isfile(place):
-        if re.search(r"-idx[13]-ubyte(\.gz)?$", place):
+        if re.search(r"[-.]idx[13]-ubyte(\.gz)?$", place):
             raise UserError(f"{path} is one of four files of MNIST's format: give the folder that "
                             "holds them")
         return load_arrays(place, classes)
@@ -132,9 +132,11 @@ def _read_parts(path, classes):
     else:
         shapes = ", ".join(f"{name if name.isprintable() else repr(name)} {a.shape} {a.dtype}"
                            .strip() for name, a in arrays.items())
+        odd = "" if whole or not images else "; leave out or convert " + ", ".join(
+            repr(name) for name in arrays if name not in images and name not in labels)
         raise UserError(f"{path} holds {shapes or 'nothing'}: give one array of images, (N, H, W) "
                         "or (N, C, H, W), and at most one of labels, whole numbers (N,); if there "
-                        "are several, name one array of images \"images\"")
+                        f"are several, name one array of images \"images\"{odd}")
     return [_make_split(path, named, bool(planes))]
 
 

@@ -190,7 +190,7 @@ def make_task(name: str, data: DataSet) -> DataSet:
     Raises UserError for data that has tasks of its own, or other images than the task takes.
     """
     if "targets" in data.train or data.place.partition(":")[0] in TASKS:
-        raise UserError(f"the task {name} is made from images alone, but {data.source} has "
+        raise UserError(f"the task {name} is made from images alone, but {data.place} has "
                         "outputs of its own: give --task none, or other data")
     return TASKS[name](data)._replace(source=f"the task {name}, made from {data.source}",
                                       place=f"{name}:{data.place}")

@@ -1,9 +1,9 @@
 """Networks for digits that train within minutes, after InfoGAN's (Chen et al. 2016, appendix C.1).
 
 They have two dense layers and two convolutions in each player, by default at a quarter of the
-paper's width or less. The examples' default settings, their recipes, use them. `shape` is that of
-an image, (C, H, W), `channels` the number of feature maps of H/2 x W/2 pixels, and `hidden` the
-number of units of a dense layer.
+paper's width or less. gan_mnist.py and the examples whose results are compared with its use them.
+`shape` is that of an image, (C, H, W), `channels` the number of feature maps of H/2 x W/2 pixels,
+and `hidden` the number of units of a dense layer.
 """
 
 from collections.abc import Callable

@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import hashlib
-import importlib
+import importlib.util
 import math
 import os
 import platform
@@ -107,7 +107,7 @@ def run_parser(description: str, batch_size: int, out: str,
     add("--save-every", type=from_0, default=30.0, metavar="SECONDS",
         help="seconds between checkpoints (30)")
     add("--dry-run", action="store_true",
-        help="do everything once, in 2 iterations on " + (
+        help="do everything once, in 2 iterations on --data or else " + (
             "the default data" if data else "the bundled digits") + ", and keep no files")
     return parser
 
@@ -185,16 +185,31 @@ def parse(parser: argparse.ArgumentParser, *free: str) -> argparse.Namespace:
              if name in vars(args) and name not in PASSING}
     if "TINYGAN_BACKEND" in os.environ:         # overrides the saved backend
         there.pop("backend", None)
+    fixed = {name: value for name, value in there.items() if name not in (*FREE, *free)}
+    # before the flags are parsed together, where argparse would refuse some for a saved one
+    _refuse_others(args, {name: value for name, value in fixed.items()
+                          if getattr(args, name) != parser.get_default(name)}, parser)
+    for name, settings in parser.presets.items():
+        if there.get(name):
+            parser.set_defaults(**settings)
     # parsed together, so that saved values are checked too, and the command line overrides them
     args = parser.parse_args([*to_flags(parser, there), *sys.argv[1:]])
+    _refuse_others(args, fixed, parser)
+    return args
+
+
+def _refuse_others(args, saved, parser):
+    """Raise UserError if a flag in `args` has another value than in `saved`."""
     # presets first, as they change other flags
-    for name, value in sorted(there.items(), key=lambda flag: flag[0] not in parser.presets):
-        if name not in FREE and name not in free and getattr(args, name) != value:
+    for name, value in sorted(saved.items(), key=lambda flag: flag[0] not in parser.presets):
+        if getattr(args, name) != value:
             flag = f"--{name.replace('_', '-')}"
-            has = f"no {flag}" if value is None or value is False else f"{flag} {value}"
+            if value is None or value is False:
+                raise UserError(f"the run in {args.out} has no {flag}: leave it out, or choose "
+                                "another --out")
+            has = flag if value is True else f"{flag} {value}"
             raise UserError(f"the run in {args.out} has {has}: resume it with that, or choose "
                             "another --out")
-    return args
 
 
 def to_flags(parser: argparse.ArgumentParser, values: Mapping[str, Any]) -> list[str]:
@@ -252,7 +267,7 @@ def read(folder: str) -> checkpoint.Checkpoint:
     saved = checkpoint.read(os.path.join(folder, checkpoint.NAME))
     settings = saved.about.get("settings")
     if not (_holds(settings, script=str, flags=dict) and _find_data(settings)):
-        raise UserError(f"{saved.path} is of a run that was not started from a command line: "
+        raise UserError(f"{saved.path} is of a run that was made in Python or by mixtures.py: "
                         "resume it in the same way as it was started")
     return saved
 
@@ -406,8 +421,8 @@ def load_data(folder: str, path: str | None = None) -> data.DataSet:
     """
     then = read_data(folder)
     if then is None and not path:
-        raise UserError(f"the run in {folder} was made in Python, so its data is not known: give "
-                        "the data by --data")
+        raise UserError(f"the run in {folder} was made in Python or by mixtures.py, so its data is "
+                        "not known: give it by --data (mixtures.py measures its samples itself)")
     task, _, rest = then["place"].partition(":") if then else ("", "", "")
     if path and rest and task in data.tasks.TASKS and not path.startswith(f"{task}:"):
         path = f"{task}:{path}"                         # the data of a task has moved
@@ -440,17 +455,21 @@ def load(run: str, modules: Iterable[str] = ()) -> Game:
 
 def _list_known(path):
     """List the functions that a Python file defines, and its Module classes and dataclasses."""
-    folder, name = os.path.split(os.path.realpath(path))
-    if not (os.path.isfile(path) and name.endswith(".py")):
+    name, suffix = os.path.splitext(os.path.basename(path))     # a checkpoint names the script so
+    if not (os.path.isfile(path) and suffix == ".py"):
         raise UserError(f"{path} is no Python file: give by --module the script of the run, or the "
                         "file with its classes")
-    sys.path.insert(0, folder)          # as when the file runs as a script
+    here, module = os.path.realpath(path), sys.modules.get(name)
+    sys.path.insert(0, os.path.dirname(here))           # as when the file runs as a script
     try:
-        with refuse_runs(path):
-            module = importlib.import_module(name.removesuffix(".py"))
+        if module is None:              # import_module() would split a name at its dots
+            spec = importlib.util.spec_from_file_location(name, path)
+            module = sys.modules[name] = importlib.util.module_from_spec(spec)
+            with refuse_runs(path):
+                spec.loader.exec_module(module)
     finally:
-        sys.path.remove(folder)
-    if os.path.realpath(getattr(module, "__file__", None) or "") != os.path.join(folder, name):
+        sys.path.remove(os.path.dirname(here))
+    if os.path.realpath(getattr(module, "__file__", None) or "") != here:
         raise UserError(f"another module has the name of {path}, and Python cannot import both: "
                         "give the file another name")
     return [thing for thing in vars(module).values() if (
@@ -476,7 +495,9 @@ def train(args: argparse.Namespace, game: nn.Module, batches: Any, d_opt: Optimi
     since they were trained from the old one. Raises UserError if a stage that is resumed had
     another number of steps, since a later stage may have been trained from its end.
     """
-    if os.path.isfile(args.loaded.place) and isinstance(game, Game):
+    task, _, rest = args.loaded.place.partition(":")
+    path = rest if task in data.tasks.TASKS else args.loaded.place
+    if os.path.isfile(path) and isinstance(game, Game):
         test, train = map(game.reference_images, (args.loaded.test, args.loaded.train))
         if shared := data.count_shared(test, train):
             print(f"note: {shared} of the test images are training images too, so evaluate.py will "

@@ -41,9 +41,9 @@ def make_grid(images: Array, columns: int | None = None, gap: int = 2,
     if len(shape) == 3:
         images = images[:, None]
     if images.ndim != 4 or images.shape[1] not in (1, 3) or images.size == 0:
-        raise UserError(f"an array of shape {shape} is no batch of images: give an array "
-                        "(N, H, W), (N, 1, H, W) or (N, 3, H, W) that is not empty; a game of "
-                        "other samples defines pictures()")
+        raise UserError(f"an array of shape {shape} is no batch of grey or colour images: give an "
+                        "array (N, H, W), (N, 1, H, W) or (N, 3, H, W) that is not empty (to "
+                        "scripts by --data); a game of other samples defines pictures()")
     n, channels, height, width = images.shape
     columns = math.isqrt(n - 1) + 1 if columns is None else columns     # exactly ceil(sqrt(n))
     group = columns if group is None else group

@@ -182,6 +182,9 @@ class Run:
                     progress.close()
         self.step = record.step
         if self.step < self.steps:
+            if not stopped:
+                raise UserError(f"iterations() of the run ended after step {self.step} of "
+                                f"{self.steps}: yield every step up to the last")
             self.stopped = 0 if 0 in stopped else stopped[0]
             why = (f"stopped after step {self.step} of {self.steps} with a checkpoint: play() goes "
                    "on, and so does a Run with resume=True")
@@ -279,9 +282,9 @@ def check_folder(folder: str | os.PathLike, resume: bool = False, overwrite: boo
             raise UserError(f"{folder} holds {what}: {resuming}replace it by --overwrite "
                             "(overwrite=True), or choose another folder by --out")
     elif there := list_files(folder):
-        raise UserError(f"{folder} holds {os.path.relpath(there[0], folder)}, a file of a run "
-                        "whose checkpoint is missing: remove the files of the run, or choose "
-                        "another folder by --out")
+        raise UserError(f"{folder} holds {os.path.relpath(there[0], folder)}, which a run would "
+                        "replace, and no checkpoint: choose another folder by --out, or move the "
+                        "file")
 
 
 def remove_run(folder: str | os.PathLike) -> None:
