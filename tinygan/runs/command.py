@@ -170,11 +170,8 @@ def parse(parser: argparse.ArgumentParser, *free: str) -> argparse.Namespace:
     are given must have the saved values too, except for those in FREE and in `free`. Raises
     UserError if there is no run to resume, or if it has other flags.
     """
+    _set_presets(parser, vars(parser.parse_args()))
     args = parser.parse_args()
-    for name, settings in parser.presets.items():
-        if getattr(args, name):
-            parser.set_defaults(**settings)
-            args = parser.parse_args()
     if not args.resume or args.dry_run:
         return args
     settings = read(find_run(args.out)).about["settings"]
@@ -189,13 +186,18 @@ def parse(parser: argparse.ArgumentParser, *free: str) -> argparse.Namespace:
     # before the flags are parsed together, where argparse would refuse some for a saved one
     _refuse_others(args, {name: value for name, value in fixed.items()
                           if getattr(args, name) != parser.get_default(name)}, parser)
-    for name, settings in parser.presets.items():
-        if there.get(name):
-            parser.set_defaults(**settings)
+    _set_presets(parser, there)
     # parsed together, so that saved values are checked too, and the command line overrides them
     args = parser.parse_args([*to_flags(parser, there), *sys.argv[1:]])
     _refuse_others(args, fixed, parser)
     return args
+
+
+def _set_presets(parser, flags):
+    """Set the defaults of the presets that are chosen in {flag: value}."""
+    for name, settings in parser.presets.items():
+        if flags.get(name):
+            parser.set_defaults(**settings)
 
 
 def _refuse_others(args, saved, parser):
