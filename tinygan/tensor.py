@@ -212,7 +212,7 @@ class Tensor(_Node):
                   (b, lambda g, y: -sum_to(g, b.shape)))
 
     def __mul__(a, b):
-        b = b if type(b) is Tensor else _constant(b, a.dtype, kept=True)
+        b = b if type(b) is Tensor else _constant(b, a.dtype, kept=True)    # as the rules use it
         return op(_apply(operator.mul, a, b),
                   (a, lambda g, y: sum_to(g * b, a.shape)),
                   (b, lambda g, y: sum_to(g * a, b.shape)))
