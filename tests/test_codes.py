@@ -339,7 +339,7 @@ def test_the_encoder_learns_to_invert_g():
     """On images of one grey level each, reconstructions are nearer than those of other images.
 
     Theorem 2: at the optimum E and G are inverses; no loss compares x with G(E(x)). The ratio of
-    the distances was 0.25 to 0.57 with the seeds 0 to 5, and is 1 if G(E(x)) does not depend on x.
+    the distances was 0.28 to 0.42 with the seeds 0 to 4, and is 1 if G(E(x)) does not depend on x.
     """
     rng.seed(0)
     generator = np.random.default_rng(0)
@@ -350,9 +350,9 @@ def test_the_encoder_learns_to_invert_g():
     D = nn.Sequential(nn.Flatten(), nn.Join(), nn.Dense(18, 32), nn.LeakyReLU(),
                       nn.Dense(32, 32), nn.LeakyReLU(), nn.Dense(32, 1))
     game = BiGAN(G, E, D, 2, penalties=[penalties.R1(0.1)])
-    opts = [optim.Adam(p, schedules.cosine(3e-3, 0.0, 1500))
+    opts = [optim.Adam(p, schedules.cosine(3e-3, 0.0, 800))
             for p in (game.d_parameters(), game.g_parameters())]
-    for _ in play(game, Minibatches(images, 64, Random(1)), *opts, 64, Random(2), iterations=1500):
+    for _ in play(game, Minibatches(images, 64, Random(1)), *opts, 64, Random(2), iterations=800):
         pass
     again = game.sample(Tensor(game.infer(images)))
     own, other = (abs(again - x).mean() for x in (images, np.roll(images, 1, 0)))

@@ -189,12 +189,12 @@ def test_sigterm_stops_a_run(digits, tmp_path):
 def test_a_stopped_run_prints_the_command_that_resumes_it(digits, tmp_path):
     """The printed command resumes the run, whose files are those of a run without a stop.
 
-    The signal comes after some tens of its 1000 steps.
+    The signal comes after some of its 200 steps.
     """
-    flags = ["--data", digits, "--steps", 1000, "--width", 3]
+    flags = ["--data", digits, "--steps", 200, "--width", 3]
     step, err = stop_run(signal.SIGINT, tmp_path, *flags)
-    assert 0 < step < 1000
-    command = re.search(rf"stopped after step {step} of 1000 with a checkpoint.*\n(.*)\n", err)[1]
+    assert 0 < step < 200
+    command = re.search(rf"stopped after step {step} of 200 with a checkpoint.*\n(.*)\n", err)[1]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
     again = subprocess.run(command, shell=True, cwd=tmp_path, env=environment, capture_output=True,
                            text=True, timeout=120)
