@@ -12,7 +12,8 @@ import typing
 import numpy as np
 import pytest
 
-from tinygan import Tensor, backend, cuda, grad, graphs, loop, nn, play, rng, schedules
+from tinygan import (Tensor, backend, cuda, grad, graphs, loop, nn, optim, play, rng,
+                     schedules)
 from tinygan.games import GAN, losses, penalties
 
 from test_contract import GAMES, M, each_game, make_parts, read_state
@@ -129,7 +130,52 @@ class Weighted(losses.NonSaturating):
     """A loss with a number of its own, which may change."""
 
     def __init__(self):
-        vars(self)["weight"] = 1.0
+        vars(self).update(weight=1.0, array=np.float32([1.0]))
+
+
+class Own(GAN):
+    """A GAN with an optimiser of its own, which D's step uses."""
+
+    def after_d_step(self):
+        p = self.own.parameters[0]
+        self.own.step([Tensor(backend.xp.ones_like(p.data))])
+
+
+class Worst(losses.NonSaturating):
+    """A loss that replaces an array of its own in each step."""
+
+    def d(self, real, fake):
+        vars(self)["scale"] = np.float32([1.0])
+        return super().d(real, fake) * self.scale[0]
+
+
+@pytest.mark.parametrize("kind, why", [
+    (Own, "steps an optimiser that is an attribute of the game"),
+    (Worst, "replaces an array of the loss")])
+def test_what_the_host_must_do_in_each_step_is_not_recorded(kind, why, monkeypatch, recording,
+                                                             capsys):
+    def play_it():
+        game, optimisers, data = make_parts(GAMES["gan"])
+        if kind is Own:
+            game.__class__ = Own
+            game.own = optim.Adam(game.D.parameters()[:1], schedules.exponential(1e-2, 0.5))
+        else:
+            game.loss = kind()
+        return [(d.item(), g.item()) for _, d, g in play(
+            game, data, *optimisers.values(), M, rng, 8)]
+    steps = keep_steps(monkeypatch, CapturedStep)
+    found = play_it()
+    assert why in capsys.readouterr().err and steps[0].form.run is None
+    monkeypatch.setattr(loop, "prepare", functools.partial)
+    assert found == play_it()
+
+
+def test_a_number_that_is_nan_stays_the_same(recording, capsys):
+    game, optimisers, data = make_parts(GAMES["gan"])
+    game.best = math.nan
+    for _ in play(game, data, *optimisers.values(), M, rng, 6):
+        pass
+    assert capsys.readouterr().err == ""
 
 
 class Pair(typing.NamedTuple):
@@ -145,6 +191,9 @@ class Pair(typing.NamedTuple):
     lambda game, opt: setattr(game, "hidden", 2),
     lambda game, opt: setattr(game, "loss", losses.Hinge()),
     lambda game, opt: vars(game.loss).update(weight=0.5),
+    lambda game, opt: vars(game.loss).update(array=np.float32([1.0])),
+    lambda game, opt: setattr(game, "mode", "b"),
+    lambda game, opt: setattr(opt, "eps", np.float32(10)),
     lambda game, opt: game.penalties.append(penalties.R2(3.0)),
     lambda game, opt: vars(game.penalties[0]).update(gamma=3.0),
     lambda game, opt: vars(game.penalties[1].penalty).update(gamma=3.0),
@@ -158,8 +207,9 @@ def test_what_a_recorded_step_would_not_see_is_recorded_anew(change, recording):
     game.share, game.sizes, game.loss = np.float32(0.25), (3, 3), Weighted()
     game.pair, game.nothing = Pair([nn.ReLU()], 1), None
     game.penalties.append(penalties.Lazy(penalties.R2(1.0), 1))
-    game.D.layers[1], game.hidden = nn.ReLU(), 1
+    game.D.layers[1], game.hidden, game.mode = nn.ReLU(), 1, "a"
     vars(game)["untracked"] = *game.untracked, "hidden"
+    optimisers["d_opt"].eps = np.float32(1e-8)
     step = graphs.CapturedStep(loop.d_step, game, optimisers["d_opt"])
 
     def call():

@@ -18,6 +18,7 @@ import numpy as np
 
 from . import backend, cuda
 from .nested import flatten_nested, map_nested
+from .optim import Optimizer
 from .tensor import Tensor
 
 
@@ -38,14 +39,16 @@ class CapturedStep:
     has a part in every 16th iteration, and one without it. Two calls have the same form if
 
         the inputs have the same shapes,
-        the Python numbers among the attributes of the game, its parts, loss and penalties are the
-        same, and
-        the game and the optimisers have the same arrays.
+        the game's parts have the same classes and modes,
+        the numbers and texts among the attributes of the game, its parts, loss, penalties and
+        optimisers are the same, but for learning rates and momentum, and
+        all of them have the same arrays.
 
     The FORMS forms that were used last are kept. A step cannot be recorded if it copies between
-    host and device, or if it replaces an array or changes a number of the game itself. A step that
-    has begun STARTS forms gets no more recordings. From then on, a call of a form without one does
-    the step itself, and standard error says so once.
+    host and device, replaces an array, changes a number of the game itself, or steps an optimiser
+    that is an attribute of the game. A step that has begun STARTS forms gets no more recordings.
+    From then on, a call of a form without one does the step itself, and standard error says so
+    once.
     """
 
     WARM_UP, FORMS, STARTS = 3, 4, 20
@@ -93,19 +96,29 @@ class CapturedStep:
 
     def _describe_call(self, x, z):
         """Return all that must stay as it was when the step was recorded."""
-        return _shapes((x, z)), _state(self.game), [_settings(opt) for opt in self.optimisers], [
-            (part, _numbers(part)) for part in (self.game.loss, *self.game.penalties)]
+        return (_shapes((x, z)), _state(self.game), self._describe_loss(),
+                [_describe_optimiser(opt) for opt in self.optimisers])
+
+    def _describe_loss(self):
+        """Return what must stay as it was of the loss and the penalties."""
+        return [(part, _describe_part(part)) for part in (self.game.loss, *self.game.penalties)]
 
     def _do(self, form, x, z, seed):
         """Do the step without a graph; find out what it returns and whether it can be recorded."""
-        before = self.game.logged
+        before, own = self.game.logged, [opt for opt in vars(self.game).values()
+                                         if isinstance(opt, Optimizer)]
+        steps = [opt.t for opt in own]
         with form.aside:
             losses = self.step(self.game, *self.optimisers, x, z, seed)
         form.calls += 1
-        of_game = form.state[1]
+        _, of_game, of_loss, _ = form.state
         for name, value in _state(self.game).items():
-            if of_game.get(name) != value:
+            if [of_game.get(name)] != [value]:          # in lists NaN is equal to itself
                 self._give_up(f"it changes or replaces {name}")
+        if self._describe_loss() != of_loss:
+            self._give_up("it changes a number or replaces an array of the loss or a penalty")
+        if [opt.t for opt in own] != steps:
+            self._give_up("it steps an optimiser that is an attribute of the game")
         form.count = len(losses) if isinstance(losses, tuple) else 1
         # the step may leave other values in `logged`, such as those of the other player's step
         form.names = list(self.game.logged)
@@ -314,7 +327,7 @@ class _Watch:
         for value in values:
             if type(value) is Tensor:
                 self.tensors[value] = None
-            elif isinstance(value, (list, dict, tuple)) and not _is_number(value):
+            elif isinstance(value, (list, dict, tuple)) and not _is_setting(value):
                 self._add(value)
             elif dataclasses.is_dataclass(value) and hasattr(value, "__dict__"):
                 self._add(vars(value))
@@ -365,26 +378,32 @@ def _state(game):
             array = value.data if type(value) is Tensor else value
             state[prefix + name] = cuda.place(array), array.shape, array.strides
         for name, value in vars(module).items():
-            if _is_number(value) and name not in CHANGING:
+            if _is_setting(value) and name not in CHANGING:
                 state[prefix + name] = value
     return state
 
 
-def _numbers(part):
-    """Return {name: number} of a loss or a penalty, and such dictionaries of those in it."""
-    return {name: _numbers(value) if dataclasses.is_dataclass(value) else value
-            for name, value in getattr(part, "__dict__", {}).items()
-            if dataclasses.is_dataclass(value) or _is_number(value)}
+def _describe_part(part):
+    """Return {name: setting, or address of an array} of a loss or a penalty, and of those in it."""
+    found = {}
+    for name, value in getattr(part, "__dict__", {}).items():
+        if dataclasses.is_dataclass(value):
+            found[name] = _describe_part(value)
+        elif isinstance(value, (Tensor, backend.xp.ndarray)):
+            found[name] = cuda.place(value.data if type(value) is Tensor else value)
+        elif _is_setting(value):
+            found[name] = value
+    return found
 
 
-def _is_number(value):
-    """Return whether a value is a number or a tuple of numbers."""
-    return isinstance(value, (int, float, np.generic)) or (
-        isinstance(value, tuple) and all(map(_is_number, value)))
+def _is_setting(value):
+    """Return whether a value is a number, a text or a tuple of them."""
+    return isinstance(value, (int, float, np.generic, str)) or (
+        isinstance(value, tuple) and all(map(_is_setting, value)))
 
 
-def _settings(opt):
+def _describe_optimiser(opt):
     """Return what a recorded step keeps of an optimiser: its settings, the places of its arrays."""
     settings = {name: value for name, value in vars(opt).items()
-                if isinstance(value, (int, float, tuple)) and name not in VARYING}
+                if _is_setting(value) and name not in VARYING}
     return settings, [cuda.place(a) for arrays in opt.state.values() for a in arrays]
