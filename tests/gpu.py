@@ -184,8 +184,11 @@ def train(entry, steps, order):
     game.keep_average(0.5)
     if order == "simultaneous":
         game.d_steps = game.g_steps = 1
-    losses = [(d.item(), g.item(), {name: float(v) for name, v in game.logged.items()})
-              for _, d, g in play(game, data, *optimisers.values(), M, rng, steps, order=order)]
+    # read at the end: no launch may write to what an earlier one has returned
+    kept = [(d, g, game.logged) for _, d, g in play(
+        game, data, *optimisers.values(), M, rng, steps, order=order)]
+    losses = [(d.item(), g.item(), {name: float(v) for name, v in logged.items()})
+              for d, g, logged in kept]
     return losses, read_state(game, optimisers, data)
 
 

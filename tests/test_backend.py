@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import math
 import os
 import subprocess
@@ -202,6 +203,27 @@ def test_an_error_in_a_thread_reaches_the_caller(monkeypatch):
 
 
 @pytest.mark.numpy_only("the other libraries have their own threads")
+@pytest.mark.parametrize("failing", ["MainThread", "_0"])
+def test_after_an_error_no_thread_goes_on(failing, monkeypatch):
+    """It would write to arrays of the caller, who has them back."""
+    monkeypatch.setattr(cpu, "THREADS", 3)
+    monkeypatch.setattr(cpu, "_make_pool", functools.cache(cpu._make_pool.__wrapped__))
+    all_three, done = threading.Barrier(3, timeout=10), []
+
+    def work(piece):
+        all_three.wait()
+        name = threading.current_thread().name
+        if name.endswith(failing):
+            raise ZeroDivisionError
+        if name != "MainThread":
+            time.sleep(0.2)
+        done.append(piece)
+    with pytest.raises(ZeroDivisionError):
+        cpu._run_parallel(work, [0, 1, 2])
+    assert len(done) == 2
+
+
+@pytest.mark.numpy_only("the other libraries have their own threads")
 def test_threads_have_the_callers_settings_for_errors(monkeypatch):
     """So a run that diverges prints one sentence, and no warning of a thread."""
     monkeypatch.setattr(cpu, "THREADS", 2)
@@ -323,7 +345,7 @@ def test_to_numpy_takes_arrays():
 @pytest.mark.host
 def test_a_forked_process_has_threads_of_its_own():
     assert _run_code("""
-import os, sys
+import os, sys, threading
 from tinygan import backend, cpu
 if not hasattr(os, "fork"):
     sys.exit(print("done"))
@@ -331,7 +353,8 @@ cpu.THREADS = 2
 a = backend.xp.ones((200, 200))
 backend.product(a, a)
 child = os.fork()
-backend.product(a, a)
+both = threading.Barrier(2, timeout=10)     # each of the two threads takes a piece
+cpu._run_parallel(lambda piece: both.wait(), [slice(0), slice(1)])
 if child:
     assert os.waitpid(child, 0)[1] == 0
     print("done")

@@ -78,6 +78,11 @@ def test_conditional_batch_norm_is_batch_norm_with_the_classes_gain_and_shift(sh
     np.testing.assert_allclose(fresh(x, labels).numpy(), nn.BatchNorm(5)(x).numpy(), **CLOSE)
 
 
+def test_conditional_batch_norm_passes_its_settings_on():
+    layer = nn.ConditionalBatchNorm(3, 2, 0.1, 0.3)
+    assert (layer.norm.eps, layer.norm.momentum) == (0.1, 0.3)
+
+
 def test_branches_join_what_they_make_of_the_input_and_of_the_labels():
     layer = nn.Branches(3, nn.Dense(5, 2), nn.Dense(3, 4))
     x = tensor(normal(4, 5), "float32")

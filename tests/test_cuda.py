@@ -421,11 +421,20 @@ def check_column_sums(xp, shape, dtype):
     assert (cuda.column_sums(noise) == cuda.column_sums(noise)).all()
 
 
-def test_column_sums(imitation):
-    """(300, 3) has two blocks, the second of which adds up what both have found."""
+def test_column_sums(imitation, monkeypatch):
+    """(300, 3) has two blocks, the second of which adds up what both have found.
+
+    On more processors (150, 33) has two groups of columns, and (2, 130, 4) two samples, of several
+    blocks each.
+    """
     for shape in ((0, 3), (3, 0), (300, 3), (70, 33), (2, 3, 4)):
         check_column_sums(imitation, shape, "float32")
     assert ("column_sums", 2) in imitation.launched
+    monkeypatch.setattr(cuda, "_processors", lambda: 20)
+    cuda._finished.cache_clear()
+    for shape in ((150, 33), (2, 130, 4)):
+        check_column_sums(imitation, shape, "float32")
+    cuda._finished.cache_clear()
 
 
 def check_write(xp):
@@ -624,7 +633,9 @@ def test_products_of_any_layout(a, b, dtype, cublas):
 def test_products_of_broadcast_arrays(cublas):
     """Rows that share their memory have a stride that cuBLAS does not take."""
     a = np.broadcast_to(np.arange(4, dtype="float32"), (3, 4))
-    for x, y in ((a, a.T), (a.T, a), (a, np.broadcast_to(a.T, (2, 4, 3)))):
+    windows = np.lib.stride_tricks.sliding_window_view(np.arange(8, dtype="float32"), 4)
+    for x, y in ((a, a.T), (a.T, a), (a, np.broadcast_to(a.T, (2, 4, 3))), (windows, windows.T),
+                 (windows.T, windows)):
         assert (cuda.product(x, y) == x @ y).all()
 
 
@@ -644,6 +655,7 @@ def test_philox_gives_the_published_words():
             ([ones] * 4, ones << 32 | ones, [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]),
             (pi, 0x299F31D0A4093822, [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1])):
         assert cuda.philox([[c] for c in counter], key)[:, 0].tolist() == words
+    assert "(unsigned int)(i >> 34)" in cuda.PHILOX         # for arrays that no test can hold
 
 
 def test_draws_depend_on_the_seed_and_on_their_number():

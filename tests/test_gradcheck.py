@@ -305,6 +305,17 @@ class Shuffled(nn.Module):
         return x[:, self.order] ** 2
 
 
+def test_each_call_has_the_buffers_of_the_first():
+    class Counting(nn.Module):
+        def __init__(self):
+            self.seen = backend.xp.zeros(1)
+
+        def forward(self, x):
+            self.seen += 1.0
+            return x * x * self.seen
+    check_grads(Counting(), [1.0, 2.0])
+
+
 def test_buffers_of_integers_stay_integers():
     check_grads(Shuffled(), normal(4, 3))
 

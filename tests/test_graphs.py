@@ -170,6 +170,17 @@ def test_what_the_host_must_do_in_each_step_is_not_recorded(kind, why, monkeypat
     assert found == play_it()
 
 
+def test_a_lack_of_memory_ends_the_training(monkeypatch, recording):
+    """A step that does not fit into the memory is not done without a recording in its place."""
+    def fail(self, f):
+        raise MemoryError("full")
+    monkeypatch.setattr(Aside, "record", fail)
+    game, optimisers, data = make_parts(GAMES["gan"])
+    with pytest.raises(MemoryError, match="full"):
+        for _ in play(game, data, *optimisers.values(), M, rng, 6):
+            pass
+
+
 def test_a_number_that_is_nan_stays_the_same(recording, capsys):
     game, optimisers, data = make_parts(GAMES["gan"])
     game.best = math.nan
@@ -201,6 +212,7 @@ class Pair(typing.NamedTuple):
     lambda game, opt: opt.state.update(v=[a.copy("K") for a in opt.state["v"]]),
     lambda game, opt: setattr(opt, "betas", (0.4, 0.99)),
     lambda game, opt: game.D.eval(),
+    lambda game, opt: setattr(game, "square", game.square.T),       # the same memory
     lambda game, opt: setattr(opt.parameters[0], "data", opt.parameters[0].data.copy("K"))])
 def test_what_a_recorded_step_would_not_see_is_recorded_anew(change, recording):
     game, optimisers, _ = make_parts(GAMES["r1"])
@@ -208,6 +220,7 @@ def test_what_a_recorded_step_would_not_see_is_recorded_anew(change, recording):
     game.pair, game.nothing = Pair([nn.ReLU()], 1), None
     game.penalties.append(penalties.Lazy(penalties.R2(1.0), 1))
     game.D.layers[1], game.hidden, game.mode = nn.ReLU(), 1, "a"
+    game.square = np.zeros((2, 2), "float32")
     vars(game)["untracked"] = *game.untracked, "hidden"
     optimisers["d_opt"].eps = np.float32(1e-8)
     step = graphs.CapturedStep(loop.d_step, game, optimisers["d_opt"])

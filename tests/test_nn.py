@@ -16,7 +16,8 @@ import types
 import numpy as np
 import pytest
 
-from tinygan import Tensor, backend, check_grads, grad, nn, no_grad, ops, to_numpy
+from tinygan import (Tensor, backend, check_grads, grad, nn, no_grad, ops, resampling,
+                     to_numpy)
 from tinygan.backend import UserError
 from tinygan.random import Random, rng
 
@@ -700,15 +701,19 @@ def test_batchnorm_running_averages_approach_mean_and_unbiased_variance():
         np.testing.assert_allclose(to_numpy(layer.running_var), (1 - left) * var + left, rtol=1e-5)
 
 
-def test_batchnorm_in_evaluation_uses_the_running_averages_and_keeps_them():
-    layer = nn.BatchNorm(3)
+@pytest.mark.parametrize("affine", [True, False])
+def test_batchnorm_in_evaluation_uses_the_running_averages_and_keeps_them(affine):
+    layer = nn.BatchNorm(3, affine=affine)
     layer(images(20, 3, 4, 4))
     mean, var = to_numpy(layer.running_mean).copy(), to_numpy(layer.running_var).copy()
     x = images(5, 3, 4, 4, seed=1)
     trained = layer(x).numpy()
     layer.running_mean[...], layer.running_var[...] = map(backend.xp.asarray, (mean, var))
-    together = layer.eval()(x).numpy()
     expected = (x.numpy() - mean.reshape(3, 1, 1)) / np.sqrt(var.reshape(3, 1, 1) + 1e-5)
+    if affine:
+        layer.weight.data[...], layer.bias.data[...] = 2.0, -1.0
+        expected = 2 * expected - 1
+    together = layer.eval()(x).numpy()
     np.testing.assert_allclose(together, expected, atol=1e-5)       # float32
     assert abs(together - trained).max() > 0.1
     assert (to_numpy(layer.running_mean) == mean).all()
@@ -1162,6 +1167,11 @@ def test_avg_pool_and_upsample_equal_a_loop():
         assert (enlarged[:, :, i, j] == x.numpy()[:, :, i // 3, j // 3]).all()
 
 
+def test_a_window_is_compared_with_the_shorter_side():
+    assert "image of 2x5" in error_of(resampling.avg_pool, tensor(normal(1, 1, 2, 5)), 3)
+    assert resampling.resize(tensor(normal(1, 0, 4, 4)), (8, 8)).shape == (1, 0, 8, 8)
+
+
 def test_upsample_is_the_adjoint_of_avg_pool_times_the_area():
     """<upsample(x), y> = size^2 <x, avg_pool(y)>, and avg_pool(upsample(x)) = x."""
     x, y = images(2, 3, 4, 5, dtype="float64"), images(2, 3, 12, 15, seed=1, dtype="float64")
@@ -1225,6 +1235,8 @@ def test_float32_in_float32_out_and_the_stated_shape(make, shape, out):
     (lambda: nn.BatchNorm(3)(images(2, 4)), ["BatchNorm(3)", "(m, 3)", "(2, 4)"]),
     (lambda: nn.BatchNorm(3)(images(2, 3, 4)), ["BatchNorm(3)", "(N, 3, H, W)", "(2, 3, 4)"]),
     (lambda: nn.LayerNorm((3, 4))(images(2, 4, 3)), ["(3, 4)", "(2, 4, 3)"]),
+    (lambda: nn.LayerNorm(0), ["whole numbers of at least 1"]),
+    (lambda: nn.LayerNorm(64.0), ["whole numbers of at least 1"]),
     (lambda: nn.LayerNorm((2, 3, 4))(images(3, 4)), ["(2, 3, 4)", "(3, 4)"]),
     (lambda: nn.AvgPool2d(5)(images(2, 3, 4, 4)), ["5", "4x4"]),
 ])

@@ -31,9 +31,10 @@ def rmsprop(p, gs, lr, rho, eps):
         yield p
 
 
-def adam(p, gs, lr, beta1, beta2, eps):
+def adam(p, gs, lr, beta1, beta2, eps, decay=0.0):
     m = v = 0.0
     for t, g in enumerate(gs, start=1):
+        g = g + decay * p
         m = beta1 * m + (1 - beta1) * g
         v = beta2 * v + (1 - beta2) * g ** 2
         m_hat, v_hat = m / (1 - beta1 ** t), v / (1 - beta2 ** t)
@@ -51,6 +52,9 @@ OPTIMISERS = {
     "Adam settings": (lambda p: optim.Adam(p, 0.1, betas=(0.9, 0.8), eps=0.1),
                       lambda p, gs: adam(p, gs, 0.1, 0.9, 0.8, 0.1)),
 }
+# with a gradient of 0 it changes the parameters, as the others do not
+DECAY = {"Adam decay": (lambda p: optim.Adam(p, 0.1, weight_decay=0.3),
+                        lambda p, gs: adam(p, gs, 0.1, 0.5, 0.999, 1e-8, 0.3))}
 
 every_optimiser = pytest.mark.parametrize("name", OPTIMISERS)
 
@@ -63,13 +67,13 @@ def gradients(step, dtype="float64"):
     return [tensor(normal(*shape, seed=100 * step + i), dtype) for i, shape in enumerate(SHAPES)]
 
 
-@every_optimiser
+@pytest.mark.parametrize("name", [*OPTIMISERS, *DECAY])
 def test_each_step_equals_the_equations(name):
     """In float64 optimiser and equation differ by rounding only, in each of twelve steps.
 
     A few operations in each step round numbers of size 1, which gives errors of some 1e-15.
     """
-    make, textbook = OPTIMISERS[name]
+    make, textbook = {**OPTIMISERS, **DECAY}[name]
     ps = parameters()
     start, opt = [p.numpy().copy() for p in ps], make(ps)
     history = [gradients(step) for step in range(12)]
@@ -109,6 +113,23 @@ def test_zero_gradients_change_nothing_in_the_first_step(name):
     ps = parameters()
     OPTIMISERS[name][0](ps).step([tensor(np.zeros(shape)) for shape in SHAPES])
     assert all((p.numpy() == q.numpy()).all() for p, q in zip(ps, parameters()))
+
+
+@pytest.mark.numpy_only("on a GPU a parameter is not divided")
+@every_optimiser
+def test_a_parameter_in_pieces_is_updated_as_a_whole(name):
+    """A parameter that does not fit into the cache has the values of many small ones."""
+    n, size = 300_001, 1_000
+    start, *grads = (np.float32(normal(n, seed=seed)) for seed in range(4))
+
+    def cut(a):
+        return [tensor(a[i:i + size], "float32") for i in range(0, n, size)]
+    whole, parts = [tensor(start.copy())], cut(start.copy())
+    for ps in (whole, parts):
+        opt = OPTIMISERS[name][0](ps)
+        for g in grads:
+            opt.step([tensor(g, "float32")] if ps is whole else cut(g))
+    assert (whole[0].numpy() == np.concatenate([p.numpy() for p in parts])).all()
 
 
 @every_optimiser
@@ -187,6 +208,7 @@ def test_exponential_schedule():
     assert len(above) == 22 and set(values[22:]) == {0.01}          # 0.9^22 is the first below 1/10
     assert schedules.exponential(0.1, 0.9)(2000) == pytest.approx(0, abs=1e-90)
     assert schedules.exponential(0.0, 2.0)(2000) == 0       # 2^2000 is no float
+    assert [schedules.exponential(1.0, 0.5, begin=2)(t) for t in (0, 2, 3)] == [1, 1, 0.5]
 
 
 @pytest.mark.host

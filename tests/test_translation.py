@@ -151,6 +151,23 @@ def test_spade_without_gain_and_shift_is_its_norm():
     np.testing.assert_array_equal(layer(x, a).numpy(), nn.InstanceNorm2d(3)(x).numpy())
 
 
+def test_bilinear_weights_sum_to_1_at_the_border():
+    np.testing.assert_array_equal(to_numpy(resampling.bilinear(2, 4)), [
+        [1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]])
+
+
+def test_spade_computes_its_equation():
+    """gamma and beta are convolutions of the ReLU of a shared one, at the map's nearest pixels."""
+    layer = nn.SPADE(3, 2, hidden=4)
+    x, a = tensor(normal(2, 3, 4, 4), "float32"), tensor(normal(2, 2, 8, 8), "float32")
+    shared = layer.shared(Tensor(a.data[:, :, ::2, ::2])).numpy()
+    assert (shared < 0).any()
+    hidden = tensor(np.maximum(shared, 0))
+    gamma, beta = layer.gamma(hidden).numpy(), layer.beta(hidden).numpy()
+    expected = nn.InstanceNorm2d(3)(x).numpy() * (1 + gamma) + beta
+    np.testing.assert_allclose(layer(x, a).numpy(), expected, rtol=1e-5, atol=1e-5)     # float32
+
+
 def uniform_maps():
     """Return the planes of two maps that have one class each."""
     a = np.zeros((2, 2, 6, 6), np.float32)

@@ -11,7 +11,8 @@ Choose the backend before building anything: existing arrays stay where they are
 
 To launch a GPU's kernel takes longer than to run it on the arrays of a small network. A function
 with the decorator `kernel` has a CUDA kernel beside its lines of numpy, and so takes one launch in
-place of several. Everything else that only a GPU needs is in cuda.py, which is imported with cupy.
+place of several. Everything else that only a GPU needs is in cuda.py, which is imported with cupy,
+and in graphs.py, which records training steps.
 """
 
 import contextlib
@@ -149,7 +150,8 @@ def product(a: Array, b: Array, out: Array | None = None, exact: bool = False) -
 def kernel(inputs: str, outputs: str, code: str, preamble: str = "") -> Callable:
     """Give an elementwise function a CUDA kernel that computes the same on cupy.
 
-    The function takes arrays and numbers: the `inputs`, and then the `outputs`, which it fills.
+    The function takes arrays and numbers: the `inputs`, and then the `outputs`, which it fills or
+    updates.
     Both are declared as in cupy.ElementwiseKernel, `code` is the line of C for one element, and
     `preamble` are functions that it calls. The last output is returned.
     """

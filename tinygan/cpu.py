@@ -99,10 +99,12 @@ def _run_parallel(work, pieces):
     helpers = [_make_pool().submit(take_pieces) for _ in range(min(THREADS, len(pieces)) - 1)]
     try:
         take_pieces()
-    finally:
-        for helper in helpers:
-            if not helper.cancel():     # a helper that has not started yet would find no piece left
-                helper.result()
+    finally:        # after an error too: no thread may write to an array when the caller goes on
+        # a helper that has not started yet would find no piece left
+        helpers = [helper for helper in helpers if not helper.cancel()]
+        concurrent.futures.wait(helpers)
+    for helper in helpers:
+        helper.result()                     # raises its error
     return results
 
 

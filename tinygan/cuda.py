@@ -489,7 +489,7 @@ def _in_memory_order(args):
 
 
 def concatenate(arrays: list[Array], axis: int) -> Array:
-    """Return the arrays joined along an axis, in the memory order of the first.
+    """Return the arrays joined along an axis, in the memory order of the largest.
 
     cupy's own function returns the standard order, and copies from the host if there are more than
     eight arrays. Raises ValueError if there is no such axis or if the shapes differ in another one.

@@ -35,12 +35,12 @@ def check_grads(f: Callable, *arrays: Any, order: int = 2, tolerance: float = 1e
     """Check the derivatives of f at `arrays` up to `order`; raise AssertionError if one is wrong.
 
     f          a function of Tensors that returns a Tensor or a tuple of Tensors, or a Module
-    arrays     the inputs: floats are converted to float64 and checked, other arrays (labels) are
-               passed to f as they are
+    arrays     the inputs: arrays of floats, numbers and lists are converted to float64 and
+               checked; other arrays, such as labels, are passed to f as they are
     order      1 checks grad(), 2 checks double backprop too, and so on
     tolerance  the largest allowed difference between the claimed and the measured derivative,
-               relative to the norm of the gradient; the rounding error of the measurement is
-               allowed in addition
+               relative to the norm of the gradient, or to the measured derivative if that is
+               larger; the rounding error of the measurement is allowed in addition
     training   True checks a Module in training mode, False in evaluation mode, None in both
 
     A Module's parameters are checked too, on a float64 copy of the Module. The copy's parameters

@@ -58,7 +58,7 @@ class RandomRows:
         return self._draw(shape, Random.normal)
 
     def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> Array:
-        """Draw numbers (m, ...) from U[low, high)."""
+        """Draw numbers (m, ...) from U(low, high)."""
         return self._draw(shape, lambda row, shape: row.uniform(low, high, shape))
 
     def integers(self, high: int, shape: tuple[int, ...]) -> Array:

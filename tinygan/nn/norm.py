@@ -2,7 +2,7 @@
 
 from .. import backend, ops
 from ..backend import UserError
-from ..numbers import is_number, is_whole
+from ..numbers import is_number
 from ..tensor import Tensor
 from .init import zeros
 from .module import Module
@@ -66,9 +66,9 @@ class InstanceNorm2d(Module):
         (x - mean) / sqrt(var + eps) * weight + bias
 
     x is (N, n, H, W), and so is the result; mean and variance are those over H and W, in training
-    and in evaluation mode. So a channel that is constant becomes 0, up to rounding. With
-    affine=True there are a weight and a bias (n,). Raises ValueError for other shapes and for a
-    negative eps.
+    and in evaluation mode. So a channel that is constant becomes 0, but for the rounding error of
+    its mean, which is divided by sqrt(eps). With affine=True there are a weight and a bias (n,).
+    Raises ValueError for other shapes and for a negative eps.
     """
 
     def __init__(self, n: int, eps: float = 1e-5, affine: bool = False) -> None:
@@ -99,7 +99,8 @@ class LayerNorm(Module):
 
     def __init__(self, shape: int | tuple[int, ...], eps: float = 1e-5) -> None:
         _check_eps(eps)
-        self.shape, self.eps = (shape,) if is_whole(shape, 1) else tuple(shape), eps
+        self.shape = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
+        self.eps = eps
         self.weight = Tensor(zeros(*self.shape) + 1.0)
         self.bias = Tensor(zeros(*self.shape))
 

@@ -10,10 +10,12 @@ def spectral_norm(layer: Module) -> Module:
     """Make a layer compute with W / sigma(W) (Miyato et al. 2018, eq. 8), and return the layer.
 
     `layer` is a Dense, Conv2d, ConvTranspose2d or Embedding, or a layer of your own with a weight
-    (n_out, n_in), whose class has outputs_first = 0, 1; others raise TypeError. A forward() of your
-    own takes the weight from effective_weight(self). sigma(W) is
-    the largest singular value of W as a matrix with one row per output (for an Embedding, per
-    class); for a convolution the matrix is (c_out, c_in kh kw). It is estimated by power iteration:
+    (n_out, n_in) whose class has outputs_first = 0, 1; others raise TypeError. A forward() of your
+    own takes the weight from effective_weight(self).
+
+    sigma(W) is the largest singular value of W as a matrix with one row per output (for an
+    Embedding, per class); for a convolution the matrix is (c_out, c_in kh kw). It is estimated by
+    power iteration:
 
         v <- W^T u / |W^T u|,   u <- W v / |W v|,   sigma = u^T W v
 
@@ -30,7 +32,8 @@ def spectral_norm(layer: Module) -> Module:
     transposed convolution it is at most sqrt(kh kw), because each pixel contributes to kh kw
     pixels.
 
-    A weight of zeros becomes NaN, as in PyTorch: 0 / 0.
+    A weight of zeros becomes NaN, as in PyTorch: 0 / 0. The squares in |v| limit the numbers of a
+    weight to sizes between about 1e-9 and 1e18.
     """
     if not hasattr(layer, "outputs_first"):
         raise TypeError("spectral_norm takes a Dense, Conv2d, ConvTranspose2d or Embedding layer, "
