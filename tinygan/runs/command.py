@@ -469,6 +469,9 @@ def _list_known(path):
             module = sys.modules[name] = importlib.util.module_from_spec(spec)
             with refuse_runs(path):
                 spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)     # a part of a module
+        raise
     finally:
         sys.path.remove(os.path.dirname(here))
     if os.path.realpath(getattr(module, "__file__", None) or "") != here:
