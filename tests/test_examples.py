@@ -905,7 +905,7 @@ def test_a_run_that_was_made_in_python_is_sampled_and_measured_with_its_data(dig
     sampled, refused = run_all([(script, "run", tmp_path) for script in scripts])
     assert sampled.returncode == 0, sampled.stderr
     assert "no nearest.png: the run was made in Python" in sampled.stdout
-    assert "made in Python, so its data is not known: give the data by --data" in (
+    assert "made in Python or by mixtures.py, so its data is not known: give it by --data" in (
         last_line_of_refusal(refused))
     for process in run_all([(script, "run", *flags, tmp_path) for script in scripts]):
         assert process.returncode == 0, process.stderr

@@ -433,7 +433,7 @@ def test_the_benchmark_refuses_minibatches_of_one(monkeypatch, capsys):
 def test_an_evaluation_without_its_run_is_not_removed(tmp_path):
     """It may be someone's own file; one beside a checkpoint is removed with the run."""
     (tmp_path / "evaluation.json").write_text("{}")
-    with pytest.raises(UserError, match="holds evaluation.json, a file of a run whose checkpoint"):
+    with pytest.raises(UserError, match="holds evaluation.json, which a run would replace"):
         check_folder(tmp_path)
     make_run(tmp_path / "run", 1).play()
     (tmp_path / "run" / "evaluation.json").write_text("{}")
