@@ -141,7 +141,7 @@ class Own(GAN):
         self.own.step([Tensor(backend.xp.ones_like(p.data))])
 
 
-class Worst(losses.NonSaturating):
+class Rescaling(losses.NonSaturating):
     """A loss that replaces an array of its own in each step."""
 
     def d(self, real, fake):
@@ -151,7 +151,7 @@ class Worst(losses.NonSaturating):
 
 @pytest.mark.parametrize("kind, why", [
     (Own, "steps an optimiser that is an attribute of the game"),
-    (Worst, "replaces an array of the loss")])
+    (Rescaling, "replaces an array of the loss")])
 def test_what_the_host_must_do_in_each_step_is_not_recorded(kind, why, monkeypatch, recording,
                                                              capsys):
     def play_it():

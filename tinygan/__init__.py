@@ -3,7 +3,8 @@
 The modules, each of which imports only from those before it: cpu, context, numbers, pytorch,
 backend, cuda, random, tensor, ops, conv, resampling, nested, nn, schedules, optim, graphs,
 gradcheck, games, networks, loop, files, data, metrics, runs. cuda is imported by backend.use(), and
-graphs by the first training step, both with cupy only. """
+graphs by the first training step, both with cupy only.
+"""
 
 from . import (backend, context, conv, cpu, data, files, games, gradcheck, loop, metrics, nested,
                networks, nn, numbers, ops, optim, random, resampling, runs, schedules, tensor)

@@ -1,6 +1,6 @@
 """Penalties on the gradient of D with respect to its input, added to D's loss.
 
-A penalty draws the norm of the gradient towards a number: towards 1 between data and samples
+A penalty pulls the norm of the gradient towards a number: towards 1 between data and samples
 (WGAN-GP), or towards 0 at the data (R1) or at the samples (R2). It is a function
 
     penalty(score, real, fake, a_real, a_fake, drawn)
