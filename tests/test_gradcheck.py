@@ -10,7 +10,7 @@ import pytest
 from tinygan import Tensor, backend, check_grads, nn, op, ops, to_numpy
 from tinygan.random import Random, rng
 
-from helpers import error_of, normal, positive, tensor
+from helpers import device, error_of, normal, positive, tensor
 
 EVEN, ODD = normal(3, 4), normal(3, 4, seed=1)
 
@@ -449,3 +449,18 @@ def test_a_kink_nearby_is_told_from_rounding(x):
     """Steps that are narrow enough to miss the kink have larger rounding errors."""
     check_grads(lambda x: abs(x) + 1000.0, np.array([x]), order=1)
     assert "order 1" in get_error(lambda x: multiply(abs(x), 1.0, 1.1) + 1000.0, np.array([x]))
+
+
+@pytest.mark.parametrize("f, x", [
+    (lambda a: op(a.data * 1e160, (a, lambda g, y: g * 3e160)), np.ones(2)),
+    (lambda a: a * a * 1e160, np.ones(2))])
+def test_a_gradient_whose_square_overflows_is_refused(f, x):
+    """Every difference would lie within a tolerance that is infinite."""
+    with pytest.raises(AssertionError, match="too large to be checked: scale f or its inputs down"):
+        check_grads(f, device(x))
+
+
+def test_numbers_of_numpy_are_checked_as_numbers():
+    check_grads(lambda a: a * a, np.int64(3))
+    with pytest.raises(AssertionError, match="input 0"):
+        check_grads(lambda a: op(a.data * 1.0, (a, lambda g, y: g * 2.0)), np.int64(3))

@@ -281,6 +281,45 @@ def test_a_gradient_that_does_not_need_the_changed_weights_is_computed():
     assert "written to since" in error_of(grad, other + y, [g])
 
 
+def test_a_write_before_an_x_does_not_matter_to_the_gradient_from_there_on():
+    """D's gradient by G's samples is right after a step of G, as in PyTorch."""
+    w, x = tensor([2.0]), tensor([3.0])
+    fake = w * x
+    y = fake * fake
+    w.data -= 1.0
+    assert grad(y, [fake])[0].item() == 2 * 6.0
+    assert "written to since" in error_of(grad, y, [fake, w])
+    fake = w * x
+    fake.data += 1.0            # before y uses it
+    y = fake * fake
+    assert grad(y, [fake])[0].item() == 2 * 4.0
+    fake.data += 1.0
+    assert "written to since" in error_of(grad, y, [fake])
+
+
+@pytest.mark.numpy_only("a device takes no lists as indices")
+@pytest.mark.parametrize("make", [
+    lambda: [0, 2], lambda: device([0, 2]), lambda: device([True, False, True]),
+    lambda: ([0, 2], slice(None)), lambda: device(0)])
+def test_an_index_may_be_changed_after_its_use(make):
+    x, index = tensor(normal(3, 2)), make()
+    expected = grad((x[make()] ** 2).sum(), [x])[0].numpy()
+    y = (x[index] ** 2).sum()
+    part = index[0] if isinstance(index, tuple) else index
+    if isinstance(part, list):
+        part[0] = 1
+    else:
+        part[...] = ~part if part.dtype == bool else 1 - part // 2
+    np.testing.assert_array_equal(grad(y, [x])[0].numpy(), expected)
+
+
+def test_a_mask_of_one_element_may_be_changed_after_its_use():
+    x, mask = tensor([1.0]), device([True])
+    y = ops.where(mask, x * 2.0, 0.0)
+    mask[0] = False
+    assert grad(y, [x])[0].item() == 2.0
+
+
 def test_a_weight_used_before_and_after_a_change_is_refused():
     w = tensor([2.0])
     before = w * w

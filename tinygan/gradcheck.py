@@ -23,6 +23,7 @@ import numpy as np
 
 from . import backend
 from .nn import Module, use_random
+from .numbers import is_real
 from .random import Random
 from .tensor import DtypeError, Tensor, ancestors, grad
 
@@ -63,7 +64,7 @@ def check_grads(f: Callable, *arrays: Any, order: int = 2, tolerance: float = 1e
     for a in arrays:
         backend.refuse_masked(a)
     arrays = [a.data if type(a) is Tensor else backend.xp.asarray(
-        np.asarray(a, "float64") if isinstance(a, (int, float, list)) else a) for a in arrays]
+        np.asarray(a, "float64") if is_real(a) or isinstance(a, list) else a) for a in arrays]
     arrays = [a.astype("float64") if a.dtype.kind == "f" else a for a in arrays]
     names = [f"input {i}" for i in range(len(arrays))]
     if not isinstance(f, Module):
@@ -156,7 +157,11 @@ def _check(f, xs, names, mode, this_order, order, tolerance, generator, noise_be
             ys = f(*map(Tensor, xs[:i] + [x + t * d] + xs[i + 1:]))
             return sum(float((y.data * c).sum()) for y, c in zip(ys, cs))
         claimed = float((claim.data * d).sum())
-        scale = float((claim.data * claim.data).sum()) ** 0.5
+        with np.errstate(over="ignore"):
+            scale = float((claim.data * claim.data).sum()) ** 0.5
+        if not math.isfinite(scale):
+            raise AssertionError(f"{where}: the gradient is too large to be checked: scale f or "
+                                 "its inputs down")
         # the widest step: below the inputs' size, but wide enough that f's change exceeds the noise
         widest = max(largest, 1.0) * 1e-4
         if scale:

@@ -68,11 +68,11 @@ class Tensor(_Node):
     There is no `requires_grad` and no `.grad`: the call grad(y, xs) names the xs. Arithmetic works
     between Tensors of one dtype, with Python numbers, and with constant arrays, which are converted
     to the Tensor's dtype. Tensor(a) keeps the array a itself, and operations keep their inputs'
-    arrays, without copying, except those of constants of one number. A later write to such an array
-    would change the gradient, so grad() raises an error if a Tensor was written to after an
-    operation on the path from an x to y used it (see touch). It cannot detect a write to a constant
-    array of several numbers, or a write made through another Tensor that shares the array, such as
-    x.reshape(...) or Tensor(x.data).
+    arrays, without copying, except those of indices and of constants of one number. A later write
+    to such an array would change the gradient, so grad() raises an error if a Tensor was written to
+    after an operation on the path from an x to y used it (see touch). It cannot detect a write to a
+    constant array of several numbers, or a write made through another Tensor that shares the array,
+    such as x.reshape(...) or Tensor(x.data).
 
     The comparisons <, <=, > and >= return arrays of booleans. A Tensor with one element has a truth
     value and converts to float.
@@ -265,7 +265,8 @@ class Tensor(_Node):
         """Return the sum over `axis`.
 
         On a CPU, float32 sums over the first axis of 10^6 rows may lose 5 of 7 digits, because
-        numpy adds the rows one after the other.
+        numpy adds the rows one after the other. So it adds the pixels over the axes (2, 3) of
+        images, whose channels lie last in memory.
         """
         check_reduction(axis, keepdims)
         a = x.data if backend.cuda is None else backend.cuda.order_for_sum(x.data, axis)
@@ -331,7 +332,15 @@ class Tensor(_Node):
         return x.transpose(*range(x.ndim - 2), -1, -2)
 
     def __getitem__(x, index):
+        index = _copy_index(index)      # the rule uses it later
         return _view(x.data[index], x, lambda g, y: _scatter(g, index, x.shape))
+
+
+def _copy_index(index):
+    """Return an index with copies of the lists and arrays in it, which may be changed later."""
+    if isinstance(index, tuple):
+        return tuple(map(_copy_index, index))
+    return index.copy() if isinstance(index, (list, backend.xp.ndarray)) else index
 
 
 def _share(g, x, y, axis):
@@ -420,13 +429,14 @@ def grad(y: Tensor, xs: Iterable[Tensor], grad_y: Tensor | Array | None = None,
     if not create_graph:
         grad_y = Tensor(grad_y.data)        # without its graph: it may itself be returned
 
-    # which Tensors lie on a path from an x to y
-    wanted, on_path = set(xs), set(xs)
+    # which Tensors lie on a path from an x to y, and which of them were computed from another one
+    wanted, on_path, inner = set(xs), set(xs), set()
     order = ancestors([y], oldest=min((x.age for x in xs), default=y.age))
     for t in order:
         for parent, rule in t.parents or ():
             if parent in on_path and rule is not None:
                 on_path.add(t)
+                inner.add(t)
                 break
     if y not in on_path:
         _refuse_unrecorded(order)
@@ -435,7 +445,7 @@ def grad(y: Tensor, xs: Iterable[Tensor], grad_y: Tensor | Array | None = None,
     gradient = {y: grad_y} if y in on_path else {}
     with set_recording(create_graph):
         for t in reversed(order):
-            if t not in gradient or not t.parents:
+            if t not in gradient or t not in inner:
                 continue
             _refuse_written(t, t.age)
             g = gradient[t] if t in wanted else gradient.pop(t)
@@ -523,7 +533,7 @@ def check_reduction(axis: Axis, keepdims: bool) -> None:
     """Raise TypeError for a list of axes, and for a `keepdims` such as that in x.sum(2, 3)."""
     if isinstance(axis, list):
         raise TypeError(f"several axes are a tuple, {tuple(axis)}, got the list {axis}")
-    if not isinstance(keepdims, (bool, np.bool_)):
+    if not isinstance(keepdims, bool):
         raise TypeError(f"keepdims is True or False, got {keepdims!r}: give several axes as a "
                         f"tuple, such as ({axis!r}, {keepdims!r})")
 
