@@ -212,7 +212,8 @@ def sampling_parser(description: str) -> argparse.ArgumentParser:
     add("--seed", type=command.whole, default=0, help="seed of the samples (0)")
     add("--module", metavar="FILE.py", action="append", default=[],
         help="a Python file with the classes of the run that are not tinygan's, such as its "
-        "script; it is executed, without what is under if __name__ == \"__main__\"")
+        "script; it is executed, without what is under if __name__ == \"__main__\"; give the flag "
+        "once for each file")
     add("--data", metavar="PATH", help="the data of the run, if it has moved since")
     add("--backend", default=None, metavar="NAME", help="numpy, or cupy for a GPU")
     return parser

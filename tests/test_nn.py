@@ -508,6 +508,17 @@ def test_load_state_dict_writes_in_place():
     assert (to_numpy(target.layers[0].weight.data) != 7.0).any()
 
 
+@pytest.mark.numpy_only("arrays() of a device are no numpy arrays")
+def test_weights_may_be_loaded_from_other_weights_of_the_network():
+    """Two layers exchange their weights: all are read before the first one is written."""
+    net = nn.Sequential(nn.Dense(2, 2), nn.Dense(2, 2))
+    before, now = net.state_dict(), net.arrays()
+    net.load_state_dict({f"{i}.{name}": now[f"{1 - i}.{name}"] for i in (0, 1)
+                         for name in ("weight", "bias")})
+    for name, array in net.state_dict().items():
+        assert (array == before[f"{1 - int(name[0])}{name[1:]}"]).all()
+
+
 def test_loading_keeps_the_dtype_and_ignores_num_batches_tracked():
     module, state = network(), network().state_dict()
     state = {name: value.astype("float64") for name, value in state.items()}

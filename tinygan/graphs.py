@@ -18,7 +18,7 @@ import numpy as np
 
 from . import backend, cuda
 from .nested import flatten_nested, map_nested
-from .optim import Optimizer
+from .optim import list_optimisers
 from .tensor import Tensor
 
 
@@ -105,8 +105,7 @@ class CapturedStep:
 
     def _do(self, form, x, z, seed):
         """Do the step without a graph; find out what it returns and whether it can be recorded."""
-        before, own = self.game.logged, [opt for opt in vars(self.game).values()
-                                         if isinstance(opt, Optimizer)]
+        before, own = self.game.logged, list_optimisers(self.game)
         steps = [opt.t for opt in own]
         with form.aside:
             losses = self.step(self.game, *self.optimisers, x, z, seed)

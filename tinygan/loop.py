@@ -13,7 +13,7 @@ from .games.game import Game
 from .nested import flatten_nested, map_nested
 from .nn import Module, use_random
 from .numbers import is_whole
-from .optim import Optimizer
+from .optim import Optimizer, list_optimisers
 from .random import Random, check_random
 from .schedules import value_at
 from .tensor import Tensor, UnusedError, grad
@@ -171,8 +171,7 @@ def _check_optimiser(player, opt, game):
     if not set(opt.parameters) <= set(parameters):
         raise UserError(f"{player}_opt has parameters that are not those of its player: make it of "
                         f"game.{player}_parameters()")
-    trained = {p for each in (opt, *vars(game).values()) if isinstance(each, Optimizer)
-               for p in each.parameters}
+    trained = {p for each in (opt, *list_optimisers(game)) for p in each.parameters}
     for name in getattr(game, f"{player}_players"):
         network = getattr(game, name)
         own = set(network.parameters(above=(game,)) if isinstance(network, Module) else ())
@@ -278,7 +277,12 @@ def _differentiate(game, player, loss, opt):
     except UnusedError as error:
         p = opt.parameters[error.i]
         names = {p: name for name, p in reversed(game.named_arrays(Tensor).items())}
-        raise UserError(f"{names.get(p, 'a parameter')}, of shape {p.shape}, has no part in "
+        if p not in names:
+            raise UserError(f"{player}'s optimiser has a parameter of shape {p.shape} that is no "
+                            "longer one of the game's: change a weight in place, as in "
+                            "p.data[...] = array and p.touch(), or make the optimiser after the "
+                            "networks are complete") from None
+        raise UserError(f"{names[p]}, of shape {p.shape}, has no part in "
                         f"{player}'s loss: a Tensor(x.data) or a no_grad() may have made a "
                         "constant of what depends on it; if not, remove it from the network, or "
                         "set unused = \"zeros\" in the class of the game") from None

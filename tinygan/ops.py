@@ -333,6 +333,7 @@ def where(mask: Array, a: Tensor | Array | float, b: Tensor | Array | float) -> 
         raise TypeError("where takes an array of booleans as its mask, such as x.data > 0, got "
                         f"{type(mask).__name__}")
     a, b = as_tensors(a, b)
+    mask = mask.copy() if mask.size == 1 else mask      # as other constants, see tensor.as_array
     return op(backend.xp.where(mask, a.data, b.data),
               (a, lambda g, y: sum_to(where(mask, g, 0.0), a.shape)),
               (b, lambda g, y: sum_to(where(mask, 0.0, g), b.shape)))
@@ -367,9 +368,13 @@ def concat(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
                          f"they are joined, got {shapes} and axis {axis!r:.40}") from None
     ends = [0, *itertools.accumulate(x.shape[axis] for x in xs)]
 
-    def part(start, end):           # the rule of one input: its slice of the gradient
-        return lambda g, y: g[(slice(None),) * (axis % g.ndim) + (slice(start, end),)]
-    return op(joined, *[(x, part(a, b)) for x, a, b in zip(xs, ends, ends[1:])])
+    return op(joined, *[(x, functools.partial(concat_rule, axis, a, b))
+                        for x, a, b in zip(xs, ends, ends[1:])])
+
+
+def concat_rule(axis: int, start: int, end: int, g: Tensor, y: Array) -> Tensor:
+    """Return the gradient of one input of concat(), its slice of g."""
+    return g[(slice(None),) * (axis % g.ndim) + (slice(start, end),)]
 
 
 def pad(x: Tensor, widths: Sequence[tuple[int, int]]) -> Tensor:

@@ -11,6 +11,8 @@ from typing import Any
 
 from . import backend, pytorch
 from .backend import Array
+from .nested import check_names
+from .nn.module import Module, find_inside
 from .numbers import is_number
 from .schedules import value_at
 from .tensor import Tensor
@@ -39,6 +41,7 @@ class Optimizer:
     changing = "parameters", "state", "t", "_now"       # the attributes that training changes
 
     def __init__(self, parameters: Iterable[Tensor], lr: float | Callable) -> None:
+        check_names(type(self), "averages", "untracked", "changing")
         self.parameters = _check_parameters(parameters)
         self.lr = lr if callable(lr) else _check_number(lr, "lr", 0, math.inf)
         self.t = 0
@@ -115,7 +118,13 @@ class Optimizer:
         The arrays are one-dimensional pieces of a parameter, its gradient and its averages.
         `numbers` are what numbers() returned, on a GPU as an array of float64.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no update(numbers, p, g, ...), "
+                                  "which changes p in place")
+
+
+def list_optimisers(game: Module) -> list[Optimizer]:
+    """List the optimisers among the attributes of a game, also those in lists and dictionaries."""
+    return [*find_inside(list(vars(game).values()), (Optimizer,))]
 
 
 def _check_parameters(parameters):
@@ -154,8 +163,10 @@ def _flatten_in_memory_order(*arrays):
     axes = sorted(range(arrays[0].ndim), key=lambda i: -arrays[0].strides[i])
     arrays = [a.transpose(axes) for a in arrays]
     if not all(a.flags.c_contiguous for a in arrays[:-1]):
-        raise ValueError("the optimiser needs contiguous arrays: before building it, write "
-                         "p.data = backend.xp.ascontiguousarray(p.data) for each parameter p")
+        raise ValueError("the optimiser needs parameters that are contiguous arrays, in the memory "
+                         "order in which they were when it was made: write p.data = "
+                         "backend.xp.ascontiguousarray(p.data) where they are not, and make a new "
+                         "optimiser after replacing an array")
     return [a.reshape(-1) for a in arrays]
 
 

@@ -46,10 +46,15 @@ def last_activation(network: Any, y: Tensor | None = None) -> str | None:
 
 
 def _last_rule(y):
-    """Return the rule of the operation that computed y, but for changes of shape, or None."""
-    while y.base is not None:
-        y = y.base
-    return y.parents[0][1] if y.parents else None
+    """Return the rule of the operation that computed y, or None.
+
+    Changes of shape are passed over, and of joined Tensors it is that of the first.
+    """
+    while True:
+        rule = y.parents[0][1] if y.parents else None
+        if y.base is None and getattr(rule, "func", None) is not ops.concat_rule:
+            return rule
+        y = y.parents[0][0] if y.base is None else y.base
 
 
 def refuse_sigmoid(D: Module | None, y: Tensor | None = None) -> None:

@@ -27,7 +27,8 @@ class FeatureMatching(GAN):
         real, fake = self.outputs(self.real(x)), self.fake(x, z)
         out_fake = self.outputs(fake)
         difference = features_in(real).mean(0) - features_in(out_fake).mean(0)
-        return add_terms((difference ** 2).sum(), self.g_terms(x, z, fake, out_fake))
+        return add_terms((difference ** 2).sum(), self.g_terms(x, z, fake, out_fake),
+                         self.g_parameters)
 
 
 def features_in(outputs: Any) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import backend
 from ..backend import Array, UserError
-from ..nested import apply, map_nested
+from ..nested import apply, check_names, map_nested
 from ..nn import BatchNorm, Module, RandomRows, eval_mode, power_iteration, use_random
 from ..numbers import is_number, is_whole
 from ..random import Random, check_source
@@ -87,9 +87,8 @@ class Game(Module):
         The constructor calls this method. The training loop calls it again with
         before_training=True before the first step, when a subclass has added all its networks.
         """
-        if "penalties" not in vars(self):
-            raise UserError(f"{type(self).__name__}.__init__() has not called super().__init__(G, "
-                            "D, ...), which sets a game's networks and choices")
+        self._check_made()
+        check_names(type(self), "d_players", "g_players", "minibatch")
         own = self.overrides("d_loss")
         if not isinstance(self.loss, Loss):
             raise UserError("a game's loss must be a games.losses.Loss, such as losses.Hinge(), "
@@ -104,6 +103,22 @@ class Game(Module):
                 refuse_sigmoid(D)
             if self.penalties:
                 refuse_batch_norm(D)
+        for name, average in (self.averages or {}).items() if before_training else ():
+            if [p.shape for p in average.parameters()] != [
+                    p.shape for p in getattr(self, name).parameters()]:
+                raise UserError(f"{name} has other parameters than its average, which was made by "
+                                "keep_average() before: call keep_average() after changing it")
+        if before_training and self.training and self.averages is not None and any(
+                not layer.training for layer in self._norms_to_measure(self.G)):
+            raise UserError("G has batch normalisation in evaluation mode, and the average of G "
+                            "would measure its statistics anew: leave all of G in training mode, "
+                            "or keep no average")
+
+    def _check_made(self):
+        """Raise UserError unless Game's constructor has been called."""
+        if "penalties" not in vars(self):
+            raise UserError(f"{type(self).__name__}.__init__() has not called super().__init__(G, "
+                            "D, ...), which sets a game's networks and choices")
 
     def overrides(self, *names: str) -> bool:
         """Return whether the game's class has a method of its own in place of one of Game's."""
@@ -176,7 +191,8 @@ class Game(Module):
         out_real, out_fake  D's outputs for the data and for what replay() returned, by default G's
                             samples; see discriminate()
 
-        For a derivative with respect to one of D's inputs, score self.real(x) or `fake` again.
+        For a derivative with respect to one of D's inputs, score it again: `fake`, or the result of
+        real(x) in no_grad(), which may depend on x twice.
         """
         return []
 
@@ -199,10 +215,11 @@ class Game(Module):
         with no_grad():         # D's step does not differentiate with respect to G
             real, fake = self.real(x), self.fake(x, z)
             replayed = self.replay(fake, z)
+        real, replayed = map_nested(renew, real), map_nested(renew, replayed)
         out_real, out_fake = self.outputs(real), self.outputs(replayed)
         loss = self._d_loss_of_scores(real, replayed, scores_in(out_real), scores_in(out_fake),
                                       drawn)
-        return add_terms(loss, self.d_terms(x, z, fake, out_real, out_fake))
+        return add_terms(loss, self.d_terms(x, z, fake, out_real, out_fake), self.d_parameters)
 
     def g_loss(self, x: Any, z: Any) -> Tensor:
         """Return G's loss, a Tensor of one number: the loss of D's scores plus g_terms()."""
@@ -210,7 +227,7 @@ class Game(Module):
         fake = self.fake(x, z)
         out_fake = self.outputs(fake)
         loss = self._g_loss_of_scores(scores_in(out_fake), self.real(x))
-        return add_terms(loss, self.g_terms(x, z, fake, out_fake))
+        return add_terms(loss, self.g_terms(x, z, fake, out_fake), self.g_parameters)
 
     def losses(self, x: Any, z: Any) -> tuple[Tensor, Tensor]:
         """Return (d_loss, g_loss) for a simultaneous step.
@@ -228,16 +245,18 @@ class Game(Module):
             return self.d_loss(x, z), self.g_loss(x, z)
         # BiGAN's D gets (x, E(x)) and (G(z), z). A penalty takes the derivative of D with respect
         # to x without that of E(x), and to z without that of G(z). So detach() makes the parts of
-        # the real input constants, and renew() makes each part of the fake input a Tensor that no
-        # other part depends on.
-        constant, fake = map_nested(detach, real), map_nested(renew, fake)
+        # the real input constants, and renew() makes each part a Tensor that no other part depends
+        # on.
+        constant = map_nested(renew, map_nested(detach, real))
+        fake = map_nested(renew, fake)
         out_real, out_fake = self.outputs(constant), self.outputs(fake)
         a_real, a_fake = scores_in(out_real), scores_in(out_fake)
         d_loss = self._d_loss_of_scores(constant, fake, a_real, a_fake, drawn)
         d_terms = self.d_terms(x, latent, map_nested(detach, fake), out_real, out_fake)
         g_loss = self._g_loss_of_scores(a_fake, real, a_real)
         g_terms = self.g_terms(x, latent, fake, out_fake)
-        return add_terms(d_loss, d_terms), add_terms(g_loss, g_terms)
+        return (add_terms(d_loss, d_terms, self.d_parameters),
+                add_terms(g_loss, g_terms, self.g_parameters))
 
     def _d_loss_of_scores(self, real, fake, a_real, a_fake, drawn):
         """Return the loss of D's scores plus the penalties, whose random numbers are `drawn`."""
@@ -247,7 +266,8 @@ class Game(Module):
         loss = self.loss.d(a_real, a_fake)
         for penalty, numbers in zip(self.penalties, drawn):
             term = penalty(self.score, real, fake, a_real, a_fake, numbers)
-            loss = add_terms(loss, [term], f"the penalty {type(penalty).__name__}")
+            loss = add_terms(loss, [term], self.d_parameters,
+                             f"the penalty {type(penalty).__name__}")
         return loss
 
     def _g_loss_of_scores(self, a_fake, real, a_real=None):
@@ -424,7 +444,7 @@ class Game(Module):
     def use_averages(self) -> Iterator[None]:
         """Replace G's networks by their averages, if kept, inside the context.
 
-        The networks are in evaluation mode, and no operation is recorded. Raises UserError for an
+        The game is in evaluation mode, and no operation is recorded. Raises UserError for an
         average that was never updated although its network has changed.
         """
         own = {name: getattr(self, name) for name in self.g_players}
@@ -435,14 +455,15 @@ class Game(Module):
                     raise UserError(f"the average of {name} has never been updated: a training "
                                     "loop of your own calls game.update_averages() after each step "
                                     "of G")
-        with contextlib.ExitStack() as stack, no_grad():
-            stack.callback(vars(self).update, own)
+        with eval_mode(self), no_grad():
             if self.averages is not None and self.averages_are_stale:
                 self.measure_averages()
                 self.averages_are_stale = False
-            for name, network in (self.averages or own).items():
-                setattr(self, name, stack.enter_context(eval_mode(network)))
-            yield
+            vars(self).update(self.averages or {})
+            try:
+                yield
+            finally:
+                vars(self).update(own)
 
     def touch(self) -> None:
         """Record that the parameters have been written to, as by load_state_dict."""
@@ -454,13 +475,11 @@ class Game(Module):
 
         The samples' noise is the same at each call. With the statistics of G, samples of the
         average can be worse than G's own. A game that overrides inputs(), generate() or sample()
-        keeps G's statistics, because its G may not take the noise of latent().
+        keeps G's statistics, because its G may not take the noise of latent(). play() refuses a G
+        with such a layer in evaluation mode, whose statistics are not those of samples.
         """
-        if self.overrides("inputs", "generate", "sample"):
-            return
         G, rng = self.averages.get("G"), Random(0)
-        norms = [layer for _, layer in G.modules() if isinstance(layer, BatchNorm)
-                 and layer.running_mean is not None] if G else []
+        norms = self._norms_to_measure(G)
         if not norms:
             return
         # only batch normalisation is in training mode
@@ -472,6 +491,13 @@ class Game(Module):
                 for layer in norms:     # momentum 1 / (i + 1) gives the mean over the batches
                     layer.momentum, layer.training = 1 / (i + 1), True
                 apply(G, self.latent(100, rng))
+
+    def _norms_to_measure(self, G):
+        """List the layers of G, or of its average, whose statistics measure_averages() measures."""
+        if "G" not in self.averages or self.overrides("inputs", "generate", "sample"):
+            return []
+        return [layer for _, layer in G.modules()
+                if isinstance(layer, BatchNorm) and layer.running_mean is not None]
 
     def inputs(self, split: Any, n: int, rng: Random) -> Any:
         """Draw the inputs of n samples for sample(); by default latent(n, rng).
@@ -512,6 +538,7 @@ class Game(Module):
         return self._parameters(self.g_players)
 
     def _parameters(self, names):
+        self._check_made()
         for name in names:
             if not isinstance(getattr(self, name), Module):
                 raise UserError(f"{name} must be a Module, such as nn.Sequential(...), got "
@@ -521,12 +548,13 @@ class Game(Module):
                                   for p in getattr(self, name).parameters(above=(self,))))
 
 
-def add_terms(loss: Tensor, terms: Sequence[Tensor],
+def add_terms(loss: Tensor, terms: Sequence[Tensor], parameters: Callable,
               what: str = "a term of d_terms() or g_terms()") -> Tensor:
-    """Return a loss plus further terms, each a Tensor of one number; `what` says what they are.
+    """Return a player's loss plus further terms, Tensors of one number; `what` says what they are.
 
-    Raises TypeError for other terms, and for a term that was computed from no leaf by operations
-    that were recorded, because it would have no gradient.
+    `parameters` is the method d_parameters or g_parameters. Raises TypeError for other terms, and
+    for a term that was computed without one of the player's parameters, or whose computation was
+    not recorded: it would have no gradient.
     """
     if type(terms) is Tensor or terms is None:
         raise TypeError("d_terms() and g_terms() return a list of Tensors of one number, got a "
@@ -535,10 +563,16 @@ def add_terms(loss: Tensor, terms: Sequence[Tensor],
         if type(term) is not Tensor or term.size != 1:
             raise TypeError(f"{what} must be a Tensor of one number, got "
                             f"{getattr(term, 'shape', term)!r}")
-        if loss.parents and all(t.parents != () for t in ancestors([term])):
+        before = ancestors([term]) if loss.parents and term.parents != () else ()
+        if before and all(t.parents != () for t in before):
             raise TypeError(f"{what} has no gradient, because its computation was not recorded: "
                             "pass create_graph=True to the grad() in it, or compute it outside "
                             "no_grad()")
+        if before and set(parameters()).isdisjoint(before):
+            raise TypeError(f"{what} has no gradient, because it depends on no parameter of the "
+                            "player whose loss it is: a Tensor(x.data) or a no_grad() may have "
+                            "made a constant of what depends on one, or it is a term of the other "
+                            "player")
     return sum(terms, loss)
 
 
@@ -559,7 +593,8 @@ def detach(t: Any) -> Any:
 def renew(t: Any) -> Any:
     """Return a Tensor computed from t with the same array; return others as they are.
 
-    A gradient with respect to it does not pass through the other uses of t.
+    A gradient with respect to it does not pass through the other uses of t, such as a second one
+    among D's inputs.
     """
     return op(t.data, (t, lambda g, y: g)) if type(t) is Tensor else t
 
@@ -573,8 +608,9 @@ def scores_in(outputs: Any) -> Tensor:
     if type(scores) is not Tensor or scores.ndim != 4 and (
             scores.ndim != 2 or scores.shape[1] != 1):
         raise UserError("D must return one score for each sample, a Tensor (m, 1), or maps of "
-                        f"scores, (m, k, h, w), not a {type(scores).__name__} of shape "
-                        f"{getattr(scores, 'shape', ())}")
+                        "scores, (m, k, h, w), or a tuple that begins with them, not a "
+                        f"{type(scores).__name__}"
+                        + (f" of shape {scores.shape}" if hasattr(scores, "shape") else ""))
     return scores
 
 

@@ -13,6 +13,7 @@ from .game import Game
 from .losses import Hinge
 from .penalties import check_weights
 from .translation import PairTranslation, join_pictures
+from .views import Pack
 
 
 class GauGAN(PairTranslation):
@@ -34,7 +35,8 @@ class GauGAN(PairTranslation):
     The features are those of images that no view has changed. Their term, without lam, is logged as
     "features". The paper's encoder of images, which replaces z by a code of a given style, is left
     out, and so are the features of a VGG network, which the published code matches too. Raises
-    UserError for a negative lam, and in G's step if D returns no features.
+    UserError for a negative lam, for views.Pack with the features, and in G's step if D returns no
+    features.
     """
 
     loss = Hinge()
@@ -44,6 +46,9 @@ class GauGAN(PairTranslation):
                  **choices) -> None:
         super().__init__(G, D, z_size=z_size, **choices)
         check_weights(lam=lam)
+        if lam and any(isinstance(view, Pack) for view in self.views):
+            raise UserError("GauGAN's features are those of single images: leave views.Pack out, "
+                            "or give lam=0")
         self.lam = lam
 
     def fake(self, x: Any, z: Any) -> Tensor:
@@ -86,7 +91,9 @@ class GauGAN(PairTranslation):
 
 def features_in(outputs: Any) -> tuple[Tensor, ...]:
     """Return the features among D's outputs. Raises UserError if there are none."""
-    if not isinstance(outputs, tuple) or len(outputs) != 2 or not isinstance(outputs[1], tuple):
+    if not isinstance(outputs, tuple) or len(outputs) != 2 or (
+            not isinstance(outputs[1], tuple) or not outputs[1]):
         raise UserError("D must return (scores, features), features a tuple of Tensors: take "
-                        "networks.patch.MultiScale, or give lam=0")
+                        "networks.patch.MultiScale of discriminators with leaky ReLUs, or give "
+                        "lam=0")
     return outputs[1]

@@ -205,15 +205,17 @@ class Relativistic(Loss):
 class RelativisticAverage(Loss):
     """The relativistic average loss (Jolicoeur-Martineau 2019, section 4, RaSGAN).
 
-    Each score is compared with the mean score of the other kind. The paper's equations are used;
-    the published code halves both losses.
+    Each score is compared with the mean score of the other kind, which is that of the same map if D
+    returns several. The paper's equations are used; the published code halves both losses.
     """
 
     compares = True
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return -E log sigmoid(D(x) - E D(G(z))) - E log(1 - sigmoid(D(G(z)) - E D(x)))."""
-        return softplus(-(real - fake.mean())).mean() + softplus(fake - real.mean()).mean()
+        axes = tuple(i for i in range(real.ndim) if i != 1)             # axis 1: the maps
+        return (softplus(-(real - fake.mean(axes, keepdims=True))).mean()
+                + softplus(fake - real.mean(axes, keepdims=True)).mean())
 
     def g(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the loss of d() with real and fake scores exchanged."""

@@ -48,7 +48,8 @@ class Penalty:
         """Draw the random numbers for a step with m samples in iteration i; by default none."""
 
     def __call__(self, score, real, fake, a_real, a_fake, drawn):
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no __call__(score, real, fake, "
+                                  "a_real, a_fake, drawn)")
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,8 @@ def gradient_penalty(critic: Callable, x: Any, x_fake: Any, eps: Tensor,
 def squared_gradient_norm(x: Any, y: Tensor) -> Tensor:
     """Return 1/m sum_i |dy_i/dx_i|^2 for the scores y of m samples x, as a differentiable Tensor.
 
-    If D returns a map of scores for each sample, y_i is their mean, as in the losses.
+    If D returns a map of scores for each sample, y_i is their mean, as in the losses. Several maps
+    count as one: of several discriminators, y_i is the mean of all their scores.
     """
     gradients = grad(y.sum(), tensors_in(x), create_graph=True)
     # y_i is the mean of s = y.size / m scores, so the factor is 1 / (m s^2) = m / y.size^2

@@ -26,8 +26,8 @@ class SNGAN(Hinge):
 
     def check(self, before_training: bool = False) -> None:
         super().check(before_training)
-        for name in self.d_players:
-            refuse(getattr(self, name), lambda layer: (
+        for D in [getattr(self, name) for name in self.d_players if hasattr(self, name)]:
+            refuse(D, lambda layer: (
                 isinstance(layer, (Dense, Maxout, Conv2d, ConvTranspose2d))
                 and not hasattr(layer, "weight_u")),
                "its weight is not normalised: wrap a dense or convolutional layer as "

@@ -9,6 +9,7 @@ from ..nested import map_nested
 from ..nn import Module, substitute
 from ..numbers import is_number, is_whole
 from ..tensor import Tensor, grad
+from .checks import explain_none
 from .game import Game, add_terms, renew, scores_in
 from .losses import Saturating
 
@@ -74,6 +75,10 @@ class UnrolledGAN(Game):
         for a, before in buffers:
             a[...] = before
         a_fake = scores_in(out_fake)
-        loss = (self.loss.g(a_real, a_fake) if self.loss.compares else
-                self.loss.g(None, a_fake) + self.loss.g_real(a_real))
-        return add_terms(loss, self.g_terms(x, z, fake, out_fake))
+        if self.loss.compares:
+            loss = self.loss.g(a_real, a_fake)
+        else:
+            with explain_none(self.loss):
+                loss = self.loss.g(None, a_fake)
+            loss = loss + self.loss.g_real(a_real)
+        return add_terms(loss, self.g_terms(x, z, fake, out_fake), self.g_parameters)

@@ -109,7 +109,8 @@ def train_classifier(make: Callable[[], nn.Module], images: np.ndarray, labels: 
     opt = optim.Adam(net.parameters(), lr)
     for _ in range(steps):
         chosen = backend.to_numpy(own.integers(len(images), (m,)))
-        logits = net(Tensor(backend.xp.asarray(as_floats(images[chosen]))))
+        with nn.use_random(own):
+            logits = net(Tensor(backend.xp.asarray(as_floats(images[chosen]))))
         if logits.ndim == 4:            # a row for each pixel
             logits = logits.transpose(0, 2, 3, 1).reshape(-1, logits.shape[1])
         loss = ops.cross_entropy(logits, backend.xp.asarray(labels[chosen].ravel()))

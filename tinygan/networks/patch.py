@@ -69,9 +69,17 @@ class MultiScale(nn.Module):
     sizes are multiples, and otherwise nearly.
 
     Ds   Sequentials, from images to maps of scores
+
+    Raises UserError for leaky ReLUs inside a part of one of them, which would give no features.
     """
 
     def __init__(self, *Ds: nn.Sequential) -> None:
+        for D in Ds:
+            if any(isinstance(layer, nn.LeakyReLU) and layer not in D.layers
+                   for _, layer in D.modules()):
+                raise UserError("a discriminator of MultiScale has a LeakyReLU inside one of its "
+                                "layers, whose output would be no feature: make it one Sequential "
+                                "without Sequentials in it")
         self.Ds = list(Ds)
 
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -80,7 +88,7 @@ class MultiScale(nn.Module):
             x = y = avg_pool(x, 3, 2, 1) if i else x
             for layer in D.layers:
                 y = layer(y)
-                if type(layer) is nn.LeakyReLU:
+                if isinstance(layer, nn.LeakyReLU):
                     features.append(y)
             scores.append(y)
         size = scores[0].shape[2:]

@@ -27,7 +27,7 @@ import numpy as np
 
 from .. import backend, pytorch
 from ..backend import Array, UserError
-from ..nested import flatten_nested
+from ..nested import check_names, flatten_nested
 from ..tensor import Tensor, no_grad, now
 
 
@@ -59,6 +59,7 @@ class Module:
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
+        check_names(cls, "untracked")
         cls.untracked = tuple(dict.fromkeys(        # a subclass adds names to those of its bases
             name for base in reversed(cls.__mro__) for name in vars(base).get("untracked", ())))
         for base in cls.__mro__:
@@ -117,7 +118,15 @@ class Module:
         super().__setattr__(name, value)
 
     def _check_attribute(self, name, value, before, in_forward, is_result):
-        """Raise TypeError for a value that would take a parameter's place, or could not be one."""
+        """Raise TypeError for a value that would take a parameter's place, or could not be one.
+
+        Raises it too for a value that would hide one of tinygan's methods.
+        """
+        method = getattr(type(self), name, None)
+        if (isinstance(method, types.FunctionType) and not callable(value)
+                and method.__module__.startswith(f"{__package__.partition('.')[0]}.")):
+            raise TypeError(f"{type(self).__name__}.{name} is a method, which the attribute of "
+                            f"this name would hide: choose another name")
         is_parameter = (type(before) is Tensor and name not in self._kept
                         and name not in self.untracked)
         if is_parameter and value is not None and not isinstance(value, (Tensor, Module)):
@@ -257,7 +266,7 @@ class Module:
         for name, array in arrays.items():
             backend.refuse_masked(state[name])
             try:
-                values[name] = np.asarray(state[name])
+                values[name] = np.array(state[name])     # a copy: it may be a view of a weight
             except (TypeError, ValueError, RuntimeError):
                 values[name] = np.asarray(None)
             if values[name].dtype.kind not in "biuf":

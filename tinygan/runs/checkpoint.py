@@ -67,7 +67,7 @@ def save(path: str | os.PathLike, game: nn.Module, optimisers: dict[str, Optimiz
              "data": pack(data.state, "data", state),
              "evaluating": [prefix for prefix, part in game.modules() if not part.training],
              "optimisers": {name: describe_optimiser(opt) for name, opt in optimisers.items()},
-             "parameters": _name_parameters(game, optimisers),
+             "parameters": name_parameters(game, optimisers),
              "t": {name: opt.t for name, opt in optimisers.items()}}
     text = np.frombuffer(json.dumps(about).encode(), np.uint8)
     with atomic_write(path) as file:
@@ -120,7 +120,7 @@ def restore(saved: Checkpoint, game: nn.Module, optimisers: dict[str, Optimizer]
                     "resume with the same ones")
             raise UserError(f"{path} was saved with other networks or settings ({found}): {same}, "
                             "or start another run")
-        for name, mine in _name_parameters(game, optimisers).items():
+        for name, mine in name_parameters(game, optimisers).items():
             if mine != (theirs := about["parameters"][name]):
                 raise UserError(f"{path} was saved with other parameters in {name} (it had "
                                 f"{_list_briefly(theirs)}, not {_list_briefly(mine)}): resume with "
@@ -295,7 +295,7 @@ def unpack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     raise ValueError(kind)
 
 
-def _name_parameters(game, optimisers):
+def name_parameters(game: nn.Module, optimisers: dict[str, Optimizer]) -> dict[str, list]:
     """Return {optimiser: the names of its parameters in the game}; None for others' parameters."""
     names = {p: name for name, p in reversed(game.named_arrays(Tensor).items())}
     return {name: [names.get(p) for p in opt.parameters] for name, opt in optimisers.items()}

@@ -246,8 +246,12 @@ class Record:
               for step, *means in rows)])
         self._write("log.csv", write_text, log.getvalue())
         curves = dict(zip(self.columns, rows[:, 1:].T))
+        panels = self.run.panels(self.columns)
+        if any(isinstance(names, str) for names in panels):
+            raise TypeError("panels() of a Run returns a list of lists of names, one for each "
+                            f"panel, got {panels!r:.60}")
         panels = [{name: curves[name] for name in names if name in curves}      # others come later
-                  for names in self.run.panels(self.columns)]
+                  for names in panels]
         self._write("losses.svg", plot.save_curves, rows[:, 0], [p for p in panels if p])
 
     def _fixed_settings(self):

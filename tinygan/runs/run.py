@@ -13,6 +13,7 @@ script, the command line makes the Run: see command.py.
 
 import contextlib
 import json
+import math
 import os
 import platform
 import signal
@@ -24,7 +25,6 @@ from typing import Any
 
 import numpy as np
 
-from ..numbers import is_number, is_whole
 from . import checkpoint, unsaved
 from .. import backend
 from ..backend import VERSION, Array, UserError
@@ -32,7 +32,8 @@ from ..context import use_value
 from ..data import Split
 from ..loop import check_order, play
 from ..nn import Module
-from ..optim import Optimizer
+from ..numbers import is_number, is_whole
+from ..optim import Optimizer, list_optimisers
 from ..random import rng
 from .record import Progress, Record, list_files
 
@@ -68,7 +69,8 @@ class Run:
 
     A subclass may override `iterations` to train in another way, `fixed_inputs` and `pictures` to
     show something else, and `measure` and `panels` to log more. If it overrides the first three,
-    `game` may be any Module.
+    `game` may be any Module. Attributes of the subclass are not saved: what a resumed run needs is
+    an array or a part of the game.
 
     Raises UserError if the folder holds a run and neither `resume` nor `overwrite` is given, or
     files that do not belong to a run; for other optimisers, steps, batch sizes or save_every; for a
@@ -113,9 +115,9 @@ class Run:
         """Raise an error for arguments that a Run does not take."""
         optimisers, data, m = self.optimisers, self.data, getattr(self.data, "m", None)
         if type(self).iterations is Run.iterations:
-            own = {id(value) for value in vars(self.game).values()}     # what the game may step
+            own = list_optimisers(self.game)        # what the game may step
             idle = [name for name, opt in optimisers.items() if type(self) is Run
-                    and name not in ("d_opt", "g_opt") and id(opt) not in own]
+                    and name not in ("d_opt", "g_opt") and opt not in own]
             if idle or not {"d_opt", "g_opt"} <= optimisers.keys():
                 raise UserError("a run steps the optimisers d_opt and g_opt, got "
                                 f"{', '.join(optimisers)}: give these two, override `iterations`, "
@@ -160,9 +162,7 @@ class Run:
             try:
                 for i, values in self.iterations(record.step):
                     measured = self.measure(i + 1)
-                    if not isinstance(measured, Mapping):
-                        raise TypeError("measure() of a Run returns a dictionary {name: number}, "
-                                        f"got a {type(measured).__name__}")
+                    _check_measured(measured)
                     record.add({**values, **measured})
                     try:
                         progress(i, values, measured)
@@ -241,6 +241,17 @@ class Run:
         The images are (N, C, H, W); columns is None for a square grid.
         """
         return self.game.pictures(z)
+
+
+def _check_measured(measured):
+    """Raise TypeError unless measure() has returned {name: finite number}."""
+    if not isinstance(measured, Mapping):
+        raise TypeError("measure() of a Run returns a dictionary {name: number}, got a "
+                        f"{type(measured).__name__}")
+    for name, value in measured.items():
+        if not is_number(value, -math.inf) or not math.isfinite(value):
+            raise TypeError(f"measure() of a Run returned {value!r:.60} for {name}, which is no "
+                            "finite number: leave out what is not measured at a step")
 
 
 # the file that is being imported in refuse_runs()

@@ -23,11 +23,12 @@ import numpy as np
 
 from .. import backend, nn
 from ..backend import UserError
+from ..nested import flatten_nested
 from ..nn.module import find_inside, list_held
 from ..optim import Optimizer
 from ..random import Random, rng
 from ..tensor import Tensor
-from .checkpoint import pack
+from .checkpoint import name_parameters, pack, read_streams, set_streams, unpack
 from .description import InvalidDescription, build, describe
 
 # classes of objects that change when they are used: a game may have those that list_kept() lists
@@ -39,15 +40,20 @@ STATELESS = (weakref.ref, *weakref.ProxyTypes, type(threading.Lock()), type(thre
 def check(game: nn.Module, optimisers: dict[str, Optimizer], data: Any) -> None:
     """Check before a run starts that its game and its data stream can be saved and restored.
 
-    Raises UserError for a data stream without a `state`, for a game whose description would make a
-    different game, and for a random stream or an optimiser of the game that would not be saved.
-    Raises TypeError for what cannot be described or saved.
+    Raises UserError for a data stream without a `state` that continues it, for a game whose
+    description would make a different game, for a random stream or an optimiser of the game that
+    would not be saved, and for an optimiser of parameters that are not the game's. Raises TypeError
+    for what cannot be described or saved.
     """
     if not hasattr(data, "state"):
         raise UserError(f"the data stream, a {type(data).__name__}, has no `state`, from which a "
                         "resumed run would continue it: give Minibatches, or an iterator with a "
                         "`state` that can be read and assigned")
     _refuse_hidden_state(game, optimisers, data)
+    for player, names in name_parameters(game, optimisers).items():
+        if None in names:
+            raise UserError(f"{player} has parameters that are not the game's, which a checkpoint "
+                            "would not keep: make their network an attribute of the game")
     classes = {}
     description = json.loads(json.dumps(describe(game, known=classes)))
     try:
@@ -75,7 +81,39 @@ def check(game: nn.Module, optimisers: dict[str, Optimizer], data: Any) -> None:
     if odd := [name for name in game.arrays() if not name.isprintable()]:
         raise UserError(f"a checkpoint cannot keep weights by the name {odd[0]!r}: give the keys "
                         "of dictionaries in the networks other names")
-    pack(data.state, "data", {})        # raises TypeError for what cannot be saved
+    _check_stream(data)
+
+
+def _check_stream(data):
+    """Raise UserError unless the state of the data stream determines its next minibatch.
+
+    The minibatch is drawn twice. Afterwards the stream and the random streams are as before.
+    Raises TypeError for a state that cannot be saved.
+    """
+    arrays = {}
+    state, ours, others = pack(data.state, "data", arrays), rng.state, read_streams()
+    arrays = {name: array.copy() for name, array in arrays.items()}     # they may be the stream's
+
+    def set_state():
+        rng.state = ours
+        set_streams(others)
+        data.state = unpack(state, arrays)
+
+    def draw():
+        set_state()
+        parts = [x.data if type(x) is Tensor else x for x in flatten_nested(next(data))]
+        return [backend.to_numpy(a).tobytes() for a in parts
+                if isinstance(a, (np.ndarray, backend.xp.ndarray))]
+    try:
+        with contextlib.suppress(StopIteration):        # play() says that the data has ended
+            if draw() != draw():
+                raise UserError(f"the data stream, a {type(data).__name__}, gives another "
+                                "minibatch after its `state` has been assigned to it: make all "
+                                "that its next minibatch depends on a part of the state")
+        set_state()
+    except AttributeError as error:
+        raise UserError(f"the `state` of the data stream, a {type(data).__name__}, cannot be "
+                        f"assigned ({error}): give it a setter") from None
 
 
 def _describe_as_text(value):
