@@ -430,3 +430,18 @@ def test_a_parameter_of_another_shape_needs_a_new_optimiser():
         with pytest.raises(ValueError, match="averages have the shapes of its parameters"):
             opt.step([tensor(np.zeros(shape), "float32")])
         assert not p.numpy().any() and opt.t == 1
+
+
+def test_a_step_that_fails_leaves_no_graph_that_would_be_wrong():
+    """The first parameter has been changed when the second one cannot be: y is refused."""
+    class Failing(optim.SGD):
+        def update(self, numbers, p, g, v):
+            if len(p) == 1:
+                raise RuntimeError
+            super().update(numbers, p, g, v)
+    p, q = tensor([1.0, 2.0]), tensor([3.0])
+    y = (p * p).sum() + q.sum()
+    with pytest.raises(RuntimeError):
+        Failing([p, q], 0.1).step(grad(y, [p, q]))
+    assert p.numpy()[0] == 1.0 - 0.1 * 2.0
+    assert "written to since" in error_of(grad, y, [p])

@@ -392,6 +392,7 @@ def test_a_stream_must_be_continued_by_its_state(tmp_path):
 @pytest.mark.numpy_only("nothing is computed")
 @pytest.mark.parametrize("measured, said", [
     ({"fid": np.nan}, "returned nan for fid, which is no finite number: leave out what is not"),
+    ({"fid": np.inf}, "returned inf for fid"),
     ({"fid": None}, "returned None for fid"), ({"fid": "good"}, "returned 'good' for fid")])
 def test_a_measurement_that_is_no_number_is_named(measured, said, tmp_path):
     class Own(Run):

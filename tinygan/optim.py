@@ -67,6 +67,8 @@ class Optimizer:
                  in zip(self.parameters, *self.state.values(), [g.data for g in grads])]
         if not backend.capturing:       # else graphs.CapturedStep calls it before each launch
             self.advance()
+        for p in self.parameters:       # before the updates, of which one may fail
+            p.touch()
         # Kernels in together() may not use what another one of them computes. Each update() of this
         # file is one kernel; that of another class may be several.
         is_one_kernel = type(self).update.__module__ == __name__
@@ -76,8 +78,6 @@ class Optimizer:
                 # There are up to 8 arrays: p, g, the averages and those that update() makes.
                 backend.run_in_pieces(len(p), 8 * p.itemsize, lambda piece: self.update(
                     self._now, p[piece], g[piece], *[a[piece] for a in averages]))
-        for p in self.parameters:
-            p.touch()
 
     def _check_gradients(self, grads):
         if any(type(g) is not Tensor for g in grads):

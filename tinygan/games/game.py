@@ -568,7 +568,8 @@ def add_terms(loss: Tensor, terms: Sequence[Tensor], parameters: Callable,
             raise TypeError(f"{what} has no gradient, because its computation was not recorded: "
                             "pass create_graph=True to the grad() in it, or compute it outside "
                             "no_grad()")
-        if before and set(parameters()).isdisjoint(before):
+        own = parameters() if before else ()
+        if own and set(own).isdisjoint(before):
             raise TypeError(f"{what} has no gradient, because it depends on no parameter of the "
                             "player whose loss it is: a Tensor(x.data) or a no_grad() may have "
                             "made a constant of what depends on one, or it is a term of the other "
