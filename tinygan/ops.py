@@ -367,12 +367,11 @@ def concat(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
         raise ValueError("concat needs Tensors whose shapes differ at most in the axis along which "
                          f"they are joined, got {shapes} and axis {axis!r:.40}") from None
     ends = [0, *itertools.accumulate(x.shape[axis] for x in xs)]
-
     return op(joined, *[(x, functools.partial(concat_rule, axis, a, b))
                         for x, a, b in zip(xs, ends, ends[1:])])
 
 
-def concat_rule(axis: int, start: int, end: int, g: Tensor, y: Array) -> Tensor:
+def concat_rule(axis: int, start: int, end: int, g: Tensor, y: Tensor) -> Tensor:
     """Return the gradient of one input of concat(), its slice of g."""
     return g[(slice(None),) * (axis % g.ndim) + (slice(start, end),)]
 

@@ -106,8 +106,8 @@ class Game(Module):
         for name, average in (self.averages or {}).items() if before_training else ():
             if [p.shape for p in average.parameters()] != [
                     p.shape for p in getattr(self, name).parameters()]:
-                raise UserError(f"{name} has other parameters than its average, which was made by "
-                                "keep_average() before: call keep_average() after changing it")
+                raise UserError(f"{name} has other parameters than its average: call "
+                                "keep_average() again after changing a network")
         if before_training and self.training and self.averages is not None and any(
                 not layer.training for layer in self._norms_to_measure(self.G)):
             raise UserError("G has batch normalisation in evaluation mode, and the average of G "
@@ -191,8 +191,8 @@ class Game(Module):
         out_real, out_fake  D's outputs for the data and for what replay() returned, by default G's
                             samples; see discriminate()
 
-        For a derivative with respect to one of D's inputs, score it again: `fake`, or the result of
-        real(x) in no_grad(), which may depend on x twice.
+        For a derivative with respect to one of D's inputs, score it again: `fake`, or real(x) as
+        computed in no_grad(), where it is a constant.
         """
         return []
 

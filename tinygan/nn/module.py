@@ -126,7 +126,7 @@ class Module:
         if (isinstance(method, types.FunctionType) and not callable(value)
                 and method.__module__.startswith(f"{__package__.partition('.')[0]}.")):
             raise TypeError(f"{type(self).__name__}.{name} is a method, which the attribute of "
-                            f"this name would hide: choose another name")
+                            "this name would hide: choose another name")
         is_parameter = (type(before) is Tensor and name not in self._kept
                         and name not in self.untracked)
         if is_parameter and value is not None and not isinstance(value, (Tensor, Module)):
