@@ -1142,10 +1142,22 @@ def test_reproduce_reads_what_examples_measure(tmp_path):
     assert reproduce.read_few("GAN", [["few_mnist.py", "--out", str(tmp_path)]], []) == {
         "GAN": {"least Frechet": 20, "at step": 4, "Frechet": 25, "D(train)": 0.9,
                 "D(held-out)": 0.1}}
+    (tmp_path / "log.csv").write_text("step,D loss,D(x),D(G(z))\n1,2,0.5,0.4\n2,1,0.75,0.25\n")
+    assert reproduce.read_orders("GAN", [["gan_mnist.py", "--out", str(tmp_path)]], []) == {
+        "GAN": {"D(x)": 0.75, "D(G(z))": 0.25}}
+    names = ("Frechet", "KID", "precision", "recall", "score", "classes", "rarest", "two-sample",
+             "Parzen", "nearest")
+    measures = {row: {name: i + k for i, name in enumerate(names)}
+                for k, row in enumerate(("samples", "training images"), 1)}
+    (tmp_path / "evaluation.json").write_text(json.dumps({"measures": measures}))
+    rows = reproduce.read_first("GAN", [["evaluate.py", str(tmp_path)]], [])
+    assert list(rows["GAN"].values()) == [1, 0.5, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+    assert list(rows["training images"].values()) == [2, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11]
 
 
 @pytest.mark.parametrize("table, rows, commands", [
-    ("parzen", 8, None), ("theory", 15, None), ("mnist", 3, "MNIST"), ("few", 2, "FEW"),
+    ("first", 2, None), ("orders", 2, None), ("parzen", 8, None), ("theory", 15, None),
+    ("mnist", 3, "MNIST"), ("few", 2, "FEW"),
     ("conditional", 3, "CONDITIONAL"), ("infogan", 4, "INFOGAN"), ("bigan", 5, "BIGAN"),
     ("stacked", 3, "STACKED"), ("cyclegan", 5, "CYCLEGAN")])
 def test_reproduce_quick(table, rows, commands, tmp_path, monkeypatch, capsys):
@@ -1168,7 +1180,7 @@ def test_reproduce_quick(table, rows, commands, tmp_path, monkeypatch, capsys):
             monkeypatch.delitem(all_of_them, name)
     reproduce.main()
     printed = capsys.readouterr().out
-    count = 3 if table == "parzen" else 2
+    count = {"parzen": 3, "first": 1}.get(table, 2)
     assert f"{count} runs, 0 done before" in printed and not any(tmp_path.iterdir())
     found = re.findall(r"^\| (\w.*?) \| .* \|$", printed, re.M)
     found = [row for row in found if row not in reproduce.PUBLISHED.get(table, {})]

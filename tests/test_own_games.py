@@ -174,6 +174,31 @@ def test_a_weight_that_was_replaced_is_named():
         train(Own(G(), D(), 3))
 
 
+@pytest.mark.parametrize("order", ["alternating", "simultaneous"])
+@pytest.mark.parametrize("player", ["G", "D"])
+def test_a_parameter_that_is_made_in_the_first_iteration_is_refused(player, order):
+    """No optimiser would have it. After one call of the network, all is in order."""
+    class Scaled(nn.Module):
+        def __init__(self, net):
+            self.net, self.scale = net, None
+
+        def forward(self, x):
+            y = self.net(x)
+            if self.scale is None:
+                self.scale = Tensor(backend.xp.ones(y.shape[1], "float32"))
+            return y * self.scale
+
+    def make():
+        nets = {"G": G(), "D": D()}
+        return GAN(**{**nets, player: Scaled(nets[player])}, z_size=3)
+    with pytest.raises(UserError, match=f"{player}.scale was made in the first iteration"):
+        train(make(), order=order)
+    game = make()
+    game.D(game.G(game.latent(4, rng)))
+    train(game, order=order)
+    assert (getattr(game, player).scale.numpy() != 1).any()
+
+
 @pytest.mark.host
 def test_an_attribute_that_hides_a_method_is_refused():
     for name, value in (("parts", {}), ("modules", []), ("noise", 0.1), ("latent", 2)):

@@ -51,7 +51,8 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     minibatch of bytes or of anything but arrays, and for a loss that is not one number. Raises
     UserError
 
-    - for a parameter that has no part in its player's loss,
+    - for a parameter that has no part in its player's loss, and for one that a network makes in the
+      first iteration,
     - for a game whose losses() the order does not call,
     - for a simultaneous order with more than one step,
     - for an optimiser with parameters that are not its player's or are the other optimiser's too,
@@ -72,6 +73,7 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     d_update = prepare(d_step, game, d_opt)
     g_update = prepare(g_step, game, g_opt)
     update = prepare(both_step, game, d_opt, g_opt)
+    players = {*game.d_parameters(), *game.g_parameters()}
     for i in range(start, iterations):                  # for number of training iterations do
         game.begin_iteration(i)
         k, n = count_steps(game, i, order)
@@ -85,6 +87,8 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
                 batch = draw(game, data, m, rng, i)     #   sample m noise samples (and examples,
                                                         #   for losses that compare with data)
                 g_loss = g_update(*batch)               #   update G by its stochastic gradient
+        if i == start:
+            _refuse_new_parameters(game, players)
         yield i, d_loss, g_loss                         # end for
 
 
@@ -179,6 +183,17 @@ def _check_optimiser(player, opt, game):
             raise UserError(f"{player}_opt has no parameter of {name}, which would not be trained: "
                             f"make it of game.{player}_parameters(), or, if {name} is not to be "
                             f"trained by it, leave {name} out of the game's {player}_players")
+
+
+def _refuse_new_parameters(game, before):
+    """Raise UserError if the players have more parameters than `before`, a set."""
+    now = {*game.d_parameters(), *game.g_parameters()}
+    if len(now) > len(before):
+        names = {p: name for name, p in game.named_arrays(Tensor).items()}
+        made = sorted(names.get(p, "a parameter") for p in now - before)
+        raise UserError(f"{made[0]} was made in the first iteration, so no optimiser has it: make "
+                        "it in the constructor, or call the network once before its optimiser is "
+                        "made")
 
 
 def _check_first(data, game, with_range):
