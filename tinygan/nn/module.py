@@ -266,7 +266,7 @@ class Module:
         for name, array in arrays.items():
             backend.refuse_masked(state[name])
             try:
-                values[name] = np.array(state[name])     # a copy: it may be a view of a weight
+                values[name] = np.asarray(state[name]).copy()       # it may be a view of a weight
             except (TypeError, ValueError, RuntimeError):
                 values[name] = np.asarray(None)
             if values[name].dtype.kind not in "biuf":
