@@ -151,9 +151,8 @@ def kernel(inputs: str, outputs: str, code: str, preamble: str = "") -> Callable
     """Give an elementwise function a CUDA kernel that computes the same on cupy.
 
     The function takes arrays and numbers: the `inputs`, and then the `outputs`, which it fills or
-    updates.
-    Both are declared as in cupy.ElementwiseKernel, `code` is the line of C for one element, and
-    `preamble` are functions that it calls. The last output is returned.
+    updates. Both are declared as in cupy.ElementwiseKernel, `code` is the line of C for one
+    element, and `preamble` are functions that it calls. The last output is returned.
     """
     def decorate(function):
         @functools.wraps(function)

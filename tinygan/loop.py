@@ -12,6 +12,7 @@ from .games.checks import refuse_other_range
 from .games.game import Game
 from .nested import flatten_nested, map_nested
 from .nn import Module, use_random
+from .nn.module import find_names
 from .numbers import is_whole
 from .optim import Optimizer, list_optimisers
 from .random import Random, check_random
@@ -73,7 +74,7 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     d_update = prepare(d_step, game, d_opt)
     g_update = prepare(g_step, game, g_opt)
     update = prepare(both_step, game, d_opt, g_opt)
-    players = {*game.d_parameters(), *game.g_parameters()}
+    parameters = {*game.d_parameters(), *game.g_parameters()}
     for i in range(start, iterations):                  # for number of training iterations do
         game.begin_iteration(i)
         k, n = count_steps(game, i, order)
@@ -88,7 +89,7 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
                                                         #   for losses that compare with data)
                 g_loss = g_update(*batch)               #   update G by its stochastic gradient
         if i == start:
-            _refuse_new_parameters(game, players)
+            _refuse_new_parameters(game, parameters)
         yield i, d_loss, g_loss                         # end for
 
 
@@ -189,9 +190,9 @@ def _refuse_new_parameters(game, before):
     """Raise UserError if the players have more parameters than `before`, a set."""
     now = {*game.d_parameters(), *game.g_parameters()}
     if len(now) > len(before):
-        names = {p: name for name, p in game.named_arrays(Tensor).items()}
-        made = sorted(names.get(p, "a parameter") for p in now - before)
-        raise UserError(f"{made[0]} was made in the first iteration, so no optimiser has it: make "
+        names = find_names(game)
+        made = min(names.get(p, "a parameter") for p in now - before)
+        raise UserError(f"{made} was made in the first iteration, so no optimiser has it: make "
                         "it in the constructor, or call the network once before its optimiser is "
                         "made")
 
@@ -291,7 +292,7 @@ def _differentiate(game, player, loss, opt):
         return grad(loss, opt.parameters, unused=game.unused)
     except UnusedError as error:
         p = opt.parameters[error.i]
-        names = {p: name for name, p in reversed(game.named_arrays(Tensor).items())}
+        names = find_names(game)
         if p not in names:
             raise UserError(f"{player}'s optimiser has a parameter of shape {p.shape} that is no "
                             "longer one of the game's: change a weight in place, as in "

@@ -36,14 +36,6 @@ def is_sample(part: Any) -> bool:
     return False
 
 
-def check_names(owner: type, *attributes: str) -> None:
-    """Raise TypeError if a class has a text where a tuple of names is meant."""
-    for name in attributes:
-        if isinstance(value := getattr(owner, name, ()), str):
-            raise TypeError(f"{owner.__name__}.{name} is a tuple of names, got the text {value!r}: "
-                            f"write {name} = ({value!r},), with a comma")
-
-
 def apply(network: Callable, inputs: Any) -> Any:
     """Return network(inputs), or network(*inputs) if inputs is a tuple."""
     return network(*inputs) if isinstance(inputs, tuple) else network(inputs)

@@ -11,8 +11,7 @@ from typing import Any
 
 from . import backend, pytorch
 from .backend import Array
-from .nested import check_names
-from .nn.module import Module, find_inside
+from .nn.module import Module, check_names, find_inside
 from .numbers import is_number
 from .schedules import value_at
 from .tensor import Tensor

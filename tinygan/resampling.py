@@ -36,8 +36,7 @@ def _resample(x, rows, columns):
     n, c, h, w = x.shape
     x = x.transpose(0, 2, 3, 1)                 # as it lies in memory, see conv.py
     rows, columns = rows.astype(x.dtype, copy=False), columns.astype(x.dtype, copy=False)
-    x = backend.product(rows, x.reshape(n, h, w * c), exact=True).reshape(
-        n * len(rows), w, c)
+    x = backend.product(rows, x.reshape(n, h, w * c), exact=True).reshape(n * len(rows), w, c)
     y = backend.product(columns, x, exact=True)
     return y.reshape(n, len(rows), len(columns), c).transpose(0, 3, 1, 2)
 

@@ -50,11 +50,10 @@ def _last_rule(y):
 
     Changes of shape are passed over, and of joined Tensors it is that of the first.
     """
-    while True:
-        rule = y.parents[0][1] if y.parents else None
-        if y.base is None and getattr(rule, "func", None) is not ops.concat_rule:
-            return rule
-        y = y.parents[0][0] if y.base is None else y.base
+    if y.base is not None:
+        return _last_rule(y.base)
+    first, rule = y.parents[0] if y.parents else (None, None)
+    return _last_rule(first) if getattr(rule, "func", None) is ops.concat_rule else rule
 
 
 def refuse_sigmoid(D: Module | None, y: Tensor | None = None) -> None:

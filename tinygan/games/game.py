@@ -9,8 +9,9 @@ import numpy as np
 
 from .. import backend
 from ..backend import Array, UserError
-from ..nested import apply, check_names, map_nested
+from ..nested import apply, map_nested
 from ..nn import BatchNorm, Module, RandomRows, eval_mode, power_iteration, use_random
+from ..nn.module import check_names
 from ..numbers import is_number, is_whole
 from ..random import Random, check_source
 from ..tensor import Tensor, ancestors, no_grad, op, set_recording

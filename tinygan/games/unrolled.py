@@ -75,10 +75,8 @@ class UnrolledGAN(Game):
         for a, before in buffers:
             a[...] = before
         a_fake = scores_in(out_fake)
-        if self.loss.compares:
-            loss = self.loss.g(a_real, a_fake)
-        else:
-            with explain_none(self.loss):
-                loss = self.loss.g(None, a_fake)
+        with explain_none(self.loss):
+            loss = self.loss.g(a_real if self.loss.compares else None, a_fake)
+        if not self.loss.compares:
             loss = loss + self.loss.g_real(a_real)
         return add_terms(loss, self.g_terms(x, z, fake, out_fake), self.g_parameters)

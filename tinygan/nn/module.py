@@ -27,7 +27,7 @@ import numpy as np
 
 from .. import backend, pytorch
 from ..backend import Array, UserError
-from ..nested import check_names, flatten_nested
+from ..nested import flatten_nested
 from ..tensor import Tensor, no_grad, now
 
 
@@ -341,6 +341,19 @@ def _parts(name, value):
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _parts(f"{name}.{key}", item)
+
+
+def check_names(owner: type, *attributes: str) -> None:
+    """Raise TypeError if a class has a text where a tuple of names is meant."""
+    for name in attributes:
+        if isinstance(value := getattr(owner, name, ()), str):
+            raise TypeError(f"{owner.__name__}.{name} is a tuple of names, got the text {value!r}: "
+                            f"write {name} = ({value!r},), with a comma")
+
+
+def find_names(module: Module) -> dict[Tensor, str]:
+    """Return {parameter: its name} of a Module; of a shared parameter, its first name."""
+    return {p: name for name, p in reversed(module.named_arrays(Tensor).items())}
 
 
 def find_inside(value: Any, kinds: tuple[type, ...] | None = None) -> Iterator[Any]:

@@ -26,6 +26,7 @@ from .. import backend, nn
 from ..backend import UserError
 from ..files import read_arrays, atomic_write
 from ..games import Game
+from ..nn.module import find_names
 from ..optim import Optimizer
 from ..random import rng
 from ..tensor import Tensor
@@ -297,7 +298,7 @@ def unpack(value: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 def name_parameters(game: nn.Module, optimisers: dict[str, Optimizer]) -> dict[str, list]:
     """Return {optimiser: the names of its parameters in the game}; None for others' parameters."""
-    names = {p: name for name, p in reversed(game.named_arrays(Tensor).items())}
+    names = find_names(game)
     return {name: [names.get(p) for p in opt.parameters] for name, opt in optimisers.items()}
 
 
