@@ -19,6 +19,7 @@ import pytest
 from tinygan import (Tensor, backend, check_grads, grad, nn, no_grad, ops, resampling,
                      to_numpy)
 from tinygan.backend import UserError
+from tinygan.nn.module import find_names
 from tinygan.random import Random, rng
 
 from helpers import device, error_of, normal, tensor
@@ -1426,3 +1427,10 @@ def test_an_array_of_initial_weights_is_copied(make):
     one.weight.data -= 1.0
     one.weight.data[...] = 7.0
     assert (to_numpy(values) == 1).all() and (to_numpy(other.weight.data) == 1).all()
+
+
+def test_a_shared_parameter_has_its_first_name():
+    """A resumed run compares names: they must not depend on parts that come later."""
+    layer = nn.Dense(2, 2)
+    names = find_names(nn.Sequential(layer, nn.Tanh(), layer))
+    assert names == {layer.weight: "0.weight", layer.bias: "0.bias"}
