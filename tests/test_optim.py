@@ -432,6 +432,34 @@ def test_a_parameter_of_another_shape_needs_a_new_optimiser():
         assert not p.numpy().any() and opt.t == 1
 
 
+def test_an_update_of_ones_own_gets_whole_arrays():
+    """It may need a norm of all numbers, and draws random numbers in a fixed order."""
+    class Normalised(optim.Optimizer):
+        averages = ("total",)
+
+        def update(self, numbers, p, g, total):
+            total += g
+            p -= numbers[0] * g / backend.xp.sqrt((g * g).sum())
+            seen.append((p.shape, g.shape, total.shape))
+    seen, n = [], 700_000                       # 2.8 MB: more than a piece
+    p, q = tensor(np.zeros(n), "float32"), tensor(np.zeros((3, 2)), "float32")
+    Normalised([p, q], 0.5).step([tensor(np.ones(x.shape), "float32") for x in (p, q)])
+    assert seen == [((n,),) * 3, ((3, 2),) * 3]
+    for moved in (p, q):                        # sums of squares of float32 round by 1e-7
+        assert np.linalg.norm(np.float64(moved.numpy())) == pytest.approx(0.5, rel=1e-5)
+
+
+@pytest.mark.host
+def test_numbers_of_ones_own_are_a_tuple():
+    class Bare(optim.SGD):
+        def numbers(self):
+            return 0.1
+    p = tensor([1.0])
+    opt = Bare([p], 0.5)
+    assert "numbers() of Bare returns a tuple" in error_of(opt.step, [tensor([1.0])])
+    assert p.item() == 1.0 and opt.t == 0
+
+
 def test_a_step_that_fails_leaves_no_graph_that_would_be_wrong():
     """The first parameter has been changed when the second one cannot be: y is refused."""
     class Failing(optim.SGD):

@@ -331,6 +331,28 @@ def test_a_classifier_with_dropout_is_the_same_every_time():
     assert all((found[0][name] == found[1][name]).all() for name in found[0])
 
 
+def test_parameters_of_two_dtypes_are_named():
+    """An array is float64 unless it is made float32; the error of the operation names no layer."""
+    class Scale(nn.Module):
+        def __init__(self):
+            self.factor = tensor(np.ones(2))
+
+        def forward(self, x):
+            return x * self.factor
+    with pytest.raises(UserError, match="^G.1.factor is float64, but most .* are float32, and"):
+        train(GAN(nn.Sequential(nn.Dense(3, 2), Scale()), D(), 3))
+
+
+@pytest.mark.numpy_only("nothing is computed")
+def test_data_that_is_no_iterator_is_refused():
+    class Bare:
+        def __next__(self):
+            return np.zeros((4, 2), "float32")
+    game = GAN(nn.Dense(3, 2), D(), 3)
+    with pytest.raises(TypeError, match="must be an iterator, with the methods .*, got a Bare$"):
+        next(play(game, Bare(), *optimisers(game), 4, rng, 1))
+
+
 # Runs
 
 def make_run(folder, game=None, data=None, kind=Run, steps=4, **flags):
@@ -344,7 +366,8 @@ def make_run(folder, game=None, data=None, kind=Run, steps=4, **flags):
 def test_a_network_outside_the_game_is_refused(tmp_path):
     """Its optimiser's averages would be saved, and its weights would not."""
     class Own(Run):
-        pass
+        def iterations(self, start):
+            return super().iterations(start)
     with pytest.raises(UserError, match="c has parameters that are not the game's, which a checkp"):
         make_run(tmp_path / "run", kind=Own, more={"c": optim.Adam(nn.Dense(2, 2).parameters())})
     assert not any(tmp_path.iterdir())
@@ -413,7 +436,28 @@ def test_a_stream_must_be_continued_by_its_state(tmp_path):
 
 
 @pytest.mark.numpy_only("nothing is computed")
+def test_a_run_that_only_measures_steps_no_further_optimiser(tmp_path):
+    """The weights of `extra` would keep their first values."""
+    class Own(Run):
+        def measure(self, step):
+            return {}
+    game = GAN(nn.Dense(3, 2), D(), 3)
+    more = {"extra": optim.SGD(game.d_parameters()[:1], 0.1)}
+    with pytest.raises(UserError, match="g_opt, got d_opt, g_opt, extra: .* override `iter"):
+        make_run(tmp_path, game, kind=Own, more=more)
+
+
+@pytest.mark.numpy_only("nothing is computed")
+def test_what_is_no_optimiser_is_refused(tmp_path):
+    class Duck:
+        parameters = ()
+    with pytest.raises(TypeError, match="^extra must be an Optimizer, got a Duck$"):
+        make_run(tmp_path, more={"extra": Duck()})
+
+
+@pytest.mark.numpy_only("nothing is computed")
 @pytest.mark.parametrize("measured, said", [
+    ({"D loss": 1.0}, "returned D loss, which the game logs: give the measured value another name"),
     ({"fid": np.nan}, "returned nan for fid, which is no finite number: leave out what is not"),
     ({"fid": np.inf}, "returned inf for fid"),
     ({"fid": None}, "returned None for fid"), ({"fid": "good"}, "returned 'good' for fid")])

@@ -1,7 +1,7 @@
 """The training loop of every game: Algorithm 1 of Goodfellow et al. 2014."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     Errors in the arguments are raised at the first next(), errors in a minibatch or in a number of
     steps in the iteration that meets them. Raises ValueError for another order, for a start, a
     number of iterations or an m that is no whole number or too small, and for fewer than one step
-    of a player. Raises TypeError for a game, an optimiser or an rng of another class, for a
+    of a player. Raises TypeError for a game, data, an optimiser or an rng of another class, for a
     minibatch of bytes or of anything but arrays, and for a loss that is not one number. Raises
     UserError
 
@@ -61,11 +61,11 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
       game has them),
     - for data that ends, and for a minibatch that does not have m rows or that the game does not
       take,
-    - for a first minibatch of another dtype than D's parameters,
+    - for parameters of two dtypes, and for a first minibatch of another one than D's parameters,
     - if start is 0 and G ends in a sigmoid or a tanh: for a first minibatch of images of another
       range than G's.
     """
-    _check(game, d_opt, g_opt, m, rng, start, iterations, order)
+    _check(game, data, d_opt, g_opt, m, rng, start, iterations, order)
     # A resumed run has had its range checked at its start. A second check would advance np.random
     # if G draws from it.
     data = _check_first(iter(data), game, with_range=start == 0)
@@ -93,7 +93,7 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
         yield i, d_loss, g_loss                         # end for
 
 
-def _check(game, d_opt, g_opt, m, rng, start, iterations, order):
+def _check(game, data, d_opt, g_opt, m, rng, start, iterations, order):
     """Raise an error for arguments that play() does not take."""
     check_order(order)
     for name, n, least in (("iterations", iterations, 0), ("start", start, 0), ("m", m, 1)):
@@ -104,10 +104,14 @@ def _check(game, d_opt, g_opt, m, rng, start, iterations, order):
         if not isinstance(thing, kind):
             raise TypeError(f"play's {name} must be an instance of {kind.__name__}, got "
                             f"{thing!r:.60}")
+    if not isinstance(data, Iterable):
+        raise TypeError("play's data must be an iterator, with the methods __iter__ and __next__, "
+                        f"got a {type(data).__name__}")
     check_random(rng, "play")
     game.check(before_training=True)
     _check_optimiser("d", d_opt, game)
     _check_optimiser("g", g_opt, game)
+    _refuse_two_dtypes(game)
     if not set(d_opt.parameters).isdisjoint(g_opt.parameters):
         raise UserError("d_opt and g_opt share parameters, which D's and G's steps would change "
                         "for opposite aims: leave them out of one of the two")
@@ -115,6 +119,18 @@ def _check(game, d_opt, g_opt, m, rng, start, iterations, order):
             and not game.overrides("d_loss", "g_loss")):
         raise UserError(f"{type(game).__name__} defines losses(), which the alternating order does "
                         "not call: define d_loss() and g_loss(), or give order=\"simultaneous\"")
+
+
+def _refuse_two_dtypes(game):
+    """Raise UserError if the players' parameters are not all of one dtype."""
+    names, of = find_names(game), {}
+    for p in (*game.d_parameters(), *game.g_parameters()):
+        of.setdefault(p.dtype, []).append(p)
+    if len(of) > 1:
+        few, many = sorted(of.values(), key=len)
+        raise UserError(f"{names.get(few[0], 'a parameter')} is {few[0].dtype}, but most of the "
+                        f"game's parameters are {many[0].dtype}, and the two do not mix: make it "
+                        f"of an array of that dtype, as in Tensor(a.astype(\"{many[0].dtype}\"))")
 
 
 def check_order(order: str) -> None:

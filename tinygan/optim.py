@@ -62,17 +62,23 @@ class Optimizer:
         """
         grads = list(grads)
         self._check_gradients(grads)
-        flat = [_flatten_in_memory_order(p.data, *arrays) for p, *arrays
-                 in zip(self.parameters, *self.state.values(), [g.data for g in grads])]
+        arrays = list(zip([p.data for p in self.parameters], *self.state.values(),
+                          [g.data for g in grads]))
+        # An update() of this file is one kernel, which computes each number by itself. That of
+        # another class may be several, or may need a whole array.
+        elementwise = type(self).update.__module__ == __name__
+        if elementwise:
+            arrays = [_flatten_in_memory_order(*each) for each in arrays]
         if not backend.capturing:       # else graphs.CapturedStep calls it before each launch
             self.advance()
         for p in self.parameters:       # before the updates, of which one may fail
             p.touch()
-        # Kernels in together() may not use what another one of them computes. Each update() of this
-        # file is one kernel; that of another class may be several.
-        is_one_kernel = type(self).update.__module__ == __name__
-        with backend.together() if is_one_kernel else contextlib.nullcontext():
-            for p, *averages, g in flat:
+        # kernels in together() may not use what another one of them computes
+        with backend.together() if elementwise else contextlib.nullcontext():
+            for p, *averages, g in arrays:
+                if not elementwise:
+                    self.update(self._now, p, g, *averages)
+                    continue
                 # update() reads its arrays several times; small pieces stay in the cache meanwhile.
                 # There are up to 8 arrays: p, g, the averages and those that update() makes.
                 backend.run_in_pieces(len(p), 8 * p.itemsize, lambda piece: self.update(
@@ -101,6 +107,9 @@ class Optimizer:
         On a GPU they are written to an array, so that a step that was recorded has them too.
         """
         numbers = self.numbers()
+        if not isinstance(numbers, (tuple, list)):
+            raise TypeError(f"numbers() of {type(self).__name__} returns a tuple of numbers, got a "
+                            f"{type(numbers).__name__}")
         self.t += 1
         if backend.cuda is None:
             self._now = numbers
@@ -114,8 +123,10 @@ class Optimizer:
     def update(self, numbers: Any, p: Array, g: Array, *averages: Array) -> None:
         """Update the array p in place by the gradient g, and its averages with it.
 
-        The arrays are one-dimensional pieces of a parameter, its gradient and its averages.
-        `numbers` are what numbers() returned, on a GPU as an array of float64.
+        p is the array of a parameter, and g and the averages have its shape. (The optimisers of
+        this file, which compute each number by itself, get pieces of them, on several threads.) g
+        must not be written to. `numbers` are what numbers() returned, on a GPU as an array of
+        float64.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no update(numbers, p, g, ...), "
                                   "which changes p in place")

@@ -381,9 +381,10 @@ class Game(Module):
 
         `averages` holds a copy of each of G's networks with the averaged parameters. Samples of the
         average vary less from step to step than G's. Training does not use the average. The batch
-        normalisation of G's average has statistics of its own, see measure_averages; further
-        networks of the player, such as an encoder, have those of the trained network. The default
-        decay is that of Karras et al. 2018. Raises ValueError for a decay outside [0, 1).
+        normalisation of G's average has statistics of its own, see measure_averages; all other
+        buffers, and those of further networks of the player, such as an encoder, have the values of
+        the trained network. The default decay is that of Karras et al. 2018. Raises ValueError for
+        a decay outside [0, 1).
         """
         if not is_number(decay, 0) or decay >= 1:
             raise ValueError("the decay of an average is a number from 0 to below 1, got "

@@ -114,10 +114,13 @@ class Run:
     def _check(self, resume, overwrite):
         """Raise an error for arguments that a Run does not take."""
         optimisers, data, m = self.optimisers, self.data, getattr(self.data, "m", None)
+        for name, opt in optimisers.items():
+            if not isinstance(opt, Optimizer):
+                raise TypeError(f"{name} must be an Optimizer, got a {type(opt).__name__}")
         if type(self).iterations is Run.iterations:
             own = list_optimisers(self.game)        # what the game may step
-            idle = [name for name, opt in optimisers.items() if type(self) is Run
-                    and name not in ("d_opt", "g_opt") and opt not in own]
+            idle = [name for name, opt in optimisers.items()
+                    if name not in ("d_opt", "g_opt") and opt not in own]
             if idle or not {"d_opt", "g_opt"} <= optimisers.keys():
                 raise UserError("a run steps the optimisers d_opt and g_opt, got "
                                 f"{', '.join(optimisers)}: give these two, override `iterations`, "
@@ -162,7 +165,7 @@ class Run:
             try:
                 for i, values in self.iterations(record.step):
                     measured = self.measure(i + 1)
-                    _check_measured(measured)
+                    _check_measured(measured, values)
                     record.add({**values, **measured})
                     try:
                         progress(i, values, measured)
@@ -243,8 +246,8 @@ class Run:
         return self.game.pictures(z)
 
 
-def _check_measured(measured):
-    """Raise TypeError unless measure() has returned {name: finite number}."""
+def _check_measured(measured, logged):
+    """Raise TypeError unless measure() has returned {name: finite number}, with other names."""
     if not isinstance(measured, Mapping):
         raise TypeError("measure() of a Run returns a dictionary {name: number}, got a "
                         f"{type(measured).__name__}")
@@ -252,6 +255,9 @@ def _check_measured(measured):
         if not is_number(value, -math.inf) or not math.isfinite(value):
             raise TypeError(f"measure() of a Run returned {value!r:.60} for {name}, which is no "
                             "finite number: leave out what is not measured at a step")
+        if name in logged:
+            raise TypeError(f"measure() of a Run returned {name}, which the game logs: give the "
+                            "measured value another name")
 
 
 # the file that is being imported in refuse_runs()

@@ -74,7 +74,8 @@ def check(game: nn.Module, optimisers: dict[str, Optimizer], data: Any) -> None:
                         "not record: share the layer, or share them in a constructor")
     if changed := sorted(list_settings(game).items() ^ list_settings(made).items()):
         raise UserError(f"{changed[0][0]} has been changed since the game was made, which a "
-                        "checkpoint does not record: give its value to the constructor")
+                        "checkpoint does not record: give its value to the constructor, or make "
+                        "it an array there if training changes it")
     if replaced := sorted(_list_replaced(game) ^ _list_replaced(made)):
         raise UserError(f"{replaced[0]} replaces a method of the game, which a checkpoint does not "
                         "record: define a subclass with the method")
