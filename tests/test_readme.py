@@ -8,6 +8,7 @@ import os
 import pathlib
 import pkgutil
 import re
+import signal
 import subprocess
 import sys
 import types
@@ -16,18 +17,20 @@ import numpy as np
 import pytest
 
 import tinygan
-from tinygan import Tensor, nn, optim, play, to_numpy
+from tinygan import Tensor, nn, optim, play, rng, to_numpy
 from tinygan.data import Minibatches
 from tinygan.games import GAN
 from tinygan.games.catalogue import GAMES
 from tinygan.random import Random
 
-from helpers import call_script
+from helpers import call_script, normal, tensor
+from test_run import same_files
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = {path: (ROOT / path).read_text(encoding="utf-8")
-         for path in ("README.md", "examples/README.md", "tinygan/games/README.md")}
-README, EXAMPLES, GAMES_PAGE = PAGES.values()
+         for path in ("README.md", "examples/README.md", "tinygan/games/README.md",
+                      "tinygan/runs/README.md")}
+README, EXAMPLES, GAMES_PAGE, RUNS_PAGE = PAGES.values()
 COMMANDS = re.findall(r"^    (python3 .*)$", README, re.M)
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S)
 TEMPLATES = re.findall(r"^```python\n(.*?)^```$", GAMES_PAGE, re.M | re.S)
@@ -290,6 +293,44 @@ def load_template(number):
     finally:
         del sys.modules["template"]
     return module
+
+
+def test_the_page_of_runs_is_right(tmp_path, monkeypatch, capsys):
+    """Its run is resumed byte for byte, and its optimiser takes the steps of its equations."""
+    monkeypatch.chdir(tmp_path)
+    *parts, last = re.findall(r"^```python\n(.*?)^```$", RUNS_PAGE, re.M | re.S)
+    names = {"__name__": "runs_page"}
+    exec("".join(parts), names)
+    last = last.replace("steps=2000", "steps=30")
+    rng.seed(0)
+    exec(last, names)
+    assert np.isfinite(float(names["game"].best)) and names["data"].position == 30 * 8 * 16 % 1000
+
+    def stop(run, step, measure=names["Measured"].measure):
+        if step == 17:
+            os.kill(os.getpid(), signal.SIGINT)
+        return measure(run, step)
+    last = last.replace("runs/own", "runs/parts")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(names["Measured"], "measure", stop)
+        rng.seed(0)
+        exec(last, names)
+    exec(last.replace("overwrite", "resume"), names)
+    assert same_files(tmp_path / "runs" / "own", tmp_path / "runs" / "parts")
+    game = tinygan.load("runs/parts", names["Best"], names["RunningScale"])
+    assert game.best == names["game"].best
+
+    start, gs = normal(3, 4), [normal(3, 4, seed=seed) for seed in (1, 2, 3)]
+    for kind, limit in ((names["Lion"], np.inf), (names["ClippedLion"], 1.0)):
+        p, expected, m = tensor(start), start.copy(), 0.0
+        opt = kind([p], 0.1, warm_up=2)
+        for t, g in enumerate(gs):
+            opt.step([tensor(g)])
+            g = g * min(1.0, limit / np.linalg.norm(g))
+            expected -= 0.1 * min(1.0, (t + 1) / 2) * np.sign(0.9 * m + (1 - 0.9) * g)
+            m = 0.99 * m + (1 - 0.99) * g
+        assert p.numpy() == pytest.approx(expected, rel=1e-12)      # rounding of float64
+        assert to_numpy(opt.state["m"][0]) == pytest.approx(m, rel=1e-9)    # limit / norm rounds
 
 
 def check_it_trains(game):

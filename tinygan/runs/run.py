@@ -203,7 +203,9 @@ class Run:
     def iterations(self, start: int) -> Iterator[tuple[int, dict[str, Array]]]:
         """Train from iteration `start` on; after each, yield its number and its values to log.
 
-        The values are {name: array of one number}.
+        The values are {name: array of one number}. Steps of a subclass's own call the game's
+        begin_iteration(), after_d_step(), after_g_step() and update_averages(), as play() does;
+        README.md in this folder has an example.
         """
         for i, d_loss, g_loss in play(
                 self.game, self.data, self.optimisers["d_opt"], self.optimisers["g_opt"],
