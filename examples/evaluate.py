@@ -2,12 +2,12 @@
 
     python examples/evaluate.py runs/gan_mnist
 
-The script draws as many samples as there are test images and compares the two sets. Beside each
-measure of the samples it prints the floor: the same measure of equally many training images, which
-is what a perfect G would have. The script refuses data in which a test image is also a training
-image. If the data is the bundled sample of MNIST, each line of the table says so. The features are
-those of this project's own classifier, so distances can only be compared with distances that were
-measured with the same weights of the classifier.
+The script draws as many samples as there are test images (or training images, if these are fewer)
+and compares the two sets. Beside each measure of the samples it prints the floor: the same measure
+of equally many training images, which is what a perfect G would have. The script refuses data in
+which a test image is also a training image. If the data is the bundled sample of MNIST, each line
+of the table says so. The features are those of this project's own classifier, so distances can only
+be compared with distances that were measured with the same weights of the classifier.
 
     Frechet        distance between Gaussians fitted to the features (Heusel et al. 2017), and its
                    ratio to the floor
@@ -31,7 +31,8 @@ measured with the same weights of the classifier.
 
 Of a game that is given labels:
 
-    accuracy       fraction of the samples that the classifier assigns to the label that G was given
+    accuracy       fraction of the samples that the classifier assigns to the label that G was
+                   given, if the labels are the digits
     class Frechet  the Fréchet distance within a class, the mean over the classes
     class recall   the recall within a class, the mean over the classes
 
@@ -398,9 +399,10 @@ def main() -> None:
     refuse_seen(train, game.reference_images(data.test), args.inputs)
     test_split = data.test.part(slice(50)) if args.dry_run else data.test
     test, test_labels = game.reference_images(test_split), test_split.labels
-    n = len(test)
+    n = min(len(test), len(train))
     if n < 10 or len(valid) == 0:
-        raise UserError(f"there are {n} test and {len(valid)} validation images, too few for the "
+        raise UserError(f"there are {len(train)} training, {len(test)} test and {len(valid)} "
+                        "validation images, too few for the "
                         "measures: " + ("train on a larger data set" if args.inputs is None else
                                         "give more images by --inputs"))
     print(f"data: {data.source}")
@@ -423,7 +425,7 @@ def main() -> None:
     for table, of in ((ours, images), (floor, test)):
         table["nearest"] = float(np.median(find_nearest(of[:1000], train)[1]))
 
-    print(f"{n} samples against {n} test images; floor: {len(chosen)} training images")
+    print(f"{n} samples against {len(test)} test images; floor: {len(chosen)} training images")
     if "sample" in data.place.split(":"):
         print("measured on the bundled sample: compare with the floor, not with other test sets")
     print_beside(ours, floor)

@@ -403,7 +403,37 @@ def test_functions_and_classes_of_the_user(tmp_path):
     assert tinygan.load(tmp_path, Double, two).d_steps is two
 
 
+class Nameless(nn.Module):
+    def __init__(self, n, /):
+        self.weight = Tensor([1.0] * n)
+
+
+def test_arguments_without_names_are_refused():
+    """A description has each argument by its name."""
+    game = LSGAN(nn.Dense(2, 2), nn.Sequential(Nameless(3)), 2)
+    with pytest.raises(TypeError, match="some of Nameless's have no name: leave out the / among"):
+        unsaved.check(game, {}, Points())
+
+
+class Filled(nn.Module):
+    def __init__(self, fill=math.nan):
+        self.weight, self.fill = Tensor([1.0]), fill
+
+    def forward(self, x):
+        return x * self.weight
+
+
+def test_an_argument_that_is_nan_does_not_differ_from_itself(tmp_path):
+    def make():
+        game = LSGAN(nn.Dense(2, 2), nn.Sequential(Filled(), nn.Dense(2, 1)), 2)
+        opts = optim.SGD(game.d_parameters(), 0.1), optim.SGD(game.g_parameters(), 0.1)
+        return game, mixtures.ring().minibatches(4), opts
+    Run(tmp_path / "run", *make(), 2).play()
+    assert Run(tmp_path / "run", *make(), 4, resume=True).play().D[0].fill is not None
+
+
 @pytest.mark.parametrize("argument, words", [
+    (lambda: np.longdouble(1), "a longdouble"), (lambda: np.complex64(1j), "a complex"),
     (lambda: lambda i: 2, "a function"), (lambda: functools.partial(two), "a partial"),
     (lambda: object(), "an? object"), (lambda: {1, 2}, "a set"), (lambda: {1: 2}, "a dict"),
     (lambda: [{"a": object()}], "an? object"), (lambda: 1j, "a complex"),

@@ -727,6 +727,16 @@ def test_state(done):
     assert [(numbers(next(resumed)), resumed.epoch) for _ in range(10)] == expected
 
 
+def test_a_state_of_a_stream_with_another_random_is_refused():
+    """Its order would go on from other random numbers."""
+    own, shared = Minibatches(numbered(30), 7, Random(0)), Minibatches(numbered(30), 7)
+    for stream, other in ((own, shared), (shared, own)):
+        with pytest.raises(UserError, match="drew from another Random"):
+            stream.state = other.state
+    own.state = own.state
+    refused(lambda: setattr(own, "state", {**own.state, "order": np.arange(30.0)}), "is damaged")
+
+
 def test_minibatches_refuse():
     for m in 11, 0, -1:
         refused(lambda: Minibatches(numbered(10), m),

@@ -928,6 +928,17 @@ def test_samples_of_another_shape_than_the_data_are_not_compared_with_it(digits_
     assert "are no images" in last_line_of_refusal(plane)
 
 
+def test_evaluate_compares_equal_numbers_of_samples_and_training_images(tmp_path):
+    """The Fréchet distance of fewer images is larger, whatever they are."""
+    pixels = mnist.load_sample().train.images[:90]
+    np.savez(tmp_path / "few.npz", x_train=pixels[:24], x_test=pixels[24:])
+    process = run("dcgan_mnist.py", "--channels", 2, "--batch-size", 2, "--steps", 1, "--data",
+                  "few.npz", "--out", "run", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    process = run("evaluate.py", "run", cwd=tmp_path)
+    assert "20 samples against 66 test images; floor: 20 training images" in process.stdout
+
+
 def test_evaluate_needs_validation_images(tmp_path):
     """Five training images leave no validation images, so the run is refused."""
     pixels = np.random.default_rng(0).uniform(size=(25, 8, 8)).astype(np.float32)

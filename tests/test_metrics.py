@@ -203,6 +203,46 @@ def test_an_image_far_from_the_others_changes_no_distance_to_them(place):
     assert find_nearest(images[100:] + 1e-6, images)[0].tolist() == list(range(100, 560))
 
 
+def test_images_in_other_units_are_refused():
+    """Bytes of 0 and 1 would be nearly black, and floats up to 255 far from all bytes."""
+    x = np.random.default_rng(0).integers(0, 256, (9, 1, 28, 28)).astype("uint8")
+    x = backend.xp.asarray(x)
+    as_numbers, binary = x.astype("float32"), (x > 127).astype("uint8")
+    net = classifier.load_classifier()
+    for f in (lambda a: find_nearest(a, x), lambda a: find_nearest(x, a),
+              lambda a: parzen_log_likelihood(a, x, x)):
+        assert "from 0 to 1, but the mean" in error_of(f, as_numbers)
+    for f in (lambda a: find_nearest(a, a), lambda a: parzen_log_likelihood(a, a, a),
+              lambda a: mean_difference(*[backend.to_numpy(a)] * 2),
+              lambda a: classifier.classify(net, a)):
+        assert "the largest of these is 1" in error_of(f, binary)
+        f(0 * binary)                       # black in both units
+    codes = device(np.float32(normal(5, 3)) + 100)                  # floats may be no pixels
+    assert (find_nearest(codes, codes)[0] == np.arange(5)).all()
+
+
+@pytest.mark.numpy_only("arithmetic of the host")
+def test_features_without_numbers_and_huge_ones_are_refused():
+    """Their squares and cubes would be NaN or infinite, or lose all digits."""
+    x = normal(8, 3)
+    for f in (frechet_distance, mmd2, lambda a, b: kid(a, b, Random(0)), compute_precision_recall,
+              lambda a, b: run_two_sample_test(a, b, Random(0))):
+        for scale in (1e51, 1e160, 1e200):
+            assert "huge ones" in error_of(f, x * scale, x * scale)
+        assert "d of at least 1" in error_of(f, x[:, :0], x[:, :0])
+    assert "huge ones" in error_of(find_nearest, x * 1e200, x * 1e200)
+    assert math.isfinite(frechet_distance(x * 1e49, x * 1e49 + 1e49))
+
+
+@pytest.mark.numpy_only("arithmetic of the host")
+def test_a_likelihood_is_at_most_that_of_the_centre():
+    """Rounding may make the squared distance of a point from itself negative."""
+    x, sigma = np.random.default_rng(0).uniform(size=(30, 5)), 1e-9
+    largest = -math.log(30) - 5 * math.log(sigma * math.sqrt(2 * math.pi))
+    # the exponents of one centre in thirty are 0; the others' exponentials vanish
+    assert (log_likelihood(x, x, [sigma]) <= largest * (1 + 1e-12)).all()
+
+
 def test_nearest_refuses():
     samples = backend.xp.zeros((3, 1, 4, 4), "float32")
     for shape in (0, 1, 4, 4), (5, 1, 4, 5), (5, 4, 4), (5, 3, 4, 4):
@@ -245,7 +285,7 @@ def test_parzen_windows_refuse():
     x = normal(7, 3)
     for sigmas in ([], [0.0, 1.0], [-1.0], [math.nan], [math.inf], 0.5, [[1.0]], ["a"], None):
         message = error_of(log_likelihood, x, x, sigmas)
-        assert "a finite number above 0" in message and str(sigmas) in message
+        assert "a number from 1e-50 to 1e50" in message and str(sigmas) in message
     for points, centres in ((x, x[:, :2]), (x[:0], x), (x, x[:0])):
         message = error_of(log_likelihood, points, centres, [1.0])
         assert str(points.shape) in message and str(centres.shape) in message

@@ -1,6 +1,8 @@
 """Games, networks, optimisers and streams of a user's own: what would be silently wrong is refused,
 and what is unusual but right is computed as the equations say."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -467,6 +469,26 @@ def test_a_measurement_that_is_no_number_is_named(measured, said, tmp_path):
             return measured
     with pytest.raises(TypeError, match=said):
         make_run(tmp_path, kind=Own).play()
+
+
+@pytest.mark.numpy_only("nothing is computed")
+@pytest.mark.parametrize("name", ["a\tb", "\n", "\u2028", "\ud800", "", "step", 3])
+def test_a_name_that_the_log_could_not_have_is_refused(name, tmp_path):
+    """A checkpoint with such a name could not be read, and "step" is a column of its own."""
+    class Own(GAN):
+        def after_g_step(self):
+            self.log(name, np.float32(1))
+    with pytest.raises(TypeError, match="the name of a logged value is a text of printable"):
+        make_run(tmp_path / "run", Own(nn.Dense(3, 2), D(), 3)).play()
+    assert not os.path.exists(tmp_path / "run" / "checkpoint.npz")
+
+
+@pytest.mark.numpy_only("nothing is computed")
+def test_the_name_of_a_loss_is_not_logged_twice():
+    game = GAN(nn.Dense(3, 2), D(), 3)
+    for name in ("D loss", "G loss"):
+        with pytest.raises(ValueError, match=f"the {name} is logged by the run"):
+            game.log(name, np.float32(1))
 
 
 @pytest.mark.numpy_only("nothing is computed")

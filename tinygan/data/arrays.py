@@ -136,14 +136,31 @@ def check_white(images: Array, whose: str, white: int) -> None:
 
 
 def check_scale(images: Array, who: str) -> None:
-    """Raise UserError for floats whose mean is far outside [0, 1], or NaN.
+    """Raise UserError for floats whose mean is NaN or outside [-0.5, 1.5].
 
     It is the mean that counts, because a G that ends in no sigmoid may draw some pixels outside
-    [0, 1]. `who` begins the message, such as "the classifier".
+    [0, 1]. So bright images in [-1, 1] are not found. `who` begins the message, such as "the
+    classifier".
     """
     if images.dtype != np.uint8 and not -0.5 <= (mean := float(images.mean())) <= 1.5:
         raise UserError(f"{who} takes pixels from 0 to 1, but the mean of these is {mean:.3g}: " + (
             "G has diverged, or the data has NaN" if np.isnan(mean) else "scale the images"))
+
+
+def check_units(*sets: Array) -> None:
+    """Raise UserError for sets of images that are not in the same units.
+
+    Bytes stand for pixels from 0 to 255. So if the largest byte of a set is 1, they are taken for
+    pixels of another scale, and so are floats beside bytes unless check_scale() takes them.
+    """
+    for images in sets:
+        if images.dtype == np.uint8 and images.size and images.max() == 1:
+            raise UserError("images of bytes have pixels from 0 to 255, but the largest of these "
+                            "is 1: give images * 255, or floats")
+    if any(images.dtype == np.uint8 for images in sets):
+        for images in sets:
+            if images.dtype.kind == "f":
+                check_scale(images, "a comparison with images of bytes")
 
 
 def check_labels(labels: Array, n: int, whose: str) -> None:

@@ -27,7 +27,7 @@ class Minibatches:
     labels stay whole numbers. Every epoch has its own random order and N // m minibatches, in which
     no example comes twice. The N % m examples left over are skipped, so that every minibatch is
     full. The attribute `epoch` is the number of finished epochs. The constructor copies the data to
-    the device, once.
+    a GPU. On a CPU the stream reads the arrays themselves, so they must not be written to.
 
     Raises TypeError for an m that is no whole number, for an rng that is no Random and for a masked
     array. Raises UserError if m is not from 1 to N, for arrays of different lengths, and for arrays
@@ -90,8 +90,8 @@ class Minibatches:
         """Return the stream's state, which a checkpoint keeps; assign it to continue from there.
 
         It includes the state of the stream's own Random, but not that of tinygan.rng, which the
-        checkpoint keeps itself. Assigning it raises UserError if it is damaged or was saved with
-        other data.
+        checkpoint keeps itself. Assigning it raises UserError if it is damaged, or was saved with
+        other data or by a stream that drew from another Random.
         """
         state = {"order": backend.to_numpy(self._order), "position": self._position,
                  "epoch": self.epoch, "sum": self._sum}
@@ -99,12 +99,16 @@ class Minibatches:
 
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
+        if ("rng" in state) != (self.rng is not rng):
+            raise UserError("the saved stream drew from another Random: give Minibatches the same "
+                            "arguments as then")
         if len(state["order"]) != len(self._order):
             raise UserError(f"the saved order has {len(state['order'])} examples, but the data has "
                             f"{len(self._order)}: resume with the data that the run was started "
                             "with")
         order, position = backend.to_numpy(state["order"]), int(state["position"])
-        if not (np.sort(order) == np.arange(len(order))).all() or not (
+        if order.dtype.kind not in "iu" or not (
+                np.sort(order) == np.arange(len(order))).all() or not (
                 0 <= position <= len(order) - self.m):
             raise UserError("the saved order is damaged: it does not hold each example once, or "
                             "the position in it is wrong")

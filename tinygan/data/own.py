@@ -171,6 +171,11 @@ def _as_planes(path, maps, classes):
     if classes is None and high == 0:
         raise UserError(f"{path} holds maps of the class 0 alone: give maps of at least two "
                         "classes")
+    missing = np.setdiff1d(np.arange(high), maps) if classes is None else ()
+    if len(missing):
+        raise UserError(f"{path} holds maps of classes up to {high}, but none has the class "
+                        f"{missing[0]}: number the classes from 0 on without gaps, as in "
+                        "numpy.unique(maps, return_inverse=True)[1].reshape(maps.shape)")
     return tasks.to_planes(maps, classes or high + 1)
 
 

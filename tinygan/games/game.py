@@ -303,8 +303,10 @@ class Game(Module):
 
         The number is copied, because it may be a state of the game, which changes. Raises TypeError
         if it is neither a Tensor nor an array: a step that was recorded for a GPU could not compute
-        it again.
+        it again. Raises ValueError for the names of the losses, which are logged anyway.
         """
+        if name in ("D loss", "G loss"):
+            raise ValueError(f"the {name} is logged by the run: log this value by another name")
         if not hasattr(value, "dtype"):
             raise TypeError(f"{name} is logged as a Tensor or an array of one number, got a "
                             f"{type(value).__name__}")

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import backend, nn
 from ..backend import Array, UserError
-from ..data.arrays import as_floats, check_scale
+from ..data.arrays import as_floats, check_scale, check_units
 from ..files import read_arrays
 from ..tensor import Tensor, no_grad
 
@@ -54,8 +54,8 @@ def classify(net: nn.Sequential, images: Array, piece: int = 500) -> Classified:
     """Return the features and class probabilities that `net` computes of images (n, 1, 28, 28).
 
     The images are uint8, or floats in [0, 1]; `piece` of them are computed at a time. Raises
-    UserError for images of another shape, for no images, and for floats whose mean is far outside
-    [0, 1] or NaN, and TypeError for a masked array.
+    UserError for images of another shape, for no images, and for images that check_scale() or
+    check_units() refuses, and TypeError for a masked array.
     """
     backend.refuse_masked(images)
     if images.shape[1:] != (1, 28, 28):
@@ -63,6 +63,7 @@ def classify(net: nn.Sequential, images: Array, piece: int = 500) -> Classified:
                         f"not {images.shape[1:]}: train another classifier for those")
     if not len(images):
         raise UserError("there are no images to classify: give at least one")
+    check_units(images)
     check_scale(images, "the classifier")
     features, p = [], []
     for start in range(0, len(images), piece):

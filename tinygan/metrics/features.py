@@ -6,24 +6,27 @@ from .. import backend
 from ..backend import Array
 
 
+LARGEST = 1e50          # smaller numbers have finite sixth powers, as KID's kernel needs
+
+
 def as_features(least: int, *sets: Array) -> list[np.ndarray]:
     """Return sets of features, (n, d) each, as float64 on the host.
 
-    Raises ValueError if one is not a matrix of finite numbers with at least `least` rows, or if
-    their numbers d of features differ, and TypeError for a masked array.
+    Raises ValueError if one is not a matrix of numbers below LARGEST with at least `least` rows and
+    one column, or if their numbers d of features differ, and TypeError for a masked array.
     """
     sets = [backend.to_numpy(x) for x in sets]
     if any(x.dtype.kind not in "fiub" for x in sets):
         raise ValueError(f"features are real numbers, got {[str(x.dtype) for x in sets]}")
     sets = [x.astype(np.float64, copy=False) for x in sets]
     for x in sets:
-        if x.ndim != 2 or len(x) < least:
-            raise ValueError(f"features are a matrix (n, d) with n of at least {least} here, got "
-                             f"the shape {x.shape}")
-        if not np.isfinite(x).all():
-            raise ValueError("the features contain NaN or infinite numbers, so they cannot be "
-                             "compared: look for NaN in the images or in the network that computed "
-                             "them")
+        if x.ndim != 2 or len(x) < least or not x.shape[1]:
+            raise ValueError(f"features are a matrix (n, d) with n of at least {least} here and d "
+                             f"of at least 1, got the shape {x.shape}")
+        if not (abs(x) < LARGEST).all():        # this is False for NaN
+            raise ValueError("the features contain NaN or infinite numbers, or huge ones, so they "
+                             "cannot be compared: look for NaN in the images or in the network "
+                             "that computed them")
     if len({x.shape[1] for x in sets}) > 1:
         raise ValueError("sets of features are compared feature by feature, but their shapes are "
                          f"{[x.shape for x in sets]}")

@@ -40,8 +40,8 @@ def kid(x: Array, y: Array, rng: Random, subsets: int = 100,
     """Return KID of features x (n, d) and y (m, d), and its standard deviation.
 
     They are the mean and the standard deviation of mmd2 over random subsets, as published. `rng`
-    draws each subset: `size` rows of x and of y, or all rows of one that has fewer. If both have
-    fewer, the standard deviation is 0 but for rounding. Raises ValueError as mmd2 does, and unless
+    draws each subset: `size` rows of x and of y, or all rows of one that has fewer. If neither has
+    more, the standard deviation is 0 but for rounding. Raises ValueError as mmd2 does, and unless
     there are a subset and two rows in it. Raises TypeError for an rng that is no Random.
     """
     check_random(rng, "kid")

@@ -7,6 +7,8 @@ import numpy as np
 from .. import backend
 from ..backend import Array, UserError
 from ..data import as_floats
+from ..data.arrays import check_units
+from .features import LARGEST
 
 
 def find_nearest(samples: Array, images: Array,
@@ -23,12 +25,13 @@ def find_nearest(samples: Array, images: Array,
     float64, so that a copy is distinguished from an image that differs by one grey level, if the
     numbers of the images lie within 1e5 of each other. Both results are host arrays (n,). Raises
     ValueError if there is no sample or no image, or if their shapes differ, and UserError for
-    numbers that are not finite.
+    numbers that flatten() refuses and for images in different units, see data.arrays.check_units.
     """
     if not len(samples) or not len(images) or samples.shape[1:] != images.shape[1:]:
         raise ValueError(f"samples of shape {samples.shape} have no nearest neighbours among "
                          f"images of shape {images.shape}: give at least one sample and one image, "
                          "of the same shape")
+    check_units(samples, images)
     xp, points, origin = backend.xp, flatten(samples), find_origin(images)
     s = points - origin
     best = xp.full(len(s), math.inf)
@@ -74,13 +77,14 @@ def find_origin(images: Array) -> Array:
 def flatten(images: Array) -> Array:
     """Return the images as rows of float64, with uint8 pixels scaled to [0, 1].
 
-    Raises UserError for another dtype than uint8 and floats and for numbers that are not finite,
-    and TypeError for a masked array.
+    Raises UserError for another dtype than uint8 and floats and for numbers that are not finite or
+    whose squares might not be, and TypeError for a masked array.
     """
     backend.refuse_masked(images)
     x = backend.xp.asarray(images)
     x = (x if x.dtype == "float64" else as_floats(x)).reshape(len(x), -1).astype("float64")
-    if not backend.xp.isfinite(x).all():
-        raise UserError("the images contain NaN or infinite numbers, so they cannot be compared: "
-                        "look for NaN in the data or in the network that drew them")
+    if not (abs(x) < LARGEST).all():            # this is False for NaN
+        raise UserError("the images contain NaN or infinite numbers, or huge ones, so they "
+                        "cannot be compared: look for NaN in the data or in the network that drew "
+                        "them")
     return x

@@ -12,6 +12,7 @@ import numpy as np
 from .. import backend
 from ..backend import Array
 from ..data import as_floats
+from ..data.arrays import check_units
 from ..numbers import is_number
 from ..random import Random, check_random
 from .nearest import find_nearest, find_origin, flatten
@@ -66,16 +67,19 @@ def log_likelihood(points: Array, centres: Array, sigmas: Sequence[float] | np.n
         log p(x) = log 1/N sum_i exp(-|x - s_i|^2 / (2 sigma^2)) - d log(sigma sqrt(2 pi))
 
     The largest exponential is factored out of the sum, which would underflow otherwise. `piece`
-    points are computed at a time. Raises ValueError if there is no point, centre or sigma, if the
-    shapes of a point and a centre differ, and unless each sigma is finite and above 0.
+    points are computed at a time. Squared distances are precise to about 1e-15 of the squares of
+    the numbers, which is too little for a sigma that is 1e-6 times as small as these. Raises
+    ValueError if there is no point, centre or sigma, if the shapes of a point and a centre differ,
+    and unless each sigma is between 1e-50 and 1e50; and UserError as find_nearest does.
     """
     if not len(points) or not len(centres) or points.shape[1:] != centres.shape[1:]:
         raise ValueError("windows need at least one point and one centre of the same shape, got "
                          f"points {points.shape} and centres {centres.shape}")
     widths = sigmas if isinstance(sigmas, (list, tuple, np.ndarray)) else []
-    if not len(widths) or not all(is_number(s, 0) and 0 < s < math.inf for s in widths):
-        raise ValueError("windows need a list of at least one width, each a finite number above "
-                         f"0, got {sigmas!r:.60}")
+    if not len(widths) or not all(is_number(s, 0) and 1e-50 < float(s) < 1e50 for s in widths):
+        raise ValueError("windows need a list of at least one width, each a number from 1e-50 to "
+                         f"1e50, got {sigmas!r:.60}")
+    check_units(points, centres)
     sigmas = [float(sigma) for sigma in widths]         # the square of a float16 may be 0
     xp, origin = backend.xp, find_origin(centres)
     s = flatten(centres) - origin
@@ -84,6 +88,7 @@ def log_likelihood(points: Array, centres: Array, sigmas: Sequence[float] | np.n
         x = flatten(points[start:start + piece]) - origin
         # |x - s|^2 = |x|^2 + |s|^2 - 2 x.s, by one matrix product for all pairs
         distances = (x * x).sum(1)[:, None] + squares - 2 * backend.product(x, s.T)
+        xp.maximum(distances, 0, out=distances)         # rounding may make them negative
         least = distances.min(1)
         distances -= least[:, None]
         parts.append(xp.stack([

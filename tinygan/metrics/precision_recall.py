@@ -13,8 +13,9 @@ def compute_precision_recall(real: Array, fake: Array, k: int = 3) -> tuple[floa
     Precision, the share of samples that look real, is the share of generated points that lie within
     the real set. Recall, the share of real images that G could have generated, is the share of real
     points that lie within the generated set (Kynkäänniemi et al. 2019, eq. 1-2). A point lies
-    within a set if it is no farther from one of the members, up to rounding, than that member's
-    k-th nearest neighbour in the set.
+    within a set if it is no farther from one of the members than that member's k-th nearest
+    neighbour in the set. Squared distances are compared up to rounding: 1e-12 of the sum of both
+    points' squared distances from the mean of the real ones.
 
     Compare the values with those of two sets of real images, which are below 1 too. Raises
     ValueError for a k below 1, for k rows or fewer and for numbers that are not finite.

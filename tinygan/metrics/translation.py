@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import backend, nn, ops, optim
 from ..backend import Array, UserError
-from ..data.arrays import as_floats, check_scale
+from ..data.arrays import as_floats, check_scale, check_units
 from ..random import Random, rng
 from ..tensor import Tensor, grad, no_grad
 
@@ -18,14 +18,18 @@ from ..tensor import Tensor, grad, no_grad
 def mean_difference(images: np.ndarray, truths: np.ndarray) -> float:
     """Return the mean absolute difference |a - b| of all pixels, on a scale from 0 to 1.
 
-    Raises ValueError for arrays of different shapes.
+    Raises ValueError for arrays of different shapes, and UserError as grey_share does.
     """
     _check_shapes(images, truths)
     return float(abs(_as_pixels(images) - _as_pixels(truths)).mean())
 
 
 def grey_share(images: np.ndarray) -> float:
-    """Return the share of pixels between 0.2 and 0.8, of which blurred digits have many."""
+    """Return the share of pixels between 0.2 and 0.8, of which blurred digits have many.
+
+    Raises UserError if there are none, if a number is not finite, and for images that
+    data.arrays.check_scale() or check_units() refuses.
+    """
     pixels = _as_pixels(images)
     return float(((pixels > 0.2) & (pixels < 0.8)).mean())
 
@@ -67,11 +71,8 @@ def mean_iou(found: np.ndarray, truths: np.ndarray, classes: int) -> float:
 
 
 def _as_pixels(images):
-    """Return the images as floats.
-
-    Raises UserError if there are none, if a number is not finite, and for floats whose mean is far
-    outside [0, 1].
-    """
+    """Return the images as floats. Raises UserError as grey_share does."""
+    check_units(images)
     pixels = as_floats(images)
     if not pixels.size or not np.isfinite(pixels).all():
         raise UserError("images are measured by their pixels, but there are none, or some are NaN "

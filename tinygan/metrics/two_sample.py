@@ -32,7 +32,8 @@ def run_two_sample_test(x: Array, y: Array, rng: Random, hidden: int = 32, steps
                         batch: int = 64, lr: float = 1e-2) -> TwoSample:
     """Return how well a classifier can tell features x (n, d) from features y (m, d).
 
-    An equal number of rows of x and y is used, scaled to mean 0 and variance 1. One half of them
+    An equal number of rows of x and y is used, scaled to mean 0 and variance 1; features whose
+    standard deviation is far below 1e-6 count as constant. One half of them
     trains a network with one layer of `hidden` ReLUs (with none, if hidden = 0) by Adam; the result
     is that of the other half. `rng` draws the split, the initial weights and the minibatches.
     Raises ValueError if x or y has fewer than 4 rows and for numbers that are not finite, and

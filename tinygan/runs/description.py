@@ -94,7 +94,7 @@ def describe(thing: Any, before: dict[int, int] | None = None,
     if isinstance(thing, dict) and all(isinstance(key, str) for key in thing):
         return {"dictionary": describe_all(thing)}
     if isinstance(thing, np.generic):
-        return thing.item()
+        thing = thing.item()
     if isinstance(thing, (str, int, float)) or thing is None:
         return thing
     raise TypeError(f"a checkpoint cannot describe a {type(thing).__name__} ({thing!r:.60}) among "
@@ -125,6 +125,10 @@ def _bind_arguments(module):
     bound.apply_defaults()
     stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
     parameters = list(bound.signature.parameters.values())[1:]      # without self
+    if any(p.kind is inspect.Parameter.POSITIONAL_ONLY for p in parameters):
+        raise TypeError(f"a checkpoint has the names of a constructor's arguments, but some of "
+                        f"{type(module).__name__}'s have no name: leave out the / among its "
+                        "parameters")
     return {stars.get(p.kind, "") + p.name: bound.arguments[p.name]
             for p in parameters if p.name != "init" or not (
                 callable(bound.arguments["init"]) or bound.arguments["init"] is p.default is None)}
@@ -317,7 +321,8 @@ def find_difference(there: Any, here: Any, name: str,
     elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
         pairs = zip(range(len(here)), there, here)
     else:
-        return None if there == here else f"{name} was {_shorten(there)}, now {_shorten(here)}"
+        same = there == here or there != there and here != here         # NaN
+        return None if same else f"{name} was {_shorten(there)}, now {_shorten(here)}"
     return next(filter(None, (
         find_difference(a, b, name if key == "arguments" else f"{name}.{_quote(key)}".strip("."),
                         known) for key, a, b in pairs)), None)

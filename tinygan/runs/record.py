@@ -39,10 +39,13 @@ class Means:
     def add(self, values: Mapping[str, Array | float]) -> None:
         """Add {name: array of one number}; each call may have other names.
 
-        The arrays must not be written to later. Raises TypeError for an array of several numbers
-        and for a Tensor.
+        The arrays must not be written to later. Raises TypeError for an array of several numbers,
+        for a Tensor, and for a name that the log could not have.
         """
         for name, value in values.items():
+            if not isinstance(name, str) or not name.isprintable() or name in ("", "step"):
+                raise TypeError("the name of a logged value is a text of printable characters, and "
+                                f"not \"step\", got {name!r:.60}")
             if type(value) is Tensor:
                 raise TypeError(f"the logged value {name} is a Tensor: log its array, .data")
             if getattr(value, "size", 1) != 1:
