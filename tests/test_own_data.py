@@ -548,6 +548,16 @@ def test_maps_have_the_classes_that_are_asked_for(tmp_path):
 
 
 @host
+def test_labels_in_a_column_are_named(tmp_path):
+    """Keras has them so for CIFAR-10."""
+    path = tmp_path / "cifar.npz"
+    np.savez(path, x_train=numbered(40, 8, 8), x_test=numbered(20, 8, 8),
+             y_train=np.ones((40, 1), int), y_test=np.ones((20, 1), int))
+    refused(lambda: own.load_arrays(path), "40 images and labels of shape (40, 1)",
+            "one whole number for each")
+
+
+@host
 @pytest.mark.parametrize("n, m", [(1000, 998), (40, 39), (40, 38), (30, 300)])
 def test_arrays_of_other_lengths_are_no_pairs(tmp_path, n, m):
     """1,000 and 998 images have 800 each in their training parts, but in other orders."""

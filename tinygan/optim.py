@@ -149,7 +149,8 @@ def _check_parameters(parameters):
     for p in parameters:
         if type(p) is not Tensor:
             raise TypeError(f"an optimiser updates Tensors, got {type(p).__name__} among them" + (
-                ": it has no groups of parameters, but one learning rate"
+                ": it has no groups of parameters, but one learning rate; for two rates make two "
+                "optimisers, see tinygan/runs/README.md"
                 if isinstance(p, dict) else ""))
         if p.parents != ():
             raise ValueError(f"an optimiser updates leaves, but a Tensor of shape {p.shape} was "

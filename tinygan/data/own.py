@@ -145,13 +145,15 @@ def _make_split(path, arrays, maps=False):
 
     With `maps`, the images are planes of classes already.
     """
-    several = len([a for a in arrays.values() if a is not None and a.ndim > 1]) > 1
+    arrays = {name: a for name, a in arrays.items() if a is not None}
+    labels = {name for name, a in arrays.items() if a.ndim == 1 or name == "labels"}
+    several = len(arrays) - len(labels) > 1
     split = Split({
-        name: a if a.ndim == 1 or maps and name == "images" else
+        name: a if name in labels or maps and name == "images" else
         _as_images(f"the array {name!r} in {path}" if several else path, a)
-        for name, a in arrays.items() if a is not None})
+        for name, a in arrays.items()})
     for name, a in split.items():
-        if a.ndim == 1:
+        if name in labels:
             check_labels(a, len(split.images) if name == "labels" else len(a), f"{path} holds")
     return split
 

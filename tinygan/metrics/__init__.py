@@ -1,4 +1,18 @@
-"""Measures of the quality of samples, one file each."""
+"""Measures of the quality of samples, one file each.
+
+    frechet, mmd, precision_recall, two_sample   two sets of features: distances, overlap, a test
+    classifier                                   features and classes of digits; Inception score
+    parzen, nearest                              pixels: likelihoods by windows, nearest images
+    modes                                        modes of mixtures and of stacked MNIST
+    codes, translation                           InfoGAN's codes, translated images
+
+For grey images of 28x28 pixels, such as MNIST's digits:
+
+    from tinygan.metrics import classifier, frechet_distance
+    net = classifier.load_classifier()
+    a, b = (classifier.classify(net, images).features for images in (samples, test))
+    frechet_distance(a, b)
+"""
 
 from .classifier import class_shares, classifier_score
 from .codes import count_pairs, majority_accuracy, one_to_one_accuracy
