@@ -178,9 +178,15 @@ def test_a_game_plays_on_a_gpu_as_on_numpy(entry, monkeypatch):
         assert np.allclose(array, others[name], rtol=1e-8, atol=1e-8), name
 
 
-def train(entry, steps, order):
-    """Train and return the losses with the logged values, and the state at the end."""
+def train(entry, steps, order, kind=None):
+    """Train and return the losses with the logged values, and the state at the end.
+
+    kind   the class of the optimisers, if it is not the entry's
+    """
     game, optimisers, data = make_parts(entry)
+    if kind is not None:
+        optimisers = {"d_opt": kind(game.d_parameters(), 1e-3),
+                      "g_opt": kind(game.g_parameters(), 1e-3)}
     game.keep_average(0.5)
     if order == "simultaneous":
         game.d_steps = game.g_steps = 1
@@ -202,6 +208,33 @@ def test_recorded_steps_do_what_steps_do(entry, order, monkeypatch, capsys):
     assert all(form.run is not None for step in steps for form in step.forms)
     monkeypatch.setattr(loop, "prepare", functools.partial)
     assert recorded == train(entry, 20, order)
+
+
+class SignOfMean(optim.Optimizer):
+    """An optimiser of one's own: its rate rises, and the gradients' global norm is at most 1."""
+
+    averages = ("m",)
+
+    def numbers(self):
+        return *super().numbers(), min(1.0, (self.t + 1) / 15)
+
+    def step(self, grads):
+        grads = list(grads)
+        norm = ops.norm(ops.concat([g.reshape(-1) for g in grads]))
+        super().step([g / ops.maximum(norm, 1.0) for g in grads])
+
+    def update(self, numbers, p, g, m):
+        lr, w = numbers
+        m += 0.1 * (g - m)
+        p -= w * lr * backend.xp.sign(m)
+
+
+def test_recorded_steps_of_an_optimiser_of_ones_own(monkeypatch, capsys):
+    """What changes from step to step is read at each launch."""
+    recorded = train(GAMES["gan"], 20, "alternating", SignOfMean)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(loop, "prepare", functools.partial)
+    assert recorded == train(GAMES["gan"], 20, "alternating", SignOfMean)
 
 
 class Reading(GAN):
