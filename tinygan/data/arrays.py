@@ -150,8 +150,8 @@ def check_scale(images: Array, who: str) -> None:
 def check_units(*sets: Array) -> None:
     """Raise UserError for sets of images that are not in the same units.
 
-    Bytes stand for pixels from 0 to 255. So if the largest byte of a set is 1, they are taken for
-    pixels of another scale, and so are floats beside bytes unless check_scale() takes them.
+    Bytes are pixels from 0 to 255, so a set whose largest byte is 1 is refused: its images would be
+    nearly black. Floats beside bytes are refused if check_scale() does not take them.
     """
     for images in sets:
         if images.dtype == np.uint8 and images.size and images.max() == 1:
