@@ -45,7 +45,8 @@ def paper(steps: int, shape: tuple[int, int, int]) -> tuple:
 
     The code is jeffdonahue/bigan, train_mnist.sh. Its layers have neither biases nor gains, its
     decay of the weights is 2.5e-5 for halved losses, and its learning rates fall to 1 % in the
-    second half of the run. It halves all losses, which are whole here.
+    second half of the run. It halves all losses, which are whole here, and updates both players at
+    once, as is done here.
     """
     pixels, n, init = math.prod(shape), 1024, nn.normal(0.02)
     dense = lambda n_in, n_out: nn.Dense(n_in, n_out, bias=False, init=init)

@@ -3,6 +3,9 @@
     python examples/conditional_mnist.py            the recipe: digits in two minutes on one core
     python examples/conditional_mnist.py --paper    the paper's networks and settings, 20 epochs
 
+With --paper both players are updated at once, as in goodfeli/adversarial, on whose code it was
+built.
+
 Pictures, curves and checkpoints are written to --out. --explain explains the printed numbers.
 """
 

@@ -4,6 +4,8 @@
     python examples/dcgan_mnist.py --channels 16 --lr 1e-3 --batch-size 64 --average 0.998
                                                                 digits in three minutes
 
+z is the game's: U(-sqrt 3, sqrt 3) for gan, and N(0, I) for the others. The paper has U(-1, 1).
+
 Pictures, curves and checkpoints are written to --out. --explain explains the printed numbers.
 """
 

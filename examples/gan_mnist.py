@@ -1,10 +1,9 @@
 """Train a GAN on MNIST by Algorithm 1 of Goodfellow et al. 2014.
 
     python examples/gan_mnist.py            the recipe: digits in three minutes on two cores
-    python examples/gan_mnist.py --r1       R1 instead of batch normalisation in D, 13,000 steps
+    python examples/gan_mnist.py --r1       R1 (Mescheder et al. 2018) instead of batch
+                                            normalisation in D, 13,000 steps
     python examples/gan_mnist.py --paper    the paper's networks and settings, 20 epochs
-
-With --r1, D has the R1 penalty (Mescheder et al. 2018) and no batch normalisation.
 
 With --parzen, the paper's measure is taken twenty times during the run, logged and drawn: the mean
 log-likelihoods, in nats, of the first 1,000 validation images and of the test images under Parzen

@@ -19,8 +19,9 @@ At the end, 2,000 translated test images are compared with the true ones:
 
 Beside them are the same measures of the inputs, of the pixelwise median of the true digits, and of
 the true digits. Batch normalisation uses the batch when outputs are drawn, too, as in the paper; so
-an output depends a little on the images that are translated with it. The paper's batches are of one
-image. There it is instance normalisation, which G has with --paper.
+an output depends a little on the images that are translated with it. With one image in a batch (the
+published code's default; the paper has 1 to 10), batch normalisation is instance normalisation,
+which G has with --paper.
 
 The paper's networks are those for 256x256 pixels, with as many halvings as the images allow. Its
 random crops and flips of the training images are left out.

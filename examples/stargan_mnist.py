@@ -117,7 +117,9 @@ def main() -> None:
         if (k := data.train.count_classes()) < 2:
             raise UserError("all images have the label 0: give at least two domains")
         wgan_gp = args.wgan_gp or args.paper
-        chosen = {} if wgan_gp else dict(loss=losses.LeastSquares(), lam_gp=0.0, n_critic=1)
+        # the paper's penalty, whose 10 and 1 are for images in [-1, 1]
+        chosen = (dict(lam_gp=2.5, target=2.0) if args.paper else {} if wgan_gp else
+                  dict(loss=losses.LeastSquares(), lam_gp=0.0, n_critic=1))
         game = StarGAN(*make_networks(images.shape[1:], k, args.paper), k, lam_rec=args.rec,
                        lam_identity=args.identity, **chosen)
         # The rate falls to 0 in the second half. By a mistake in the published code it hardly does.

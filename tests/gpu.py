@@ -213,7 +213,7 @@ def test_recorded_steps_do_what_steps_do(entry, order, monkeypatch, capsys):
 class SignOfMean(optim.Optimizer):
     """An optimiser of one's own: its rate rises, and the gradients' global norm is at most 1."""
 
-    averages = ("m",)
+    state_names = ("m",)
 
     def numbers(self):
         return *super().numbers(), min(1.0, (self.t + 1) / 15)

@@ -1063,7 +1063,7 @@ MALICIOUS = {     # {name: (description, words of the error)}
     "a bad setting": (game_with(describe("nn.noise.Dropout", p=7)), f"Dropout {WRONG_ARGS}"),
     "a bad penalty": (
         game_with(penalties=[describe("games.penalties.R1", gamma=-1)]),
-        "the weight gamma must be a number of at least 0, got -1"),
+        "gamma must be a number of at least 0, got -1"),
     "a sigmoid": (game_with(D=sequential(describe("nn.layers.Sigmoid"))), "D ends in a sigmoid"),
     # shapes
     "a large layer": (game_with(dense(n_in=10 ** 9, n_out=10 ** 9)), WRONG_ARGS),

@@ -427,7 +427,7 @@ def test_a_parameter_of_another_shape_needs_a_new_optimiser():
         opt = optim.SGD([p], 1.0, 0.5)
         opt.step([tensor(normal(2, 3), "float32")])
         p.data = backend.xp.zeros(shape, "float32")
-        with pytest.raises(ValueError, match="averages have the shapes of its parameters"):
+        with pytest.raises(ValueError, match="arrays have the shapes of its parameters"):
             opt.step([tensor(np.zeros(shape), "float32")])
         assert not p.numpy().any() and opt.t == 1
 
@@ -435,7 +435,7 @@ def test_a_parameter_of_another_shape_needs_a_new_optimiser():
 def test_an_update_of_ones_own_gets_whole_arrays():
     """It may need a norm of all numbers, and draws random numbers in a fixed order."""
     class Normalised(optim.Optimizer):
-        averages = ("total",)
+        state_names = ("total",)
 
         def update(self, numbers, p, g, total):
             total += g

@@ -225,7 +225,7 @@ def test_a_game_without_its_constructor_says_so_before_its_optimisers_are_made()
 
 @pytest.mark.host
 @pytest.mark.parametrize("base, name", [
-    (nn.Module, "untracked"), (optim.SGD, "averages"), (optim.SGD, "untracked"),
+    (nn.Module, "untracked"), (optim.SGD, "state_names"), (optim.SGD, "untracked"),
     (GAN, "minibatch"), (GAN, "d_players"), (GAN, "g_players")])
 def test_a_text_in_place_of_a_tuple_of_names_is_refused(base, name):
     """("batch") is the text "batch" and would be the letters b, a, t, c, h."""

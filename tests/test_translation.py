@@ -434,13 +434,17 @@ def test_the_losses_of_stargan():
 
 
 def test_the_gradient_penalty_of_stargan_is_that_of_the_sum_of_a_map():
-    """The gradient of 16 scores 0.5 x has the norm 0.5 sqrt(16) = 2, so the penalty is lam."""
-    game = StarGAN(Stretch(), Domains(), 2, lam_cls=0.0, lam_gp=10.0)
+    """The gradient of 16 scores 0.5 x has the norm 0.5 sqrt(16) = 2.
+
+    With the target 1 the penalty is lam, and with the target 2 it is 0.
+    """
     x = images(3, 1, 4, 4)
     batch = tensor(x), backend.xp.asarray([0, 1, 1])
-    z = game.noise(3, Random(0), 0)
-    assert game.d_loss(batch, z).item() == pytest.approx(
-        (0.5 * 2 * x).mean() - (0.5 * x).mean() + 10.0, rel=1e-5)
+    for target, penalty in ((1.0, 10.0), (2.0, 0.0)):
+        game = StarGAN(Stretch(), Domains(), 2, lam_cls=0.0, lam_gp=10.0, target=target)
+        z = game.noise(3, Random(0), 0)
+        assert game.d_loss(batch, z).item() == pytest.approx(
+            (0.5 * 2 * x).mean() - (0.5 * x).mean() + penalty, rel=1e-5)
     assert game.d_steps == 5
 
 
@@ -506,7 +510,7 @@ def make_cyclegan(**choices):
 @pytest.mark.parametrize("make, words", [
     (lambda: Pix2Pix(Stretch(), Total(1.0), lam=-1), "at least 0, got -1"),
     (lambda: CycleGAN(Stretch(), Stretch(), Total(1.0), Total(1.0), (1, 4, 4), (1, 4, 4),
-                      lam_forward=-1), "weight lam_forward"),
+                      lam_forward=-1), "lam_forward must be a number"),
     (lambda: CycleGAN(Stretch(), Stretch(), Total(1.0), Total(1.0), (1, 4, 4), (1, 4, 4),
                       penalties=[penalties.R1()]), "no penalties"),
     (lambda: Pix2Pix(Stretch(), Total(1.0), lam=0, adversarial=False).g_loss(
@@ -514,7 +518,7 @@ def make_cyclegan(**choices):
     (lambda: Pix2Pix(Stretch(), Total(1.0)).draw_samples(2, Random(0)), "give images"),
     (lambda: patch.discriminator((1, 11, 28), n=2), "at least 12x12 pixels, not 11x28"),
     (lambda: spade.generator(3, (1, 30, 32)), "multiples of 4, not 30x32"),
-    (lambda: StarGAN(Stretch(), Domains(), 2, lam_rec=float("nan")), "weight lam_"),
+    (lambda: StarGAN(Stretch(), Domains(), 2, lam_rec=float("nan")), "lam_rec must be a number"),
     (lambda: StarGAN(Stretch(), Domains(), 0), "classes must be"),
     (lambda: GauGAN(Stretch(), Layers(), lam=-1), "at least 0, got -1"),
     (lambda: make_cyclegan(loss=losses.RelativisticAverage()), "mix the mean scores"),
@@ -987,6 +991,20 @@ def test_the_optimisers_of_the_translating_scripts(script, task, betas, rates, f
         assert opt.parameters == parameters and opt.betas == betas
         found = [value_at(opt.lr, t) for t in (0, args.steps / 2, args.steps)]
         assert found == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.numpy_only("the settings are the same on every backend")
+def test_stargans_penalty_with_paper_is_the_papers(few, monkeypatch):
+    """For y = 2 x - 1, |dD/dx| is 2 |dD/dy|: 10 (|dD/dy| - 1)^2 is 2.5 (|dD/dx| - 2)^2."""
+    import stargan_mnist
+    made = tasks.make_task("styles", few)._replace(test=few.test.part(slice(0)))
+    seen = []
+    monkeypatch.setattr(sys, "argv", ["stargan_mnist.py", "--paper"])
+    monkeypatch.setattr(stargan_mnist.command, "start", lambda args: contextlib.nullcontext(made))
+    monkeypatch.setattr(stargan_mnist.command, "train", lambda args, game, *_: seen.append(game))
+    monkeypatch.setattr(stargan_mnist, "make_networks", lambda *_: (nn.Dense(1, 1), nn.Dense(1, 1)))
+    stargan_mnist.main()
+    assert seen[0].penalties == [penalties.GradientPenalty(lam=10 * 0.5 ** 2, target=1 / 0.5)]
 
 
 def test_the_convolutions_in_the_spade_generators_blocks_have_spectral_normalisation():

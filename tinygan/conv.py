@@ -15,6 +15,8 @@ with stride s, padding p and x = 0 outside the image. The partial derivatives of
 T is linear in each argument. So the derivatives of each of the three functions are the other two
 functions, to every order (Goodfellow et al. 2016, Deep Learning, section 9.5).
 
+As usual in deep learning, the kernel is not turned: this is a cross-correlation.
+
 convolve_by_sums() is the simple version: it computes dT/dy as written above, in a few lines. Read
 it first; the tests compare the fast functions with it.
 

@@ -22,11 +22,11 @@ class Optimizer:
 
     parameters   a list of Tensors; a Tensor that occurs twice counts once
     lr           the learning rate, a number or a schedule
-    state        {name: [one array per parameter]} of the arrays that the optimiser keeps: running
-                 averages, or SGD's velocity
+    state        {name: [one array per parameter]} of the arrays that the optimiser keeps, such as
+                 Adam's m and v or SGD's velocity
     t            the number of steps taken
 
-    A subclass names these arrays in `averages` and defines update(), and numbers() if there are
+    A subclass names these arrays in `state_names` and defines update(), and numbers() if there are
     more numbers than the learning rate that depend on t. It names in `untracked` other attributes
     that a checkpoint need not keep, such as work arrays.
 
@@ -35,18 +35,18 @@ class Optimizer:
     least 0. The learning rate of a schedule is checked at each step.
     """
 
-    averages = ()
+    state_names = ()
     untracked = ()
     changing = "parameters", "state", "t", "_now"       # the attributes that training changes
 
     def __init__(self, parameters: Iterable[Tensor], lr: float | Callable) -> None:
-        check_names(type(self), "averages", "untracked", "changing")
+        check_names(type(self), "state_names", "untracked", "changing")
         self.parameters = _check_parameters(parameters)
         self.lr = lr if callable(lr) else _check_number(lr, "lr", 0, math.inf)
         self.t = 0
         self._now = None        # the numbers of the current step, on a GPU in an array
         self.state = {name: [backend.xp.zeros_like(p.data) for p in self.parameters]
-                      for name in self.averages}
+                      for name in self.state_names}
 
     def __getattr__(self, name):
         if name == "zero_grad":
@@ -75,14 +75,14 @@ class Optimizer:
             p.touch()
         # kernels in together() may not use what another one of them computes
         with backend.together() if elementwise else contextlib.nullcontext():
-            for p, *averages, g in arrays:
+            for p, *state, g in arrays:
                 if not elementwise:
-                    self.update(self._now, p, g, *averages)
+                    self.update(self._now, p, g, *state)
                     continue
                 # update() reads its arrays several times; small pieces stay in the cache meanwhile.
-                # There are up to 8 arrays: p, g, the averages and those that update() makes.
+                # There are up to 8 arrays: p, g, the state and those that update() makes.
                 backend.run_in_pieces(len(p), 8 * p.itemsize, lambda piece: self.update(
-                    self._now, p[piece], g[piece], *[a[piece] for a in averages]))
+                    self._now, p[piece], g[piece], *[a[piece] for a in state]))
 
     def _check_gradients(self, grads):
         if any(type(g) is not Tensor for g in grads):
@@ -90,7 +90,7 @@ class Optimizer:
                             f"{[type(g).__name__ for g in grads]}")
         shapes = [p.shape for p in self.parameters]
         if any([a.shape for a in arrays] != shapes for arrays in self.state.values()):
-            raise ValueError("an optimiser's averages have the shapes of its parameters, but these "
+            raise ValueError("an optimiser's arrays have the shapes of its parameters, but these "
                              "differ: if a parameter's array was replaced, make a new optimiser")
         if [g.shape for g in grads] != shapes:
             raise ValueError(f"the optimiser has parameters of shapes {shapes}, got gradients of "
@@ -120,10 +120,10 @@ class Optimizer:
         """Return the numbers of the next step, after self.t steps; by default the learning rate."""
         return (_check_number(value_at(self.lr, self.t), f"lr at step {self.t}", 0, math.inf),)
 
-    def update(self, numbers: Any, p: Array, g: Array, *averages: Array) -> None:
-        """Update the array p in place by the gradient g, and its averages with it.
+    def update(self, numbers: Any, p: Array, g: Array, *state: Array) -> None:
+        """Update the array p in place by the gradient g, and the arrays of `state` with it.
 
-        p is the array of a parameter, and g and the averages have its shape. (The optimisers of
+        p is the array of a parameter; g and the others have its shape. (The optimisers of
         this file, which compute each number by itself, get pieces of them, on several threads.) g
         must not be written to. `numbers` are what numbers() returned, on a GPU as an array of
         float64.
@@ -190,7 +190,7 @@ class SGD(Optimizer):
     Raises ValueError for a momentum outside [0, 1).
     """
 
-    averages = ("v",)
+    state_names = ("v",)
 
     def __init__(self, parameters: Iterable[Tensor], lr: float | Callable,
                  momentum: float | Callable = 0.0) -> None:
@@ -225,7 +225,7 @@ class RMSProp(Optimizer):
     Raises ValueError for a rho outside [0, 1) and for a negative eps.
     """
 
-    averages = ("s",)
+    state_names = ("s",)
 
     def __init__(self, parameters: Iterable[Tensor], lr: float | Callable = 1e-3,
                  rho: float = 0.99, eps: float = 1e-8) -> None:
@@ -257,7 +257,7 @@ class Adam(Optimizer):
     ValueError for a beta outside [0, 1) and for a negative eps or weight_decay.
     """
 
-    averages = ("m", "v")
+    state_names = ("m", "v")
 
     def __init__(self, parameters: Iterable[Tensor], lr: float | Callable = 2e-4,
                  betas: tuple[float, float] = (0.5, 0.999), eps: float = 1e-8,

@@ -346,7 +346,8 @@ def _copy_index(index):
 def _share(g, x, y, axis):
     """Return g, shared equally by the entries of x that equal y, and 0 at the other entries.
 
-    y is the maximum of x over `axis`; g and y have size 1 along `axis`. The result is linear in g.
+    y is the maximum of x over `axis`; g and y have size 1 along `axis`. The result is
+    g * top / top.sum(axis, keepdims=True) with top = (x == y), which is linear in g.
     """
     def shares(g):
         if backend.cuda is not None and backend.cuda.has_short_axis(x.data, axis):

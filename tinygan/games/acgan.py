@@ -16,9 +16,9 @@ class ACGAN(ConditionalGAN):
         L_S = E log P(real | x) + E log P(fake | G(z, y))
         L_C = E log P(y | x) + E log P(y | G(z, y))
 
-    D maximises L_S + L_C and G maximises L_C - L_S; for G the non-saturating loss replaces -L_S. D
-    does not get the label: it returns (scores (m, 1), logits of the classes (m, classes)), for
-    example by nn.Heads.
+    D maximises L_S + L_C and G maximises L_C - L_S. Here G maximises E log P(real | G(z, y)) in
+    place of -L_S, the non-saturating loss. D does not get the label: it returns (scores (m, 1),
+    logits of the classes (m, classes)), for example by nn.Heads.
 
     lam        the weight of L_C, in the paper 1
     on_fakes   whether D's L_C has its second term, as in the paper; well-known implementations

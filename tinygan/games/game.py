@@ -192,8 +192,9 @@ class Game(Module):
         out_real, out_fake  D's outputs for the data and for what replay() returned, by default G's
                             samples; see discriminate()
 
-        For a derivative with respect to one of D's inputs, score it again: `fake`, or real(x) as
-        computed in no_grad(), where it is a constant.
+        D has scored copies of its inputs, so out_real and out_fake have no derivatives with respect
+        to real(x) and `fake`. A term that needs one computes self.score(fake), or self.score(real)
+        with real = self.real(x) computed in no_grad().
         """
         return []
 
@@ -216,6 +217,7 @@ class Game(Module):
         with no_grad():         # D's step does not differentiate with respect to G
             real, fake = self.real(x), self.fake(x, z)
             replayed = self.replay(fake, z)
+        # so that no part of an input is another part too, see losses()
         real, replayed = map_nested(renew, real), map_nested(renew, replayed)
         out_real, out_fake = self.outputs(real), self.outputs(replayed)
         loss = self._d_loss_of_scores(real, replayed, scores_in(out_real), scores_in(out_fake),

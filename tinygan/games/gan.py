@@ -18,8 +18,8 @@ class GAN(Game):
     G, D   Modules: G from (m, z_size) to samples, D from samples to logits (m, 1)
 
     z ~ U(-sqrt 3, sqrt 3), with mean 0 and variance 1, as in the published code
-    (goodfeli/adversarial). That code halves D's loss; this class does not, so with plain SGD D's
-    learning rate must be halved (see examples/gan_mnist.py).
+    (goodfeli/adversarial). That code halves D's loss; this class does not. To train as that code
+    does, halve D's learning rate if the optimiser is SGD (see examples/gan_mnist.py).
     """
 
     loss = NonSaturating()

@@ -23,8 +23,8 @@ class InfoGAN(GAN):
     The code has a discrete part, one of `codes` values that are equally likely, and `continuous`
     numbers from U(-1, 1). Nothing tells G what they are to mean.
 
-    G   a Module: G(z, c) takes z (m, z_size + continuous), whose last columns are the continuous
-        part of the code, and the discrete part c (m,), whole numbers
+    G   a Module of two inputs: the noise z with the continuous part of c after it, (m, z_size +
+        continuous), and the discrete part of c, whole numbers (m,)
     D   a Module that returns (logits (m, 1), Q's outputs (m, codes + continuous)), for example
         nn.Heads: Q shares D's first layers. Q's outputs are the logits of the discrete part and the
         means of the continuous one, for which Q is N(mean, 1)

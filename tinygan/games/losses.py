@@ -93,9 +93,9 @@ class NonSaturating(Saturating):
 class Smoothed(NonSaturating):
     """One-sided label smoothing (Salimans et al. 2016, section 3.4).
 
-    D's target for data is `target`, below 1, and that for samples stays 0. With a target beta for
-    samples, the best D is (target p_data + beta p_G) / (p_data + p_G). Where there are samples and
-    no data, this is beta in place of 0, so G would have less reason to move them. Raises
+    D's target for data is `target`, below 1, and that for samples stays 0. If samples had a target
+    beta above 0, the optimal D would be (target p_data + beta p_G) / (p_data + p_G). Where p_data
+    is near 0, that is nearly beta, and samples there would have little reason to move. Raises
     ValueError for a target outside (0, 1].
     """
 
@@ -117,7 +117,7 @@ class LeastSquares(Loss):
     """The least squares loss (Mao et al. 2017, eq. 2 with a = 0, b = c = 1: eq. 9).
 
     D's target is 1 for data and 0 for samples; G's target for its samples is 1. The paper's factors
-    1/2 are left out.
+    1/2 are left out, so a penalty or a term beside this loss weighs half as much as beside theirs.
     """
 
     def d(self, real: Tensor, fake: Tensor) -> Tensor:

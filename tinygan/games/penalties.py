@@ -56,15 +56,17 @@ class Penalty:
 class GradientPenalty(Penalty):
     """The gradient penalty of WGAN-GP (Gulrajani et al. 2017, eq. 3).
 
-        lam E (|dD/dx_hat|_2 - 1)^2,  x_hat = eps x + (1 - eps) G(z),  eps ~ U(0, 1) per sample
+        lam E (|dD/dx_hat|_2 - target)^2,  x_hat = eps x + (1 - eps) G(z),  eps ~ U(0, 1)
 
-    Raises UserError for a negative lam.
+    There is an eps for each sample. The paper's target is 1. Raises UserError for a negative lam or
+    target.
     """
 
     lam: float = 10.0
+    target: float = 1.0
 
     def __post_init__(self):
-        check_weights(lam=self.lam)
+        check_weights(lam=self.lam, target=self.target)
 
     def draw(self, m: int, rng: Random, i: int) -> Tensor:
         """Draw eps, (m,)."""
@@ -76,7 +78,7 @@ class GradientPenalty(Penalty):
             raise ValueError(f"the gradient penalty drew {len(eps)} random numbers for "
                              f"{len(a_real)} scores: D gives one score for each sample, and "
                              "noise() takes the minibatch's size")
-        return self.lam * gradient_penalty(score, real, fake, eps[:len(a_real)])
+        return self.lam * gradient_penalty(score, real, fake, eps[:len(a_real)], self.target)
 
 
 @dataclass(frozen=True)
@@ -197,8 +199,8 @@ def _interpolate(x, x_fake, eps):
 
 
 def check_weights(**weights: float) -> None:
-    """Raise UserError unless the weights of penalties or terms, by name, are at least 0."""
+    """Raise UserError unless the numbers of penalties or terms, by name, are at least 0."""
     for name, weight in weights.items():
         if not is_number(weight, 0):
-            raise UserError(f"the weight {name} must be a number of at least 0, got {weight!r}: "
+            raise UserError(f"{name} must be a number of at least 0, got {weight!r}: "
                             "choose another")

@@ -15,12 +15,12 @@ class R3GAN(Game):
         D minimises L + gamma/2 E |dD/dx|^2 at x + gamma/2 E |dD/dx|^2 at G(z)
         G minimises E softplus(-(D(G(z)) - D(x)))
 
-    Eq. 2 is a minimax game, with D's sign reversed; G's loss here is the non-saturating one of the
-    published code. Each sample is compared with a real one. So G gains nothing by moving all
-    samples across one boundary of D, as it can with the GAN's loss, and modes that it has dropped
-    still count. The loss alone need not converge; with R1 or R2 it does near the equilibrium
-    (proposition 2). In the paper's experiments training diverged with R1 alone and succeeded with
-    both.
+    The paper's eq. 2 is a minimax game in which D gives samples, and not data, the higher scores;
+    G's loss here is the non-saturating one of the published code. Each sample is compared with a
+    real one. So G gains nothing by moving all samples across one boundary of D, as it can with the
+    GAN's loss, and modes that it has dropped still count. The loss alone need not converge; with R1
+    or R2 it does near the equilibrium (proposition 2). In the paper's experiments training diverged
+    with R1 alone and succeeded with both.
 
     The default gamma is for data in [0, 1]; for data in [-1, 1] the gradients are half as large and
     the same penalty has four times the gamma. Raises UserError for a negative gamma, and if D has

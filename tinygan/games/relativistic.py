@@ -7,9 +7,9 @@ from .losses import Relativistic, RelativisticAverage
 class RSGAN(Game):
     """The relativistic standard GAN (section 4, RSGAN).
 
-    D is the probability that a real sample is more realistic than a generated one,
-    D = sigmoid(C(x) - C(G(z))), where the network C (here the Module D) scores single samples. G's
-    gradient depends on both scores: it raises C(G(z)) relative to C(x).
+    sigmoid(D(x) - D(G(z))) is the probability that x is more realistic than G(z). D(x), the paper's
+    C(x), is the score that the Module D returns. G's gradient depends on both scores: it raises
+    D(G(z)) relative to D(x).
     """
 
     loss = Relativistic()

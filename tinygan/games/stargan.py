@@ -24,7 +24,7 @@ class StarGAN(ImageTranslation):
 
         L_D = -L_adv + lam_cls L_cls^r                                              (eq. 5)
         L_G = L_adv + lam_cls L_cls^f + lam_rec L_rec                               (eq. 6)
-        L_adv = E D(x) - E D(G(x, c)) - lam_gp E (|grad D(x_hat)|_2 - 1)^2          (eq. 8)
+        L_adv = E D(x) - E D(G(x, c)) - lam_gp E (|grad D(x_hat)|_2 - target)^2     (eq. 8)
         L_cls^r = -E log D_cls(c' | x),  L_cls^f = -E log D_cls(c | G(x, c))        (eq. 2-3)
         L_rec = E |x - G(G(x, c), c')|_1                                            (eq. 4)
 
@@ -39,9 +39,10 @@ class StarGAN(ImageTranslation):
                    paper's terms are also satisfied by a G that exchanges contents one-to-one, such
                    as one that draws a 7 for each 3 in the other domains
     lam_gp    the weight of the gradient penalty, which is that of the sum over a map of scores, as
-              in the published code. Its target is a norm of 1 for images in [0, 1]. The paper's
-              is 1 for images in [-1, 1], where the norm is half as large. Give 0 with another loss
-              than Wasserstein()
+              in the published code. Give 0 with another loss than Wasserstein()
+    target    the norm at which the penalty is 0. In the paper it is 1, and lam_gp 10, for images in
+              [-1, 1], where gradients are half as large as for images in [0, 1]: for these, the
+              same penalty has the target 2 and lam_gp 2.5
 
     A minibatch is a pair (x, c'). D has n_critic steps for each of G; in the published code, G's
     step uses the last minibatch of D's, here it draws its own. L_rec is logged, and L_cls^r as
@@ -55,10 +56,10 @@ class StarGAN(ImageTranslation):
 
     def __init__(self, G: Module, D: Module, classes: int, lam_cls: float = 1.0,
                  lam_rec: float = 20.0, lam_identity: float = 0.0, lam_gp: float = 10.0,
-                 n_critic: int | Callable = 5, penalties: Sequence[Penalty] = (),
-                 adversarial: bool = True, **choices) -> None:
+                 target: float = 1.0, n_critic: int | Callable = 5,
+                 penalties: Sequence[Penalty] = (), adversarial: bool = True, **choices) -> None:
         check_weights(lam_cls=lam_cls, lam_rec=lam_rec, lam_identity=lam_identity, lam_gp=lam_gp)
-        penalties = [*([GradientPenalty(lam_gp)] if lam_gp else []), *penalties]
+        penalties = [*([GradientPenalty(lam_gp, target)] if lam_gp else []), *penalties]
         super().__init__(G, D, adversarial, penalties=penalties, d_steps=n_critic, **choices)
         if not is_whole(classes, 1):
             raise UserError(f"classes must be a whole number of at least 1, got {classes!r}")

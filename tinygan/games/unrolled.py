@@ -26,9 +26,9 @@ class UnrolledGAN(Game):
     So G has no reason to move all samples to where the present D is weakest, because the D of k
     steps later would not be weak there.
 
-    With another loss than Saturating(), G minimises g(None, a_fake) + g_real(a_real), where both
-    scores are those by theta_k: the scores of the data depend on G too, through theta_k. If the
-    loss compares, G minimises g(a_real, a_fake).
+    G minimises loss.g() + loss.g_real() of the scores by theta_k. Both depend on G, the scores of
+    the data through theta_k. For Saturating() the sum is V(G, theta_k). Of a loss that compares, G
+    minimises loss.g() alone.
 
     k     the number of unrolled steps; with 0, G's gradient is that of the game without them
     eta   their size. The steps are those of gradient descent, on the same x and z; in the paper's

@@ -4,7 +4,7 @@ A View is a Module. It is applied to each Tensor in D's input; labels (arrays of
 as they are. A game takes a list of views: Game(G, D, views=[views.InstanceNoise(0.1)]). The views
 belong to D's score, so a penalty's x_hat passes through them too. A view draws its random numbers
 from nn.current_random(), the random source of the training step, as layers such as
-nn.GaussianNoise do.
+nn.GaussianNoise do. Of DiffAugment's three transformations, colour is left out.
 """
 
 from collections.abc import Callable

@@ -13,13 +13,13 @@ from ..tensor import Tensor
 from .dcgan import check_shape, initialise_gains
 
 
-def discriminator(shape: tuple[int, int, int], channels: int = 64, n: int = 3, most: int = 8,
+def discriminator(shape: tuple[int, int, int], channels: int = 64, n: int = 3,
                   norm: Callable[[int], nn.Module] = nn.BatchNorm, halvings: int = 0
                   ) -> nn.Sequential:
     """Return D, from images of `shape` (C, H, W) to a map of scores.
 
     channels   the number of channels of the first convolution; each later one has twice as many as
-               the one before, up to `most` times these
+               the one before, up to 8 times these
     n          the number of convolutions of stride 2, before two of stride 1. The patches have the
                width of receptive_field(n): 16, 34, 70, 142 and 286 pixels for n = 1 to 5. With
                n = 0 all kernels are 1x1, and D scores pixels
@@ -37,7 +37,7 @@ def discriminator(shape: tuple[int, int, int], channels: int = 64, n: int = 3, m
                         f"{' of a reduced image' if halvings else ''} takes images of "
                         f"at least {least}x{least} pixels, not {shape[1]}x{shape[2]}: "
                         "enlarge the images, or take fewer convolutions")
-    init, widths = nn.normal(0.02), [channels * min(2 ** i, most) for i in range(max(n, 1) + 1)]
+    init, widths = nn.normal(0.02), [channels * min(2 ** i, 8) for i in range(max(n, 1) + 1)]
     kernels = _list_kernels(n)
     layers = [nn.Conv2d(shape[0], widths[0], *kernels[0], init=init), nn.LeakyReLU(0.2)]
     for a, b, kernel in zip(widths, widths[1:], kernels[1:]):

@@ -32,8 +32,8 @@ def spectral_norm(layer: Module) -> Module:
     transposed convolution it is at most sqrt(kh kw), because each pixel contributes to kh kw
     pixels.
 
-    A weight of zeros becomes NaN, as in PyTorch: 0 / 0. The squares in |v| limit the numbers of a
-    weight to sizes between about 1e-9 and 1e18.
+    A weight of zeros becomes NaN, as in PyTorch: 0 / 0. Both norms have 1e-12 added, so the sigma
+    of numbers below about 1e-9 is too small; numbers above about 1e18 overflow in the squares.
     """
     if not hasattr(layer, "outputs_first"):
         raise TypeError("spectral_norm takes a Dense, Conv2d, ConvTranspose2d or Embedding layer, "
@@ -62,12 +62,13 @@ def effective_weight(layer: Module) -> Tensor:
     if layer.training:
         power_iteration(layer)
     w, axes = _matrix(layer), layer.outputs_first
-    # u v^T in the weight's memory layout, as a new array: later iterations do not change it
+    # W / (u^T W v). For speed, u^T W v is the sum of the products of W and u v^T, which is made in
+    # the weight's memory layout, as a new array: later iterations do not change it.
     v = _v_in_memory_order(layer).reshape(-1)
     uv = backend.xp.multiply(layer.weight_u[:, None], v, out=backend.xp.empty_like(w))
     shape = [layer.weight_orig.shape[i] for i in axes]
     uv = uv.reshape(shape).transpose(sorted(range(len(axes)), key=lambda i: axes[i]))
-    sigma = (layer.weight_orig * uv).sum()          # u^T W v
+    sigma = (layer.weight_orig * uv).sum()
     return layer.weight_orig / sigma
 
 

@@ -3,7 +3,7 @@
 A checkpoint is an .npz file of plain arrays, which contains nothing that could be executed:
 
     game.G.0.weight ...     the game's parameters and buffers
-    d_opt.m.0 ...           the averages that the optimisers keep, one for each of their parameters
+    d_opt.m.0 ...           the arrays that the optimisers keep, one for each of their parameters
     data.order ...          the arrays in the state of the data stream
     about                   everything else, as a JSON text: the description of the game, the step,
                             the state of the random stream, and more

@@ -215,8 +215,8 @@ def list_optimiser_settings(optimisers: dict[str, Optimizer],
             if isinstance(value, Optimizer) or any(
                     id(thing) not in parameters for thing in find_inside(value)):
                 raise TypeError(f"{player}'s {name} holds arrays that a checkpoint would not keep: "
-                                "name the arrays of an optimiser in its class's `averages`, or in "
-                                "`untracked` if a resumed run does not need them")
+                                "name the arrays of an optimiser in its class's `state_names`, or "
+                                "in `untracked` if a resumed run does not need them")
             if (text := _fingerprint(value, kept)) is not None:
                 found[f"{player}.{name}"] = text
     return found
