@@ -5,6 +5,7 @@
     python examples/reproduce.py orders --jobs 2        the order of the players' steps: 40 minutes
     python examples/reproduce.py mixtures --jobs 2      ring and grid, 16 games: 2.5 hours
     python examples/reproduce.py mnist --jobs 2         examples on digits: 2.5 hours
+    python examples/reproduce.py sngan --jobs 2         SNGAN's one image: 40 minutes
     python examples/reproduce.py conditional --jobs 2   games with labels: half an hour
     python examples/reproduce.py infogan --jobs 2       codes that get a meaning: one hour
     python examples/reproduce.py bigan --jobs 2         encoders: two hours
@@ -52,11 +53,13 @@ from tinygan.files import write_text
 HERE = os.path.dirname(os.path.abspath(__file__))
 # chosen before the first run
 SEEDS = {"first": (0, 1), "orders": (1, 2, 3, 4, 5), "mixtures": (1, 2, 3, 4, 5),
-         "mnist": (1, 2, 3), "conditional": (1, 2, 3), "infogan": tuple(range(1, 11)),
-         "bigan": (1, 2, 3), "stacked": (1, 2, 3), "few": (1, 2, 3), "pix2pix": (1, 2, 3),
-         "cyclegan": (1, 2, 3), "stargan": (1, 2, 3), "spade": (1, 2, 3), "parzen": (1, 2, 3)}
+         "mnist": (1, 2, 3), "sngan": (1, 2, 3), "conditional": (1, 2, 3),
+         "infogan": tuple(range(1, 11)), "bigan": (1, 2, 3), "stacked": (1, 2, 3),
+         "few": (1, 2, 3), "pix2pix": (1, 2, 3), "cyclegan": (1, 2, 3), "stargan": (1, 2, 3),
+         "spade": (1, 2, 3), "parzen": (1, 2, 3)}
 # {run: number of seeds}, if it has fewer than the others of its table
-FEWER = {"Q on the side": 3, "InfoGAN, the paper's networks": 3, "BiGAN, the paper's networks": 1}
+FEWER = {"SNGAN, 32 channels": 1, "Q on the side": 3, "InfoGAN, the paper's networks": 3,
+         "BiGAN, the paper's networks": 1}
 FIRST = {"gan_mnist.py": "gan_mnist.py"}
 ORDERS = {          # eight epochs; simultaneous is the script's order with --paper
     "simultaneous": "gan_mnist.py --paper --steps 4000",
@@ -75,6 +78,10 @@ MNIST = {
     "R1, lazy, as many steps": "gan_mnist.py --r1 --lazy 16",
     "R1, lazy, as long": "gan_mnist.py --r1 --lazy 16 --steps 16300",
     "R1, twice as wide": "gan_mnist.py --r1 --width 2 --steps 15000",
+}
+SNGAN = {           # the script's default settings, with narrower networks and fewer steps
+    "SNGAN, 16 channels": "sngan_mnist.py --channels 16 --steps 1000",
+    "SNGAN, 32 channels": "sngan_mnist.py --channels 32 --steps 1000",
 }
 CONDITIONAL = {     # the recipes of games with labels; the settings were found on seed 0
     "conditional GAN": "conditional_mnist.py --steps 4500 --average 0.998",
@@ -398,6 +405,7 @@ TABLES = {"theory": (list_theory, read_theory),
           "orders": (partial(_list_examples, "orders", ORDERS, evaluate=False), read_orders),
           "mixtures": (list_mixtures, read_mixtures),
           "mnist": (partial(_list_examples, "mnist", MNIST), read_mnist),
+          "sngan": (partial(_list_examples, "sngan", SNGAN), read_mnist),
           "parzen": (list_parzen, read_parzen),
           "conditional": (partial(_list_examples, "conditional", CONDITIONAL), read_conditional),
           "infogan": (partial(_list_examples, "infogan", INFOGAN), read_infogan),
