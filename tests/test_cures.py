@@ -371,8 +371,10 @@ def test_penalties_of_unrolled_steps_are_of_ds_own_gradient():
 def test_only_grey_images_are_stacked():
     images = np.full((5, 3, 4, 4), 9, np.uint8)
     for make in (lambda: StackedMinibatches(images, 2), lambda: draw_stacked(images, 2),
-                 lambda: StackedMinibatches(images[:, 0], 2)):
+                 lambda: StackedMinibatches(images[:, 0], 2),
+                 lambda: draw_stacked(images[:0, :1], 2)):
         assert "grey images" in error_of(make)
+    assert draw_stacked(images[:, :1].tolist(), 2).shape == (2, 3, 4, 4)
 
 
 def test_noise_and_steps_of_the_cures_are_the_papers():

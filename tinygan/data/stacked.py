@@ -36,14 +36,15 @@ def draw_stacked(images: np.ndarray, n: int, rng: Random = rng) -> np.ndarray:
     """Draw n stacked images (n, 3, H, W) of images (N, 1, H, W), both on the host.
 
     Each channel is one of the images, all of which are equally likely. Raises UserError for images
-    of several channels, and TypeError for an rng that is no Random.
+    of several channels and for no images, and TypeError for an rng that is no Random.
     """
     check_random(rng, "draw_stacked")
     _check_grey(images)
-    return images[backend.to_numpy(rng.integers(len(images), (n, 3)))][:, :, 0]
+    return np.asarray(images)[backend.to_numpy(rng.integers(len(images), (n, 3)))][:, :, 0]
 
 
 def _check_grey(images):
-    if np.ndim(images) != 4 or images.shape[1] != 1:
-        raise UserError("stacked images are made of grey images (N, 1, H, W), got the shape "
-                        f"{np.shape(images)}")
+    shape = np.shape(images)
+    if len(shape) != 4 or shape[1] != 1 or not shape[0]:
+        raise UserError("stacked images are made of grey images (N, 1, H, W), at least one, got "
+                        f"the shape {shape}")

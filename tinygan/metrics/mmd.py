@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import backend
 from ..backend import Array
+from ..numbers import is_whole
 from ..random import Random, check_random
 from .features import as_features
 
@@ -46,9 +47,9 @@ def kid(x: Array, y: Array, rng: Random, subsets: int = 100,
     """
     check_random(rng, "kid")
     x, y = as_features(2, x, y)
-    if subsets < 1 or size < 2:
-        raise ValueError("KID needs at least one subset of at least two rows, got "
-                         f"{subsets} of {size}")
+    if not is_whole(subsets, 1) or not is_whole(size, 2):
+        raise ValueError("KID needs a whole number of subsets, at least 1, and of rows in each, at "
+                         f"least 2, got {subsets} of {size}")
 
     def draw_subset(features):
         order = backend.to_numpy(rng.permutation(len(features)))
