@@ -318,7 +318,9 @@ def test_the_page_of_runs_is_right(tmp_path, monkeypatch, capsys):
     exec(last.replace("overwrite", "resume"), names)
     assert same_files(tmp_path / "runs" / "own", tmp_path / "runs" / "parts")
     game = tinygan.load("runs/parts", names["Best"], names["RunningScale"])
-    assert game.best == names["game"].best
+    assert game.best == names["game"].best > 0
+    points = game.best_G(game.latent(1000, Random(0))).data
+    assert tinygan.metrics.measure_coverage(points, names["ring"]).quality == game.best
 
     start, gs = normal(3, 4), [normal(3, 4, seed=seed) for seed in (1, 2, 3)]
     for kind, limit in ((names["Lion"], np.inf), (names["ClippedLion"], 1.0)):

@@ -1,7 +1,7 @@
 """The training loop of every game: Algorithm 1 of Goodfellow et al. 2014."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -104,9 +104,11 @@ def _check(game, data, d_opt, g_opt, m, rng, start, iterations, order):
         if not isinstance(thing, kind):
             raise TypeError(f"play's {name} must be an instance of {kind.__name__}, got "
                             f"{thing!r:.60}")
-    if not isinstance(data, Iterable):
+    try:
+        iter(data)
+    except TypeError:
         raise TypeError("play's data must be an iterator, with the methods __iter__ and __next__, "
-                        f"got a {type(data).__name__}")
+                        f"got a {type(data).__name__}") from None
     check_random(rng, "play")
     game.check(before_training=True)
     _check_optimiser("d", d_opt, game)
@@ -123,14 +125,13 @@ def _check(game, data, d_opt, g_opt, m, rng, start, iterations, order):
 
 def _refuse_two_dtypes(game):
     """Raise UserError if the players' parameters are not all of one dtype."""
-    names, of = find_names(game), {}
+    names, first = find_names(game), {}
     for p in (*game.d_parameters(), *game.g_parameters()):
-        of.setdefault(p.dtype, []).append(p)
-    if len(of) > 1:
-        few, many = sorted(of.values(), key=len)
-        raise UserError(f"{names.get(few[0], 'a parameter')} is {few[0].dtype}, but most of the "
-                        f"game's parameters are {many[0].dtype}, and the two do not mix: make it "
-                        f"of an array of that dtype, as in Tensor(a.astype(\"{many[0].dtype}\"))")
+        first.setdefault(str(p.dtype), names.get(p, "another parameter"))
+    if len(first) > 1:
+        raise UserError(f"{first['float64']} is float64 and {first['float32']} is float32, and the "
+                        "two do not mix: make all of arrays of one dtype, as in "
+                        "Tensor(a.astype(\"float32\"))")
 
 
 def check_order(order: str) -> None:

@@ -62,20 +62,18 @@ class Optimizer:
         """
         grads = list(grads)
         self._check_gradients(grads)
-        arrays = list(zip([p.data for p in self.parameters], *self.state.values(),
-                          [g.data for g in grads]))
+        flat = [_flatten_in_memory_order(p.data, *arrays) for p, *arrays
+                 in zip(self.parameters, *self.state.values(), [g.data for g in grads])]
         # An update() of this file is one kernel, which computes each number by itself. That of
         # another class may be several, or may need a whole array.
         elementwise = type(self).update.__module__ == __name__
-        if elementwise:
-            arrays = [_flatten_in_memory_order(*each) for each in arrays]
         if not backend.capturing:       # else graphs.CapturedStep calls it before each launch
             self.advance()
         for p in self.parameters:       # before the updates, of which one may fail
             p.touch()
         # kernels in together() may not use what another one of them computes
         with backend.together() if elementwise else contextlib.nullcontext():
-            for p, *state, g in arrays:
+            for p, *state, g in flat:
                 if not elementwise:
                     self.update(self._now, p, g, *state)
                     continue
@@ -123,10 +121,10 @@ class Optimizer:
     def update(self, numbers: Any, p: Array, g: Array, *state: Array) -> None:
         """Update the array p in place by the gradient g, and the arrays of `state` with it.
 
-        p is the array of a parameter; g and the others have its shape. (The optimisers of
-        this file, which compute each number by itself, get pieces of them, on several threads.) g
-        must not be written to. `numbers` are what numbers() returned, on a GPU as an array of
-        float64.
+        All are one-dimensional: p has the numbers of a parameter, and g and the others those that
+        belong to them. (The optimisers of this file, which compute each number by itself, get
+        pieces of them, on several threads.) g must not be written to. `numbers` are what numbers()
+        returned, on a GPU as an array of float64.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no update(numbers, p, g, ...), "
                                   "which changes p in place")

@@ -144,23 +144,24 @@ def check_scale(images: Array, who: str) -> None:
     """
     if images.dtype != np.uint8 and not -0.5 <= (mean := float(images.mean())) <= 1.5:
         raise UserError(f"{who} takes pixels from 0 to 1, but the mean of these is {mean:.3g}: " + (
-            "G has diverged, or the data has NaN" if np.isnan(mean) else "scale the images"))
+            "G has diverged, or the data has NaN" if np.isnan(mean) else
+            "scale the images, unless G has diverged"))
 
 
 def check_units(*sets: Array) -> None:
     """Raise UserError for sets of images that are not in the same units.
 
-    Bytes are pixels from 0 to 255, so a set whose largest byte is 1 is refused: its images would be
-    nearly black. Floats beside bytes are refused if check_scale() does not take them.
+    Bytes are pixels from 0 to 255. If the largest of all bytes is 1, they are refused: the images
+    would be nearly black. Floats beside bytes are refused if check_scale() does not take them.
     """
-    for images in sets:
-        if images.dtype == np.uint8 and images.size and images.max() == 1:
-            raise UserError("images of bytes have pixels from 0 to 255, but the largest of these "
-                            "is 1: give images * 255, or floats")
-    if any(images.dtype == np.uint8 for images in sets):
-        for images in sets:
-            if images.dtype.kind == "f":
-                check_scale(images, "a comparison with images of bytes")
+    of_bytes = [images for images in sets if images.dtype == np.uint8 and images.size]
+    if of_bytes and max(int(images.max()) for images in of_bytes) == 1:
+        raise UserError("images of bytes have pixels from 0 to 255, but the largest of these is 1: "
+                        "give images * 255 if it stands for white, or floats if the images are "
+                        "black")
+    for images in sets if of_bytes else ():
+        if images.dtype.kind == "f":
+            check_scale(images, "a comparison with images of bytes")
 
 
 def check_labels(labels: Array, n: int, whose: str) -> None:

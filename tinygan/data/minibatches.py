@@ -27,7 +27,7 @@ class Minibatches:
     labels stay whole numbers. Every epoch has its own random order and N // m minibatches, in which
     no example comes twice. The N % m examples left over are skipped, so that every minibatch is
     full. The attribute `epoch` is the number of finished epochs. The constructor copies the data to
-    a GPU. On a CPU the stream reads the arrays themselves, so they must not be written to.
+    a GPU. On a CPU the stream may read the arrays themselves, so they must not be written to.
 
     Raises TypeError for an m that is no whole number, for an rng that is no Random and for a masked
     array. Raises UserError if m is not from 1 to N, for arrays of different lengths, and for arrays

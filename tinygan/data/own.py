@@ -69,7 +69,8 @@ def load_arrays(path: str | os.PathLike, classes: int | None = None) -> DataSet:
       same order: they belong together row by row. An array of another length is a set of its own.
     - Instead of "images" an .npz file may have "maps", (N, H, W) whole numbers from 0, the classes
       of pixels. They become the images, with a plane of 0 and 255 for each class. There are
-      `classes` planes, by default as many as the largest class needs.
+      `classes` planes, by default as many as the largest class needs; then at least half of the
+      classes must occur.
     - An .npz file with the arrays x_train and x_test and, for labels, y_train and y_test has its
       own split. The last sixth of its training images is for validation.
 
@@ -173,11 +174,10 @@ def _as_planes(path, maps, classes):
     if classes is None and high == 0:
         raise UserError(f"{path} holds maps of the class 0 alone: give maps of at least two "
                         "classes")
-    missing = np.setdiff1d(np.arange(high), maps) if classes is None else ()
-    if len(missing):
-        raise UserError(f"{path} holds maps of classes up to {high}, but none has the class "
-                        f"{missing[0]}: number the classes from 0 on without gaps, as in "
-                        "numpy.unique(maps, return_inverse=True)[1].reshape(maps.shape)")
+    if classes is None and 2 * (found := (np.bincount(maps.ravel()) > 0).sum()) <= high:
+        raise UserError(f"{path} holds maps of {found} classes, but with numbers up to {high}: "
+                        "number the classes from 0 on, as numpy.unique(maps, "
+                        "return_inverse=True)[1].reshape(maps.shape) does")
     return tasks.to_planes(maps, classes or high + 1)
 
 

@@ -217,7 +217,7 @@ class Game(Module):
         with no_grad():         # D's step does not differentiate with respect to G
             real, fake = self.real(x), self.fake(x, z)
             replayed = self.replay(fake, z)
-        # so that no part of an input is another part too, see losses()
+        # a Tensor that is in an input twice becomes two, see losses()
         real, replayed = map_nested(renew, real), map_nested(renew, replayed)
         out_real, out_fake = self.outputs(real), self.outputs(replayed)
         loss = self._d_loss_of_scores(real, replayed, scores_in(out_real), scores_in(out_fake),

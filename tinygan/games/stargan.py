@@ -58,7 +58,8 @@ class StarGAN(ImageTranslation):
                  lam_rec: float = 20.0, lam_identity: float = 0.0, lam_gp: float = 10.0,
                  target: float = 1.0, n_critic: int | Callable = 5,
                  penalties: Sequence[Penalty] = (), adversarial: bool = True, **choices) -> None:
-        check_weights(lam_cls=lam_cls, lam_rec=lam_rec, lam_identity=lam_identity, lam_gp=lam_gp)
+        check_weights(lam_cls=lam_cls, lam_rec=lam_rec, lam_identity=lam_identity, lam_gp=lam_gp,
+                      target=target)
         penalties = [*([GradientPenalty(lam_gp, target)] if lam_gp else []), *penalties]
         super().__init__(G, D, adversarial, penalties=penalties, d_steps=n_critic, **choices)
         if not is_whole(classes, 1):

@@ -6,13 +6,13 @@ from .. import backend
 from ..backend import Array
 
 
-LARGEST = 1e50          # smaller numbers have finite sixth powers, as KID's kernel needs
+LIMIT = 1e20        # twelfth powers of smaller numbers are finite, as KID's deviation needs
 
 
 def as_features(least: int, *sets: Array) -> list[np.ndarray]:
     """Return sets of features, (n, d) each, as float64 on the host.
 
-    Raises ValueError if one is not a matrix of numbers below LARGEST with at least `least` rows and
+    Raises ValueError if one is not a matrix of numbers below LIMIT with at least `least` rows and
     one column, or if their numbers d of features differ, and TypeError for a masked array.
     """
     sets = [backend.to_numpy(x) for x in sets]
@@ -23,7 +23,7 @@ def as_features(least: int, *sets: Array) -> list[np.ndarray]:
         if x.ndim != 2 or len(x) < least or not x.shape[1]:
             raise ValueError(f"features are a matrix (n, d) with n of at least {least} here and d "
                              f"of at least 1, got the shape {x.shape}")
-        if not (abs(x) < LARGEST).all():        # this is False for NaN
+        if not (abs(x) < LIMIT).all():        # this is False for NaN
             raise ValueError("the features contain NaN or infinite numbers, or huge ones, so they "
                              "cannot be compared: look for NaN in the images or in the network "
                              "that computed them")

@@ -8,7 +8,6 @@ from .. import backend
 from ..backend import Array, UserError
 from ..data import as_floats
 from ..data.arrays import check_units
-from .features import LARGEST
 
 
 def find_nearest(samples: Array, images: Array,
@@ -78,12 +77,12 @@ def flatten(images: Array) -> Array:
     """Return the images as rows of float64, with uint8 pixels scaled to [0, 1].
 
     Raises UserError for another dtype than uint8 and floats and for numbers that are not finite or
-    whose squares might not be, and TypeError for a masked array.
+    too large to be squared, and TypeError for a masked array.
     """
     backend.refuse_masked(images)
     x = backend.xp.asarray(images)
     x = (x if x.dtype == "float64" else as_floats(x)).reshape(len(x), -1).astype("float64")
-    if not (abs(x) < LARGEST).all():            # this is False for NaN
+    if not (abs(x) < 1e100).all():              # squares are finite; this is False for NaN
         raise UserError("the images contain NaN or infinite numbers, or huge ones, so they "
                         "cannot be compared: look for NaN in the data or in the network that drew "
                         "them")

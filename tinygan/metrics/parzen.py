@@ -67,16 +67,16 @@ def log_likelihood(points: Array, centres: Array, sigmas: Sequence[float] | np.n
         log p(x) = log 1/N sum_i exp(-|x - s_i|^2 / (2 sigma^2)) - d log(sigma sqrt(2 pi))
 
     The largest exponential is factored out of the sum, which would underflow otherwise. `piece`
-    points are computed at a time. Squared distances are precise to about 1e-15 of the squares of
-    the numbers, which is too little for a sigma that is 1e-6 times as small as these. Raises
-    ValueError if there is no point, centre or sigma, if the shapes of a point and a centre differ,
-    and unless each sigma is between 1e-50 and 1e50; and UserError as find_nearest does.
+    points are computed at a time. Squared distances are rounded, so for a sigma of 1e-7 times the
+    size of the numbers the result is wrong by some nats. Raises ValueError if there is no point,
+    centre or sigma, if the shapes of a point and a centre differ, and unless each sigma is from
+    1e-50 to 1e50; and UserError as find_nearest does.
     """
     if not len(points) or not len(centres) or points.shape[1:] != centres.shape[1:]:
         raise ValueError("windows need at least one point and one centre of the same shape, got "
                          f"points {points.shape} and centres {centres.shape}")
     widths = sigmas if isinstance(sigmas, (list, tuple, np.ndarray)) else []
-    if not len(widths) or not all(is_number(s, 0) and 1e-50 < float(s) < 1e50 for s in widths):
+    if not len(widths) or not all(is_number(s, 0) and 1e-50 <= float(s) <= 1e50 for s in widths):
         raise ValueError("windows need a list of at least one width, each a number from 1e-50 to "
                          f"1e50, got {sigmas!r:.60}")
     check_units(points, centres)

@@ -21,7 +21,8 @@ def mean_difference(images: np.ndarray, truths: np.ndarray) -> float:
     Raises ValueError for arrays of different shapes, and UserError as grey_share does.
     """
     _check_shapes(images, truths)
-    return float(abs(_as_pixels(images) - _as_pixels(truths)).mean())
+    a, b = _as_pixels(images, truths)
+    return float(abs(a - b).mean())
 
 
 def grey_share(images: np.ndarray) -> float:
@@ -30,7 +31,7 @@ def grey_share(images: np.ndarray) -> float:
     Raises UserError if there are none, if a number is not finite, and for images that
     data.arrays.check_scale() or check_units() refuses.
     """
-    pixels = _as_pixels(images)
+    (pixels,) = _as_pixels(images)
     return float(((pixels > 0.2) & (pixels < 0.8)).mean())
 
 
@@ -40,7 +41,7 @@ def overlap(images: np.ndarray, truths: np.ndarray) -> float:
     It is 1 if there are none in either. Raises ValueError for arrays of different shapes.
     """
     _check_shapes(images, truths)
-    a, b = _as_pixels(images) > 0.5, _as_pixels(truths) > 0.5
+    a, b = (pixels > 0.5 for pixels in _as_pixels(images, truths))
     either = (a | b).sum()
     return float((a & b).sum() / either) if either else 1.0
 
@@ -70,15 +71,16 @@ def mean_iou(found: np.ndarray, truths: np.ndarray, classes: int) -> float:
     return float((both.diagonal()[union > 0] / union[union > 0]).mean())
 
 
-def _as_pixels(images):
-    """Return the images as floats. Raises UserError as grey_share does."""
-    check_units(images)
-    pixels = as_floats(images)
-    if not pixels.size or not np.isfinite(pixels).all():
+def _as_pixels(*sets):
+    """Return the images of each set as floats. Raises UserError as grey_share does."""
+    check_units(*sets)
+    sets = [as_floats(images) for images in sets]
+    if any(not pixels.size or not np.isfinite(pixels).all() for pixels in sets):
         raise UserError("images are measured by their pixels, but there are none, or some are NaN "
                         "or infinite: look for NaN in the data or in the network that drew them")
-    check_scale(pixels, "the comparison of images")
-    return pixels
+    for pixels in sets:
+        check_scale(pixels, "the comparison of images")
+    return sets
 
 
 def _check_shapes(a, b):

@@ -51,7 +51,7 @@ class Run:
     data         the data stream: an endless iterator whose next() is a minibatch, with a `state`,
                  such as Minibatches
     optimisers   (d_opt, g_opt), or {"d_opt": ..., "g_opt": ...}; further ones in the dictionary are
-                 saved, and the game or a subclass of Run steps them
+                 saved, and the game or the `iterations` of a subclass of Run steps them
     steps        the number of training iterations
     batch_size   m, the size of a minibatch (default: data.m)
     order        the order of the players' steps, see loop.play
