@@ -217,6 +217,8 @@ def test_images_in_other_units_are_refused():
               lambda a: classifier.classify(net, a)):
         assert "the largest of these is 1" in error_of(f, binary)
         f(0 * binary)                       # black in both units
+    host = backend.to_numpy(as_numbers)
+    assert "comparison of images takes pixels" in error_of(mean_difference, host, host)
     dark = 0 * x[:1]
     dark[0, 0, 0, 0] = 1
     find_nearest(dark, x)                   # a dark image among others

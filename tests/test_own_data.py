@@ -532,14 +532,14 @@ def test_maps_have_the_classes_that_are_asked_for(tmp_path):
     np.savez(path, maps=np.full((20, 2, 2), 1))
     assert own.load_images(path, 4).shape == (20, 4, 2, 2)
     assert own.load(path, 4).train.images[:, 1].min() == 255
-    np.savez(path, maps=np.arange(80).reshape(20, 2, 2) % 2 * 2)        # a class that is rare
-    assert own.load_images(path).shape == (20, 3, 2, 2)
+    np.savez(path, maps=np.arange(80).reshape(20, 2, 2) % 2 * 3)        # half of the classes
+    assert own.load_images(path).shape == (20, 4, 2, 2)
     said_of = [(dict(maps=np.full((20, 2, 2), 7)), 4, "classes 7 to 7", "from 0 to 3"),
                (dict(maps=np.full((20, 2, 2), -1)), None, "classes -1 to -1"),
                (dict(maps=np.full((20, 2, 2), 256)), None, "classes 256 to 256", "at most 255"),
                (dict(maps=np.zeros((20, 2, 2), int)), None, "class 0 alone"),
-               (dict(maps=np.arange(80).reshape(20, 2, 2) % 2 * 255), None, "maps of 2 classes",
-                "up to 255", "numpy.unique"),
+               *[(dict(maps=np.arange(80).reshape(20, 2, 2) % 2 * high), None, "of 2 classes",
+                  f"up to {high}", "numpy.unique") for high in (4, 255)],
                (dict(maps=np.zeros((20, 2, 2))), None, "float64", "the classes of pixels"),
                (dict(maps=np.ones((20, 2, 2), int), images=numbered(20, 2, 2)), None, "both"),
                (dict(images=numbered(20, 2, 2), targets=np.full((20, 2, 2), 2.0)), None,

@@ -519,6 +519,7 @@ def make_cyclegan(**choices):
     (lambda: patch.discriminator((1, 11, 28), n=2), "at least 12x12 pixels, not 11x28"),
     (lambda: spade.generator(3, (1, 30, 32)), "multiples of 4, not 30x32"),
     (lambda: StarGAN(Stretch(), Domains(), 2, lam_rec=float("nan")), "lam_rec must be a number"),
+    (lambda: StarGAN(Stretch(), Domains(), 2, lam_gp=0, target=-1), "target must be a number"),
     (lambda: StarGAN(Stretch(), Domains(), 0), "classes must be"),
     (lambda: GauGAN(Stretch(), Layers(), lam=-1), "at least 0, got -1"),
     (lambda: make_cyclegan(loss=losses.RelativisticAverage()), "mix the mean scores"),
