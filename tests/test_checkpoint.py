@@ -17,7 +17,7 @@ from tinygan.backend import UserError
 from tinygan.data import Minibatches, mixtures
 from tinygan.games import GAN, LSGAN, R1, WGAN, Game, catalogue, losses, penalties, views, warm_up
 from tinygan.random import Random
-from tinygan.runs import unsaved
+from tinygan.runs import description, unsaved
 
 from fuzz import attempt
 from helpers import error_of, normal
@@ -413,6 +413,17 @@ def test_arguments_without_names_are_refused():
     game = LSGAN(nn.Dense(2, 2), nn.Sequential(Nameless(3)), 2)
     with pytest.raises(TypeError, match="some of Nameless's have no name: leave out the / among"):
         unsaved.check(game, {}, Points())
+
+
+def test_what_cannot_be_described_is_named():
+    """The names lead from the game, or from the optimiser, to it."""
+    game = LSGAN(nn.Dense(2, 2), nn.Sequential(nn.Dense(2, 1), Filled({"a": 1j})), 2)
+    opt = optim.SGD(game.d_parameters(), lambda t: 0.1)
+    for describe, thing, names in ((description.describe, game,
+                                    r"LSGAN\.D: Sequential\.layers: Filled\.fill: dictionary\.a"),
+                                   (description.describe_optimiser, opt, r"SGD\.lr")):
+        with pytest.raises(TypeError, match=f"^{names}: a checkpoint cannot describe a "):
+            describe(thing)
 
 
 class Filled(nn.Module):

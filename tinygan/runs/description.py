@@ -67,15 +67,15 @@ def describe(thing: Any, before: dict[int, int] | None = None,
     """
     before, known = ({} if d is None else d for d in (before, known))
 
-    def describe_all(things):
-        return {name: describe(value, before, known) for name, value in things.items()}
+    def describe_all(things, owner):
+        return _describe_each(things, owner, before, known)
     if isinstance(thing, nn.Module):
         if id(thing) in before:
             return {"again": before[id(thing)]}
         before[id(thing)] = len(before)
         return {"class": _qualify_name(type(thing), known),
-                "arguments": describe_all(_bind_arguments(thing)),
-                "changes": [[_qualify_name(function, known), describe_all(keywords)]
+                "arguments": describe_all(_bind_arguments(thing), type(thing).__name__),
+                "changes": [[_qualify_name(function, known), describe_all(keywords, "a change")]
                             for function, keywords in thing._changes]}
     if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         fields = {field.name for field in dataclasses.fields(thing)}
@@ -84,7 +84,8 @@ def describe(thing: Any, before: dict[int, int] | None = None,
                             "which is no field of the dataclass: decorate the class with "
                             f"@dataclass(frozen=True) and declare {lost[0]} as a field")
         return {"class": _qualify_name(type(thing), known), "arguments": describe_all(
-            {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing)})}
+            {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing)},
+            type(thing).__name__)}
     # lambdas, methods and nested functions could not be found again by name
     if isinstance(thing, (types.FunctionType, type)) and thing.__qualname__.isidentifier():
         return {"function": _qualify_name(thing, known)}
@@ -92,7 +93,7 @@ def describe(thing: Any, before: dict[int, int] | None = None,
         parts = [describe(part, before, known) for part in thing]
         return parts if isinstance(thing, list) else {"tuple": parts}
     if isinstance(thing, dict) and all(isinstance(key, str) for key in thing):
-        return {"dictionary": describe_all(thing)}
+        return {"dictionary": describe_all(thing, "dictionary")}
     if isinstance(thing, np.generic):
         thing = thing.item()
     if isinstance(thing, (str, int, float)) or thing is None:
@@ -109,9 +110,24 @@ def describe_optimiser(opt: Optimizer, known: dict[str, type | Callable] | None 
     Classes and functions are added to `known`, as by describe().
     """
     known = {} if known is None else known
-    return {"class": _qualify_name(type(opt), known), "arguments": {
-        name: describe(value, known=known) for name, value in vars(opt).items()
-        if name not in (*opt.changing, *opt.untracked) and not name.startswith("_")}}
+    settings = {name: value for name, value in vars(opt).items()
+                if name not in (*opt.changing, *opt.untracked) and not name.startswith("_")}
+    return {"class": _qualify_name(type(opt), known),
+            "arguments": _describe_each(settings, type(opt).__name__, {}, known)}
+
+
+def _describe_each(things, owner, before, known):
+    """Return {name: description} of what an owner has by these names.
+
+    Raises TypeError as describe() does, with the names that lead to what cannot be described.
+    """
+    found = {}
+    for name, value in things.items():
+        try:
+            found[name] = describe(value, before, known)
+        except TypeError as error:
+            raise TypeError(f"{owner}.{name.lstrip('*')}: {error}") from None
+    return found
 
 
 def _bind_arguments(module):
