@@ -32,9 +32,9 @@ def paper(images: np.ndarray, batch_size: int, classes: int) -> tuple:
     """Return (G, D, d_opt, g_opt) with the networks and settings of the paper's section 4.1.
 
     The paper gives neither the initial weights nor how long the momentum rises; both are those of
-    goodfeli/adversarial, mnist.yaml. Dropout of 0.5 is in the hidden
-    layers of both players. In G it is part of the noise, when samples are drawn too: without it, G
-    draws nearly one digit per label.
+    goodfeli/adversarial, mnist.yaml. Dropout of 0.5 is in the hidden layers of both players. In G
+    it is part of the noise, when samples are drawn too: without it, G draws nearly one digit per
+    label.
     """
     shape, init = images.shape[1:], nn.uniform(0.05)
     pixels = math.prod(shape)

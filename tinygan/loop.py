@@ -65,10 +65,10 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     - if start is 0 and G ends in a sigmoid or a tanh: for a first minibatch of images of another
       range than G's.
     """
-    _check(game, data, d_opt, g_opt, m, rng, start, iterations, order)
+    _check(game, d_opt, g_opt, m, rng, start, iterations, order)
     # A resumed run has had its range checked at its start. A second check would advance np.random
     # if G draws from it.
-    data = _check_first(iter(data), game, with_range=start == 0)
+    data = _check_first(_iterate(data), game, with_range=start == 0)
     if not game.training:
         game.train()
     d_update = prepare(d_step, game, d_opt)
@@ -93,7 +93,7 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
         yield i, d_loss, g_loss                         # end for
 
 
-def _check(game, data, d_opt, g_opt, m, rng, start, iterations, order):
+def _check(game, d_opt, g_opt, m, rng, start, iterations, order):
     """Raise an error for arguments that play() does not take."""
     check_order(order)
     for name, n, least in (("iterations", iterations, 0), ("start", start, 0), ("m", m, 1)):
@@ -104,11 +104,6 @@ def _check(game, data, d_opt, g_opt, m, rng, start, iterations, order):
         if not isinstance(thing, kind):
             raise TypeError(f"play's {name} must be an instance of {kind.__name__}, got "
                             f"{thing!r:.60}")
-    try:
-        iter(data)
-    except TypeError:
-        raise TypeError("play's data must be an iterator, with the methods __iter__ and __next__, "
-                        f"got a {type(data).__name__}") from None
     check_random(rng, "play")
     game.check(before_training=True)
     _check_optimiser("d", d_opt, game)
@@ -212,6 +207,15 @@ def _refuse_new_parameters(game, before):
         raise UserError(f"{made} was made in the first iteration, so no optimiser has it: make "
                         "it in the constructor, or call the network once before its optimiser is "
                         "made")
+
+
+def _iterate(data):
+    """Return iter(data). Raises TypeError if there is none."""
+    try:
+        return iter(data)
+    except TypeError:
+        raise TypeError("play's data must be an iterator, with the methods __iter__ and __next__, "
+                        f"got a {type(data).__name__}") from None
 
 
 def _check_first(data, game, with_range):

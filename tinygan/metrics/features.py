@@ -5,7 +5,6 @@ import numpy as np
 from .. import backend
 from ..backend import Array
 
-
 LIMIT = 1e20        # twelfth powers of smaller numbers are finite, as KID's deviation needs
 
 

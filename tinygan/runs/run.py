@@ -76,7 +76,7 @@ class Run:
     files that do not belong to a run; for other optimisers, steps, batch sizes or save_every; for a
     data stream without a state; for a game that could not be loaded from its checkpoint; and while
     a script imports the file of its --module. Raises ValueError for another order, and TypeError
-    for settings that JSON cannot hold.
+    for what is no Optimizer and for settings that JSON cannot hold.
     """
 
     def __init__(self, folder: str | os.PathLike, game: Module, data: Any,
