@@ -113,7 +113,7 @@ def describe_optimiser(opt: Optimizer, known: dict[str, type | Callable] | None 
     settings = {name: value for name, value in vars(opt).items()
                 if name not in (*opt.changing, *opt.untracked) and not name.startswith("_")}
     return {"class": _qualify_name(type(opt), known),
-            "arguments": _describe_each(settings, type(opt).__name__, {}, known)}
+            "arguments": _describe_each(settings, type(opt).__name__, None, known)}
 
 
 def _describe_each(things, owner, before, known):
@@ -142,7 +142,7 @@ def _bind_arguments(module):
     stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
     parameters = list(bound.signature.parameters.values())[1:]      # without self
     if any(p.kind is inspect.Parameter.POSITIONAL_ONLY for p in parameters):
-        raise TypeError(f"a checkpoint has the names of a constructor's arguments, but some of "
+        raise TypeError("a checkpoint has the names of a constructor's arguments, but some of "
                         f"{type(module).__name__}'s have no name: leave out the / among its "
                         "parameters")
     return {stars.get(p.kind, "") + p.name: bound.arguments[p.name]
