@@ -6,10 +6,10 @@
 
 With --r1, D has the R1 penalty (Mescheder et al. 2018) and no batch normalisation. With --paper,
 the hinge loss, spectral normalisation in D, conditional batch normalisation in G, Adam's settings
-and n_dis are the paper's for CIFAR-10. D has the convolutions of sngan_mnist.py, and G is DCGAN's,
-where the paper has residual networks. G's last batch normalisation is conditional too, and z is
-uniform; in the published code it is not, and z is N(0, I). The published code trains for 50,000
-iterations, with 128 samples in each step of G.
+and n_dis are the paper's for CIFAR-10. D has the convolutions of `sngan_mnist.py --paper`, and G is
+DCGAN's, where the paper has residual networks. G's last batch normalisation is conditional too, and
+z is uniform; in the published code it is not, and z is N(0, I). The published code trains for
+50,000 iterations, with 128 samples in each step of G.
 
 Pictures, curves and checkpoints are written to --out. --explain explains the printed numbers.
 """

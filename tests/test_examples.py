@@ -350,11 +350,12 @@ def test_every_flag_of_the_paper_examples_makes_a_difference(tmp_path):
     small = ["--channels", 2, "--steps", 2, "--batch-size", 8, "--data", "images.npy"]
     for script, settings in {
             "dcgan_mnist.py": [["--lr", 1e-2], ["--channels", 3], ["--average", 0.5],
-                               ["--game", "ragan"], ["--game", "hinge"]],
-            "wgan_mnist.py": [["--lr", 1e-2], ["--c", 0.1], ["--n-critic", 1], ["--warm-up"]],
+                               ["--game", "ragan"], ["--game", "hinge"], ["--paper"]],
+            "wgan_mnist.py": [["--lr", 1e-2], ["--c", 0.1], ["--n-critic", 2], ["--warm-up"],
+                              ["--paper"]],
             "wgan_gp_mnist.py": [["--lr", 1e-2], ["--beta1", 0.0], ["--lam", 0.0],
-                                 ["--n-critic", 1]],
-            "sngan_mnist.py": [["--lr", 1e-2], ["--n-dis", 1]]}.items():
+                                 ["--n-critic", 1], ["--paper"]],
+            "sngan_mnist.py": [["--lr", 1e-2], ["--n-dis", 2], ["--paper"]]}.items():
         outs = [tmp_path / script / str(i) for i in range(1 + len(settings))]
         for process in run_all([(script, *small, *flags, "--out", out, tmp_path)
                                 for out, flags in zip(outs, [[], *settings])]):
@@ -453,13 +454,13 @@ PAPERS = {
 
 
 @pytest.mark.parametrize("script", PAPERS)
-def test_the_default_settings_are_the_papers(script, monkeypatch):
-    """Without flags, the game, the optimisers and the data stream have the paper's settings.
+def test_paper_chooses_the_papers_settings(script, monkeypatch):
+    """The game, the optimisers and the data stream have the settings of the paper or its code.
 
-    The networks have 64 channels.
+    The networks have 64 channels, and no average of G's weights is kept.
     """
     module, seen = importlib.import_module(script), []
-    monkeypatch.setattr(sys, "argv", [f"{script}.py"])
+    monkeypatch.setattr(sys, "argv", [f"{script}.py", "--paper"])
     monkeypatch.setattr(module.command, "start", lambda args: contextlib.nullcontext(
         mnist.load_sample()))
     monkeypatch.setattr(module.command, "train", lambda *args: seen.append(args))
@@ -471,6 +472,7 @@ def test_the_default_settings_are_the_papers(script, monkeypatch):
                                       if name != "kind"}} == settings
         assert opt.parameters == parameters
     assert args.batch_size == batch_size and len(next(batches)) == batch_size
+    assert args.average is None
     assert {layer.slope for layer in game.D.layers if isinstance(layer, nn.LeakyReLU)} == {slope}
     assert {name: getattr(game, name) for name in own} == own
     first = next(layer for layer in game.D.layers if isinstance(layer, nn.Conv2d))
@@ -563,8 +565,9 @@ def test_networks_are_made_for_the_images(tmp_path):
     """The samples have the size and the colours of the images, grey or RGB."""
     cases = [("gan_mnist.py", [], (12, 3, 7, 12)), ("gan_mnist.py", ["--paper"], (12, 5, 7)),
              ("dcgan_mnist.py", [], (12, 8, 13)), ("wgan_mnist.py", [], (12, 3, 12, 9)),
+             ("wgan_mnist.py", ["--paper"], (12, 3, 12, 9)),
              ("wgan_gp_mnist.py", [], (12, 3, 13, 6)), ("wgan_gp_mnist.py", [], (12, 1, 1)),
-             ("sngan_mnist.py", [], (12, 3, 8, 15))]
+             ("sngan_mnist.py", [], (12, 5, 7)), ("sngan_mnist.py", ["--paper"], (12, 3, 8, 15))]
     calls = []
     for i, (script, flags, shape) in enumerate(cases):
         images = np.random.default_rng(0).uniform(size=shape).astype(np.float32)

@@ -65,7 +65,7 @@ def make_parser(description: str) -> argparse.ArgumentParser:
 
 
 def game_parser(description: str, steps: int, batch_size: int, out: str,
-                data: str | None = None) -> argparse.ArgumentParser:
+                data: str | None = None, average: float | None = None) -> argparse.ArgumentParser:
     """Return a parser with the flags that every script for games on images has.
 
     The arguments are the script's description and the defaults of the flags.
@@ -73,9 +73,9 @@ def game_parser(description: str, steps: int, batch_size: int, out: str,
     parser = run_parser(description, batch_size, out, data)
     add = parser.add_argument
     add("--steps", type=positive, default=steps, help=f"number of training iterations ({steps})")
-    add("--average", type=fraction, metavar="DECAY",
+    add("--average", type=fraction, metavar="DECAY", default=average,
         help="draw samples from an exponential moving average of G's weights, with this decay, "
-        "such as 0.999")
+        f"such as 0.999{f' ({average})' if average else ''}")
     add("--explain", action=_Explain, help="explain the logged numbers in two paragraphs, and exit")
     return parser
 
@@ -119,7 +119,8 @@ def add_preset(parser: argparse.ArgumentParser, flag: str, settings: Mapping[str
     The command line overrides them. `what` says in the help what the flag chooses, and `group` is a
     group of the parser's flags to which this one belongs.
     """
-    average = f", --average {settings['average']}" if "average" in settings else ""
+    average = (f", --average {settings['average']}" if settings.get("average") else
+               ", no --average" if "average" in settings else "")
     (group or parser).add_argument(
         flag, action="store_true",
         help=f"{what}, {settings['steps']} steps of {settings['batch_size']}{average}")
