@@ -351,7 +351,7 @@ def test_every_flag_of_the_paper_examples_makes_a_difference(tmp_path):
     for script, settings in {
             "dcgan_mnist.py": [["--lr", 1e-2], ["--channels", 3], ["--average", 0.5],
                                ["--game", "ragan"], ["--game", "hinge"], ["--paper"]],
-            "wgan_mnist.py": [["--lr", 1e-2], ["--c", 0.1], ["--n-critic", 2], ["--warm-up"],
+            "wgan_mnist.py": [["--lr", 1e-2], ["--c", 0.2], ["--n-critic", 2], ["--warm-up"],
                               ["--paper"]],
             "wgan_gp_mnist.py": [["--lr", 1e-2], ["--beta1", 0.0], ["--lam", 0.0],
                                  ["--n-critic", 1], ["--paper"]],

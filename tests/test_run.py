@@ -448,6 +448,20 @@ def test_a_run_with_a_preset_is_resumed_without_naming_it(digits, tmp_path):
     assert "the run in run has --noise 0.2: resume it with that" in line, line
 
 
+def test_a_preset_turns_an_average_off(tmp_path):
+    """The recipe of dcgan_mnist.py keeps an average of G's weights; with --paper it keeps none."""
+    script = ROOT / "examples" / "dcgan_mnist.py"
+    assert "no --average" in " ".join(call(tmp_path, script, "--help").split())
+    small = "--data", "sample", "--channels", 1, "--batch-size", 4, "--steps", 1
+    for flags, average in (([], 0.998), (["--paper"], None)):
+        call(tmp_path, script, *small, *flags, "--out", "run", "--overwrite")
+        assert "resumed" in call(tmp_path, script, "--resume", "--steps", 2, "--out", "run")
+        game = tinygan.load(tmp_path / "run")
+        assert (game.averages and game.decay) == average
+    line = read_refusal(tmp_path, script, "--resume", "--average", 0.5, "--out", "run")
+    assert "has no --average: leave it out" in line, line
+
+
 def write_script_with_presets(folder):
     """Write any_game.py with two presets, and with a check of a flag without effect."""
     script = folder / "any_game.py"
