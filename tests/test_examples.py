@@ -787,8 +787,8 @@ def digits_run(tmp_path_factory):
     sample = mnist.load_sample()
     np.savez(folder / "images.npz", images=sample.train.images[:400],
              labels=sample.train.labels[:400])
-    process = run("dcgan_mnist.py", "--channels", 2, "--batch-size", 8, "--steps", 2, "--data",
-                  "images.npz", "--out", "run", cwd=folder)
+    process = run("dcgan_mnist.py", "--paper", "--channels", 2, "--batch-size", 8, "--steps", 2,
+                  "--data", "images.npz", "--out", "run", cwd=folder)
     assert process.returncode == 0, process.stderr
     return folder
 
@@ -830,8 +830,8 @@ def test_evaluate_measures_the_last_weights_and_their_average(digits_run):
 
     The average is still close to the initial weights, so its measure is another one.
     """
-    process = run("dcgan_mnist.py", "--channels", 2, "--batch-size", 8, "--steps", 2, "--data",
-                  "images.npz", "--average", 0.9, "--out", "averaged", cwd=digits_run)
+    process = run("dcgan_mnist.py", "--paper", "--channels", 2, "--batch-size", 8, "--steps", 2,
+                  "--data", "images.npz", "--average", 0.9, "--out", "averaged", cwd=digits_run)
     assert process.returncode == 0, process.stderr
     figures = {}
     for folder, flags in (("run", []), ("averaged", ["--last"])):
