@@ -3,7 +3,7 @@
     python examples/sngan_mnist.py              the recipe: six minutes on one core
     python examples/sngan_mnist.py --paper      the paper's settings, 20,000 iterations
 
-The recipe has the networks of gan_mnist.py's, with spectral normalisation instead of batch
+The recipe has the networks of gan_mnist.py, with spectral normalisation instead of batch
 normalisation in D, and as many steps of D as of G.
 
 With --paper, Adam's settings and n_dis are those of the paper's residual networks. The

@@ -3,7 +3,7 @@
     python examples/wgan_mnist.py               the recipe: six minutes on one core
     python examples/wgan_mnist.py --paper       the paper's settings, 20,000 iterations
 
-The recipe has the networks of gan_mnist.py's, larger learning rates, G's twice the critic's, and a
+The recipe has the networks of gan_mnist.py, larger learning rates, G's twice the critic's, and a
 larger c. It has as many steps of the critic as of G, where the paper trains the critic towards its
 optimum. With --paper, the networks are DCGAN's.
 

@@ -441,42 +441,58 @@ def test_every_setting_of_gan_mnist_makes_a_difference(tmp_path):
 
 
 ADAM = dict(kind=optim.Adam, eps=1e-8)
-# {script: (settings of both optimisers, batch size, slope of D's LeakyReLU, standard deviation of
-# the initial weights of G's first layer, settings of the game)}
-PAPERS = {
-    "dcgan_mnist": (dict(ADAM, lr=2e-4, betas=(0.5, 0.999)), 128, 0.2, 0.02, dict(d_steps=1)),
-    "wgan_mnist": (dict(kind=optim.RMSProp, lr=5e-5), 64, 0.2, 0.02, dict(d_steps=5, c=0.01)),
-    "wgan_gp_mnist": (dict(ADAM, lr=1e-4, betas=(0.5, 0.9)), 50, 0.2, math.sqrt(2 / (128 + 4096)),
-                      dict(d_steps=5, z_size=128, penalties=[penalties.GradientPenalty(10.0)])),
-    "sngan_mnist": (dict(ADAM, lr=2e-4, betas=(0.0, 0.9)), 64, 0.1, 0.1,
-                    dict(d_steps=5, z_size=128)),
+OF_WGAN_GP = dict(d_steps=5, z_size=128, penalties=[penalties.GradientPenalty(10.0)])
+# {call: (settings of both optimisers, learning rates of D and G, (steps, batch size, average),
+# (slope of D's LeakyReLU, channels of its first layer, number of its batch normalisations),
+# standard deviation of the initial weights of G's first layer, settings of the game)}
+SETTINGS = {
+    "dcgan_mnist --paper": (dict(ADAM, betas=(0.5, 0.999)), (2e-4, 2e-4), (3900, 128, None),
+                            (0.2, 64, 2), 0.02, dict(d_steps=1)),
+    "wgan_mnist --paper": (dict(kind=optim.RMSProp), (5e-5, 5e-5), (20_000, 64, None),
+                           (0.2, 64, 2), 0.02, dict(d_steps=5, c=0.01)),
+    "wgan_gp_mnist --paper": (dict(ADAM, betas=(0.5, 0.9)), (1e-4, 1e-4), (20_000, 50, None),
+                              (0.2, 64, 0), math.sqrt(2 / (128 + 4096)), OF_WGAN_GP),
+    "sngan_mnist --paper": (dict(ADAM, betas=(0.0, 0.9)), (2e-4, 2e-4), (20_000, 64, None),
+                            (0.1, 64, 0), 0.1, dict(d_steps=5, z_size=128)),
+    "dcgan_mnist": (dict(ADAM, betas=(0.5, 0.999)), (1e-3, 1e-3), (15_000, 64, 0.998),
+                    (0.2, 16, 2), 0.02, dict(d_steps=1)),
+    "wgan_mnist": (dict(kind=optim.RMSProp), (1e-3, 2e-3), (13_000, 64, 0.998),
+                   (0.2, 16, 2), math.sqrt(2 / (100 + 128)), dict(d_steps=1, c=0.1)),
+    "wgan_gp_mnist": (dict(ADAM, betas=(0.5, 0.9)), (1e-3, 1e-3), (2400, 50, 0.998),
+                      (0.2, 16, 0), math.sqrt(2 / (128 + 1024)), OF_WGAN_GP),
+    "sngan_mnist": (dict(ADAM, betas=(0.0, 0.9)), (3e-3, 3e-3), (13_000, 64, 0.998),
+                    (0.2, 16, 0), math.sqrt(2 / (128 + 128)), dict(d_steps=1, z_size=128)),
 }
 
 
-@pytest.mark.parametrize("script", PAPERS)
-def test_paper_chooses_the_papers_settings(script, monkeypatch):
-    """The game, the optimisers and the data stream have the settings of the paper or its code.
+@pytest.mark.parametrize("call", SETTINGS)
+def test_the_settings_of_recipes_and_of_papers(call, monkeypatch):
+    """With --paper, the settings are those of the paper or its code, and no average is kept.
 
-    The networks have 64 channels, and no average of G's weights is kept.
+    Without, they are those of the results in examples/results.jsonl, whose commands have no flags:
+    a recipe that changes needs new results.
     """
+    script, *flags = call.split()
     module, seen = importlib.import_module(script), []
-    monkeypatch.setattr(sys, "argv", [f"{script}.py", "--paper"])
+    monkeypatch.setattr(sys, "argv", [f"{script}.py", *flags])
     monkeypatch.setattr(module.command, "start", lambda args: contextlib.nullcontext(
         mnist.load_sample()))
     monkeypatch.setattr(module.command, "train", lambda *args: seen.append(args))
     module.main()
     ((args, game, batches, d_opt, g_opt),) = seen
-    settings, batch_size, slope, std, own = PAPERS[script]
-    for opt, parameters in ((d_opt, game.d_parameters()), (g_opt, game.g_parameters())):
+    settings, (d_lr, g_lr), training, of_d, std, own = SETTINGS[call]
+    for opt, lr, parameters in ((d_opt, d_lr, game.d_parameters()),
+                                (g_opt, g_lr, game.g_parameters())):
         assert {"kind": type(opt), **{name: getattr(opt, name) for name in settings
                                       if name != "kind"}} == settings
-        assert opt.parameters == parameters
-    assert args.batch_size == batch_size and len(next(batches)) == batch_size
-    assert args.average is None
-    assert {layer.slope for layer in game.D.layers if isinstance(layer, nn.LeakyReLU)} == {slope}
+        assert opt.lr == lr and opt.parameters == parameters
+    assert (args.steps, args.batch_size, args.average) == training
+    assert len(next(batches)) == args.batch_size
+    leaky, convs, norms = [[layer for layer in game.D.layers if isinstance(layer, kind)]
+                            for kind in (nn.LeakyReLU, nn.Conv2d, nn.BatchNorm)]
+    assert (leaky[0].slope, convs[0].c_out, len(norms)) == of_d
+    assert len({layer.slope for layer in leaky}) == 1
     assert {name: getattr(game, name) for name in own} == own
-    first = next(layer for layer in game.D.layers if isinstance(layer, nn.Conv2d))
-    assert first.c_out == 64
     # the standard error of the standard deviation is std / sqrt(2n); the tolerance is 5 times that
     weights = game.G.layers[0].weight.numpy()
     assert math.isclose(weights.std(), std, rel_tol=5 / math.sqrt(2 * weights.size))

@@ -119,8 +119,9 @@ def add_preset(parser: argparse.ArgumentParser, flag: str, settings: Mapping[str
     The command line overrides them. `what` says in the help what the flag chooses, and `group` is a
     group of the parser's flags to which this one belongs.
     """
-    average = (f", --average {settings['average']}" if settings.get("average") else
-               ", no --average" if "average" in settings else "")
+    average = ""
+    if "average" in settings:
+        average = f", --average {settings['average']}" if settings["average"] else ", no --average"
     (group or parser).add_argument(
         flag, action="store_true",
         help=f"{what}, {settings['steps']} steps of {settings['batch_size']}{average}")
