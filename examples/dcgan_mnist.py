@@ -1,6 +1,6 @@
 """Train a DCGAN on MNIST (Radford et al. 2016).
 
-    python examples/dcgan_mnist.py              the recipe: six minutes on one core
+    python examples/dcgan_mnist.py              the recipe: 6 to 20 minutes on one core
     python examples/dcgan_mnist.py --paper      the paper's settings, 10 epochs
 
 The recipe has networks of a quarter of the paper's width and a larger learning rate. z is the

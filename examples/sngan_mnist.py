@@ -1,6 +1,6 @@
 """Train an SNGAN on MNIST (Miyato et al. 2018): hinge loss and spectral normalisation of D.
 
-    python examples/sngan_mnist.py              the recipe: six minutes on one core
+    python examples/sngan_mnist.py              the recipe: 6 to 20 minutes on one core
     python examples/sngan_mnist.py --paper      the paper's settings, 20,000 iterations
 
 The recipe has the networks of gan_mnist.py, with spectral normalisation instead of batch

@@ -1,6 +1,6 @@
 """Train a WGAN with gradient penalty on MNIST (Gulrajani et al. 2017).
 
-    python examples/wgan_gp_mnist.py            the recipe: six minutes on one core
+    python examples/wgan_gp_mnist.py            the recipe: 6 to 20 minutes on one core
     python examples/wgan_gp_mnist.py --paper    the published code's settings, 20,000 iterations
 
 The recipe has networks of a quarter of the published width and a larger learning rate. With

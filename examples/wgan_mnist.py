@@ -1,6 +1,6 @@
 """Train a Wasserstein GAN on MNIST (Arjovsky et al. 2017).
 
-    python examples/wgan_mnist.py               the recipe: six minutes on one core
+    python examples/wgan_mnist.py               the recipe: 6 to 20 minutes on one core
     python examples/wgan_mnist.py --paper       the paper's settings, 20,000 iterations
 
 The recipe has the networks of gan_mnist.py, larger learning rates, G's twice the critic's, and a
