@@ -464,6 +464,46 @@ def test_numbers_of_ones_own_are_a_tuple():
     assert p.item() == 1.0 and opt.t == 0
 
 
+def test_an_update_that_changes_nothing_in_place_is_refused():
+    """One that makes another array would train nothing, without a word."""
+    class Rebinding(optim.SGD):
+        def update(self, numbers, p, g, v):
+            p = p - numbers[0] * g
+
+    class Returning(optim.SGD):
+        def update(self, numbers, p, g, v):
+            p -= numbers[0] * g
+            return p
+    for kind in (Rebinding, Returning):
+        with pytest.raises(TypeError, match=rf"update\(\) of {kind.__name__} .* in place"):
+            kind([tensor([1.0, 2.0])], 0.5).step([tensor([0.0, 1.0])])
+
+
+def test_an_update_may_do_nothing():
+    """It does so for gradients of 0 and a rate of 0; one that adds up gradients changes v alone."""
+    class Own(optim.SGD):
+        def update(self, numbers, p, g, v):
+            p -= numbers[0] * g
+
+    class Adding(optim.SGD):
+        def update(self, numbers, p, g, v):
+            v += g
+            if self.t % 2 == 0:
+                p -= numbers[0] * v
+                v[...] = 0
+    p, one = tensor([1.0, 2.0]), tensor([0.0, 1.0])
+    Own([p], 0.5).step([tensor([0.0, 0.0])])
+    opt = Own([p], lambda t: 0.5 * t, momentum=0.9)         # a warm-up
+    opt.step([one])
+    assert p.numpy().tolist() == [1.0, 2.0]
+    opt.step([one])
+    assert p.numpy().tolist() == [1.0, 1.5]
+    opt = Adding([p], 0.5)
+    opt.step([one])
+    opt.step([one])
+    assert p.numpy().tolist() == [1.0, 0.5]
+
+
 def test_a_step_that_fails_leaves_no_graph_that_would_be_wrong():
     """The first parameter has been changed when the second one cannot be: y is refused."""
     class Failing(optim.SGD):

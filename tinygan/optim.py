@@ -4,7 +4,6 @@
 (see schedules.py). In the equations g is the gradient, p a parameter, and t counts steps from 1.
 """
 
-import contextlib
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -58,7 +57,8 @@ class Optimizer:
 
         Raises TypeError for a gradient that is no Tensor. Raises ValueError if the number or the
         shapes of the gradients differ from the parameters', if a parameter's shape has changed, or
-        if its array is not contiguous.
+        if its array is not contiguous. Raises TypeError if update() of a subclass changes nothing
+        in place.
         """
         grads = list(grads)
         self._check_gradients(grads)
@@ -71,16 +71,32 @@ class Optimizer:
             self.advance()
         for p in self.parameters:       # before the updates, of which one may fail
             p.touch()
-        # kernels in together() may not use what another one of them computes
-        with backend.together() if elementwise else contextlib.nullcontext():
+        if not elementwise:
+            self._update_by_subclass(flat)
+            return
+        with backend.together():        # kernels in it may not use what another of them computes
             for p, *state, g in flat:
-                if not elementwise:
-                    self.update(self._now, p, g, *state)
-                    continue
                 # update() reads its arrays several times; small pieces stay in the cache meanwhile.
                 # There are up to 8 arrays: p, g, the state and those that update() makes.
                 backend.run_in_pieces(len(p), 8 * p.itemsize, lambda piece: self.update(
                     self._now, p[piece], g[piece], *[a[piece] for a in state]))
+
+    def _update_by_subclass(self, flat):
+        """Call update() for each (p, *state, g) of `flat`.
+
+        Raises TypeError if it returns a value, and if the first step changes nothing in place,
+        although there are gradients and the first of the numbers, the learning rate, is not 0.
+        """
+        is_first = self.t == 1 and not backend.capturing
+        before = [[a.copy() for a in arrays] for arrays in flat] if is_first else []
+        returned = [self.update(self._now, p, g, *state) for p, *state, g in flat]
+        changed = any(bool((a != b).any()) for now, then in zip(flat, before)
+                      for a, b in zip(now, then))
+        must_change = is_first and all(self._now[:1]) and any(bool(g.any()) for *_, g in flat)
+        if must_change and not changed or any(each is not None for each in returned):
+            raise TypeError(f"update() of {type(self).__name__} changes the array p in place and "
+                            "returns nothing: write p -= step or p[...] = values, since p = p - "
+                            "step makes another array")
 
     def _check_gradients(self, grads):
         if any(type(g) is not Tensor for g in grads):
