@@ -353,8 +353,8 @@ def test_every_flag_of_the_paper_examples_makes_a_difference(tmp_path):
                                ["--game", "ragan"], ["--game", "hinge"], ["--paper"]],
             "wgan_mnist.py": [["--lr", 1e-2], ["--c", 0.2], ["--n-critic", 2], ["--warm-up"],
                               ["--paper"]],
-            "wgan_gp_mnist.py": [["--lr", 1e-2], ["--beta1", 0.0], ["--lam", 0.0],
-                                 ["--n-critic", 1], ["--paper"]],
+            "wgan_gp_mnist.py": [["--lr", 1e-2], ["--beta1", 0.5], ["--lam", 0.0],
+                                 ["--n-critic", 2], ["--paper"]],
             "sngan_mnist.py": [["--lr", 1e-2], ["--n-dis", 2], ["--paper"]]}.items():
         outs = [tmp_path / script / str(i) for i in range(1 + len(settings))]
         for process in run_all([(script, *small, *flags, "--out", out, tmp_path)
@@ -441,7 +441,7 @@ def test_every_setting_of_gan_mnist_makes_a_difference(tmp_path):
 
 
 ADAM = dict(kind=optim.Adam, eps=1e-8)
-OF_WGAN_GP = dict(d_steps=5, z_size=128, penalties=[penalties.GradientPenalty(10.0)])
+OF_WGAN_GP = dict(z_size=128, penalties=[penalties.GradientPenalty(10.0)])
 # {call: (settings of both optimisers, learning rates of D and G, (steps, batch size, average),
 # (slope of D's LeakyReLU, channels of its first layer, number of its batch normalisations),
 # standard deviation of the initial weights of G's first layer, settings of the game)}
@@ -451,15 +451,16 @@ SETTINGS = {
     "wgan_mnist --paper": (dict(kind=optim.RMSProp), (5e-5, 5e-5), (20_000, 64, None),
                            (0.2, 64, 2), 0.02, dict(d_steps=5, c=0.01)),
     "wgan_gp_mnist --paper": (dict(ADAM, betas=(0.5, 0.9)), (1e-4, 1e-4), (20_000, 50, None),
-                              (0.2, 64, 0), math.sqrt(2 / (128 + 4096)), OF_WGAN_GP),
+                              (0.2, 64, 0), math.sqrt(2 / (128 + 4096)),
+                              dict(OF_WGAN_GP, d_steps=5)),
     "sngan_mnist --paper": (dict(ADAM, betas=(0.0, 0.9)), (2e-4, 2e-4), (20_000, 64, None),
                             (0.1, 64, 0), 0.1, dict(d_steps=5, z_size=128)),
     "dcgan_mnist": (dict(ADAM, betas=(0.5, 0.999)), (1e-3, 1e-3), (15_000, 64, 0.998),
                     (0.2, 16, 2), 0.02, dict(d_steps=1)),
     "wgan_mnist": (dict(kind=optim.RMSProp), (1e-3, 2e-3), (13_000, 64, 0.998),
                    (0.2, 16, 2), math.sqrt(2 / (100 + 128)), dict(d_steps=1, c=0.1)),
-    "wgan_gp_mnist": (dict(ADAM, betas=(0.5, 0.9)), (1e-3, 1e-3), (2400, 50, 0.998),
-                      (0.2, 16, 0), math.sqrt(2 / (128 + 1024)), OF_WGAN_GP),
+    "wgan_gp_mnist": (dict(ADAM, betas=(0.0, 0.9)), (3e-3, 3e-3), (13_000, 64, 0.998),
+                      (0.2, 16, 0), math.sqrt(2 / (128 + 128)), dict(OF_WGAN_GP, d_steps=1)),
     "sngan_mnist": (dict(ADAM, betas=(0.0, 0.9)), (3e-3, 3e-3), (13_000, 64, 0.998),
                     (0.2, 16, 0), math.sqrt(2 / (128 + 128)), dict(d_steps=1, z_size=128)),
 }
@@ -582,7 +583,9 @@ def test_networks_are_made_for_the_images(tmp_path):
     cases = [("gan_mnist.py", [], (12, 3, 7, 12)), ("gan_mnist.py", ["--paper"], (12, 5, 7)),
              ("dcgan_mnist.py", [], (12, 8, 13)), ("wgan_mnist.py", [], (12, 3, 12, 9)),
              ("wgan_mnist.py", ["--paper"], (12, 3, 12, 9)),
-             ("wgan_gp_mnist.py", [], (12, 3, 13, 6)), ("wgan_gp_mnist.py", [], (12, 1, 1)),
+             ("wgan_gp_mnist.py", [], (12, 3, 13, 6)),
+             ("wgan_gp_mnist.py", ["--paper"], (12, 3, 13, 6)),
+             ("wgan_gp_mnist.py", ["--paper"], (12, 1, 1)),
              ("sngan_mnist.py", [], (12, 5, 7)), ("sngan_mnist.py", ["--paper"], (12, 3, 8, 15))]
     calls = []
     for i, (script, flags, shape) in enumerate(cases):
