@@ -5,9 +5,9 @@
 The script draws as many samples as there are test images (or training images, if these are fewer)
 and compares the two sets. Beside each measure of the samples it prints the floor: the same measure
 of equally many training images, which is what a perfect G would have. The script refuses data in
-which a test image is also a training image. If the data is the bundled sample of MNIST, each line
-of the table says so. The features are those of this project's own classifier, so distances can only
-be compared with distances that were measured with the same weights of the classifier.
+which a test image is also a training image. If the data is the bundled sample of MNIST, a line
+above the table says so. The features are those of this project's own classifier, so distances can
+only be compared with distances that were measured with the same weights of the classifier.
 
     Frechet        distance between Gaussians fitted to the features (Heusel et al. 2017), and its
                    ratio to the floor

@@ -5,7 +5,7 @@
     python examples/mixtures.py --game all --steps 8000             each game, two minutes or less
 
 All games have the same small networks, with the same initial weights for the same seed; those that
-show D pairs or packs, or have further layers in it, have the same G. The noise is that of each
+show D pairs or packs, or change its layers or outputs, have the same G. The noise is that of each
 game: uniform for the GAN, the saturating GAN, R1, feature matching, minibatch discrimination and
 BiGAN, and normal for the others. Each game and seed is a run in a folder of its own, such as
 runs/mixtures/grid-r1-0.
@@ -42,7 +42,7 @@ from tinygan.runs.run import check_folder, remove_run
 
 Z = 2           # z_size
 K = 5           # D's steps per iteration, in games that have several
-# the games whose D has other layers than the GAN's, besides "minibatch": the GAN with minibatch
+# the games whose D differs from the GAN's, besides "minibatch": the GAN with minibatch
 # discrimination in D
 OTHERS = {"sngan", "bigan", "ali", "pacgan", "feature_matching"}
 PLANE = [name for name, entry in GAMES.items()

@@ -2,7 +2,8 @@
 
     python examples/pages.py                            the tables and the gallery's layout
     python examples/pages.py --gallery runs/reproduce   the pages' pictures too, of those runs of
-                                                        `reproduce.py` that are in the folder
+                                                        `reproduce.py` that are in the folder;
+                                                        but not training.png and losses.svg
 
 A generated part of README.md or examples/README.md lies between the lines <!-- begin: NAME --> and
 <!-- end -->. NAME is a table of reproduce.py, "papers" or "gallery".

@@ -108,7 +108,7 @@ def main() -> None:
     flags.add_argument("--loss", choices=LOSSES, default="l1+cgan", help="G's loss (l1+cgan)")
     flags.add_argument("--patch", type=command.whole, default=1, metavar="N",
                        help="D's convolutions of stride 2: it scores patches of 1, 16, 34, 70, ... "
-                       "pixels for N = 0, 1, 2, 3, ... (1)")
+                       "pixels for N = 0, 1, 2, 3, ... (1; with --paper 3)")
     command.add_preset(flags, "--paper", PAPER, "the paper's networks and settings")
     args = command.parse(flags)
 

@@ -9,8 +9,8 @@ The pictures are written into the folder `pictures` of the run, or into --out:
     linear.png      linear interpolation: each row has the samples from noise on the straight line
                     between two points
     spherical.png   spherical interpolation: the same two points, and the great circle between them
-    pictures.png    only of games that have pictures of their own: samples in rows by class or by
-                    code, or pairs (input, output)
+    pictures.png    only of games that have pictures of their own, and without --inputs: samples in
+                    rows by class or by code, or groups of an input and its outputs
     encoded.png     only of games with an encoder E: test images x, their codes E(x) as grey squares
                     (row by row, black is the smallest number) and their reconstructions G(E(x))
     between.png     likewise: two test images, and between them the samples on the straight line

@@ -118,12 +118,15 @@ def main() -> None:
     """Train with the command line's settings, and measure the scenes."""
     flags = command.game_parser(__doc__, **RECIPE, out="runs/spade_scenes", data="scenes")
     add = flags.add_argument
-    add("--norm", choices=NORMS, default="instance", help="the normalisation in G (instance)")
+    add("--norm", choices=NORMS, default="instance",
+        help="the normalisation in G (instance; with --paper batch)")
     add("--join", action="store_true", help="join the map to each convolution's input, no SPADE")
     add("--channels", type=command.positive, default=16,
-        help="channels of G at the full size (16)")
-    add("--z-size", type=command.positive, default=64, help="number of noise variables (64)")
-    add("--lam", type=command.from_0, default=0.0, help="weight of feature matching (0)")
+        help="channels of G at the full size (16; with --paper 64)")
+    add("--z-size", type=command.positive, default=64,
+        help="number of noise variables (64; with --paper 256)")
+    add("--lam", type=command.from_0, default=0.0,
+        help="weight of feature matching (0; with --paper 10)")
     command.add_preset(flags, "--paper", PAPER, "networks as wide as the paper's")
     args = command.parse(flags)
 
