@@ -2,7 +2,7 @@
 
     python examples/reproduce.py theory                 what theory can calculate: seconds
     python examples/reproduce.py first --jobs 2         the README's first run: ten minutes
-    python examples/reproduce.py orders --jobs 2        the order of the players' steps: 40 minutes
+    python examples/reproduce.py orders --jobs 2        the order of the players' steps: 30 minutes
     python examples/reproduce.py mixtures --jobs 2      ring and grid, 16 games: 2.5 hours
     python examples/reproduce.py mnist --jobs 2         examples on digits: 2.5 hours
     python examples/reproduce.py sngan --jobs 2         SNGAN's one image: 40 minutes
@@ -13,7 +13,7 @@
     python examples/reproduce.py few --jobs 2           1,000 training images: 25 minutes
     python examples/reproduce.py pix2pix --jobs 2       the lower half of a digit: two hours
     python examples/reproduce.py cyclegan --jobs 2      digits and outlines: ten minutes
-    python examples/reproduce.py stargan --jobs 2       four styles and five colours: 45 minutes
+    python examples/reproduce.py stargan --jobs 2       four styles and five colours: one hour
     python examples/reproduce.py spade --jobs 2         scenes from maps: one hour
     python examples/reproduce.py parzen                 the papers' networks: eight hours
     python examples/reproduce.py mixtures --show        print the table of the runs so far
@@ -24,8 +24,9 @@ A table is a list of runs. A run is one or more commands of the other examples, 
 script appends the figures that they print to the file --results, with the commands, the processor
 time that they took, the machine and the date. If the script was interrupted, the same command
 continues: runs that have results are not repeated, and a run that has a checkpoint is resumed.
-Results of commands that have changed since do not count. pages.py writes the tables into the pages.
-The times above are for one core, or for two with --jobs 2.
+A result counts only for the command that made it, so a run whose command has changed is repeated.
+pages.py writes the tables into the pages. The times above are for one core, or for two with --jobs
+2; on a slow processor they were up to three times as long.
 """
 
 import argparse
@@ -135,7 +136,8 @@ STARGAN = {
     "StarGAN": "stargan_mnist.py",
     "identity": "stargan_mnist.py --identity 10",
     "no reconstruction": "stargan_mnist.py --rec 0",
-    "WGAN-GP": "stargan_mnist.py --wgan-gp --steps 700",
+    "WGAN-GP": "stargan_mnist.py --wgan-gp",
+    "WGAN-GP, identity": "stargan_mnist.py --wgan-gp --identity 10",
     "colours": "stargan_mnist.py --task colours",
     "colours, identity": "stargan_mnist.py --task colours --identity 10",
 }

@@ -971,36 +971,42 @@ def test_a_classifier_is_trained_on_minibatches_of_all_images():
 
 
 @pytest.mark.numpy_only("the settings are the same on every backend")
-@pytest.mark.parametrize("script, task, betas, rates", [
+@pytest.mark.parametrize("call, task, betas, rates", [
     ("pix2pix_mnist", "half", (0.5, 0.999), [(2e-4, 2e-4, 2e-4)] * 2),
     ("cyclegan_mnist", "outline", (0.5, 0.999), [(2e-4, 2e-4, 0.0)] * 2),
     ("stargan_mnist", "styles", (0.5, 0.999), [(2e-4, 2e-4, 0.0)] * 2),
+    ("stargan_mnist --wgan-gp", "styles", (0.0, 0.9), [(1e-3, 1e-3, 0.0)] * 2),
+    ("stargan_mnist --paper", "styles", (0.5, 0.999), [(1e-4, 1e-4, 0.0)] * 2),
     ("spade_scenes", None, (0.0, 0.9), [(8e-4,) * 3, (2e-4,) * 3])])
-def test_the_optimisers_of_the_translating_scripts(script, task, betas, rates, few, monkeypatch):
+def test_the_optimisers_of_the_translating_scripts(call, task, betas, rates, few, monkeypatch):
     """Adam's betas, and the learning rates at the first step, after half of them and at the end."""
+    script, *flags = call.split()
     module, seen = importlib.import_module(script), []
     whole = tasks.make_task(task, few) if task else tasks.load_scenes(16)
     made = whole._replace(test=whole.test.part(slice(0)), place="mine")     # nothing to measure
-    monkeypatch.setattr(sys, "argv", [f"{script}.py"])
+    monkeypatch.setattr(sys, "argv", [f"{script}.py", *flags])
     monkeypatch.setattr(module.command, "start", lambda args: contextlib.nullcontext(made))
     monkeypatch.setattr(module.command, "train", lambda *args: seen.append(args))
     module.main()
     ((args, game, batches, *optimisers),) = seen
     assert batches.m == args.batch_size
-    for opt, parameters, expected in zip(
-            optimisers, (game.d_parameters(), game.g_parameters()), rates, strict=True):
+    assert game.d_steps == (5 if "--paper" in flags else 1)
+    for opt, parameters, steps, expected in zip(
+            optimisers, (game.d_parameters(), game.g_parameters()),
+            (game.d_steps * args.steps, args.steps), rates, strict=True):
         assert opt.parameters == parameters and opt.betas == betas
-        found = [value_at(opt.lr, t) for t in (0, args.steps / 2, args.steps)]
+        found = [value_at(opt.lr, t) for t in (0, steps / 2, steps)]
         assert found == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.numpy_only("the settings are the same on every backend")
-def test_stargans_penalty_with_paper_is_the_papers(few, monkeypatch):
+@pytest.mark.parametrize("flag", ["--paper", "--wgan-gp"])
+def test_stargans_penalty_is_the_papers(flag, few, monkeypatch):
     """For y = 2 x - 1, |dD/dx| is 2 |dD/dy|: 10 (|dD/dy| - 1)^2 is 2.5 (|dD/dx| - 2)^2."""
     import stargan_mnist
     made = tasks.make_task("styles", few)._replace(test=few.test.part(slice(0)))
     seen = []
-    monkeypatch.setattr(sys, "argv", ["stargan_mnist.py", "--paper"])
+    monkeypatch.setattr(sys, "argv", ["stargan_mnist.py", flag])
     monkeypatch.setattr(stargan_mnist.command, "start", lambda args: contextlib.nullcontext(made))
     monkeypatch.setattr(stargan_mnist.command, "train", lambda args, game, *_: seen.append(game))
     monkeypatch.setattr(stargan_mnist, "make_networks", lambda *_: (nn.Dense(1, 1), nn.Dense(1, 1)))
