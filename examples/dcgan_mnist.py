@@ -23,8 +23,8 @@ def main() -> None:
     """Train with the command line's settings."""
     flags = command.game_parser(__doc__, **RECIPE, out="runs/dcgan_mnist")
     command.add_preset(flags, "--paper", PAPER, "the paper's settings")
-    flags.add_argument("--lr", type=command.above_0, default=1e-3,
-                       help="Adam's learning rate (1e-3; with --paper 2e-4)")
+    flags.add_argument("--lr", type=command.above_0, default=2e-3,
+                       help="Adam's learning rate (2e-3; with --paper 2e-4)")
     flags.add_argument("--game", choices=GAMES, default="gan",
                        help="the game to train with these networks (gan, as in the paper)")
     flags.add_argument("--channels", type=command.positive, default=16,

@@ -70,7 +70,7 @@ ORDERS = {          # eight epochs; simultaneous is the script's order with --pa
 MNIST = {
     "GAN": "gan_mnist.py --steps 14000 --average 0.998",
     "DCGAN": "dcgan_mnist.py",
-    "RaGAN": "dcgan_mnist.py --game ragan --steps 12500",
+    "RaGAN": "dcgan_mnist.py --game ragan --lr 1e-3 --steps 12500",
     "WGAN": "wgan_mnist.py",
     "WGAN-GP": "wgan_gp_mnist.py",
     "SNGAN": "sngan_mnist.py",

@@ -455,7 +455,7 @@ SETTINGS = {
                               dict(OF_WGAN_GP, d_steps=5)),
     "sngan_mnist --paper": (dict(ADAM, betas=(0.0, 0.9)), (2e-4, 2e-4), (20_000, 64, None),
                             (0.1, 64, 0), 0.1, dict(d_steps=5, z_size=128)),
-    "dcgan_mnist": (dict(ADAM, betas=(0.5, 0.999)), (1e-3, 1e-3), (15_000, 64, 0.998),
+    "dcgan_mnist": (dict(ADAM, betas=(0.5, 0.999)), (2e-3, 2e-3), (15_000, 64, 0.998),
                     (0.2, 16, 2), 0.02, dict(d_steps=1)),
     "wgan_mnist": (dict(kind=optim.RMSProp), (1e-3, 2e-3), (13_000, 64, 0.998),
                    (0.2, 16, 2), math.sqrt(2 / (100 + 128)), dict(d_steps=1, c=0.1)),
