@@ -26,7 +26,7 @@ time that they took, the machine and the date. If the script was interrupted, th
 continues: runs that have results are not repeated, and a run that has a checkpoint is resumed.
 A result counts only for the command that made it, so a run whose command has changed is repeated.
 pages.py writes the tables into the pages. The times above are for one core, or for two with --jobs
-2; on a slow processor they were up to three times as long.
+2. They are rough: one processor took three to four times as long as another.
 """
 
 import argparse

@@ -474,7 +474,12 @@ def test_an_update_that_changes_nothing_in_place_is_refused():
         def update(self, numbers, p, g, v):
             p -= numbers[0] * g
             return p
-    for kind in (Rebinding, Returning):
+
+    class Misplaced(optim.SGD):
+        def update(self, numbers, p, g, v):
+            g *= numbers[0]
+            p = p - g
+    for kind in (Rebinding, Returning, Misplaced):
         with pytest.raises(TypeError, match=rf"update\(\) of {kind.__name__} .* in place"):
             kind([tensor([1.0, 2.0])], 0.5).step([tensor([0.0, 1.0])])
 

@@ -88,10 +88,10 @@ class Optimizer:
         although there are gradients and the first of the numbers, the learning rate, is not 0.
         """
         is_first = self.t == 1 and not backend.capturing
-        before = [[a.copy() for a in arrays] for arrays in flat] if is_first else []
+        before = [[a.copy() for a in arrays[:-1]] for arrays in flat] if is_first else []
         returned = [self.update(self._now, p, g, *state) for p, *state, g in flat]
-        changed = any(bool((a != b).any()) for now, then in zip(flat, before)
-                      for a, b in zip(now, then))
+        changed = any(bool((a != b).any()) for arrays, then in zip(flat, before)
+                      for a, b in zip(arrays, then))
         must_change = is_first and all(self._now[:1]) and any(bool(g.any()) for *_, g in flat)
         if must_change and not changed or any(each is not None for each in returned):
             raise TypeError(f"update() of {type(self).__name__} changes the array p in place and "
