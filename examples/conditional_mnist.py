@@ -3,8 +3,8 @@
     python examples/conditional_mnist.py            the recipe: digits in two minutes on one core
     python examples/conditional_mnist.py --paper    the paper's networks and settings, 20 epochs
 
-With --paper both players are updated at once, as in goodfeli/adversarial, on which the paper's code
-was built.
+With --paper both players are updated at once, as in goodfeli/adversarial, the code of Goodfellow et
+al. 2014, which has similar settings. The paper's own code is not published.
 
 Pictures, curves and checkpoints are written to --out. --explain explains the printed numbers.
 """
@@ -32,8 +32,9 @@ def paper(images: np.ndarray, batch_size: int, classes: int) -> tuple:
     """Return (G, D, d_opt, g_opt) with the networks and settings of the paper's section 4.1.
 
     The paper gives neither the initial weights nor how long the momentum rises; both are those of
-    goodfeli/adversarial, mnist.yaml. Dropout of 0.5 is in the hidden layers of both players. In G
-    it is part of the noise, when samples are drawn too: without it, G draws nearly one digit per
+    goodfeli/adversarial, mnist.yaml. The biases begin at 0, also that of G's output layer, which in
+    mnist.yaml begins at the data's mean. Dropout of 0.5 is in the hidden layers of both players. In
+    G it is part of the noise, when samples are drawn too: without it, G draws nearly one digit per
     label.
     """
     shape, init = images.shape[1:], nn.uniform(0.05)

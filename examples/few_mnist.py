@@ -66,7 +66,7 @@ def main() -> None:
     flags.add_argument("--images", type=command.positive, default=1000,
                        help="number of training images (1000)")
     flags.add_argument("--augment", action="store_true",
-                       help="translate D's images by up to an eighth and cut squares out of them")
+                       help="translate D's images by up to 4 pixels and cut squares out of them")
     args = command.parse(flags)
 
     with command.start(args) as data:

@@ -119,8 +119,7 @@ def main() -> None:
                             "from 0 on, as the array \"labels\" of an .npz file by --data")
         if (k := data.train.count_classes()) < 2:
             raise UserError("all images have the label 0: give at least two domains")
-        # the paper's penalty, whose 10 and 1 are for images in [-1, 1]
-        chosen = (dict(lam_gp=2.5, target=2.0) if args.paper or args.wgan_gp else
+        chosen = ({} if args.paper or args.wgan_gp else
                   dict(loss=losses.LeastSquares(), lam_gp=0.0))
         lr, betas, n_critic = ((1e-4, (0.5, 0.999), 5) if args.paper else
                                (1e-3, (0.0, 0.9), 1) if args.wgan_gp else (2e-4, (0.5, 0.999), 1))

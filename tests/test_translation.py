@@ -448,6 +448,21 @@ def test_the_gradient_penalty_of_stargan_is_that_of_the_sum_of_a_map():
     assert game.d_steps == 5
 
 
+def test_the_gradient_penalty_of_stargan_is_the_papers_for_images_in_minus_1_1():
+    """For images in [0, 1], the penalty is 10 (|grad f| - 1)^2 of the critic f on [-1, 1]."""
+    class Stretched(Domains):
+        def forward(self, x):
+            return super().forward(2 * x - 1)
+    x = tensor(np.float32(np.random.default_rng(0).uniform(size=(3, 1, 4, 4))))
+    c = backend.xp.asarray([0, 1, 1])
+    ours = StarGAN(Stretch(1.0), Stretched(), 2, lam_cls=0.0)
+    papers = StarGAN(Stretch(1.0), Domains(), 2, lam_cls=0.0, lam_gp=10.0, target=1.0)
+    z = ours.noise(3, Random(0), 0)
+    # the norm of 16 gradients 0.5 is 2, and the critic's term is 0, because G changes nothing
+    assert ours.d_loss((x, c), z).item() == pytest.approx(10.0, rel=1e-5)
+    assert papers.d_loss((2 * x - 1, c), z).item() == pytest.approx(10.0, rel=1e-5)
+
+
 class StretchMap(Stretch):
     """A translator of maps that ignores the noise."""
 

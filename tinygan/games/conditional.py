@@ -29,9 +29,9 @@ class ConditionalGAN(GAN):
     classes   the number of classes
 
     The paper does not name a loss for G; the default is the non-saturating one, as in the code of
-    Goodfellow et al. on which its experiment was built. z is the GAN's: the paper's noise from the
-    unit hypercube differs from it by a shift and a factor. Raises UserError unless `classes` is a
-    whole number of at least 1.
+    Goodfellow et al., which has similar settings. The paper's own code is not published. z is the
+    GAN's: the paper's noise from the unit hypercube differs from it by a shift and a factor. Raises
+    UserError unless `classes` is a whole number of at least 1.
     """
 
     minibatch = "images", "labels"

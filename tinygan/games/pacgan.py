@@ -9,14 +9,14 @@ from .views import Pack, View
 
 
 class PacGAN(Game):
-    """The GAN whose D decides on k samples at once: all k are real, or all are generated (eq. 1).
+    """The GAN whose D decides on k samples at once: all real, or all generated (section 2).
 
         max_D E log D(x_1, ..., x_k) + E log(1 - D(G(z_1), ..., G(z_k)))
 
     k samples of a G that has lost modes are more alike than k real ones, and D sees it. Nothing
     else changes. D has k times the features or channels as its input, see views.Pack, and a
-    minibatch of m samples is one of m / k packs. In the published code each sample is the first of
-    a pack of its own, and the others of the pack are drawn anew. Raises UserError for a k below 1,
+    minibatch of m samples is one of m / k packs. In the published code it is one of m packs, which
+    are k times as many samples. The paper's symbol for k is m. Raises UserError for a k below 1,
     and in a step if m is no multiple of k.
     """
 

@@ -40,9 +40,8 @@ class StarGAN(ImageTranslation):
                    as one that draws a 7 for each 3 in the other domains
     lam_gp    the weight of the gradient penalty, which is that of the sum over a map of scores, as
               in the published code. Give 0 with another loss than Wasserstein()
-    target    the norm at which the penalty is 0. In the paper it is 1, and lam_gp 10, for images in
-              [-1, 1], where gradients are half as large as for images in [0, 1]: for these, the
-              same penalty has the target 2 and lam_gp 2.5
+    target    the norm at which the penalty is 0. The target 2 and lam_gp 2.5 are the paper's 1 and
+              10 for images in [-1, 1], where gradients are half as large as for images in [0, 1]
 
     A minibatch is a pair (x, c'). D has n_critic steps for each of G; in the published code, G's
     step uses the last minibatch of D's, here it draws its own. L_rec is logged, and L_cls^r as
@@ -55,8 +54,8 @@ class StarGAN(ImageTranslation):
     reference_images = Game.reference_images        # images of all domains
 
     def __init__(self, G: Module, D: Module, classes: int, lam_cls: float = 1.0,
-                 lam_rec: float = 20.0, lam_identity: float = 0.0, lam_gp: float = 10.0,
-                 target: float = 1.0, n_critic: int | Callable = 5,
+                 lam_rec: float = 20.0, lam_identity: float = 0.0, lam_gp: float = 2.5,
+                 target: float = 2.0, n_critic: int | Callable = 5,
                  penalties: Sequence[Penalty] = (), adversarial: bool = True, **choices) -> None:
         check_weights(lam_cls=lam_cls, lam_rec=lam_rec, lam_identity=lam_identity, lam_gp=lam_gp,
                       target=target)

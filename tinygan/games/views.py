@@ -84,9 +84,9 @@ class Translation(View):
     """A random translation of each image, zeros at the borders (DiffAugment, Zhao et al. 2020).
 
     The shift along each axis is a whole number of pixels, uniform up to `reach` times the image's
-    size in both directions. In evaluation mode nothing is changed. Tensors that are no images
-    (m, C, H, W), such as the z of a pair (G(z), z), are never changed. Raises ValueError for a
-    reach outside [0, 1].
+    size, rounded, in both directions: up to 4 of 28 pixels by default. In evaluation mode nothing
+    is changed. Tensors that are no images (m, C, H, W), such as the z of a pair (G(z), z), are
+    never changed. Raises ValueError for a reach outside [0, 1].
     """
 
     def __init__(self, reach: float = 0.125) -> None:

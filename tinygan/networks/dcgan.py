@@ -5,6 +5,9 @@ The game is the GAN; the paper's contribution is networks that train well. Its g
 dense hidden layers, ReLU in G and leaky ReLU in D. To avoid instability, G's output layer and D's
 input layer have no batch normalisation. Initial weights are N(0, 0.02^2) (section 4), and the
 initial gains of batch normalisation are N(1, 0.02^2) (published code).
+
+Kernels are 4 x 4 here, and 5 x 5 in the published code. In that code, D's first layer has 128
+channels for images of 64 x 64 pixels, and 64 in the script for MNIST, which has labels.
 """
 
 from collections.abc import Callable
@@ -20,8 +23,8 @@ def generator(z_size: int = 100, channels: int = 64, shape: tuple[int, int, int]
 
     It starts with 4 * `channels` feature maps of H/8 x W/8 pixels, rounded down, and has three
     transposed convolutions, each of which doubles the size. (The paper has four, from 4 x 4 to
-    64 x 64.) The paper has a tanh and data in [-1, 1]; here G ends in a sigmoid and data is in
-    [0, 1], so that the black background is 0. Raises UserError if H or W is below 8.
+    64 x 64.) The paper has a tanh and data in [-1, 1]; here, and in the published script for MNIST,
+    G ends in a sigmoid and data is in [0, 1]. Raises UserError if H or W is below 8.
     """
     colours, height, width = check_shape(shape, 8)
     h, w = height // 8, width // 8
