@@ -79,9 +79,10 @@ from typing import Any
 
 import numpy as np
 import sample
-from sample import to_device, to_host
+from sample import scale, to_device, to_host
 
 from tinygan import Tensor, UserError, backend, checkpoint, command, nn, no_grad, record
+from tinygan.backend import Array
 from tinygan.data import DataSet, Split, as_floats, count_shared, tasks
 from tinygan.files import write_text
 from tinygan.games import BiGAN, ConditionalGAN, Game, ImageTranslation, InfoGAN
@@ -197,11 +198,11 @@ def measure_codes(game: Game, images: np.ndarray, z: Any, data: DataSet, test: S
     net      the classifier, or None
     """
     def infer(x):
-        return backend.to_numpy(game.infer(backend.xp.asarray(as_floats(x)))[0])
+        return backend.to_numpy(game.infer(scale(game, x))[0])
 
     def score(images, z):
         with nn.eval_mode(game.D), no_grad():
-            found = game.measure_code(to_device(z), game.D(to_device(images)))
+            found = game.measure_code(to_device(z), game.D(Tensor(scale(game, images))))
         # each is a mean over the rows of the piece
         return tuple([np.full(len(images), a.item()) for a in found if a is not None])
     found = {"code": {name: values.mean() for name, values in zip(
@@ -232,14 +233,14 @@ def measure_encoder(game: Game, data: DataSet, test: Split, net: Module | None,
     def compute(network, images):
         def f(x):
             with no_grad():
-                return backend.to_numpy(network(to_device(as_floats(x))).data)
+                return backend.to_numpy(network(Tensor(scale(game, x))).data)
         return compute_in_pieces(f, images)
 
     def distance(a, b):
         return float(np.sqrt(((a - b).reshape(len(a), -1) ** 2).sum(1)).mean())
     x = as_floats(test.images)
-    again = compute_in_pieces(lambda x: backend.to_numpy(game.sample(Tensor(game.infer(
-        backend.xp.asarray(x))))), x)
+    again = compute_in_pieces(
+        lambda x: backend.to_numpy(game.sample_images(Tensor(game.infer(scale(game, x))))), x)
     found = {"encoder": {"distance": distance(x, again)}}
     found["encoder"]["ratio"] = distance(x, again) / distance(np.roll(x, 1, 0), again)
     if net is not None:
@@ -253,8 +254,8 @@ def measure_encoder(game: Game, data: DataSet, test: Split, net: Module | None,
         return nearest_accuracy(f(test.images), test.labels, f(train.images), train.labels)
     with game.use_averages():
         E = game.E
-    for row, network in (("encoder", E),
-                         ("random weights", randomise(E, train.images[:1000], Random(seed)))):
+    randomised = randomise(E, scale(game, train.images[:1000]), Random(seed))
+    for row, network in ("encoder", E), ("random weights", randomised):
         for name, part in (("1-NN", network), ("features", cut_features(network))):
             if part is not None:
                 found.setdefault(row, {})[name] = compare(lambda images: compute(part, images))
@@ -271,7 +272,7 @@ def measure_pairs(game: Game, split: Split) -> dict[str, dict[str, float]]:
     return found
 
 
-def randomise(network: Module, images: np.ndarray, rng: Random) -> Module:
+def randomise(network: Module, images: Array, rng: Random) -> Module:
     """Return a copy of a network with random weights, N(0, 1/fan_in), in evaluation mode.
 
     The statistics of batch normalisation are those of `images`.
@@ -285,7 +286,7 @@ def randomise(network: Module, images: np.ndarray, rng: Random) -> Module:
         if isinstance(layer, nn.BatchNorm):
             layer.momentum, layer.training = 1.0, True
     with no_grad():
-        network(to_device(as_floats(images)))
+        network(Tensor(images))
     return network.eval()
 
 

@@ -35,6 +35,7 @@ from typing import Any
 import numpy as np
 
 from tinygan import Tensor, UserError, backend, command, image, record
+from tinygan.backend import Array
 from tinygan.data import DataSet, Split, as_floats, load, own, tasks
 from tinygan.files import atomic_write
 from tinygan.games import BiGAN, Game, ImageTranslation
@@ -141,9 +142,19 @@ def draw_samples(game: Game, z: Any) -> np.ndarray:
     return backend.to_numpy(game.sample_images(to_device(z)))
 
 
+def scale(game: Game, images: np.ndarray) -> Array:
+    """Return images on the host as D and an encoder take them: on the backend, in G's range."""
+    return game.scale_images(backend.xp.asarray(as_floats(images)))
+
+
+def infer(game: BiGAN, x: np.ndarray) -> np.ndarray:
+    """Return the codes E(x) of images x, both on the host."""
+    return backend.to_numpy(game.infer(scale(game, x)))
+
+
 def draw_encoded(game: Game, x: np.ndarray) -> np.ndarray:
     """Return for each image in x (n, C, H, W) itself, its code E(x) and G(E(x)), in this order."""
-    codes = backend.to_numpy(game.infer(backend.xp.asarray(x)))
+    codes = infer(game, x)
     triples = np.stack([x, draw_codes(codes, x.shape[1:]), draw_samples(game, codes)], 1)
     return triples.reshape(-1, *x.shape[1:])
 
@@ -153,7 +164,7 @@ def draw_between(game: Game, x: np.ndarray, y: np.ndarray, n: int) -> np.ndarray
 
     The line goes from E(x) to E(y); x and y are (rows, C, H, W).
     """
-    z0, z1 = (backend.to_numpy(game.infer(backend.xp.asarray(a))) for a in (x, y))
+    z0, z1 = infer(game, x), infer(game, y)
     z = np.stack([linear(z0, z1, a) for a in np.linspace(0, 1, n)], 1)
     between = draw_samples(game, z.reshape(-1, z.shape[2])).reshape(len(x), n, *x.shape[1:])
     return np.concatenate([x[:, None], between, y[:, None]], 1).reshape(-1, *x.shape[1:])

@@ -359,6 +359,85 @@ def test_the_encoder_learns_to_invert_g():
     assert own < 0.75 * other
 
 
+def make_both_ranges(kind, z_size, make_D, *make_E):
+    """Return two games whose images are the same: in [0, 1], and in [-1, 1].
+
+    tanh(a / 2) = 2 sigmoid(a) - 1, so a G that ends in tanh(a / 2) draws the images of a G that
+    ends in sigmoid(a). The other networks of the second game begin with x -> (x + 1) / 2.
+    """
+    games = []
+    for end, begin in (([nn.Sigmoid()], []),
+                       ([lambda a: a * 0.5, nn.Tanh()], [lambda x: (x + 1.0) * 0.5])):
+        rng.seed(0)
+        first = [nn.JoinLabels(3)] if kind is InfoGAN else []
+        G = nn.Sequential(*first, nn.Dense(z_size + 3 * len(first), 16, init=nn.normal(1.0)), *end,
+                          nn.Reshape(1, 4, 4))
+        games.append(kind(G, *[make(begin) for make in (*make_E, make_D)], z_size))
+    return games
+
+
+def make_split(seed, n=40):
+    generator = np.random.default_rng(seed)
+    return Split(images=np.float32(generator.uniform(size=(n, 1, 4, 4))), labels=np.arange(n) % 3)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_bigan_whose_g_ends_in_a_tanh_has_the_pictures_and_measures_of_its_twin(own):
+    """Data and reconstructions are compared and shown in [0, 1]; E gets them in [-1, 1]."""
+    import evaluate
+    import sample
+    games = make_both_ranges(
+        BiGAN, 2, lambda begin: nn.Sequential(nn.Flatten(), nn.Join(), nn.Dense(18, 1)),
+        lambda begin: nn.Sequential(*begin, nn.Flatten(), nn.Dense(16, 8, init=nn.normal(1.0)),
+                                    nn.BatchNorm(8), nn.LeakyReLU(),
+                                    nn.Dense(8, 2, init=nn.normal(1.0))))
+    if own:             # a class of its own, whose last activation is seen from its output alone
+        games[1].G = Wrapped(games[1].G)
+    split, data = make_split(1), types.SimpleNamespace(train=make_split(0))
+    x = split.images[:6]
+    shown = [(game.pictures(game.fixed_inputs(split, 16, Random(0)))[0],
+              sample.draw_encoded(game, x), sample.draw_between(game, x[:3], x[3:], 4))
+             for game in games]
+    for ours, twins in zip(*shown):
+        # float32 numbers that are mapped forth and back
+        np.testing.assert_allclose(to_numpy(ours), to_numpy(twins), atol=2e-6)
+    ours, twins = (evaluate.measure_encoder(game, data, split, None, 0) for game in games)
+    assert ours.keys() == twins.keys() >= {"encoder", "random weights"}
+    for row in ours:
+        assert ours[row] == pytest.approx(twins[row], rel=1e-5)
+
+
+class Wrapped(nn.Module):
+    """A network in a class that is no Sequential."""
+
+    def __init__(self, network):
+        self.network = network
+
+    def forward(self, *inputs):
+        return self.network(*inputs)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_an_infogan_whose_g_ends_in_a_tanh_has_the_measures_of_its_twin(own):
+    import evaluate
+    games = make_both_ranges(InfoGAN, 4, lambda begin: nn.Heads(
+        nn.Sequential(*begin, nn.Flatten(), nn.Dense(16, 8, init=nn.normal(1.0))),
+        nn.Dense(8, 1), nn.Dense(8, 5, init=nn.normal(1.0))))
+    if own:
+        games[1].G = Wrapped(games[1].G)
+    split, tables = make_split(1), []
+    for game in games:
+        game.codes, game.continuous, game.z_size = 3, 2, 2
+        z = game.latent(50, Random(0))
+        images = to_numpy(game.sample_images(z))
+        tables.append(evaluate.measure_codes(
+            game, images, tuple(map(to_numpy, (z[0].data, z[1]))),
+            types.SimpleNamespace(train=make_split(0)), split, None, 0))
+    ours, twins = tables
+    assert ours["code"] == pytest.approx(twins["code"], rel=1e-5)
+    assert ours["code"].keys() == {"information", "code error", "majority", "one-to-one"}
+
+
 # Measures
 
 def test_accuracies_of_codes():
@@ -456,6 +535,9 @@ class KnownInfo(nn.Module):
 
     def __init__(self):
         self.D = nn.Sequential()
+
+    def scale_images(self, images):
+        return images
 
     def infer(self, x):
         return (x.mean((1, 2, 3)) * 2 + 0.5).astype(int), None

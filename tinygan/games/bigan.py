@@ -82,9 +82,9 @@ class BiGAN(GAN):
     def pictures(self, z: Any) -> tuple[Array, int]:
         """Return pairs of an image x and G(E(x)), followed by samples, in rows of eight."""
         z, x = z
-        again = self.sample(Tensor(self.infer(x.data)))
+        again = self.sample_images(Tensor(self.infer(self.scale_images(x.data))))
         pairs = backend.xp.stack([x.data, again], 1).reshape(-1, *x.shape[1:])
-        return backend.xp.concatenate([pairs, self.sample(z)]), 8
+        return backend.xp.concatenate([pairs, self.sample_images(z)]), 8
 
 
 class ALI(BiGAN):

@@ -433,6 +433,16 @@ class Game(Module):
         images = self.sample(z) if y is None else y.data
         return (images + 1) / 2 if last_activation(self.G, y) == "tanh" else images
 
+    def scale_images(self, images: Array) -> Array:
+        """Return images in [0, 1], mapped to [-1, 1] if G ends in a tanh.
+
+        This is the inverse of sample_images(). D and an encoder take images in this range, in which
+        they were trained.
+        """
+        y = (None if self.overrides("sample") else
+             self._compute_samples(self.latent(1, Random(0)), recording=True))
+        return 2 * images - 1 if last_activation(self.G, y) == "tanh" else images
+
     def draw_samples(self, n: int, rng: Random, piece: int = 100) -> np.ndarray:
         """Return n samples on the host, of noise by latent() from `rng`, `piece` at a time.
 
