@@ -1381,12 +1381,21 @@ def test_a_summary_of_layers_that_compare_samples():
     net = nn.Sequential(nn.MinibatchStddev(), nn.BatchNorm(2, track_running_stats=False),
                         nn.Flatten(), nn.Dense(18, 1))
     assert [row.split()[-2] for row in net.summary(1, 3, 3).splitlines()[3:5]] == ["18", "1"]
+    groups = nn.Sequential(nn.MinibatchStddev(4), nn.Sequential(nn.MinibatchStddev(3)))
+    assert [row.split()[-2] for row in groups.summary(5).splitlines()[1:]] == ["6", "7", "7"]
 
 
 def test_norms_of_no_images_and_of_a_numpy_number():
     x = Tensor(backend.xp.zeros((0, 2, 3, 3), "float32"))
     assert nn.InstanceNorm2d(2)(x).shape == x.shape
     assert nn.LayerNorm(np.int64(3))(x).shape == x.shape
+
+
+def test_instance_norm_of_one_pixel_is_refused():
+    """Its output would be 0 for all images, so that a D would learn nothing."""
+    layer = nn.InstanceNorm2d(2)
+    assert "more than one pixel" in error_of(layer, tensor(normal(4, 2, 1, 1), "float32"))
+    assert layer(tensor(normal(4, 2, 1, 2), "float32")).numpy().any()
 
 
 def test_minibatch_discrimination_tells_its_init_the_numbers_of_inputs_and_outputs():

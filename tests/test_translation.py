@@ -15,6 +15,7 @@ from tinygan import (Tensor, UserError, backend, check_grads, command, data, gra
 from tinygan.backend import to_numpy
 from tinygan.data import Split, tasks
 from tinygan.games import CycleGAN, GauGAN, Pix2Pix, StarGAN, losses, penalties, views
+from tinygan.games.catalogue import GAMES
 from tinygan.games.translation import join_pictures
 from tinygan.loop import make_source
 from tinygan.metrics import mean_difference, mean_iou, overlap, predict, train_classifier
@@ -940,20 +941,44 @@ def test_integers_are_no_images_to_translate():
     x = np.full((2, 1, 4, 4), 255)
     assert game.translate(x.astype("uint8")).shape == x.shape
     for dtype in ("int64", "uint16", "bool"):
-        with pytest.raises(UserError, match="bytes or floats"):
+        with pytest.raises(UserError, match=f"images of dtype {dtype}: convert"):
             game.translate(x.astype(dtype))
 
 
 def test_the_range_of_g_is_that_of_the_outputs():
     """In a pair the last images are those that G is to draw; the inputs have another range."""
-    G = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Tanh())
-    game = Pix2Pix(G, nn.Conv2d(2, 1, 1))
+    game = Pix2Pix(nn.Sequential(nn.Conv2d(1, 1, 1), nn.Sigmoid()), nn.Conv2d(2, 1, 1))
     opts = optim.SGD(game.d_parameters(), 0.1), optim.SGD(game.g_parameters(), 0.1)
-    masks, drawn = images(4, 1, 4, 4), 2 * images(4, 1, 4, 4, seed=1) - 1
-    x = tuple(map(backend.xp.asarray, (masks, drawn)))
+    heights, drawn = 2 * images(4, 1, 4, 4) - 1, images(4, 1, 4, 4, seed=1)
+    x = tuple(map(backend.xp.asarray, (heights, drawn)))
     assert len(list(play(game, itertools.repeat(x), *opts, 4, rng, 2))) == 2
-    with pytest.raises(UserError, match="ends in a tanh"):
+    with pytest.raises(UserError, match="ends in a sigmoid"):
         next(play(game, itertools.repeat(x[::-1]), *opts, 4, rng, 2))
+
+
+@pytest.mark.host
+def test_networks_that_end_in_a_tanh_are_refused():
+    """translate() and the pictures take and show images in [0, 1]."""
+    tanh = lambda: nn.Sequential(nn.Conv2d(1, 1, 1), nn.Tanh())
+    with pytest.raises(UserError, match="G ends in a tanh.* end it in a sigmoid"):
+        Pix2Pix(tanh(), nn.Conv2d(2, 1, 1))
+    with pytest.raises(UserError, match="F ends in a tanh"):
+        CycleGAN(nn.Conv2d(1, 1, 1), tanh(), Total(1.0), Total(1.0), (1, 4, 4), (1, 4, 4))
+
+
+def test_images_of_another_scale_are_not_translated():
+    """Bytes of 0 and 1 would enter as black, and floats up to 255 as they are."""
+    x = np.float32(normal(3, 3, 4, 4) > 0)
+    gaugan, pix2pix = GAMES["gaugan"](), Pix2Pix(Stretch(), Total(1.0, 1.0))
+    for game, x in ((gaugan, x), (pix2pix, x[:, :1])):
+        expected = game.translate(x)
+        np.testing.assert_array_equal(game.translate(255 * x.astype(np.uint8)), expected)
+        for wrong, words in ((x.astype(np.uint8), "the largest of these is 1"),
+                             (255 * x, "takes pixels from 0 to 1"), (x > 0, "of dtype bool")):
+            with pytest.raises(UserError, match=words):
+                game.translate(wrong)
+        black = np.zeros_like(x)
+        np.testing.assert_array_equal(game.translate(black), game.translate(black.astype("uint8")))
 
 
 @pytest.mark.host
@@ -1084,7 +1109,7 @@ def test_a_pool_may_be_padded_by_half_its_size():
 
 
 def test_a_discriminator_of_pixels_takes_one_pixel():
-    D = patch.discriminator((3, 1, 1), 2, 0, norm=nn.InstanceNorm2d)
+    D = patch.discriminator((3, 1, 1), 2, 0)
     assert D(tensor(normal(2, 3, 1, 1), "float32")).shape == (2, 1, 1, 1)
 
 

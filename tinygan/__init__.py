@@ -2,7 +2,7 @@
 
 The modules, each of which imports only from those before it: cpu, context, numbers, pytorch,
 backend, cuda, random, tensor, ops, conv, resampling, nested, nn, schedules, optim, graphs,
-gradcheck, games, networks, loop, files, data, metrics, runs. cuda is imported by backend.use(), and
+gradcheck, files, data, games, networks, loop, metrics, runs. cuda is imported by backend.use(), and
 graphs by the first training step, both with cupy only.
 """
 

@@ -7,10 +7,12 @@ import numpy as np
 
 from .. import backend
 from ..backend import Array, UserError, to_numpy
+from ..data.arrays import as_floats, check_scale, check_units
 from ..nn import RandomRows, use_random
 from ..ops import concat
 from ..random import Random
 from ..tensor import Tensor
+from .checks import last_activation
 from .game import Game, require
 
 
@@ -26,7 +28,8 @@ class ImageTranslation(Game):
     Unless a subclass draws some, G gets no noise besides that of its layers, such as
     nn.Dropout(always=True). Images lie in [0, 1]. In the papers they lie in [-1, 1], where
     |b - G(a)| is twice as large; so the default weights of such terms are twice the papers'. Raises
-    UserError in G's step if its loss has no term at all.
+    UserError for a network that draws images and ends in a tanh, and in G's step if its loss has no
+    term at all.
     """
 
     minibatch = "images a", "images b"
@@ -36,6 +39,14 @@ class ImageTranslation(Game):
                  **choices) -> None:
         super().__init__(G, D, z_size, **choices)
         self.adversarial = adversarial
+
+    def check(self, before_training: bool = False) -> None:
+        super().check(before_training)
+        for name in self.g_players:
+            if last_activation(getattr(self, name, None)) == "tanh":
+                raise UserError(f"{name} ends in a tanh, whose images lie in [-1, 1], but this "
+                                "game's images lie in [0, 1]: end it in a sigmoid, and scale the "
+                                "data to [0, 1]")
 
     def latent(self, m: int, rng: Random) -> Any:
         """Return (): nothing is drawn."""
@@ -59,22 +70,24 @@ class ImageTranslation(Game):
 
         G is in evaluation mode; if an average of G is kept, it is used. About 100 images are
         computed at a time, in pieces of nearly equal length, because an output depends on all
-        images of its piece if G has batch normalisation without running averages.
+        images of its piece if G has batch normalisation without running averages. Raises UserError
+        for images that as_floats(), check_units() or check_scale() of data.arrays refuses.
         """
         return self.compute(self.generate, images, *conditions)
 
     def compute(self, f: Callable, images: np.ndarray, *conditions: np.ndarray) -> np.ndarray:
         """Return f(z) as translate() returns generate(z), of images z or (images, *conditions)."""
         def convert(a):
-            if a.ndim == 1:             # labels
-                return backend.xp.asarray(a)
-            if a.dtype != np.uint8 and a.dtype.kind != "f":
-                raise UserError(f"images are bytes or floats, not {a.dtype}: write "
-                                "images.astype(\"uint8\") for pixels from 0 to 255")
-            white = 255 if a.dtype == np.uint8 else 1
-            return Tensor(backend.xp.asarray(a.astype(np.float32) / white))
+            is_labels = a.ndim == 1
+            return backend.xp.asarray(a) if is_labels else Tensor(backend.xp.asarray(as_floats(a)))
+        inputs = images, *conditions
+        for a in inputs:
+            if a.ndim == 4 and a.size:
+                check_units(a)
+                if a.dtype.kind == "f":
+                    check_scale(a, "translate()")
         outputs, pieces = [], max(-(-len(images) // 100), 1)
-        for parts in zip(*(np.array_split(a, pieces) for a in (images, *conditions))):
+        for parts in zip(*(np.array_split(a, pieces) for a in inputs)):
             z = tuple(map(convert, parts)) if conditions else convert(parts[0])
             with self.use_averages(), use_random(RandomRows(z)):
                 outputs.append(backend.to_numpy(f(z).data))

@@ -17,6 +17,7 @@ import contextlib
 import dataclasses
 import functools
 import io
+import math
 import types
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -28,6 +29,7 @@ import numpy as np
 from .. import backend, pytorch
 from ..backend import Array, UserError
 from ..nested import flatten_nested
+from ..numbers import is_whole
 from ..tensor import Tensor, no_grad, now
 
 
@@ -303,8 +305,11 @@ class Module:
         rows, parameters = [], self.parameters()
         dtype = parameters[0].dtype if parameters else "float32"
         with eval_mode(self), no_grad():
-            # two inputs, as there are layers that compare the samples of a minibatch
-            y = _trace(self, Tensor(backend.xp.zeros((2, *shape), dtype)), "", rows)
+            # two inputs or more, as there are layers that compare the samples of a minibatch
+            groups = [group for _, part in self.modules()
+                      if is_whole(group := getattr(part, "group", None), 1)]
+            y = _trace(self, Tensor(backend.xp.zeros((math.lcm(2, *groups), *shape), dtype)), "",
+                       rows)
         rows += [("", "", _output_shapes(y), sum(p.size for p in parameters))]
         width = max(len(f"{name} {layer}") for name, layer, _, _ in rows)
         lines = [f"{f'{name} {layer}':{width}}  {out:>12} {count:>12,}"

@@ -68,7 +68,8 @@ class InstanceNorm2d(Module):
     x is (N, n, H, W), and so is the result; mean and variance are those over H and W, in training
     and in evaluation mode. So a channel that is constant becomes 0, but for the rounding error of
     its mean, which is divided by sqrt(eps). With affine=True there are a weight and a bias (n,).
-    Raises ValueError for other shapes and for a negative eps.
+    Raises UserError for images of one pixel, which would all become 0, and ValueError for other
+    shapes and for a negative eps.
     """
 
     def __init__(self, n: int, eps: float = 1e-5, affine: bool = False) -> None:
@@ -81,9 +82,12 @@ class InstanceNorm2d(Module):
         if x.ndim != 4 or x.shape[1] != self.n:
             raise ValueError(f"InstanceNorm2d({self.n}) needs images (N, {self.n}, H, W), "
                              f"got {x.shape}")
+        count = x.shape[2] * x.shape[3]
+        if count == 1:
+            raise UserError("InstanceNorm2d needs images of more than one pixel, because one pixel "
+                            f"minus its mean is 0, got {x.shape}: leave the layer out here")
         centred, _ = ops.centre(x, each=True)           # each: over each sample alone
         squares = ops.channel_sum(centred, centred, each=True)
-        count = x.shape[2] * x.shape[3]
         y = ops.scale(centred, ops.affine_power(squares, 1 / count, self.eps, -0.5))
         return y if self.weight is None else ops.scale(y, self.weight, self.bias)
 
