@@ -304,6 +304,13 @@ def test_projection_is_its_formula():
     np.testing.assert_allclose(D(x, device(LABELS)).numpy(), expected, **CLOSE)
 
 
+def test_a_projection_needs_one_label_for_each_sample():
+    D = ProjectionDiscriminator(nn.Dense(3, 4), 4, 3)
+    for samples, labels in ((5, 1), (1, 5), (3, 2)):
+        message = error_of(D, tensor(normal(samples, 3), "float32"), device([0] * labels))
+        assert f"{labels} labels for {samples} samples" in message
+
+
 def test_the_score_is_the_same_for_a_label_with_an_embedding_of_zero():
     """Then D(x, y) = psi(phi(x)), whatever y is."""
     D = ProjectionDiscriminator(nn.Dense(3, 4), 4, 3, normalised=False)

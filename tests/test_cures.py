@@ -341,6 +341,22 @@ def test_unrolled_steps_leave_d_and_the_log_as_they_are():
         np.testing.assert_array_equal(array, before[name], err_msg=name)
 
 
+def test_unrolled_steps_leave_an_array_that_forward_replaces_as_it_was():
+    """A running mean that is a new array at each call, and not written to in place."""
+    class Centred(nn.Module):
+        def __init__(self):
+            self.mean = backend.xp.zeros(3, "float32")
+
+        def forward(self, x):
+            self.mean = 0.5 * self.mean + 0.5 * x.data.mean(0)
+            return x - self.mean
+    x, z = tensor(normal(6, 3), "float32"), tensor(normal(6, 2, seed=1), "float32")
+    game = UnrolledGAN(nn.Dense(2, 3), nn.Sequential(Centred(), nn.Dense(3, 1)), 2, k=3)
+    mean = game.D.layers[0].mean
+    game.g_loss(x, z)
+    assert game.D.layers[0].mean is mean and not to_numpy(mean).any()
+
+
 def test_unrolled_steps_include_the_penalties():
     game = make_unrolled(k=2, eta=0.5, penalties=[R1(5.0)])
     x, z = tensor(normal(6, 3), "float32"), tensor(normal(6, 2, seed=1), "float32")

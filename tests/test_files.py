@@ -143,6 +143,7 @@ def test_a_missing_folder_raises(tmp_path):
         with atomic_write(tmp_path / "absent" / "file"):
             pass
     assert caught.value.__context__ is None         # there was no other error before
+    assert caught.value.filename == str(tmp_path / "absent" / "file")       # and no other name
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError):
         with atomic_write(tmp_path / "folder") as file:

@@ -7,6 +7,7 @@ import textwrap
 import numpy as np
 import pytest
 
+from tinygan import UserError
 from tinygan.data import Minibatches, as_floats, count_shared, mnist, own, tasks
 from tinygan.random import rng
 
@@ -328,6 +329,18 @@ def test_a_set_of_labels_without_any(tmp_path):
     np.savez(tmp_path / "a.npz", images=numbered(20, 4, 4), labels=np.arange(20),
              targets=np.arange(0))
     assert all(len(part["targets"]) == 0 for part in parts(own.load(tmp_path / "a.npz")))
+
+
+@host
+def test_labels_under_another_name_among_several_arrays(tmp_path):
+    """Either array could be the labels, so the user is asked to rename one of them."""
+    np.savez(tmp_path / "a.npz", images=numbered(20, 4, 4), y=np.arange(20), ids=np.arange(20))
+    data = own.load(tmp_path / "a.npz")
+    with pytest.raises(UserError, match="rename one of the arrays 'y', 'ids' .* to \"labels\""):
+        data.train.require("labels")
+    np.savez(tmp_path / "b.npz", images=numbered(20, 4, 4))
+    with pytest.raises(UserError, match="give a data set that has them"):
+        own.load(tmp_path / "b.npz").train.require("labels")
 
 
 @host

@@ -192,9 +192,15 @@ def test_lists_and_whole_numbers(tmp_path):
     assert is_close(found[0], [0, 10, 20], [1, 2, 4], off)
 
 
-@pytest.mark.parametrize("x, y", [([], []), (np.zeros(0), np.zeros(0)), ([], [math.nan])])
+def test_a_curve_of_another_length_than_x_is_refused(tmp_path):
+    for y in ([1, 2], [1, 2, 3, 4]):
+        with pytest.raises(ValueError, match=f"'b' has {len(y)} values, but x has 3"):
+            draw_panel(tmp_path, [0, 10, 20], {"a": [1, 2, 4], "b": y})
+
+
+@pytest.mark.parametrize("x, y", [([], []), (np.zeros(0), np.zeros(0)), ([5], [math.nan])])
 def test_curves_without_data(tmp_path, x, y):
-    panel = draw_panel(tmp_path, x, {"a": y, "b": []})
+    panel = draw_panel(tmp_path, x, {"a": y, "b": y})
     assert panel.names == ["a", "b"] and [len(points) for points in panel.points] == [0, 0]
 
 

@@ -477,7 +477,7 @@ def test_error_messages_for_invalid_arguments():
         "differ at most in the axis": [
             lambda: ops.concat([x, images]), lambda: ops.concat([x], 2),
             lambda: ops.concat([x, x.T]), lambda: ops.concat([x, x[:, :2]])],
-        "at least one Tensor, got none": [lambda: ops.concat([])],
+        "at least one Tensor, got none": [lambda: ops.concat([]), lambda: ops.concat(iter([]))],
         "takes a list of Tensors": [lambda: ops.concat(x, 1)],
         "low <= high": [lambda: ops.clip(x, 1, 0), lambda: ops.clip(x, 0, float("nan"))],
         "a bound of clip is a number": [lambda: ops.clip(x, None, 0), lambda: ops.clip(x, "a", 0),

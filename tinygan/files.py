@@ -41,7 +41,9 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
             # before the file gets its name: a power cut could otherwise leave an empty `path`
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename == temporary:
+            error.filename = path           # the name that the user knows
         with contextlib.suppress(OSError):
             os.remove(temporary)
         raise

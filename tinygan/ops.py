@@ -356,7 +356,7 @@ def concat(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
     """
     if type(xs) is Tensor:
         raise TypeError("concat takes a list of Tensors, as in concat([x, y], axis), got a Tensor")
-    if not len(xs):
+    if not (xs := list(xs)):
         raise ValueError("concat needs at least one Tensor, got none")
     xs = as_tensors(*xs)
     try:

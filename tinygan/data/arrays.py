@@ -33,13 +33,16 @@ class Split(dict):
 
     def require(self, name: str) -> np.ndarray:
         """Return the array `name`. Raises UserError if there is none."""
-        if name not in self:
-            raise UserError("this script needs images with labels: give a data set that has them, "
-                            "such as MNIST, by --data" if name == "labels" else
-                            f"the data has no array {name!r}: give an .npz file that has it beside "
-                            "\"images\" (or \"maps\") by --data, or a --task that makes it, if "
-                            "the script has this flag")
-        return self[name]
+        if name in self:
+            return self[name]
+        if name == "labels":
+            others = [repr(other) for other, a in self.items() if a.ndim == 1]
+            raise UserError("this script needs images with labels: " + (
+                f"rename one of the arrays {', '.join(others)} of the data to \"labels\"" if others
+                else "give a data set that has them, such as MNIST, by --data"))
+        raise UserError(f"the data has no array {name!r}: give an .npz file that has it beside "
+                        "\"images\" (or \"maps\") by --data, or a --task that makes it, if the "
+                        "script has this flag")
 
     def count_classes(self) -> int:
         """Return the number of classes, if the labels are 0, 1, ... without gaps.

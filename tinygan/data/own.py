@@ -65,8 +65,9 @@ def load_arrays(path: str | os.PathLike, classes: int | None = None) -> DataSet:
       labels, under any names. They are put in a random order that is always the same; eight tenths
       are for training, and a tenth each for validation and test.
     - An .npz file may also hold several arrays of images and of labels, under any names, if one of
-      them is named "images". Each array is split as above. Arrays of equal length are put in the
-      same order: they belong together row by row. An array of another length is a set of its own.
+      them is named "images". The labels of these images must be named "labels". Each array is split
+      as above. Arrays of equal length are put in the same order: they belong together row by row.
+      An array of another length is a set of its own.
     - Instead of "images" an .npz file may have "maps", (N, H, W) whole numbers from 0, the classes
       of pixels. They become the images, with a plane of 0 and 255 for each class. There are
       `classes` planes, by default as many as the largest class needs; then at least half of the

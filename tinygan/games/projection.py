@@ -18,6 +18,8 @@ class ProjectionDiscriminator(Module):
     classes      the number of classes
     normalised   whether psi and the embedding have spectral normalisation, as in the paper; phi's
                  layers are wrapped where phi is made
+
+    Raises ValueError in forward unless there is one label for each sample.
     """
 
     def __init__(self, phi: Module, n: int, classes: int = 10, normalised: bool = True) -> None:
@@ -32,7 +34,11 @@ class ProjectionDiscriminator(Module):
         features = self.phi(x)
         if features.ndim == 4:
             features = features.sum((2, 3))
-        return self.psi(features) + (self.embedding(labels) * features).sum(1, keepdims=True)
+        v = self.embedding(labels)
+        if len(v) != len(features):
+            raise ValueError(f"a projection discriminator needs one label for each sample, got "
+                             f"{len(v)} labels for {len(features)} samples")
+        return self.psi(features) + (v * features).sum(1, keepdims=True)
 
 
 class ProjectionGAN(ConditionalGAN):

@@ -68,12 +68,14 @@ class UnrolledGAN(Game):
         """Return V(G, theta_k), or another loss of the scores by theta_k, plus g_terms()."""
         z, drawn = self.split_noise(z)
         real, fake = self.real(x), self.fake(x, z)
-        buffers = [(a, a.copy()) for name in self.d_players
-                   for a in getattr(self, name).named_arrays(backend.xp.ndarray).values()]
+        buffers = [(vars(part), name, a, a.copy()) for player in self.d_players
+                   for _, part in getattr(self, player).modules()
+                   for name, a in part.own_arrays(backend.xp.ndarray)]
         with substitute(self, self.unroll(real, fake, drawn)):          # by theta_k
             a_real, out_fake = self.score(real), self.outputs(fake)
-        for a, before in buffers:
+        for attributes, name, a, before in buffers:
             a[...] = before
+            attributes[name] = a            # forward() may have put another array in its place
         a_fake = scores_in(out_fake)
         with explain_none(self.loss):
             loss = self.loss.g(a_real if self.loss.compares else None, a_fake)

@@ -28,8 +28,12 @@ def save_curves(path: str | os.PathLike, x: Sequence[float] | np.ndarray,
     A panel shows the range from the 1st to the 99th percentile of its values, with a margin of 8 %,
     so that a few extreme values do not flatten the rest; curves are clipped at its edges. NaN and
     infinite values are left out. The background is transparent, for light and dark pages. Raises
-    OSError if the file cannot be written.
+    ValueError for a curve that has not one value for each of x, and OSError if the file cannot be
+    written.
     """
+    for name, y in ((name, y) for curves in panels for name, y in curves.items()):
+        if len(y) != len(x):
+            raise ValueError(f"the curve {name!r} has {len(y)} values, but x has {len(x)}")
     height = len(panels) * HEIGHT + 14
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
              f'width="{WIDTH}" height="{height}" font-family="sans-serif" font-size="12" '
