@@ -36,7 +36,7 @@ class ProjectionDiscriminator(Module):
             features = features.sum((2, 3))
         v = self.embedding(labels)
         if len(v) != len(features):
-            raise ValueError(f"a projection discriminator needs one label for each sample, got "
+            raise ValueError("a projection discriminator needs one label for each sample, got "
                              f"{len(v)} labels for {len(features)} samples")
         return self.psi(features) + (v * features).sum(1, keepdims=True)
 

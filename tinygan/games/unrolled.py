@@ -20,11 +20,11 @@ class UnrolledGAN(Game):
         theta_0 = theta,  theta_{i+1} = theta_i + eta dV(G, theta_i)/dtheta_i
         G minimises V(G, theta_k);  D maximises V(G, theta), as in the GAN
 
-    theta are D's parameters, and V is minus the loss of D's scores. The penalties, if there are
-    any, are added to it in the unrolled steps; d_terms() are not. The gradient of V(G, theta_k)
-    also passes through the k steps, in which theta_i depends on G: it contains second derivatives.
-    So G has no reason to move all samples to where the present D is weakest, because the D of k
-    steps later would not be weak there.
+    theta are all of D's parameters, also those that D's optimiser does not have, and V is minus the
+    loss of D's scores. The penalties, if there are any, are added to it in the unrolled steps;
+    d_terms() are not. The gradient of V(G, theta_k) also passes through the k steps, in which
+    theta_i depends on G: it contains second derivatives. So G has no reason to move all samples to
+    where the present D is weakest, because the D of k steps later would not be weak there.
 
     G minimises loss.g() + loss.g_real() of the scores by theta_k. Both depend on G, the scores of
     the data through theta_k. For Saturating() the sum is V(G, theta_k). Of a loss that compares, G
