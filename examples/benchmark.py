@@ -57,7 +57,7 @@ def tinygan_iteration(workload: str, backend: str, graph: bool = True) -> Callab
     if workload == "gan":
         import gan_mnist
         import numpy as np
-        G, D, d_opt, g_opt = gan_mnist.paper(np.random.randint(0, 256, (1000, 1, 28, 28)), m)
+        G, D, d_opt, g_opt = gan_mnist.paper(np.random.uniform(size=(1000, 1, 28, 28)), m)
     else:
         normalised = nn.spectral_norm if workload == "sngan" else lambda layer: layer
         norm = [nn.BatchNorm(128)] if workload == "dcgan" else []

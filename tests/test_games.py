@@ -840,7 +840,7 @@ def test_wgan_follows_algorithm_1():
     assert [note for note, _ in trace] == once * 2
     c = np.float32(0.05)
     assert all(largest <= c for note, largest in trace if note == "clip")
-    assert all(largest > c for note, largest in trace if note == "critic step")
+    assert any(largest > c for note, largest in trace if note == "critic step")
 
 
 def test_settings_that_are_not_given_are_the_papers():

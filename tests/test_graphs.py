@@ -462,3 +462,12 @@ def test_a_step_that_cannot_be_recorded_is_played(kind, why, recording, monkeypa
     assert len(tried) <= 2              # once for each player
     monkeypatch.setattr(loop, "prepare", functools.partial)
     assert recorded == train(entry, "alternating", 30)
+
+
+@pytest.mark.host
+def test_the_games_of_the_script_for_a_gpu_can_be_trained():
+    """gpu.py runs on a GPU alone; a game or optimiser of it that no longer trains is seen here."""
+    import gpu
+    for kind in (gpu.Reading, gpu.Copying):
+        gpu.train(dataclasses.replace(GAMES["gan"], game=kind), 2, "alternating")
+    gpu.train(GAMES["gan"], 2, "alternating", gpu.SignOfMean)
