@@ -3,9 +3,9 @@
     python examples/dcgan_mnist.py              the recipe: 6 to 20 minutes on one core
     python examples/dcgan_mnist.py --paper      the paper's settings, 10 epochs
 
-D's first layer has 128 channels in the paper, for images of 64x64 pixels. With --paper it has 64,
-as in the published script for MNIST. The recipe has 16 and a larger learning rate. z is the game's:
-U(-sqrt 3, sqrt 3) for gan, and N(0, I) for the others. The published code has U(-1, 1).
+In the published code, D's first layer has 128 channels for images of 64x64 pixels. With --paper it
+has 64, as in the published script for MNIST. The recipe has 16 and a larger learning rate. z is the
+game's: U(-sqrt 3, sqrt 3) for gan, and N(0, I) for the others. The published code has U(-1, 1).
 
 Pictures, curves and checkpoints are written to --out. --explain explains the printed numbers.
 """

@@ -347,10 +347,10 @@ def check_output(args: argparse.Namespace, out: str) -> None:
 
 def print_beside(ours: dict[str, float], floor: dict[str, float]) -> None:
     """Print the measures of samples beside those of training images."""
-    print(f"{'':14}{'samples':>10}{'floor':>10}")
+    print(f"{'':14}{'samples':>12}{'floor':>12}")
     for name in {**ours, **floor}:      # means over classes need enough images of a class
         times = f"   {ours[name] / floor[name]:.1f} times" if name == "Frechet" else ""
-        cells = [f"{table[name]:10.4g}" if name in table else f"{'-':>10}"
+        cells = [f"{table[name]:12.4g}" if name in table else f"{'-':>12}"
                  for table in (ours, floor)]
         print(f"{name:14}{''.join(cells)}{times}")
 

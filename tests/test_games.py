@@ -1755,6 +1755,33 @@ class Latent(GAN):
         return self.G(z + 0.5 * step)
 
 
+class LatentInside(Latent):
+    """The same game, which also computes its samples in enable_grad()."""
+
+    def fake(self, x, z):
+        with enable_grad():
+            (step,) = grad(self.score(self.G(z)).sum(), [z], create_graph=True)
+            return self.G(z + 0.5 * step)
+
+
+def test_samples_are_constants_in_ds_step_even_if_their_computation_was_recorded():
+    """D's gradient does not pass through its own gradient, by which the noise has moved."""
+    class Seeing(LatentInside):
+        def d_terms(self, x, z, fake, out_real, out_fake):
+            assert not fake.parents
+            return []
+    G, D = generator(), nn.Sequential(nn.Dense(2, 4), nn.Tanh(), nn.Dense(4, 1))
+    x, z = tensor(normal(4, 2), "float32"), tensor(normal(4, 3, seed=1), "float32")
+    gradients = []
+    for kind in (Latent, LatentInside, Seeing):
+        game = kind(G, D, 3)
+        for loss in (game.d_loss(x, z), game.losses(x, z)[0]):
+            gradients.append([g.numpy() for g in grad(loss, game.d_parameters())])
+    for each in gradients[1:]:
+        for ours, expected in zip(each, gradients[0], strict=True):
+            np.testing.assert_array_equal(ours, expected)
+
+
 class Autoencoder(GAN):
     """A game whose samples are computed by an encoder that D's player trains, by a term of its own.
 

@@ -153,8 +153,8 @@ class Game(Module):
         """Return D's input for G's samples; by default generate(z).
 
         D's step calls real() and fake() in no_grad(). So both are constants there, and a network in
-        d_players is not trained through them: call it in discriminate(). A fake() that needs a
-        gradient itself computes it in enable_grad().
+        d_players is not trained through them: call it in discriminate(). If fake() takes a gradient
+        on its way to the samples, as LOGAN's does, it computes it in enable_grad().
         """
         return self.generate(z)
 
@@ -192,9 +192,9 @@ class Game(Module):
         out_real, out_fake  D's outputs for the data and for what replay() returned, by default G's
                             samples; see discriminate()
 
-        D has scored copies of its inputs, so out_real and out_fake have no derivatives with respect
-        to real(x) and `fake`. A term that needs one computes self.score(fake), or self.score(real)
-        with real = self.real(x) computed in no_grad().
+        A term that needs the derivative of a score with respect to D's input computes the score
+        itself, as self.score(fake), or as self.score(real) with real = self.real(x) computed in
+        no_grad(): out_real and out_fake are the scores of copies.
         """
         return []
 
@@ -217,6 +217,8 @@ class Game(Module):
         with no_grad():         # D's step does not differentiate with respect to G
             real, fake = self.real(x), self.fake(x, z)
             replayed = self.replay(fake, z)
+        # constants, even if fake() has used enable_grad()
+        real, fake, replayed = (map_nested(detach, each) for each in (real, fake, replayed))
         # a Tensor that is in an input twice becomes two, see losses()
         real, replayed = map_nested(renew, real), map_nested(renew, replayed)
         out_real, out_fake = self.outputs(real), self.outputs(replayed)

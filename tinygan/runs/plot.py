@@ -31,9 +31,10 @@ def save_curves(path: str | os.PathLike, x: Sequence[float] | np.ndarray,
     ValueError for a curve that has not one value for each of x, and OSError if the file cannot be
     written.
     """
-    for name, y in ((name, y) for curves in panels for name, y in curves.items()):
-        if len(y) != len(x):
-            raise ValueError(f"the curve {name!r} has {len(y)} values, but x has {len(x)}")
+    for curves in panels:
+        for name, y in curves.items():
+            if len(y) != len(x):
+                raise ValueError(f"the curve {name!r} has {len(y)} values, but x has {len(x)}")
     height = len(panels) * HEIGHT + 14
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
              f'width="{WIDTH}" height="{height}" font-family="sans-serif" font-size="12" '
