@@ -480,6 +480,64 @@ def test_a_run_without_pictures_says_so(tmp_path, capsys):
     assert "no pictures" not in capsys.readouterr().out
 
 
+class Ending(nn.Module):
+    """A network whose last operation is f, which no class of layer shows."""
+
+    def __init__(self, net, f):
+        self.net, self.f = net, f
+
+    def forward(self, z):
+        return self.f(self.net(z))
+
+
+def make_signed(x):
+    return 2 * ops.sigmoid(x) - 1
+
+
+class Shown(GAN):
+    """A game that maps samples in [-1, 1] to pixels itself."""
+
+    def sample_images(self, z):
+        return (self.sample(z) + 1) / 2
+
+    def scale_images(self, images):
+        return 2 * images - 1
+
+
+@pytest.mark.parametrize("kind, f, low, high, allowed", [
+    (GAN, make_signed, -1, 1, False), (GAN, ops.relu, 0, 255, False), (GAN, ops.relu, 0, 1, True),
+    (GAN, ops.relu, -0.04, 1.04, True),     # pixels with a little noise
+    (GAN, ops.tanh, -1, 1, True), (GAN, ops.sigmoid, 0, 1, True), (Shown, make_signed, -1, 1, True),
+])
+def test_pictures_that_would_be_wrong_are_refused(tmp_path, kind, f, low, high, allowed):
+    """G learns the range of the data, but pictures and measures are of pixels from 0 to 1."""
+    net = nn.Sequential(nn.Dense(3, 16), nn.Reshape(1, 4, 4))
+    D = nn.Sequential(nn.Flatten(), nn.Dense(16, 1))
+    data = np.linspace(low, high, 30 * 16, dtype=np.float32).reshape(30, 1, 4, 4)
+    for G in Ending(net, f), nn.Sequential(net, f):
+        run = make_run(tmp_path / type(G).__name__, 1, kind(G, D, 3), Minibatches(data, 30))
+        if allowed:
+            run.play()
+            images, _ = run.pictures(run.fixed_inputs())
+            assert 0 <= images.min() and (images.max() <= 1 or f is ops.relu)
+        else:
+            assert "the pictures of a run show G's samples as pixels from 0 to 1" in error_of(
+                run.play)
+            assert not os.listdir(run.folder)
+
+
+def test_samples_that_are_no_images_have_any_range(tmp_path):
+    """Numbers in rows are not shown; play() trains on images of any range."""
+    rng.seed(0)
+    game = GAN(nn.Sequential(nn.Dense(3, 16)), nn.Sequential(nn.Dense(16, 1)), 3)
+    make_run(tmp_path / "rows", 1, game, Minibatches(5 * np.float32(normal(30, 16)), 4)).play()
+    game = GAN(nn.Sequential(nn.Dense(3, 16), nn.Reshape(1, 4, 4)), nn.Sequential(
+        nn.Flatten(), nn.Dense(16, 1)), 3)
+    d_opt, g_opt = (optim.SGD(p, 0.1) for p in (game.d_parameters(), game.g_parameters()))
+    next(tinygan.play(game, Minibatches(5 * np.float32(normal(30, 1, 4, 4)), 4), d_opt, g_opt, 4,
+                      rng, 1))
+
+
 class Drifting(GAN):
     """A game with a number that changes and is no array, and one that is."""
 

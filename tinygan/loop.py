@@ -68,7 +68,7 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     _check(game, d_opt, g_opt, m, rng, start, iterations, order)
     # A resumed run has had its range checked at its start. A second check would advance np.random
     # if G draws from it.
-    data = _check_first(_iterate(data), game, with_range=start == 0)
+    data = check_first(data, lambda first: _check_minibatch(first, game, with_range=start == 0))
     if not game.training:
         game.train()
     d_update = prepare(d_step, game, d_opt)
@@ -209,35 +209,42 @@ def _refuse_new_parameters(game, before):
                         "made")
 
 
-def _iterate(data):
-    """Return iter(data). Raises TypeError if there is none."""
+def check_first(data: Iterator, check: Callable) -> Iterator:
+    """Return an iterator over the minibatches of `data` that calls check(first) for the first one.
+
+    Raises TypeError if `data` is no iterator.
+    """
     try:
-        return iter(data)
+        data = iter(data)
     except TypeError:
         raise TypeError("play's data must be an iterator, with the methods __iter__ and __next__, "
                         f"got a {type(data).__name__}") from None
 
+    def iterate():
+        for first in data:
+            check(first)
+            yield first
+            break
+        for x in data:      # `yield from` would close a generator of the caller's when it ends
+            yield x
+    return iterate()
 
-def _check_first(data, game, with_range):
-    """Yield the minibatches of `data`; check that the first is one for this game.
+
+def _check_minibatch(first, game, with_range):
+    """Raise an error unless the first minibatch is one for this game.
 
     with_range   whether to compare its range with that of G's samples
     """
-    for first in data:
-        game.check_minibatch(first)
-        x = _as_tensors(first)
-        if with_range:
-            refuse_other_range(game, x)
-        dtypes = {p.dtype for p in game.d_parameters()}
-        for part in flatten_nested(x):
-            if type(part) is Tensor and dtypes and part.dtype not in dtypes:
-                raise UserError(f"the data is {part.dtype}, but D's parameters are "
-                                f"{', '.join(map(str, dtypes))}: play needs both in float32, as "
-                                "its noise is; x.astype(\"float32\") converts an array")
-        yield first
-        break
-    for x in data:      # `yield from` would close a generator of the caller's when this one ends
-        yield x
+    game.check_minibatch(first)
+    x = _as_tensors(first)
+    if with_range:
+        refuse_other_range(game, x)
+    dtypes = {p.dtype for p in game.d_parameters()}
+    for part in flatten_nested(x):
+        if type(part) is Tensor and dtypes and part.dtype not in dtypes:
+            raise UserError(f"the data is {part.dtype}, but D's parameters are "
+                            f"{', '.join(map(str, dtypes))}: play needs both in float32, as "
+                            "its noise is; x.astype(\"float32\") converts an array")
 
 
 def _next_minibatch(data, m):

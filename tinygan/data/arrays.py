@@ -148,7 +148,7 @@ def check_scale(images: Array, who: str) -> None:
     if images.dtype != np.uint8 and not -0.5 <= (mean := float(images.mean())) <= 1.5:
         raise UserError(f"{who} takes pixels from 0 to 1, but the mean of these is {mean:.3g}: " + (
             "G has diverged, or the data has NaN" if np.isnan(mean) else
-            "scale the images, unless G has diverged"))
+            "scale the images, as a game's sample_images() does, unless G has diverged"))
 
 
 def check_units(*sets: Array) -> None:

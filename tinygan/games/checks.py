@@ -6,12 +6,14 @@ from typing import Any
 
 from .. import ops
 from ..backend import UserError
-from ..nested import apply
+from ..nested import apply, flatten_nested
 from ..nn import (BatchNorm, Flatten, Heads, Module, Reshape, Sigmoid, Tanh, Upsample, eval_mode,
                   is_sequential, use_random)
 from ..random import Random
 from ..tensor import NoTensorError, Tensor
 from .penalties import tensors_in
+
+SLACK = 0.05        # how far pixels may be outside their range: they may have a little noise
 
 
 def last_layer(network: Any, skip: tuple[type, ...] = ()) -> Any:
@@ -70,28 +72,55 @@ def refuse_other_range(game: Any, x: Any) -> None:
     """Raise UserError if the range of G's last activation is not that of the images in x.
 
     D could tell data and samples apart by their range alone. Images are samples of 16 numbers or
-    more here. A G of a class of its own computes two samples to show its last activation, if it can
-    do so from the noise alone.
+    more here.
     """
     images = [t for t in tensors_in(x) if t.size >= 16 * len(t) > 0]
-    y, G = None, getattr(game, "G", None)
-    is_own = not type(last_layer(G)).__module__.startswith("tinygan.")
-    if images and is_own and not game.overrides("fake", "generate"):
-        with contextlib.suppress(Exception):    # it may need more inputs, or more of them
-            rng = Random(0)
-            with eval_mode(G), use_random(rng):
-                y = apply(G, game.latent(2, rng))
-    name = last_activation(G, y if type(y) is Tensor else None)
-    if name is None or not images:
+    name = _find_activation(game) if images else None
+    if name is None:
         return
     low, high = (0, 1) if name == "sigmoid" else (-1, 1)
     # the last ones: in a pair from image to image, they are the outputs
     least, most = float(images[-1].data.min()), float(images[-1].data.max())
-    slack = 0.05            # pixels may have been given a little noise
-    if not low - slack <= least <= most <= high + slack or low < 0 <= least:
+    if not low - SLACK <= least <= most <= high + SLACK or low < 0 <= least:
         raise UserError(f"G ends in a {name}, whose images lie in [{low}, {high}], but the data "
                         f"has pixels from {least:.3g} to {most:.3g}: end G in another activation "
                         "(a sigmoid for [0, 1], a tanh for [-1, 1]), or scale the data")
+
+
+def refuse_hidden_range(game: Any, x: Any) -> None:
+    """Raise UserError if pictures of G's samples would be wrong, because x is not in [0, 1].
+
+    G learns the range of the images in the minibatch x, (m, C, H, W). Game.sample_images() knows it
+    if G ends in a tanh; otherwise it returns the samples as pixels from 0 to 1, unless the game has
+    a sample_images() of its own.
+    """
+    images = [a for a in flatten_nested(x) if getattr(a, "ndim", 0) == 4 and a.dtype.kind == "f"]
+    if not images or game.overrides("sample_images") or _find_activation(game):
+        return
+    last = images[-1].data if type(images[-1]) is Tensor else images[-1]
+    least, most = float(last.min()), float(last.max())
+    if not -SLACK <= least <= most <= 1 + SLACK:
+        raise UserError("the pictures of a run show G's samples as pixels from 0 to 1, but the "
+                        f"data has pixels from {least:.3g} to {most:.3g}: scale the data to "
+                        "[0, 1]; or scale it to [-1, 1] and end G in nn.Tanh(); or define "
+                        "sample_images() in the game's class, which maps the samples to [0, 1], "
+                        "and its inverse scale_images()")
+
+
+def _find_activation(game):
+    """Return last_activation() of a game's G.
+
+    A G of a class of its own computes two samples to show its last activation, if it can do so from
+    the noise alone.
+    """
+    y, G = None, getattr(game, "G", None)
+    is_own = not type(last_layer(G)).__module__.startswith("tinygan.")
+    if is_own and not game.overrides("fake", "generate"):
+        with contextlib.suppress(Exception):    # it may need more inputs, or more of them
+            rng = Random(0)
+            with eval_mode(G), use_random(rng):
+                y = apply(G, game.latent(2, rng))
+    return last_activation(G, y if type(y) is Tensor else None)
 
 
 @contextlib.contextmanager

@@ -30,7 +30,8 @@ from .. import backend
 from ..backend import VERSION, Array, UserError
 from ..context import use_value
 from ..data import Split
-from ..loop import check_order, play
+from ..games.checks import refuse_hidden_range
+from ..loop import check_first, check_order, play
 from ..nn import Module
 from ..numbers import is_number, is_whole
 from ..optim import Optimizer, list_optimisers
@@ -148,8 +149,9 @@ class Run:
         the run after the current iteration, with a checkpoint. play() then raises KeyboardInterrupt
         after Ctrl-C, BrokenPipeError after the end of the reader, and SystemExit after the other
         signals; the attribute `stopped` is the number of the signal, or 0. Raises UserError if a
-        loss or a weight is no longer finite, if a file cannot be written, or if another process is
-        writing the run.
+        loss or a weight is no longer finite, if a file cannot be written, if another process is
+        writing the run, and before the first step for images whose range pictures of the samples
+        could not show.
         """
         os.makedirs(self.folder, exist_ok=True)
         if self.step:           # this is not the first call: continue where the last one stopped
@@ -207,8 +209,11 @@ class Run:
         begin_iteration(), after_d_step(), after_g_step() and update_averages(), as play() does;
         README.md in this folder has an example.
         """
+        data = self.data
+        if start == 0:
+            data = check_first(data, lambda x: refuse_hidden_range(self.game, x))
         for i, d_loss, g_loss in play(
-                self.game, self.data, self.optimisers["d_opt"], self.optimisers["g_opt"],
+                self.game, data, self.optimisers["d_opt"], self.optimisers["g_opt"],
                 self.batch_size, rng, self.steps, start, self.order):
             yield i, {"D loss": d_loss.data, "G loss": g_loss.data, **self.game.logged}
 
