@@ -538,6 +538,14 @@ def test_labels_that_are_no_whole_numbers(labels):
             np.shape(labels), np.asarray(labels).dtype)
 
 
+def test_floats_in_a_tuple_have_two_dimensions():
+    """Floats (N,) are no labels; as (N, 1) they are numbers that belong to the images."""
+    values = np.arange(10, dtype=np.float32) / 4
+    refused(lambda: Minibatches((numbered(10), values), 3), "floats of shape (10,)", "a[:, None]")
+    x, y = next(Minibatches((numbered(10), values[:, None]), 10))
+    assert y.shape == (10, 1) and (4 * to_numpy(y)[:, 0] == numbers(x)).all()
+
+
 def test_labels_below_0():
     """Negative labels, which would count from the end as indices, are refused."""
     for to in np.asarray, backend.xp.asarray:

@@ -1720,6 +1720,22 @@ def test_a_player_that_is_no_module_has_no_parameters():
             make_optimisers(GAN(G, D, 3))
 
 
+@pytest.mark.parametrize("names, fix", [("G", "('G',), with a comma"), ("G, E", "('G', 'E')"),
+                                        ("G E", "('G', 'E')")])
+def test_a_text_for_the_names_of_a_player_is_refused(names, fix):
+    class Several(GAN):
+        g_players = names
+    assert error_of(Several, nn.Dense(3, 2), nn.Dense(2, 1), 3).endswith(f"g_players = {fix}")
+
+
+def test_a_name_of_a_player_that_is_no_attribute_is_refused():
+    class Several(GAN):
+        g_players = "G, E",
+    game = Several(nn.Dense(3, 2), nn.Dense(2, 1), 3)
+    assert error_of(game.g_parameters).startswith("G, E must be a Module") and "Several has no" in (
+        error_of(game.g_parameters))
+
+
 def test_a_player_of_another_kind_may_list_its_parameters_itself():
     """Such as a D of several scales, in a list."""
     class Several(GAN):

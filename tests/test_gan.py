@@ -14,7 +14,7 @@ from tinygan.backend import UserError
 from tinygan.games import GAN, losses
 from tinygan.loop import both_step, d_step, draw, g_step, make_source
 
-from helpers import all_equal, copy_parameters, error_of, make_batches, normal, tensor
+from helpers import all_equal, copy_parameters, error_of, make_batches, normal, softplus, tensor
 
 sys.path.append(str(pathlib.Path(__file__).parent.parent / "examples"))
 import evaluate
@@ -443,6 +443,15 @@ def test_what_play_cannot_train_with_is_refused():
         next(play(game, make_batches(), d_opt, g_opt, 5, np.random.default_rng(0), 1))
     with pytest.raises(TypeError, match=r"latent\(16"):
         game.sample(16)
+
+
+def test_several_scores_for_each_sample_are_maps_of_one_pixel():
+    game = GAN(nn.Dense(3, 2), lambda x: x, 3)
+    z = game.noise(5, rng, 0)
+    assert "scores.reshape(m, k, 1, 1)" in error_of(game.g_loss, None, z)
+    game.D = lambda x: x.reshape(5, 2, 1, 1)
+    a = game.generate(z).numpy()        # the loss is the mean over both
+    np.testing.assert_allclose(game.g_loss(None, z).item(), softplus(-a).mean(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("scores", [lambda x: x, lambda x: x[:, 0], lambda x: x.mean(),

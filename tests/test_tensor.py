@@ -120,7 +120,8 @@ def test_names_of_pytorch_are_answered_by_modules_optimisers_and_nn():
     for thing, name, advice in ((net, "zero_grad", "nothing is stored"), (net, "cuda", "cupy"),
                                 (Sequential(net), "append", "nn.Sequential(*net, layer)"),
                                 (optim.SGD(net.parameters(), 0.1), "zero_grad", "grad(y, xs)"),
-                                (nn, "Linear", "nn.Dense"), (nn, "BatchNorm2d", "nn.BatchNorm")):
+                                (nn, "Linear", "nn.Dense"), (nn, "BatchNorm2d", "nn.BatchNorm"),
+                                (nn, "Identity", "nn.Sequential()")):
         with pytest.raises(AttributeError, match=f"{name}'?: .*{re.escape(advice)}"):
             getattr(thing, name)
     for thing in (net, nn):

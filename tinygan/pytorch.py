@@ -18,10 +18,12 @@ TENSOR = {
     "to": "backend.use(...) chooses the device, and x.data.astype(...) converts an array",
     "cuda": "backend.use(\"cupy\") chooses the GPU, before anything is made",
     **{name: f"write ops.{name}(x)" for name in (
-        "exp", "log", "sqrt", "sigmoid", "tanh", "relu", "softplus", "norm")},
+        "exp", "log", "sqrt", "sigmoid", "tanh", "relu", "softplus", "softmax", "log_softmax",
+        "norm")},
     "abs": "write abs(x)", "pow": "write x ** n", "flatten": "write x.reshape(...)",
     **dict.fromkeys(("clip", "clamp"), "write ops.clip(x, low, high)"),
-    **dict.fromkeys(("matmul", "bmm"), "write x @ y"),
+    **dict.fromkeys(("matmul", "mm", "bmm"), "write x @ y"),
+    **dict.fromkeys(("add", "sub", "mul", "div"), "write x + y, x - y, x * y or x / y"),
     "min": "write -(-x).max(...)", "argmax": "x.data.argmax(...) is an array"}
 
 # attributes of a Module
@@ -41,7 +43,13 @@ MODULE = {
 NN = {
     "Linear": "write nn.Dense", "BatchNorm1d": "write nn.BatchNorm",
     "BatchNorm2d": "write nn.BatchNorm", "Unflatten": "write nn.Reshape",
-    "Softmax": "write ops.softmax in forward()",
+    "Identity": "write nn.Sequential()", "Softmax": "write ops.softmax in forward()",
+    "Softplus": "a function such as ops.softplus is a layer of a Sequential",
+    "MaxPool2d": "write nn.AvgPool2d, or an nn.Conv2d with a stride of 2",
+    **dict.fromkeys(("BCEWithLogitsLoss", "BCELoss"),
+                    "games.losses has the losses of scores, such as NonSaturating()"),
+    "MSELoss": "write ((x - y) ** 2).mean()", "L1Loss": "write abs(x - y).mean()",
+    "CrossEntropyLoss": "write ops.cross_entropy(logits, labels)",
     "functional": "functions of Tensors are in tinygan.ops",
     "Parameter": "a Tensor that is set on self is a parameter",
     "ModuleList": "a list of Modules that is set on self is found",

@@ -157,6 +157,9 @@ def _check_array(array, or_labels):
     Floats are returned as float32, as a device may lack dtypes that numpy has.
     """
     if or_labels and array.ndim == 1:
+        if array.dtype.kind == "f":
+            raise UserError(f"Minibatches got floats of shape {array.shape}: give labels as whole "
+                            "numbers, and other numbers as an array (N, 1), a[:, None]")
         check_labels(array, len(array), "Minibatches got")
         return array
     check_images(array, "Minibatches got")

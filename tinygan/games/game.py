@@ -558,9 +558,10 @@ class Game(Module):
     def _parameters(self, names):
         self._check_made()
         for name in names:
-            if not isinstance(getattr(self, name), Module):
-                raise UserError(f"{name} must be a Module, such as nn.Sequential(...), got "
-                                f"{getattr(self, name)!r:.60}")
+            if not isinstance(network := getattr(self, name, None), Module):
+                raise UserError(f"{name} must be a Module, such as nn.Sequential(...), " + (
+                    f"got {network!r:.60}" if hasattr(self, name) else
+                    f"but {type(self).__name__} has no attribute of this name"))
         # above=(self,): a network may refer to its game, which is not a part of the network
         return list(dict.fromkeys(p for name in names
                                   for p in getattr(self, name).parameters(above=(self,))))
@@ -629,7 +630,9 @@ def scores_in(outputs: Any) -> Tensor:
         raise UserError("D must return one score for each sample, a Tensor (m, 1), or maps of "
                         "scores, (m, k, h, w), or a tuple that begins with them, not a "
                         f"{type(scores).__name__}"
-                        + (f" of shape {scores.shape}" if hasattr(scores, "shape") else ""))
+                        + (f" of shape {scores.shape}" if hasattr(scores, "shape") else "")
+                        + (": k scores for each sample are maps of one pixel, "
+                           "scores.reshape(m, k, 1, 1)" if getattr(scores, "ndim", 0) == 2 else ""))
     return scores
 
 

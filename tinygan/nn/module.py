@@ -352,8 +352,9 @@ def check_names(owner: type, *attributes: str) -> None:
     """Raise TypeError if a class has a text where a tuple of names is meant."""
     for name in attributes:
         if isinstance(value := getattr(owner, name, ()), str):
+            names = tuple(value.replace(",", " ").split())
             raise TypeError(f"{owner.__name__}.{name} is a tuple of names, got the text {value!r}: "
-                            f"write {name} = ({value!r},), with a comma")
+                            f"write {name} = {names}" + ", with a comma" * (len(names) == 1))
 
 
 def find_names(module: Module) -> dict[Tensor, str]:
