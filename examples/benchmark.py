@@ -356,8 +356,9 @@ def main() -> None:
                 f"no {title}" for name, title in (("numpy", "numpy"), ("torch", "PyTorch"),
                                                   ("jax", "JAX"))]
     print(f"{command.processor_name()}, {os.cpu_count()} cores; Python "
-          f"{platform.python_version()}, {', '.join(versions)}; "
-          f"OPENBLAS_NUM_THREADS {os.environ.get('OPENBLAS_NUM_THREADS', 'unset')}")
+          f"{platform.python_version()}, {', '.join(versions)}; " + ", ".join(
+              f"{name} {os.environ.get(name, 'unset')}"
+              for name in ("OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE")))
     print(f"{args.rounds} round{'s' if args.rounds > 1 else ''}; milliseconds per iteration: "
           "median (lower-upper quartile)")
     print(f"{'':8} {'':15} {'wall':>22} {'CPU':>8} {'wall/tinygan':>12} {'CPU/tinygan':>12} "

@@ -1970,6 +1970,40 @@ def test_samples_that_a_game_computes_from_gs_output_have_their_own_range():
     next(play(game, data, *make_optimisers(game), 5, rng, 1))
 
 
+@pytest.mark.parametrize("last, generate, low, high, shown", [
+    (nn.Sigmoid, lambda y: 2.0 * y - 1.0, -1, 1, lambda y: 2 * y - 1),      # shown as it is
+    (nn.Tanh, lambda y: (y + 1.0) * 0.5, 0, 1, lambda y: (y + 1) / 2),      # shown as it is
+    (nn.Sigmoid, ops.tanh, -1, 1, lambda y: (np.tanh(y) + 1) / 2),
+    (nn.Tanh, lambda y: y.reshape(len(y), -1, 1), -1, 1, lambda y: (y[..., None] + 1) / 2)])
+def test_samples_of_a_generate_of_ones_own_have_the_range_that_it_gives_them(
+        last, generate, low, high, shown):
+    """What generate() computes last counts, and not G's last activation."""
+    class Mapped(GAN):
+        def generate(self, z):
+            return generate(self.G(z))
+    rng.seed(3)
+    D = nn.Sequential(nn.Flatten(), nn.Dense(16, 1))
+    game = Mapped(nn.Sequential(nn.Dense(3, 16), last()), D, 3)
+    data = Minibatches(np.float32(low + (high - low) * uniform(20, 16)), 5)
+    z = game.latent(5, rng)
+    y = to_numpy(game.G(z).data)
+    images = to_numpy(game.sample_images(z))
+    np.testing.assert_allclose(images, shown(y), rtol=1e-5, atol=1e-6)
+    samples, scaled = to_numpy(game.sample(z)), game.scale_images(images)
+    np.testing.assert_allclose(scaled, samples, rtol=1e-5, atol=1e-6)     # the inverse
+    next(play(game, data, *make_optimisers(game), 5, rng, 1))       # is not refused
+
+
+def test_the_range_of_a_generate_of_ones_own_is_compared_with_the_data():
+    class Mapped(GAN):
+        def generate(self, z):
+            return ops.tanh(self.G(z))
+    game = Mapped(nn.Dense(3, 16), nn.Dense(16, 1), 3)
+    data = Minibatches(np.float32(2 * uniform(20, 16)), 5)
+    with pytest.raises(UserError, match="tanh, whose images lie in .-1, 1., but the data"):
+        next(play(game, data, *make_optimisers(game), 5, rng, 1))
+
+
 @pytest.mark.parametrize("forward", [
     lambda net, z, *scale: ops.tanh(net(z)) * scale[0],
     lambda net, z, *scale: ops.tanh(net(z) + backend.xp.zeros((5, 16), "float32"))])

@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import ops
 from ..backend import UserError
-from ..nested import apply, flatten_nested
+from ..nested import flatten_nested
 from ..nn import (BatchNorm, Flatten, Heads, Module, Reshape, Sigmoid, Tanh, Upsample, eval_mode,
                   is_sequential, use_random)
 from ..random import Random
@@ -107,20 +107,30 @@ def refuse_hidden_range(game: Any, x: Any) -> None:
                         "and its inverse scale_images()")
 
 
-def _find_activation(game):
-    """Return last_activation() of a game's G.
+def samples_activation(game: Any, y: Tensor | None) -> str | None:
+    """Return "sigmoid" or "tanh" if a game's samples are computed by it last, else None.
 
-    A G of a class of its own computes two samples to show its last activation, if it can do so from
-    the noise alone.
+    y   samples, with their graph, which shows what is last in a generate() of the game's own:
+        2 G(z) - 1 does not end in G's sigmoid. If it is None, G's last layer counts
+    """
+    is_known = y is not None and game.overrides("generate")
+    return last_activation(None if is_known else getattr(game, "G", None), y)
+
+
+def _find_activation(game):
+    """Return samples_activation() of a game.
+
+    A G or a generate() of a class of its own computes two samples, if it can do so from the noise
+    alone.
     """
     y, G = None, getattr(game, "G", None)
     is_own = not type(last_layer(G)).__module__.startswith("tinygan.")
-    if is_own and not game.overrides("fake", "generate"):
+    if (is_own or game.overrides("generate")) and not game.overrides("fake"):
         with contextlib.suppress(Exception):    # it may need more inputs, or more of them
             rng = Random(0)
-            with eval_mode(G), use_random(rng):
-                y = apply(G, game.latent(2, rng))
-    return last_activation(G, y if type(y) is Tensor else None)
+            with eval_mode(game), use_random(rng):
+                y = game.generate(game.latent(2, rng))
+    return samples_activation(game, y if type(y) is Tensor else None)
 
 
 @contextlib.contextmanager

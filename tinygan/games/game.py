@@ -15,7 +15,7 @@ from ..nn.module import check_names
 from ..numbers import is_number, is_whole
 from ..random import Random, check_source
 from ..tensor import Tensor, ancestors, no_grad, op, set_recording
-from .checks import explain_none, last_activation, refuse_batch_norm, refuse_sigmoid
+from .checks import explain_none, refuse_batch_norm, refuse_sigmoid, samples_activation
 from .losses import Loss
 from .penalties import Penalty, tensors_in
 from .views import View
@@ -427,23 +427,23 @@ class Game(Module):
         return samples
 
     def sample_images(self, z: Any) -> Array:
-        """Return sample(z), mapped from [-1, 1] to [0, 1] if G ends in a tanh.
+        """Return sample(z), mapped from [-1, 1] to [0, 1] if they are computed by a tanh last.
 
-        Samples of other networks are returned as they are.
+        This is so if G ends in a tanh. Other samples are returned as they are.
         """
         y = None if self.overrides("sample") else self._compute_samples(z, recording=True)
         images = self.sample(z) if y is None else y.data
-        return (images + 1) / 2 if last_activation(self.G, y) == "tanh" else images
+        return (images + 1) / 2 if samples_activation(self, y) == "tanh" else images
 
     def scale_images(self, images: Array) -> Array:
-        """Return images in [0, 1], mapped to [-1, 1] if G ends in a tanh.
+        """Return images in [0, 1], mapped to [-1, 1] if samples are computed by a tanh last.
 
         This is the inverse of sample_images(). D and an encoder take images in this range, in which
         they were trained.
         """
         y = (None if self.overrides("sample") else
              self._compute_samples(self.latent(1, Random(0)), recording=True))
-        return 2 * images - 1 if last_activation(self.G, y) == "tanh" else images
+        return 2 * images - 1 if samples_activation(self, y) == "tanh" else images
 
     def draw_samples(self, n: int, rng: Random, piece: int = 100) -> np.ndarray:
         """Return n samples on the host, of noise by latent() from `rng`, `piece` at a time.
