@@ -72,15 +72,25 @@ def test_a_bias_is_added_to_each_channel(channels, stride):
         assert abs(difference - b[:, None, None]).max() < 1e-13        # float64
 
 
+def test_a_bias_of_another_shape_is_refused():
+    """One number, or one for each sample, would be added too, but have a gradient of that shape."""
+    x, w, v = tensor(normal(2, 3, 5, 4)), tensor(normal(4, 3, 2, 2)), tensor(normal(3, 4, 2, 2))
+    for f, kernel in (conv2d, w), (conv_transpose2d, v):
+        for shape in (1,), (4, 1, 1), (2, 4, 1, 1), (3,):
+            with pytest.raises(ValueError, match="bias of 4 outputs has shape .4,.*got"):
+                f(x, kernel, tensor(np.ones(shape)))
+
+
 def test_the_three_convolutions_are_adjoint():
     """<conv2d(x, w), y> = <x, conv_transpose2d(y, w)> = <w, conv_weight(x, y)>."""
     random = np.random.default_rng(0)
-    for trial in range(60):
+    for trial in range(200):
         kernel, stride = random.integers(1, 6, 2), random.integers(1, 4, 2)
         padding, image = random.integers(0, 4, 2), random.integers(1, 10, 2)
         if (image + 2 * padding < kernel).any():
             continue
-        x, w = normal(2, 3, *image, seed=trial), normal(2, 3, *kernel, seed=trial + 1)
+        c_in = 1 + 2 * (trial % 2)          # conv_transpose2d computes one channel in another way
+        x, w = normal(2, c_in, *image, seed=trial), normal(2, c_in, *kernel, seed=trial + 1)
         y = conv2d(tensor(x), tensor(w), None, stride.tolist(), padding.tolist())
         c = normal(*y.shape, seed=trial + 2)
         extra = find_output_padding(x, c, w, stride.tolist(), padding.tolist())

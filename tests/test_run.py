@@ -670,6 +670,21 @@ def test_progress_shows_averages_since_the_last_line(live):
     assert terminal.text.count("\n") == (1 if live else 3) and terminal.text.endswith("\n")
 
 
+def test_progress_shows_the_rate_and_the_time_that_is_left(monkeypatch):
+    """They are those of the steps since the start of this process: a resumed run had others."""
+    clock = [1000.0]
+    monkeypatch.setattr(record.time, "monotonic", lambda: clock[0])
+    terminal = Terminal(False)
+    progress = Progress(1000, terminal, start=500)
+    for i in range(500, 520):
+        clock[0] += 1.0                     # a second for each step
+        progress(i, {"loss": 1.0})
+    lines = [re.fullmatch(r"step +(\d+)/1000 +([\d.]+)/s  (\S+) left  loss 1.000", line).groups()
+             for line in terminal.text.splitlines()]
+    # the first line after a second, then one in ten seconds; 1000 - step seconds are left
+    assert lines == [("501", "1.0", "8:19"), ("511", "1.0", "8:09")]
+
+
 def test_a_value_of_some_steps_stays_in_the_line():
     """A value that is measured at some steps stays in the line until the next one."""
     terminal = Terminal(False)

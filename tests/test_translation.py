@@ -289,6 +289,18 @@ def test_the_papers_networks_have_the_published_numbers_of_parameters():
         assert count(*stargan_mnist.make_networks((3, 128, 128), 5, paper=True)) == 53.2
 
 
+@pytest.mark.parametrize("network, slopes, dropouts", [
+    (lambda: unet.generator(3, (1, 16, 16), 2, (1, 2, 4, 4)), 3, 3),
+    (lambda: patch.discriminator((1, 32, 32), 2), 4, 0),
+    (lambda: spade.generator(3, (1, 16, 16), 5, 2, 2, 4), 7, 0)])
+def test_the_slopes_and_the_dropout_of_the_papers(network, slopes, dropouts):
+    """Leaky ReLUs have the slope 0.2. The dropout of pix2pix has p = 0.5, also when G is used."""
+    layers = [layer for _, layer in network().modules()]
+    assert [layer.slope for layer in layers if isinstance(layer, nn.LeakyReLU)] == [0.2] * slopes
+    assert [(layer.p, layer.always) for layer in layers if isinstance(layer, nn.Dropout)] == [
+        (0.5, True)] * dropouts
+
+
 def test_outputs_of_pix2pixs_paper_network_do_not_depend_on_each_other():
     """The paper's batches are of one image, so its batch normalisation is that of one image."""
     script = importlib.import_module("pix2pix_mnist")

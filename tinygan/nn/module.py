@@ -467,8 +467,8 @@ def _trace(layer, x, name, rows):
         return x
     y = layer(x)
     parameters = layer.parameters() if isinstance(layer, Module) else []
-    what = layer if isinstance(layer, Module) else getattr(layer, "__name__", repr(layer))
-    rows.append((name, what, _output_shapes(y), sum(p.size for p in parameters)))
+    rows.append((name, getattr(layer, "__name__", layer), _output_shapes(y),
+                 sum(p.size for p in parameters)))
     return y
 
 
