@@ -23,6 +23,7 @@ from tinygan.data import Minibatches, as_floats, mnist
 from tinygan.data.own import load_arrays
 from tinygan.games import GAN, Hinge, catalogue, penalties
 from tinygan.metrics import parzen_log_likelihood
+from tinygan.networks import digits
 from tinygan.random import Random
 
 import numpy as np
@@ -497,6 +498,22 @@ def test_the_settings_of_recipes_and_of_papers(call, monkeypatch):
     # the standard error of the standard deviation is std / sqrt(2n); the tolerance is 5 times that
     weights = game.G.layers[0].weight.numpy()
     assert math.isclose(weights.std(), std, rel_tol=5 / math.sqrt(2 * weights.size))
+
+
+@pytest.mark.parametrize("penalised, rates, betas", [
+    (False, (3e-3, 4e-3), (0.5, 0.999)), (True, (1e-3, 1e-3), (0.0, 0.99))])
+def test_the_settings_that_several_recipes_share(penalised, rates, betas):
+    """They too are those of the results in examples/results.jsonl."""
+    G, D = digits.generator(), digits.discriminator(batch_norm=not penalised)
+    shapes = [[p.shape for p in net.parameters() if p.ndim > 1] for net in (G, D)]
+    assert shapes == [[(128, 100), (1568, 128), (32, 16, 4, 4), (16, 1, 4, 4)],
+                      [(16, 1, 4, 4), (32, 16, 4, 4), (128, 1568), (1, 128)]]
+    assert [layer.slope for _, layer in D.modules() if isinstance(layer, nn.LeakyReLU)] == [0.2] * 3
+    optimisers = digits.make_optimisers(G, D, 90, penalised, d_steps=2)
+    for opt, network, rate, steps in zip(optimisers, (D, G), rates, (180, 90)):
+        assert type(opt) is optim.Adam and opt.betas == betas
+        assert opt.parameters == network.parameters()
+        assert [opt.lr(t) for t in (0, steps // 3, steps)] == pytest.approx([rate, rate * 0.75, 0])
 
 
 def test_paper_has_the_papers_networks_and_settings():
