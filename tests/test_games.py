@@ -16,8 +16,9 @@ from tinygan import (Tensor, backend, check_grads, enable_grad, grad, nn, no_gra
                      play, resampling, rng, schedules, to_numpy)
 from tinygan.backend import UserError
 from tinygan.data import Minibatches
-from tinygan.games import (GAN, LSGAN, R1, RSGAN, SNGAN, WGAN, WGANGP, ConditionalGAN, Game, Hinge,
-                           InfoGAN, RaGAN, gradient_penalty, losses, penalties, views, warm_up)
+from tinygan.games import (ACGAN, GAN, LSGAN, R1, RSGAN, SNGAN, WGAN, WGANGP, BiGAN, ConditionalGAN,
+                           CycleGAN, Game, GauGAN, Hinge, InfoGAN, Pix2Pix, RaGAN, StarGAN,
+                           UnrolledGAN, gradient_penalty, losses, penalties, views, warm_up)
 from tinygan.games.checks import refuse_other_range
 from tinygan.games.penalties import squared_gradient_norm
 from tinygan.loop import both_step, count_steps, d_step, draw, g_step
@@ -843,15 +844,30 @@ def test_wgan_follows_algorithm_1():
     assert any(largest > c for note, largest in trace if note == "critic step")
 
 
-def test_settings_that_are_not_given_are_the_papers():
-    """Arjovsky et al. 2017 and Gulrajani et al. 2017, Algorithm 1; InfoGAN's published code."""
+# Weights of |b - G(a)| are twice the papers', because images lie in [0, 1] and not in [-1, 1]; so a
+# penalty's target is twice StarGAN's 1, and its weight a quarter of 10.
+DEFAULTS = {
+    penalties.GradientPenalty: dict(lam=10.0, target=1.0), penalties.R1: dict(gamma=10.0),
+    penalties.R2: dict(gamma=10.0), penalties.Lazy: dict(k=16), losses.Smoothed: dict(target=0.9),
+    views.Translation: dict(reach=0.125), views.Cutout: dict(size=0.5),
+    WGAN: dict(c=0.01, n_critic=5), WGANGP: dict(lam=10.0, n_critic=5), SNGAN: dict(n_dis=5),
+    UnrolledGAN: dict(k=5), InfoGAN: dict(z_size=62, codes=10, continuous=2, lam=1.0),
+    BiGAN: dict(z_size=50), ACGAN: dict(lam=1.0), Pix2Pix: dict(lam=2 * 100.0),
+    CycleGAN: dict(lam_forward=2 * 10.0, lam_backward=2 * 10.0, pool=50),
+    StarGAN: dict(lam_cls=1.0, lam_rec=2 * 10.0, lam_gp=10.0 / 4, target=2 * 1.0, n_critic=5),
+    GauGAN: dict(z_size=256, lam=10.0)}
+
+
+@pytest.mark.parametrize("kind", DEFAULTS, ids=lambda kind: kind.__name__)
+def test_default_settings_are_the_papers(kind):
+    parameters = inspect.signature(kind).parameters
+    assert {name: parameters[name].default for name in DEFAULTS[kind]} == DEFAULTS[kind]
+
+
+def test_default_settings_reach_the_penalty_and_the_steps():
     wgan, wgan_gp = WGAN(generator(), discriminator()), WGANGP(generator(), discriminator())
-    assert wgan.c == 0.01 and count_steps(wgan, 0) == count_steps(wgan_gp, 0) == (5, 1)
+    assert count_steps(wgan, 0) == count_steps(wgan_gp, 0) == (5, 1)
     assert wgan_gp.penalties == [penalties.GradientPenalty(lam=10.0)]
-    assert penalties.GradientPenalty().lam == 10.0
-    signature = inspect.signature(InfoGAN).parameters
-    assert {name: signature[name].default for name in ("z_size", "codes", "continuous", "lam")} == {
-        "z_size": 62, "codes": 10, "continuous": 2, "lam": 1.0}
 
 
 def test_warm_up_equals_the_published_code():

@@ -1302,6 +1302,17 @@ def test_a_buffer_stays_one_if_forward_sets_it_to_an_input():
     assert "labels" in kept.state_dict()
 
 
+@pytest.mark.numpy_only("cupy's arithmetic of arrays returns arrays")
+def test_a_number_that_replaces_a_buffer_is_an_array():
+    """Arithmetic of numpy turns arrays (0-d) into numbers, which would be no buffers."""
+    layer = nn.Module()
+    layer.count, layer.rate = np.zeros((), np.float32), 0.5
+    layer.count = layer.count + np.float32(1)
+    assert type(layer.count) is np.ndarray and layer.count == 1
+    layer.count, layer.rate = None, np.float32(2)       # other values stay what they are
+    assert layer.count is None and type(layer.rate) is np.float32
+
+
 def test_a_buffer_of_the_name_that_pytorch_counts_batches_by_is_loaded():
     net = nn.Dense(2, 2)
     net.num_batches_tracked = backend.xp.zeros(())

@@ -670,6 +670,13 @@ def test_progress_shows_averages_since_the_last_line(live):
     assert terminal.text.count("\n") == (1 if live else 3) and terminal.text.endswith("\n")
 
 
+@pytest.mark.parametrize("live", [True, False])
+def test_progress_that_has_printed_nothing_ends_no_line(live):
+    terminal = Terminal(live)
+    Progress(3, terminal).close()
+    assert terminal.text == ""
+
+
 def test_progress_shows_the_rate_and_the_time_that_is_left(monkeypatch):
     """They are those of the steps since the start of this process: a resumed run had others."""
     clock = [1000.0]

@@ -636,6 +636,17 @@ def few(digits):
                               for name in ("train", "valid", "test")})
 
 
+def test_a_colour_keeps_a_digits_grey_in_some_channels():
+    """White, red, green, blue and yellow: each pixel has its grey in some channels, 0 in others."""
+    grey = np.random.default_rng(0).integers(1, 256, (2, 1, 4, 4), dtype=np.uint8)
+    kept = [[bool(channel.any()) for channel in paint(grey).transpose(1, 0, 2, 3)]
+            for paint in tasks.PAINTS]
+    assert kept == [[True] * 3, [True, False, False], [False, True, False], [False, False, True],
+                    [True, True, False]]
+    for paint, channels in zip(tasks.PAINTS, kept):
+        assert paint(grey).dtype == np.uint8 and (paint(grey)[:, channels] == grey).all()
+
+
 def test_dilation_and_erosion_are_extrema_over_nine_pixels():
     x = images(2, 1, 5, 6)
     padded = np.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1)], "edge")
@@ -708,6 +719,8 @@ def test_scenes_have_the_textures_of_their_maps():
     x = tasks.draw_scenes(uniform, np.random.default_rng(0))[:, 0] / 255
     assert (x[5] == x[5, 0, 0]).all() and len(np.unique(x[4])) > 100
     step = 1 / 255              # pixels are rounded to bytes
+    for wave in x[:3]:          # 0.5 + 0.45 sin t, where one pixel of four is near a crest
+        assert 0.05 - step < wave.min() < 0.2 and 0.8 < wave.max() < 0.95 + step
     for k, (down, right) in enumerate([(0, 1), (1, 0)]):
         assert (np.ptp(x[k], 1 - k) == 0).all()                  # constant along the wave's crests
         np.testing.assert_allclose(x[k], np.roll(x[k], 4, k), atol=step)
