@@ -75,7 +75,11 @@ def refuse_other_range(game: Any, x: Any) -> None:
     more here.
     """
     images = [t for t in tensors_in(x) if t.size >= 16 * len(t) > 0]
-    name = _find_activation(game) if images else None
+    if not images:
+        return
+    # a fake() of the game's own may compute D's input of another range from the samples
+    name = (last_activation(getattr(game, "G", None)) if game.overrides("fake") else
+            _find_activation(game))
     if name is None:
         return
     low, high = (0, 1) if name == "sigmoid" else (-1, 1)
@@ -125,7 +129,7 @@ def _find_activation(game):
     """
     y, G = None, getattr(game, "G", None)
     is_own = not type(last_layer(G)).__module__.startswith("tinygan.")
-    if (is_own or game.overrides("generate")) and not game.overrides("fake"):
+    if is_own or game.overrides("generate"):
         with contextlib.suppress(Exception):    # it may need more inputs, or more of them
             rng = Random(0)
             with eval_mode(game), use_random(rng):
