@@ -613,6 +613,15 @@ def test_centroids_are_the_means_of_their_clusters():
     assert found.shape == (12, 2, 1)
 
 
+@pytest.mark.numpy_only("arithmetic of the host")
+def test_one_cluster_has_the_mean_and_as_many_as_images_have_the_images():
+    points = np.float32(normal(6, 3))
+    (mean,) = find_centroids(points, 1, Random(0))
+    np.testing.assert_allclose(mean, points.mean(0), atol=1e-6)     # float32
+    found = find_centroids(points, 6, Random(0))
+    assert {row.tobytes() for row in found} == {row.tobytes() for row in points}
+
+
 # The benchmark
 
 def test_the_clock_of_a_cpu_has_milliseconds():
