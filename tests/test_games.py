@@ -743,6 +743,16 @@ def test_d_loss_does_not_depend_on_gs_parameters(name):
         assert "does not depend" in error_of(grad, loss, [p])
 
 
+@pytest.mark.numpy_only("on a GPU a step's noise is drawn there, see test_cuda.py")
+def test_a_steps_noise_is_drawn_from_the_runs_own_stream():
+    """First the noise, then the seed of the layers' draws: results depend on the order."""
+    rng, same = Random(7), Random(7)
+    game = GAN(generator(), discriminator(), 3)
+    _, z, seed = draw(game, make_batches(), 5, rng, 0)
+    assert (z.data == game.latent(5, same).data).all() and seed == same.key()
+    assert rng.state == same.state
+
+
 def train(make, seed=1, order="alternating", iterations=6):
     """Return the losses and the final state of a game that is made and trained with `seed`."""
     rng.seed(seed)

@@ -94,6 +94,13 @@ def test_resampling_refuses(call, words):
 
 # Layers
 
+@pytest.mark.parametrize("layer, least", [(nn.ReflectionPad2d, 0), (nn.Upsample, 1)])
+def test_sizes_of_layers_are_whole_numbers(layer, least):
+    layer(least)
+    for size in (least - 1, 1.5, "2", (1, 1), None):
+        assert f"a whole number of at least {least}" in error_of(layer, size)
+
+
 def test_instance_norm_does_not_depend_on_other_images_or_the_mode():
     layer, x = nn.InstanceNorm2d(3), tensor(normal(4, 3, 5, 6), "float32")
     y = layer(x).numpy()
@@ -403,6 +410,17 @@ def test_the_losses_of_cyclegan():
     same = CycleGAN(Stretch(1.0), Stretch(1.0), Total(0.5), Total(-3.0), (1, 4, 4), (1, 4, 4))
     same.g_loss(batch, z)
     assert float(same.logged["L_cyc"]) == 0
+
+
+def test_d_gets_half_of_the_images_from_a_full_pool():
+    """Zhu et al. 2017, section 4: a pool of 50 images, each exchanged with probability 1/2."""
+    game = CycleGAN(Stretch(), Stretch(), Total(1.0), Total(1.0), (1, 4, 4), (1, 4, 4))
+    draws = [[to_numpy(a) for a in game.latent(10, Random(i))] for i in range(100)]
+    assert len(game.filled) == 50
+    for place, exchange in draws:
+        assert len(set(place)) == len(exchange) == 10 and 0 <= min(place) <= max(place) < 50
+    # 1,000 draws: the standard error of their mean is 0.016
+    assert abs(np.mean([exchange for _, exchange in draws]) - 0.5) < 0.08
 
 
 def test_a_minibatch_larger_than_the_pool_is_refused():
