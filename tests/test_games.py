@@ -1709,6 +1709,14 @@ def test_random_numbers_of_a_layer_that_draws_several_rows_for_a_sample():
     assert (0.1 < kept).all() and (kept < 0.9).all()        # 40 numbers: 5 standard deviations
 
 
+def test_two_layers_draw_different_numbers_for_a_sample():
+    game = GAN(nn.Sequential(nn.Dense(3, 40), nn.Dropout(0.5, always=True),
+                             nn.Dropout(0.5, always=True)), nn.Dense(40, 1), 3)
+    kept = to_numpy(game.sample(tensor(normal(6, 3), "float32"))) != 0
+    # 1/4 of 240 numbers, not 1/2 as with one mask for both: 1/4 is 9 standard errors below that
+    assert abs(kept.mean() - 0.25) < 0.12
+
+
 def test_a_layer_that_draws_for_the_whole_minibatch_is_refused_in_evaluation():
     class Shared(nn.Module):
         def forward(self, x):

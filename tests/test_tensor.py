@@ -128,6 +128,15 @@ def test_names_of_pytorch_are_answered_by_modules_optimisers_and_nn():
         assert not hasattr(thing, "colour")
 
 
+@pytest.mark.parametrize("x, w, words", [
+    ((2, 3), (4,), "4 channels need (m, 4) or (N, 4, H, W), got (2, 3)"),
+    ((2, 3, 5), (3,), "3 channels need (m, 3) or (N, 3, H, W), got (2, 3, 5)"),
+    ((2, 3), (4, 3), "3 channels need (m, 3) or (N, 3, H, W), got (2, 3) and 4 rows"),
+    ((2, 3), (1, 1, 3), "(n,), or (m, n) for each sample, got (1, 1, 3)")])
+def test_factors_that_are_not_those_of_the_channels_are_refused(x, w, words):
+    assert words in error_of(ops.scale, tensor(normal(*x)), tensor(normal(*w)))
+
+
 @pytest.mark.host
 def test_functions_of_numpy_do_not_take_tensors():
     """They would return arrays without a gradient. Operators between the two are Tensor's own."""
