@@ -576,6 +576,12 @@ def test_error_messages_of_grad():
     assert zeros.shape == (4,) and not zeros.numpy().any()
 
 
+def test_leaky_relu_is_relu_at_the_slope_0_and_the_identity_at_1():
+    a = tensor(normal(2, 3))
+    assert (ops.leaky_relu(a, 0).numpy() == ops.relu(a).numpy()).all()
+    assert (ops.leaky_relu(a, 1).numpy() == a.numpy()).all()
+
+
 def test_error_messages_of_operations():
     a, b = tensor(normal(2, 3)), tensor(normal(4))
     for message in (error_of(lambda: a + b), error_of(lambda: a * b), error_of(lambda: a @ b),

@@ -25,7 +25,7 @@ from tinygan.nn.init import skip_init
 from tinygan.random import Random
 from tinygan.schedules import value_at
 
-from helpers import error_of, normal, tensor
+from helpers import error_of, normal, tensor, to_float64
 from test_examples import last_line_of_refusal, read_refusal, run, run_all
 
 CLOSE = dict(rtol=1e-5, atol=1e-6)      # float32 sums of few numbers of size 1
@@ -109,6 +109,16 @@ def test_instance_norm_does_not_depend_on_other_images_or_the_mode():
     np.testing.assert_allclose(layer(x[1:2]).numpy(), y[1:2], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(y.mean((2, 3)), 0, **CLOSE)
     np.testing.assert_allclose(y.std((2, 3)), 1, rtol=1e-4)     # eps is 1e-5, the variances near 1
+
+
+def test_instance_norm_computes_its_equation():
+    x, w, b = normal(3, 2, 4, 5), normal(2, seed=1), normal(2, seed=2)
+    layer = to_float64(nn.InstanceNorm2d(2, eps=0.1, affine=True))
+    layer.weight.data, layer.bias.data = (backend.xp.asarray(a) for a in (w, b))
+    mean, var = x.mean((2, 3), keepdims=True), x.var((2, 3), keepdims=True)
+    expected = (x - mean) / np.sqrt(var + 0.1) * w[:, None, None] + b[:, None, None]
+    np.testing.assert_allclose(layer(tensor(x)).numpy(), expected, atol=1e-12)      # float64
+    assert nn.InstanceNorm2d(2).parameters() == []
 
 
 def test_instance_norm_removes_constants():
