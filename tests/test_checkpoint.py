@@ -568,6 +568,23 @@ def test_a_new_argument_of_a_class_of_tinygan(monkeypatch, tmp_path):
         restore(tmp_path, game, opts)
 
 
+def test_a_class_with_another_buffer_than_before_is_refused(saved_net, monkeypatch, tmp_path):
+    folder, game = saved_net
+    first = Net.__init__
+
+    def count_too(self, n, layers=()):
+        first(self, n, layers)
+        self.count = backend.xp.zeros(2)
+    monkeypatch.setattr(Net, "__init__", count_too)
+    counting = make_net_game(2, layers=[1])
+    with pytest.raises(UserError, match="lacks game.G.count, and the game has it: its classes "):
+        restore(folder, counting)
+    (tmp_path / "counting").mkdir()
+    save(tmp_path / "counting" / checkpoint.NAME, counting, {}, Points())
+    with pytest.raises(UserError, match="has game.G.count, and the game lacks it: its classes "):
+        restore(tmp_path / "counting", game)
+
+
 def test_a_removed_argument_is_refused(saved_net, monkeypatch):
     folder, _ = saved_net
     first = Net.__init__

@@ -762,6 +762,16 @@ def test_a_copy_is_a_leaf_and_can_be_differentiated():
 
 
 @pytest.mark.host
+def test_a_copy_of_a_result_is_a_constant():
+    """It has no gradient, as a result of no_grad() has none, and a copy of a leaf is a leaf."""
+    w = tensor([2.0])
+    for make_copy in (copy.copy, copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))):
+        assert (make_copy(w).parents, make_copy(w * w).parents) == ((), None)
+        with pytest.raises(ValueError, match="does not depend|not recorded"):
+            grad(make_copy(w * w).sum(), [w])
+
+
+@pytest.mark.host
 def test_no_grad_belongs_to_one_thread():
     """Gradients are recorded after one thread leaves no_grad while another is still in it."""
     x, entered, left = tensor([2.0]), threading.Event(), threading.Event()
