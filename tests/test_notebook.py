@@ -534,6 +534,36 @@ def test_pictures_that_would_be_wrong_are_refused(tmp_path, kind, f, low, high, 
             assert not os.listdir(run.folder)
 
 
+class Augmented:
+    """A data stream that adds noise of numpy's own stream to the images of another stream."""
+
+    def __init__(self, stream):
+        self.stream, self.m = stream, stream.m
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return next(self.stream) + 0.01 * np.random.rand(4, 1, 4, 4).astype("float32")
+
+    @property
+    def state(self):
+        return self.stream.state
+
+    @state.setter
+    def state(self, state):
+        self.stream.state = state
+
+
+def test_a_stream_that_draws_from_numpy_is_taken_and_left_as_it_was(tmp_path):
+    """The first minibatch is drawn twice to compare them, and all streams are set back then."""
+    game, batches = make_game(), Augmented(make_data())
+    before = batches.state["position"], rng.state, repr(np.random.get_state())
+    run = make_run(tmp_path / "run", 3, game, batches)
+    assert (batches.state["position"], rng.state, repr(np.random.get_state())) == before
+    run.play()
+
+
 def test_samples_that_are_no_images_have_any_range(tmp_path):
     """Numbers in rows are not shown; play() trains on images of any range."""
     rng.seed(0)

@@ -2,6 +2,7 @@
 
 import argparse
 import builtins
+import contextlib
 import json
 import math
 import pathlib
@@ -16,6 +17,7 @@ import pytest
 from tinygan import (Run, Tensor, UserError, check_grads, checkpoint, command, data, grad, metrics,
                      nn, no_grad, op, ops, optim, play, resampling, rng)
 from tinygan.data import mixtures
+from tinygan.data.arrays import check_scale
 from tinygan.games import GAN, WGAN, UnrolledGAN, losses, penalties, views
 from tinygan.metrics import classifier
 from tinygan.metrics.mmd import mmd2
@@ -313,6 +315,14 @@ def test_pixels_of_another_scale_are_not_measured():
                  lambda: metrics.grey_share(bright), lambda: metrics.overlap(bright, bright)):
         with pytest.raises(UserError, match="takes pixels from 0 to 1, but the mean of .* 200"):
             call()
+
+
+@pytest.mark.parametrize("mean, taken", [(-0.51, False), (-0.49, True), (1.49, True),
+                                         (1.51, False)])
+def test_the_mean_of_pixels_lies_between_minus_a_half_and_one_and_a_half(mean, taken):
+    with (contextlib.nullcontext() if taken else
+          pytest.raises(UserError, match="takes pixels from 0 to 1, but the mean of these is")):
+        check_scale(np.full((2, 1, 4, 4), mean), "a test")
 
 
 def test_points_that_are_not_finite_are_not_counted():

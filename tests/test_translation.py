@@ -114,6 +114,7 @@ def test_instance_norm_does_not_depend_on_other_images_or_the_mode():
 def test_instance_norm_computes_its_equation():
     x, w, b = normal(3, 2, 4, 5), normal(2, seed=1), normal(2, seed=2)
     layer = to_float64(nn.InstanceNorm2d(2, eps=0.1, affine=True))
+    assert (layer.weight.numpy() == 1).all() and (layer.bias.numpy() == 0).all()
     layer.weight.data, layer.bias.data = (backend.xp.asarray(a) for a in (w, b))
     mean, var = x.mean((2, 3), keepdims=True), x.var((2, 3), keepdims=True)
     expected = (x - mean) / np.sqrt(var + 0.1) * w[:, None, None] + b[:, None, None]
