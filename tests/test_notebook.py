@@ -25,7 +25,7 @@ from tinygan.data.mixtures import ring
 from tinygan.games import GAN, R1, Game, losses, penalties, views
 from tinygan.runs import unsaved
 
-from helpers import error_of, normal
+from helpers import Ending, error_of, normal
 from test_run import read_files, same_files
 
 pytestmark = pytest.mark.numpy_only("the files do not depend on the backend")
@@ -478,16 +478,6 @@ def test_a_run_without_pictures_says_so(tmp_path, capsys):
     make_run(tmp_path / "silent", 1, Silent(flat.G, flat.D, 3)).play()
     make_run(tmp_path / "images", 1).play()
     assert "no pictures" not in capsys.readouterr().out
-
-
-class Ending(nn.Module):
-    """A network whose last operation is f, which no class of layer shows."""
-
-    def __init__(self, net, f):
-        self.net, self.f = net, f
-
-    def forward(self, z):
-        return self.f(self.net(z))
 
 
 def make_signed(x):

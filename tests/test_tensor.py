@@ -15,8 +15,8 @@ import warnings
 import numpy as np
 import pytest
 
-from tinygan import (Tensor, backend, enable_grad, grad, nn, no_grad, op, ops, optim, resampling,
-                     to_numpy)
+from tinygan import (Tensor, backend, enable_grad, grad, nn, no_grad, op, ops, optim, pytorch,
+                     resampling, to_numpy)
 from tinygan.conv import conv2d
 from tinygan.nn import (BatchNorm, Conv2d, ConvTranspose2d, Dense, Flatten, GaussianNoise,
                         LeakyReLU, Maxout, Reshape, Sequential, spectral_norm)
@@ -126,6 +126,17 @@ def test_names_of_pytorch_are_answered_by_modules_optimisers_and_nn():
             getattr(thing, name)
     for thing in (net, nn):
         assert not hasattr(thing, "colour")
+
+
+def test_what_is_to_be_written_in_place_of_pytorchs_names_exists():
+    """The advice names functions and layers of tinygan, and not those that it is the answer for."""
+    for name, advice in [*pytorch.TENSOR.items(), *pytorch.MODULE.items(), *pytorch.NN.items()]:
+        for module, found in re.findall(r"\b(ops|nn|backend)\.(\w+)", advice):
+            assert hasattr({"ops": ops, "nn": nn, "backend": backend}[module], found), advice
+        for part in re.findall(r"\bx\.(\w+)", advice):
+            assert hasattr(tensor([[1.0]]), part), advice
+    assert not [name for name in pytorch.TENSOR if hasattr(tensor([1.0]), name)]
+    assert not [name for name in pytorch.NN if hasattr(nn, name)]
 
 
 @pytest.mark.parametrize("x, w, words", [

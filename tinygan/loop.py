@@ -210,7 +210,7 @@ def _refuse_new_parameters(game, before):
 
 
 def check_first(data: Iterator, check: Callable) -> Iterator:
-    """Return an iterator over the minibatches of `data` that calls check(first) for the first one.
+    """Yield the minibatches of `data`; call check(first) before the first one is yielded.
 
     Raises TypeError if `data` is no iterator.
     """
@@ -219,15 +219,12 @@ def check_first(data: Iterator, check: Callable) -> Iterator:
     except TypeError:
         raise TypeError("play's data must be an iterator, with the methods __iter__ and __next__, "
                         f"got a {type(data).__name__}") from None
-
-    def iterate():
-        for first in data:
-            check(first)
-            yield first
-            break
-        for x in data:      # `yield from` would close a generator of the caller's when it ends
-            yield x
-    return iterate()
+    for first in data:
+        check(first)
+        yield first
+        break
+    for x in data:      # `yield from` would close a generator of the caller's when this one ends
+        yield x
 
 
 def _check_minibatch(first, game, with_range):

@@ -45,7 +45,7 @@ NN = {
     "BatchNorm2d": "write nn.BatchNorm", "Unflatten": "write nn.Reshape",
     "Identity": "write nn.Sequential()", "Softmax": "write ops.softmax in forward()",
     "Softplus": "a function such as ops.softplus is a layer of a Sequential",
-    "MaxPool2d": "write nn.AvgPool2d, or an nn.Conv2d with a stride of 2",
+    "MaxPool2d": "reduce images by nn.AvgPool2d, or by an nn.Conv2d with a stride of 2",
     **dict.fromkeys(("BCEWithLogitsLoss", "BCELoss"),
                     "games.losses has the losses of scores, such as NonSaturating()"),
     "MSELoss": "write ((x - y) ** 2).mean()", "L1Loss": "write abs(x - y).mean()",

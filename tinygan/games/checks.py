@@ -83,15 +83,14 @@ def refuse_other_range(game: Any, x: Any) -> None:
     if name is None:
         return
     low, high = (0, 1) if name == "sigmoid" else (-1, 1)
-    # the last ones: in a pair from image to image, they are the outputs
-    least, most = float(images[-1].data.min()), float(images[-1].data.max())
+    least, most = _find_range(images)
     if not low - SLACK <= least <= most <= high + SLACK or low < 0 <= least:
         raise UserError(f"G ends in a {name}, whose images lie in [{low}, {high}], but the data "
                         f"has pixels from {least:.3g} to {most:.3g}: end G in another activation "
                         "(a sigmoid for [0, 1], a tanh for [-1, 1]), or scale the data")
 
 
-def refuse_hidden_range(game: Any, x: Any) -> None:
+def refuse_wrong_pictures(game: Any, x: Any) -> None:
     """Raise UserError if pictures of G's samples would be wrong, because x is not in [0, 1].
 
     G learns the range of the images in the minibatch x, (m, C, H, W). Game.sample_images() knows it
@@ -101,14 +100,19 @@ def refuse_hidden_range(game: Any, x: Any) -> None:
     images = [a for a in flatten_nested(x) if getattr(a, "ndim", 0) == 4 and a.dtype.kind == "f"]
     if not images or game.overrides("sample_images") or _find_activation(game):
         return
-    last = images[-1].data if type(images[-1]) is Tensor else images[-1]
-    least, most = float(last.min()), float(last.max())
+    least, most = _find_range(images)
     if not -SLACK <= least <= most <= 1 + SLACK:
         raise UserError("the pictures of a run show G's samples as pixels from 0 to 1, but the "
                         f"data has pixels from {least:.3g} to {most:.3g}: scale the data to "
                         "[0, 1]; or scale it to [-1, 1] and end G in nn.Tanh(); or define "
                         "sample_images() in the game's class, which maps the samples to [0, 1], "
                         "and its inverse scale_images()")
+
+
+def _find_range(images):
+    """Return (least, most) of the last images: in a pair from image to image, of the outputs."""
+    last = images[-1].data if type(images[-1]) is Tensor else images[-1]
+    return float(last.min()), float(last.max())
 
 
 def samples_activation(game: Any, y: Tensor | None) -> str | None:

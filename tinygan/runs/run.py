@@ -30,7 +30,7 @@ from .. import backend
 from ..backend import VERSION, Array, UserError
 from ..context import use_value
 from ..data import Split
-from ..games.checks import refuse_hidden_range
+from ..games.checks import refuse_wrong_pictures
 from ..loop import check_first, check_order, play
 from ..nn import Module
 from ..numbers import is_number, is_whole
@@ -211,7 +211,7 @@ class Run:
         """
         data = self.data
         if start == 0:
-            data = check_first(data, lambda x: refuse_hidden_range(self.game, x))
+            data = check_first(data, lambda x: refuse_wrong_pictures(self.game, x))
         for i, d_loss, g_loss in play(
                 self.game, data, self.optimisers["d_opt"], self.optimisers["g_opt"],
                 self.batch_size, rng, self.steps, start, self.order):
