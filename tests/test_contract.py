@@ -106,6 +106,13 @@ def test_another_loss_can_be_chosen(entry):
     assert entry(loss=loss).loss is loss
 
 
+@each_game
+def test_what_is_no_loss_is_refused(entry):
+    """A game that checks more than the base class does checks that too."""
+    with pytest.raises(UserError, match="a game's loss must be"):
+        entry(loss="hinge")
+
+
 @pytest.mark.numpy_only("a path through the code")
 @each_game
 def test_all_samples_come_from_generate(entry):

@@ -213,6 +213,11 @@ def test_data_of_a_damaged_description_is_not_known(wrong):
 
 # The files of a run
 
+def test_a_short_run_has_a_picture_of_each_step(digits, tmp_path):
+    call(tmp_path, ANY_GAME, "--data", digits, "--steps", 3, "--out", "run")
+    assert sorted(int(path.stem) for path in (tmp_path / "run/samples").iterdir()) == [0, 1, 2, 3]
+
+
 def test_the_files_of_a_run(digits, tmp_path):
     call(tmp_path, ANY_GAME, "--data", digits, "--steps", 110, "--seed", 7, "--out", "run")
     folder = tmp_path / "run"

@@ -290,6 +290,18 @@ def test_the_spade_generator_sees_the_map_and_its_control_does_too():
     assert count == [2 * 3 + 2, 2]          # two in each of three blocks, two shortcuts
 
 
+@pytest.mark.parametrize("network, other", [
+    (lambda shape: unet.generator(2, shape, 2, (1, 2, 4)), None),
+    (lambda shape: resnet.generator(2, shape, 2, 1), None),
+    (lambda shape: spade.generator(2, shape, 5, 2, 1, 4), 5)])
+def test_images_need_not_be_square(network, other):
+    """G draws images of the height and the width that it was made for."""
+    inputs = [tensor(normal(2, other), "float32")] if other else []
+    for shape in (1, 16, 24), (3, 24, 16):
+        x = tensor(images(2, 2, *shape[1:]))
+        assert network(shape)(*inputs, x).shape == (2, *shape)
+
+
 @pytest.mark.numpy_only("large networks, whose parameters are counted")
 def test_the_papers_networks_have_the_published_numbers_of_parameters():
     """In millions: pix2pix 54.4 and 2.8, CycleGAN 11.4 and 2.8, StarGAN 53.2 (its table 4).
@@ -470,9 +482,11 @@ def test_the_losses_of_stargan():
     fake = draw(x, target)
     d = ((0.5 * x - 1) ** 2).mean() + ((0.5 * fake) ** 2).mean() + 2 * cross_entropy(x, c)
     assert game.d_loss(batch, z).item() == pytest.approx(d, rel=1e-5)
+    assert float(game.logged["L_cls"]) == pytest.approx(cross_entropy(x, c), rel=1e-5)
     g = (((0.5 * fake - 1) ** 2).mean() + 2 * cross_entropy(fake, target)
          + 7 * abs(draw(fake, c) - x).mean() + 3 * abs(draw(x, c) - x).mean())
     assert game.g_loss(batch, z).item() == pytest.approx(g, rel=1e-5)
+    assert float(game.logged["L_rec"]) == pytest.approx(abs(draw(fake, c) - x).mean(), rel=1e-5)
 
 
 def test_the_gradient_penalty_of_stargan_is_that_of_the_sum_of_a_map():
@@ -735,6 +749,16 @@ def test_tasks_refuse_other_images(tmp_path, monkeypatch):
                          ("half:half:sample", "outputs of its own")):
         with pytest.raises(UserError, match=words):
             data.load(place)
+
+
+@pytest.mark.host
+def test_a_map_has_the_class_of_the_nearest_of_six_points():
+    """The slow version, with the same points and classes."""
+    maps, rng = tasks.draw_maps(3, 8, np.random.default_rng(1)), np.random.default_rng(1)
+    points, classes = rng.uniform(0, 8, (3, 6, 2)), rng.integers(tasks.CLASSES, size=(3, 6))
+    for i, y, x in np.ndindex(maps.shape):
+        distances = [math.dist((y, x), point) for point in points[i]]
+        assert maps[i, y, x] == classes[i, distances.index(min(distances))]
 
 
 @pytest.mark.host
