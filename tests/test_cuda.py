@@ -41,7 +41,8 @@ using std::abs, std::exp, std::log1p, std::sqrt;
 static unsigned int __umulhi(unsigned int a, unsigned int b) {
     return (unsigned int)(((unsigned long long)a * b) >> 32);
 }
-static float cospif(float x) { return (float)cos(3.14159265358979323846 * (double)x); }
+// a macro, since the C libraries of 2025 and later have a function of this name
+#define cospif(x) (float)cos(3.14159265358979323846 * (double)(x))
 """
 
 

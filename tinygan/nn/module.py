@@ -66,7 +66,8 @@ class Module:
             name for base in reversed(cls.__mro__) for name in vars(base).get("untracked", ())))
         for base in cls.__mro__:
             for name, value in vars(base).items():
-                if not hasattr(value, "__get__"):       # methods and properties have it
+                # methods and properties have __get__, from Python 3.14 on partial functions too
+                if isinstance(value, functools.partial) or not hasattr(value, "__get__"):
                     for thing in find_inside(value):
                         raise TypeError(f"the class attribute {cls.__name__}.{name} holds "
                                         f"{type(thing).__name__}, which is not found there: set it "
