@@ -446,6 +446,20 @@ def test_d_gets_half_of_the_images_from_a_full_pool():
     assert abs(np.mean([exchange for _, exchange in draws]) - 0.5) < 0.08
 
 
+def test_a_pool_returns_what_was_put_in_its_places():
+    """The slow version, a dictionary for each pool, over ten minibatches of 3 for pools of 4."""
+    game, pools = make_cyclegan(pool=4), ({}, {})
+    for i in range(10):
+        z = game.latent(3, Random(i))
+        fake = [images(3, 1, 4, 4, seed=2 * i + side) for side in range(2)]
+        found = game.replay(tuple(map(tensor, fake)), z)
+        for pool, new, replayed in zip(pools, fake, found):
+            for image, place, exchange, y in zip(new, *map(to_numpy, z), replayed.numpy()):
+                assert (y == (pool[place] if exchange and place in pool else image)).all()
+                if exchange or place not in pool:
+                    pool[place] = image
+
+
 def test_a_minibatch_larger_than_the_pool_is_refused():
     game = CycleGAN(Stretch(), Stretch(), Total(1.0), Total(1.0), (1, 4, 4), (1, 4, 4), pool=3)
     with pytest.raises(UserError, match="larger than the pool of 3"):
