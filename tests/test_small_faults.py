@@ -199,6 +199,18 @@ def test_a_dry_run_that_was_stopped_offers_no_resumption(dry_run, tmp_path, caps
     assert ("keeps no files" in told) == dry_run
 
 
+def test_a_run_leaves_the_handlers_of_signals_as_they_were(tmp_path):
+    """Also one that was stopped."""
+    run, numbers = make_run(tmp_path / "run", 4), (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    run.measure = lambda step: (signal.raise_signal(signal.SIGINT) or {}) if step == 2 else {}
+    with pytest.raises(KeyboardInterrupt):
+        run.play()
+    assert [signal.getsignal(number) for number in numbers] == before
+    run.play()
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
 @pytest.mark.parametrize("kind", [np.float16, np.float64, np.longdouble, np.int8])
 def test_a_power_keeps_the_dtype(kind):
     x = Tensor(ARRAY * 3)
