@@ -871,7 +871,7 @@ DEFAULTS = {
 
 @pytest.mark.parametrize("kind", DEFAULTS, ids=lambda kind: kind.__name__)
 def test_default_settings_are_the_papers(kind):
-    parameters = inspect.signature(kind).parameters
+    parameters = inspect.signature(kind.__init__).parameters
     assert {name: parameters[name].default for name in DEFAULTS[kind]} == DEFAULTS[kind]
 
 
