@@ -466,8 +466,11 @@ def _wait_for(process):
 
 
 def list_commands(table: str, quick: bool) -> dict[tuple[str, int], list[str]]:
-    """Return {(run, seed): commands} with each command as a user would type it."""
-    return {key: [" ".join(command) for command in commands]
+    """Return {(run, seed): commands} with each command as a user would type it.
+
+    Folders are separated by / on every system, so that the results of one are found on another.
+    """
+    return {key: [" ".join(command).replace(os.sep, "/") for command in commands]
             for key, commands in TABLES[table][0]("runs/reproduce", [], quick).items()}
 
 

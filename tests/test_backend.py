@@ -249,7 +249,7 @@ def _run_code(code, **environment):
                           capture_output=True, text=True).stdout.strip()
 
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @pytest.mark.host

@@ -190,7 +190,7 @@ def stop_mixtures(monkeypatch, tmp_path, folder, step, *flags):
 
     def measure(run, i, measure=mixtures.PlaneRun.measure):
         if run.folder == folder and i == step:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return measure(run, i)
     with monkeypatch.context() as patch:
         patch.chdir(tmp_path)

@@ -76,7 +76,7 @@ def play_and_stop_after(run, steps, number=signal.SIGINT, error=KeyboardInterrup
 
     def stop(step):
         if step == steps:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
         return measure(step)
     run.measure = stop
     with pytest.raises(error) as caught:

@@ -308,7 +308,7 @@ def test_the_page_of_runs_is_right(tmp_path, monkeypatch, capsys):
 
     def stop(run, step, measure=names["Measured"].measure):
         if step == 17:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return measure(run, step)
     last = last.replace("runs/own", "runs/parts")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
