@@ -750,6 +750,19 @@ def test_the_inputs_of_pairs(digits):
 
 
 @pytest.mark.host
+def test_a_task_of_the_environment_and_one_of_its_data(tmp_path, monkeypatch):
+    """TINYGAN_DATA may name a task and its data; a task given without data takes TINYGAN_DATA's."""
+    path = tmp_path / "digits.npy"
+    np.save(path, (255 * images(20, 8, 8)).astype("uint8"))
+    made = tasks.make_task("half", data.load(path)).train
+    for variable, given in ((f"half:{path}", None), (str(path), "half:")):
+        monkeypatch.setenv("TINYGAN_DATA", variable)
+        train = data.load(given).train
+        assert train.keys() == made.keys()
+        assert all((train[name] == made[name]).all() for name in made)
+
+
+@pytest.mark.host
 def test_tasks_refuse_other_images(tmp_path, monkeypatch):
     np.savez(tmp_path / "colours.npz", images=images(20, 3, 8, 8))
     np.savez(tmp_path / "pairs.npz", images=images(20, 8, 8), targets=images(20, 8, 8))
