@@ -81,6 +81,7 @@ def test_coverage_at_its_ends():
     mixture = mixtures.grid()
     everywhere = np.tile(mixture.modes, (4, 1))
     assert measure_coverage(everywhere, mixture) == (25, 1.0, pytest.approx(0, abs=1e-12))
+    assert measure_coverage(mixture.modes[:1], mixture)[:2] == (1, 1.0)
     one = measure_coverage(mixture.modes[[7] * 9], mixture)
     assert one == (1, 1.0, pytest.approx(math.log(25)))
     nowhere = measure_coverage(np.full((5, 2), 99.0), mixture)
@@ -495,13 +496,17 @@ def test_the_frechet_distance_is_not_below_0():
 def test_precision_and_recall_tell_collapse_from_noise():
     """A tight cluster within the data has high precision and low recall, wide noise the reverse.
 
-    Both are 0 for points far from the data, and 1 for the data itself.
+    Both are 0 for points far from the data, and 1 for the data itself. The unit of the features
+    does not matter.
     """
     real = normal(300, 2)
     precision, recall = compute_precision_recall(device(real), device(0.05 * normal(300, 2)))
     assert precision > 0.95 and recall < 0.1
     precision, recall = compute_precision_recall(device(real), device(6 * normal(300, 2)))
     assert precision < 0.3 and recall > 0.9
+    for scale in (2.0 ** -30, 2.0 ** 30):       # powers of two, which change no rounding
+        assert compute_precision_recall(device(scale * real), device(
+            6 * scale * normal(300, 2))) == (precision, recall)
     assert compute_precision_recall(device(real), device(real + 100)) == (0, 0)
     assert compute_precision_recall(device(real), device(real)) == (1, 1)
 
@@ -705,6 +710,7 @@ def test_features_that_cannot_be_compared_are_refused(name, first):
      "(4, 1)"),
     (lambda: nearest_accuracy(normal(4, 2), np.arange(1), normal(4, 2), np.arange(4)), "(1,)"),
     (lambda: measure_coverage(np.zeros((5, 1)), mixtures.grid()), "(5, 1)"),
+    (lambda: measure_coverage(np.zeros((0, 2)), mixtures.grid()), "at least one sample"),
     (lambda: count_modes(np.array([0, 5]), 2), "from 0 to 1, got numbers from 0 to 5"),
     (lambda: count_modes(np.array([0, -1]), 2), "from 0 to 1, got numbers from -1 to 0"),
     (lambda: overlap(np.full((2, 1, 4, 4), math.nan), np.zeros((2, 1, 4, 4))), "NaN"),
