@@ -11,7 +11,9 @@ import os
 import queue
 import random
 import signal
+import sys
 import threading
+import time
 import weakref
 
 import numpy as np
@@ -84,6 +86,16 @@ def play_and_stop_after(run, steps, number=signal.SIGINT, error=KeyboardInterrup
     run.measure = measure
     assert run.step == steps and run.stopped == number
     return str(caught.value)
+
+
+def test_a_stopped_run_ends_its_line_on_a_terminal(tmp_path, monkeypatch):
+    """What is printed next is not written into the line of the progress."""
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(time, "monotonic", map(float, itertools.count()).__next__)
+    play_and_stop_after(make_run(tmp_path / "run"), 3)
+    assert "\rstep  3/20" in terminal.getvalue() and terminal.getvalue().endswith("\x1b[K\n")
 
 
 def test_a_signal_ends_the_program_and_not_only_the_run(tmp_path):
