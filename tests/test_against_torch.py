@@ -209,13 +209,13 @@ def test_no_function_of_ops_is_left_out():
     (abs, abs, [np.zeros(3)]),
     (ops.relu, F.relu, [np.zeros(3)]),
     (lambda x: ops.leaky_relu(x, 0.3), lambda x: F.leaky_relu(x, 0.3), [np.zeros(3)]),
-    (lambda x: ops.clip(x, 0, 2), lambda x: x.clamp(0, 2), [np.array([0.0, 2.0])]),
     (lambda x: x.max(1), lambda x: x.amax(1), [np.array([[1.0, 3, 3, 3], [2, 2, 0, 1]])]),
     (ops.maximum, torch.maximum, [np.ones(3), np.ones(3)]),
     (ops.minimum, torch.minimum, [np.ones(3), np.ones(3)]),
     (ops.norm, torch.linalg.vector_norm, [np.zeros(3)]),
-], ids=["abs", "relu", "leaky_relu", "clip", "max", "maximum", "minimum", "norm"])
+], ids=["abs", "relu", "leaky_relu", "max", "maximum", "minimum", "norm"])
 def test_derivatives_at_kinks(ours, theirs, arrays):
+    """That of clip is left out: PyTorch's at the bounds is 1 in version 2.13 and 0 in 2.14."""
     xs, ts = [Tensor(a) for a in arrays], [torch.tensor(a, requires_grad=True) for a in arrays]
     y, t = ours(*xs), theirs(*ts)
     c = np.arange(1.0, 1 + y.size).reshape(y.shape)

@@ -314,6 +314,7 @@ def _extremum(f, a, b):
 def clip(x: Tensor, low: float, high: float) -> Tensor:
     """Return x limited to [low, high]. The derivative is 1 inside and at the bounds.
 
+    PyTorch's derivative is 1 at the bounds too in version 2.13, and 0 there in version 2.14.
     Raises ValueError if low > high.
     """
     low, high = _number(low, "a bound of clip"), _number(high, "a bound of clip")
