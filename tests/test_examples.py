@@ -6,6 +6,7 @@ import importlib
 import io
 import json
 import math
+import ntpath
 import os
 import pathlib
 import re
@@ -1090,6 +1091,17 @@ def test_no_two_runs_of_the_tables_have_one_folder():
                for commands in reproduce.list_commands(table, False).values()]
     folders = [folder for folder in folders if folder]
     assert len(folders) > 100 and len(set(folders)) == len(folders)
+
+
+def test_the_commands_of_tables_are_the_same_on_windows(monkeypatch):
+    """Otherwise results of another system would count as those of other commands."""
+    import reproduce
+    here = {table: reproduce.list_commands(table, False) for table in reproduce.TABLES}
+    monkeypatch.setattr(os, "path", ntpath)
+    monkeypatch.setattr(os, "sep", ntpath.sep)
+    there = {table: reproduce.list_commands(table, False) for table in reproduce.TABLES}
+    monkeypatch.undo()
+    assert there == here
 
 
 def test_reproduce_shows_mean_and_every_seed():
