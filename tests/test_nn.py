@@ -771,6 +771,14 @@ def test_layernorm_normalises_each_sample_by_itself(shape, of):
     np.testing.assert_allclose(layer(x).numpy(), scaled, atol=1e-5)
 
 
+def test_layernorm_of_images_has_its_parameters_in_the_images_memory_order():
+    """numpy multiplies arrays of different orders three times as slowly."""
+    layer, conv = nn.LayerNorm((2, 3, 4)), nn.Conv2d(2, 2, 1)
+    y = conv(tensor(normal(5, 2, 3, 4), "float32"))
+    for p in (layer.weight, layer.bias):
+        assert p.shape == (2, 3, 4) and p.data.strides == y.data[0].strides
+
+
 # Maxout
 
 def test_maxout_is_the_largest_piece():

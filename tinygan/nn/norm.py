@@ -97,7 +97,8 @@ class LayerNorm(Module):
 
         (x - mean) / sqrt(var + eps) * weight + bias
 
-    `shape` is the shape of these axes; weight and bias have it too. x is (..., *shape), and so is
+    `shape` is the shape of these axes; weight and bias have it too. For images, the channels lie
+    last in the memory of both, as in the memory of x (see conv.py). x is (..., *shape), and so is
     the result. Raises ValueError for other shapes and for a negative eps.
     """
 
@@ -105,8 +106,10 @@ class LayerNorm(Module):
         _check_eps(eps)
         self.shape = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
         self.eps = eps
-        self.weight = Tensor(zeros(*self.shape) + 1.0)
-        self.bias = Tensor(zeros(*self.shape))
+        weight, bias = zeros(*self.shape) + 1.0, zeros(*self.shape)
+        if len(self.shape) == 3:        # images
+            weight, bias = (backend.to_channels_last(v[None])[0] for v in (weight, bias))
+        self.weight, self.bias = Tensor(weight), Tensor(bias)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-len(self.shape):] != self.shape:
@@ -115,7 +118,8 @@ class LayerNorm(Module):
         axes = tuple(range(-len(self.shape), 0))
         centred = x - x.mean(axes, keepdims=True)
         var = (centred * centred).mean(axes, keepdims=True)
-        return centred / ops.sqrt(var + self.eps) * self.weight + self.bias
+        r = ops.affine_power(var, 1.0, self.eps, -0.5)      # 1 / sqrt(var + eps)
+        return centred * r * self.weight + self.bias
 
 
 def _check_eps(eps):
