@@ -36,6 +36,28 @@ def test_second_derivative_of_a_polynomial():
     np.testing.assert_allclose(k.numpy(), [6, 6, 6], rtol=1e-15)
 
 
+@pytest.mark.parametrize("n", [-4, -3, -1, 0, 1, 2, 3, 4, 7])
+def test_a_whole_power_is_a_product(n):
+    """On a CPU that of a negative number is computed from the absolute value."""
+    x = [-1.5, -0.3, 0.7, 2.0]
+    y = (tensor(x) ** n).numpy()
+    # float64: seven factors, or a division, round by 1e-15 at most
+    np.testing.assert_allclose(y, [math.prod([a] * abs(n)) ** (1 if n > 0 else -1) for a in x],
+                               rtol=1e-14)
+    special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan])
+    with np.errstate(divide="ignore"):
+        y, expected = (tensor(special) ** n).numpy(), special ** n
+    np.testing.assert_array_equal(y, expected)
+    assert (np.signbit(y) == np.signbit(expected))[:-1].all()
+
+
+@pytest.mark.parametrize("n", [-1.5, 0.5, 2.5])
+def test_a_power_that_is_not_whole_is_nan_for_negative_numbers(n):
+    with np.errstate(invalid="ignore"):
+        y = (tensor([-2.0, 2.0]) ** n).numpy()
+    assert np.isnan(y[0]) and y[1] == pytest.approx(2.0 ** n, rel=1e-15)
+
+
 def test_grad_y_is_the_cotangent_and_is_differentiable():
     x, c = tensor(normal(3)), tensor(normal(3, seed=1))
     (g,) = grad(ops.exp(x), [x], grad_y=c, create_graph=True)

@@ -147,6 +147,11 @@ def product(a: Array, b: Array, out: Array | None = None, exact: bool = False) -
     return cpu.product(a, b)
 
 
+def power(x: Array, n: float) -> Array:
+    """Return x ** n elementwise."""
+    return cpu.power(x, n) if xp is np else x ** n
+
+
 def kernel(inputs: str, outputs: str, code: str, preamble: str = "") -> Callable:
     """Give an elementwise function a CUDA kernel that computes the same on cupy.
 

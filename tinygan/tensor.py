@@ -243,7 +243,7 @@ class Tensor(_Node):
             if n == 0:          # 0 * x ** -1 is NaN at x = 0
                 return g * 0.0
             return g * (n * (x if n == 2 else x ** (n - 1)))        # x is x ** 1, but faster
-        return op(x.data ** n, (x, rule))
+        return op(backend.power(x.data, n), (x, rule))
 
     def __abs__(x):
         return op(abs(x.data), (x, lambda g, y: g * backend.xp.sign(x.data)))
