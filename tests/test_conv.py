@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tinygan import cpu
+from tinygan import conv, cpu
 from tinygan.conv import conv2d, conv_transpose2d, conv_weight, convolve_by_sums, pair
 
 from helpers import error_of, normal, tensor
@@ -43,7 +43,7 @@ def find_output_padding(x, y, w, stride, padding):
                  zip(x.shape[2:], y.shape[2:], w.shape[2:], pair(stride), pair(padding)))
 
 
-@pytest.mark.parametrize("c_in, c_out", [(2, 4), (1, 3), (3, 1)])
+@pytest.mark.parametrize("c_in, c_out", [(2, 4), (1, 3), (3, 1), (8, 2)])
 @pytest.mark.parametrize("image, kernel, stride, padding", CONVOLUTIONS)
 def test_the_three_convolutions_equal_their_sums(image, kernel, stride, padding, c_in, c_out):
     x, w = normal(3, c_in, *image), normal(c_out, c_in, *kernel, seed=1)
@@ -58,6 +58,34 @@ def test_the_three_convolutions_equal_their_sums(image, kernel, stride, padding,
                                **close)
     np.testing.assert_allclose(
         conv_weight(x, y, kernel, pair(stride), pair(padding)).numpy(), dw, **close)
+
+
+@pytest.mark.numpy_only("on a GPU several channels are copied as one number")
+@pytest.mark.parametrize("kernel, padding", [((3, 4), (1, 0)), ((1, 1), (0, 0)), ((4, 3), (2, 1))])
+@pytest.mark.parametrize("c_in, c_out", [(16, 1), (1, 16), (16, 16)])
+def test_with_stride_1_the_smaller_windows_are_copied_or_added(monkeypatch, c_in, c_out, kernel,
+                                                               padding):
+    """The windows of images have c_in numbers for each place in the kernel, those of outputs c_out.
+
+    To few channels, a convolution adds up windows. With a kernel of one pixel the windows are the
+    images.
+    """
+    x, w = tensor(normal(2, c_in, 6, 7)), tensor(normal(c_out, c_in, *kernel, seed=1))
+    found, copy, add = [], conv._copy_windows, conv._add_products
+
+    def record(x, height, width, channels, *args):
+        found.append(channels)
+        copy(x, height, width, channels, *args)
+    monkeypatch.setattr(conv, "_copy_windows", record)
+    monkeypatch.setattr(conv, "_add_products", lambda *args: found.append("sums") or add(*args))
+    y = conv2d(x, w, None, 1, padding)
+    assert found == ([] if kernel == (1, 1) else ["sums" if c_out == 1 else c_in])
+    found.clear()
+    conv_transpose2d(y, w, None, 1, padding)
+    assert found == ([] if kernel == (1, 1) else ["sums" if c_in == 1 else c_out])
+    found.clear()
+    conv_weight(x, y, kernel, (1, 1), padding)
+    assert found == ([] if kernel == (1, 1) else [min(c_in, c_out)])
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -89,7 +117,7 @@ def test_the_three_convolutions_are_adjoint():
         padding, image = random.integers(0, 4, 2), random.integers(1, 10, 2)
         if (image + 2 * padding < kernel).any():
             continue
-        c_in = 1 + 2 * (trial % 2)          # conv_transpose2d computes one channel in another way
+        c_in = 1 + 7 * (trial % 2)      # conv_transpose2d computes few channels in another way
         x, w = normal(2, c_in, *image, seed=trial), normal(2, c_in, *kernel, seed=trial + 1)
         y = conv2d(tensor(x), tensor(w), None, stride.tolist(), padding.tolist())
         c = normal(*y.shape, seed=trial + 2)

@@ -134,15 +134,29 @@ def conv_weight(x: Tensor, y: Tensor, kernel: tuple[int, int], stride: tuple[int
 
 # The three functions on arrays. Each works on a few images at a time, so few that their matrix of
 # windows stays in the processor's cache.
+#
+# With stride 1, x and y can change places in T: T(x, w, y) with padding p is T(y, w', x) with
+# padding k - 1 - p, where w' is w turned by 180 degrees. So a convolution is also a transposed
+# convolution, and each function takes the faster of two ways, from n channels to m:
+#
+# - A convolution copies n numbers for each pixel of the result and each place in the kernel, and
+#   multiplies each of them by m weights.
+# - A transposed convolution computes m numbers for each pixel of the input and each place in the
+#   kernel, by n multiplications each, and adds them up.
+
+COPY, ADD = 64, 128     # the time to copy a number, or to add one to another, in multiplications
+
 
 def _conv(x, w, bias, stride, padding):
-    o, c, kh, kw = w.shape
-    size = _output_size(x.shape[2:], (kh, kw), stride, padding)
-    matrix = w.transpose(2, 3, 1, 0).reshape(kh * kw * c, o)
+    (o, c), kernel, image = w.shape[:2], w.shape[2:], x.shape[2:]
+    size = _output_size(image, kernel, stride, padding)
+    if _can_turn(kernel, stride, padding) and not _is_copying_faster(kernel, c, image, o, size):
+        return _conv_transpose(x, _turn(w), bias, stride, _pad_turned(kernel, padding), size)
+    matrix = w.transpose(2, 3, 1, 0).reshape(-1, o)
     y = backend.xp.empty((len(x), *size, o), x.dtype)
 
     def work(piece):
-        rows = _windows(x[piece], (kh, kw), stride, padding, size)
+        rows = _windows(x[piece], kernel, stride, padding, size)
         columns = _multiply(rows, matrix, y[piece].reshape(len(rows), o))
         if bias is not None:
             columns, row = backend.widen(columns, bias.data)
@@ -152,7 +166,11 @@ def _conv(x, w, bias, stride, padding):
 
 
 def _conv_weight(x, y, kernel, stride, padding):
-    c, o = x.shape[1], y.shape[1]
+    (c, *image), (o, *size) = x.shape[1:], y.shape[1:]
+    if _can_turn(kernel, stride, padding) and (     # copy the windows of x, or those of y
+            o * math.prod(image) * (COPY + c) < c * math.prod(size) * (COPY + o)):
+        turned = _conv_weight(y, x, kernel, stride, _pad_turned(kernel, padding))
+        return backend.to_kernel_first(_turn(turned))
     y = backend.xp.ascontiguousarray(y.transpose(0, 2, 3, 1))
 
     def work(piece):
@@ -163,27 +181,42 @@ def _conv_weight(x, y, kernel, stride, padding):
 
 
 def _conv_transpose(y, w, bias, stride, padding, size):
-    """Return dT/dx plus the bias, images of `size` (H, W), in the fastest of three ways.
+    """Return dT/dx plus the bias, images of `size` (H, W).
 
-    Two of them add each pixel of y times the kernel to the pixel's window in the image (col2im):
-    they compute c numbers for each pixel of y and place in the kernel, by o multiplications each,
-    and add them up. With stride 1 the result is also a convolution of y by the kernel turned by 180
-    degrees: it copies o numbers for each pixel of the result and place in the kernel, and
-    multiplies each by c weights. To copy or to add a number takes as long as some 64
-    multiplications.
+    Each pixel of y times the kernel is added to the pixel's window in the image (col2im).
     """
-    (o, c, kh, kw), (oh, ow), (ih, iw) = w.shape, y.shape[2:], size
-    if stride == (1, 1) and padding[0] < kh and padding[1] < kw and (
-            o * ih * iw * (64 + c) <= c * oh * ow * (64 + o)):
-        turned = w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
-        return _conv(y, turned, bias, stride, (kh - 1 - padding[0], kw - 1 - padding[1]))
+    (o, c), kernel = w.shape[:2], w.shape[2:]
+    if _can_turn(kernel, stride, padding) and _is_copying_faster(kernel, o, y.shape[2:], c, size):
+        return _conv(y, _turn(w), bias, stride, _pad_turned(kernel, padding))
     y = backend.xp.ascontiguousarray(y.transpose(0, 2, 3, 1))
     kernel = w.transpose(2, 3, 1, 0)
-    x = backend.xp.empty((len(y), ih, iw, c), y.dtype)
-    # one product for all windows: on a GPU fewer launches, and for one channel a small matrix
-    add = _add_columns if backend.xp is np and c > 1 else _add_products
+    x = backend.xp.empty((len(y), *size, c), y.dtype)
+    # one product for all windows: on a GPU fewer launches, and for few channels longer additions
+    add = _add_columns if backend.xp is np and c > 6 else _add_products
     add(y, kernel, bias, stride, padding, x)
     return x.transpose(0, 3, 1, 2)
+
+
+def _can_turn(kernel, stride, padding):
+    """Return whether x and y can change places in T."""
+    return stride == (1, 1) and padding[0] < kernel[0] and padding[1] < kernel[1]
+
+
+def _turn(w):
+    """Return the weights for T with x and y in each other's place."""
+    return w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
+
+
+def _pad_turned(kernel, padding):
+    """Return the padding for T with x and y in each other's place."""
+    return kernel[0] - 1 - padding[0], kernel[1] - 1 - padding[1]
+
+
+def _is_copying_faster(kernel, n, image, m, size):
+    """Return whether to copy windows, from n channels of size `image` to m of `size`, or to add."""
+    if math.prod(kernel) == 1:      # nothing to copy: the windows are the images
+        return True
+    return n * math.prod(size) * (COPY + m) <= m * math.prod(image) * (ADD + n)
 
 
 def _add_products(y, kernel, bias, stride, padding, x):
@@ -235,6 +268,8 @@ def _windows(x, kernel, stride, padding, size):
     """Return the kernel-sized windows of images x (N, C, H, W) as rows: (pixels, kh kw C)."""
     x = x.transpose(0, 2, 3, 1)
     n, ih, iw, c = x.shape
+    if kernel == stride == (1, 1) and padding == (0, 0):
+        return x.reshape(-1, c)
     y = backend.xp.empty((n * math.prod(size), math.prod(kernel) * c), x.dtype)
     wide_x, wide_y = backend.join_floats(4, x, y)
     _copy_windows(wide_x, ih, iw, wide_x.shape[3], *size, *kernel, *stride, *padding, wide_y)
@@ -282,13 +317,25 @@ def _copy_windows(x, ih, iw, c, oh, ow, kh, kw, sh, sw, ph, pw, y):
                 x = sum
                 """)
 def _add_windows(windows, ih, iw, c, oh, ow, kh, kw, sh, sw, ph, pw, x):
-    """Fill x (n, ih, iw, c) with the sums of the windows (n oh ow, kh kw c): col2im."""
-    rows, columns = max(ih + ph, (oh - 1) * sh + kh), max(iw + pw, (ow - 1) * sw + kw)
-    frame = backend.xp.zeros((len(x), rows, columns, c), x.dtype)
-    windows = windows.reshape(len(x), oh, ow, kh, kw, c)
+    """Fill x (n, ih, iw, c) with the sums of the windows (n oh ow, kh kw c): col2im.
+
+    The image is divided into sh sw planes, one for each place in a block of (sh, sw) pixels. Pixel
+    (a, b) of all windows makes a plane too, and is added to the plane (a % sh, b % sw), a // sh
+    rows and b // sw columns further on. All planes have (rows, columns), with zeros beyond the
+    windows, so the two of them are added as one long row each, the second of which begins later.
+    """
+    rows = max(-(-(ih + ph) // sh), oh + (kh - 1) // sh)
+    columns = max(-(-(iw + pw) // sw), ow + (kw - 1) // sw)
+    planes = backend.xp.zeros((kh, kw, c, len(x), rows, columns), x.dtype)
+    planes[..., :oh, :ow] = windows.reshape(len(x), oh, ow, kh, kw, c).transpose(3, 4, 5, 0, 1, 2)
+    planes = planes.reshape(kh, kw, c, -1)
+    frame = backend.xp.zeros((sh, sw, *planes.shape[2:]), x.dtype)
     for a in range(kh):
         for b in range(kw):
-            frame[:, a:a + sh * oh:sh, b:b + sw * ow:sw] += windows[:, :, :, a, b]
+            start = a // sh * columns + b // sw
+            frame[a % sh, b % sw, :, start:] += planes[a, b, :, :planes.shape[3] - start]
+    frame = frame.reshape(sh, sw, c, len(x), rows, columns).transpose(3, 4, 0, 5, 1, 2)
+    frame = frame.reshape(len(x), rows * sh, columns * sw, c)
     x[...] = frame[:, ph:ph + ih, pw:pw + iw]
 
 
