@@ -255,7 +255,7 @@ def _add_columns(y, kernel, bias, stride, padding, x):
         frame = backend.xp.zeros((len(x[piece]), rows, blocks, sw * c), y.dtype)
         for a in range(kh):
             for b in range(0, kw, sw):
-                columns = pixels @ kernel[a, b:b + sw].reshape(-1, o).T
+                columns = _multiply(pixels, kernel[a, b:b + sw].reshape(-1, o).T)
                 part = frame[:, a:a + sh * oh:sh, b // sw:b // sw + ow, :columns.shape[1]]
                 part += columns.reshape(part.shape)
         frame = frame.reshape(-1, rows, blocks * sw, c)[:, ph:ph + ih, pw:pw + iw]
@@ -270,7 +270,9 @@ def _windows(x, kernel, stride, padding, size):
     n, ih, iw, c = x.shape
     if kernel == stride == (1, 1) and padding == (0, 0):
         return x.reshape(-1, c)
-    y = backend.xp.empty((n * math.prod(size), math.prod(kernel) * c), x.dtype)
+    # for few channels the columns of y are contiguous: they have longer runs to copy than the rows
+    order = "F" if backend.xp is np and c < 3 else "C"
+    y = backend.xp.empty((n * math.prod(size), math.prod(kernel) * c), x.dtype, order)
     wide_x, wide_y = backend.join_floats(4, x, y)
     _copy_windows(wide_x, ih, iw, wide_x.shape[3], *size, *kernel, *stride, *padding, wide_y)
     return y
@@ -341,7 +343,10 @@ def _add_windows(windows, ih, iw, c, oh, ow, kh, kw, sh, sw, ph, pw, x):
 
 def _multiply(a, b, out=None):
     """Return the product of two matrices, computed by this thread."""
-    return backend.xp.matmul(a, b, out=out) if backend.xp is np else backend.product(a, b, out)
+    if backend.xp is not np:
+        return backend.product(a, b, out)
+    multiply = np.multiply if a.shape[1] == 1 else np.matmul    # an outer product, see cpu.product
+    return multiply(a, b, out=out)
 
 
 def _in_pieces(y, columns, work):
