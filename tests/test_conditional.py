@@ -81,6 +81,8 @@ def test_conditional_batch_norm_is_batch_norm_with_the_classes_gain_and_shift(sh
 def test_conditional_batch_norm_passes_its_settings_on():
     layer = nn.ConditionalBatchNorm(3, 2, 0.1, 0.3)
     assert (layer.norm.eps, layer.norm.momentum) == (0.1, 0.3)
+    assert {name: p.shape for name, p in layer.named_arrays(Tensor).items()} == {
+        "weight.weight": (2, 3), "bias.weight": (2, 3)}     # none of the BatchNorm's own
 
 
 def test_branches_join_what_they_make_of_the_input_and_of_the_labels():

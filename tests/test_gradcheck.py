@@ -316,6 +316,23 @@ def test_each_call_has_the_buffers_of_the_first():
     check_grads(Counting(), [1.0, 2.0])
 
 
+def test_the_error_names_the_buffers_that_forward_changes():
+    """The result depends on them, and the rule treats them as constants."""
+    class Centring(nn.Module):
+        def __init__(self, changes):
+            self.mean, self.changes = backend.xp.zeros(2), changes
+
+        def forward(self, x):
+            if self.changes:
+                self.mean += x.data.mean(0)
+            return multiply(x - self.mean, 1.0, 1.0 if self.changes else 1.1)
+    x = normal(3, 2)
+    message = get_error(Centring(True), x, training=True)
+    assert "(forward changes the buffers mean: if its result depends on them" in message
+    assert "check with training=False)" in message
+    assert "buffers" not in get_error(Centring(False), x, training=True)
+
+
 def test_buffers_of_integers_stay_integers():
     check_grads(Shuffled(), normal(4, 3))
 

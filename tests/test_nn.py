@@ -779,6 +779,14 @@ def test_layernorm_of_images_has_its_parameters_in_the_images_memory_order():
         assert p.shape == (2, 3, 4) and p.data.strides == y.data[0].strides
 
 
+# Convolutions
+
+def test_convolutions_have_stride_1_and_no_padding_by_default():
+    x = images(2, 3, 5, 6)
+    assert nn.Conv2d(3, 4, 2)(x).shape == (2, 4, 4, 5)
+    assert nn.ConvTranspose2d(3, 4, 2)(x).shape == (2, 4, 6, 7)
+
+
 # Maxout
 
 def test_maxout_is_the_largest_piece():
@@ -1254,6 +1262,8 @@ def test_float32_in_float32_out_and_the_stated_shape(make, shape, out):
     (lambda: nn.ConvTranspose2d(3, 2, 3)(images(2, 4, 5, 5)), ["(N, 3, H, W)", "(2, 4, 5, 5)"]),
     (lambda: nn.BatchNorm(3)(images(2, 4)), ["BatchNorm(3)", "(m, 3)", "(2, 4)"]),
     (lambda: nn.BatchNorm(3)(images(2, 3, 4)), ["BatchNorm(3)", "(N, 3, H, W)", "(2, 3, 4)"]),
+    (lambda: nn.InstanceNorm2d(3)(images(2, 4, 5, 5)), ["(N, 3, H, W)", "(2, 4, 5, 5)"]),
+    (lambda: nn.InstanceNorm2d(3)(images(2, 3)), ["(N, 3, H, W)", "(2, 3)"]),
     (lambda: nn.LayerNorm((3, 4))(images(2, 4, 3)), ["(3, 4)", "(2, 4, 3)"]),
     (lambda: nn.LayerNorm(0), ["whole numbers of at least 1"]),
     (lambda: nn.LayerNorm(64.0), ["whole numbers of at least 1"]),

@@ -672,6 +672,7 @@ def test_progress_shows_averages_since_the_last_line(live):
     lines = terminal.text.replace("\x1b[K", "").replace("\r", "\n" if live else "\r").split("\n")
     losses = [line.split("loss ")[1] for line in lines if line]
     assert losses == ["1.500", "7.000", "4.000"]
+    progress.close()        # the line has ended
     assert terminal.text.count("\n") == (1 if live else 3) and terminal.text.endswith("\n")
 
 

@@ -464,6 +464,12 @@ def test_a_pool_returns_what_was_put_in_its_places():
                     pool[place] = image
 
 
+def test_a_pool_of_one_image_is_the_smallest():
+    assert make_cyclegan(pool=1).latent(1, Random(0))[0].tolist() == [0]
+    with pytest.raises(UserError, match="a pool has a whole number of images, at least 1, got 0"):
+        make_cyclegan(pool=0)
+
+
 def test_a_minibatch_larger_than_the_pool_is_refused():
     game = make_cyclegan(pool=3)
     with pytest.raises(UserError, match="larger than the pool of 3"):
