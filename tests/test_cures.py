@@ -110,17 +110,20 @@ def test_losses_of_pacgan_are_those_of_its_packs():
 # Random changes of D's input
 
 def test_translations_shift_each_image_by_whole_pixels():
-    """Each result is the image, shifted by up to a quarter of its size, in all 5 x 3 ways."""
-    view, x, found = views.Translation(0.25), normal(300, 2, 8, 4), set()
+    """Each result is the image, shifted by up to a quarter of its size, in all 5 x 5 ways.
+
+    A quarter of the sides is 2.25 and 1.5 pixels, 2 if rounded.
+    """
+    view, x, found = views.Translation(0.25), normal(300, 2, 9, 6), set()
     with use_random(Random(0)):
         y = view(tensor(x)).numpy()
-    wide = np.pad(x, ((0, 0), (0, 0), (2, 2), (1, 1)))
+    wide = np.pad(x, ((0, 0), (0, 0), (2, 2), (2, 2)))
     for i in range(300):
-        fits = [(a, b) for a in range(5) for b in range(3)
-                if (wide[i, :, a:a + 8, b:b + 4] == y[i]).all()]
+        fits = [(a, b) for a in range(5) for b in range(5)
+                if (wide[i, :, a:a + 9, b:b + 6] == y[i]).all()]
         assert len(fits) == 1
         found.update(fits)
-    assert len(found) == 15
+    assert len(found) == 25
 
 
 def test_cutouts_are_squares_of_zeros():
