@@ -67,8 +67,8 @@ def test_with_stride_1_the_smaller_windows_are_copied_or_added(monkeypatch, c_in
                                                                padding):
     """The windows of images have c_in numbers for each place in the kernel, those of outputs c_out.
 
-    To few channels, a convolution adds up windows. With a kernel of one pixel the windows are the
-    images.
+    A convolution to few channels adds up windows instead. With a kernel of one pixel the windows
+    are the images.
     """
     x, w = tensor(normal(2, c_in, 6, 7)), tensor(normal(c_out, c_in, *kernel, seed=1))
     found, copy, add = [], conv._copy_windows, conv._add_products
@@ -84,8 +84,9 @@ def test_with_stride_1_the_smaller_windows_are_copied_or_added(monkeypatch, c_in
     conv_transpose2d(y, w, None, 1, padding)
     assert found == ([] if kernel == (1, 1) else ["sums" if c_in == 1 else c_out])
     found.clear()
-    conv_weight(x, y, kernel, (1, 1), padding)
+    gradient = conv_weight(x, y, kernel, (1, 1), padding)
     assert found == ([] if kernel == (1, 1) else [min(c_in, c_out)])
+    assert gradient.data.transpose(2, 3, 1, 0).flags.c_contiguous       # as layers' weights
 
 
 @pytest.mark.parametrize("stride", [1, 2])

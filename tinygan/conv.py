@@ -136,8 +136,9 @@ def conv_weight(x: Tensor, y: Tensor, kernel: tuple[int, int], stride: tuple[int
 # windows stays in the processor's cache.
 #
 # With stride 1, x and y can change places in T: T(x, w, y) with padding p is T(y, w', x) with
-# padding k - 1 - p, where w' is w turned by 180 degrees. So a convolution is also a transposed
-# convolution, and each function takes the faster of two ways, from n channels to m:
+# padding k - 1 - p, where w' is w turned by 180 degrees, with O and C exchanged. So a convolution
+# is also a transposed convolution, and each function takes the faster of two ways, from n channels
+# to m:
 #
 # - A convolution copies n numbers for each pixel of the result and each place in the kernel, and
 #   multiplies each of them by m weights.
@@ -152,7 +153,8 @@ def _conv(x, w, bias, stride, padding):
     size = _output_size(image, kernel, stride, padding)
     if _can_turn(kernel, stride, padding) and not _is_copying_faster(kernel, c, image, o, size):
         return _conv_transpose(x, _turn(w), bias, stride, _pad_turned(kernel, padding), size)
-    matrix = w.transpose(2, 3, 1, 0).reshape(-1, o)
+    matrix = backend.xp.ascontiguousarray(w.transpose(2, 3, 1, 0))
+    matrix = matrix.reshape(math.prod(kernel) * c, o)
     y = backend.xp.empty((len(x), *size, o), x.dtype)
 
     def work(piece):
@@ -167,7 +169,8 @@ def _conv(x, w, bias, stride, padding):
 
 def _conv_weight(x, y, kernel, stride, padding):
     (c, *image), (o, *size) = x.shape[1:], y.shape[1:]
-    if _can_turn(kernel, stride, padding) and (     # copy the windows of x, or those of y
+    # copy the windows of x, or those of y; for an output of one pixel, that of x is one long run
+    if _can_turn(kernel, stride, padding) and math.prod(size) > 1 and (
             o * math.prod(image) * (COPY + c) < c * math.prod(size) * (COPY + o)):
         turned = _conv_weight(y, x, kernel, stride, _pad_turned(kernel, padding))
         return backend.to_kernel_first(_turn(turned))
@@ -183,7 +186,8 @@ def _conv_weight(x, y, kernel, stride, padding):
 def _conv_transpose(y, w, bias, stride, padding, size):
     """Return dT/dx plus the bias, images of `size` (H, W).
 
-    Each pixel of y times the kernel is added to the pixel's window in the image (col2im).
+    Each pixel of y times the kernel is added to the pixel's window in the image (col2im), unless
+    a convolution is faster.
     """
     (o, c), kernel = w.shape[:2], w.shape[2:]
     if _can_turn(kernel, stride, padding) and _is_copying_faster(kernel, o, y.shape[2:], c, size):
@@ -191,8 +195,10 @@ def _conv_transpose(y, w, bias, stride, padding, size):
     y = backend.xp.ascontiguousarray(y.transpose(0, 2, 3, 1))
     kernel = w.transpose(2, 3, 1, 0)
     x = backend.xp.empty((len(y), *size, c), y.dtype)
-    # one product for all windows: on a GPU fewer launches, and for few channels longer additions
-    add = _add_columns if backend.xp is np and c > 6 else _add_products
+    # One product for all windows means fewer launches on a GPU. On a CPU it means planes: they are
+    # faster to add than rows if there are few channels, but mostly empty if the kernel exceeds y.
+    is_sparse = math.prod(size) > 4 * math.prod(stride) * math.prod(y.shape[1:3])
+    add = _add_columns if backend.xp is np and (c > 3 or is_sparse) else _add_products
     add(y, kernel, bias, stride, padding, x)
     return x.transpose(0, 3, 1, 2)
 
@@ -213,8 +219,11 @@ def _pad_turned(kernel, padding):
 
 
 def _is_copying_faster(kernel, n, image, m, size):
-    """Return whether to copy windows, from n channels of size `image` to m of `size`, or to add."""
-    if math.prod(kernel) == 1:      # nothing to copy: the windows are the images
+    """Return whether copying windows is faster than adding them up.
+
+    The input has n channels of size `image`, the result m channels of `size`.
+    """
+    if math.prod(kernel) == 1 or math.prod(size) == 1:      # the windows are long runs
         return True
     return n * math.prod(size) * (COPY + m) <= m * math.prod(image) * (ADD + n)
 
@@ -269,9 +278,10 @@ def _windows(x, kernel, stride, padding, size):
     x = x.transpose(0, 2, 3, 1)
     n, ih, iw, c = x.shape
     if kernel == stride == (1, 1) and padding == (0, 0):
-        return x.reshape(-1, c)
-    # for few channels the columns of y are contiguous: they have longer runs to copy than the rows
-    order = "F" if backend.xp is np and c < 3 else "C"
+        return x.reshape(n * ih * iw, c)
+    # numbers are copied in runs: of a row of the result if the columns of y are contiguous, else of
+    # a row of the kernel
+    order = "F" if backend.xp is np and c < 3 and size[1] > kernel[1] * c else "C"
     y = backend.xp.empty((n * math.prod(size), math.prod(kernel) * c), x.dtype, order)
     wide_x, wide_y = backend.join_floats(4, x, y)
     _copy_windows(wide_x, ih, iw, wide_x.shape[3], *size, *kernel, *stride, *padding, wide_y)
@@ -330,7 +340,7 @@ def _add_windows(windows, ih, iw, c, oh, ow, kh, kw, sh, sw, ph, pw, x):
     columns = max(-(-(iw + pw) // sw), ow + (kw - 1) // sw)
     planes = backend.xp.zeros((kh, kw, c, len(x), rows, columns), x.dtype)
     planes[..., :oh, :ow] = windows.reshape(len(x), oh, ow, kh, kw, c).transpose(3, 4, 5, 0, 1, 2)
-    planes = planes.reshape(kh, kw, c, -1)
+    planes = planes.reshape(kh, kw, c, len(x) * rows * columns)
     frame = backend.xp.zeros((sh, sw, *planes.shape[2:]), x.dtype)
     for a in range(kh):
         for b in range(kw):

@@ -97,8 +97,7 @@ class LayerNorm(Module):
 
         (x - mean) / sqrt(var + eps) * weight + bias
 
-    `shape` is the shape of these axes; weight and bias have it too. For images, the channels lie
-    last in the memory of both, as in the memory of x (see conv.py). x is (..., *shape), and so is
+    `shape` is the shape of these axes; weight and bias have it too. x is (..., *shape), and so is
     the result. Raises ValueError for other shapes and for a negative eps.
     """
 
@@ -107,7 +106,7 @@ class LayerNorm(Module):
         self.shape = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
         self.eps = eps
         weight, bias = zeros(*self.shape) + 1.0, zeros(*self.shape)
-        if len(self.shape) == 3:        # images
+        if len(self.shape) == 3:        # images: as a convolution's result lies in memory
             weight, bias = (backend.to_channels_last(v[None])[0] for v in (weight, bias))
         self.weight, self.bias = Tensor(weight), Tensor(bias)
 
