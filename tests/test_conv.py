@@ -89,6 +89,41 @@ def test_with_stride_1_the_smaller_windows_are_copied_or_added(monkeypatch, c_in
     assert gradient.data.transpose(2, 3, 1, 0).flags.c_contiguous       # as layers' weights
 
 
+@pytest.mark.numpy_only("on a GPU several channels are copied as one number")
+@pytest.mark.parametrize("c_in, c_out", [(16, 12), (12, 16)])
+def test_the_weights_gradient_copies_windows_of_the_fewer_channels(monkeypatch, c_in, c_out):
+    found, copy = [], conv._copy_windows
+    monkeypatch.setattr(conv, "_copy_windows", lambda *args: found.append(args[3]) or copy(*args))
+    conv_weight(tensor(normal(2, c_in, 6, 6)), tensor(normal(2, c_out, 6, 6)), (3, 3), (1, 1),
+                (1, 1))
+    assert found == [12]
+
+
+@pytest.mark.numpy_only("the other ways are only faster on a CPU")
+def test_windows_are_copied_for_one_pixel_and_planes_are_not_mostly_empty(monkeypatch):
+    """A large kernel made planes of kh kw pixels for each pixel of the result."""
+    def refuse(*args):
+        raise AssertionError("windows are added as planes")
+    monkeypatch.setattr(conv, "_add_products", refuse)
+    x, w = normal(2, 64, 4, 4), normal(1, 64, 4, 4, seed=1)
+    y = conv2d(tensor(x), tensor(w)).numpy()
+    np.testing.assert_allclose(y, convolve_by_sums(x, w), rtol=0, atol=1e-12)
+    monkeypatch.setattr(conv, "_copy_windows", refuse)
+    z, v = normal(2, 9, 1, 1, seed=2), normal(9, 1, 16, 16, seed=3)
+    large = conv_transpose2d(tensor(z), tensor(v)).numpy()
+    np.testing.assert_allclose(large, np.einsum("noij,ocab->ncab", z, v), rtol=0, atol=1e-12)
+
+
+def test_images_without_channels_have_a_convolution():
+    for c, o in ((4, 0), (0, 4)):
+        for kernel, size in (3, (3, 4)), (1, (5, 6)):
+            x, w = tensor(np.ones((2, c, 5, 6))), tensor(np.ones((o, c, kernel, kernel)))
+            y = conv2d(x, w)
+            assert y.shape == (2, o, *size) and not y.numpy().any()
+            assert conv_transpose2d(y, w).shape == x.shape
+            assert conv_weight(x, y, (kernel, kernel), (1, 1), (0, 0)).shape == w.shape
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("channels", [1, 2, 4])
 def test_a_bias_is_added_to_each_channel(channels, stride):

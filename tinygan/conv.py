@@ -169,9 +169,8 @@ def _conv(x, w, bias, stride, padding):
 
 def _conv_weight(x, y, kernel, stride, padding):
     (c, *image), (o, *size) = x.shape[1:], y.shape[1:]
-    # copy the windows of x, or those of y; for an output of one pixel, that of x is one long run
-    if _can_turn(kernel, stride, padding) and math.prod(size) > 1 and (
-            o * math.prod(image) * (COPY + c) < c * math.prod(size) * (COPY + o)):
+    if _can_turn(kernel, stride, padding) and not _is_copying_faster(
+            kernel, c, image, o, size, COPY):       # than copying the windows of y
         turned = _conv_weight(y, x, kernel, stride, _pad_turned(kernel, padding))
         return backend.to_kernel_first(_turn(turned))
     y = backend.xp.ascontiguousarray(y.transpose(0, 2, 3, 1))
@@ -218,14 +217,15 @@ def _pad_turned(kernel, padding):
     return kernel[0] - 1 - padding[0], kernel[1] - 1 - padding[1]
 
 
-def _is_copying_faster(kernel, n, image, m, size):
-    """Return whether copying windows is faster than adding them up.
+def _is_copying_faster(kernel, n, image, m, size, other=ADD):
+    """Return whether copying windows of the input is faster than the other way.
 
-    The input has n channels of size `image`, the result m channels of `size`.
+    The input has n channels of size `image`, the result m channels of `size`. The other way adds
+    up windows of the result, or copies them (`other` is then COPY).
     """
     if math.prod(kernel) == 1 or math.prod(size) == 1:      # the windows are long runs
         return True
-    return n * math.prod(size) * (COPY + m) <= m * math.prod(image) * (ADD + n)
+    return n * math.prod(size) * (COPY + m) <= m * math.prod(image) * (other + n)
 
 
 def _add_products(y, kernel, bias, stride, padding, x):
@@ -334,7 +334,7 @@ def _add_windows(windows, ih, iw, c, oh, ow, kh, kw, sh, sw, ph, pw, x):
     The image is divided into sh sw planes, one for each place in a block of (sh, sw) pixels. Pixel
     (a, b) of all windows makes a plane too, and is added to the plane (a % sh, b % sw), a // sh
     rows and b // sw columns further on. All planes have (rows, columns), with zeros beyond the
-    windows, so the two of them are added as one long row each, the second of which begins later.
+    windows, so a plane is added to another one as one long row, `start` numbers further on.
     """
     rows = max(-(-(ih + ph) // sh), oh + (kh - 1) // sh)
     columns = max(-(-(iw + pw) // sw), ow + (kw - 1) // sw)
