@@ -106,6 +106,7 @@ def test_windows_are_copied_for_one_pixel_and_planes_are_not_mostly_empty(monkey
         raise AssertionError("windows are added as planes")
     monkeypatch.setattr(conv, "_add_products", refuse)
     x, w = normal(2, 64, 4, 4), normal(1, 64, 4, 4, seed=1)
+    # float64: sums of about a thousand products of numbers of size 1
     y = conv2d(tensor(x), tensor(w)).numpy()
     np.testing.assert_allclose(y, convolve_by_sums(x, w), rtol=0, atol=1e-12)
     monkeypatch.setattr(conv, "_copy_windows", refuse)
