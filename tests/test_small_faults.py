@@ -375,6 +375,12 @@ def test_an_operation_has_the_dtype_of_its_input(data):
         op(data, (Tensor(ARRAY), lambda g, y: g))
 
 
+def test_an_operation_needs_a_tensor():
+    """Otherwise the result of one's own operation of an array would be a silent constant."""
+    with pytest.raises(TypeError, match="at least one argument must be a Tensor"):
+        op(ARRAY * 2, (ARRAY, lambda g, y: g * 2.0))
+
+
 @pytest.mark.parametrize("f", [
     ops.exp, ops.log, ops.sqrt, ops.tanh, ops.relu, ops.leaky_relu, ops.sigmoid, ops.norm,
     ops.softmax, ops.log_softmax, ops.centre, ops.channel_sum, lambda x: ops.clip(x, 0, 1),

@@ -39,7 +39,8 @@ class WGAN(Game):
     def after_d_step(self) -> None:
         """Clip each of the critic's parameters: w <- clip(w, -c, c) (Algorithm 1).
 
-        The gains of normalisation and the biases are clipped too, as in the published code.
+        The gains of normalisation and the biases are clipped too, as in the published code. So are
+        parameters that no optimiser has, because the Lipschitz constant depends on them as well.
         """
         for w in self.d_parameters():
             backend.xp.clip(w.data, -self.c, self.c, out=w.data)
