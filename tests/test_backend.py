@@ -386,6 +386,20 @@ def test_shapes_and_dtypes_of_random_arrays():
     assert r.permutation(5).shape == (5,) and r.permutation(5).dtype == "int64"
 
 
+@pytest.mark.parametrize("draw", [
+    lambda r: r.uniform(0, math.nan, (2,)), lambda r: r.uniform(1, 0, (2,)),
+    lambda r: r.uniform(-math.inf, 0, (2,)), lambda r: r.bernoulli(2, (2,)),
+    lambda r: r.bernoulli(-0.1, (2,)), lambda r: r.bernoulli(math.nan, (2,)),
+    lambda r: r.integers(2.5, (2,)), lambda r: r.integers(0, (2,)), lambda r: r.permutation(-1),
+    lambda r: r.permutation([1, 2, 3]), lambda r: r.permutation(2.0)])
+def test_a_distribution_without_meaning_is_refused(draw):
+    """numpy draws from some of them: -1 numbers are none, and all of them are below 2."""
+    r = Random(3)
+    with pytest.raises(ValueError):
+        draw(r)
+    assert r.state == Random(3).state
+
+
 N = 100_000
 
 

@@ -745,6 +745,38 @@ def test_a_state_of_a_stream_with_another_random_is_refused():
     refused(lambda: setattr(own, "state", {**own.state, "order": np.arange(30.0)}), "is damaged")
 
 
+@pytest.mark.parametrize("wrong", [
+    {}, [], None, {"order": None}, {"order": 3}, {"order": [0] * 10}, {"position": 1.5},
+    {"position": 9}, {"position": -1}, {"position": None}, {"epoch": -1}, {"epoch": "x"},
+    {"sum": [0]}, {"order": np.arange(10)[:, None]}])
+def test_a_damaged_state_changes_nothing(wrong):
+    stream = Minibatches(numbered(10), 2)
+    next(stream)
+    before = stream.state
+    state = {**before, **wrong} if wrong else wrong
+    for each, its in ((stream, state), (ZipMinibatches(stream), [state]),
+                      (ZipMinibatches(stream, Minibatches(numbered(10), 2)), [before])):
+        with pytest.raises(UserError, match="damaged|not those of the saved run|of 2 streams"):
+            each.state = its
+        now = stream.state
+        assert (now.pop("order") == before["order"]).all()
+        assert now == {name: value for name, value in before.items() if name != "order"}
+
+
+def test_labels_of_bytes_stay_whole_numbers():
+    """Bytes are the labels' dtype in MNIST's files; only bytes of two axes or more are pixels."""
+    labels = backend.xp.arange(10, dtype="uint8")
+    _, drawn = next(Minibatches(numbered(10), 10, labels=labels))
+    assert drawn.dtype == "uint8" and sorted(to_numpy(drawn).tolist()) == list(range(10))
+
+
+@pytest.mark.parametrize("given, name", [
+    (lambda: load("sample").train, "Split"), (lambda: load("sample"), "Split"),
+    (lambda: None, "NoneType"), (lambda: "data", "str"), (lambda: {}, "dict")])
+def test_what_is_no_array_is_named(given, name):
+    refused(lambda: Minibatches(given(), 2), f"got a {name}", ".train.images")
+
+
 def test_minibatches_refuse():
     for m in 11, 0, -1:
         refused(lambda: Minibatches(numbered(10), m),

@@ -2158,6 +2158,61 @@ def test_noise_in_a_list_is_refused():
     game.latent = lambda m, rng: {"z": rng.normal((m, 3))}
     with pytest.raises(TypeError, match=r"latent\(\) returned a dict"):
         game.noise(4, rng, 0)
+    game.latent = lambda m, rng: None
+    with pytest.raises(TypeError, match=r"latent\(\) returned a NoneType"):
+        game.noise(4, rng, 0)
+
+
+def test_noise_has_a_row_for_each_sample():
+    """Otherwise m samples of data would be compared with another number of G's."""
+    game = GAN(generator(), discriminator(), 3)
+    for latent in (lambda m, rng: Tensor(rng.normal((5, 3))),
+                   lambda m, rng: (Tensor(rng.normal((m, 3))), rng.integers(2, (5,))),
+                   lambda m, rng: Tensor(backend.xp.zeros((), "float32"))):
+        game.latent = latent
+        for draw in (lambda: game.noise(4, rng, 0), lambda: game.draw_samples(4, rng),
+                     lambda: game.inputs(None, 4, rng)):
+            with pytest.raises(UserError, match=r"latent\(4, rng\) returned an array of shape"):
+                draw()
+
+
+@pytest.mark.parametrize("name", ["real", "fake", "generate", "replay"])
+def test_an_input_of_d_that_is_none_is_refused(name):
+    game = GAN(generator(), discriminator(), 3)
+    setattr(game, name, lambda *args: None)
+    with pytest.raises(TypeError, match="D's input is None"):
+        game.d_loss(Tensor(rng.normal((4, 2))), game.latent(4, rng))
+
+
+def test_a_loss_that_is_no_tensor_is_refused_with_the_name_of_its_game():
+    """With further terms too: a number would leave the terms alone to be trained on."""
+    class Forgetful(losses.NonSaturating):
+        def d(self, real, fake):
+            return self.value(super().d(real, fake))
+
+    class Further(GAN):
+        def d_terms(self, x, z, fake, out_real, out_fake):
+            return [(out_real ** 2).mean()]
+    for value in (lambda loss: None, lambda loss: loss.item(), lambda loss: loss.data):
+        Forgetful.value = staticmethod(value)
+        game = Further(generator(), discriminator(), 3, loss=Forgetful())
+        with pytest.raises(TypeError, match="D's loss in Further must be a Tensor of one number"):
+            next(play(game, make_batches(), *make_optimisers(game), 5, rng, 1))
+
+
+def test_what_begin_logs_is_logged():
+    """And what was logged in the iteration before is not, unless it is logged again."""
+    class Logging(GAN):
+        def begin(self, i):
+            self.log(f"begin {i}", backend.xp.full((), float(i)))
+
+        def g_terms(self, x, z, fake, out_fake):
+            self.log("term", out_fake.mean())
+            return []
+    game = Logging(generator(), discriminator(), 3, d_steps=2)
+    for i, *_ in play(game, make_batches(), *make_optimisers(game), 5, rng, 3):
+        assert set(game.logged) == {f"begin {i}", "D(x)", "D(G(z))", "term"}
+        assert float(game.logged[f"begin {i}"]) == i
 
 
 def test_a_game_whose_constructor_does_not_call_that_of_game_is_refused():

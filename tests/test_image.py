@@ -153,7 +153,8 @@ def test_grid_refuses_shapes(shape):
 def test_grid_refuses_the_rest():
     with pytest.raises(UserError, match="int64.*uint8"):
         make_grid(np.zeros((1, 2, 2), np.int64))
-    for wrong in {"columns": 0}, {"gap": -1}, {"scale": 0}, {"group": 0}:
+    for wrong in ({"columns": 0}, {"gap": -1}, {"scale": 0}, {"group": 0}, {"columns": 1.5},
+                  {"gap": 0.5}, {"scale": 1.9}, {"group": 1.5}):
         with pytest.raises(UserError, match="grid"):
             make_grid(np.zeros((1, 2, 2)), **wrong)
 
@@ -272,6 +273,20 @@ def test_animation_delays(tmp_path, seconds, rest):
     # times are rounded to 1/1000 s
     assert len(others) == 3 and all(abs(delay - seconds) <= 0.0005 for delay in others)
     assert abs(last - rest) <= 0.0005
+
+
+@pytest.mark.host
+def test_animation_refuses(tmp_path):
+    """A path alone would be taken for a list of letters."""
+    path, = save_pictures(tmp_path, *draw_pictures(1, (2, 2)))
+    for alone in path, str(path):
+        with pytest.raises(TypeError, match="a list of paths"):
+            save_animation(tmp_path / "all.png", alone)
+    for wrong in -1, 66, float("nan"), float("inf"), "1":
+        for times in ((wrong, 1), (1, wrong)):
+            with pytest.raises(ValueError, match="for 0 to 65 seconds"):
+                save_animation(tmp_path / "all.png", [path], *times)
+    assert not (tmp_path / "all.png").exists()
 
 
 @pytest.mark.host

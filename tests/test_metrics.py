@@ -12,9 +12,9 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from tinygan import backend
+from tinygan import Tensor, backend, nn
 from tinygan.backend import UserError
-from tinygan.data import mixtures
+from tinygan.data import as_floats, mixtures
 from tinygan.metrics import (class_shares, classifier, classifier_score, compute_precision_recall,
                              count_pairs, find_nearest, frechet_distance, grey_share, kid,
                              mean_difference, mean_iou, measure_coverage, measure_stacked,
@@ -606,6 +606,64 @@ def test_the_weights_that_come_with_tinygan_classify_digits():
     assert classifier.WEIGHTS.stat().st_size < 1_000_000
 
 
+@pytest.mark.host
+def test_any_network_classifies_in_evaluation_mode():
+    """The result is the softmax of the whole network for each image alone, and nothing changes."""
+    rng.seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Dense(784, 20), nn.BatchNorm(20), nn.ReLU(),
+                        nn.Dense(20, 10), nn.ReLU())
+    images = np.float32(normal(7, 1, 28, 28) ** 2 % 1)
+    before = {name: a.copy() for name, a in net.state_dict().items()}
+    seen = classifier.classify(net, images)
+    assert net.training and net[2].training
+    assert all((a == before[name]).all() for name, a in net.state_dict().items())
+    with nn.eval_mode(net):
+        logits = net(Tensor(images)).numpy()
+        inputs = net[:-1](Tensor(images)).numpy()
+    e = np.exp(logits)
+    np.testing.assert_allclose(seen.p, e / e.sum(1, keepdims=True), rtol=1e-5)      # float32
+    np.testing.assert_allclose(seen.features, inputs, rtol=1e-5, atol=1e-6)
+    pieces = classifier.classify(net, images, piece=2)
+    np.testing.assert_allclose(pieces.features, seen.features, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.host
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")       # of numpy, for infinity times 0
+def test_a_classifier_that_has_diverged_names_no_class():
+    """Of scores that are NaN, argmax would make class 0."""
+    images = np.float32(normal(6, 1, 28, 28) ** 2 % 1)
+    net = nn.Sequential(nn.Flatten(), nn.Dense(784, 10))
+    net[1].weight.data[...] = math.nan
+    for call in (lambda: classifier.classify(net, images), lambda: predict(net, images),
+                 lambda: run_two_sample_test(normal(40, 2), normal(40, 2) + 5, Random(0), lr=1e20)):
+        with pytest.raises(FloatingPointError, match="outputs are NaN"):
+            call()
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("piece", [0, -1, 2.5, None])
+def test_a_piece_has_at_least_one_row(piece):
+    """With a piece of -1 no image would be looked at."""
+    images, net = np.float32(normal(5, 1, 28, 28) ** 2 % 1), classifier.load_classifier()
+    for call in (lambda: find_nearest(images, images, piece=piece),
+                 lambda: log_likelihood(images, images, [1.0], piece=piece),
+                 lambda: classifier.classify(net, images, piece=piece),
+                 lambda: predict(net, images, piece=piece)):
+        with pytest.raises(ValueError, match=f"at least 1, got {piece}"):
+            call()
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("call", [
+    lambda a: find_nearest(a, a), lambda a: log_likelihood(a, a, [1.0]), grey_share,
+    lambda a: mean_difference(a, a), lambda a: overlap(a, a), lambda a: count_pairs(a, a),
+    lambda a: count_modes(a, 9), class_shares, lambda a: classifier.classify(None, a),
+    lambda a: predict(None, a), lambda a: mean_iou(a, a, 9), as_floats])
+def test_lists_are_refused(call):
+    with pytest.raises(TypeError, match="takes an array, got a list"):
+        call([[0, 1], [1, 0]])
+
+
 @pytest.mark.numpy_only("arithmetic of the host")
 def test_centroids_are_the_means_of_their_clusters():
     """The result is a fixed point of k-means: each centre is the mean of the points nearest it."""
@@ -727,6 +785,21 @@ def test_features_that_cannot_be_compared_are_refused(name, first):
     (lambda: class_shares(np.zeros((0, 3))), "(0, 3) are no probabilities"),
     (lambda: class_shares(np.array([[1.5, -0.5]])), "are no probabilities"),
     (lambda: mean_iou(np.array([0, 1]), np.array([0.9, 1.9]), 2), "float64"),
+    (lambda: mean_iou(np.array([0, 1]), np.array([0, 1]), 2.0), "at least 1, got 2.0"),
+    (lambda: count_modes(np.array([0.0, 1.0]), 2), "float64 of shape (2,)"),
+    (lambda: count_modes(np.array([[0, 1]]), 2), "of shape (1, 2)"),
+    (lambda: measure_coverage(np.zeros((5, 2)) + 1j, mixtures.grid()), "complex128"),
+    (lambda: log_likelihood(normal(3, 2), normal(3, 2), np.array(0.1)), "at least one width"),
+    (lambda: find_centroids(normal(3, 2), 2.0, Random(0)), "2.0 clusters"),
+    (lambda: find_centroids(normal(3, 2), 2, Random(0), iterations=-1), "-1 iterations"),
+    (lambda: run_two_sample_test(normal(9, 2), normal(9, 2), Random(0), batch=0), "of 0 rows"),
+    (lambda: run_two_sample_test(normal(9, 2), normal(9, 2), Random(0), hidden=-1), "-1 ReLUs"),
+    (lambda: run_two_sample_test(normal(9, 2), normal(9, 2), Random(0), steps=2.5), "2.5 steps"),
+    (lambda: predict(None, np.full((2, 1, 28, 28), math.nan)), "the data has NaN"),
+    (lambda: predict(None, np.full((2, 1, 28, 28), 200.0)), "mean of these is 200"),
+    (lambda: predict(None, np.ones((2, 1, 28, 28), np.uint8)), "the largest of these is 1"),
+    (lambda: train_classifier(None, np.full((2, 1, 4, 4), math.nan), np.arange(2), 1), "has NaN"),
+    (lambda: train_classifier(None, np.ones((2, 1, 4, 4), "uint8"), np.arange(2), 1), "is 1"),
     (lambda: kid(normal(9, 2), normal(9, 2), Random(0), size=-1), "100 of -1"),
     (lambda: kid(normal(9, 2), normal(9, 2), Random(0), subsets=0), "0 of 1000"),
     (lambda: frechet_distance(normal(9, 2) + 1j, normal(9, 2)), "complex128")])

@@ -597,6 +597,38 @@ def test_a_number_that_a_checkpoint_would_not_keep_is_refused(tmp_path):
     assert not (tmp_path / "refused" / "checkpoint.npz").exists()
 
 
+@dataclasses.dataclass(frozen=True)
+class OneRow(losses.Loss):
+    """A loss of shape (1,)."""
+
+    def d(self, real, fake):
+        return (fake - real).mean(0)
+
+    def g(self, real, fake):
+        return -fake.mean(0)
+
+
+class OneRowLogged(GAN):
+    """A game that logs an array of shape (1, 1)."""
+
+    def after_g_step(self):
+        self.log("seven", np.full((1, 1), 7.0))
+
+
+def test_arrays_of_one_number_may_have_any_shape(tmp_path):
+    made = make_game()
+    make_run(tmp_path / "run", 3, OneRowLogged(made.G, made.D, 3, loss=OneRow())).play()
+    first, *_ = csv.DictReader((tmp_path / "run" / "log.csv").read_text().splitlines())
+    assert first["seven"] == "7" and float(first["D loss"]) == pytest.approx(
+        float(first["D(G(z))"]) - float(first["D(x)"]), abs=2e-5)       # it has six digits
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    assert "file is a file: choose another folder" in error_of(make_run, tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 class Appearing(GAN):
     """A game that gets an array in its first step."""
 
@@ -793,6 +825,29 @@ class Replacing(Writing):
         return fake * (1 + float(self.pool.images[0].sum()))
 
 
+class OfItsClass(Writing):
+    """A game whose class has a list that changes."""
+
+    counts = [0.0]
+
+    def __init__(self, *arguments):
+        GAN.__init__(self, *arguments)
+
+    def replay(self, fake, z):
+        self.counts[0] += 1.0
+        return fake
+
+
+class NumberOfItsClass(OfItsClass):
+    """A game whose class has a number that changes."""
+
+    k = 0
+
+    def replay(self, fake, z):
+        type(self).k += 1
+        return fake
+
+
 class Locked(optim.Adam):
     """An optimiser with an attribute that pickle does not take, until its first step."""
 
@@ -813,6 +868,8 @@ class Locked(optim.Adam):
     (Buffering, optim.Adam, "game.pool changes during training"),
     (Tallying, optim.Adam, "game.count changes during training"),
     (Replacing, optim.Adam, "game.pool changes during training"),
+    (OfItsClass, optim.Adam, "game.counts changes during training"),
+    (NumberOfItsClass, optim.Adam, "game.k changes during training"),
     (Weak, optim.Adam, "game.pool changes during training"),
     (Shadowing, optim.Adam, "game.pool changes during training"),
     (Remembering, optim.Adam, "game.pool changes during training"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tinygan import UserError
-from tinygan.data import Minibatches, as_floats, count_shared, mnist, own, tasks
+from tinygan.data import Minibatches, Split, as_floats, count_shared, mnist, own, tasks
 from tinygan.random import rng
 
 from test_data import idx, nobodys_home, refused, small_files, write    # nobodys_home is autouse
@@ -587,6 +587,37 @@ def test_images_in_two_sets_are_found_in_any_dtype():
     images = np.random.default_rng(0).integers(256, size=(60, 8, 8), dtype=np.uint8)
     for others in (images[:10], as_floats(images[:10])):
         assert count_shared(others, images) == count_shared(images, others) == 10
+
+
+@pytest.mark.host
+def test_minus_zero_is_zero_and_other_shapes_are_other_images():
+    zeros = np.zeros((3, 1, 4, 4), np.float32)
+    assert count_shared(zeros, -zeros) == 3
+    assert count_shared(zeros, zeros.reshape(3, 2, 8)) == 0
+
+
+@pytest.mark.host
+def test_a_sixth_of_each_array_is_held_out():
+    """An array that is a set of its own may have another length."""
+    split = Split(images=numbered(12, 1, 2, 2), labels=np.arange(12), other=np.arange(30))
+    rest, sixth = split.hold_out()
+    assert rest["labels"].tolist() == list(range(10)) and sixth["labels"].tolist() == [10, 11]
+    assert rest["other"].tolist() == list(range(25)) and len(sixth["other"]) == 5
+    assert (sixth.images == split.images[10:]).all() and type(rest) is type(sixth) is Split
+
+
+@pytest.mark.host
+def test_classes_are_counted_from_0():
+    assert Split(labels=np.array([1, 0, 2, 1])).count_classes() == 3
+    for labels, words in (([-1, 0, 1], "the label -1"), ([0.0, 1.0], "dtype float64"),
+                          ([0, 2], "no training image has the label 1")):
+        refused(Split(labels=np.array(labels)).count_classes, words)
+
+
+@pytest.mark.host
+def test_floats_just_above_1_are_shown(tmp_path):
+    np.save(tmp_path / "a.npy", np.linspace(0, 1 + 1e-12, 40).reshape(10, 2, 2))
+    refused(lambda: own.load(tmp_path / "a.npy"), "to 1.000000000001")
 
 
 @pytest.mark.host

@@ -198,6 +198,17 @@ def test_a_curve_of_another_length_than_x_is_refused(tmp_path):
             draw_panel(tmp_path, [0, 10, 20], {"a": [1, 2, 4], "b": y})
 
 
+@pytest.mark.parametrize("x", [[0, math.nan, 2], [0, 1, math.inf]])
+def test_an_x_that_is_not_finite_is_refused(tmp_path, x):
+    with pytest.raises(ValueError, match="finite numbers x"):
+        draw_panel(tmp_path, x, {"a": [1, 2, 4]})
+
+
+def test_a_panel_has_curves(tmp_path):
+    with pytest.raises(ValueError, match="at least one curve"):
+        save_curves(tmp_path / "a.svg", [0, 1], [{"a": [1, 2]}, {}])
+
+
 @pytest.mark.parametrize("x, y", [([], []), (np.zeros(0), np.zeros(0)), ([5], [math.nan])])
 def test_curves_without_data(tmp_path, x, y):
     panel = draw_panel(tmp_path, x, {"a": y, "b": y})
@@ -296,7 +307,9 @@ def test_ticks_of_thousands_of_ranges():
 
 @pytest.mark.parametrize("low, high, expected", [
     (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (0, 5, [0, 1, 2, 3, 4, 5]), (0.05, 0.35, [0.1, 0.2, 0.3]),
-    (-1, 1, [-1, -0.5, 0, 0.5, 1]), (0, 3900, [0, 1000, 2000, 3000]), (7, 7, [7])])
+    (-1, 1, [-1, -0.5, 0, 0.5, 1]), (0, 3900, [0, 1000, 2000, 3000]), (7, 7, [7]),
+    (10 ** 13 + 1, 10 ** 13 + 5, [10 ** 13 + i for i in range(1, 6)]),
+    (1 + 1e-15, 1 + 3e-15, [1 + 1e-15])])        # closer together than rounded numbers
 def test_ticks_of_simple_ranges(low, high, expected):
     assert choose_ticks(low, high) == expected
 

@@ -754,6 +754,22 @@ def test_the_inputs_of_pairs(digits):
 
 
 @pytest.mark.host
+@pytest.mark.parametrize("change", [tasks.dilate, tasks.erode, tasks.outline,
+                                    tasks.hide_lower_half, tasks.coarsen])
+def test_tasks_need_images_with_channels(change):
+    """The lower half of (N, H, W) would be a right half."""
+    with pytest.raises(ValueError, match=r"\(N, C, H, W\), got \(2, 8, 8\)"):
+        change(np.zeros((2, 8, 8)))
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("maps", [[[[0, 6]]], [[[0, -1]]], [[[0, 0.5]]], [[0, 1]]])
+def test_a_map_of_other_classes_has_no_planes(maps):
+    with pytest.raises(ValueError, match="from 0 to 5"):
+        tasks.to_planes(np.array(maps))
+
+
+@pytest.mark.host
 def test_a_task_of_the_environment_and_one_of_its_data(tmp_path, monkeypatch):
     """TINYGAN_DATA may name a task and its data; a task given without data takes TINYGAN_DATA's."""
     path = tmp_path / "digits.npy"

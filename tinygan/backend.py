@@ -89,13 +89,17 @@ def to_numpy(array: Array) -> np.ndarray:
 
     Raises TypeError for a masked array and for anything but an array.
     """
-    if isinstance(array, np.ndarray):
-        refuse_masked(array)
-        return array
-    if not isinstance(array, xp.ndarray):
-        raise TypeError(f"to_numpy takes an array, got a {type(array).__name__}: a Tensor has "
-                        ".numpy()")
-    return xp.asnumpy(array)
+    check_arrays(array)
+    return array if isinstance(array, np.ndarray) else xp.asnumpy(array)
+
+
+def check_arrays(*arrays: Any) -> None:
+    """Raise TypeError for anything but an array of numpy or the backend, and for a masked array."""
+    refuse_masked(*arrays)
+    for array in arrays:
+        if not isinstance(array, (np.ndarray, xp.ndarray)):
+            raise TypeError(f"this takes an array, got a {type(array).__name__}: a Tensor has "
+                            ".numpy(), and numpy.asarray(x) makes an array of a list")
 
 
 def refuse_masked(*arrays: Any) -> None:

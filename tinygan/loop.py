@@ -35,8 +35,8 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     data          an endless iterator over minibatches x of m samples: arrays, or tuples of arrays
     d_opt, g_opt  optimisers of game.d_parameters() and game.g_parameters()
     m             the size of a minibatch
-    rng           the source of noise and dropout masks. On a GPU it gives each step the seeds of
-                  streams there, from which the step's noise and masks are drawn
+    rng           the source of noise. After the noise of each step, the seed of a stream for the
+                  step's dropout masks is drawn from it. On a GPU the noise has such a stream too
     order         "alternating", as in the paper's Algorithm 1: D's steps, then G's step, each on
                   new x and z. "simultaneous", as in the published code: both gradients are computed
                   for the same x and z before either player is updated
@@ -144,8 +144,8 @@ def count_steps(game: Game, i: int, order: str = "alternating") -> tuple[int, in
     k, n = value_at(game.d_steps, i), value_at(game.g_steps, i)
     for name, steps in ("d_steps", k), ("g_steps", n):
         if not is_whole(steps, 1):
-            raise ValueError(f"the game's {name} is {steps} in iteration {i}: give a whole number "
-                             "of at least 1")
+            raise ValueError(f"the game's {name} is {steps!r} in iteration {i}: give a whole "
+                             "number of at least 1")
     if order == "simultaneous" and max(k, n) > 1:
         raise UserError("in simultaneous order each player takes one step in an iteration: set "
                         f"d_steps and g_steps to 1, not {k} and {n}, or choose the alternating "

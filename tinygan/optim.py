@@ -175,8 +175,8 @@ def _check_parameters(parameters):
 def _check_number(value, name, low, high):
     """Return `value` as a float if low <= value < high, else raise ValueError."""
     if not is_number(value, low) or float(value) >= high:
-        raise ValueError(f"an optimiser's {name} must be at least {low} and less than {high}, "
-                         f"got {value!r}")
+        raise ValueError(f"an optimiser's {name} must be a number of at least {low} and less than "
+                         f"{high}, got {value!r}")
     return float(value)
 
 

@@ -1,5 +1,6 @@
 """Seeded random numbers for initial weights, data order, noise and dropout masks."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ class Random:
     """A seeded stream of random arrays on the current backend.
 
     Numbers are drawn on the host and copied to the device, so that they are the same on every
-    backend. Floats are float32.
+    backend. Floats are float32. The methods raise ValueError for bounds, probabilities and counts
+    that have no meaning.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -28,6 +30,9 @@ class Random:
     def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> Array:
         """Draw an array of this shape from the uniform distribution U(low, high)."""
         low, high = float(low), float(high)     # a numpy float64 would make the result float64
+        if not -math.inf < low <= high < math.inf:
+            raise ValueError(f"a uniform distribution has finite bounds low <= high, got {low} and "
+                             f"{high}")
         return backend.xp.asarray(self._generator.random(shape, np.float32) * (high - low) + low)
 
     def normal(self, shape: tuple[int, ...]) -> Array:
@@ -36,14 +41,22 @@ class Random:
 
     def bernoulli(self, p: float, shape: tuple[int, ...]) -> Array:
         """Draw a boolean array of this shape; each element is True with probability p."""
+        if not 0 <= p <= 1:
+            raise ValueError(f"a probability is from 0 to 1, got {p}")
         return backend.xp.asarray(self._generator.random(shape, np.float32) < p)
 
     def integers(self, high: int, shape: tuple[int, ...]) -> Array:
         """Draw an array of this shape of integers from 0 to high - 1, all equally likely."""
+        if not is_whole(high, 1):
+            raise ValueError("integers from 0 to high - 1 need a whole number high of at least 1, "
+                             f"got {high!r:.60}")
         return backend.xp.asarray(self._generator.integers(high, size=shape))
 
     def permutation(self, n: int) -> Array:
         """Draw a random order of the integers from 0 to n - 1."""
+        if not is_whole(n, 0):
+            raise ValueError("an order of the integers from 0 to n - 1 needs a whole number n of "
+                             f"at least 0, got {n!r:.60}")
         return backend.xp.asarray(self._generator.permutation(n))
 
     def key(self) -> int:

@@ -1,12 +1,14 @@
 """Schedules: functions of the steps an optimiser has taken, or of a game's iteration.
 
-They are dataclasses, so that a run can save them. Those with a number of `steps` raise ValueError
-unless it is above 0.
+They are dataclasses, so that a run can save them. They raise ValueError unless they are made of
+numbers, and those with a number of `steps` unless it is above 0.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from .numbers import is_number
 
 
 def value_at(value: float | Callable, t: int) -> float:
@@ -14,28 +16,30 @@ def value_at(value: float | Callable, t: int) -> float:
     return value(t) if callable(value) else value
 
 
-def _check_steps(schedule):
-    if not schedule.steps > 0:
-        raise ValueError(f"a schedule changes during a number of steps above 0, got {schedule}")
+class _Schedule:
+    """A check of the fields of schedules."""
+
+    def __post_init__(self):
+        if not all(is_number(value, -math.inf) for value in vars(self).values()):
+            raise ValueError(f"a schedule is made of numbers, got {self}")
+        if not getattr(self, "steps", 1) > 0:
+            raise ValueError(f"a schedule changes during a number of steps above 0, got {self}")
 
 
 @dataclass(frozen=True)
-class linear:
+class linear(_Schedule):
     """`start` until step `begin`, a linear change to `end` during `steps` steps, then `end`."""
     start: float
     end: float
     steps: float
     begin: float = 0
 
-    def __post_init__(self):
-        _check_steps(self)
-
     def __call__(self, t):
         return self.start + (self.end - self.start) * min(max(t - self.begin, 0) / self.steps, 1)
 
 
 @dataclass(frozen=True)
-class exponential:
+class exponential(_Schedule):
     """The decay start * rate^(t - begin) after step `begin`, limited from below by `floor`."""
     start: float
     rate: float
@@ -50,14 +54,11 @@ class exponential:
 
 
 @dataclass(frozen=True)
-class cosine:
+class cosine(_Schedule):
     """Half a cosine from `start` to `end` in `steps` steps (Loshchilov and Hutter 2017, eq. 5)."""
     start: float
     end: float
     steps: float
-
-    def __post_init__(self):
-        _check_steps(self)
 
     def __call__(self, t):
         fraction = (1 + math.cos(math.pi * min(t / self.steps, 1))) / 2

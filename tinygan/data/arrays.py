@@ -51,6 +51,7 @@ class Split(dict):
         that is given labels would have a class that it never saw.
         """
         labels = self.require("labels")
+        check_labels(labels, len(labels), "the data has")
         found = np.unique(labels)
         missing = np.setdiff1d(np.arange(len(found)), found)
         if len(missing):
@@ -68,9 +69,11 @@ class Split(dict):
         return Split({name: array[chosen] for name, array in self.items()})
 
     def hold_out(self) -> tuple["Split", "Split"]:
-        """Split off the last sixth of the rows for validation: return (the rest, the sixth)."""
-        n = len(self.images) - len(self.images) // 6
-        return self.part(slice(n)), self.part(slice(n, None))
+        """Split off the last sixth of each array for validation: return (the rest, the sixths)."""
+        parts = {name: np.split(array, [len(array) - len(array) // 6])
+                 for name, array in self.items()}
+        return (Split({name: rest for name, (rest, _) in parts.items()}),
+                Split({name: sixth for name, (_, sixth) in parts.items()}))
 
 
 class DataSet(NamedTuple):
@@ -87,8 +90,13 @@ def count_shared(images: np.ndarray, others: np.ndarray) -> int:
     """Return how many of the images are among the others, pixel by pixel."""
     if images.dtype != others.dtype:
         images, others = as_floats(images), as_floats(others)
-    there = {hash(image.tobytes()) for image in others}
-    return sum(hash(image.tobytes()) in there for image in images)
+    if images.shape[1:] != others.shape[1:]:
+        return 0
+
+    def key(image):
+        return hash((image + image.dtype.type(0)).tobytes())    # + 0 makes -0 the same as 0
+    there = {key(image) for image in others}
+    return sum(key(image) in there for image in images)
 
 
 def as_floats(images: Array) -> Array:
@@ -97,7 +105,7 @@ def as_floats(images: Array) -> Array:
     Raises UserError for another dtype, which does not say what number is white, and TypeError for a
     masked array.
     """
-    backend.refuse_masked(images)
+    backend.check_arrays(images)
     _check_dtype(images, "as_floats got")
     # to float32 first: numpy divides uint8 by an int in float64
     floats = images.astype(np.float32)

@@ -99,26 +99,32 @@ class Minibatches:
 
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
+        damaged = UserError("the saved order is damaged: it does not hold each example once, or "
+                            "the position in it, the epoch or the checksums are missing or wrong")
+        if not isinstance(state, dict) or not {"order", "position", "epoch", "sum"} <= set(state):
+            raise damaged
         if ("rng" in state) != (self.rng is not rng):
             raise UserError("the saved stream drew from another Random: give Minibatches the same "
                             "arguments as then")
-        if len(state["order"]) != len(self._order):
-            raise UserError(f"the saved order has {len(state['order'])} examples, but the data has "
-                            f"{len(self._order)}: resume with the data that the run was started "
-                            "with")
-        order, position = backend.to_numpy(state["order"]), int(state["position"])
-        if order.dtype.kind not in "iu" or not (
-                np.sort(order) == np.arange(len(order))).all() or not (
-                0 <= position <= len(order) - self.m):
-            raise UserError("the saved order is damaged: it does not hold each example once, or "
-                            "the position in it is wrong")
+        order, position, epoch = (
+            backend.to_numpy(a) if isinstance(a, backend.xp.ndarray) else np.asarray(a)
+            for a in (state["order"], state["position"], state["epoch"]))
+        n = len(self._order)
+        if order.ndim == 1 and len(order) != n:
+            raise UserError(f"the saved order has {len(order)} examples, but the data has {n}: "
+                            "resume with the data that the run was started with")
+        if (order.ndim, position.ndim, epoch.ndim) != (1, 0, 0) or not (
+                {order.dtype.kind, position.dtype.kind, epoch.dtype.kind} <= set("iu")
+                and (np.sort(order) == np.arange(n)).all()
+                and 0 <= position <= n - self.m and epoch >= 0):
+            raise damaged
         if state["sum"] != self._sum:
             raise UserError("the examples are not those of the saved run: resume with the data "
                             "that it was started with")
         if self.rng is not rng:
             self.rng.state = state["rng"]
         self._order = backend.xp.asarray(order)
-        self._position, self.epoch = position, int(state["epoch"])
+        self._position, self.epoch = int(position), int(epoch)
 
 
 class ZipMinibatches:
@@ -147,7 +153,10 @@ class ZipMinibatches:
 
     @state.setter
     def state(self, state: list[Any]) -> None:
-        for stream, its in zip(self.streams, state, strict=True):
+        if not isinstance(state, (list, tuple)) or len(state) != len(self.streams):
+            raise UserError("the saved state of ZipMinibatches is not that of "
+                            f"{len(self.streams)} streams: give it the same streams as then")
+        for stream, its in zip(self.streams, state):
             stream.state = its
 
 
@@ -169,15 +178,19 @@ def _check_array(array, or_labels):
 def _as_array(values, what):
     """Return `values` as a numpy array, or as they are if they are an array on the device.
 
-    Raises TypeError for a masked array, and UserError for values that numpy cannot convert. `what`
-    names the values in the message.
+    Raises TypeError for a masked array, and UserError for values that numpy cannot convert to an
+    array of numbers. `what` names the values in the message.
     """
     backend.refuse_masked(values)
     if backend.xp is not np and isinstance(values, backend.xp.ndarray):
         return values
     try:
-        return np.asarray(values)
+        array = np.asarray(values)
     except Exception as error:      # each library's arrays raise exceptions of their own
         reason = " ".join(str(error).split())
         raise UserError(f"Minibatches got {what} that numpy cannot convert to an array ({reason}): "
                         "give an array of numpy or of the backend") from None
+    if array.ndim == 0 and array.dtype.kind not in "biufc":
+        raise UserError(f"Minibatches got a {type(values).__name__} (to numpy, {array.dtype}) as "
+                        f"{what}: give an array, such as load().train.images")
+    return array

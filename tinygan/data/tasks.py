@@ -29,7 +29,7 @@ COLOURS = np.array([[1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]])
 CLASSES = 6         # of a scene's map: the textures of draw_scenes
 
 
-# Images of digits, (N, C, H, W)
+# Images of digits, (N, C, H, W); images of another shape raise ValueError
 
 def dilate(images: np.ndarray) -> np.ndarray:
     """Return the images with each pixel replaced by the largest of its 3x3 neighbours."""
@@ -43,6 +43,7 @@ def erode(images: np.ndarray) -> np.ndarray:
 
 def _morph(extremum, images):
     """Return the maximum or minimum over 3x3 pixels; the edge pixels are repeated outside."""
+    _check_images(images)
     for axis in (2, 3):
         padded = np.pad(images, [(1, 1) if i == axis else (0, 0) for i in range(4)], "edge")
         images = extremum(np.lib.stride_tricks.sliding_window_view(padded, 3, axis), axis=-1)
@@ -56,6 +57,7 @@ def outline(images: np.ndarray) -> np.ndarray:
 
 def hide_lower_half(images: np.ndarray) -> np.ndarray:
     """Return the images with a black lower half."""
+    _check_images(images)
     images = images.copy()
     images[:, :, images.shape[2] // 2:] = 0
     return images
@@ -66,12 +68,19 @@ def coarsen(images: np.ndarray) -> np.ndarray:
 
     Raises UserError if 4 does not divide the height and the width.
     """
+    _check_images(images)
     n, c, h, w = images.shape
     if h % 4 or w % 4:
         raise UserError(f"the task coarse takes images whose sides are multiples of 4, not {h}x{w} "
                         "pixels: pad the images, or choose another task")
     means = images.reshape(n, c, h // 4, 4, w // 4, 4).mean((3, 5)).astype(images.dtype)
     return means.repeat(4, 2).repeat(4, 3)
+
+
+def _check_images(images):
+    """Raise ValueError unless the images have four axes."""
+    if images.ndim != 4:
+        raise ValueError(f"the images of a task are (N, C, H, W), got {images.shape}")
 
 
 STYLES: list[Callable] = [lambda images: images, dilate,
@@ -170,7 +179,14 @@ def draw_scenes(maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def to_planes(maps: np.ndarray, classes: int = CLASSES) -> np.ndarray:
-    """Return maps (n, H, W) as planes, uint8 (n, classes, H, W): 255 for the pixel's class."""
+    """Return maps (n, H, W) as planes, uint8 (n, classes, H, W): 255 for the pixel's class.
+
+    Raises ValueError unless the maps are whole numbers below `classes`.
+    """
+    if maps.ndim != 3 or maps.dtype.kind not in "iu" or not (
+            (0 <= maps) & (maps < classes)).all():
+        raise ValueError(f"maps are whole numbers (n, H, W) from 0 to {classes - 1}, got an array "
+                         f"of {maps.dtype} of shape {maps.shape}, or with other numbers")
     return (255 * (maps[:, None] == np.arange(classes)[:, None, None])).astype(np.uint8)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import backend
 from ..backend import Array, UserError
-from ..nested import apply, map_nested
+from ..nested import apply, flatten_nested, map_nested
 from ..nn import BatchNorm, Module, RandomRows, eval_mode, power_iteration, use_random
 from ..nn.module import check_names
 from ..numbers import is_number, is_whole
@@ -64,7 +64,7 @@ class Game(Module):
     unused = "error"        # passed to grad(); "zeros" if some parameters may get no gradient
     averages = None         # {name: average network}, see keep_average
     averages_are_stale = True            # whether the averages need new batch statistics
-    logged = {}             # {name: array of one number}: the values to log of the last step
+    logged = {}             # {name: array of one number}: the values to log of the iteration
 
     def __init__(self, G: Module, D: Module, z_size: int = 100, loss: Loss | None = None,
                  penalties: Sequence[Penalty] = (), views: Sequence[View] = (),
@@ -167,7 +167,13 @@ class Game(Module):
         return apply(self.D, inputs)
 
     def outputs(self, inputs: Any) -> Any:
-        """Return discriminate() of the inputs as seen through the views."""
+        """Return discriminate() of the inputs as seen through the views.
+
+        Raises TypeError for inputs that are None.
+        """
+        if inputs is None:
+            raise TypeError("D's input is None: end real(), fake(), generate() and replay() of "
+                            f"{type(self).__name__} with a return")
         for view in self.views:
             inputs = view(inputs)
         return self.discriminate(inputs)
@@ -298,12 +304,12 @@ class Game(Module):
         return bool(computed) and not set(parameters()).isdisjoint(ancestors(computed))
 
     def log_scores(self, a_real: Tensor, a_fake: Tensor) -> None:
-        """Set `logged` to the summary of the scores that the loss defines."""
+        """Add the summary of the scores that the loss defines to `logged`."""
         with no_grad():
-            self.logged = self.loss.summarise(a_real, a_fake)
+            self.logged = {**self.logged, **self.loss.summarise(a_real, a_fake)}
 
     def log(self, name: str, value: Tensor | Array) -> None:
-        """Add one number, such as a term of a loss, to what is logged of this step.
+        """Add one number, such as a term of a loss, to what is logged of this iteration.
 
         The number is copied, because it may be a state of the game, which changes. Raises TypeError
         if it is neither a Tensor nor an array: a step that was recorded for a GPU could not compute
@@ -331,15 +337,25 @@ class Game(Module):
 
         A subclass may use the iteration i. Returns z, or (z, [the numbers of each penalty]) if a
         penalty draws random numbers. Raises TypeError for an rng of numpy's or Python's, and for a
-        latent() that returns a list or a dictionary.
+        latent() that returns anything but Tensors and arrays or a tuple of them, and UserError
+        unless these have m rows.
         """
         check_source(rng, "noise")
-        z = self.latent(m, rng)
-        if isinstance(z, (list, dict)):
-            raise TypeError(f"latent() returned a {type(z).__name__}: return a Tensor, or a tuple, "
-                            "whose parts G gets as its arguments")
+        z = self._draw_latent(m, rng)
         if any(penalty.draws for penalty in self.penalties):
             return z, [penalty.draw(m, rng, i) for penalty in self.penalties]
+        return z
+
+    def _draw_latent(self, m, rng):
+        """Return latent(m, rng). Raises an error unless they are Tensors and arrays of m rows."""
+        z = self.latent(m, rng)
+        for part in flatten_nested(z):
+            if not isinstance(part, (Tensor, np.ndarray, backend.xp.ndarray)):
+                raise TypeError(f"latent() returned a {type(part).__name__}: return a Tensor, or a "
+                                "tuple, whose parts G gets as its arguments")
+            if part.shape[:1] != (m,):
+                raise UserError(f"latent({m}, rng) returned an array of shape {part.shape}: its "
+                                f"first axis must be that of the samples, {m}")
         return z
 
     def split_noise(self, z: Any) -> tuple[Any, list]:
@@ -366,7 +382,8 @@ class Game(Module):
         """Update the game after a step of G; by default nothing."""
 
     def begin_iteration(self, i: int) -> None:
-        """Prepare the views and the game for iteration i."""
+        """Prepare the views and the game for iteration i; nothing is logged of it yet."""
+        self.logged = {}
         for view in self.views:
             view.begin(i)
         self.begin(i)
@@ -455,7 +472,7 @@ class Game(Module):
         if not is_whole(n, 1):
             raise ValueError(f"draw_samples draws a whole number of at least 1 samples, got {n!r}")
         return np.concatenate([
-            backend.to_numpy(self.sample(self.latent(min(piece, n - start), rng)))
+            backend.to_numpy(self.sample(self._draw_latent(min(piece, n - start), rng)))
             for start in range(0, n, piece)])
 
     @contextlib.contextmanager
@@ -522,7 +539,7 @@ class Game(Module):
 
         A game whose G takes images draws them from `split`, a part of a data set (data.Split).
         """
-        return self.latent(n, rng)
+        return self._draw_latent(n, rng)
 
     def fixed_inputs(self, split: Any, n: int, rng: Random) -> Any:
         """Draw about n inputs, once per run, for the pictures that the run shows throughout.
@@ -578,10 +595,12 @@ def add_terms(loss: Tensor, terms: Sequence[Tensor], parameters: Callable,
     if type(terms) is Tensor or terms is None:
         raise TypeError("d_terms() and g_terms() return a list of Tensors of one number, got a "
                         f"{type(terms).__name__}")
+    if type(loss) is not Tensor:        # the training loop refuses it, with the player's name
+        return loss
     for term in terms:
         if type(term) is not Tensor or term.size != 1:
             raise TypeError(f"{what} must be a Tensor of one number, got "
-                            f"{getattr(term, 'shape', term)!r}")
+                            f"{getattr(term, 'shape', ()) or term!r:.60}")
         before = ancestors([term]) if loss.parents and term.parents != () else ()
         if before and all(t.parents != () for t in before):
             raise TypeError(f"{what} has no gradient, because its computation was not recorded: "

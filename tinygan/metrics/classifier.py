@@ -15,6 +15,7 @@ from ..backend import Array, UserError
 from ..data.arrays import as_floats, check_scale, check_units
 from ..files import read_arrays
 from ..tensor import Tensor, no_grad
+from .features import refuse_nan, slices
 
 WEIGHTS = pathlib.Path(__file__).parent / "mnist_classifier.npz"
 
@@ -46,18 +47,20 @@ def load_classifier(path: str | os.PathLike = WEIGHTS) -> nn.Sequential:
 class Classified(NamedTuple):
     """Features and class probabilities of n images, on the host."""
 
-    features: np.ndarray    # (n, 128) float32
+    features: np.ndarray    # (n, 128) float32, of load_classifier()
     p: np.ndarray           # (n, 10) float32
 
 
 def classify(net: nn.Sequential, images: Array, piece: int = 500) -> Classified:
     """Return the features and class probabilities that `net` computes of images (n, 1, 28, 28).
 
-    The images are uint8, or floats in [0, 1]; `piece` of them are computed at a time. Raises
-    UserError for images of another shape, for no images, and for images that check_scale() or
-    check_units() refuses, and TypeError for a masked array.
+    The features are the inputs of the last layer of `net`, and the probabilities are the softmax of
+    its output. The network is in evaluation mode meanwhile. The images are uint8, or floats in
+    [0, 1]; `piece` of them are computed at a time. Raises UserError for images of another shape,
+    for no images, and for images that check_scale() or check_units() refuses, FloatingPointError if
+    an output of the network is NaN, and TypeError for a masked array.
     """
-    backend.refuse_masked(images)
+    backend.check_arrays(images)
     if images.shape[1:] != (1, 28, 28):
         raise UserError("the classifier takes images of the shape (1, 28, 28), 28x28 grey pixels, "
                         f"not {images.shape[1:]}: train another classifier for those")
@@ -66,14 +69,14 @@ def classify(net: nn.Sequential, images: Array, piece: int = 500) -> Classified:
     check_units(images)
     check_scale(images, "the classifier")
     features, p = [], []
-    for start in range(0, len(images), piece):
-        x = as_floats(backend.xp.asarray(images[start:start + piece]))
-        with no_grad():
-            y = net[:-2](Tensor(x))
+    with nn.eval_mode(net), no_grad():
+        for rows in slices(len(images), piece):
+            y = net[:-1](Tensor(as_floats(backend.xp.asarray(images[rows]))))
             logits = backend.to_numpy(net[-1](y).data)
-        features.append(backend.to_numpy(y.data))
-        e = np.exp(logits - logits.max(1, keepdims=True))
-        p.append(e / e.sum(1, keepdims=True))
+            refuse_nan(logits)
+            features.append(backend.to_numpy(y.data))
+            e = np.exp(logits - logits.max(1, keepdims=True))
+            p.append(e / e.sum(1, keepdims=True))
     return Classified(np.concatenate(features), np.concatenate(p))
 
 
@@ -99,7 +102,7 @@ def class_shares(p: np.ndarray) -> np.ndarray:
     Raises ValueError unless each row of the probabilities p (n, classes) adds up to 1, and
     TypeError for a masked array.
     """
-    backend.refuse_masked(p)
+    backend.check_arrays(p)
     _check_probabilities(p)
     return np.bincount(np.argmax(p, 1), minlength=p.shape[1]) / len(p)
 

@@ -12,7 +12,7 @@ def count_pairs(codes: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
     Raises ValueError for other arrays, and TypeError for masked arrays.
     """
-    backend.refuse_masked(codes, labels)
+    backend.check_arrays(codes, labels)
     if (not codes.size or codes.ndim != 1 or codes.shape != labels.shape
             or not {codes.dtype.kind, labels.dtype.kind} <= set("iu")
             or min(codes.min(), labels.min()) < 0):

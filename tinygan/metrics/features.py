@@ -1,9 +1,12 @@
-"""The form of features that the metrics compare: float64 on the host, one row for each image."""
+"""What the metrics share: the form of features, float64 on the host, and rows in pieces."""
+
+from collections.abc import Iterator
 
 import numpy as np
 
 from .. import backend
 from ..backend import Array
+from ..numbers import is_whole
 
 LIMIT = 1e20        # twelfth powers of smaller numbers are finite, as KID's deviation needs
 
@@ -30,3 +33,21 @@ def as_features(least: int, *sets: Array) -> list[np.ndarray]:
         raise ValueError("sets of features are compared feature by feature, but their shapes are "
                          f"{[x.shape for x in sets]}")
     return sets
+
+
+def refuse_nan(logits: np.ndarray) -> None:
+    """Raise FloatingPointError if some of a classifier's logits are NaN: they name no class."""
+    if np.isnan(logits).any():
+        raise FloatingPointError("the classifier's outputs are NaN: train it again, with a smaller "
+                                 "learning rate")
+
+
+def slices(n: int, piece: int) -> Iterator[slice]:
+    """Yield slices that cover n rows in their order, with `piece` rows each but for the last.
+
+    Raises ValueError unless `piece` is a whole number of at least 1.
+    """
+    if not is_whole(piece, 1):
+        raise ValueError(f"a piece has a whole number of rows, at least 1, got {piece!r}")
+    for start in range(0, n, piece):
+        yield slice(start, start + piece)

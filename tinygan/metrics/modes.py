@@ -49,9 +49,9 @@ def measure_coverage(points: Array, mixture: Mixture) -> Coverage:
         raise ValueError("the coverage of modes can only be measured with at least one sample")
     if points.shape[1:] != mixture.modes.shape[1:]:
         raise ValueError(f"the coverage of modes is that of points (n, 2), got {points.shape}")
-    if not np.isfinite(points).all():
-        raise ValueError("some of the points are NaN or infinite: look for NaN in the network that "
-                         "drew them")
+    if points.dtype.kind not in "fiu" or not np.isfinite(points).all():
+        raise ValueError(f"some of the points, of {points.dtype}, are NaN or infinite, or no real "
+                         "numbers: look for NaN in the network that drew them")
     distances = np.linalg.norm(points[:, None] - mixture.modes, axis=2)         # (n, K)
     good = distances.argmin(1)[distances.min(1) <= 3 * mixture.std]
     modes, kl = count_modes(good, len(mixture.modes))
@@ -64,14 +64,17 @@ def count_modes(found: np.ndarray, k: int) -> tuple[int, float]:
     found   the mode of each sample, (n,) whole numbers below k
 
     The reverse KL is sum_k p_k log(p_k K), which is infinite if there are no samples. For samples
-    of the uniform distribution it is about (k - 1) / (2 n). Raises ValueError for a mode below 0
-    and for one of k or above, and TypeError for a masked array.
+    of the uniform distribution it is about (k - 1) / (2 n). Raises ValueError for a mode below 0,
+    for one of k or above and for other arrays, and TypeError for a masked array.
     """
-    backend.refuse_masked(found)
+    backend.check_arrays(found)
+    if found.ndim != 1 or len(found) and found.dtype.kind not in "iu":
+        raise ValueError("the modes of samples are whole numbers (n,), got an array of "
+                         f"{found.dtype} of shape {found.shape}")
     if len(found) and not 0 <= found.min() <= found.max() < k:
         raise ValueError(f"the {k} modes are numbered from 0 to {k - 1}, got numbers from "
                          f"{found.min()} to {found.max()}")
-    p = np.bincount(found, minlength=k) / max(len(found), 1)
+    p = np.bincount(found.astype(int), minlength=k) / max(len(found), 1)
     p = p[p > 0]
     return len(p), float((p * np.log(p * k)).sum()) if len(p) else math.inf
 

@@ -8,6 +8,7 @@ from .. import backend
 from ..backend import Array, UserError
 from ..data import as_floats
 from ..data.arrays import check_units
+from .features import slices
 
 
 def find_nearest(samples: Array, images: Array,
@@ -23,9 +24,11 @@ def find_nearest(samples: Array, images: Array,
     The distance is the Euclidean distance between all numbers of two images. It is computed in
     float64, so that a copy is distinguished from an image that differs by one grey level, if the
     numbers of the images lie within 1e5 of each other. Both results are host arrays (n,). Raises
-    ValueError if there is no sample or no image, or if their shapes differ, and UserError for
-    numbers that flatten() refuses and for images in different units, see data.arrays.check_units.
+    ValueError if there is no sample or no image, if their shapes differ, and for a `piece` below 1;
+    UserError for numbers that flatten() refuses and for images in different units, see
+    data.arrays.check_units.
     """
+    backend.check_arrays(samples, images)
     if not len(samples) or not len(images) or samples.shape[1:] != images.shape[1:]:
         raise ValueError(f"samples of shape {samples.shape} have no nearest neighbours among "
                          f"images of shape {images.shape}: give at least one sample and one image, "
@@ -35,12 +38,12 @@ def find_nearest(samples: Array, images: Array,
     s = points - origin
     best = xp.full(len(s), math.inf)
     index = xp.zeros(len(s), "int64")
-    for start in range(0, len(images), piece):
-        x = flatten(images[start:start + piece]) - origin
+    for rows in slices(len(images), piece):
+        x = flatten(images[rows]) - origin
         squares = (x * x).sum(1) - 2 * backend.product(s, x.T)     # |s|^2 does not matter
         j = squares.argmin(1)
         square = squares[xp.arange(len(s)), j]
-        index = xp.where(square < best, start + j, index)
+        index = xp.where(square < best, rows.start + j, index)
         best = xp.minimum(square, best)
     host = backend.to_numpy(index)
     # the squares above cancel each other in part, so the distance is computed anew
@@ -56,7 +59,7 @@ def nearest_accuracy(points: Array, labels: np.ndarray, known: Array,
     ValueError unless there is one label for each point, labels (n,) and known_labels (N,), and
     TypeError for masked arrays.
     """
-    backend.refuse_masked(labels, known_labels)
+    backend.check_arrays(labels, known_labels)
     if labels.shape != (len(points),) or known_labels.shape != (len(known),):
         raise ValueError(f"{len(points)} points and {len(known)} known points need one label each, "
                          f"got labels of shapes {labels.shape} and {known_labels.shape}")
@@ -77,9 +80,8 @@ def flatten(images: Array) -> Array:
     """Return the images as rows of float64, with uint8 pixels scaled to [0, 1].
 
     Raises UserError for another dtype than uint8 and floats and for numbers that are not finite or
-    too large to be squared, and TypeError for a masked array.
+    too large to be squared.
     """
-    backend.refuse_masked(images)
     x = backend.xp.asarray(images)
     x = (x if x.dtype == "float64" else as_floats(x)).reshape(len(x), -1).astype("float64")
     if not (abs(x) < 1e100).all():              # squares are finite; this is False for NaN

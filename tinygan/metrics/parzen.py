@@ -13,8 +13,9 @@ from .. import backend
 from ..backend import Array
 from ..data import as_floats
 from ..data.arrays import check_units
-from ..numbers import is_number
+from ..numbers import is_number, is_whole
 from ..random import Random, check_random
+from .features import slices
 from .nearest import find_nearest, find_origin, flatten
 
 SIGMAS = np.logspace(-1, 0, 10)
@@ -69,13 +70,14 @@ def log_likelihood(points: Array, centres: Array, sigmas: Sequence[float] | np.n
     The largest exponential is factored out of the sum, which would underflow otherwise. `piece`
     points are computed at a time. Squared distances are rounded, so for a sigma of 1e-7 times the
     size of the numbers the result is wrong by some nats. Raises ValueError if there is no point,
-    centre or sigma, if the shapes of a point and a centre differ, and unless each sigma is from
-    1e-50 to 1e50; and UserError as find_nearest does.
+    centre or sigma, if the shapes of a point and a centre differ, unless each sigma is from 1e-50
+    to 1e50, and for a `piece` below 1; and UserError as find_nearest does.
     """
+    backend.check_arrays(points, centres)
     if not len(points) or not len(centres) or points.shape[1:] != centres.shape[1:]:
         raise ValueError("windows need at least one point and one centre of the same shape, got "
                          f"points {points.shape} and centres {centres.shape}")
-    widths = sigmas if isinstance(sigmas, (list, tuple, np.ndarray)) else []
+    widths = sigmas if isinstance(sigmas, (list, tuple, np.ndarray)) and np.ndim(sigmas) else []
     if not len(widths) or not all(is_number(s, 0) and 1e-50 <= float(s) <= 1e50 for s in widths):
         raise ValueError("windows need a list of at least one width, each a number from 1e-50 to "
                          f"1e50, got {sigmas!r:.60}")
@@ -84,8 +86,8 @@ def log_likelihood(points: Array, centres: Array, sigmas: Sequence[float] | np.n
     xp, origin = backend.xp, find_origin(centres)
     s = flatten(centres) - origin
     d, squares, parts = s.shape[1], (s * s).sum(1), []
-    for start in range(0, len(points), piece):
-        x = flatten(points[start:start + piece]) - origin
+    for rows in slices(len(points), piece):
+        x = flatten(points[rows]) - origin
         # |x - s|^2 = |x|^2 + |s|^2 - 2 x.s, by one matrix product for all pairs
         distances = (x * x).sum(1)[:, None] + squares - 2 * backend.product(x, s.T)
         xp.maximum(distances, 0, out=distances)         # rounding may make them negative
@@ -105,14 +107,15 @@ def find_centroids(images: Array, k: int, rng: Random, iterations: int = 5) -> n
     k-means (Lloyd 1982), beginning with k images that `rng` chooses. A cluster without members
     keeps its centre. With windows on the centres, the log-likelihood is larger than with windows on
     the images themselves (Theis et al. 2016, section 3.5). For comparison, examples/evaluate.py can
-    print it beside that of the samples. Raises ValueError for a k that is not from 1 to N, and
-    TypeError for an rng that is no Random.
+    print it beside that of the samples. Raises ValueError for a k that is no whole number from 1 to
+    N and for a number of iterations below 0, and TypeError for an rng that is no Random.
     """
     check_random(rng, "find_centroids")
     images = as_floats(backend.to_numpy(images))
-    if not 1 <= k <= len(images):
-        raise ValueError(f"{k} clusters cannot be found among {len(images)} images: give from 1 to "
-                         f"{len(images)}")
+    if not is_whole(k, 1) or k > len(images) or not is_whole(iterations, 0):
+        raise ValueError(f"{k} clusters cannot be found among {len(images)} images in {iterations} "
+                         f"iterations: give a whole number from 1 to {len(images)}, and of "
+                         "iterations at least 0")
     centres = images[backend.to_numpy(rng.permutation(len(images)))[:k]]
     for _ in range(iterations):
         index, _ = find_nearest(images, centres)

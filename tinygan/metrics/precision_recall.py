@@ -5,7 +5,7 @@ import numpy as np
 from .. import cpu
 from ..backend import Array
 from ..numbers import is_whole
-from .features import as_features
+from .features import as_features, slices
 
 
 def compute_precision_recall(real: Array, fake: Array, k: int = 3) -> tuple[float, float]:
@@ -33,13 +33,13 @@ def compute_precision_recall(real: Array, fake: Array, k: int = 3) -> tuple[floa
 def _share_within(points, members, k, piece=1000):
     """Return the share of points that lie within the set of members."""
     squared_radii, inside = [], []
-    for i in range(0, len(members), piece):
-        squares, _ = _squares(members[i:i + piece], members)
+    for rows in slices(len(members), piece):
+        squares, _ = _squares(members[rows], members)
         # index k, not k - 1: the nearest point to a member is the member itself
         squared_radii.append(np.partition(squares, k, axis=1)[:, k])
     squared_radii = np.concatenate(squared_radii)
-    for i in range(0, len(points), piece):
-        squares, error = _squares(points[i:i + piece], members)
+    for rows in slices(len(points), piece):
+        squares, error = _squares(points[rows], members)
         inside.append((squares <= squared_radii + error).any(1))
     return float(np.concatenate(inside).mean())
 

@@ -11,8 +11,10 @@ import numpy as np
 from .. import backend, nn, ops, optim
 from ..backend import Array, UserError
 from ..data.arrays import as_floats, check_scale, check_units
+from ..numbers import is_whole
 from ..random import Random, rng
 from ..tensor import Tensor, grad, no_grad
+from .features import refuse_nan, slices
 
 
 def mean_difference(images: np.ndarray, truths: np.ndarray) -> float:
@@ -56,6 +58,8 @@ def mean_iou(found: np.ndarray, truths: np.ndarray, classes: int) -> float:
     shapes and for empty ones, and TypeError for masked arrays.
     """
     _check_shapes(found, truths)
+    if not is_whole(classes, 1):
+        raise ValueError(f"the number of classes is a whole number of at least 1, got {classes!r}")
     if not {found.dtype.kind, truths.dtype.kind} <= set("iu"):
         raise ValueError(f"the classes of pixels are whole numbers, got {found.dtype} and "
                          f"{truths.dtype}")
@@ -73,6 +77,7 @@ def mean_iou(found: np.ndarray, truths: np.ndarray, classes: int) -> float:
 
 def _as_pixels(*sets):
     """Return the images of each set as floats. Raises UserError as grey_share does."""
+    backend.check_arrays(*sets)
     check_units(*sets)
     sets = [as_floats(images) for images in sets]
     if any(not pixels.size or not np.isfinite(pixels).all() for pixels in sets):
@@ -84,7 +89,7 @@ def _as_pixels(*sets):
 
 
 def _check_shapes(a, b):
-    backend.refuse_masked(a, b)
+    backend.check_arrays(a, b)
     if a.shape != b.shape:
         raise ValueError(f"images are compared with others of the same shape, got {a.shape} and "
                          f"{b.shape}")
@@ -94,15 +99,18 @@ def train_classifier(make: Callable[[], nn.Module], images: np.ndarray, labels: 
                      steps: int, m: int = 32, lr: float = 2e-3) -> nn.Module:
     """Return the network make(), trained by Adam to classify images or pixels.
 
-    images   (N, C, H, W), on the host
+    images   (N, C, H, W), on the host: uint8, or floats in [0, 1]
     labels   (N,), or (N, h, w) for a network that returns logits (m, classes, h, w)
 
     The weights and the minibatches are always the same; tinygan.rng keeps its state. The network
-    is returned in evaluation mode. Raises ValueError unless there is an image, and labels for each.
+    is returned in evaluation mode. Raises ValueError unless there is an image, and labels for each,
+    and UserError for images that data.arrays.check_scale() or check_units() refuses.
     """
     if not len(images) or len(images) != len(labels):
         raise ValueError("a classifier needs at least one image and labels for each, got "
                          f"{len(images)} images and labels for {len(labels)}")
+    check_units(images)
+    check_scale(images, "the classifier")
     state, own = rng.state, Random(0)
     try:
         rng.seed(0)
@@ -124,15 +132,21 @@ def train_classifier(make: Callable[[], nn.Module], images: np.ndarray, labels: 
 def predict(net: nn.Module, images: Array, piece: int = 200) -> np.ndarray:
     """Return the most probable class of each image, (n,), or of each pixel, (n, h, w).
 
-    The network is in evaluation mode meanwhile. Raises ValueError if there is no image, and
-    TypeError for a masked array.
+    The network is in evaluation mode meanwhile. The images are uint8, or floats in [0, 1]. Raises
+    ValueError if there is no image, UserError for images that data.arrays.check_scale() or
+    check_units() refuses, FloatingPointError if an output of the network is NaN, and TypeError for
+    a masked array.
     """
-    backend.refuse_masked(images)
+    backend.check_arrays(images)
     if not len(images):
         raise ValueError("there are no images to classify: give at least one")
+    check_units(images)
+    check_scale(images, "the classifier")
     found = []
     with nn.eval_mode(net), no_grad():
-        for start in range(0, len(images), piece):
-            x = as_floats(backend.xp.asarray(images[start:start + piece]))
-            found.append(backend.to_numpy(net(Tensor(x)).data.argmax(1)))
+        for rows in slices(len(images), piece):
+            x = as_floats(backend.xp.asarray(images[rows]))
+            logits = backend.to_numpy(net(Tensor(x)).data)
+            refuse_nan(logits)
+            found.append(logits.argmax(1))
     return np.concatenate(found)

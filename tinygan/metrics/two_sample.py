@@ -7,9 +7,10 @@ import numpy as np
 
 from .. import backend, nn, ops, optim, schedules
 from ..backend import Array
+from ..numbers import is_whole
 from ..random import Random, check_random
 from ..tensor import Tensor, grad, no_grad
-from .features import as_features
+from .features import as_features, refuse_nan
 
 
 class TwoSample(NamedTuple):
@@ -36,10 +37,14 @@ def run_two_sample_test(x: Array, y: Array, rng: Random, hidden: int = 32, steps
     standard deviation is far below 1e-6 count as constant. One half of them
     trains a network with one layer of `hidden` ReLUs (with none, if hidden = 0) by Adam; the result
     is that of the other half. `rng` draws the split, the initial weights and the minibatches.
-    Raises ValueError if x or y has fewer than 4 rows and for numbers that are not finite, and
-    TypeError for an rng that is no Random.
+    Raises ValueError if x or y has fewer than 4 rows, for numbers that are not finite, and unless
+    hidden, steps and batch are whole numbers of at least 0, 0 and 1. Raises FloatingPointError if
+    the classifier's scores have become NaN, and TypeError for an rng that is no Random.
     """
     check_random(rng, "run_two_sample_test")
+    if not is_whole(hidden, 0) or not is_whole(steps, 0) or not is_whole(batch, 1):
+        raise ValueError(f"a two-sample test has no network of {hidden} ReLUs that is trained in "
+                         f"{steps} steps of {batch} rows: give whole numbers of at least 0, 0, 1")
     x, y = as_features(4, x, y)
     n = min(len(x), len(y)) // 2 * 2
     x, y = (a[backend.to_numpy(rng.permutation(len(a)))[:n]] for a in (x, y))
@@ -57,9 +62,10 @@ def run_two_sample_test(x: Array, y: Array, rng: Random, hidden: int = 32, steps
         loss = ops.cross_entropy(net(Tensor(z[i])), labels[i])
         opt.step(grad(loss, opt.parameters))
     with no_grad():
-        right = [(backend.to_numpy(net(Tensor(backend.xp.asarray(a[half:]))).data).argmax(1) == k)
-                 for k, a in enumerate((x, y))]
-    accuracy = float(np.mean(right))
+        scores = np.stack([backend.to_numpy(net(Tensor(backend.xp.asarray(a[half:]))).data)
+                           for a in (x, y)])
+    refuse_nan(scores)
+    accuracy = float((scores.argmax(2) == [[0], [1]]).mean())
     count = 2 * (n - half)
     spread = 1.96 * math.sqrt(accuracy * (1 - accuracy) / count)
     p = 0.5 * math.erfc((accuracy - 0.5) * math.sqrt(2 * count))

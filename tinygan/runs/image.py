@@ -11,6 +11,7 @@ import numpy as np
 from .. import backend
 from ..backend import Array, UserError
 from ..files import atomic_write
+from ..numbers import is_number, is_whole
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -33,8 +34,8 @@ def make_grid(images: Array, columns: int | None = None, gap: int = 2,
     group     the number of neighbours in a row that belong together, or None: the gap beside each
               group is four times as wide
 
-    Raises UserError for another shape or dtype, and for columns, gap, scale or group below 1, 0, 1
-    and 1.
+    Raises UserError for another shape or dtype, and unless columns, gap, scale and group are whole
+    numbers of at least 1, 0, 1 and 1.
     """
     images = backend.to_numpy(images)
     shape = images.shape
@@ -47,9 +48,10 @@ def make_grid(images: Array, columns: int | None = None, gap: int = 2,
     n, channels, height, width = images.shape
     columns = math.isqrt(n - 1) + 1 if columns is None else columns     # exactly ceil(sqrt(n))
     group = columns if group is None else group
-    if columns < 1 or gap < 0 or scale < 1 or group < 1:
+    if not (is_whole(columns, 1) and is_whole(gap, 0) and is_whole(scale, 1)
+            and is_whole(group, 1)):
         raise UserError(f"a grid cannot have {columns} columns, a gap of {gap}, a scale of {scale} "
-                        f"and groups of {group}: give at least 1, 0, 1 and 1")
+                        f"and groups of {group}: give whole numbers of at least 1, 0, 1 and 1")
     rows = -(-n // columns)
     # a cell is an image with the gaps below and to the right; the outermost gaps are cut off
     cells = np.pad(_to_uint8(images), ((0, rows * columns - n), (0, 0), (0, gap), (0, gap)))
@@ -99,13 +101,19 @@ def save_animation(path: str | os.PathLike, pictures: Iterable[str | os.PathLike
     """Save PNG files as one animated PNG (APNG), which browsers play in an endless loop.
 
     pictures   the paths of files by save_png(), in the order in which they are shown
-    seconds    how long each picture but the last is shown, at most 65 s
-    rest       how long the last picture is shown, at most 65 s
+    seconds    how long each picture but the last is shown, from 0 to 65 s
+    rest       how long the last picture is shown, from 0 to 65 s
 
     A viewer that does not know APNG shows the last picture. Pictures that are damaged are left out,
-    and those whose size or colour type is not that of the last undamaged picture. Raises ValueError
-    if no picture is left, and OSError if a file cannot be read or written.
+    and those whose size or colour type is not that of the last undamaged picture. Raises TypeError
+    for a single path, ValueError for other times and if no picture is left, and OSError if a file
+    cannot be read or written.
     """
+    if isinstance(pictures, (str, os.PathLike)):
+        raise TypeError(f"an animation has a list of paths, got {pictures!r:.60} alone")
+    for t in seconds, rest:
+        if not is_number(t, 0) or t > 65:
+            raise ValueError(f"a picture is shown for 0 to 65 seconds, got {t!r}")
     frames = []
     for picture in pictures:
         with open(picture, "rb") as file:
@@ -122,7 +130,7 @@ def save_animation(path: str | os.PathLike, pictures: Iterable[str | os.PathLike
     for i, frame in enumerate(frames):
         delay = round(1000 * (seconds if i + 1 < len(frames) else rest))        # in 1/1000 s
         # the whole width and height, at (0, 0); no disposal and no blending
-        control = header[:8] + struct.pack(">IIHHBB", 0, 0, min(delay, 65535), 1000, 0, 0)
+        control = header[:8] + struct.pack(">IIHHBB", 0, 0, delay, 1000, 0, 0)
         # each chunk begins with a sequence number; fcTL and fdAT chunks share one count from 0
         parts.append(_make_chunk(b"fcTL", struct.pack(">I", 2 * i) + control))
         parts.append(_make_chunk(b"fdAT", struct.pack(">I", 2 * i + 1) + frame[b"IDAT"]))

@@ -28,10 +28,14 @@ def save_curves(path: str | os.PathLike, x: Sequence[float] | np.ndarray,
     A panel shows the range from the 1st to the 99th percentile of its values, with a margin of 8 %,
     so that a few extreme values do not flatten the rest; curves are clipped at its edges. NaN and
     infinite values are left out. The background is transparent, for light and dark pages. Raises
-    ValueError for a curve that has not one value for each of x, and OSError if the file cannot be
-    written.
+    ValueError for an x that is not finite, for a panel without curves and for a curve that has not
+    one value for each of x, and OSError if the file cannot be written.
     """
+    if not np.isfinite(np.asarray(x, float)).all():
+        raise ValueError("curves are drawn over finite numbers x, but some are NaN or infinite")
     for curves in panels:
+        if not curves:
+            raise ValueError("a panel needs at least one curve")
         for name, y in curves.items():
             if len(y) != len(x):
                 raise ValueError(f"the curve {name!r} has {len(y)} values, but x has {len(x)}")
@@ -83,12 +87,12 @@ def choose_ticks(low: float, high: float, about: int = 5) -> list[float]:
     """Return round numbers from `low` to `high` for the ticks of an axis, at most about + 1.
 
     They are all multiples in that range of a step that is 1, 2 or 5 times a power of ten. If the
-    range is empty or not finite, the only tick is `low`.
+    range is empty, not finite, or smaller than 1e-13 of its ends, the only tick is `low`.
     """
     if not 0 < high - low < math.inf:
         return [low]
     power = 10.0 ** math.floor(math.log10((high - low) / about))
     step = next(s * power for s in (1, 2, 5, 10) if (high - low) / (s * power) <= about)
-    rounded = [float(f"{k * step:.12g}")        # in floats, 3 * 0.1 is not 0.3
+    rounded = [float(f"{k * step:.14g}")        # in floats, 3 * 0.1 is not 0.3
                for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
-    return list(dict.fromkeys(rounded))
+    return [t for t in dict.fromkeys(rounded) if low <= t <= high] or [low]

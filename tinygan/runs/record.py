@@ -51,6 +51,7 @@ class Means:
             if getattr(value, "size", 1) != 1:
                 raise TypeError(f"the logged value {name} must be one number, such as a mean, got "
                                 f"an array of shape {value.shape}")
+            value = value.reshape(()) if hasattr(value, "reshape") else value
             self.counts[name] = self.counts.get(name, 0) + 1
             if backend.cuda is not None and all(backend.cuda.is_float(v) for v in (
                     value, self._sums.get(name, value))):

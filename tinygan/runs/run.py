@@ -66,7 +66,7 @@ class Run:
 
     To train in stages, make a Run in a folder of its own for each stage, and give each the game
     that the one before has trained. A Run that is resumed after its last step only restores its
-    game.
+    game, unless it is given more `steps`: then it goes on to the last of them.
 
     A subclass may override `iterations` to train in another way, `fixed_inputs` and `pictures` to
     show something else, and `measure` and `panels` to log more. If it overrides the first three,
@@ -74,7 +74,8 @@ class Run:
     an array or a part of the game.
 
     Raises UserError if the folder holds a run and neither `resume` nor `overwrite` is given, or
-    files that do not belong to a run; for other optimisers, steps, batch sizes or save_every; for a
+    files that do not belong to a run, or is a file itself; for a number of steps, a batch size or a
+    save_every that makes no sense; for a resumed run with other optimisers or fewer steps; for a
     data stream without a state; for a game that could not be loaded from its checkpoint; and while
     a script imports the file of its --module. Raises ValueError for another order, and TypeError
     for what is no Optimizer and for settings that JSON cannot hold.
@@ -288,9 +289,11 @@ def check_folder(folder: str | os.PathLike, resume: bool = False, overwrite: boo
 
     It must not replace another run, unless `resume` or `overwrite` is given; a checkpoint.npz that
     is damaged or is no checkpoint; and files that have the names of a run's files, if there is no
-    checkpoint.
+    checkpoint. So the folder must not be a file either.
     """
     path = os.path.join(folder, checkpoint.NAME)
+    if os.path.isfile(folder):
+        raise UserError(f"{folder} is a file: choose another folder by --out")
     if os.path.exists(path):
         if resume and not overwrite:
             return                  # the checkpoint is read, and so checked, when it is restored

@@ -179,13 +179,20 @@ def _fingerprint(value, kept):
 def list_settings(game: nn.Module, text: Callable = _describe_as_text) -> dict[str, str]:
     """Return {name: text} of the numbers and other settings of a game and its parts.
 
-    Settings are numbers, texts, losses and other values that describe() takes, but no Modules.
+    Settings are numbers, texts, losses and other values that describe() takes, but no Modules. They
+    are attributes of the parts or of their classes.
     """
     others = nn.Module, Tensor, backend.xp.ndarray
     texts = {prefix + name: text(value) for prefix, part in game.modules()
-             for name, value in vars(part).items()
+             for name, value in {**_list_class_settings(type(part)), **vars(part)}.items()
              if name not in (*part.untracked, "training") and not isinstance(value, others)}
     return {name: each for name, each in texts.items() if each is not None}
+
+
+def _list_class_settings(cls):
+    """Return {name: value} of the attributes of a class and its bases that are no methods."""
+    return {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()
+            if not (name.startswith("__") or callable(value) or hasattr(value, "__get__"))}
 
 
 def list_fixed(game: nn.Module, kept: dict[int, Any]) -> dict[str, str]:
