@@ -834,6 +834,21 @@ def test_training_does_not_count_as_a_change():
     assert rng.state == state
 
 
+@pytest.mark.numpy_only("the file is read and checked on the host")
+def test_a_checkpoint_has_printable_names_and_a_text_of_bytes(tmp_path):
+    save(tmp_path / "a.npz", *train("gan", 1)[:1], {}, Points())
+    with np.load(tmp_path / "a.npz") as file:
+        arrays = dict(file)
+    about = arrays["about"]
+    for changed in ({"a\x1b[2J": np.zeros(1)}, {"about": about.view(np.int8)},
+                    {"about": np.zeros(len(about) // 4 + 1, "int32")}):
+        np.savez(tmp_path / "b.npz", **{**arrays, **changed})
+        with pytest.raises(UserError, match="is no checkpoint of tinygan's"):
+            checkpoint.read(tmp_path / "b.npz")
+    np.savez(tmp_path / "b.npz", **arrays)
+    checkpoint.read(tmp_path / "b.npz")
+
+
 @pytest.mark.parametrize("name", ["a\nb", "a\0", "\ud800", "\x1b[2J"])
 def test_unprintable_names_of_weights_are_refused_at_the_start(name):
     class Named(nn.Module):

@@ -1025,6 +1025,7 @@ def test_outside_the_bounds_of_clip_an_infinite_gradient_is_0():
     with np.errstate(divide="ignore"):
         (g,) = grad(ops.log(ops.clip(x, 0.0, 1.0)).sum(), [x])
     assert g.numpy().tolist() == [0, 2]
+    assert (ops.clip(x, 0.25, 0.25).numpy() == 0.25).all()          # the bounds may be equal
 
 
 def test_gradients_are_constants_even_if_grad_y_has_a_graph():

@@ -252,6 +252,14 @@ def test_the_scores_of_two_scales_have_equal_weight():
                                            (2, 2, 10, 10), (2, 4, 10, 10)]
 
 
+def test_a_scale_whose_features_would_be_missing_is_refused():
+    parts = nn.Sequential(nn.Conv2d(3, 2, 1), nn.LeakyReLU()), nn.Conv2d(2, 1, 1)
+    D = nn.Sequential(nn.Sequential(*parts[0].layers), parts[1])
+    assert "has a LeakyReLU inside one of its layers" in error_of(patch.MultiScale, D)
+    assert len(patch.MultiScale(nn.Sequential(*parts[0].layers, parts[1]))(
+        tensor(images(1, 3, 8, 8)))[1]) == 1
+
+
 @pytest.mark.parametrize("size", [(28, 28), (16, 20), (19, 17)])
 def test_translators_keep_the_size(size):
     x = tensor(images(2, 3, *size))
@@ -667,6 +675,7 @@ def test_pictures_show_input_output_and_truth():
     pictures, columns = star.pictures(star.fixed_inputs(split, 6, Random(0)))
     shown = to_numpy(pictures).reshape(2, 3, 1, 4, 4)
     assert columns == 3 and (shown[:, 1:] == 0.5 * shown[:, :1]).all()
+    assert [len(star.fixed_inputs(split, n, Random(0))[0]) for n in (1, 3, 5, 12)] == [2, 2, 2, 8]
 
 
 def test_the_pictures_of_cyclegan_show_both_cycles():
