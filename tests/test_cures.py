@@ -507,6 +507,8 @@ def test_stacked_digits_are_counted_by_channel():
     p = np.array([0.4, 0.2, 0.2, 0.2])
     assert found.kl == pytest.approx((p * np.log(1000 * p)).sum())
     assert str(found) == f"modes 4  KL {found.kl:.4f}  confidence 0.633"
+    assert count_modes(np.array([0, 1, 1], np.uint64), 4)[0] == 2
+    assert count_modes(np.zeros(0), 4) == (0, math.inf)
     nines = measure_stacked(net, np.full((1, 3, 28, 28), np.float32(0.9)))     # the last mode
     assert nines.modes == 1 and nines.kl == pytest.approx(math.log(1000))
 

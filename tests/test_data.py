@@ -755,7 +755,9 @@ def test_a_damaged_state_changes_nothing(wrong):
     before = stream.state
     state = {**before, **wrong} if wrong else wrong
     for each, its in ((stream, state), (ZipMinibatches(stream), [state]),
-                      (ZipMinibatches(stream, Minibatches(numbered(10), 2)), [before])):
+                      (ZipMinibatches(stream, Minibatches(numbered(10), 2)), [before]),
+                      (ZipMinibatches(stream, Minibatches(numbered(10), 2)),
+                       [{**before, "position": 4}, state])):
         with pytest.raises(UserError, match="damaged|not those of the saved run|of 2 streams"):
             each.state = its
         now = stream.state

@@ -1905,6 +1905,7 @@ class OwnPenalty(penalties.Penalty):
 @pytest.mark.parametrize("term, said", [
     (lambda x, a: a.mean().item(), r"a term of d_terms\(\) or g_terms\(\) must be a Tensor of one"),
     (lambda x, a: None, "must be a Tensor of one number, got None"),
+    (lambda x, a: a.data.mean(), "must be a Tensor of one number, got (np.float32|array)"),
     (lambda x, a: a, r"must be a Tensor of one number, got \(5, 1\)"),
     (lambda x, a: (grad(a.sum(), [x])[0] ** 2).sum(), "has no gradient.* create_graph=True")])
 def test_a_term_that_is_no_number_or_has_no_gradient_is_refused(term, said):
@@ -2159,16 +2160,21 @@ def test_noise_in_a_list_is_refused():
     game.latent = lambda m, rng: {"z": rng.normal((m, 3))}
     with pytest.raises(TypeError, match=r"latent\(\) returned a dict"):
         game.noise(4, rng, 0)
-    game.latent = lambda m, rng: None
-    with pytest.raises(TypeError, match=r"latent\(\) returned a NoneType"):
-        game.noise(4, rng, 0)
+    for latent, words in (None, "a NoneType: return"), (0.5, "a float: return"):
+        game.latent = lambda m, rng: latent
+        with pytest.raises(TypeError, match=rf"latent\(\) returned {words}"):
+            game.noise(4, rng, 0)
+    z = Tensor(rng.normal((4, 3)))
+    for shared in 0.5, None, Tensor(rng.normal((7, 2))):        # a condition of all samples
+        game.latent = lambda m, rng: (z, shared)
+        assert game.noise(4, rng, 0) == (z, shared)
 
 
 def test_noise_has_a_row_for_each_sample():
     """Otherwise m samples of data would be compared with another number of G's."""
     game = GAN(generator(), discriminator(), 3)
     for latent in (lambda m, rng: Tensor(rng.normal((5, 3))),
-                   lambda m, rng: (Tensor(rng.normal((m, 3))), rng.integers(2, (5,))),
+                   lambda m, rng: ((Tensor(rng.normal((5, 3))),), rng.integers(2, (m,))),
                    lambda m, rng: Tensor(backend.xp.zeros((), "float32"))):
         game.latent = latent
         for draw in (lambda: game.noise(4, rng, 0), lambda: game.draw_samples(4, rng),
@@ -2201,19 +2207,17 @@ def test_a_loss_that_is_no_tensor_is_refused_with_the_name_of_its_game():
             next(play(game, make_batches(), *make_optimisers(game), 5, rng, 1))
 
 
-def test_what_begin_logs_is_logged():
-    """And what was logged in the iteration before is not, unless it is logged again."""
+def test_a_value_that_begin_logs_is_refused():
+    """D's step would replace it."""
     class Logging(GAN):
         def begin(self, i):
-            self.log(f"begin {i}", backend.xp.full((), float(i)))
-
-        def g_terms(self, x, z, fake, out_fake):
-            self.log("term", out_fake.mean())
-            return []
-    game = Logging(generator(), discriminator(), 3, d_steps=2)
-    for i, *_ in play(game, make_batches(), *make_optimisers(game), 5, rng, 3):
-        assert set(game.logged) == {f"begin {i}", "D(x)", "D(G(z))", "term"}
-        assert float(game.logged[f"begin {i}"]) == i
+            if i == 1:
+                self.log("i", backend.xp.full((), float(i)))
+    game = Logging(generator(), discriminator(), 3)
+    steps = play(game, make_batches(), *make_optimisers(game), 5, rng, 3)
+    next(steps)
+    with pytest.raises(UserError, match=r"begin\(\) has logged a value"):
+        next(steps)
 
 
 def test_a_game_whose_constructor_does_not_call_that_of_game_is_refused():

@@ -848,6 +848,25 @@ class NumberOfItsClass(OfItsClass):
         return fake
 
 
+class RandomOfItsClass(Writing):
+    """A game whose class has a random stream."""
+
+    pool = Random(3)
+
+    def __init__(self, *arguments):
+        GAN.__init__(self, *arguments)
+
+
+class CountingAdam(optim.Adam):
+    """An optimiser whose class has a number that changes."""
+
+    n = 0
+
+    def step(self, grads):
+        super().step(grads)
+        type(self).n += 1
+
+
 class Locked(optim.Adam):
     """An optimiser with an attribute that pickle does not take, until its first step."""
 
@@ -869,6 +888,8 @@ class Locked(optim.Adam):
     (Tallying, optim.Adam, "game.count changes during training"),
     (Replacing, optim.Adam, "game.pool changes during training"),
     (OfItsClass, optim.Adam, "game.counts changes during training"),
+    (RandomOfItsClass, optim.Adam, r"game's pool \(Random\) has a state that a checkpoint"),
+    (GAN, CountingAdam, "d_opt.n changes during training"),
     (NumberOfItsClass, optim.Adam, "game.k changes during training"),
     (Weak, optim.Adam, "game.pool changes during training"),
     (Shadowing, optim.Adam, "game.pool changes during training"),

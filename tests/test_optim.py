@@ -1,5 +1,6 @@
 """Tests of the optimisers, against their equations, and of the schedules."""
 
+import dataclasses
 import itertools
 import math
 
@@ -416,10 +417,21 @@ def test_a_linear_schedule_can_begin_later():
 @pytest.mark.parametrize("make", [
     lambda: schedules.cosine("a", 0, 10), lambda: schedules.cosine(1e-3, None, 10),
     lambda: schedules.cosine(1e-3, 0.0, "10"), lambda: schedules.linear(1.0, 0.0, math.nan),
-    lambda: schedules.exponential(1.0, "0.9"), lambda: schedules.exponential(1.0, 0.9, math.nan)])
+    lambda: schedules.exponential(1.0, "0.9"), lambda: schedules.exponential(1.0, 0.9, math.nan),
+    lambda: schedules.linear(1, 0, 10 ** 400)])
 def test_a_schedule_is_made_of_numbers(make):
     with pytest.raises(ValueError, match="made of numbers, got "):
         make()
+
+
+@pytest.mark.host
+def test_a_schedule_of_ones_own_may_have_other_fields():
+    @dataclasses.dataclass(frozen=True)
+    class Named(schedules.linear):
+        name: str = "lr"
+    assert Named(1.0, 0.0, 10)(5) == 0.5
+    with pytest.raises(ValueError, match="made of numbers, got "):
+        Named("1", 0.0, 10)
 
 
 @pytest.mark.host

@@ -556,7 +556,7 @@ def test_maps_have_the_classes_that_are_asked_for(tmp_path):
                (dict(maps=np.zeros((20, 2, 2))), None, "float64", "the classes of pixels"),
                (dict(maps=np.ones((20, 2, 2), int), images=numbered(20, 2, 2)), None, "both"),
                (dict(images=numbered(20, 2, 2), targets=np.full((20, 2, 2), 2.0)), None,
-                "the array 'targets'", "from 2 to 2")]
+                "the array 'targets'", "from 2.0 to 2.0")]
     for arrays, classes, *words in said_of:
         np.savez(path, **arrays)
         refused(lambda: own.load_arrays(path, classes), *words)

@@ -308,8 +308,8 @@ def test_ticks_of_thousands_of_ranges():
 @pytest.mark.parametrize("low, high, expected", [
     (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (0, 5, [0, 1, 2, 3, 4, 5]), (0.05, 0.35, [0.1, 0.2, 0.3]),
     (-1, 1, [-1, -0.5, 0, 0.5, 1]), (0, 3900, [0, 1000, 2000, 3000]), (7, 7, [7]),
-    (10 ** 13 + 1, 10 ** 13 + 5, [10 ** 13 + i for i in range(1, 6)]),
-    (1 + 1e-15, 1 + 3e-15, [1 + 1e-15])])        # closer together than rounded numbers
+    (1 + 1e-9, 1 + 3e-9, [1 + 1e-9]), (123456789012345, 123456789012349, [123456789012345]),
+    (100, 100 + 2e-6, [100 + k * 5e-7 for k in range(5)])])
 def test_ticks_of_simple_ranges(low, high, expected):
     assert choose_ticks(low, high) == expected
 

@@ -98,8 +98,8 @@ def check_arrays(*arrays: Any) -> None:
     refuse_masked(*arrays)
     for array in arrays:
         if not isinstance(array, (np.ndarray, xp.ndarray)):
-            raise TypeError(f"this takes an array, got a {type(array).__name__}: a Tensor has "
-                            ".numpy(), and numpy.asarray(x) makes an array of a list")
+            advice = "x.numpy()" if hasattr(array, "numpy") else "numpy.asarray(x)"
+            raise TypeError(f"an array is needed, not a {type(array).__name__}: give {advice}")
 
 
 def refuse_masked(*arrays: Any) -> None:

@@ -119,6 +119,8 @@ class CapturedStep:
         if [opt.t for opt in own] != steps:
             self._give_up("it steps an optimiser that is an attribute of the game")
         form.count = len(losses) if isinstance(losses, tuple) else 1
+        # the step may leave other values in `logged`, such as those of the other player's step
+        form.names = list(self.game.logged)
         form.own = [name for name, value in self.game.logged.items()
                     if before.get(name) is not value]
         form.dtype = losses[0].dtype if form.count > 1 else losses.dtype
@@ -167,7 +169,8 @@ class CapturedStep:
             for p in opt.parameters:
                 p.touch()
         own = {name: values[form.count + i] for i, name in enumerate(form.own)}
-        self.game.logged = {**self.game.logged, **own}
+        logged = {**self.game.logged, **own}
+        self.game.logged = {name: logged[name] for name in form.names if name in logged}
         if self.game.averages is not None:
             self.game.averages_are_stale = True
             for average in self.game.averages.values():
@@ -186,14 +189,14 @@ class _Form:
     run      the function that launches its recording, or None before there is one
     inputs, seed, results   the arrays of the recording
     count    the number of losses; `dtype` is theirs
-    own      the names in game.logged that the step has set
+    names    the names in game.logged after the step; `own` are those that the step has set
     """
 
     def __init__(self, state: Any) -> None:
         self.state, self.aside, self.calls, self.run = state, Aside(), 0, None
         self.watch = None
         self.inputs = self.seed = self.results = self.count = self.dtype = None
-        self.own = ()
+        self.names = self.own = ()
 
 
 class Aside:

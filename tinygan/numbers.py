@@ -18,6 +18,6 @@ def is_real(value: Any) -> bool:
 
 def is_number(value: Any, least: float) -> bool:
     """Return whether `value` is a number, or an array of one, of at least `least`."""
-    with contextlib.suppress(TypeError, ValueError):
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
         return not isinstance(value, str) and float(value) >= least
     return False

@@ -7,7 +7,7 @@ import numpy as np
 
 from . import backend
 from .backend import Array
-from .numbers import is_whole
+from .numbers import is_number, is_whole
 
 
 class Random:
@@ -30,7 +30,7 @@ class Random:
     def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> Array:
         """Draw an array of this shape from the uniform distribution U(low, high)."""
         low, high = float(low), float(high)     # a numpy float64 would make the result float64
-        if not -math.inf < low <= high < math.inf:
+        if not 0 <= high - low < math.inf:
             raise ValueError(f"a uniform distribution has finite bounds low <= high, got {low} and "
                              f"{high}")
         return backend.xp.asarray(self._generator.random(shape, np.float32) * (high - low) + low)
@@ -41,8 +41,8 @@ class Random:
 
     def bernoulli(self, p: float, shape: tuple[int, ...]) -> Array:
         """Draw a boolean array of this shape; each element is True with probability p."""
-        if not 0 <= p <= 1:
-            raise ValueError(f"a probability is from 0 to 1, got {p}")
+        if not is_number(p, 0) or p > 1:
+            raise ValueError(f"a probability is a number from 0 to 1, got {p!r:.60}")
         return backend.xp.asarray(self._generator.random(shape, np.float32) < p)
 
     def integers(self, high: int, shape: tuple[int, ...]) -> Array:

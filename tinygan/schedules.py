@@ -6,7 +6,7 @@ numbers, and those with a number of `steps` unless it is above 0.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from .numbers import is_number
 
@@ -20,7 +20,8 @@ class _Schedule:
     """A check of the fields of schedules."""
 
     def __post_init__(self):
-        if not all(is_number(value, -math.inf) for value in vars(self).values()):
+        numbers = [getattr(self, field.name) for field in fields(self) if field.type is float]
+        if not all(is_number(value, -math.inf) for value in numbers):
             raise ValueError(f"a schedule is made of numbers, got {self}")
         if not getattr(self, "steps", 1) > 0:
             raise ValueError(f"a schedule changes during a number of steps above 0, got {self}")

@@ -1,6 +1,7 @@
 """Minibatches: the "sample minibatch of m examples from the data" of Algorithm 1."""
 
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -100,8 +101,9 @@ class Minibatches:
     @state.setter
     def state(self, state: dict[str, Any]) -> None:
         damaged = UserError("the saved order is damaged: it does not hold each example once, or "
-                            "the position in it, the epoch or the checksums are missing or wrong")
-        if not isinstance(state, dict) or not {"order", "position", "epoch", "sum"} <= set(state):
+                            "the position in it or the epoch is missing or wrong")
+        names = {"order", "position", "epoch", "sum"}
+        if not isinstance(state, Mapping) or not names <= set(state):
             raise damaged
         if ("rng" in state) != (self.rng is not rng):
             raise UserError("the saved stream drew from another Random: give Minibatches the same "
@@ -156,8 +158,14 @@ class ZipMinibatches:
         if not isinstance(state, (list, tuple)) or len(state) != len(self.streams):
             raise UserError("the saved state of ZipMinibatches is not that of "
                             f"{len(self.streams)} streams: give it the same streams as then")
-        for stream, its in zip(self.streams, state):
-            stream.state = its
+        before = self.state
+        try:
+            for stream, its in zip(self.streams, state):
+                stream.state = its
+        except Exception:           # all streams continue from the state, or none of them
+            for stream, its in zip(self.streams, before):
+                stream.state = its
+            raise
 
 
 def _check_array(array, or_labels):

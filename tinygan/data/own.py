@@ -205,9 +205,8 @@ def _as_images(path, images):
     check_images(images, f"{path} holds")
     if images.dtype != np.uint8:
         if images.min() < 0 or images.max() > 1:
-            digits = 9 if images.dtype.itemsize <= 4 else 17    # numbers that differ look different
-            low, high = (f"{float(x):.{digits}g}" for x in (images.min(), images.max()))
-            raise UserError(f"{path} holds numbers from {low} to {high}: "
+            # str() of a numpy number has the digits that tell it from its neighbours
+            raise UserError(f"{path} holds numbers from {images.min()!s} to {images.max()!s}: "
                             "give floats from 0 (black) to 1 (white), or bytes")
         check_white(images, f"{path} holds", 1)
         images = images.astype(np.float32)

@@ -185,8 +185,9 @@ def to_planes(maps: np.ndarray, classes: int = CLASSES) -> np.ndarray:
     """
     if maps.ndim != 3 or maps.dtype.kind not in "iu" or not (
             (0 <= maps) & (maps < classes)).all():
-        raise ValueError(f"maps are whole numbers (n, H, W) from 0 to {classes - 1}, got an array "
-                         f"of {maps.dtype} of shape {maps.shape}, or with other numbers")
+        low, high = (maps.min(), maps.max()) if maps.size else (0, 0)
+        raise ValueError(f"maps are whole numbers (n, H, W) from 0 to {classes - 1}, got {low} to "
+                         f"{high} of {maps.dtype}, of shape {maps.shape}")
     return (255 * (maps[:, None] == np.arange(classes)[:, None, None])).astype(np.uint8)
 
 

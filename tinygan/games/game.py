@@ -64,7 +64,7 @@ class Game(Module):
     unused = "error"        # passed to grad(); "zeros" if some parameters may get no gradient
     averages = None         # {name: average network}, see keep_average
     averages_are_stale = True            # whether the averages need new batch statistics
-    logged = {}             # {name: array of one number}: the values to log of the iteration
+    logged = {}             # {name: array of one number}: the values to log of the last step
 
     def __init__(self, G: Module, D: Module, z_size: int = 100, loss: Loss | None = None,
                  penalties: Sequence[Penalty] = (), views: Sequence[View] = (),
@@ -304,12 +304,12 @@ class Game(Module):
         return bool(computed) and not set(parameters()).isdisjoint(ancestors(computed))
 
     def log_scores(self, a_real: Tensor, a_fake: Tensor) -> None:
-        """Add the summary of the scores that the loss defines to `logged`."""
+        """Set `logged` to the summary of the scores that the loss defines."""
         with no_grad():
-            self.logged = {**self.logged, **self.loss.summarise(a_real, a_fake)}
+            self.logged = self.loss.summarise(a_real, a_fake)
 
     def log(self, name: str, value: Tensor | Array) -> None:
-        """Add one number, such as a term of a loss, to what is logged of this iteration.
+        """Add one number, such as a term of a loss, to what is logged of this step.
 
         The number is copied, because it may be a state of the game, which changes. Raises TypeError
         if it is neither a Tensor nor an array: a step that was recorded for a GPU could not compute
@@ -337,8 +337,8 @@ class Game(Module):
 
         A subclass may use the iteration i. Returns z, or (z, [the numbers of each penalty]) if a
         penalty draws random numbers. Raises TypeError for an rng of numpy's or Python's, and for a
-        latent() that returns anything but Tensors and arrays or a tuple of them, and UserError
-        unless these have m rows.
+        latent() that returns neither a Tensor nor a tuple, and UserError unless this Tensor, or the
+        first one of the tuple, has m rows.
         """
         check_source(rng, "noise")
         z = self._draw_latent(m, rng)
@@ -347,14 +347,14 @@ class Game(Module):
         return z
 
     def _draw_latent(self, m, rng):
-        """Return latent(m, rng). Raises an error unless they are Tensors and arrays of m rows."""
-        z = self.latent(m, rng)
-        for part in flatten_nested(z):
-            if not isinstance(part, (Tensor, np.ndarray, backend.xp.ndarray)):
-                raise TypeError(f"latent() returned a {type(part).__name__}: return a Tensor, or a "
-                                "tuple, whose parts G gets as its arguments")
-            if part.shape[:1] != (m,):
-                raise UserError(f"latent({m}, rng) returned an array of shape {part.shape}: its "
+        """Return latent(m, rng). Raises an error unless its first array has m rows."""
+        z, arrays = self.latent(m, rng), (Tensor, np.ndarray, backend.xp.ndarray)
+        if not isinstance(z, (tuple, *arrays)):
+            raise TypeError(f"latent() returned a {type(z).__name__}: return a Tensor, or a tuple, "
+                            "whose parts G gets as its arguments")
+        for first in [part for part in flatten_nested(z) if isinstance(part, arrays)][:1]:
+            if first.shape[:1] != (m,):
+                raise UserError(f"latent({m}, rng) returned an array of shape {first.shape}: its "
                                 f"first axis must be that of the samples, {m}")
         return z
 
@@ -382,11 +382,17 @@ class Game(Module):
         """Update the game after a step of G; by default nothing."""
 
     def begin_iteration(self, i: int) -> None:
-        """Prepare the views and the game for iteration i; nothing is logged of it yet."""
-        self.logged = {}
+        """Prepare the views and the game for iteration i.
+
+        Raises UserError if begin() logs a value.
+        """
         for view in self.views:
             view.begin(i)
+        before = self.logged
         self.begin(i)
+        if self.logged is not before:
+            raise UserError("begin() has logged a value, but D's step begins with nothing logged: "
+                            "log it in d_terms() or g_terms()")
 
     def update_averages(self) -> None:
         """Update the averages of G's weights after a step of G, if they are kept."""

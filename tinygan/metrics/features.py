@@ -36,10 +36,13 @@ def as_features(least: int, *sets: Array) -> list[np.ndarray]:
 
 
 def refuse_nan(logits: np.ndarray) -> None:
-    """Raise FloatingPointError if some of a classifier's logits are NaN: they name no class."""
-    if np.isnan(logits).any():
-        raise FloatingPointError("the classifier's outputs are NaN: train it again, with a smaller "
-                                 "learning rate")
+    """Raise FloatingPointError if one of a classifier's logits is NaN or infinity.
+
+    They name no class, but argmax does.
+    """
+    if not (logits < np.inf).all():         # minus infinity is the logarithm of the probability 0
+        raise FloatingPointError("the classifier's outputs are NaN or infinite: train it again, "
+                                 "with a smaller learning rate")
 
 
 def slices(n: int, piece: int) -> Iterator[slice]:

@@ -49,9 +49,11 @@ def measure_coverage(points: Array, mixture: Mixture) -> Coverage:
         raise ValueError("the coverage of modes can only be measured with at least one sample")
     if points.shape[1:] != mixture.modes.shape[1:]:
         raise ValueError(f"the coverage of modes is that of points (n, 2), got {points.shape}")
-    if points.dtype.kind not in "fiu" or not np.isfinite(points).all():
-        raise ValueError(f"some of the points, of {points.dtype}, are NaN or infinite, or no real "
-                         "numbers: look for NaN in the network that drew them")
+    if points.dtype.kind not in "fiu":
+        raise ValueError(f"points have real numbers as coordinates, got {points.dtype}")
+    if not np.isfinite(points).all():
+        raise ValueError("some of the points are NaN or infinite: look for NaN in the network that "
+                         "drew them")
     distances = np.linalg.norm(points[:, None] - mixture.modes, axis=2)         # (n, K)
     good = distances.argmin(1)[distances.min(1) <= 3 * mixture.std]
     modes, kl = count_modes(good, len(mixture.modes))

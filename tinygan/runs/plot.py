@@ -87,12 +87,13 @@ def choose_ticks(low: float, high: float, about: int = 5) -> list[float]:
     """Return round numbers from `low` to `high` for the ticks of an axis, at most about + 1.
 
     They are all multiples in that range of a step that is 1, 2 or 5 times a power of ten. If the
-    range is empty, not finite, or smaller than 1e-13 of its ends, the only tick is `low`.
+    range is empty, not finite, or smaller than 1e-8 of its larger end, the only tick is `low`: the
+    ten digits of the labels would not tell more ticks apart.
     """
-    if not 0 < high - low < math.inf:
+    if not 1e-8 * max(abs(low), abs(high)) < high - low < math.inf:
         return [low]
     power = 10.0 ** math.floor(math.log10((high - low) / about))
     step = next(s * power for s in (1, 2, 5, 10) if (high - low) / (s * power) <= about)
-    rounded = [float(f"{k * step:.14g}")        # in floats, 3 * 0.1 is not 0.3
+    rounded = [float(f"{k * step:.12g}")        # in floats, 3 * 0.1 is not 0.3
                for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
-    return [t for t in dict.fromkeys(rounded) if low <= t <= high] or [low]
+    return list(dict.fromkeys(rounded))

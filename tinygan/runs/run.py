@@ -289,7 +289,7 @@ def check_folder(folder: str | os.PathLike, resume: bool = False, overwrite: boo
 
     It must not replace another run, unless `resume` or `overwrite` is given; a checkpoint.npz that
     is damaged or is no checkpoint; and files that have the names of a run's files, if there is no
-    checkpoint. So the folder must not be a file either.
+    checkpoint. The folder must not be a file.
     """
     path = os.path.join(folder, checkpoint.NAME)
     if os.path.isfile(folder):

@@ -216,7 +216,7 @@ def list_optimiser_settings(optimisers: dict[str, Optimizer],
     found = {}
     for player, opt in optimisers.items():
         parameters = {id(p) for p in opt.parameters}
-        for name, value in vars(opt).items():
+        for name, value in {**_list_class_settings(type(opt)), **vars(opt)}.items():
             if name in (*opt.changing, *opt.untracked):
                 continue
             if isinstance(value, Optimizer) or any(
@@ -248,7 +248,7 @@ def _refuse_hidden_state(game, optimisers, data):
     """Raise UserError for a random stream, iterator or optimiser that a checkpoint leaves out."""
     kept = list_kept(game, optimisers, data)
     for prefix, part in game.modules():
-        for name, value in vars(part).items():
+        for name, value in {**_list_class_settings(type(part)), **vars(part)}.items():
             for each in find_inside(value, STATEFUL) if name not in part.untracked else ():
                 if id(each) in kept:
                     continue
