@@ -903,9 +903,8 @@ class Locked(optim.Adam):
 def test_state_that_a_resumed_run_would_lose_is_refused(tmp_path, make, kind, said):
     game = make(make_game().G, nn.Sequential(nn.Flatten(), nn.Dense(16, 1)), 3)
     optimisers = kind(game.d_parameters()), optim.Adam(game.g_parameters())
-    run = Run(tmp_path / "run", game, make_data(), optimisers, 3, save_every=0)
     with pytest.raises((ValueError, TypeError), match=said):
-        run.play()
+        Run(tmp_path / "run", game, make_data(), optimisers, 3, save_every=0).play()
 
 
 def test_checksums_do_not_keep_what_they_were_computed_from():
