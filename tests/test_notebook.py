@@ -907,6 +907,26 @@ def test_state_that_a_resumed_run_would_lose_is_refused(tmp_path, make, kind, sa
         Run(tmp_path / "run", game, make_data(), optimisers, 3, save_every=0).play()
 
 
+def count_calls(f):
+    """Return a method that counts the calls of f, as a profiler does."""
+    n = 0
+
+    def counted(*args):
+        nonlocal n
+        n += 1
+        return f(*args)
+    return counted
+
+
+class Profiled(GAN):
+    replay = count_calls(GAN.replay)
+
+
+def test_a_method_may_count_its_calls(tmp_path):
+    made = make_game()
+    make_run(tmp_path / "run", 3, Profiled(made.G, made.D, 3)).play()
+
+
 def test_checksums_do_not_keep_what_they_were_computed_from():
     game, pool = make_game(), Pool(Pool())
     game.pool, dropped = pool, weakref.ref(pool.images[0])

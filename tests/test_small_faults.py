@@ -236,6 +236,8 @@ def test_a_size_that_is_one_number_is_refused():
 def test_no_samples_are_refused(n):
     with pytest.raises(ValueError, match="at least 1"):
         GAN(nn.Dense(2, 2), nn.Dense(2, 1), 2).draw_samples(n, rng)
+    with pytest.raises(ValueError, match=f"in pieces of {n!r}"):
+        GAN(nn.Dense(2, 2), nn.Dense(2, 1), 2).draw_samples(5, rng, piece=n)
 
 
 def test_networks_of_float64_are_refused_by_play():

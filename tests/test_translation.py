@@ -253,11 +253,11 @@ def test_the_scores_of_two_scales_have_equal_weight():
 
 
 def test_a_scale_whose_features_would_be_missing_is_refused():
-    parts = nn.Sequential(nn.Conv2d(3, 2, 1), nn.LeakyReLU()), nn.Conv2d(2, 1, 1)
-    D = nn.Sequential(nn.Sequential(*parts[0].layers), parts[1])
-    assert "has a LeakyReLU inside one of its layers" in error_of(patch.MultiScale, D)
-    assert len(patch.MultiScale(nn.Sequential(*parts[0].layers, parts[1]))(
-        tensor(images(1, 3, 8, 8)))[1]) == 1
+    layers = nn.Conv2d(3, 2, 1), nn.LeakyReLU(), nn.Conv2d(2, 1, 1)
+    nested = nn.Sequential(nn.Sequential(*layers[:2]), layers[2])
+    assert "has a LeakyReLU inside one of its layers" in error_of(patch.MultiScale, nested)
+    _, features = patch.MultiScale(nn.Sequential(*layers))(tensor(images(1, 3, 8, 8)))
+    assert len(features) == 1
 
 
 @pytest.mark.parametrize("size", [(28, 28), (16, 20), (19, 17)])

@@ -17,9 +17,10 @@ def value_at(value: float | Callable, t: int) -> float:
 
 
 class _Schedule:
-    """A check of the fields of schedules."""
+    """A schedule whose fields are checked."""
 
     def __post_init__(self):
+        # a subclass may have fields of other types, such as a name
         numbers = [getattr(self, field.name) for field in fields(self) if field.type is float]
         if not all(is_number(value, -math.inf) for value in numbers):
             raise ValueError(f"a schedule is made of numbers, got {self}")

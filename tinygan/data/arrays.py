@@ -70,10 +70,10 @@ class Split(dict):
 
     def hold_out(self) -> tuple["Split", "Split"]:
         """Split off the last sixth of each array for validation: return (the rest, the sixths)."""
-        parts = {name: np.split(array, [len(array) - len(array) // 6])
-                 for name, array in self.items()}
-        return (Split({name: rest for name, (rest, _) in parts.items()}),
-                Split({name: sixth for name, (_, sixth) in parts.items()}))
+        rest, sixth = Split(), Split()
+        for name, array in self.items():
+            rest[name], sixth[name] = np.split(array, [len(array) - len(array) // 6])
+        return rest, sixth
 
 
 class DataSet(NamedTuple):
@@ -102,8 +102,8 @@ def count_shared(images: np.ndarray, others: np.ndarray) -> int:
 def as_floats(images: Array) -> Array:
     """Return images as float32: uint8 pixels are divided by 255, floats keep their values.
 
-    Raises UserError for another dtype, which does not say what number is white, and TypeError for a
-    masked array.
+    Raises UserError for another dtype, which does not say what number is white, and TypeError for
+    anything but an array and for a masked one.
     """
     backend.check_arrays(images)
     _check_dtype(images, "as_floats got")
@@ -157,6 +157,12 @@ def check_scale(images: Array, who: str) -> None:
         raise UserError(f"{who} takes pixels from 0 to 1, but the mean of these is {mean:.3g}: " + (
             "G has diverged, or the data has NaN" if np.isnan(mean) else
             "scale the images, as a game's sample_images() does, unless G has diverged"))
+
+
+def check_pixels(images: Array, who: str) -> None:
+    """Raise UserError for images that check_units() or check_scale() refuses."""
+    check_units(images)
+    check_scale(images, who)
 
 
 def check_units(*sets: Array) -> None:

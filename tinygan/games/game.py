@@ -352,10 +352,10 @@ class Game(Module):
         if not isinstance(z, (tuple, *arrays)):
             raise TypeError(f"latent() returned a {type(z).__name__}: return a Tensor, or a tuple, "
                             "whose parts G gets as its arguments")
-        for first in [part for part in flatten_nested(z) if isinstance(part, arrays)][:1]:
-            if first.shape[:1] != (m,):
-                raise UserError(f"latent({m}, rng) returned an array of shape {first.shape}: its "
-                                f"first axis must be that of the samples, {m}")
+        first = next((part for part in flatten_nested(z) if isinstance(part, arrays)), None)
+        if first is not None and first.shape[:1] != (m,):
+            raise UserError(f"latent({m}, rng) returned an array of shape {first.shape}: its first "
+                            f"axis must be that of the samples, {m}")
         return z
 
     def split_noise(self, z: Any) -> tuple[Any, list]:
@@ -471,12 +471,13 @@ class Game(Module):
     def draw_samples(self, n: int, rng: Random, piece: int = 100) -> np.ndarray:
         """Return n samples on the host, of noise by latent() from `rng`, `piece` at a time.
 
-        Raises ValueError unless n is a whole number of at least 1, and TypeError for an rng of
-        numpy's or Python's.
+        Raises ValueError unless n and `piece` are whole numbers of at least 1, and TypeError for an
+        rng of numpy's or Python's.
         """
         check_source(rng, "draw_samples")
-        if not is_whole(n, 1):
-            raise ValueError(f"draw_samples draws a whole number of at least 1 samples, got {n!r}")
+        if not is_whole(n, 1) or not is_whole(piece, 1):
+            raise ValueError("draw_samples draws a whole number of at least 1 samples in pieces of "
+                             f"at least 1, got {n!r} in pieces of {piece!r}")
         return np.concatenate([
             backend.to_numpy(self.sample(self._draw_latent(min(piece, n - start), rng)))
             for start in range(0, n, piece)])

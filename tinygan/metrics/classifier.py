@@ -12,10 +12,10 @@ import numpy as np
 
 from .. import backend, nn
 from ..backend import Array, UserError
-from ..data.arrays import as_floats, check_scale, check_units
+from ..data.arrays import as_floats, check_pixels
 from ..files import read_arrays
 from ..tensor import Tensor, no_grad
-from .features import refuse_nan, slices
+from .features import check_logits, slices
 
 WEIGHTS = pathlib.Path(__file__).parent / "mnist_classifier.npz"
 
@@ -47,7 +47,7 @@ def load_classifier(path: str | os.PathLike = WEIGHTS) -> nn.Sequential:
 class Classified(NamedTuple):
     """Features and class probabilities of n images, on the host."""
 
-    features: np.ndarray    # (n, 128) float32, of load_classifier()
+    features: np.ndarray    # (n, 128) float32 by the network of load_classifier()
     p: np.ndarray           # (n, 10) float32
 
 
@@ -57,8 +57,9 @@ def classify(net: nn.Sequential, images: Array, piece: int = 500) -> Classified:
     The features are the inputs of the last layer of `net`, and the probabilities are the softmax of
     its output. The network is in evaluation mode meanwhile. The images are uint8, or floats in
     [0, 1]; `piece` of them are computed at a time. Raises UserError for images of another shape,
-    for no images, and for images that check_scale() or check_units() refuses, FloatingPointError if
-    an output of the network is NaN, and TypeError for a masked array.
+    for no images, and for images that data.arrays.check_pixels() refuses; ValueError for a `piece`
+    below 1; FloatingPointError if an output of the network is NaN or infinite; and TypeError for
+    anything but an array and for a masked one.
     """
     backend.check_arrays(images)
     if images.shape[1:] != (1, 28, 28):
@@ -66,14 +67,13 @@ def classify(net: nn.Sequential, images: Array, piece: int = 500) -> Classified:
                         f"not {images.shape[1:]}: train another classifier for those")
     if not len(images):
         raise UserError("there are no images to classify: give at least one")
-    check_units(images)
-    check_scale(images, "the classifier")
+    check_pixels(images, "the classifier")
     features, p = [], []
     with nn.eval_mode(net), no_grad():
         for rows in slices(len(images), piece):
             y = net[:-1](Tensor(as_floats(backend.xp.asarray(images[rows]))))
             logits = backend.to_numpy(net[-1](y).data)
-            refuse_nan(logits)
+            check_logits(logits)
             features.append(backend.to_numpy(y.data))
             e = np.exp(logits - logits.max(1, keepdims=True))
             p.append(e / e.sum(1, keepdims=True))
@@ -100,7 +100,7 @@ def class_shares(p: np.ndarray) -> np.ndarray:
     """Return, for each class, the share of samples for which it is most probable, (classes,).
 
     Raises ValueError unless each row of the probabilities p (n, classes) adds up to 1, and
-    TypeError for a masked array.
+    TypeError for anything but an array and for a masked one.
     """
     backend.check_arrays(p)
     _check_probabilities(p)

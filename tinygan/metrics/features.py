@@ -35,10 +35,10 @@ def as_features(least: int, *sets: Array) -> list[np.ndarray]:
     return sets
 
 
-def refuse_nan(logits: np.ndarray) -> None:
-    """Raise FloatingPointError if one of a classifier's logits is NaN or infinity.
+def check_logits(logits: np.ndarray) -> None:
+    """Raise FloatingPointError if a classifier's logits contain NaN or infinity.
 
-    They name no class, but argmax does.
+    They say nothing of the class, but argmax would return one.
     """
     if not (logits < np.inf).all():         # minus infinity is the logarithm of the probability 0
         raise FloatingPointError("the classifier's outputs are NaN or infinite: train it again, "

@@ -67,7 +67,8 @@ def count_modes(found: np.ndarray, k: int) -> tuple[int, float]:
 
     The reverse KL is sum_k p_k log(p_k K), which is infinite if there are no samples. For samples
     of the uniform distribution it is about (k - 1) / (2 n). Raises ValueError for a mode below 0,
-    for one of k or above and for other arrays, and TypeError for a masked array.
+    for one of k or above and for other arrays, and TypeError for anything but an array and for a
+    masked one.
     """
     backend.check_arrays(found)
     if found.ndim != 1 or len(found) and found.dtype.kind not in "iu":

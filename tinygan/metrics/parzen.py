@@ -71,7 +71,7 @@ def log_likelihood(points: Array, centres: Array, sigmas: Sequence[float] | np.n
     points are computed at a time. Squared distances are rounded, so for a sigma of 1e-7 times the
     size of the numbers the result is wrong by some nats. Raises ValueError if there is no point,
     centre or sigma, if the shapes of a point and a centre differ, unless each sigma is from 1e-50
-    to 1e50, and for a `piece` below 1; and UserError as find_nearest does.
+    to 1e50, and for a `piece` below 1; and UserError and TypeError as find_nearest does.
     """
     backend.check_arrays(points, centres)
     if not len(points) or not len(centres) or points.shape[1:] != centres.shape[1:]:

@@ -10,11 +10,11 @@ import numpy as np
 
 from .. import backend, nn, ops, optim
 from ..backend import Array, UserError
-from ..data.arrays import as_floats, check_scale, check_units
+from ..data.arrays import as_floats, check_pixels, check_scale, check_units
 from ..numbers import is_whole
 from ..random import Random, rng
 from ..tensor import Tensor, grad, no_grad
-from .features import refuse_nan, slices
+from .features import check_logits, slices
 
 
 def mean_difference(images: np.ndarray, truths: np.ndarray) -> float:
@@ -55,7 +55,7 @@ def mean_iou(found: np.ndarray, truths: np.ndarray, classes: int) -> float:
                     occur in neither are left out
 
     Raises ValueError for another class or a number that is not whole, for arrays of different
-    shapes and for empty ones, and TypeError for masked arrays.
+    shapes and for empty ones, and TypeError for anything but arrays and for masked ones.
     """
     _check_shapes(found, truths)
     if not is_whole(classes, 1):
@@ -104,13 +104,12 @@ def train_classifier(make: Callable[[], nn.Module], images: np.ndarray, labels: 
 
     The weights and the minibatches are always the same; tinygan.rng keeps its state. The network
     is returned in evaluation mode. Raises ValueError unless there is an image, and labels for each,
-    and UserError for images that data.arrays.check_scale() or check_units() refuses.
+    and UserError for images that data.arrays.check_pixels() refuses.
     """
     if not len(images) or len(images) != len(labels):
         raise ValueError("a classifier needs at least one image and labels for each, got "
                          f"{len(images)} images and labels for {len(labels)}")
-    check_units(images)
-    check_scale(images, "the classifier")
+    check_pixels(images, "the classifier")
     state, own = rng.state, Random(0)
     try:
         rng.seed(0)
@@ -133,20 +132,19 @@ def predict(net: nn.Module, images: Array, piece: int = 200) -> np.ndarray:
     """Return the most probable class of each image, (n,), or of each pixel, (n, h, w).
 
     The network is in evaluation mode meanwhile. The images are uint8, or floats in [0, 1]. Raises
-    ValueError if there is no image, UserError for images that data.arrays.check_scale() or
-    check_units() refuses, FloatingPointError if an output of the network is NaN, and TypeError for
-    a masked array.
+    ValueError if there is no image and for a `piece` below 1, UserError for images that
+    data.arrays.check_pixels() refuses, FloatingPointError if an output of the network is NaN or
+    infinite, and TypeError for anything but an array and for a masked one.
     """
     backend.check_arrays(images)
     if not len(images):
         raise ValueError("there are no images to classify: give at least one")
-    check_units(images)
-    check_scale(images, "the classifier")
+    check_pixels(images, "the classifier")
     found = []
     with nn.eval_mode(net), no_grad():
         for rows in slices(len(images), piece):
             x = as_floats(backend.xp.asarray(images[rows]))
             logits = backend.to_numpy(net(Tensor(x)).data)
-            refuse_nan(logits)
+            check_logits(logits)
             found.append(logits.argmax(1))
     return np.concatenate(found)

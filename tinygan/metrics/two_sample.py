@@ -10,7 +10,7 @@ from ..backend import Array
 from ..numbers import is_whole
 from ..random import Random, check_random
 from ..tensor import Tensor, grad, no_grad
-from .features import as_features, refuse_nan
+from .features import as_features, check_logits
 
 
 class TwoSample(NamedTuple):
@@ -39,7 +39,7 @@ def run_two_sample_test(x: Array, y: Array, rng: Random, hidden: int = 32, steps
     is that of the other half. `rng` draws the split, the initial weights and the minibatches.
     Raises ValueError if x or y has fewer than 4 rows, for numbers that are not finite, and unless
     hidden, steps and batch are whole numbers of at least 0, 0 and 1. Raises FloatingPointError if
-    the classifier's scores have become NaN, and TypeError for an rng that is no Random.
+    the classifier's logits have become NaN or infinite, and TypeError for an rng that is no Random.
     """
     check_random(rng, "run_two_sample_test")
     if not is_whole(hidden, 0) or not is_whole(steps, 0) or not is_whole(batch, 1):
@@ -62,10 +62,10 @@ def run_two_sample_test(x: Array, y: Array, rng: Random, hidden: int = 32, steps
         loss = ops.cross_entropy(net(Tensor(z[i])), labels[i])
         opt.step(grad(loss, opt.parameters))
     with no_grad():
-        scores = np.stack([backend.to_numpy(net(Tensor(backend.xp.asarray(a[half:]))).data)
+        logits = np.stack([backend.to_numpy(net(Tensor(backend.xp.asarray(a[half:]))).data)
                            for a in (x, y)])
-    refuse_nan(scores)
-    accuracy = float((scores.argmax(2) == [[0], [1]]).mean())
+    check_logits(logits)
+    accuracy = float((logits.argmax(2) == [[0], [1]]).mean())
     count = 2 * (n - half)
     spread = 1.96 * math.sqrt(accuracy * (1 - accuracy) / count)
     p = 0.5 * math.erfc((accuracy - 0.5) * math.sqrt(2 * count))

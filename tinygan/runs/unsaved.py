@@ -184,15 +184,20 @@ def list_settings(game: nn.Module, text: Callable = _describe_as_text) -> dict[s
     """
     others = nn.Module, Tensor, backend.xp.ndarray
     texts = {prefix + name: text(value) for prefix, part in game.modules()
-             for name, value in {**_list_class_settings(type(part)), **vars(part)}.items()
+             for name, value in _list_attributes(part).items()
              if name not in (*part.untracked, "training") and not isinstance(value, others)}
     return {name: each for name, each in texts.items() if each is not None}
 
 
-def _list_class_settings(cls):
-    """Return {name: value} of the attributes of a class and its bases that are no methods."""
-    return {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()
-            if not (name.startswith("__") or callable(value) or hasattr(value, "__get__"))}
+def _list_attributes(thing):
+    """Return {name: value} of an object's attributes, and of its classes' that are no methods.
+
+    A method may count its calls, as a profiler's decorator does.
+    """
+    of_classes = {name: value for base in reversed(type(thing).__mro__)
+                  for name, value in vars(base).items()
+                  if not (name.startswith("__") or callable(value) or hasattr(value, "__get__"))}
+    return {**of_classes, **vars(thing)}
 
 
 def list_fixed(game: nn.Module, kept: dict[int, Any]) -> dict[str, str]:
@@ -216,7 +221,7 @@ def list_optimiser_settings(optimisers: dict[str, Optimizer],
     found = {}
     for player, opt in optimisers.items():
         parameters = {id(p) for p in opt.parameters}
-        for name, value in {**_list_class_settings(type(opt)), **vars(opt)}.items():
+        for name, value in _list_attributes(opt).items():
             if name in (*opt.changing, *opt.untracked):
                 continue
             if isinstance(value, Optimizer) or any(
@@ -248,7 +253,7 @@ def _refuse_hidden_state(game, optimisers, data):
     """Raise UserError for a random stream, iterator or optimiser that a checkpoint leaves out."""
     kept = list_kept(game, optimisers, data)
     for prefix, part in game.modules():
-        for name, value in {**_list_class_settings(type(part)), **vars(part)}.items():
+        for name, value in _list_attributes(part).items():
             for each in find_inside(value, STATEFUL) if name not in part.untracked else ():
                 if id(each) in kept:
                     continue
