@@ -1,17 +1,19 @@
 """Helpers of several test files."""
 
 import contextlib
+import importlib
 import io
 import os
 import runpy
 import subprocess
 import sys
 import tracemalloc
+import types
 
 import numpy as np
 import pytest
 
-from tinygan import Tensor, backend, nn, rng
+from tinygan import Tensor, backend, command, nn, rng
 from tinygan.data import Minibatches
 
 
@@ -98,6 +100,26 @@ def peak_memory(call):
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+def catch_training(script, *flags, data):
+    """Return what a script of examples/ gives command.train(), which does not train here.
+
+    The result has the attributes args, game, batches, d_opt, g_opt, order and make_run. The data
+    is what command.start() yields.
+    """
+    seen = []
+
+    def train(args, game, batches, d_opt, g_opt, order="alternating", make_run=None):
+        seen.append(types.SimpleNamespace(**locals()))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [f"{script}.py", *map(str, flags)])
+        patch.setattr(command, "start", lambda args: contextlib.nullcontext(data))
+        patch.setattr(command, "train", train)
+        importlib.import_module(script).main()
+    (call,) = seen
+    return call
 
 
 def call_script(cwd, script, *flags, **environment):

@@ -1,7 +1,5 @@
 """Tests of what helps against mode collapse and overfitting: games, penalties, views and layers."""
 
-import contextlib
-import importlib
 import math
 import re
 import sys
@@ -21,7 +19,7 @@ from tinygan.metrics import count_modes, measure_stacked
 from tinygan.nn import use_random
 from tinygan.random import Random
 
-from helpers import error_of, normal, softplus, tensor, to_float64
+from helpers import catch_training, error_of, normal, softplus, tensor, to_float64
 from test_examples import make_plane_run, read_refusal
 
 
@@ -531,20 +529,6 @@ def test_networks_for_stacked_digits(game, crippled):
         assert [p.shape[0] for p in D.parameters() if p.ndim == 4] == [4, 8, 16]
 
 
-def catch_training(script, monkeypatch, *flags):
-    """Return (module, args, game, batches, optimisers, make_run) that a script trains with.
-
-    It has the bundled sample as its data, and is not trained.
-    """
-    module, seen = importlib.import_module(script), []
-    monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, flags)])
-    monkeypatch.setattr(module.command, "start", lambda args: contextlib.nullcontext(load_sample()))
-    monkeypatch.setattr(module.command, "train", lambda *args, make_run=None: seen.append(
-        (*args[:3], args[3:], make_run)))
-    module.main()
-    return module, *seen[0]
-
-
 @pytest.mark.parametrize("name, batch_norm, gammas", [
     ("gan", True, []), ("pacgan", True, []), ("minibatch", True, []), ("r1", False, [0.5]),
     ("r3gan", False, [0.5, 0.5])])
@@ -552,14 +536,15 @@ def test_the_settings_of_the_small_d(name, batch_norm, gammas, monkeypatch):
     import stacked_mnist
     measured = []
     monkeypatch.setattr(stacked_mnist, "measure_stacked", lambda net, x: measured.append(x))
-    _, args, game, batches, optimisers, _ = catch_training(
-        "stacked_mnist", monkeypatch, "--crippled", "--game", name, "--samples", 6, "--seed", 5)
+    call = catch_training("stacked_mnist", "--crippled", "--game", name, "--samples", 6,
+                          "--seed", 5, data=load_sample())
+    game = call.game
     assert [x.shape for x in measured] == [(6, 3, 28, 28)] * 2
     # another seed, other real triples
     assert (measured[1] == as_floats(draw_stacked(load_sample().train.images, 6, Random(5)))).all()
     assert stacked_mnist.SAMPLES == 25_600
-    assert args.steps == 4000 and next(batches).shape == (64, 3, 28, 28)
-    for opt in optimisers:
+    assert call.args.steps == 4000 and next(call.batches).shape == (64, 3, 28, 28)
+    for opt in (call.d_opt, call.g_opt):
         assert (type(opt), opt.lr, opt.betas) == (optim.Adam, 2e-3, (0.0, 0.99))
     assert [penalty.gamma for penalty in game.penalties] == gammas
     assert isinstance(game.loss, losses.Relativistic if name == "r3gan" else losses.NonSaturating)
@@ -576,27 +561,27 @@ def test_the_settings_of_the_small_d(name, batch_norm, gammas, monkeypatch):
 def test_gamma_and_lr_of_stacked_digits(monkeypatch):
     import stacked_mnist
     monkeypatch.setattr(stacked_mnist, "measure_stacked", lambda net, x: None)
-    _, args, game, _, optimisers, _ = catch_training(
-        "stacked_mnist", monkeypatch, "--gamma", 3, "--lr", 0.1, "--width", 2, "--samples", 2)
-    assert [penalty.gamma for penalty in game.penalties] == [3.0]
-    assert {opt.lr for opt in optimisers} == {0.1} and args.steps == 20_000
-    assert game.D.layers[0].c_out == 32
+    call = catch_training("stacked_mnist", "--gamma", 3, "--lr", 0.1, "--width", 2, "--samples", 2,
+                          data=load_sample())
+    assert [penalty.gamma for penalty in call.game.penalties] == [3.0]
+    assert (call.d_opt.lr, call.g_opt.lr) == (0.1, 0.1)
+    assert call.game.D.layers[0].c_out == 32
 
 
 @pytest.mark.parametrize("flags, kinds", [([], []), (["--augment"], [
     views.Translation, views.Cutout])])
-def test_few_trains_on_few_images(flags, kinds, monkeypatch):
+def test_few_trains_on_few_images(flags, kinds):
     """Held-out images are validation images; samples are compared with test images."""
-    module, args, game, batches, optimisers, make_run = catch_training(
-        "few_mnist", monkeypatch, *flags)
+    import few_mnist
     data = load_sample()
-    assert [type(view) for view in game.views] == kinds
-    assert {opt.lr for opt in optimisers} == {1e-3} and args.batch_size == 64
-    seen, held_out, test = make_run.args
-    assert make_run.func is module.FewRun and len(seen) == len(held_out) == 1000
+    call = catch_training("few_mnist", *flags, data=data)
+    assert [type(view) for view in call.game.views] == kinds
+    assert (call.d_opt.lr, call.g_opt.lr) == (1e-3, 1e-3)
+    seen, held_out, test = call.make_run.args
+    assert call.make_run.func is few_mnist.FewRun and len(seen) == len(held_out) == 1000
     assert (seen == data.train.images[:1000]).all()
     assert (held_out == data.valid.images).all() and (test == data.test.images).all()
-    drawn = np.concatenate([to_numpy(next(batches)) for _ in range(15)])        # an epoch
+    drawn = np.concatenate([to_numpy(next(call.batches)) for _ in range(15)])        # an epoch
     drawn = (255 * drawn).round().astype(np.uint8)
     assert {image.tobytes() for image in drawn} <= {image.tobytes() for image in seen}
 

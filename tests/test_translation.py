@@ -1,6 +1,5 @@
 """Tests of games from image to image: resampling, layers, networks, tasks, measures."""
 
-import contextlib
 import importlib
 import itertools
 import json
@@ -25,7 +24,7 @@ from tinygan.nn.init import skip_init
 from tinygan.random import Random
 from tinygan.schedules import value_at
 
-from helpers import error_of, normal, tensor, to_float64
+from helpers import catch_training, error_of, normal, tensor, to_float64
 from test_examples import last_line_of_refusal, read_refusal, run, run_all
 
 CLOSE = dict(rtol=1e-5, atol=1e-6)      # float32 sums of few numbers of size 1
@@ -1152,21 +1151,16 @@ def test_a_classifier_is_trained_on_minibatches_of_all_images():
     ("stargan_mnist --wgan-gp", "styles", (0.0, 0.9), [(1e-3, 1e-3, 0.0)] * 2),
     ("stargan_mnist --paper", "styles", (0.5, 0.999), [(1e-4, 1e-4, 0.0)] * 2),
     ("spade_scenes", None, (0.0, 0.9), [(8e-4,) * 3, (2e-4,) * 3])])
-def test_the_optimisers_of_the_translating_scripts(call, task, betas, rates, few, monkeypatch):
+def test_the_optimisers_of_the_translating_scripts(call, task, betas, rates, few):
     """Adam's betas, and the learning rates at the first step, after half of them and at the end."""
-    script, *flags = call.split()
-    module, seen = importlib.import_module(script), []
     whole = tasks.make_task(task, few) if task else tasks.load_scenes(16)
     made = whole._replace(test=whole.test.part(slice(0)), place="mine")     # nothing to measure
-    monkeypatch.setattr(sys, "argv", [f"{script}.py", *flags])
-    monkeypatch.setattr(module.command, "start", lambda args: contextlib.nullcontext(made))
-    monkeypatch.setattr(module.command, "train", lambda *args: seen.append(args))
-    module.main()
-    ((args, game, batches, *optimisers),) = seen
-    assert batches.m == args.batch_size
-    assert game.d_steps == (5 if "--paper" in flags else 1)
+    script = catch_training(*call.split(), data=made)
+    game, args = script.game, script.args
+    assert script.batches.m == args.batch_size
+    assert game.d_steps == (5 if "--paper" in call else 1)
     for opt, parameters, steps, expected in zip(
-            optimisers, (game.d_parameters(), game.g_parameters()),
+            (script.d_opt, script.g_opt), (game.d_parameters(), game.g_parameters()),
             (game.d_steps * args.steps, args.steps), rates, strict=True):
         assert opt.parameters == parameters and opt.betas == betas
         found = [value_at(opt.lr, t) for t in (0, steps / 2, steps)]
@@ -1179,13 +1173,9 @@ def test_stargans_penalty_is_the_papers(flag, few, monkeypatch):
     """For y = 2 x - 1, |dD/dx| is 2 |dD/dy|: 10 (|dD/dy| - 1)^2 is 2.5 (|dD/dx| - 2)^2."""
     import stargan_mnist
     made = tasks.make_task("styles", few)._replace(test=few.test.part(slice(0)))
-    seen = []
-    monkeypatch.setattr(sys, "argv", ["stargan_mnist.py", flag])
-    monkeypatch.setattr(stargan_mnist.command, "start", lambda args: contextlib.nullcontext(made))
-    monkeypatch.setattr(stargan_mnist.command, "train", lambda args, game, *_: seen.append(game))
     monkeypatch.setattr(stargan_mnist, "make_networks", lambda *_: (nn.Dense(1, 1), nn.Dense(1, 1)))
-    stargan_mnist.main()
-    assert seen[0].penalties == [penalties.GradientPenalty(lam=10 * 0.5 ** 2, target=1 / 0.5)]
+    game = catch_training("stargan_mnist", flag, data=made).game
+    assert game.penalties == [penalties.GradientPenalty(lam=10 * 0.5 ** 2, target=1 / 0.5)]
 
 
 def test_the_convolutions_in_the_spade_generators_blocks_have_spectral_normalisation():
