@@ -109,7 +109,7 @@ def main() -> None:
         help="passes over the training images (12)")
     add("--lr", type=command.above_0, default=1.5e-3,
         help="initial learning rate of Adam, which falls to 0 (1.5e-3)")
-    add("--weights", metavar="FILE",
+    add("--weights", metavar="FILE", type=os.path.expanduser,
         help="file for the trained weights (OUT/mnist_classifier.npz)")
     args = command.parse(flags, "weights")
     if args.weights:        # fails now, not after the training

@@ -125,7 +125,7 @@ def main() -> None:
     flags.add_argument("--lr", type=command.above_0, default=0.2,
                        help="learning rate of both players (0.2)")
     flags.add_argument("--backend", default=None, metavar="NAME", help="numpy, or cupy for a GPU")
-    flags.add_argument("--out", metavar="DIR", default="runs/dirac",
+    flags.add_argument("--out", metavar="DIR", type=os.path.expanduser, default="runs/dirac",
                        help="folder for the picture (runs/dirac)")
     flags.add_argument("--dry-run", action="store_true", help="10 steps, and keep no files")
     args = flags.parse_args()

@@ -66,8 +66,9 @@ Of a game that learns from pairs (pix2pix, GauGAN):
                    true one, on a scale from 0 to 1, beside that of the input itself
 
 With --inputs, the images that G translates, and those that its outputs are compared with, are those
-of another data set: its test images, a tenth of a file. The table is also written to
-evaluation.json in the folder of the run, or to --out.
+of another data set: its test images, a tenth of a file. They must not be training images of the run
+either; a line says so if this cannot be checked, as the data of the run is not there. The table is
+also written to evaluation.json in the folder of the run, or to --out.
 """
 
 import argparse
@@ -98,17 +99,46 @@ from tinygan.nn import Module
 from tinygan.random import Random
 
 
-def refuse_seen(train: np.ndarray, test: np.ndarray, path: str | None) -> None:
-    """Raise UserError if a test image is also a training image.
+def load_game(run: str, modules: list[str]) -> tuple[Game, int, int]:
+    """Return the game of a run, its number of finished steps, and of all its steps.
 
-    path   the data set that takes the place of the run's, or None
+    The run may be in training: it is loaded until its checkpoint has not changed meanwhile.
     """
-    if count := count_shared(test, train):
+    before = None
+    while True:
+        game = command.load(run, modules)
+        about = checkpoint.read(os.path.join(run, checkpoint.NAME)).about
+        if about["step"] == before:
+            return game, before, about.get("steps", before)     # older runs have no "steps"
+        before = about["step"]
+
+
+def refuse_seen(game: Game, data: DataSet, args: argparse.Namespace) -> None:
+    """Raise UserError if a test image of the data is also a training image, of it or of the run.
+
+    With --inputs, the data is another than the run's.
+    """
+    test = game.reference_images(data.test)
+    count = count_shared(test, game.reference_images(data.train))
+    if count:
         raise UserError(
             f"the run was trained on {count} of the test images: leave images that are there twice "
-            "out of the data, and train again" if path is None else
-            f"{path} has {count} of its test images in its training part too: leave images that "
-            "are there twice out")
+            "out of the data, and train again" if args.inputs is None else
+            f"{args.inputs} has {count} of its test images in its training part too: leave images "
+            "that are there twice out")
+    if args.inputs is None:
+        return
+    try:
+        seen = command.load_data(args.run, args.data).train
+    except (UserError, OSError):
+        if args.data is not None:
+            raise
+        print("the data of the run is not there, so whether it was trained on these test images is "
+              "not known")
+        return
+    if count := count_shared(test, game.reference_images(seen)):
+        raise UserError(f"the run was trained on {count} of the test images of {args.inputs}: give "
+                        "other images by --inputs")
 
 
 def check_targets(game: ImageTranslation, data: DataSet) -> None:
@@ -338,7 +368,7 @@ def check_output(args: argparse.Namespace, out: str) -> None:
         raise UserError(f"cannot write {out}, as there is no such folder: choose another --out")
     if os.path.isdir(out):
         raise UserError(f"cannot write {out}, as it is a folder: give a file by --out")
-    if os.path.exists(out) and not is_evaluation(out):
+    if os.path.exists(out) and not (os.path.isfile(out) and is_evaluation(out)):
         raise UserError(f"cannot write {out}, as it is another file than an evaluation: give a new "
                         "one by --out")
     if not args.dry_run and os.path.isdir(folder):
@@ -379,16 +409,15 @@ def main() -> None:
         "from an average of its weights")
     add("--inputs", metavar="PATH", help="another data set to translate and to compare with, for "
         "a game whose G takes images")
-    add("--out", metavar="FILE", help="file for the table (RUN/evaluation.json)")
+    add("--out", metavar="FILE", type=os.path.expanduser,
+        help="file for the table (RUN/evaluation.json)")
     add("--dry-run", action="store_true", help="measure at most 50 samples, and keep no files")
     args = flags.parse_args()
     out = args.out or os.path.join(args.run, "evaluation.json")
     check_output(args, out)         # fails now, not after minutes
-    if args.inputs is not None and args.data is not None:
-        raise UserError("with --inputs, the data of the run is not read: leave --data out")
     if args.backend:
         backend.use(args.backend)
-    game = command.load(args.run, args.module)
+    game, step, steps = load_game(args.run, args.module)
     if args.last and game.averages is None:
         raise UserError(f"{args.run} keeps no average of G's weights, so all samples are of the "
                         "last: leave --last out")
@@ -396,8 +425,8 @@ def main() -> None:
             sample.load_inputs(game, args.run, args.inputs))
     if args.inputs is not None and type(game).reference_images is ImageTranslation.reference_images:
         check_targets(game, data)
+    refuse_seen(game, data, args)
     train, valid = (game.reference_images(split) for split in (data.train, data.valid))
-    refuse_seen(train, game.reference_images(data.test), args.inputs)
     test_split = data.test.part(slice(50)) if args.dry_run else data.test
     test, test_labels = game.reference_images(test_split), test_split.labels
     n = min(len(test), len(train))
@@ -426,33 +455,35 @@ def main() -> None:
     for table, of in ((ours, images), (floor, test)):
         table["nearest"] = float(np.median(find_nearest(of[:1000], train)[1]))
 
-    print(f"{n} samples against {len(test)} test images; floor: {len(chosen)} training images")
-    if "sample" in data.place.split(":"):
-        print("measured on the bundled sample: compare with the floor, not with other test sets")
-    print_beside(ours, floor)
     further = measure_further(game, images, z, data, test_split, net, args.seed)
-    if further:
-        print_rows(further)
     found = {"samples": ours, "training images": floor, **further}
     if args.centroids:
         k = min(n, len(train))
         centres = find_centroids(as_floats(train), k, Random(args.seed))
         found["k-means centroids"] = measure_likelihood(centres, valid, test)
-        print(f"Parzen of {k} k-means centroids: {found['k-means centroids']['Parzen']:.4g}; so a "
-              "value above that of real images means nothing")
     if args.last:
         game.averages = None
         last, _ = draw_samples(game, data.test, n, args.seed)
         found["last weights"] = measure_likelihood(last, valid, test)
+    if not args.dry_run:        # before it is printed, as the reader of the output may have ended
+        table = {"run": args.run, "step": step, "data": data.source, "n": n, "seed": args.seed,
+                 "measures": found}
+        record.try_to_write(out, write_text, json.dumps(table, indent=2, default=float) + "\n")
+
+    if step < steps:
+        print(f"the run is not finished: this is its checkpoint of step {step} of {steps}")
+    print(f"{n} samples against {len(test)} test images; floor: {len(chosen)} training images")
+    if "sample" in data.place.split(":"):
+        print("measured on the bundled sample: compare with the floor, not with other test sets")
+    print_beside(ours, floor)
+    if further:
+        print_rows(further)
+    if args.centroids:
+        print(f"Parzen of {k} k-means centroids: {found['k-means centroids']['Parzen']:.4g}; so a "
+              "value above that of real images means nothing")
+    if args.last:
         print(f"Parzen of G's last weights: {found['last weights']['Parzen']:.4g}")
-    if args.dry_run:
-        print(command.DRY_RUN)
-        return
-    step = checkpoint.read(os.path.join(args.run, checkpoint.NAME)).about["step"]
-    table = {"run": args.run, "step": step, "data": data.source, "n": n, "seed": args.seed,
-             "measures": found}
-    record.try_to_write(out, write_text, json.dumps(table, indent=2, default=float) + "\n")
-    print(f"table: {out}")
+    print(command.DRY_RUN if args.dry_run else f"table: {out}")
 
 
 if __name__ == "__main__":

@@ -222,7 +222,8 @@ def main() -> None:
         help="initial standard deviation of instance noise, which falls to 0 within four fifths of "
         "the run (0: no noise)")
     add("--backend", default=None, metavar="NAME", help="numpy, or cupy for a GPU")
-    add("--out", metavar="DIR", default="runs/mixtures", help="folder for the runs (runs/mixtures)")
+    add("--out", metavar="DIR", type=os.path.expanduser, default="runs/mixtures",
+        help="folder for the runs (runs/mixtures)")
     either = flags.add_mutually_exclusive_group()
     either.add_argument("--resume", action="store_true",
                         help="resume the runs in --out that were stopped, and start the others; "

@@ -24,13 +24,15 @@ A table is a list of runs. A run is one or more commands of the other examples, 
 script appends the figures that they print to the file --results, with the commands, the processor
 time that they took, the machine and the date. If the script was interrupted, the same command
 continues: runs that have results are not repeated, and a run that has a checkpoint is resumed.
-A result counts only for the command that made it, so a run whose command has changed is repeated.
+A result counts only for the command that made it. A run that was made by another command, such as
+that of an older version, is neither resumed nor replaced: remove it, or choose another --out.
 pages.py writes the tables into the pages. The times above are for one core, or for two with --jobs
 2. They are rough: one processor took three to four times as long as another.
 """
 
 import argparse
 import concurrent.futures
+import contextlib
 import csv
 import datetime
 import json
@@ -47,7 +49,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan import UserError, command, data
+from tinygan import UserError, command, data, record
 from tinygan.data.mnist import load_sample
 from tinygan.files import write_text
 
@@ -422,38 +424,52 @@ TABLES = {"theory": (list_theory, read_theory),
                             evaluate=False), read_translations)}
 
 
-def run_commands(commands: list[list[str]], clock: str) -> tuple[list[str], float]:
+_running = set()            # the processes of run_commands()
+
+
+def run_commands(commands: list[list[str]], clock: str,
+                 typed: list[str]) -> tuple[list[str], float]:
     """Run the commands; return the outputs and the processor time of the first one, in seconds.
 
     The file `clock` keeps the time of a command that is interrupted, and the time of the resumed
     command is added to it. If the script itself was killed before it could write the time, the
-    result is NaN. Raises UserError if a command fails.
+    result is NaN. The file also keeps `typed`, the commands as a user would type them. Raises
+    UserError if a command fails, and for a run in the folder that is not known to be of `typed`.
     """
     environment, outputs, seconds = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}, [], 0.0
+    is_same = False
     if os.path.exists(clock):
-        with open(clock) as file:
-            seconds = float(file.read())
+        with open(clock) as file, contextlib.suppress(ValueError, KeyError, TypeError):
+            kept = json.load(file)
+            is_same, seconds = kept["commands"] == typed, kept["seconds"]
     for script, *flags in commands:
         if "--out" in flags and os.path.exists(os.path.join(flags[-1], "checkpoint.npz")):
+            if not is_same:
+                raise UserError(f"the run in {flags[-1]} is of another command than {typed[0]}: "
+                                "remove it, or choose another --out")
             flags.append("--resume")
         if not outputs:
-            _save_seconds(clock, math.nan)
+            seconds = seconds if is_same else 0.0
+            _save_clock(clock, typed, math.nan)
         process = subprocess.Popen([sys.executable, os.path.join(HERE, script), *flags],
                                    env=environment, stdout=subprocess.PIPE, text=True)
+        _running.add(process)
         with process.stdout:
             outputs.append(process.stdout.read())
         code, took = _wait_for(process)
+        _running.discard(process)
         if len(outputs) == 1:
             seconds += took
-            _save_seconds(clock, seconds)
+            _save_clock(clock, typed, seconds)
         if code != 0:
             raise UserError(f"{' '.join([script, *flags])} has ended with {code}: see above")
     return outputs, seconds
 
 
-def _save_seconds(clock, seconds):
+def _save_clock(clock, typed, seconds):
     os.makedirs(os.path.dirname(clock), exist_ok=True)
-    write_text(clock, f"{seconds}\n")
+    record.try_to_write(clock, write_text,
+                        json.dumps({"commands": typed, "seconds": seconds}) + "\n")
 
 
 def _wait_for(process):
@@ -482,11 +498,13 @@ def make_lines(args: argparse.Namespace, key: tuple[str, int], commands: list[li
     """
     name, seed = key
     folder = commands[0][-1] if "--out" in commands[0] else args.out
-    outputs, seconds = run_commands(commands, os.path.join(folder, f"{name}-{seed}.seconds"))
+    typed = list_commands(args.table, args.quick)[key]
+    clock = os.path.join(folder, f"{name}-{seed}.seconds")
+    outputs, seconds = run_commands(commands, clock, typed)
     where = "" if of in ("", "MNIST") else f", of {of}"
     return [{"table": args.table, "run": name, "row": f"{row}{where}", "seed": seed, **values,
              **({"seconds": round(seconds)} if row == name and seconds == seconds else {}),
-             "data": of, "command": list_commands(args.table, args.quick)[key],
+             "data": of, "command": typed,
              "date": datetime.date.today().isoformat(), "machine": command.processor_name(),
              "numpy": np.__version__}
             for row, values in TABLES[args.table][1](name, commands, outputs).items()]
@@ -604,13 +622,16 @@ def main() -> None:
     add("--quick", action="store_true", help="do one seed and a few steps, and keep no files")
     add("--data", metavar="DIR", help="a folder with MNIST's four files (default: the environment "
         "variable TINYGAN_DATA, or else MNIST, which is downloaded)")
-    add("--out", metavar="DIR", default="runs/reproduce", help="folder of the runs "
-        "(runs/reproduce)")
-    add("--results", metavar="FILE", default=os.path.join(HERE, "results.jsonl"),
+    add("--out", metavar="DIR", type=os.path.expanduser, default="runs/reproduce",
+        help="folder of the runs (runs/reproduce)")
+    add("--results", metavar="FILE", type=os.path.expanduser,
+        default=os.path.join(HERE, "results.jsonl"),
         help="file of the figures (results.jsonl, beside this script)")
     args = flags.parse_args()
-    if args.quick and args.data:
-        flags.error("argument --data: --quick has images of its own: leave one of the two out")
+    for name in ("data", "out", "results"):
+        if args.quick and getattr(args, name) != flags.get_default(name):
+            flags.error(f"argument --{name}: --quick has images of its own and keeps no files: "
+                        "leave one of the two out")
     if args.show and args.results != flags.get_default("results") and (
             not os.path.exists(args.results)):
         flags.error(f"argument --results: there is no file {args.results}: give the results of "
@@ -626,8 +647,8 @@ def main() -> None:
         print(make_table(args.table, read_results(args.results), args.quick))
 
 
-def name_data(source: str | None) -> str:
-    """Load the data and return its name for the rows of a table.
+def name_data(source: str | None) -> tuple[str, str]:
+    """Load the data; return its name for the rows of a table, and the --data that loads it again.
 
     Raises UserError for images that the classifier behind the measures does not take.
     """
@@ -636,14 +657,14 @@ def name_data(source: str | None) -> str:
     if loaded.train.images.shape[1:] != (1, 28, 28):
         raise UserError("the classifier behind the measures takes grey images of 28x28 pixels: "
                         "give MNIST by --data")
-    if loaded.place == "sample":
-        return "the bundled sample"
-    return "MNIST" if command.digest({"images": loaded.train.images}) == DIGEST else "other data"
+    found = command.digest({"images": loaded.train.images})
+    return ("the bundled sample" if loaded.place == "sample" else
+            "MNIST" if found == DIGEST else f"other data {found}"), loaded.place
 
 
 def run_table(args: argparse.Namespace) -> None:
     """Do all runs of the table that have no results yet, and append their results."""
-    of = name_data(args.data) if args.table not in DATALESS else ""
+    of, place = name_data(args.data) if args.table not in DATALESS else ("", None)
     try:
         with open(args.results, "a"):       # fails now, not after hours
             pass
@@ -653,7 +674,8 @@ def run_table(args: argparse.Namespace) -> None:
     lines = select_lines(args.table, read_results(args.results),
                          list_commands(args.table, args.quick))
     done = {(line["run"], line["seed"]) for line in lines if line["data"] == of}
-    source = ["--data", args.data] if args.data else []
+    # given although it may be the default: a run that is resumed would take the data that it had
+    source = ["--data", place] if place else []
     runs = {key: commands for key, commands in
             TABLES[args.table][0](args.out, source, args.quick).items() if key not in done}
     print(f"{len(runs)} runs, {len(done)} done before", flush=True)
@@ -677,6 +699,8 @@ def run_table(args: argparse.Namespace) -> None:
         finally:
             for future in futures:
                 future.cancel()
+            for process in list(_running):      # after an error, such as Ctrl-C: save, and end
+                process.terminate()
     if failed:
         raise UserError(f"{len(failed)} of {len(runs)} runs have failed ({', '.join(failed)}): see "
                         "above; the results of the others are kept")

@@ -10,7 +10,8 @@ The pictures are written into the folder `pictures` of the run, or into --out:
                     between two points
     spherical.png   spherical interpolation: the same two points, and the great circle between them
     pictures.png    only of games that have pictures of their own, and without --inputs: samples in
-                    rows by class or by code, or groups of an input and its outputs
+                    rows by class or by code, or groups of an input and its outputs. --truncation,
+                    --label and --code do not change it
     encoded.png     only of games with an encoder E: test images x, their codes E(x) as grey squares
                     (row by row, black is the smallest number) and their reconstructions G(E(x))
     between.png     likewise: two test images, and between them the samples on the straight line
@@ -245,7 +246,8 @@ def main() -> None:
         help="draw samples of the code N, of a game that has codes (all codes)")
     add("--inputs", metavar="PATH", help="images to translate instead of the run's test images, "
         "an .npz or .npy file; for a game whose G takes images")
-    add("--out", metavar="DIR", help="folder for the pictures (RUN/pictures)")
+    add("--out", metavar="DIR", type=os.path.expanduser,
+        help="folder for the pictures (RUN/pictures)")
     add("--dry-run", action="store_true", help="do everything, but keep no files")
     args = flags.parse_args()
     if args.truncation is not None and args.truncation < 0.01:

@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -223,6 +224,41 @@ def test_mixtures_that_were_stopped_are_resumed(tmp_path, monkeypatch, capsys):
     assert re.findall(r"^resumed after step (\d+)", rest.stdout, re.M) == ["15", "2"]
     assert rest.stdout.splitlines()[-4:-1] == whole.stdout.splitlines()[-4:-1]
     assert read_files(tmp_path / "a part") == read_files(tmp_path / "whole")
+
+
+def test_the_command_that_resumes_a_run(tmp_path, monkeypatch, capsys):
+    """A folder that begins with a dash is no flag. Without a reader of stderr, nothing is said."""
+    run = types.SimpleNamespace(stopped=2, step=1, steps=3, play=mock_stop)
+    monkeypatch.setattr(sys, "argv", ["gan_mnist.py"])
+    for out, words in (("-x", "--out=-x --resume"), ("a b", "--out 'a b' --resume")):
+        args = types.SimpleNamespace(out=out, dry_run=False)
+        with pytest.raises(SystemExit) as stop:
+            command.play(args, run)
+        assert stop.value.code == 130
+        assert capsys.readouterr().err.endswith(f"gan_mnist.py {words}\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", buffering=1) as closed:
+        monkeypatch.setattr(sys, "stderr", closed)
+        with pytest.raises(SystemExit) as stop:
+            command.play(args, run)
+        assert stop.value.code == 130
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            closed.close()
+
+
+def mock_stop():
+    raise KeyboardInterrupt
+
+
+def test_a_home_folder_is_found_in_out(tmp_path, monkeypatch):
+    """The shell leaves ~ as it is in --out=~/run."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for make in (command.run_parser, command.game_parser):
+        args = make("", *([5] if make is command.game_parser else []), 8, "runs/x").parse_args(
+            ["--out=~/run"])
+        assert args.out == str(tmp_path / "run")
 
 
 def test_mixtures_measure_ten_times_during_a_run(tmp_path):
@@ -960,6 +996,75 @@ def make_wide_run(folder):
     assert process.returncode == 0, process.stderr
 
 
+def test_evaluate_names_the_step_that_it_measures(digits_run, tmp_path, monkeypatch):
+    """The run is in training: its checkpoint changes while the script loads it."""
+    import evaluate
+    for steps in (1, 2):
+        process = run("dcgan_mnist.py", "--paper", "--channels", 2, "--batch-size", 8, "--steps",
+                      steps, "--data", digits_run / "images.npz", "--out", str(steps), cwd=tmp_path)
+        assert process.returncode == 0, process.stderr
+    load, loaded = command.load, []
+
+    def train_on(path, modules):
+        game = load(path, modules)
+        loaded.append(game)
+        if len(loaded) == 2:
+            shutil.copy(tmp_path / "2" / "checkpoint.npz", tmp_path / "1")
+        return game
+    monkeypatch.setattr(command, "load", train_on)
+    game, step, steps = evaluate.load_game(str(tmp_path / "1"), [])
+    assert (step, steps) == (2, 2) and game is loaded[-1] and len(loaded) == 3
+
+
+def test_evaluate_says_that_a_run_is_not_finished(digits_run, tmp_path):
+    """The file has the step that was measured."""
+    shutil.copytree(digits_run / "run", tmp_path / "run")
+    saved = checkpoint.read(tmp_path / "run" / "checkpoint.npz")
+    assert saved.about["step"] == saved.about["steps"] == 2
+    np.savez(tmp_path / "run" / "checkpoint.npz", **saved.arrays, about=np.frombuffer(json.dumps(
+        {**saved.about, "steps": 5}).encode(), np.uint8))
+    process = run("evaluate.py", "run", "--data", digits_run / "images.npz", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "not finished: this is its checkpoint of step 2 of 5" in process.stdout
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["step"] == 2
+
+
+def test_evaluate_writes_its_table_before_it_prints_it(digits_run, tmp_path, monkeypatch):
+    """The reader of its output may have ended, such as head."""
+    import evaluate
+
+    def end(*args):
+        raise BrokenPipeError
+    monkeypatch.setattr(evaluate, "print_beside", end)
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", str(digits_run / "run"), "--out",
+                                      str(tmp_path / "e.json")])
+    monkeypatch.chdir(digits_run)
+    with pytest.raises(BrokenPipeError):
+        evaluate.main()
+    assert evaluate.is_evaluation(tmp_path / "e.json")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_evaluate_refuses_a_pipe(digits_run, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    line = read_refusal("evaluate.py", "run", "--out", tmp_path / "pipe", cwd=digits_run)
+    assert "pipe, as it is another file than an evaluation" in line
+
+
+def test_other_held_out_images_are_other_data(digits_run, tmp_path):
+    """They are what evaluate.py compares samples with."""
+    with np.load(digits_run / "images.npz") as file:
+        arrays = dict(file)
+    test = load_arrays(str(digits_run / "images.npz")).test.images[0]
+    is_test = (arrays["images"].reshape(-1, *test.shape) == test).all((1, 2, 3))
+    assert is_test.sum() == 1
+    arrays["images"][is_test] ^= 255
+    np.savez(tmp_path / "other.npz", **arrays)
+    for script, *flags in (("evaluate.py", "run"), ("dcgan_mnist.py", "--resume", "--out", "run")):
+        line = read_refusal(script, *flags, "--data", tmp_path / "other.npz", cwd=digits_run)
+        assert "has other validation or test data than that of" in line
+
+
 def test_evaluate_refuses_data_that_was_trained_on(digits_run, tmp_path):
     """Test images that are also training images are refused. The file has each image twice."""
     images = np.load(digits_run / "images.npz")["images"]
@@ -1090,15 +1195,60 @@ def test_reproduce_adds_the_times_of_interrupted_runs(tmp_path, monkeypatch):
         "sys.exit(int(sys.argv[1]))\n")
     clock = str(tmp_path / "folder" / "clock")
     with pytest.raises(UserError, match="work.py 3 has ended with 3"):
-        reproduce.run_commands([["work.py", "3"]], clock)
-    outputs, seconds = reproduce.run_commands([["work.py", "0"], ["work.py", "0"]], clock)
+        reproduce.run_commands([["work.py", "3"]], clock, ["work"])
+    outputs, seconds = reproduce.run_commands([["work.py", "0"], ["work.py", "0"]], clock, ["work"])
     # two parts of at least 0.3 s, and the time that a process uses after its last line
     assert 0.6 <= seconds < 2 * float(outputs[0]) + 0.2
     # while a command runs, and so after it was killed, the clock says "nan"
     (tmp_path / "look.py").write_text("import sys\nprint(open(sys.argv[1]).read())\n")
-    assert reproduce.run_commands([["look.py", clock]], clock)[0][0].strip() == "nan"
-    (tmp_path / "folder" / "clock").write_text("nan\n")
-    assert math.isnan(reproduce.run_commands([["work.py", "0"]], clock)[1])
+    assert "NaN" in reproduce.run_commands([["look.py", clock]], clock, ["work"])[0][0]
+    (tmp_path / "folder" / "clock").write_text('{"commands": ["work"], "seconds": NaN}')
+    assert math.isnan(reproduce.run_commands([["work.py", "0"]], clock, ["work"])[1])
+    # the time of another command, and a damaged file, do not count
+    assert reproduce.run_commands([["work.py", "0"]], clock, ["more work"])[1] < 0.6
+    (tmp_path / "folder" / "clock").write_text("0.5")
+    assert reproduce.run_commands([["look.py", clock]], clock, ["work"])[1] < 0.5
+
+
+def test_reproduce_resumes_runs_of_the_same_command_only(tmp_path, monkeypatch):
+    """A run of another command is not resumed: flags that are not given would be the old ones."""
+    import reproduce
+    monkeypatch.setattr(reproduce, "HERE", str(tmp_path))
+    (tmp_path / "train.py").write_text(
+        "import sys, pathlib\nprint(sys.argv[-1])\n(pathlib.Path(sys.argv[2]) / "
+        "'checkpoint.npz').touch()\n")
+    clock = str(tmp_path / "run" / "clock")
+    do = lambda *typed: reproduce.run_commands(
+        [["train.py", "--out", str(tmp_path / "run")]], clock, list(typed))[0][0].strip()
+    assert do("train.py") == str(tmp_path / "run") and do("train.py") == "--resume"
+    for typed in (["train.py --average 0.5"], ["train.py", "evaluate.py"]):
+        with pytest.raises(UserError, match="of another command than train.py"):
+            do(*typed)
+    assert do("train.py") == "--resume"
+    os.remove(clock)
+    with pytest.raises(UserError, match="of another command"):
+        do("train.py")
+
+
+def test_reproduce_stops_its_runs_when_it_is_stopped(tmp_path, monkeypatch):
+    """Ctrl-C may have reached reproduce.py alone."""
+    import reproduce
+    monkeypatch.setattr(reproduce, "HERE", str(tmp_path))
+    (tmp_path / "sleep.py").write_text("import time\ntime.sleep(60)\n")
+    runs = {("a", 1): [["sleep.py"]]}
+    monkeypatch.setitem(reproduce.TABLES, "mixtures", (lambda *_: runs, None))
+    args = types.SimpleNamespace(table="mixtures", out=str(tmp_path), data=None, quick=False,
+                                 jobs=1, results=str(tmp_path / "results.jsonl"))
+
+    def interrupt(futures):
+        while not reproduce._running:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+    monkeypatch.setattr(reproduce.concurrent.futures, "as_completed", interrupt)
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        reproduce.run_table(args)
+    assert time.monotonic() - begin < 30 and not reproduce._running
 
 
 def test_reproduce_keeps_finished_runs(tmp_path, monkeypatch, capsys):
@@ -1179,11 +1329,17 @@ def test_reproduce_lists_what_several_runs_have_measured_last():
 
 
 def test_reproduce_names_the_data(tmp_path):
-    """The bundled sample and other data have a name for their rows; other sizes are refused."""
+    """The bundled sample and other data have names for their rows; other sizes are refused."""
     import reproduce
-    assert reproduce.name_data("sample") == "the bundled sample"
-    np.save(tmp_path / "other.npy", np.full((60, 28, 28), 9, np.uint8))
-    assert reproduce.name_data(str(tmp_path / "other.npy")) == "other data"
+    assert reproduce.name_data("sample") == ("the bundled sample", "sample")
+    names = []
+    for grey in (9, 10):
+        path = str(tmp_path / f"{grey}.npy")
+        np.save(path, np.full((60, 28, 28), grey, np.uint8))
+        name, place = reproduce.name_data(path)
+        assert name.startswith("other data ") and place == path
+        names.append(name)
+    assert names[0] != names[1]
     np.save(tmp_path / "large.npy", np.full((60, 32, 32), 9, np.uint8))
     with pytest.raises(UserError, match="28x28 pixels"):
         reproduce.name_data(str(tmp_path / "large.npy"))
@@ -1261,6 +1417,25 @@ def test_reproduce_reads_what_examples_measure(tmp_path):
     assert list(rows["training images"].values()) == [2, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11]
 
 
+def test_reproduce_gives_its_data_to_each_run(monkeypatch, tmp_path):
+    """So a run that another data set has made, which --resume would take, is refused."""
+    import reproduce
+    seen = []
+    monkeypatch.setenv("TINYGAN_DATA", "sample")
+    monkeypatch.setitem(reproduce.TABLES, "first", (lambda out, source, quick: (
+        seen.append(source) or {}), None))
+    args = types.SimpleNamespace(table="first", out=str(tmp_path), data=None, quick=False, jobs=1,
+                                 results=str(tmp_path / "results.jsonl"))
+    reproduce.run_table(args)
+    assert seen[-1] == ["--data", "sample"]
+
+
+def test_reproduce_quick_takes_no_folders(tmp_path):
+    for flag in ("--data", "--out", "--results"):
+        process = run("reproduce.py", "theory", "--quick", flag, "mine", cwd=tmp_path)
+        assert process.returncode == 2 and flag in process.stderr and "--quick" in process.stderr
+
+
 @pytest.mark.parametrize("table, rows, commands", [
     ("first", 2, None), ("orders", 2, None), ("parzen", 8, None), ("theory", 15, None),
     ("mnist", 3, "MNIST"), ("few", 2, "FEW"),
@@ -1273,7 +1448,7 @@ def test_reproduce_quick(table, rows, commands, tmp_path, monkeypatch, capsys):
     """
     import reproduce
 
-    def run_commands(commands, clock):
+    def run_commands(commands, clock, typed):
         processes = [run(*command, cwd=tmp_path) for command in commands]
         assert not any(process.returncode for process in processes), processes
         return [process.stdout for process in processes], math.nan
@@ -1291,7 +1466,7 @@ def test_reproduce_quick(table, rows, commands, tmp_path, monkeypatch, capsys):
     found = re.findall(r"^\| (\w.*?) \| .* \|$", printed, re.M)
     found = [row for row in found if row not in reproduce.PUBLISHED.get(table, {})]
     assert len(set(found)) == len(found) == rows, printed
-    assert table == "theory" or all(row.endswith(", of other data") for row in found)
+    assert table == "theory" or all(", of other data " in row for row in found)
 
 
 def test_the_commands_of_the_tables_are_understood(monkeypatch):

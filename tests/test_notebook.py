@@ -1,5 +1,6 @@
 """Tests of Run as it is used in a notebook: in the process of the test, without a command line."""
 
+import contextlib
 import csv
 import dataclasses
 import gc
@@ -10,6 +11,7 @@ import logging
 import os
 import queue
 import random
+import shutil
 import signal
 import sys
 import threading
@@ -471,9 +473,68 @@ def test_r1_cannot_resume_a_run_of_gan(tmp_path):
 
 def test_a_learning_rate_that_falls_fixes_the_number_of_steps(tmp_path):
     make_run(tmp_path / "run", 3).play()
-    longer = make_run(tmp_path / "run", 4, resume=True)
-    longer.optimisers["d_opt"].lr = schedules.cosine(1e-2, 0.0, 200)
-    assert "resume with the same --steps" in error_of(longer.play)
+    for lr in (schedules.cosine(1e-2, 0.0, 200), schedules.cosine(2e-2, 0.0, 100)):
+        longer = make_run(tmp_path / "run", 4, resume=True)
+        longer.optimisers["d_opt"].lr = lr
+        assert "the same --steps, on which a learning rate may depend" in error_of(longer.play)
+
+
+def test_a_run_whose_folder_was_removed_ends(tmp_path):
+    """Another run may have the folder of its name, which the first one has not locked."""
+    first, second = make_run(tmp_path / "run", 9), make_run(tmp_path / "run", 3)
+    measure, seen = first.measure, []
+
+    def replace(step):
+        if step == 4:
+            shutil.rmtree(tmp_path / "run")
+            second.play()
+            seen.append(read_files(tmp_path / "run"))
+        return measure(step)
+    first.measure = replace
+    assert "run was removed during the run" in error_of(first.play)
+    assert [read_files(tmp_path / "run")] == seen
+
+
+def test_the_versions_with_which_a_run_was_made(tmp_path, monkeypatch):
+    """A finished run keeps them; a run that goes on with others has both."""
+    def read():
+        return json.loads((tmp_path / "run" / "settings.json").read_text())
+    make_run(tmp_path / "run", 2).play()
+    first = read()["versions"]
+    for steps, version, now, earlier in [(2, "9.8", first, None),
+                                         (3, "9.9", {**first, "tinygan": "9.9"}, [first]),
+                                         (4, "9.9", {**first, "tinygan": "9.9"}, [first])]:
+        monkeypatch.setattr(tinygan.runs.run, "VERSION", version)
+        make_run(tmp_path / "run", steps, resume=True).play()
+        assert read()["versions"] == now and read().get("earlier versions") == earlier
+
+
+def test_results_of_a_replaced_run_are_removed(tmp_path):
+    """They would be taken for those of the new run. Other files stay."""
+    make_run(tmp_path / "run", 2).play()
+    names = ["evaluation.json", "segmented.png", "pictures/nearest.png", "pictures/mine.png"]
+    (tmp_path / "run" / "pictures").mkdir()
+    for name in names:
+        (tmp_path / "run" / name).touch()
+    make_run(tmp_path / "run", 2, overwrite=True).play()
+    assert [(tmp_path / "run" / name).exists() for name in names] == [False] * 3 + [True]
+
+
+def test_ctrl_c_saves_without_a_reader_of_standard_error(tmp_path, monkeypatch):
+    """The message that the run stops cannot be printed."""
+    run = make_run(tmp_path / "run", 20)
+    run.save_every = 1000
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as closed:
+        monkeypatch.setattr(sys, "stderr", closed)
+        play_and_stop_after(run, 5)
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            closed.close()
+    assert run.step == 5 and make_run(tmp_path / "run", 20, resume=True).play() is not None
+    whole = make_run(tmp_path / "whole").play()
+    assert same_files(tmp_path / "whole", tmp_path / "run"), whole
 
 
 def test_a_run_without_pictures_says_so(tmp_path, capsys):

@@ -948,6 +948,7 @@ def test_new_inputs_are_translated_in_their_order(folder, tmp_path):
                   cwd=folder)
     assert process.returncode == 0, process.stderr
     test = data.load(folder / "other.npz").test
+    assert "data of the run is not there" not in process.stdout
     found = json.loads((tmp_path / "e.json").read_text())["measures"]
     assert found["inputs"]["L1"] == pytest.approx(abs(1 - 2 * test.images).mean(), rel=1e-5)
 
@@ -959,6 +960,8 @@ def test_inputs_that_do_not_fit_are_refused(folder):
     for name, targets in (("planes", images(100, 3, 28, 28)), ("fewer", np.roll(x[:98], 1, 0)),
                           ("doubled", np.repeat(x[:50], 2, 0))):
         np.savez(folder / f"{name}.npz", images=x, targets=targets)
+    with np.load(folder / "pairs.npz") as pairs:        # test images are from the other end
+        np.savez(folder / "turned.npz", **{name: array[::-1] for name, array in pairs.items()})
     other = "(1, 8, 8), but G was trained on (1, 28, 28)"
     refused = [
         (["sample.py", "run", "--inputs", "small.npz"], [other]),
@@ -977,7 +980,10 @@ def test_inputs_that_do_not_fit_are_refused(folder):
          ["targets have the shape (3, 28, 28)"]),
         (["evaluate.py", "run", "--inputs", "fewer.npz"], ["(98, 1, 28, 28)"]),
         (["evaluate.py", "run", "--inputs", "doubled.npz"], ["part too"]),
-        (["evaluate.py", "run", "--inputs", "new.npz", "--data", "no"], ["leave --data out"]),
+        (["evaluate.py", "run", "--inputs", "turned.npz"],
+         ["of the test images of turned.npz"]),
+        (["evaluate.py", "run", "--inputs", "turned.npz", "--data", "doubled.npz"],
+         ["trained on other data than that of", "doubled.npz"]),
         (["sample.py", "run", "--truncation", 0.5, "--out", "no"],
          ["takes no noise, so --truncation has no effect: leave it out"]),
         (["pix2pix_mnist.py", "--dry-run", "--patch", 4], ["at least 48x48 pixels, not 28x28"])]

@@ -116,9 +116,9 @@ def restore(saved: Checkpoint, game: nn.Module, optimisers: dict[str, Optimizer]
     with report_damage(path, "its parts do not fit together"):
         there = {"game": about["game"], **about["optimisers"]}
         if found := find_difference(there, here, "", known):
-            same = ("a learning rate that changes during a run's steps fixes their number: resume "
-                    "with the same --steps" if re.match(r"._opt\.lr\.steps was", found) else
-                    "resume with the same ones")
+            same = "resume with the same ones" + (
+                " and the same --steps, on which a learning rate may depend"
+                if re.match(r"._opt\.lr\.\w+ was", found) else "")
             raise UserError(f"{path} was saved with other networks or settings ({found}): {same}, "
                             "or start another run")
         for name, mine in name_parameters(game, optimisers).items():

@@ -99,7 +99,8 @@ def run_parser(description: str, batch_size: int, out: str,
         "a folder with MNIST's four files; an .npz or .npy file of images; or the word sample, for "
         "the bundled digits (default: the environment variable TINYGAN_DATA, or else MNIST, which "
         "is downloaded)"))
-    add("--out", metavar="DIR", default=out, help=f"folder of the run ({out})")
+    add("--out", metavar="DIR", type=os.path.expanduser, default=out,
+        help=f"folder of the run ({out})")
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--resume", action="store_true",
                         help="resume the run in --out from its last checkpoint")
@@ -404,8 +405,15 @@ def make_settings(args: argparse.Namespace) -> dict[str, Any]:
             "flags": {name: value for name, value in vars(args).items() if name not in passing},
             "data": {"place": args.loaded.place,
                      "shape": list(args.loaded.train.images.shape),
-                     "sha256": digest(args.loaded.train), **first},
+                     **_find_digests(args.loaded), **first},
             "versions": list_versions()}
+
+
+def _find_digests(loaded):
+    """Return the checksums of the training data, and of the validation and test data."""
+    held_out = {f"{part}.{name}": array for part in ("valid", "test")
+                for name, array in getattr(loaded, part).items()}
+    return {"sha256": digest(loaded.train), "held_out_sha256": digest(held_out)}
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:
@@ -437,14 +445,19 @@ def load_data(folder: str, path: str | None = None) -> data.DataSet:
 
 
 def _check_same(folder, then, loaded):
-    """Raise UserError if the run in `folder` is known to be trained on other than this data.
+    """Raise UserError if the data of the run in `folder` is known to be other data.
 
     `then` is what is known of the run's data, from read_data().
     """
-    if then and then["sha256"] != digest(loaded.train):
-        raise UserError(f"the run in {folder} was trained on other data than that of "
-                        f"{loaded.place}: leave --data out, or give the place to which the data of "
-                        f"{then['place']} has moved")
+    if not then:
+        return
+    now = _find_digests(loaded)
+    for name, differs in (("sha256", "was trained on other data"),
+                          ("held_out_sha256", "has other validation or test data")):
+        if then.get(name, now[name]) != now[name]:      # older runs have only the first
+            raise UserError(f"the run in {folder} {differs} than that of {loaded.place}: leave "
+                            "--data out, or give the place to which the data of "
+                            f"{then['place']} has moved")
 
 
 def load(run: str, modules: Iterable[str] = ()) -> Game:
@@ -545,10 +558,12 @@ def play(args: argparse.Namespace, run: Run, flags: Sequence[str] = ()) -> None:
     except (BrokenPipeError, KeyboardInterrupt, SystemExit):
         if run.stopped is None:
             raise
-        again = shlex.join([sys.executable, sys.argv[0], *flags, "--out", args.out, "--resume"])
-        print(f"stopped after step {run.step} of {run.steps}" + (
-            " of a dry run, which keeps no files" if args.dry_run else
-            f" with a checkpoint; resume it with\n{again}"), file=sys.stderr)
+        out = [f"--out={args.out}"] if args.out.startswith("-") else ["--out", args.out]
+        again = shlex.join([sys.executable, sys.argv[0], *flags, *out, "--resume"])
+        with contextlib.suppress(OSError):          # the reader of standard error may have ended
+            print(f"stopped after step {run.step} of {run.steps}" + (
+                " of a dry run, which keeps no files" if args.dry_run else
+                f" with a checkpoint; resume it with\n{again}"), file=sys.stderr)
         if run.stopped == 0:
             raise
         sys.exit(128 + run.stopped)

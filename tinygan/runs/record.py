@@ -21,9 +21,13 @@ from ..backend import Array, UserError
 from ..files import write_text
 from ..tensor import Tensor
 
+# what scripts compute from a finished run; the pictures are sample.py's
+RESULTS = ("evaluation.json", "segmented.png", "mnist_classifier.npz", *(
+    f"pictures/{name}" for name in (
+        "samples.png", "linear.png", "spherical.png", "pictures.png", "encoded.png", "between.png",
+        "translated.png", "outputs.npz", "nearest.png")))
 # the files of a run, beside the checkpoint and the pictures in samples/
-NAMES = ("settings.json", "samples.png", "training.png", "log.csv", "losses.svg",
-         "evaluation.json")
+NAMES = ("settings.json", "samples.png", "training.png", "log.csv", "losses.svg", *RESULTS)
 
 
 class Means:
@@ -160,6 +164,7 @@ class Record:
 
     run     the Run
     saved   the checkpoint from which it is resumed, or None
+    check   is called before each file is written, see lock() in run.py
 
     The attribute `step` is the number of finished iterations. Nothing is written, and no file of an
     earlier run is replaced, before the first iteration is finished. Raises UserError if a file
@@ -167,8 +172,8 @@ class Record:
     weight is not finite.
     """
 
-    def __init__(self, run: Any, saved: checkpoint.Checkpoint | None) -> None:
-        self.run, self.step, self.means = run, 0, Means()
+    def __init__(self, run: Any, saved: checkpoint.Checkpoint | None, check: Callable) -> None:
+        self.run, self.step, self.means, self.check = run, 0, Means(), check
         self.columns, self.rows = [], []    # the log: its names, and a [step, {name: mean}] a row
         self.saved = self.when = None       # the step and the time of the last checkpoint
         # whether the training draws from numpy's or Python's own streams, and their states before
@@ -232,9 +237,9 @@ class Record:
         rows = rows.reshape(len(self.rows), 1 + len(self.columns))
         arrays = {"log": rows, **{f"sums.{name}": backend.to_numpy(backend.xp.asarray(value))
                                   for name, value in self.means.sums.items()}}
-        about = {"settings": self.run.settings, "step": self.step, "played": self._fixed_settings(),
-                 "counts": self.means.counts, "columns": self.columns,
-                 "z": checkpoint.pack(self.z, "z", arrays)}
+        about = {"settings": self.run.settings, "step": self.step, "steps": self.run.steps,
+                 "played": self._fixed_settings(), "counts": self.means.counts,
+                 "columns": self.columns, "z": checkpoint.pack(self.z, "z", arrays)}
         streams = checkpoint.read_streams()
         self.draws = self.draws or streams != self.streams
         if self.draws:
@@ -270,7 +275,7 @@ class Record:
         """
         # those of a run that this one replaces
         others = [os.path.join(self.run.folder, name)
-                  for name in ("samples.png", "training.png", "evaluation.json")]
+                  for name in ("samples.png", "training.png", *RESULTS)]
         for path in [*list_pictures(self.run.folder), *filter(os.path.exists, others)]:
             try_to_write(path, os.remove)
         self._save_pictures(0, self.first)
@@ -301,6 +306,7 @@ class Record:
                                     f"{about['played'][name]!r:.60}, not {value!r}: resume it with "
                                     "that, or choose another folder")
             self.step, self.columns, log = int(about["step"]), about["columns"], arrays["log"]
+            self._keep_versions(about["settings"])
             z = checkpoint.unpack(about["z"], arrays)
             here = {}
             if checkpoint.pack(z, "z", {}) != checkpoint.pack(self.z, "z", here) or any(
@@ -323,8 +329,20 @@ class Record:
         self.saved = self.step
         print(f"resumed after step {self.step}")
 
+    def _keep_versions(self, then):
+        """Keep the versions of the software that made the steps so far; `then` are its settings."""
+        settings, versions = self.run.settings, then.get("versions")
+        earlier = list(then.get("earlier versions", ()))
+        if self.step == self.run.steps:             # no step is made now
+            settings["versions"] = versions
+        elif versions != settings["versions"]:
+            earlier.append(versions)
+        if earlier:
+            settings["earlier versions"] = earlier
+
     def _write(self, name, write, *args, **kwargs):
         """Call try_to_write() for the file `name`; an error says from which step to resume."""
+        self.check()
         more = "" if self.saved is None else f"; --resume then resumes from step {self.saved}"
         try_to_write(os.path.join(self.run.folder, name), write, *args, more=more, **kwargs)
 

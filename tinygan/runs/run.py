@@ -19,7 +19,7 @@ import platform
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -158,8 +158,9 @@ class Run:
         if self.step:           # this is not the first call: continue where the last one stopped
             self._saved = checkpoint.read(os.path.join(self.folder, checkpoint.NAME))
         self.stopped = None
-        with lock(self.folder), _catch_signals() as stopped, np.errstate(all="ignore"):
-            record = Record(self, self._saved)
+        with (lock(self.folder) as check, _catch_signals() as stopped,
+              np.errstate(all="ignore")):
+            record = Record(self, self._saved, check)
             if record.first[0] is None and type(self).pictures is Run.pictures and not (
                     self.game.overrides("pictures")):
                 print("no pictures: G's samples are no images (N, C, H, W); if they are meant as "
@@ -328,15 +329,22 @@ def remove_run(folder: str | os.PathLike) -> None:
 
 
 @contextlib.contextmanager
-def lock(folder: str | os.PathLike) -> Iterator[None]:
+def lock(folder: str | os.PathLike) -> Iterator[Callable]:
     """Lock `folder` against other processes of tinygan, if the system has such locks.
 
-    Raises UserError if another process has locked it.
+    The value of the context is a function that raises UserError if the folder has been removed
+    since. Another one of its name would not be locked. Raises UserError if another process has
+    locked it.
     """
     if fcntl is None:
-        yield
+        yield lambda: None
         return
     handle = os.open(folder, os.O_RDONLY)
+    names = os.fstat(handle).st_nlink       # 0 once it is removed
+
+    def check():
+        if os.fstat(handle).st_nlink < min(names, 1):
+            raise UserError(f"the folder {folder} was removed during the run: start the run again")
     try:
         with contextlib.suppress(OSError):      # some file systems have no locks
             try:
@@ -344,7 +352,7 @@ def lock(folder: str | os.PathLike) -> Iterator[None]:
             except BlockingIOError:
                 raise UserError(f"another process is writing the run in {folder}: wait for it, or "
                                 "choose another --out") from None
-        yield
+        yield check
     finally:
         os.close(handle)
 
@@ -361,8 +369,9 @@ def _catch_signals():
         stopped.append(number)
         signal.signal(number, before[number])
         if number == signal.SIGINT:
-            print("\nstopping after this iteration; Ctrl-C again stops at once", file=sys.stderr,
-                  flush=True)
+            with contextlib.suppress(OSError):      # the reader of standard error has ended
+                print("\nstopping after this iteration; Ctrl-C again stops at once",
+                      file=sys.stderr, flush=True)
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)            # Windows has no SIGHUP
         # Python allows signal handlers in the main thread only; an ignored signal (as SIGHUP under
