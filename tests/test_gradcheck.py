@@ -481,3 +481,9 @@ def test_numbers_of_numpy_are_checked_as_numbers():
     check_grads(lambda a: a * a, np.int64(3))
     with pytest.raises(AssertionError, match="input 0"):
         check_grads(lambda a: op(a.data * 1.0, (a, lambda g, y: g * 2.0)), np.int64(3))
+
+
+def test_check_grads_takes_functions_and_whole_orders():
+    assert "as in nn.ReLU()" in error_of(check_grads, nn.ReLU, normal(2))
+    for order in (0, 1.5, "2"):
+        assert f"got {order!r}" in error_of(check_grads, ops.exp, normal(2), order=order)

@@ -97,6 +97,18 @@ def hold_in_keyword(thing):
     return function
 
 
+def hold_in_global(thing, code="lambda x: thing(x)"):
+    """Return a function that reads `thing` as a global variable."""
+    return eval(code, {"thing": thing})
+
+
+class Slotted:
+    __slots__ = ("thing",)
+
+    def __init__(self, thing):
+        self.thing = thing
+
+
 # A Module in one of the places HIDING is not found. A Module in one of the places LISTING is found.
 # Tensors and arrays are found in neither.
 HIDING = {
@@ -112,12 +124,123 @@ HIDING = {
     "set in a list": lambda thing: [[1, {thing}]],
     "set in a variable": lambda thing: hold_in_closure({thing}),
     "function in a dictionary": lambda thing: {"a": [hold_in_closure(thing)]},
+    "global variable": hold_in_global,
+    "global variable of a function in a function": lambda thing: hold_in_global(
+        thing, "lambda x: (lambda y: thing(y))(x)"),
+    "attribute in slots": Slotted,
 }
 LISTING = {
     "list": lambda thing: [thing], "tuple": lambda thing: (1, thing),
     "list in a list": lambda thing: [[thing]], "dictionary": lambda thing: {"a": thing},
     "dictionary in a dictionary": lambda thing: {"a": {"b": thing}},
 }
+
+
+def test_a_name_of_an_attribute_is_no_global_variable():
+    """A function that calls x.mean() does not read a global variable `mean`."""
+    net = nn.Sequential(nn.Dense(2, 2), eval("lambda x: x.mean()", {"mean": Tensor(1.0)}))
+    assert len(net.parameters()) == 2
+
+
+def test_parts_that_are_equal_are_all_found():
+    """A dataclass has a == of its own, by which a part may equal the Module that it is in."""
+    @dataclasses.dataclass
+    class Deep(nn.Module):
+        n: int
+        depth: int = dataclasses.field(default=2, compare=False)
+
+        def __post_init__(self):
+            self.layer = nn.Dense(self.n, self.n)
+            self.inner = Deep(self.n, self.depth - 1) if self.depth > 1 else None
+    deep = Deep(2)
+    assert deep == deep.inner and len(deep.parameters()) == 4
+    assert not deep.eval().inner.training
+    deep.inner.above = deep             # a reference to its container is no part
+    assert len(deep.parameters()) == 4
+
+
+def test_a_module_without_a_constructor_takes_no_arguments():
+    class Scale(nn.Module):
+        def forward(self, x):
+            return x * 2
+    assert error_of(nn.ReLU, 0.2) == "ReLU() takes no arguments, got 0.2"
+    assert error_of(Scale, 5, by=3) == "Scale() takes no arguments, got 5, by"
+    assert Scale()(tensor([1.0])).item() == 2
+
+
+class Storing(nn.Module):
+    """A network that stores its output, and its last input in place of a buffer."""
+
+    def __init__(self):
+        self.layer, self.seen = nn.Dense(2, 2), backend.xp.zeros((3, 2), "float32")
+
+    def forward(self, x):
+        y = self.layer(x)
+        self.out, self.seen, self.half = y.data, x.data, x.data[:1]
+        return y
+
+
+def test_a_buffer_that_forward_sets_is_a_copy():
+    """Weights that are loaded, and an average that is updated, change no array of the caller's."""
+    net, x = Storing(), tensor(normal(3, 2), "float32")
+    y = net(x)
+    before = x.numpy().copy(), y.numpy().copy()
+    assert all(name in net.state_dict() for name in ("out", "seen", "half"))
+    assert (backend.to_numpy(net.out) == before[1]).all()
+    net.load_state_dict({name: np.zeros_like(a) for name, a in net.state_dict().items()})
+    assert (x.numpy() == before[0]).all() and (y.numpy() == before[1]).all()
+
+
+@pytest.mark.numpy_only("cupy's arrays are all writeable")
+def test_weights_are_loaded_into_all_arrays_or_none():
+    net = nn.Sequential(nn.Dense(2, 2), nn.Dense(2, 2))
+    before = net.state_dict()
+    net[1].weight.data.flags.writeable = False
+    with pytest.raises(UserError, match="1.weight is read-only"):
+        net.load_state_dict({name: a + 1 for name, a in before.items()})
+    assert all((a == before[name]).all() for name, a in net.state_dict().items())
+
+
+def test_a_computed_tensor_in_place_of_a_buffer_is_refused():
+    """The buffer would no longer be saved, and the graph of all steps would stay in memory."""
+    class Mean(nn.Module):
+        def __init__(self):
+            self.mean = backend.xp.zeros(2, "float32")
+
+        def forward(self, x):
+            self.mean = 0.9 * self.mean + 0.1 * x.mean(0)
+            return x - self.mean
+    message = error_of(Mean(), tensor(normal(3, 2), "float32"))
+    assert "Mean.mean is a buffer" in message and "self.mean[...] = x.data" in message
+
+
+def test_a_shallow_copy_of_a_module_changes_alone():
+    """The copy shares the parameters, but not what a checkpoint says of later changes."""
+    layer = nn.Dense(2, 2)
+    other = copy.copy(layer)
+    assert other.weight is layer.weight and other._arguments == layer._arguments
+    nn.spectral_norm(other)
+    assert layer._changes == [] and len(other._changes) == 1
+    x = tensor(normal(3, 2), "float32")
+    other.computed = no_grad                # a plain attribute of the copy alone
+    assert not hasattr(layer, "computed") and layer(x).shape == (3, 2)
+
+
+def test_settings_of_layers_are_numbers():
+    """An array or a Tensor would be a buffer or a parameter of the layer."""
+    for layer in (nn.Dropout(Tensor(0.5)), nn.BatchNorm(3, np.array(1e-5), np.array(0.1)),
+                  nn.LayerNorm(3, np.array(1e-5)), nn.InstanceNorm2d(3, np.array(1e-5))):
+        assert set(layer.arrays()) <= {"weight", "bias", "running_mean", "running_var"}
+
+
+@pytest.mark.parametrize("init, said", [
+    (lambda shape, fan_in, fan_out: backend.xp.zeros(shape[::-1], "float32"),
+     "an array of float32 of shape (4, 3), got float32 of shape (3, 4)"),
+    (lambda shape, fan_in, fan_out: 0.5, "of shape (4, 3), got 0.5"),
+    (lambda shape, fan_in, fan_out: backend.xp.zeros(shape, "int32"), "got int32 of shape (4, 3)"),
+    (nn.normal, "a function such as nn.he, got <class")])
+def test_initial_weights_of_another_shape_or_dtype_are_refused(init, said):
+    assert said in error_of(nn.Dense, 3, 4, init=init)
 
 
 def make_network_with_settings():

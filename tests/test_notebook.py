@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import logging
+import math
 import os
 import queue
 import random
@@ -507,6 +508,13 @@ def test_the_versions_with_which_a_run_was_made(tmp_path, monkeypatch):
         monkeypatch.setattr(tinygan.runs.run, "VERSION", version)
         make_run(tmp_path / "run", steps, resume=True).play()
         assert read()["versions"] == now and read().get("earlier versions") == earlier
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, "3", None, np.ones(2)])
+def test_a_measured_value_is_a_finite_number(value, tmp_path):
+    run = make_run(tmp_path / "run", 3)
+    run.measure = lambda step: {"length": value} if step == 2 else {"length": np.float32(1)}
+    assert "for length, which is no finite number" in error_of(run.play)
 
 
 def test_results_of_a_replaced_run_are_removed(tmp_path):

@@ -376,7 +376,30 @@ def test_a_parameter_that_is_not_contiguous_is_refused():
     q = tensor(normal(3, 2))
     opt = optim.SGD([q], 0.5)
     q.data = q.data.T.copy().T                  # the averages exist already, in the old order
-    assert "contiguous" in error_of(opt.step, [q]) and opt.t == 0
+    assert "another memory order" in error_of(opt.step, [q]) and opt.t == 0
+
+
+@pytest.mark.numpy_only("cupy's arrays are all writeable")
+def test_a_read_only_parameter_is_refused():
+    """Nothing has changed then."""
+    p, q = tensor([1.0]), tensor(np.ones(2))
+    opt = optim.Adam([p, q], 0.5)
+    q.data.flags.writeable = False
+    message = error_of(opt.step, [p, q])
+    assert "read-only" in message and opt.t == 0 and p.item() == 1 and opt.state["m"][0] == 0
+
+
+def test_a_parameter_of_another_dtype_needs_another_optimiser():
+    """Its moments would stay in the old one."""
+    p = tensor([1.0], "float32")
+    opt = optim.Adam([p], 0.5)
+    p.data = p.data.astype("float64")
+    assert "shapes and dtypes" in error_of(opt.step, [p])
+
+
+def test_a_loss_is_no_list_of_gradients():
+    p = tensor([1.0])
+    assert "step takes a list of gradients" in error_of(optim.SGD([p], 0.5).step, (p * p).sum())
 
 
 @pytest.mark.parametrize("optimiser", [optim.SGD, optim.RMSProp, optim.Adam])
@@ -449,7 +472,7 @@ def test_a_parameter_of_another_shape_needs_a_new_optimiser():
         opt = optim.SGD([p], 1.0, 0.5)
         opt.step([tensor(normal(2, 3), "float32")])
         p.data = backend.xp.zeros(shape, "float32")
-        with pytest.raises(ValueError, match="arrays have the shapes of its parameters"):
+        with pytest.raises(ValueError, match="arrays have the shapes and dtypes of its parameters"):
             opt.step([tensor(np.zeros(shape), "float32")])
         assert not p.numpy().any() and opt.t == 1
 

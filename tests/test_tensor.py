@@ -11,6 +11,7 @@ import statistics
 import threading
 import time
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from tinygan import (Tensor, backend, enable_grad, grad, nn, no_grad, op, ops, o
 from tinygan.conv import conv2d
 from tinygan.nn import (BatchNorm, Conv2d, ConvTranspose2d, Dense, Flatten, GaussianNoise,
                         LeakyReLU, Maxout, Reshape, Sequential, spectral_norm)
+from tinygan.nested import map_nested
 from tinygan.tensor import as_array, sum_to
 
 import standin
@@ -775,6 +777,62 @@ def test_softmax_is_over_the_last_axis_unless_another_is_given():
     for y, axis in ((ops.softmax(x), 2), (ops.softmax(x, np.int64(1)), 1),
                     (ops.exp(ops.log_softmax(x)), 2), (ops.softmax(tensor(1.0)), None)):
         np.testing.assert_allclose(y.numpy().sum(axis), 1.0, rtol=1e-12)
+
+
+@pytest.mark.numpy_only("a device takes no lists as indices")
+def test_a_list_in_an_index_is_copied_whole():
+    x, index = tensor(np.arange(5.0)), [[0, 1]]
+    y = x[index].sum()
+    index[0][0] = 4
+    (g,) = grad(y, [x])
+    assert g.numpy().tolist() == [1, 1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("index", [np.array([0, 3]), (slice(None), np.array([0, 1])),
+                                   np.arange(4) % 2 == 0])
+def test_what_an_index_array_chooses_is_a_copy(index):
+    """A later write to x does not concern it, and x is freed before it."""
+    index = map_nested(lambda i: device(i) if isinstance(i, np.ndarray) else i, index)
+    x, w = tensor(normal(4, 4)), tensor(2.0)
+    part = x[index]
+    y, kept = (part * w).sum(), weakref.ref(x.data)
+    x.data[...] = 0
+    x.touch()
+    (g,) = grad(y, [w])
+    assert g.item() == pytest.approx(part.data.sum().item())
+    with no_grad():
+        part = x[index]
+    del x, y
+    gc.collect()
+    assert kept() is None
+
+
+@pytest.mark.parametrize("index", [1, np.int64(1), slice(2), (Ellipsis, 0), (None, 1)])
+def test_what_other_indices_choose_is_a_view(index):
+    x, w = tensor(normal(4, 4)), tensor(2.0)
+    y = (x[index] * w).sum()
+    x.data[...] = 0
+    x.touch()
+    assert "has been written to since" in error_of(grad, y, [w])
+
+
+def test_none_in_place_of_a_tensor_is_refused():
+    x = tensor(normal(2, 2))
+    for call in (lambda: ops.maximum(x, None), lambda: ops.where(x.data > 0, x, None),
+                 lambda: ops.concat([x, None]), lambda: ops.linear(x, None),
+                 lambda: ops.linear(None, x), lambda: ops.scale(x, None)):
+        assert "got None in place of a Tensor" in error_of(call)
+    for wrong in (None, 1j, "2"):
+        assert "neither a Tensor, an array nor a real number" in error_of(lambda: x * wrong)
+
+
+def test_attributes_of_pytorch_cannot_be_set():
+    with pytest.raises(AttributeError, match="no requires_grad: .* names the Tensors"):
+        tensor([1.0]).requires_grad = False
+
+
+def test_an_operation_without_inputs_returns_floats():
+    assert "float32 or float64, got int" in error_of(op, device(np.arange(3)))
 
 
 def test_an_entry_that_is_indexed_twice_gets_the_sum_of_its_gradients():

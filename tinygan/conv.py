@@ -72,7 +72,7 @@ def conv2d(x: Tensor, w: Tensor, bias: Tensor | None = None, stride: Pair = 1,
     (vertical, horizontal). Returns (N, O, OH, OW). Raises ValueError for other shapes, for a stride
     below 1 or a padding below 0, and if the kernel is larger than the padded image.
     """
-    x, w, bias = as_tensors(x, w, bias)
+    x, w, bias = as_tensors(x, w, bias, optional=1)
     stride, padding = stride_pair(stride), padding_pair(padding)
     _check(x, w, 1, "conv2d")
     check_bias(bias, w.shape[0])
@@ -94,7 +94,7 @@ def conv_transpose2d(y: Tensor, w: Tensor, bias: Tensor | None = None, stride: P
     sizes to OH; 0 <= output_padding < s chooses one of them. Raises ValueError for an
     output_padding outside this range, for other shapes, and if the result would be empty.
     """
-    y, w, bias = as_tensors(y, w, bias)
+    y, w, bias = as_tensors(y, w, bias, optional=1)
     stride, padding = stride_pair(stride), padding_pair(padding)
     extra = padding_pair(output_padding)
     _check(y, w, 0, "conv_transpose2d")

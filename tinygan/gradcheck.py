@@ -23,7 +23,7 @@ import numpy as np
 
 from . import backend
 from .nn import Module, use_random
-from .numbers import is_real
+from .numbers import is_real, is_whole
 from .random import Random
 from .tensor import DtypeError, Tensor, ancestors, grad
 
@@ -58,6 +58,11 @@ def check_grads(f: Callable, *arrays: Any, order: int = 2, tolerance: float = 1e
     computes with a leaf that is neither an input nor a parameter of the Module, because its
     gradient would not be checked. A wrong derivative passes if rounding hides its effect on f.
     """
+    if isinstance(f, type) or not callable(f):
+        raise TypeError(f"check_grads takes a function or a Module, got {f!r:.60}"
+                        + (": make one, as in nn.ReLU()" if isinstance(f, type) else ""))
+    if not is_whole(order, 1):
+        raise ValueError(f"the order of derivatives is a whole number of at least 1, got {order!r}")
     if training not in (None, True, False):
         raise ValueError(f"training is True, False or None (both), got {training!r}")
     generator = np.random.default_rng(seed)

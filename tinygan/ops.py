@@ -403,7 +403,7 @@ def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     n_out), with which the product x w^T is a quarter faster; the gradient of w has this layout too.
     Raises ValueError for other shapes.
     """
-    x, w, b = as_tensors(x, w, b)
+    x, w, b = as_tensors(x, w, b, optional=1)
     if w.ndim != 2:
         raise ValueError(f"a dense layer has weights (n_out, n_in), got {w.shape}")
     check_bias(b, w.shape[0])
@@ -426,13 +426,16 @@ def check_bias(b: Tensor | None, n: int) -> None:
         raise ValueError(f"the bias of {n} outputs has shape ({n},), got {b.shape}")
 
 
-def as_tensors(*xs: Tensor | Array | float | None) -> list[Tensor | None]:
+def as_tensors(*xs: Tensor | Array | float | None, optional: int = 0) -> list[Tensor | None]:
     """Return xs as Tensors of one dtype; at least one of them must be a Tensor.
 
-    Numbers and constant arrays are converted. None stays None, for an argument that is left out.
-    Raises TypeError if two Tensors have different dtypes, and for bytes, which are images that were
-    not scaled.
+    Numbers and constant arrays are converted. The last `optional` of xs may be None, which stays
+    None. Raises TypeError for any other None, if two Tensors have different dtypes, and for bytes,
+    which are images that were not scaled.
     """
+    if any(x is None for x in xs[:len(xs) - optional]):
+        raise TypeError("an operation got None in place of a Tensor: the function that computed it "
+                        "may lack a return")
     dtypes = {x.dtype for x in xs if type(x) is Tensor}
     if len(dtypes) != 1:
         raise DtypeError() if dtypes else NoTensorError()
@@ -464,7 +467,7 @@ def scale(x: Tensor, w: Tensor | Array, b: Tensor | Array | None = None) -> Tens
 
     Raises ValueError for other shapes.
     """
-    x, w, b = as_tensors(x, w, b)
+    x, w, b = as_tensors(x, w, b, optional=1)
     if w.ndim not in (1, 2):
         raise ValueError(f"the factors of channels are (n,), or (m, n) for each sample, got "
                          f"{w.shape}")

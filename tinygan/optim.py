@@ -56,10 +56,13 @@ class Optimizer:
         """Update each parameter by its gradient; `grads` are in the order of `parameters`.
 
         Raises TypeError for a gradient that is no Tensor. Raises ValueError if the number or the
-        shapes of the gradients differ from the parameters', if a parameter's shape has changed, or
-        if its array is not contiguous. Raises TypeError if update() of a subclass changes nothing
-        in place.
+        shapes of the gradients differ from the parameters', if a parameter's shape or dtype has
+        changed, or if its array is read-only or not contiguous. Nothing has changed then. Raises
+        TypeError if update() of a subclass changes nothing in place.
         """
+        if type(grads) is Tensor:
+            raise TypeError("step takes a list of gradients, as in opt.step(grad(loss, "
+                            f"opt.parameters)), got a Tensor of shape {grads.shape}")
         grads = list(grads)
         self._check_gradients(grads)
         flat = [_flatten_in_memory_order(p.data, *arrays) for p, *arrays
@@ -103,9 +106,11 @@ class Optimizer:
             raise TypeError("step takes Tensors, as grad() returns them, got "
                             f"{[type(g).__name__ for g in grads]}")
         shapes = [p.shape for p in self.parameters]
-        if any([a.shape for a in arrays] != shapes for arrays in self.state.values()):
-            raise ValueError("an optimiser's arrays have the shapes of its parameters, but these "
-                             "differ: if a parameter's array was replaced, make a new optimiser")
+        kinds = [(p.data.shape, p.data.dtype) for p in self.parameters]
+        if any([(a.shape, a.dtype) for a in arrays] != kinds for arrays in self.state.values()):
+            raise ValueError("an optimiser's arrays have the shapes and dtypes of its parameters, "
+                             "but these differ: if a parameter's array was replaced, make a new "
+                             "optimiser")
         if [g.shape for g in grads] != shapes:
             raise ValueError(f"the optimiser has parameters of shapes {shapes}, got gradients of "
                              f"shapes {[g.shape for g in grads]}: ask grad() for opt.parameters")
@@ -187,11 +192,17 @@ def _flatten_in_memory_order(*arrays):
     """
     axes = sorted(range(arrays[0].ndim), key=lambda i: -arrays[0].strides[i])
     arrays = [a.transpose(axes) for a in arrays]
-    if not all(a.flags.c_contiguous for a in arrays[:-1]):
-        raise ValueError("the optimiser needs parameters that are contiguous arrays, in the memory "
-                         "order in which they were when it was made: write p.data = "
-                         "backend.xp.ascontiguousarray(p.data) where they are not, and make a new "
-                         "optimiser after replacing an array")
+    if not getattr(arrays[0].flags, "writeable", True):         # cupy's arrays are all writeable
+        raise ValueError("the optimiser cannot write to a parameter whose array is read-only: "
+                         "write p.data = p.data.copy(), and make a new optimiser")
+    if not arrays[0].flags.c_contiguous:
+        raise ValueError("the optimiser needs parameters that are contiguous arrays: write p.data "
+                         "= backend.xp.ascontiguousarray(p.data) where they are not, and make a "
+                         "new optimiser")
+    if not all(a.flags.c_contiguous for a in arrays[1:-1]):
+        raise ValueError("the optimiser's arrays have another memory order than its parameters: "
+                         "write opt.state[name][i][...] = array, and make a new optimiser after "
+                         "replacing a parameter's array")
     return [a.reshape(-1) for a in arrays]
 
 

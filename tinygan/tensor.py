@@ -13,6 +13,7 @@ results are Tensors that can be differentiated too. Double backprop needs nothin
 """
 
 import contextlib
+import copy
 import itertools
 import operator
 from collections.abc import Iterable
@@ -74,6 +75,9 @@ class Tensor(_Node):
     constant array of several numbers, or a write made through another Tensor that shares the array,
     such as x.reshape(...) or Tensor(x.data).
 
+    There is no arithmetic in place: x -= a gives the name x to a new Tensor, and does not change a
+    parameter. p.data -= a does.
+
     The comparisons <, <=, > and >= return arrays of booleans. A Tensor with one element has a truth
     value and converts to float.
 
@@ -101,6 +105,8 @@ class Tensor(_Node):
                                 "write p.data -= lr * g.data")
             value = as_array(value)         # a subclass of array becomes an array
             self.touch()
+        elif name in pytorch.TENSOR:
+            raise AttributeError(f"a Tensor has no {name}: {pytorch.TENSOR[name]}")
         super().__setattr__(name, value)
 
     def touch(self) -> None:
@@ -333,14 +339,21 @@ class Tensor(_Node):
 
     def __getitem__(x, index):
         index = _copy_index(index)      # the rule uses it later
-        return _view(x.data[index], x, lambda g, y: _scatter(g, index, x.shape))
+        data, rule = x.data[index], lambda g, y: _scatter(g, index, x.shape)
+        return op(data, (x, rule)) if _has_array(index) else _view(data, x, rule)
 
 
 def _copy_index(index):
     """Return an index with copies of the lists and arrays in it, which may be changed later."""
     if isinstance(index, tuple):
         return tuple(map(_copy_index, index))
-    return index.copy() if isinstance(index, (list, backend.xp.ndarray)) else index
+    return copy.deepcopy(index) if isinstance(index, (list, backend.xp.ndarray)) else index
+
+
+def _has_array(index):
+    """Return whether an index has an array, a list or a truth value: numpy copies what it names."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return any(isinstance(i, (list, bool, np.bool_, backend.xp.ndarray)) for i in parts)
 
 
 def _share(g, x, y, axis):
@@ -371,8 +384,8 @@ def op(data: Array, *parents: tuple) -> Tensor:
     another rule uses: grad() raises an error if they have changed.
 
     Raises TypeError if `data` is a Tensor or a masked array, or has another dtype than the first
-    Tensor among the inputs, if the parents are not such pairs, and if there are inputs and none of
-    them is a Tensor.
+    Tensor among the inputs (without inputs: than float32 and float64), if the parents are not such
+    pairs, and if there are inputs and none of them is a Tensor.
     """
     _check_op(data, parents)
     y = _Node()
@@ -385,6 +398,8 @@ def op(data: Array, *parents: tuple) -> Tensor:
             _refuse_dtype(y.data, dtype)
     elif parents:           # an array as an input would fit: it has an attribute `data` too
         raise NoTensorError()
+    else:
+        as_array(y.data)    # raises TypeError for another dtype
     y.parents = tensors if tensors and _recording.get() else None
     y.base = None
     y.age = y.touched = next(_clock)
@@ -686,9 +701,11 @@ def as_array(data: Any, dtype: Any = None, kept: bool = False) -> Array:
         raise TypeError("a list must hold numbers of at most 64 bits, in rows of equal length, got "
                         f"{data!r:.60}")
     if not isinstance(data, xp.ndarray):
+        is_array = hasattr(data, "__array__") or hasattr(data, "__cuda_array_interface__")
         raise TypeError(f"a {type(data).__module__}.{type(data).__name__} cannot enter a "
                         f"computation on {xp.__name__} arrays: "
-                        "convert it with backend.xp.asarray first")
+                        + ("convert it with backend.xp.asarray first" if is_array else
+                           "it is neither a Tensor, an array nor a real number"))
     if type(data) is not xp.ndarray:        # a subclass, whose operators may mean something else
         backend.refuse_masked(data)
         data = xp.asarray(data)

@@ -515,6 +515,8 @@ class Game(Module):
     def measure_averages(self) -> None:
         """Measure the batch normalisation statistics of G's average anew, on 1,000 samples of it.
 
+        They are the means over ten batches; of a layer that G calls several times, later calls
+        count more.
         The samples' noise is the same at each call. With the statistics of G, samples of the
         average can be worse than G's own. A game that overrides inputs(), generate() or sample()
         keeps G's statistics, because its G may not take the noise of latent(). play() refuses a G

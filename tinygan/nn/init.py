@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+import numpy as np
+
 from .. import backend
 from ..backend import Array
 from ..context import use_value
@@ -34,16 +36,24 @@ def make_weights(init: Callable, shape: tuple[int, ...], fan_in: int, fan_out: i
     """Return a layer's initial weights: init(shape, fan_in, fan_out), or zeros in skip_init().
 
     They are a new array, even if `init` returns one that the caller has. Raises ValueError for
-    sizes that are not whole numbers of at least 1, and TypeError for an `init` that is no function.
+    sizes that are not whole numbers of at least 1, and TypeError for an `init` that is no function,
+    such as nn.normal without its standard deviation, or that returns another array than it should.
     """
-    if not callable(init):
+    if not callable(init) or isinstance(init, type):
         raise TypeError("a layer's initial weights are those of a function such as nn.he, got "
                         f"{init!r:.60}")
     if not all(is_whole(n, 1) for n in shape):
         raise ValueError("the sizes of a layer are whole numbers of at least 1, but its weights "
                          f"would have the shape {shape}")
     if _left.get() is None:
-        return backend.xp.array(init(shape, fan_in, fan_out))
+        weights = init(shape, fan_in, fan_out)
+        if (not isinstance(weights, backend.xp.ndarray) or weights.shape != tuple(shape)
+                or weights.dtype not in (np.float32, np.float64)):
+            what = (f"{weights.dtype} of shape {weights.shape}" if hasattr(weights, "dtype") else
+                    f"{weights!r:.60}")
+            raise TypeError(f"a layer's init returns an array of float32 of shape {tuple(shape)}, "
+                            f"got {what}")
+        return backend.xp.array(weights)
     _left.set(_left.get() - math.prod(shape))
     if _left.get() < 0:
         raise ValueError("the networks have more weights than there are in the file")

@@ -7,14 +7,16 @@ The attributes of a Module decide what belongs to it:
     a Module    is a part, and so is each Module in a list, a tuple or a dictionary
 
 forward() may set attributes too. A Tensor is then a parameter if forward() made it by Tensor(...),
-and none if it is an input or computed. An array is a buffer, except for an input of forward() that
-replaces no buffer.
+and none if it is an input or computed, or if it replaces one of these. An array is a buffer, except
+for an input of forward() that replaces no buffer. A buffer that forward() sets is a copy of the
+array, since load_state_dict, for example, writes to buffers.
 
 Names, shapes and the order of axes are PyTorch's, so weights can be exchanged with PyTorch.
 """
 
 import contextlib
 import dataclasses
+import dis
 import functools
 import io
 import math
@@ -55,6 +57,9 @@ class Module:
     untracked = ()
 
     def __new__(cls, /, *args, **kwargs):
+        if (args or kwargs) and cls.__init__ is object.__init__:
+            raise TypeError(f"{cls.__name__}() takes no arguments, got "
+                            + ", ".join([*map(repr, args), *kwargs])[:60])
         module = super().__new__(cls)
         module._arguments, module._changes, module._kept = _copy_lists(args, kwargs), [], set()
         return module
@@ -72,6 +77,13 @@ class Module:
                         raise TypeError(f"the class attribute {cls.__name__}.{name} holds "
                                         f"{type(thing).__name__}, which is not found there: set it "
                                         "on self, in __init__")
+
+    def __copy__(self):
+        module = super().__new__(type(self))
+        vars(module).update(vars(self))
+        module._arguments = self._arguments
+        module._changes, module._kept = list(self._changes), set(self._kept)
+        return module
 
     def __call__(self, *inputs):
         token = _call.set((now(), inputs))     # by hand in 0.15 us, use_value() takes 0.9
@@ -116,6 +128,8 @@ class Module:
             self._kept.add(name)        # an input that replaces a buffer is one
         elif not in_forward and (is_tensor or is_array):
             self._kept.discard(name)
+        elif is_array and in_forward and name not in self.untracked:
+            value = value.copy("K")         # a buffer, which may be written to
         if isinstance(value, np.generic) and isinstance(before, np.ndarray):
             value = np.asarray(value)       # arithmetic of numpy turns 0-d arrays into numbers
         super().__setattr__(name, value)
@@ -140,6 +154,10 @@ class Module:
             raise TypeError(f"{type(self).__name__}.{name} is set to a computed Tensor, "
                             "which cannot be a parameter: make it a leaf by "
                             f"Tensor(x.data.copy()), or name {name!r} in the class's `untracked`")
+        if is_result and isinstance(before, backend.xp.ndarray) and name not in self._kept:
+            raise TypeError(f"{type(self).__name__}.{name} is a buffer, which forward() would "
+                            "replace by a computed Tensor, with its graph: write "
+                            f"self.{name}[...] = x.data for new numbers")
         if is_result and is_parameter:
             raise TypeError(f"{type(self).__name__}.{name} is a parameter, which forward() "
                             "would replace: give the new Tensor another name, or write "
@@ -169,7 +187,7 @@ class Module:
         yield prefix, self
         above = (*above, self)
         for name, part in self.parts():
-            if part not in above:
+            if not any(part is other for other in above):       # a class may define ==
                 yield from part.modules(f"{prefix}{name}.", above)
 
     def _check_found(self):
@@ -249,9 +267,9 @@ class Module:
         The values are arrays, or anything that numpy converts to arrays.
 
         PyTorch's `num_batches_tracked`, which no computation uses, is ignored. Raises UserError if
-        a name is missing or unknown, if a shape differs and for values that are no numbers;
-        nothing is changed in that case. It raises UserError too if `state` is no dictionary, and
-        TypeError for a masked array.
+        a name is missing or unknown, if a shape differs, for values that are no numbers, if an
+        array of the network is read-only, and if `state` is no dictionary. Raises TypeError for a
+        masked array. Nothing is changed then.
         """
         if not isinstance(state, Mapping):
             raise UserError("load_state_dict takes {name: array}, as state_dict() returns it, got "
@@ -278,6 +296,10 @@ class Module:
             if values[name].shape != array.shape:
                 raise UserError(f"weights {name!r} have shape {values[name].shape}, the "
                                 f"network's have {array.shape}: they belong to another network")
+        for name, array in arrays.items():
+            if not getattr(array.flags, "writeable", True):     # cupy's arrays are all writeable
+                raise UserError(f"the array {name} is read-only: replace it by a copy, as in "
+                                "p.data = p.data.copy()")
         for name, array in arrays.items():
             array[...] = backend.xp.asarray(values[name], dtype=array.dtype)
         self.touch()
@@ -367,9 +389,10 @@ def find_inside(value: Any, kinds: tuple[type, ...] | None = None) -> Iterator[A
     """Yield the Modules, Tensors and arrays inside a value, or the objects of other `kinds`.
 
     The search enters collections, dataclass objects, the closures, defaults and bound objects of
-    functions, and the attributes of other objects, but not those of an object in an object: from a
-    progress bar, for example, all of a notebook can be reached. Arrays in functions and objects are
-    constants and are not yielded; neither are files. Weak references are not followed.
+    functions, the Tensors and Modules among the global variables that functions read, and the
+    attributes of other objects, but not those of an object in an object: from a progress bar, for
+    example, all of a notebook can be reached. Arrays in functions and objects are constants and are
+    not yielded; neither are files. Weak references are not followed.
     """
     kinds = kinds or (Module, Tensor, backend.xp.ndarray)
     # with each value, whether it lies in an object, and whether arrays in it are constants
@@ -390,7 +413,7 @@ def find_inside(value: Any, kinds: tuple[type, ...] | None = None) -> Iterator[A
         is_collection = isinstance(value, (list, tuple, set, frozenset, Mapping)) or (
             isinstance(value, Collection) and not hasattr(value, "__dict__"))
         if isinstance(value, types.FunctionType):
-            held = list_held(value)
+            held = [*list_held(value), *_list_globals(value)]
         elif isinstance(value, functools.partial):
             held = [value.func, value.args, value.keywords]
         elif isinstance(value, types.MethodType):
@@ -404,7 +427,7 @@ def find_inside(value: Any, kinds: tuple[type, ...] | None = None) -> Iterator[A
         elif in_object:
             continue
         else:
-            held, in_object = list(getattr(value, "__dict__", {}).values()), True
+            held, in_object = _list_attributes(value), True
         constant = constant or not is_collection
         left += [(item, in_object, constant) for item in reversed(held)]
 
@@ -416,6 +439,28 @@ def list_held(function: types.FunctionType) -> list[Any]:
         with contextlib.suppress(ValueError):       # the variable has no value yet
             held.append(cell.cell_contents)
     return held
+
+
+def _list_globals(function):
+    """List the Tensors and Modules among the global variables that a function reads."""
+    found = [function.__globals__.get(name) for name in _read_names(function.__code__)]
+    return [thing for thing in found if isinstance(thing, (Tensor, Module))]
+
+
+@functools.lru_cache(1000)
+def _read_names(code):
+    """List the names of global variables that a function's code reads, or a function inside it."""
+    names = [step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"]
+    inner = [each for each in code.co_consts if isinstance(each, types.CodeType)]
+    return list(dict.fromkeys(names + [name for each in inner for name in _read_names(each)]))
+
+
+def _list_attributes(thing):
+    """List the values of an object's attributes, also of those in the __slots__ of its class."""
+    slots = [name for base in type(thing).__mro__ for names in [vars(base).get("__slots__", ())]
+             for name in ([names] if isinstance(names, str) else names)]
+    return [*getattr(thing, "__dict__", {}).values(),
+            *[getattr(thing, name, None) for name in slots if name != "__dict__"]]
 
 
 def _is_computed(thing):

@@ -93,7 +93,7 @@ class Dropout(Module):
     def __init__(self, p: float = 0.5, always: bool = False) -> None:
         if not is_number(p, 0) or p >= 1:
             raise ValueError(f"Dropout needs a dropout probability 0 <= p < 1, got {p!r}")
-        self.p, self.always = p, always
+        self.p, self.always = float(p), always
 
     def forward(self, x: Tensor) -> Tensor:
         if not (self.training or self.always) or self.p == 0:

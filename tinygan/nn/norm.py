@@ -29,7 +29,7 @@ class BatchNorm(Module):
         _check_eps(eps)
         if not is_number(momentum, 0) or momentum > 1:
             raise ValueError(f"BatchNorm needs a momentum from 0 to 1, got {momentum!r}")
-        self.n, self.eps, self.momentum = n, eps, momentum
+        self.n, self.eps, self.momentum = n, float(eps), float(momentum)
         self.weight = Tensor(zeros(n) + 1.0) if affine else None
         self.bias = Tensor(zeros(n)) if affine else None
         self.running_mean = zeros(n) if track_running_stats else None
@@ -74,7 +74,7 @@ class InstanceNorm2d(Module):
 
     def __init__(self, n: int, eps: float = 1e-5, affine: bool = False) -> None:
         _check_eps(eps)
-        self.n, self.eps = n, eps
+        self.n, self.eps = n, float(eps)
         self.weight = Tensor(zeros(n) + 1.0) if affine else None
         self.bias = Tensor(zeros(n)) if affine else None
 
@@ -104,7 +104,7 @@ class LayerNorm(Module):
     def __init__(self, shape: int | tuple[int, ...], eps: float = 1e-5) -> None:
         _check_eps(eps)
         self.shape = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
-        self.eps = eps
+        self.eps = float(eps)
         weight, bias = zeros(*self.shape) + 1.0, zeros(*self.shape)
         if len(self.shape) == 3:        # images: as a convolution's result lies in memory
             weight, bias = (backend.to_channels_last(v[None])[0] for v in (weight, bias))
