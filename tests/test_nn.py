@@ -214,6 +214,14 @@ def test_a_computed_tensor_in_place_of_a_buffer_is_refused():
     assert "Mean.mean is a buffer" in message and "self.mean[...] = x.data" in message
 
 
+def test_whether_a_layer_has_a_bias_is_true_or_false():
+    """A third size in Dense(2, 3, 4) would be taken for it."""
+    for make in (lambda: nn.Dense(2, 3, 4), lambda: nn.Conv2d(1, 1, 3, bias="zeros"),
+                 lambda: nn.ConvTranspose2d(1, 1, 3, bias=None)):
+        assert "bias is True or False, got" in error_of(make)
+    assert nn.Dense(2, 3, False).bias is None and nn.Dense(2, 3).bias.shape == (3,)
+
+
 def test_a_shallow_copy_of_a_module_changes_alone():
     """The copy shares the parameters, but not what a checkpoint says of later changes."""
     layer = nn.Dense(2, 2)

@@ -25,10 +25,17 @@ class Dense(Module):
         self.n_in, self.n_out = n_in, n_out
         self.weight = Tensor(backend.to_inputs_first(
             make_weights(init, (n_out, n_in), n_in, n_out)))
-        self.bias = Tensor(zeros(n_out)) if bias else None
+        self.bias = _make_bias(bias, n_out)
 
     def forward(self, x: Tensor) -> Tensor:
         return ops.linear(x, effective_weight(self), self.bias)
+
+
+def _make_bias(bias: bool, n: int) -> Tensor | None:
+    """Return a bias of n zeros, or None without one."""
+    if not isinstance(bias, bool):
+        raise TypeError(f"a layer's bias is True or False, got {bias!r:.60}")
+    return Tensor(zeros(n)) if bias else None
 
 
 class Maxout(Module):
@@ -68,7 +75,7 @@ class Conv2d(Module):
         area = math.prod(self.kernel)
         self.weight = Tensor(backend.to_kernel_first(
             make_weights(init, (c_out, c_in, *self.kernel), c_in * area, c_out * area)))
-        self.bias = Tensor(zeros(c_out)) if bias else None
+        self.bias = _make_bias(bias, c_out)
 
     def forward(self, x: Tensor) -> Tensor:
         return conv2d(x, effective_weight(self), self.bias, self.stride, self.padding)
@@ -92,7 +99,7 @@ class ConvTranspose2d(Module):
         area = math.prod(self.kernel)
         self.weight = Tensor(backend.to_kernel_first(
             make_weights(init, (c_in, c_out, *self.kernel), c_in * area, c_out * area)))
-        self.bias = Tensor(zeros(c_out)) if bias else None
+        self.bias = _make_bias(bias, c_out)
 
     def forward(self, x: Tensor) -> Tensor:
         return conv_transpose2d(x, effective_weight(self), self.bias, self.stride, self.padding,
