@@ -67,8 +67,8 @@ Of a game that learns from pairs (pix2pix, GauGAN):
 
 With --inputs, the images that G translates, and those that its outputs are compared with, are those
 of another data set: its test images, a tenth of a file. They must not be training images of the run
-either; a line says so if this cannot be checked, as the data of the run is not there. The table is
-also written to evaluation.json in the folder of the run, or to --out.
+either; a line says so if this cannot be checked, as the data of the run cannot be read. The table
+is also written to evaluation.json in the folder of the run, or to --out.
 """
 
 import argparse
@@ -133,8 +133,8 @@ def refuse_seen(game: Game, data: DataSet, args: argparse.Namespace) -> None:
     except (UserError, OSError):
         if args.data is not None:
             raise
-        print("the data of the run is not there, so whether it was trained on these test images is "
-              "not known")
+        print("the data of the run cannot be read, so whether it was trained on these test images "
+              "is not known")
         return
     if count := count_shared(test, game.reference_images(seen)):
         raise UserError(f"the run was trained on {count} of the test images of {args.inputs}: give "

@@ -39,10 +39,12 @@ import json
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 from functools import partial
 from typing import Any
@@ -425,6 +427,20 @@ TABLES = {"theory": (list_theory, read_theory),
 
 
 _running = set()            # the processes of run_commands()
+_stopped = threading.Event()        # set by stop_commands()
+_lock = threading.Lock()            # for both
+
+
+def stop_commands() -> None:
+    """End the commands of run_commands() in all threads, and start no more.
+
+    A run saves a checkpoint first.
+    """
+    with _lock:
+        _stopped.set()
+        for process in _running:
+            with contextlib.suppress(ProcessLookupError):       # it has ended
+                os.kill(process.pid, signal.SIGTERM)
 
 
 def run_commands(commands: list[list[str]], clock: str,
@@ -445,19 +461,25 @@ def run_commands(commands: list[list[str]], clock: str,
     for script, *flags in commands:
         if "--out" in flags and os.path.exists(os.path.join(flags[-1], "checkpoint.npz")):
             if not is_same:
-                raise UserError(f"the run in {flags[-1]} is of another command than {typed[0]}: "
-                                "remove it, or choose another --out")
+                raise UserError(f"the run in {flags[-1]} is not known to be of the command "
+                                f"{typed[0]}: remove it, or choose another --out")
             flags.append("--resume")
         if not outputs:
             seconds = seconds if is_same else 0.0
             _save_clock(clock, typed, math.nan)
-        process = subprocess.Popen([sys.executable, os.path.join(HERE, script), *flags],
-                                   env=environment, stdout=subprocess.PIPE, text=True)
-        _running.add(process)
-        with process.stdout:
-            outputs.append(process.stdout.read())
-        code, took = _wait_for(process)
-        _running.discard(process)
+        with _lock:
+            if _stopped.is_set():
+                raise UserError(f"{script} was not started: stopped")
+            process = subprocess.Popen([sys.executable, os.path.join(HERE, script), *flags],
+                                       env=environment, stdout=subprocess.PIPE, text=True)
+            _running.add(process)
+        try:
+            with process.stdout:
+                outputs.append(process.stdout.read())
+            code, took = _wait_for(process)
+        finally:
+            with _lock:
+                _running.discard(process)
         if len(outputs) == 1:
             seconds += took
             _save_clock(clock, typed, seconds)
@@ -680,6 +702,7 @@ def run_table(args: argparse.Namespace) -> None:
             TABLES[args.table][0](args.out, source, args.quick).items() if key not in done}
     print(f"{len(runs)} runs, {len(done)} done before", flush=True)
     begin, count, failed = time.monotonic(), 0, []
+    _stopped.clear()
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         futures = {pool.submit(make_lines, args, *item, of): item[0] for item in runs.items()}
         try:
@@ -696,11 +719,11 @@ def run_table(args: argparse.Namespace) -> None:
                 left = (time.monotonic() - begin) / count * (len(runs) - count)
                 print(f"{count}/{len(runs)}  {left / 60:.0f} min left  {name} seed {seed}",
                       flush=True)
-        finally:
+        except BaseException:       # such as Ctrl-C
             for future in futures:
                 future.cancel()
-            for process in list(_running):      # after an error, such as Ctrl-C: save, and end
-                process.terminate()
+            stop_commands()
+            raise
     if failed:
         raise UserError(f"{len(failed)} of {len(runs)} runs have failed ({', '.join(failed)}): see "
                         "above; the results of the others are kept")

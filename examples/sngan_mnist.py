@@ -8,9 +8,10 @@ normalisation in D, and as many steps of D as of G.
 
 With --paper, Adam's settings and n_dis are those of the paper's residual networks. The
 discriminator is a smaller version of the plain one in pfnet-research/chainer-gan-lib. Its initial
-weights are Glorot's. The generator is DCGAN's with larger initial weights. Both players use
-minibatches of 64; in the paper G's minibatches are twice as large. The learning rate is constant;
-in the published code it falls linearly to 0.
+weights are Glorot's; there they are N(0, 0.02^2). The generator is DCGAN's with larger initial
+weights. Both players use minibatches of 64, and the learning rate is constant; in the published
+code (pfnet-research/sngan_projection) G's minibatches are twice as large, and the rate falls
+linearly to 0.
 
 Pictures, curves and checkpoints are written to --out. --explain explains the printed numbers.
 """
@@ -51,9 +52,9 @@ def discriminator(channels: int, shape: tuple[int, int, int]) -> nn.Sequential:
     """Return D, a smaller version of chainer-gan-lib's discriminator for 32 x 32 pixels.
 
     It consists of pairs of a 3x3 convolution of stride 1 and a 4x4 convolution of stride 2, which
-    doubles the channels, with leaky ReLUs of slope 0.1 and no batch normalisation. The published
-    one has one more pair and a last 3x3 convolution. In the paper's table 3 it is the 3x3
-    convolutions that double the channels.
+    doubles the channels, with leaky ReLUs and no batch normalisation. The slope 0.1 is that of the
+    paper's table 3; the published one has 0.2, one more pair and a last 3x3 convolution. In table 3
+    it is the 3x3 convolutions that double the channels.
     """
     colours, height, width = dcgan.check_shape(shape, 4)
     c, layers = channels, []

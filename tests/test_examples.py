@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import types
 
@@ -1013,7 +1014,7 @@ def test_evaluate_names_the_step_that_it_measures(digits_run, tmp_path, monkeypa
         return game
     monkeypatch.setattr(command, "load", train_on)
     game, step, steps = evaluate.load_game(str(tmp_path / "1"), [])
-    assert (step, steps) == (2, 2) and game is loaded[-1] and len(loaded) == 3
+    assert (step, steps) == (2, 2) and game is loaded[-1] and len(loaded) > 2
 
 
 def test_evaluate_says_that_a_run_is_not_finished(digits_run, tmp_path):
@@ -1204,10 +1205,10 @@ def test_reproduce_adds_the_times_of_interrupted_runs(tmp_path, monkeypatch):
     assert "NaN" in reproduce.run_commands([["look.py", clock]], clock, ["work"])[0][0]
     (tmp_path / "folder" / "clock").write_text('{"commands": ["work"], "seconds": NaN}')
     assert math.isnan(reproduce.run_commands([["work.py", "0"]], clock, ["work"])[1])
-    # the time of another command, and a damaged file, do not count
-    assert reproduce.run_commands([["work.py", "0"]], clock, ["more work"])[1] < 0.6
-    (tmp_path / "folder" / "clock").write_text("0.5")
-    assert reproduce.run_commands([["look.py", clock]], clock, ["work"])[1] < 0.5
+    # the time of another command, and that in a damaged file, do not count
+    for text in ('{"commands": ["more work"], "seconds": 1e6}', "1e6"):
+        (tmp_path / "folder" / "clock").write_text(text)
+        assert reproduce.run_commands([["look.py", clock]], clock, ["work"])[1] < 1e6
 
 
 def test_reproduce_resumes_runs_of_the_same_command_only(tmp_path, monkeypatch):
@@ -1222,11 +1223,11 @@ def test_reproduce_resumes_runs_of_the_same_command_only(tmp_path, monkeypatch):
         [["train.py", "--out", str(tmp_path / "run")]], clock, list(typed))[0][0].strip()
     assert do("train.py") == str(tmp_path / "run") and do("train.py") == "--resume"
     for typed in (["train.py --average 0.5"], ["train.py", "evaluate.py"]):
-        with pytest.raises(UserError, match="of another command than train.py"):
+        with pytest.raises(UserError, match="is not known to be of the command train.py"):
             do(*typed)
     assert do("train.py") == "--resume"
     os.remove(clock)
-    with pytest.raises(UserError, match="of another command"):
+    with pytest.raises(UserError, match="not known to be of the command"):
         do("train.py")
 
 
@@ -1235,20 +1236,34 @@ def test_reproduce_stops_its_runs_when_it_is_stopped(tmp_path, monkeypatch):
     import reproduce
     monkeypatch.setattr(reproduce, "HERE", str(tmp_path))
     (tmp_path / "sleep.py").write_text("import time\ntime.sleep(60)\n")
-    runs = {("a", 1): [["sleep.py"]]}
+    # the first command has ended when the script is stopped, in a later part of the test
+    (tmp_path / "end.py").write_text("")
+    runs = {("a", 1): [["sleep.py"]], ("b", 1): [["end.py"], ["sleep.py"]]}
+    monkeypatch.setattr(reproduce, "_stopped", threading.Event())       # others stay unstopped
+    wait_for, ended = reproduce._wait_for, threading.Event()
+
+    def wait_and_hold(process):
+        found = wait_for(process)
+        if "end.py" in process.args[1]:
+            ended.set()
+            while not reproduce._stopped.is_set():
+                time.sleep(0.01)
+        return found
+    monkeypatch.setattr(reproduce, "_wait_for", wait_and_hold)
     monkeypatch.setitem(reproduce.TABLES, "mixtures", (lambda *_: runs, None))
     args = types.SimpleNamespace(table="mixtures", out=str(tmp_path), data=None, quick=False,
-                                 jobs=1, results=str(tmp_path / "results.jsonl"))
+                                 jobs=2, results=str(tmp_path / "results.jsonl"))
 
     def interrupt(futures):
-        while not reproduce._running:
+        assert ended.wait(30)
+        while len(reproduce._running) < 2:      # sleep.py, and end.py, which has ended
             time.sleep(0.01)
         raise KeyboardInterrupt
     monkeypatch.setattr(reproduce.concurrent.futures, "as_completed", interrupt)
     begin = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         reproduce.run_table(args)
-    assert time.monotonic() - begin < 30 and not reproduce._running
+    assert time.monotonic() - begin < 50 and not reproduce._running     # not 60 s
 
 
 def test_reproduce_keeps_finished_runs(tmp_path, monkeypatch, capsys):

@@ -103,10 +103,18 @@ def hold_in_global(thing, code="lambda x: thing(x)"):
 
 
 class Slotted:
-    __slots__ = ("thing",)
+    __slots__ = "__thing", "empty"
 
     def __init__(self, thing):
-        self.thing = thing
+        self.__thing = thing
+
+
+class SlottedByText(Slotted):
+    __slots__ = "other"
+
+    def __init__(self, thing):
+        super().__init__(None)
+        self.other = thing
 
 
 # A Module in one of the places HIDING is not found. A Module in one of the places LISTING is found.
@@ -124,10 +132,7 @@ HIDING = {
     "set in a list": lambda thing: [[1, {thing}]],
     "set in a variable": lambda thing: hold_in_closure({thing}),
     "function in a dictionary": lambda thing: {"a": [hold_in_closure(thing)]},
-    "global variable": hold_in_global,
-    "global variable of a function in a function": lambda thing: hold_in_global(
-        thing, "lambda x: (lambda y: thing(y))(x)"),
-    "attribute in slots": Slotted,
+    "attribute in slots": Slotted, "attribute in a slot": SlottedByText,
 }
 LISTING = {
     "list": lambda thing: [thing], "tuple": lambda thing: (1, thing),
@@ -136,9 +141,18 @@ LISTING = {
 }
 
 
+@pytest.mark.parametrize("code", ["lambda x: x * thing", "lambda x: (lambda y: y * thing)(x)"])
+def test_a_tensor_that_is_a_global_variable_of_a_function_is_refused(code):
+    """So are functions in a notebook that are layers. They may read Modules."""
+    net = nn.Sequential(nn.Dense(2, 2), hold_in_global(Tensor(1.0), code))
+    assert "Sequential.layers holds Tensor, which is not found" in error_of(net.parameters)
+    for thing in nn.Dense(2, 2), backend.xp.ones(2), 3.0:
+        assert len(nn.Sequential(nn.Dense(2, 2), hold_in_global(thing, code)).parameters()) == 2
+
+
 def test_a_name_of_an_attribute_is_no_global_variable():
-    """A function that calls x.mean() does not read a global variable `mean`."""
-    net = nn.Sequential(nn.Dense(2, 2), eval("lambda x: x.mean()", {"mean": Tensor(1.0)}))
+    """A function that calls x.thing() does not read a global variable `thing`."""
+    net = nn.Sequential(nn.Dense(2, 2), hold_in_global(Tensor(1.0), "lambda x: x.thing()"))
     assert len(net.parameters()) == 2
 
 
@@ -191,6 +205,24 @@ def test_a_buffer_that_forward_sets_is_a_copy():
     assert (x.numpy() == before[0]).all() and (y.numpy() == before[1]).all()
 
 
+def test_a_buffer_that_forward_changes_in_place_stays_the_same_array():
+    """Two layers may share it. An input that forward() stores stays the same too."""
+    class Counting(nn.Module):
+        def __init__(self, count):
+            self.count = count
+
+        def forward(self, x, labels):
+            self.count += 1
+            self.labels = labels
+            return x
+    count = backend.xp.zeros(1, "float32")
+    net = Counting(count)
+    for labels in device(np.arange(3)), device(np.arange(3)):
+        net(tensor(normal(3, 2)), labels)
+        assert net.labels is labels
+    assert net.count is count and count[0] == 2
+
+
 @pytest.mark.numpy_only("cupy's arrays are all writeable")
 def test_weights_are_loaded_into_all_arrays_or_none():
     net = nn.Sequential(nn.Dense(2, 2), nn.Dense(2, 2))
@@ -213,6 +245,13 @@ def test_a_computed_tensor_in_place_of_a_buffer_is_refused():
     message = error_of(Mean(), tensor(normal(3, 2), "float32"))
     assert "Mean.mean is a buffer" in message and "self.mean[...] = x.data" in message
 
+    class Keeping(nn.Module):
+        def forward(self, x, labels):
+            self.seen = labels              # an input, and no buffer
+            self.seen = x * 2
+            return self.seen
+    assert Keeping()(tensor([1.0]), device(np.arange(1))).item() == 2
+
 
 def test_whether_a_layer_has_a_bias_is_true_or_false():
     """A third size in Dense(2, 3, 4) would be taken for it."""
@@ -228,10 +267,20 @@ def test_a_shallow_copy_of_a_module_changes_alone():
     other = copy.copy(layer)
     assert other.weight is layer.weight and other._arguments == layer._arguments
     nn.spectral_norm(other)
-    assert layer._changes == [] and len(other._changes) == 1
-    x = tensor(normal(3, 2), "float32")
-    other.computed = no_grad                # a plain attribute of the copy alone
-    assert not hasattr(layer, "computed") and layer(x).shape == (3, 2)
+    assert layer._changes == () and len(other._changes) == 1
+
+    class Last(nn.Module):
+        __slots__ = ("more",)
+
+        def forward(self, x):
+            self.last = x * 2
+            return self.last
+    layer = Last()
+    layer.more = 3
+    other = copy.copy(layer)
+    other(tensor([1.0]))
+    layer.last = tensor([1.0])              # a parameter, as no forward() has stored it there
+    assert other.more == 3 and len(layer.parameters()) == 1 and other.parameters() == []
 
 
 def test_settings_of_layers_are_numbers():
@@ -243,12 +292,30 @@ def test_settings_of_layers_are_numbers():
 
 @pytest.mark.parametrize("init, said", [
     (lambda shape, fan_in, fan_out: backend.xp.zeros(shape[::-1], "float32"),
-     "an array of float32 of shape (4, 3), got float32 of shape (3, 4)"),
-    (lambda shape, fan_in, fan_out: 0.5, "of shape (4, 3), got 0.5"),
+     "of the shape (4, 3), got float32 of shape (3, 4)"),
+    (lambda shape, fan_in, fan_out: 0.5, "of the shape (4, 3), got float64 of shape ()"),
+    (lambda shape, fan_in, fan_out: Tensor(backend.xp.zeros(shape, "float32")), "got a Tensor"),
     (lambda shape, fan_in, fan_out: backend.xp.zeros(shape, "int32"), "got int32 of shape (4, 3)"),
     (nn.normal, "a function such as nn.he, got <class")])
 def test_initial_weights_of_another_shape_or_dtype_are_refused(init, said):
     assert said in error_of(nn.Dense, 3, 4, init=init)
+
+
+def test_initial_weights_may_be_an_array_of_numpy():
+    layer = nn.Dense(3, 4, init=lambda shape, fan_in, fan_out: np.ones(shape, "float32"))
+    assert isinstance(layer.weight.data, backend.xp.ndarray)
+
+
+def test_a_class_may_take_its_arguments_in_new():
+    class Scale(nn.Module):
+        def __new__(cls, factor):
+            module = super().__new__(cls, factor)
+            module.factor = factor
+            return module
+
+        def forward(self, x):
+            return x * self.factor
+    assert Scale(3)(tensor([1.0])).item() == 3
 
 
 def make_network_with_settings():

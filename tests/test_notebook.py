@@ -494,6 +494,9 @@ def test_a_run_whose_folder_was_removed_ends(tmp_path):
     first.measure = replace
     assert "run was removed during the run" in error_of(first.play)
     assert [read_files(tmp_path / "run")] == seen
+    third = make_run(tmp_path / "third", 9)
+    third.measure = lambda step: step == 4 and shutil.rmtree(third.folder) or {}
+    assert "third was removed during the run" in error_of(third.play)
 
 
 def test_the_versions_with_which_a_run_was_made(tmp_path, monkeypatch):

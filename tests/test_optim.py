@@ -394,7 +394,7 @@ def test_a_parameter_of_another_dtype_needs_another_optimiser():
     p = tensor([1.0], "float32")
     opt = optim.Adam([p], 0.5)
     p.data = p.data.astype("float64")
-    assert "shapes and dtypes" in error_of(opt.step, [p])
+    assert "another dtype" in error_of(opt.step, [p]) and opt.t == 0
 
 
 def test_a_loss_is_no_list_of_gradients():
@@ -472,7 +472,7 @@ def test_a_parameter_of_another_shape_needs_a_new_optimiser():
         opt = optim.SGD([p], 1.0, 0.5)
         opt.step([tensor(normal(2, 3), "float32")])
         p.data = backend.xp.zeros(shape, "float32")
-        with pytest.raises(ValueError, match="arrays have the shapes and dtypes of its parameters"):
+        with pytest.raises(ValueError, match="arrays have the shapes of its parameters"):
             opt.step([tensor(np.zeros(shape), "float32")])
         assert not p.numpy().any() and opt.t == 1
 

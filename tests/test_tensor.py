@@ -788,6 +788,16 @@ def test_a_list_in_an_index_is_copied_whole():
     assert g.numpy().tolist() == [1, 1, 0, 0, 0]
 
 
+@pytest.mark.numpy_only("a device takes no lists as indices")
+@pytest.mark.parametrize("index", [[0, 3], True, np.True_, (0, [1, 2])])
+def test_what_lists_and_truth_values_choose_is_a_copy(index):
+    x, w = tensor(normal(4, 4)), tensor(2.0)
+    y = (x[index] * w).sum()
+    x.data[...] = 0
+    x.touch()
+    assert grad(y, [w])[0].item() != 0
+
+
 @pytest.mark.parametrize("index", [np.array([0, 3]), (slice(None), np.array([0, 1])),
                                    np.arange(4) % 2 == 0])
 def test_what_an_index_array_chooses_is_a_copy(index):

@@ -948,7 +948,7 @@ def test_new_inputs_are_translated_in_their_order(folder, tmp_path):
                   cwd=folder)
     assert process.returncode == 0, process.stderr
     test = data.load(folder / "other.npz").test
-    assert "data of the run is not there" not in process.stdout
+    assert "data of the run cannot be read" not in process.stdout
     found = json.loads((tmp_path / "e.json").read_text())["measures"]
     assert found["inputs"]["L1"] == pytest.approx(abs(1 - 2 * test.images).mean(), rel=1e-5)
 

@@ -70,6 +70,10 @@ class Optimizer:
         # An update() of this file is one kernel, which computes each number by itself. That of
         # another class may be several, or may need a whole array.
         elementwise = type(self).update.__module__ == __name__
+        if elementwise and any(a.dtype != p.dtype for p, *state, _ in flat for a in state):
+            raise ValueError("an optimiser's arrays have the dtype of its parameters, but a "
+                             "parameter's array was replaced by one of another dtype: make a new "
+                             "optimiser")
         if not backend.capturing:       # else graphs.CapturedStep calls it before each launch
             self.advance()
         for p in self.parameters:       # before the updates, of which one may fail
@@ -106,11 +110,9 @@ class Optimizer:
             raise TypeError("step takes Tensors, as grad() returns them, got "
                             f"{[type(g).__name__ for g in grads]}")
         shapes = [p.shape for p in self.parameters]
-        kinds = [(p.data.shape, p.data.dtype) for p in self.parameters]
-        if any([(a.shape, a.dtype) for a in arrays] != kinds for arrays in self.state.values()):
-            raise ValueError("an optimiser's arrays have the shapes and dtypes of its parameters, "
-                             "but these differ: if a parameter's array was replaced, make a new "
-                             "optimiser")
+        if any([a.shape for a in arrays] != shapes for arrays in self.state.values()):
+            raise ValueError("an optimiser's arrays have the shapes of its parameters, but these "
+                             "differ: if a parameter's array was replaced, make a new optimiser")
         if [g.shape for g in grads] != shapes:
             raise ValueError(f"the optimiser has parameters of shapes {shapes}, got gradients of "
                              f"shapes {[g.shape for g in grads]}: ask grad() for opt.parameters")

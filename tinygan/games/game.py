@@ -420,7 +420,7 @@ class Game(Module):
                              f"{decay!r}")
         self.averages = {name: copy.deepcopy(getattr(self, name)) for name in self.g_players}
         self.decay = decay
-        self._changes.append((Game.keep_average, {"decay": decay}))
+        self._changes += ((Game.keep_average, {"decay": decay}),)
 
     # Samples and pictures
 

@@ -121,7 +121,7 @@ class ImageTranslation(Game):
 
     def reference_images(self, split: Any) -> Array:
         """Return the targets in the split."""
-        return split["targets"]
+        return split.require("targets")
 
 
 class PairTranslation(ImageTranslation):

@@ -17,6 +17,7 @@ from ..backend import Array
 from ..context import use_value
 from ..numbers import is_whole
 from ..random import rng
+from ..tensor import Tensor
 
 
 # inside skip_init(): the number of weights that may still be made
@@ -47,13 +48,13 @@ def make_weights(init: Callable, shape: tuple[int, ...], fan_in: int, fan_out: i
                          f"would have the shape {shape}")
     if _left.get() is None:
         weights = init(shape, fan_in, fan_out)
-        if (not isinstance(weights, backend.xp.ndarray) or weights.shape != tuple(shape)
-                or weights.dtype not in (np.float32, np.float64)):
-            what = (f"{weights.dtype} of shape {weights.shape}" if hasattr(weights, "dtype") else
-                    f"{weights!r:.60}")
-            raise TypeError(f"a layer's init returns an array of float32 of shape {tuple(shape)}, "
-                            f"got {what}")
-        return backend.xp.array(weights)
+        if type(weights) is Tensor:
+            raise TypeError("a layer's init returns an array, got a Tensor: return its .data")
+        weights = backend.xp.array(weights)
+        if weights.shape != tuple(shape) or weights.dtype not in (np.float32, np.float64):
+            raise TypeError("a layer's init returns an array of float32 or float64 of the shape "
+                            f"{tuple(shape)}, got {weights.dtype} of shape {weights.shape}")
+        return weights
     _left.set(_left.get() - math.prod(shape))
     if _left.get() < 0:
         raise ValueError("the networks have more weights than there are in the file")

@@ -31,7 +31,7 @@ class Dense(Module):
         return ops.linear(x, effective_weight(self), self.bias)
 
 
-def _make_bias(bias: bool, n: int) -> Tensor | None:
+def _make_bias(bias, n):
     """Return a bias of n zeros, or None without one."""
     if not isinstance(bias, bool):
         raise TypeError(f"a layer's bias is True or False, got {bias!r:.60}")

@@ -7,9 +7,9 @@ The attributes of a Module decide what belongs to it:
     a Module    is a part, and so is each Module in a list, a tuple or a dictionary
 
 forward() may set attributes too. A Tensor is then a parameter if forward() made it by Tensor(...),
-and none if it is an input or computed, or if it replaces one of these. An array is a buffer, except
-for an input of forward() that replaces no buffer. A buffer that forward() sets is a copy of the
-array, since load_state_dict, for example, writes to buffers.
+and none if it is an input or computed. An array is a buffer, except for an input of forward() that
+replaces no buffer. What forward() sets in place of such a Tensor or input is neither. A buffer that
+it sets is a copy of the array, since load_state_dict, for example, writes to buffers.
 
 Names, shapes and the order of axes are PyTorch's, so weights can be exchanged with PyTorch.
 """
@@ -50,18 +50,20 @@ class Module:
     # _arguments are the constructor's arguments. _changes are [(function, keywords)] that changed
     # the Module later, such as spectral_norm. A checkpoint saves both (see runs/description.py).
     # _kept are the names of the results and inputs that forward() has stored: no parameters, no
-    # buffers.
+    # buffers. _changes and _kept are replaced, not written to: a shallow copy has the same objects.
     __slots__ = ("_arguments", "_changes", "_kept", "__dict__", "__weakref__")
 
     training = True
     untracked = ()
 
     def __new__(cls, /, *args, **kwargs):
-        if (args or kwargs) and cls.__init__ is object.__init__:
+        if ((args or kwargs) and cls.__init__ is object.__init__
+                and cls.__new__ is Module.__new__):
             raise TypeError(f"{cls.__name__}() takes no arguments, got "
                             + ", ".join([*map(repr, args), *kwargs])[:60])
         module = super().__new__(cls)
-        module._arguments, module._changes, module._kept = _copy_lists(args, kwargs), [], set()
+        module._arguments = _copy_lists(args, kwargs)
+        module._changes, module._kept = (), frozenset()
         return module
 
     def __init_subclass__(cls, **kwargs):
@@ -77,13 +79,6 @@ class Module:
                         raise TypeError(f"the class attribute {cls.__name__}.{name} holds "
                                         f"{type(thing).__name__}, which is not found there: set it "
                                         "on self, in __init__")
-
-    def __copy__(self):
-        module = super().__new__(type(self))
-        vars(module).update(vars(self))
-        module._arguments = self._arguments
-        module._changes, module._kept = list(self._changes), set(self._kept)
-        return module
 
     def __call__(self, *inputs):
         token = _call.set((now(), inputs))     # by hand in 0.15 us, use_value() takes 0.9
@@ -125,10 +120,11 @@ class Module:
         self._check_attribute(name, value, before, in_forward, is_result)
         is_input = is_array and in_forward and any(value is x for x in inputs)
         if is_result or is_input and not isinstance(before, backend.xp.ndarray):
-            self._kept.add(name)        # an input that replaces a buffer is one
-        elif not in_forward and (is_tensor or is_array):
-            self._kept.discard(name)
-        elif is_array and in_forward and name not in self.untracked:
+            super().__setattr__("_kept", self._kept | {name})   # an input for a buffer is one
+        elif not in_forward and (is_tensor or is_array) and name in self._kept:
+            super().__setattr__("_kept", self._kept - {name})
+        elif (is_array and in_forward and value is not before
+                and name not in self._kept and name not in self.untracked):
             value = value.copy("K")         # a buffer, which may be written to
         if isinstance(value, np.generic) and isinstance(before, np.ndarray):
             value = np.asarray(value)       # arithmetic of numpy turns 0-d arrays into numbers
@@ -156,7 +152,7 @@ class Module:
                             f"Tensor(x.data.copy()), or name {name!r} in the class's `untracked`")
         if is_result and isinstance(before, backend.xp.ndarray) and name not in self._kept:
             raise TypeError(f"{type(self).__name__}.{name} is a buffer, which forward() would "
-                            "replace by a computed Tensor, with its graph: write "
+                            "replace by a Tensor, with what it was computed from: write "
                             f"self.{name}[...] = x.data for new numbers")
         if is_result and is_parameter:
             raise TypeError(f"{type(self).__name__}.{name} is a parameter, which forward() "
@@ -194,7 +190,7 @@ class Module:
         """Raise TypeError for a Module, Tensor or array in a place that is not searched.
 
         It would be neither trained nor saved. Such places are sets, functions, objects of other
-        classes, and lists of Tensors.
+        classes, and lists of Tensors. A function may read a Module that is a global variable.
         """
         named = list(self.modules())
         if len(dict(named)) < len(named):
@@ -211,7 +207,7 @@ class Module:
                 elif not isinstance(value, (Module, *_SIMPLE)) and name not in module.untracked:
                     others.append((module, name, value))
         for module, name, value in others:
-            for thing in find_inside(value):
+            for thing in find_inside(value, with_globals=True):
                 if id(thing) not in found and not _is_computed(thing):
                     raise TypeError(
                         f"{type(module).__name__}.{name} holds {type(thing).__name__}, which is "
@@ -298,8 +294,7 @@ class Module:
                                 f"network's have {array.shape}: they belong to another network")
         for name, array in arrays.items():
             if not getattr(array.flags, "writeable", True):     # cupy's arrays are all writeable
-                raise UserError(f"the array {name} is read-only: replace it by a copy, as in "
-                                "p.data = p.data.copy()")
+                raise UserError(f"the array {name} is read-only: replace it by its .copy()")
         for name, array in arrays.items():
             array[...] = backend.xp.asarray(values[name], dtype=array.dtype)
         self.touch()
@@ -385,11 +380,12 @@ def find_names(module: Module) -> dict[Tensor, str]:
     return {p: name for name, p in reversed(module.named_arrays(Tensor).items())}
 
 
-def find_inside(value: Any, kinds: tuple[type, ...] | None = None) -> Iterator[Any]:
+def find_inside(value: Any, kinds: tuple[type, ...] | None = None,
+                with_globals: bool = False) -> Iterator[Any]:
     """Yield the Modules, Tensors and arrays inside a value, or the objects of other `kinds`.
 
     The search enters collections, dataclass objects, the closures, defaults and bound objects of
-    functions, the Tensors and Modules among the global variables that functions read, and the
+    functions, if asked for the Tensors among the global variables that functions read, and the
     attributes of other objects, but not those of an object in an object: from a progress bar, for
     example, all of a notebook can be reached. Arrays in functions and objects are constants and are
     not yielded; neither are files. Weak references are not followed.
@@ -413,7 +409,7 @@ def find_inside(value: Any, kinds: tuple[type, ...] | None = None) -> Iterator[A
         is_collection = isinstance(value, (list, tuple, set, frozenset, Mapping)) or (
             isinstance(value, Collection) and not hasattr(value, "__dict__"))
         if isinstance(value, types.FunctionType):
-            held = [*list_held(value), *_list_globals(value)]
+            held = list_held(value) + (_list_globals(value) if with_globals else [])
         elif isinstance(value, functools.partial):
             held = [value.func, value.args, value.keywords]
         elif isinstance(value, types.MethodType):
@@ -442,9 +438,9 @@ def list_held(function: types.FunctionType) -> list[Any]:
 
 
 def _list_globals(function):
-    """List the Tensors and Modules among the global variables that a function reads."""
+    """List the Tensors among the global variables that a function reads."""
     found = [function.__globals__.get(name) for name in _read_names(function.__code__)]
-    return [thing for thing in found if isinstance(thing, (Tensor, Module))]
+    return [thing for thing in found if type(thing) is Tensor]
 
 
 @functools.lru_cache(1000)
@@ -457,10 +453,13 @@ def _read_names(code):
 
 def _list_attributes(thing):
     """List the values of an object's attributes, also of those in the __slots__ of its class."""
-    slots = [name for base in type(thing).__mro__ for names in [vars(base).get("__slots__", ())]
-             for name in ([names] if isinstance(names, str) else names)]
-    return [*getattr(thing, "__dict__", {}).values(),
-            *[getattr(thing, name, None) for name in slots if name != "__dict__"]]
+    found = list(getattr(thing, "__dict__", {}).values())
+    for base in type(thing).__mro__:
+        for slot in vars(base).values() if "__slots__" in vars(base) else ():
+            if isinstance(slot, types.MemberDescriptorType):
+                with contextlib.suppress(AttributeError):       # it has no value yet
+                    found.append(slot.__get__(thing))
+    return found
 
 
 def _is_computed(thing):

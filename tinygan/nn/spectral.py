@@ -41,7 +41,7 @@ def spectral_norm(layer: Module) -> Module:
                         f"got {type(layer).__name__}")
     if hasattr(layer, "weight_u"):
         return layer                # it is normalised already
-    layer._changes.append((spectral_norm, {}))
+    layer._changes += ((spectral_norm, {}),)
     vars(layer)["weight_orig"] = vars(layer).pop("weight")
     w = _matrix(layer)
     u = rng.normal((len(w),))

@@ -287,6 +287,7 @@ class Record:
         images, columns = pictures
         if images is None:                  # the game has no pictures
             return
+        self.check()
         with contextlib.suppress(FileExistsError):
             os.mkdir(os.path.join(self.run.folder, "samples"))      # fails if the run was moved
         for name in (os.path.join("samples", f"{step:06}.png"), "samples.png"):

@@ -343,7 +343,7 @@ def lock(folder: str | os.PathLike) -> Iterator[Callable]:
     names = os.fstat(handle).st_nlink       # 0 once it is removed
 
     def check():
-        if os.fstat(handle).st_nlink < min(names, 1):
+        if names and not os.fstat(handle).st_nlink:
             raise UserError(f"the folder {folder} was removed during the run: start the run again")
     try:
         with contextlib.suppress(OSError):      # some file systems have no locks
