@@ -591,6 +591,13 @@ def test_the_settings_that_several_recipes_share(penalised, rates, betas):
     assert shapes == [[(128, 100), (1568, 128), (32, 16, 4, 4), (16, 1, 4, 4)],
                       [(16, 1, 4, 4), (32, 16, 4, 4), (128, 1568), (1, 128)]]
     assert [layer.slope for _, layer in D.modules() if isinstance(layer, nn.LeakyReLU)] == [0.2] * 3
+    he = math.sqrt(2 / 1568)
+    stds = [math.sqrt(2 / (100 + 128)), math.sqrt(2 / (128 + 1568)), 0.02, 0.02,     # Glorot's
+            0.02, 0.02, he if penalised else 0.02, 0.02]
+    for p, std in zip([p for p in (*G.parameters(), *D.parameters()) if p.ndim > 1], stds,
+                      strict=True):
+        # of a standard deviation, the standard error is std / sqrt(2n)
+        assert math.isclose(p.numpy().std(), std, rel_tol=5 / math.sqrt(2 * p.size))
     optimisers = digits.make_optimisers(G, D, 90, penalised, d_steps=2)
     for opt, network, rate, steps in zip(optimisers, (D, G), rates, (180, 90)):
         assert type(opt) is optim.Adam and opt.betas == betas

@@ -19,7 +19,8 @@ from tinygan.games.translation import join_pictures
 from tinygan.loop import make_source
 from tinygan.metrics import mean_difference, mean_iou, overlap, predict, train_classifier
 from tinygan.metrics.translation import grey_share
-from tinygan.networks import patch, resnet, spade, unet
+from tinygan.networks import dcgan, patch, resnet, spade, unet
+from tinygan.networks import digits as digits_networks
 from tinygan.nn.init import skip_init
 from tinygan.random import Random
 from tinygan.schedules import value_at
@@ -1129,6 +1130,17 @@ def test_maps_of_classes_are_shown_beside_images(classes, colours):
     shown = join_pictures(maps.transpose(0, 3, 1, 2), images(2, colours, 4, 4))
     assert shown.shape == (4, colours, 4, 4)
     assert set(np.unique(shown[0])) == {np.float32(i / (classes - 1)) for i in range(classes)}
+
+
+@pytest.mark.parametrize("make", [
+    digits_networks.generator, digits_networks.discriminator, dcgan.generator, dcgan.discriminator,
+    lambda: unet.generator(1, (1, 16, 16), 4, (1, 2, 4)), lambda: patch.discriminator((2, 28, 28))])
+def test_a_layer_before_batch_normalisation_has_no_bias(make):
+    """The normalisation subtracts it, so that it would be a parameter without an effect."""
+    layers = [[layer for layer in part.layers if not isinstance(layer, nn.Reshape)]
+              for _, part in make().modules() if nn.module.is_sequential(part)]
+    before = [a for each in layers for a, b in zip(each, each[1:]) if isinstance(b, nn.BatchNorm)]
+    assert len(before) >= 2 and all(layer.bias is None for layer in before)
 
 
 class Seen(nn.Module):
