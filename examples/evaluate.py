@@ -99,28 +99,13 @@ from tinygan.nn import Module
 from tinygan.random import Random
 
 
-def load_game(run: str, modules: list[str]) -> tuple[Game, int, int]:
-    """Return the game of a run, its number of finished steps, and of all its steps.
-
-    The run may be in training: it is loaded until its checkpoint has not changed meanwhile.
-    """
-    before = None
-    while True:
-        game = command.load(run, modules)
-        about = checkpoint.read(os.path.join(run, checkpoint.NAME)).about
-        if about["step"] == before:
-            return game, before, about.get("steps", before)     # older runs have no "steps"
-        before = about["step"]
-
-
 def refuse_seen(game: Game, data: DataSet, args: argparse.Namespace) -> None:
     """Raise UserError if a test image of the data is also a training image, of it or of the run.
 
     With --inputs, the data is another than the run's.
     """
     test = game.reference_images(data.test)
-    count = count_shared(test, game.reference_images(data.train))
-    if count:
+    if count := count_shared(test, game.reference_images(data.train)):
         raise UserError(
             f"the run was trained on {count} of the test images: leave images that are there twice "
             "out of the data, and train again" if args.inputs is None else
@@ -417,7 +402,9 @@ def main() -> None:
     check_output(args, out)         # fails now, not after minutes
     if args.backend:
         backend.use(args.backend)
-    game, step, steps = load_game(args.run, args.module)
+    saved = checkpoint.read_run(args.run)       # once, as the run may be in training
+    game = checkpoint.make_game(saved, command.list_known(args.module))
+    step = saved.about["step"]
     if args.last and game.averages is None:
         raise UserError(f"{args.run} keeps no average of G's weights, so all samples are of the "
                         "last: leave --last out")
@@ -470,7 +457,7 @@ def main() -> None:
                  "measures": found}
         record.try_to_write(out, write_text, json.dumps(table, indent=2, default=float) + "\n")
 
-    if step < steps:
+    if step < (steps := saved.about.get("steps", step)):        # older runs do not have it
         print(f"the run is not finished: this is its checkpoint of step {step} of {steps}")
     print(f"{n} samples against {len(test)} test images; floor: {len(chosen)} training images")
     if "sample" in data.place.split(":"):

@@ -1005,23 +1005,21 @@ def make_wide_run(folder):
 
 
 def test_evaluate_names_the_step_that_it_measures(digits_run, tmp_path, monkeypatch):
-    """The run is in training: its checkpoint changes while the script loads it."""
+    """The run is in training: its checkpoint is replaced while the script measures its game."""
     import evaluate
+    flags = ["--paper", "--channels", 2, "--batch-size", 8, "--data", digits_run / "images.npz"]
     for steps in (1, 2):
-        process = run("dcgan_mnist.py", "--paper", "--channels", 2, "--batch-size", 8, "--steps",
-                      steps, "--data", digits_run / "images.npz", "--out", str(steps), cwd=tmp_path)
+        process = run("dcgan_mnist.py", *flags, "--steps", steps, "--out", str(steps), cwd=tmp_path)
         assert process.returncode == 0, process.stderr
-    load, loaded = command.load, []
 
-    def train_on(path, modules):
-        game = load(path, modules)
-        loaded.append(game)
-        if len(loaded) == 2:
-            shutil.copy(tmp_path / "2" / "checkpoint.npz", tmp_path / "1")
-        return game
-    monkeypatch.setattr(command, "load", train_on)
-    game, step, steps = evaluate.load_game(str(tmp_path / "1"), [])
-    assert (step, steps) == (2, 2) and game is loaded[-1] and len(loaded) > 2
+    def measure_meanwhile(*args, measure=evaluate.measure):
+        shutil.copy(tmp_path / "2" / "checkpoint.npz", tmp_path / "1")
+        return measure(*args)
+    monkeypatch.setattr(evaluate, "measure", measure_meanwhile)
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", str(tmp_path / "1")])
+    evaluate.main()
+    found = json.loads((tmp_path / "1" / "evaluation.json").read_text())
+    assert found["step"] == 1 != checkpoint.read(tmp_path / "1" / "checkpoint.npz").about["step"]
 
 
 def test_evaluate_says_that_a_run_is_not_finished(digits_run, tmp_path):

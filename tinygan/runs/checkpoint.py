@@ -17,7 +17,7 @@ import os
 import random
 import re
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -198,10 +198,20 @@ def load(run: str | os.PathLike, *known: type | Callable) -> Game:
         if not isinstance(thing, (type, types.FunctionType)):
             raise TypeError("load takes the classes and functions of the game, one after the other "
                             f"as in load(run, MyGame, MyLayer), got a {type(thing).__name__}")
+    return make_game(read_run(run), known)
+
+
+def read_run(run: str | os.PathLike) -> Checkpoint:
+    """Return the last checkpoint of the run in the folder `run`; raise what load() raises."""
     path = os.path.join(run, NAME)
     if not os.path.exists(path):
         raise UserError(f"there is no {NAME} in {run}: give the folder of a run")
-    _, about, arrays = read(path)
+    return read(path)
+
+
+def make_game(saved: Checkpoint, known: Sequence[type | Callable]) -> Game:
+    """Return the game of a checkpoint; see load()."""
+    path, about, arrays = saved
     weights = {name.removeprefix("game."): array for name, array in arrays.items()
                if name.startswith("game.")}
     try:

@@ -466,11 +466,15 @@ def load(run: str, modules: Iterable[str] = ()) -> Game:
     `modules` are the paths of Python files, which are executed. The game may use the functions that
     they define, and the classes that they define or import.
     """
-    known = dict.fromkeys(thing for path in modules for thing in _list_known(path))
-    return checkpoint.load(run, *known)
+    return checkpoint.load(run, *list_known(modules))
 
 
-def _list_known(path):
+def list_known(modules: Iterable[str]) -> list[type | Callable]:
+    """List what the Python files `modules` define for load(), each once."""
+    return list(dict.fromkeys(thing for path in modules for thing in _list_defined(path)))
+
+
+def _list_defined(path):
     """List the functions that a Python file defines, and its Module classes and dataclasses."""
     name, suffix = os.path.splitext(os.path.basename(path))     # a checkpoint names the script so
     if not (os.path.isfile(path) and suffix == ".py"):
