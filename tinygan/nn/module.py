@@ -47,10 +47,10 @@ class Module:
     untracked   the names of attributes that are not parameters, buffers or parts
     """
 
-    # _arguments are the constructor's arguments. _changes are [(function, keywords)] that changed
+    # _arguments are the constructor's arguments. _changes are (function, keywords), ... that changed
     # the Module later, such as spectral_norm. A checkpoint saves both (see runs/description.py).
     # _kept are the names of the results and inputs that forward() has stored: no parameters, no
-    # buffers. _changes and _kept are replaced, not written to: a shallow copy has the same objects.
+    # buffers. None of them is written to in place, as a shallow copy of the Module shares them.
     __slots__ = ("_arguments", "_changes", "_kept", "__dict__", "__weakref__")
 
     training = True
@@ -120,7 +120,8 @@ class Module:
         self._check_attribute(name, value, before, in_forward, is_result)
         is_input = is_array and in_forward and any(value is x for x in inputs)
         if is_result or is_input and not isinstance(before, backend.xp.ndarray):
-            super().__setattr__("_kept", self._kept | {name})   # an input for a buffer is one
+            # an input that replaces a buffer is one
+            super().__setattr__("_kept", self._kept | {name})
         elif not in_forward and (is_tensor or is_array) and name in self._kept:
             super().__setattr__("_kept", self._kept - {name})
         elif (is_array and in_forward and value is not before
