@@ -47,8 +47,9 @@ class Module:
     untracked   the names of attributes that are not parameters, buffers or parts
     """
 
-    # _arguments are the constructor's arguments. _changes are pairs (function, keywords) that changed
-    # the Module later, such as spectral_norm. A checkpoint saves both (see runs/description.py).
+    # _arguments are the constructor's arguments. _changes are (function, keywords) pairs of what has
+    # changed the Module later, such as spectral_norm. A checkpoint saves both (see
+    # runs/description.py).
     # _kept are the names of the results and inputs that forward() has stored: no parameters, no
     # buffers. None of them is written to in place, as a shallow copy of the Module shares them.
     __slots__ = ("_arguments", "_changes", "_kept", "__dict__", "__weakref__")
