@@ -47,7 +47,7 @@ class Module:
     untracked   the names of attributes that are not parameters, buffers or parts
     """
 
-    # _arguments are the constructor's arguments. _changes are (function, keywords) pairs of what has
+    # _arguments are the constructor's arguments. _changes are pairs (function, keywords): what has
     # changed the Module later, such as spectral_norm. A checkpoint saves both (see
     # runs/description.py).
     # _kept are the names of the results and inputs that forward() has stored: no parameters, no
