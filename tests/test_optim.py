@@ -397,8 +397,11 @@ def test_a_parameter_of_another_dtype_needs_another_optimiser():
     assert "another dtype" in error_of(opt.step, [p]) and opt.t == 0
 
 
-def test_a_loss_is_no_list_of_gradients():
+def test_what_is_no_list_of_gradients_is_refused():
     p = tensor([1.0])
+    for wrong in p.data, 1.0, None:
+        assert "step takes Tensors, as grad() returns them" in error_of(
+            optim.SGD([p], 0.5).step, [wrong])
     assert "step takes a list of gradients" in error_of(optim.SGD([p], 0.5).step, (p * p).sum())
 
 
