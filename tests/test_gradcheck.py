@@ -487,3 +487,33 @@ def test_check_grads_takes_functions_and_whole_orders():
     assert "as in nn.ReLU()" in error_of(check_grads, nn.ReLU, normal(2))
     for order in (0, 1.5, "2"):
         assert f"got {order!r}" in error_of(check_grads, ops.exp, normal(2), order=order)
+
+
+class Remembering(nn.Module):
+    """A layer that stores its labels, and a queue whose length changes."""
+
+    def __init__(self):
+        self.table, self.queue = tensor(np.ones((5, 3)), "float32"), backend.xp.zeros((0, 3))
+
+    def forward(self, x, y):
+        self.labels = y
+        self.queue = backend.xp.concatenate([self.queue, x.data])[-5:]
+        return x * self.table[y]
+
+
+def test_arrays_that_forward_stores_may_change_their_shape():
+    layer, labels = Remembering(), device(np.array([0, 1]))
+    layer(tensor(np.ones((2, 3)), "float32"), labels)
+    check_grads(layer, normal(4, 3), device(np.array([0, 1, 2, 3])))
+    assert layer.labels is labels and layer.queue.shape == (2, 3)
+
+
+def test_an_input_that_forward_has_stored_is_no_buffer():
+    """It was an array in an earlier call, and is a Tensor here."""
+    class Scaling(nn.Module):
+        def forward(self, x, factor):
+            self.factor = factor
+            return x * factor
+    layer = Scaling()
+    layer(tensor(normal(2, 3)), device(normal(3)))
+    check_grads(layer, normal(2, 3), normal(3))

@@ -520,6 +520,44 @@ def test_a_measured_value_is_a_finite_number(value, tmp_path):
     assert "for length, which is no finite number" in error_of(run.play)
 
 
+class Keeping(nn.Module):
+    """A layer that stores its input and results in attributes that the constructor declares."""
+
+    def __init__(self):
+        self.seen, self.results, self.layer = None, [], nn.Dense(2, 1)
+
+    def forward(self, x):
+        self.seen, self.results = x, [x * 2]
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("called", [False, True])
+def test_what_forward_stores_may_be_declared_as_none(called, tmp_path):
+    """The network may have been called before the run is made."""
+    def make():
+        return GAN(nn.Dense(3, 2), Keeping(), 3)
+    game = make()
+    if called:
+        game.D(Tensor(np.ones((1, 2), "float32")))
+    points = ring(std=0.1).minibatches(4)
+    make_run(tmp_path / "run", 3, game, points).play()
+    make_run(tmp_path / "run", 4, make(), points, resume=True).play()
+
+
+def test_a_run_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    for folder in tmp_path / "file", tmp_path / "file" / "a" / "run":
+        assert f"{tmp_path / 'file'} is a file" in error_of(make_run, folder, 3)
+
+
+def test_a_run_whose_folder_was_renamed_says_where_it_resumes(tmp_path):
+    run = make_run(tmp_path / "run", 9)
+    run.save_every = 1000
+    run.measure = lambda step: step == 4 and os.rename(tmp_path / "run", tmp_path / "new") or {}
+    message = error_of(run.play)
+    assert "cannot write" in message and "resumes from step 1" in message
+
+
 def test_results_of_a_replaced_run_are_removed(tmp_path):
     """They would be taken for those of the new run. Other files stay."""
     make_run(tmp_path / "run", 2).play()

@@ -247,7 +247,7 @@ def _as_function(module, training, n_inputs, generator):
         for name, parameter in part.own_arrays(Tensor):
             places.setdefault(parameter, []).append((part, name, prefix))
         for name, value in vars(part).items():
-            if isinstance(value, backend.xp.ndarray):
+            if isinstance(value, backend.xp.ndarray) and name not in part._kept:
                 floats = value.dtype.kind == "f"
                 value = value.astype("float64") if floats else value
                 buffers.append((part, name, value, f"{prefix}{name}"))
@@ -260,8 +260,10 @@ def _as_function(module, training, n_inputs, generator):
             setattr(part, name, value.copy())
         with use_random(Random(0)):
             y = module(*inputs[:n_inputs])
-        changed.update(full for part, name, value, full in buffers
-                     if (getattr(part, name) != value).any())
+        for part, name, value, full in buffers:
+            now = getattr(part, name)
+            if now.shape != value.shape or (now != value).any():
+                changed.add(full)
         return y
     values = {f"parameter {owners[0][2]}{owners[0][1]}": p.data.astype("float64")
               for p, owners in places.items()}

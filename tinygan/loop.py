@@ -205,8 +205,8 @@ def _refuse_new_parameters(game, before):
         names = find_names(game)
         made = min(names.get(p, "a parameter") for p in now - before)
         raise UserError(f"{made} was made in the first iteration, so no optimiser has it: make "
-                        "it in the constructor, or call the network once before its optimiser is "
-                        "made")
+                        "it in the constructor; or, if it is not to be trained, store its array, "
+                        ".data, or name it in the class's `untracked`")
 
 
 def check_first(data: Iterator, check: Callable) -> Iterator:

@@ -5,7 +5,7 @@ TENSOR = {
     "backward": "grad(y, xs) returns the gradients of y",
     "grad": "grad(y, xs) returns the gradients of y",
     "requires_grad": "grad(y, xs) names the Tensors to differentiate by",
-    "detach": "Tensor(x.data) is a constant with the same array",
+    "detach": "Tensor(x.data) is a constant with the same array; forward() may store x.data",
     **dict.fromkeys(("clone", "copy"), "Tensor(x.data.copy()) is a leaf of its own"),
     "view": "write x.reshape(...)", "ravel": "write x.reshape(-1)",
     **dict.fromkeys(("permute", "swapaxes"), "write x.transpose(...)"), "t": "write x.T",

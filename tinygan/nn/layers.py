@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from .. import backend, ops, resampling
 from ..conv import Pair, conv2d, conv_transpose2d, kernel_pair, padding_pair, stride_pair
 from ..numbers import is_whole
@@ -33,7 +35,7 @@ class Dense(Module):
 
 def _make_bias(bias, n):
     """Return a bias of n zeros, or None without one."""
-    if not isinstance(bias, bool):
+    if not isinstance(bias, (bool, np.bool_)):
         raise TypeError(f"a layer's bias is True or False, got {bias!r:.60}")
     return Tensor(zeros(n)) if bias else None
 

@@ -31,7 +31,7 @@ import numpy as np
 from .. import backend, pytorch
 from ..backend import Array, UserError
 from ..nested import flatten_nested
-from ..numbers import is_whole
+from ..numbers import is_real, is_whole
 from ..tensor import Tensor, no_grad, now
 
 
@@ -63,7 +63,11 @@ class Module:
             raise TypeError(f"{cls.__name__}() takes no arguments, got "
                             + ", ".join([*map(repr, args), *kwargs])[:60])
         module = super().__new__(cls)
-        module._arguments = _copy_lists(args, kwargs)
+        try:
+            module._arguments = _copy_lists(args, kwargs)
+        except dataclasses.FrozenInstanceError:
+            raise TypeError(f"{cls.__name__} is a frozen dataclass, but the attributes of a Module "
+                            "are set: leave frozen=True out") from None
         module._changes, module._kept = (), frozenset()
         return module
 
@@ -130,6 +134,8 @@ class Module:
             value = value.copy("K")         # a buffer, which may be written to
         if isinstance(value, np.generic) and isinstance(before, np.ndarray):
             value = np.asarray(value)       # arithmetic of numpy turns 0-d arrays into numbers
+        elif in_forward and isinstance(before, backend.xp.ndarray) and is_real(value):
+            value = backend.xp.asarray(value, before.dtype)         # as does max(array, 1.0)
         super().__setattr__(name, value)
 
     def _check_attribute(self, name, value, before, in_forward, is_result):
@@ -151,7 +157,8 @@ class Module:
         if is_result and not in_forward:
             raise TypeError(f"{type(self).__name__}.{name} is set to a computed Tensor, "
                             "which cannot be a parameter: make it a leaf by "
-                            f"Tensor(x.data.copy()), or name {name!r} in the class's `untracked`")
+                            f"Tensor(x.data.copy()), or name {name!r} in the class's `untracked`; "
+                            "if it is set in forward(), call the Module and not forward() itself")
         if is_result and isinstance(before, backend.xp.ndarray) and name not in self._kept:
             raise TypeError(f"{type(self).__name__}.{name} is a buffer, which forward() would "
                             "replace by a Tensor, with what it was computed from: write "
@@ -192,7 +199,7 @@ class Module:
         """Raise TypeError for a Module, Tensor or array in a place that is not searched.
 
         It would be neither trained nor saved. Such places are sets, functions, objects of other
-        classes, and lists of Tensors. A function may read a Module that is a global variable.
+        classes, lists of Tensors, and global variables that are Tensors and that a function reads.
         """
         named = list(self.modules())
         if len(dict(named)) < len(named):
@@ -209,7 +216,14 @@ class Module:
                 elif not isinstance(value, (Module, *_SIMPLE)) and name not in module.untracked:
                     others.append((module, name, value))
         for module, name, value in others:
-            for thing in find_inside(value, with_globals=True):
+            for function in find_inside(value, (types.FunctionType,)):
+                for variable in _list_global_tensors(function):
+                    raise TypeError(
+                        f"{type(module).__name__}.{name} has a function, {function.__name__}, that "
+                        f"reads the global variable {variable}, a Tensor, which is neither trained "
+                        f"nor saved: write {variable}.data if it is a constant, or a Module with "
+                        "the Tensor as an attribute")
+            for thing in find_inside(value):
                 if id(thing) not in found and not _is_computed(thing):
                     raise TypeError(
                         f"{type(module).__name__}.{name} holds {type(thing).__name__}, which is "
@@ -382,15 +396,13 @@ def find_names(module: Module) -> dict[Tensor, str]:
     return {p: name for name, p in reversed(module.named_arrays(Tensor).items())}
 
 
-def find_inside(value: Any, kinds: tuple[type, ...] | None = None,
-                with_globals: bool = False) -> Iterator[Any]:
+def find_inside(value: Any, kinds: tuple[type, ...] | None = None) -> Iterator[Any]:
     """Yield the Modules, Tensors and arrays inside a value, or the objects of other `kinds`.
 
     The search enters collections, dataclass objects, the closures, defaults and bound objects of
-    functions, if asked for the Tensors among the global variables that functions read, and the
-    attributes of other objects, but not those of an object in an object: from a progress bar, for
-    example, all of a notebook can be reached. Arrays in functions and objects are constants and are
-    not yielded; neither are files. Weak references are not followed.
+    functions, and the attributes of other objects, but not those of an object in an object: from a
+    progress bar, for example, all of a notebook can be reached. Arrays in functions and objects are
+    constants and are not yielded; neither are files. Weak references are not followed.
     """
     kinds = kinds or (Module, Tensor, backend.xp.ndarray)
     # with each value, whether it lies in an object, and whether arrays in it are constants
@@ -411,7 +423,7 @@ def find_inside(value: Any, kinds: tuple[type, ...] | None = None,
         is_collection = isinstance(value, (list, tuple, set, frozenset, Mapping)) or (
             isinstance(value, Collection) and not hasattr(value, "__dict__"))
         if isinstance(value, types.FunctionType):
-            held = list_held(value) + (_list_globals(value) if with_globals else [])
+            held = list_held(value)
         elif isinstance(value, functools.partial):
             held = [value.func, value.args, value.keywords]
         elif isinstance(value, types.MethodType):
@@ -439,10 +451,10 @@ def list_held(function: types.FunctionType) -> list[Any]:
     return held
 
 
-def _list_globals(function):
-    """List the Tensors among the global variables that a function reads."""
-    found = [function.__globals__.get(name) for name in _read_names(function.__code__)]
-    return [thing for thing in found if type(thing) is Tensor]
+def _list_global_tensors(function):
+    """List the names of the global variables that a function reads and that are Tensors."""
+    return [name for name in _read_names(function.__code__)
+            if type(function.__globals__.get(name)) is Tensor]
 
 
 @functools.lru_cache(1000)

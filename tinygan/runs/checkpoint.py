@@ -189,10 +189,11 @@ def load(run: str | os.PathLike, *known: type | Callable) -> Game:
         game = tinygan.load("runs/gan_mnist")
         images = game.sample(game.latent(64, tinygan.rng))
 
-    The game is in evaluation mode. `known` are the classes and functions that it uses and that are
-    not tinygan's. Raises UserError if one of them is missing, or if there is no checkpoint or a
-    damaged one, and TypeError for anything else in `known`. An error in the constructor of a class
-    in `known` is raised as it is.
+    The game is in evaluation mode, and so are its networks. play() switches the game to training
+    mode, but not a network of it that is a part of another game now. `known` are the classes and
+    functions that it uses and that are not tinygan's. Raises UserError if one of them is missing,
+    or if there is no checkpoint or a damaged one, and TypeError for anything else in `known`. An
+    error in the constructor of a class in `known` is raised as it is.
     """
     for thing in known:
         if not isinstance(thing, (type, types.FunctionType)):

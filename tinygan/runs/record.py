@@ -287,9 +287,7 @@ class Record:
         images, columns = pictures
         if images is None:                  # the game has no pictures
             return
-        self.check()
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(os.path.join(self.run.folder, "samples"))      # fails if the run was moved
+        self._write("samples", _make_folder)
         for name in (os.path.join("samples", f"{step:06}.png"), "samples.png"):
             self._write(name, image.save_grid, images, columns, scale=2,
                         group=self.run.game.group)
@@ -346,6 +344,12 @@ class Record:
         self.check()
         more = "" if self.saved is None else f"; --resume then resumes from step {self.saved}"
         try_to_write(os.path.join(self.run.folder, name), write, *args, more=more, **kwargs)
+
+
+def _make_folder(path):
+    """Make a folder, if it is missing. It fails if the folder above, a run's, was moved."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path)
 
 
 def list_pictures(folder: str | os.PathLike, step: float = math.inf) -> list[str]:

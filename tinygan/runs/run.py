@@ -293,8 +293,12 @@ def check_folder(folder: str | os.PathLike, resume: bool = False, overwrite: boo
     checkpoint. The folder must not be a file.
     """
     path = os.path.join(folder, checkpoint.NAME)
-    if os.path.isfile(folder):
-        raise UserError(f"{folder} is a file: choose another folder by --out")
+    above = os.path.abspath(folder)
+    while not os.path.exists(above):
+        above = os.path.dirname(above)
+    if os.path.isfile(above):
+        raise UserError(f"{folder if os.path.isfile(folder) else above} is a file: choose another "
+                        "folder by --out")
     if os.path.exists(path):
         if resume and not overwrite:
             return                  # the checkpoint is read, and so checked, when it is restored

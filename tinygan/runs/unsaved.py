@@ -180,12 +180,14 @@ def list_settings(game: nn.Module, text: Callable = _describe_as_text) -> dict[s
     """Return {name: text} of the numbers and other settings of a game and its parts.
 
     Settings are numbers, texts, losses and other values that describe() takes, but no Modules. They
-    are attributes of the parts or of their classes.
+    are attributes of the parts or of their classes. None and empty collections are not listed: they
+    may stand for a result that forward() has not stored yet.
     """
     others = nn.Module, Tensor, backend.xp.ndarray
     texts = {prefix + name: text(value) for prefix, part in game.modules()
              for name, value in _list_attributes(part).items()
-             if name not in (*part.untracked, "training") and not isinstance(value, others)}
+             if name not in (*part.untracked, "training") and not isinstance(value, others)
+             and not (value is None or isinstance(value, (list, tuple, dict)) and not value)}
     return {name: each for name, each in texts.items() if each is not None}
 
 
