@@ -337,6 +337,8 @@ def test_two_classes_of_one_name_are_told_apart(monkeypatch, tmp_path):
             tinygan.load(tmp_path, *[thing for thing in known if thing is not missing])
         name = missing.__name__
         assert f"{missing.__module__}.{name}, which is not tinygan's" in str(raised.value)
+        given = {"nets.one": "nets.other", "nets.other": "nets.one"}[missing.__module__]
+        assert f"({given}.{name} was given, but the file must have the same" in str(raised.value)
         assert f"load(run, {name})" in str(raised.value)
     swapped = LSGAN(nn.Sequential(other.Net(2), one.Net(2), one.relu), nn.Dense(2, 1), 2)
     with pytest.raises(UserError, match='was "nets.one.Net", now "nets.other.Net"'):

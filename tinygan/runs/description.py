@@ -307,9 +307,11 @@ def _look_up(name, known):
     if package == "tinygan":
         raise InvalidDescription(f"this version of tinygan has no {_quote(name)}")
     last = _quote(name.rpartition(".")[2])
+    others = [other for other in known if _quote(other.rpartition(".")[2]) == last]
     raise UserError(f"this run was made with {_quote(name)}, which is not tinygan's: give it to "
                     f"load, as in load(run, {last}), or give a script the file that defines it, by "
-                    "--module")
+                    "--module" + (f" ({_quote(others[0])} was given, but the file must have the "
+                                  "same name too)" if others else ""))
 
 
 # Comparing descriptions
