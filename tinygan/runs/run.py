@@ -297,8 +297,8 @@ def check_folder(folder: str | os.PathLike, resume: bool = False, overwrite: boo
     while not os.path.exists(above):
         above = os.path.dirname(above)
     if os.path.isfile(above):
-        raise UserError(f"{folder if os.path.isfile(folder) else above} is a file: choose another "
-                        "folder by --out")
+        what = folder if os.path.isfile(folder) else f"{folder} cannot be made, because {above}"
+        raise UserError(f"{what} is a file: choose another folder by --out")
     if os.path.exists(path):
         if resume and not overwrite:
             return                  # the checkpoint is read, and so checked, when it is restored
