@@ -490,19 +490,21 @@ def test_check_grads_takes_functions_and_whole_orders():
 
 
 class Remembering(nn.Module):
-    """A layer that stores its labels, and a queue whose length changes."""
+    """A layer that stores its labels, and has a queue that grows and an array that becomes None."""
 
     def __init__(self):
+        self.first = backend.xp.zeros(2)
         self.table, self.queue = tensor(np.ones((5, 3)), "float32"), backend.xp.zeros((0, 3))
 
     def forward(self, x, y):
-        self.labels = y
+        self.labels, self.first = y, None
         self.queue = backend.xp.concatenate([self.queue, x.data])[-5:]
         return x * self.table[y]
 
 
 def test_arrays_that_forward_stores_may_change_their_shape():
     layer, labels = Remembering(), device(np.array([0, 1]))
+    check_grads(layer, normal(2, 3), labels)
     layer(tensor(np.ones((2, 3)), "float32"), labels)
     check_grads(layer, normal(4, 3), device(np.array([0, 1, 2, 3])))
     assert layer.labels is labels and layer.queue.shape == (2, 3)

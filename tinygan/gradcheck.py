@@ -262,7 +262,7 @@ def _as_function(module, training, n_inputs, generator):
             y = module(*inputs[:n_inputs])
         for part, name, value, full in buffers:
             now = getattr(part, name)
-            if now.shape != value.shape or (now != value).any():
+            if getattr(now, "shape", None) != value.shape or (now != value).any():
                 changed.add(full)
         return y
     values = {f"parameter {owners[0][2]}{owners[0][1]}": p.data.astype("float64")
