@@ -452,12 +452,13 @@ def run_commands(commands: list[list[str]], clock: str,
     result is NaN. The file also keeps `typed`, the commands as a user would type them. Raises
     UserError if a command fails, and for a run in the folder that is not known to be of `typed`.
     """
-    environment, outputs, seconds = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}, [], 0.0
-    is_same = False
+    environment, outputs = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}, []
+    is_same, seconds = False, 0.0
     if os.path.exists(clock):
         with open(clock) as file, contextlib.suppress(ValueError, KeyError, TypeError):
             kept = json.load(file)
-            is_same, seconds = kept["commands"] == typed, kept["seconds"]
+            if kept["commands"] == typed:
+                is_same, seconds = True, kept["seconds"]
     for script, *flags in commands:
         if "--out" in flags and os.path.exists(os.path.join(flags[-1], "checkpoint.npz")):
             if not is_same:
@@ -465,7 +466,6 @@ def run_commands(commands: list[list[str]], clock: str,
                                 f"{typed[0]}: remove it, or choose another --out")
             flags.append("--resume")
         if not outputs:
-            seconds = seconds if is_same else 0.0
             _save_clock(clock, typed, math.nan)
         with _lock:
             if _stopped.is_set():

@@ -102,6 +102,18 @@ def peak_memory(call):
         tracemalloc.stop()
 
 
+@contextlib.contextmanager
+def without_reader(monkeypatch):
+    """Make standard error a pipe whose reader has ended, inside the context."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", buffering=1) as closed, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", closed)
+        yield
+        with contextlib.suppress(OSError):      # what is left in it cannot be written
+            closed.close()
+
+
 def catch_training(script, *flags, data):
     """Return what a script of examples/ gives command.train(), which does not train here.
 

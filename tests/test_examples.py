@@ -32,7 +32,7 @@ from tinygan.random import Random
 
 import numpy as np
 
-from helpers import call_script, catch_training
+from helpers import call_script, catch_training, without_reader
 from test_data import idx, write
 from test_image import read_png
 from test_run import RUN_FILES, read_files, start_script, wait_for
@@ -237,16 +237,9 @@ def test_the_command_that_resumes_a_run(tmp_path, monkeypatch, capsys):
             command.play(args, run)
         assert stop.value.code == 130
         assert capsys.readouterr().err.endswith(f"gan_mnist.py {words}\n")
-    reader, writer = os.pipe()
-    os.close(reader)
-    with open(writer, "w", buffering=1) as closed:
-        monkeypatch.setattr(sys, "stderr", closed)
-        with pytest.raises(SystemExit) as stop:
-            command.play(args, run)
-        assert stop.value.code == 130
-        monkeypatch.undo()
-        with contextlib.suppress(OSError):
-            closed.close()
+    with without_reader(monkeypatch), pytest.raises(SystemExit) as stop:
+        command.play(args, run)
+    assert stop.value.code == 130
 
 
 def mock_stop():
@@ -1241,7 +1234,7 @@ def test_reproduce_stops_its_runs_when_it_is_stopped(tmp_path, monkeypatch):
     import reproduce
     monkeypatch.setattr(reproduce, "HERE", str(tmp_path))
     (tmp_path / "sleep.py").write_text("import time\ntime.sleep(60)\n")
-    # the first command has ended when the script is stopped, in a later part of the test
+    # of the run b, the first command has ended when the script is stopped
     (tmp_path / "end.py").write_text("")
     runs = {("a", 1): [["sleep.py"]], ("b", 1): [["end.py"], ["sleep.py"]]}
     monkeypatch.setattr(reproduce, "_stopped", threading.Event())       # others stay unstopped

@@ -143,7 +143,7 @@ LISTING = {
 
 @pytest.mark.parametrize("code", ["lambda x: x * thing", "lambda x: (lambda y: y * thing)(x)"])
 def test_a_tensor_that_is_a_global_variable_of_a_function_is_refused(code):
-    """So are functions in a notebook that are layers. They may read Modules."""
+    """It would not be trained. Modules, arrays and numbers may be global variables."""
     net = nn.Sequential(nn.Dense(2, 2), hold_in_global(Tensor(1.0), code))
     message = error_of(net.parameters)
     assert "Sequential.layers has a function, <lambda>, that reads the global variable thing" in (

@@ -1,6 +1,5 @@
 """Tests of Run as it is used in a notebook: in the process of the test, without a command line."""
 
-import contextlib
 import csv
 import dataclasses
 import gc
@@ -30,7 +29,7 @@ from tinygan.data.mixtures import ring
 from tinygan.games import GAN, R1, Game, losses, penalties, views
 from tinygan.runs import unsaved
 
-from helpers import Ending, error_of, normal
+from helpers import Ending, error_of, normal, without_reader
 from test_run import read_files, same_files
 
 pytestmark = pytest.mark.numpy_only("the files do not depend on the backend")
@@ -573,14 +572,8 @@ def test_ctrl_c_saves_without_a_reader_of_standard_error(tmp_path, monkeypatch):
     """The message that the run stops cannot be printed."""
     run = make_run(tmp_path / "run", 20)
     run.save_every = 1000
-    reader, writer = os.pipe()
-    os.close(reader)
-    with open(writer, "w") as closed:
-        monkeypatch.setattr(sys, "stderr", closed)
+    with without_reader(monkeypatch):
         play_and_stop_after(run, 5)
-        monkeypatch.undo()
-        with contextlib.suppress(OSError):
-            closed.close()
     assert run.step == 5 and make_run(tmp_path / "run", 20, resume=True).play() is not None
     whole = make_run(tmp_path / "whole").play()
     assert same_files(tmp_path / "whole", tmp_path / "run"), whole

@@ -351,7 +351,7 @@ def _copy_index(index):
 
 
 def _has_array(index):
-    """Return whether an index has an array, a list or a truth value: numpy copies what it names."""
+    """Return whether an index has an array, a list or a truth value, whose choice numpy copies."""
     parts = index if isinstance(index, tuple) else (index,)
     return any(isinstance(i, (list, bool, np.bool_, backend.xp.ndarray)) for i in parts)
 

@@ -437,7 +437,7 @@ def find_inside(value: Any, kinds: tuple[type, ...] | None = None) -> Iterator[A
         elif in_object:
             continue
         else:
-            held, in_object = _list_attributes(value), True
+            held, in_object = _list_values(value), True
         constant = constant or not is_collection
         left += [(item, in_object, constant) for item in reversed(held)]
 
@@ -465,7 +465,7 @@ def _read_names(code):
     return list(dict.fromkeys(names + [name for each in inner for name in _read_names(each)]))
 
 
-def _list_attributes(thing):
+def _list_values(thing):
     """List the values of an object's attributes, also of those in the __slots__ of its class."""
     found = list(getattr(thing, "__dict__", {}).values())
     for base in type(thing).__mro__:
