@@ -1,6 +1,5 @@
 """Tests of the example scripts: what they print, write and refuse."""
 
-import contextlib
 import csv
 import importlib
 import io

@@ -4,7 +4,6 @@ import importlib
 import itertools
 import json
 import math
-import sys
 
 import numpy as np
 import pytest
