@@ -11,7 +11,8 @@ TENSOR = {
     **dict.fromkeys(("permute", "swapaxes"), "write x.transpose(...)"), "t": "write x.T",
     "unsqueeze": "write x.reshape(...) or x[:, None]", "dim": "write x.ndim",
     "expand": "arithmetic broadcasts without it", "repeat": "write ops.concat([x, x], axis)",
-    "astype": "x.data.astype(...) is an array",
+    **dict.fromkeys(("astype", "float", "double"), "x.data.astype(...) is an array"),
+    "numel": "write x.size",
     "var": "write ((x - x.mean(axis, keepdims=True)) ** 2).mean(axis), which divides by n",
     "std": "write ops.sqrt(((x - x.mean(axis, keepdims=True)) ** 2).mean(axis)) (divides by n)",
     "squeeze": "write x.reshape(...)", "cpu": "x.numpy() is an array on the host",
@@ -35,6 +36,8 @@ MODULE = {
     "requires_grad_": "an optimiser updates the parameters that it was made of, and no others",
     "named_parameters": "arrays() has the names and arrays of parameters and buffers",
     "named_modules": "modules() yields the names and Modules",
+    **dict.fromkeys(("children", "named_children"), "parts() lists the names and Modules"),
+    "apply": "loop over the (name, Module) of modules()",
     "register_buffer": "an array that is set on self is a buffer",
     "add_module": "a Module that is set on self, alone or in a list, is a part",
     "append": "write nn.Sequential(*net, layer)"}

@@ -16,19 +16,16 @@ Names, shapes and the order of axes are PyTorch's, so weights can be exchanged w
 
 import contextlib
 import dataclasses
-import dis
 import functools
-import io
 import math
 import types
-import weakref
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
-from .. import backend, pytorch
+from .. import backend, pytorch, search
 from ..backend import Array, UserError
 from ..nested import flatten_nested
 from ..numbers import is_real, is_whole
@@ -76,14 +73,7 @@ class Module:
         check_names(cls, "untracked")
         cls.untracked = tuple(dict.fromkeys(        # a subclass adds names to those of its bases
             name for base in reversed(cls.__mro__) for name in vars(base).get("untracked", ())))
-        for base in cls.__mro__:
-            for name, value in vars(base).items():
-                # methods and properties have __get__, from Python 3.14 on partial functions too
-                if isinstance(value, functools.partial) or not hasattr(value, "__get__"):
-                    for thing in find_inside(value):
-                        raise TypeError(f"the class attribute {cls.__name__}.{name} holds "
-                                        f"{type(thing).__name__}, which is not found there: set it "
-                                        "on self, in __init__")
+        _check_class(cls)
 
     def __call__(self, *inputs):
         token = _call.set((now(), inputs))     # by hand in 0.15 us, use_value() takes 0.9
@@ -122,7 +112,7 @@ class Module:
         # a Tensor that was computed, or an input of forward(), which is older than the call
         is_result = is_tensor and not (in_forward and value is before) and (
             value.parents != () or in_forward and value.age < begin)
-        self._check_attribute(name, value, before, in_forward, is_result)
+        _check_attribute(self, name, value, before, in_forward, is_result)
         is_input = is_array and in_forward and any(value is x for x in inputs)
         if is_result or is_input and not isinstance(before, backend.xp.ndarray):
             # an input that replaces a buffer is one
@@ -137,37 +127,6 @@ class Module:
         elif in_forward and isinstance(before, backend.xp.ndarray) and is_real(value):
             value = backend.xp.asarray(value, before.dtype)         # as does max(array, 1.0)
         super().__setattr__(name, value)
-
-    def _check_attribute(self, name, value, before, in_forward, is_result):
-        """Raise TypeError for a value that would take a parameter's place, or could not be one.
-
-        Raises it too for a value that would hide one of tinygan's methods.
-        """
-        method = getattr(type(self), name, None)
-        if (isinstance(method, types.FunctionType) and not callable(value)
-                and method.__module__.startswith(f"{__package__.partition('.')[0]}.")):
-            raise TypeError(f"{type(self).__name__}.{name} is a method, which the attribute of "
-                            "this name would hide: choose another name")
-        is_parameter = (type(before) is Tensor and name not in self._kept
-                        and name not in self.untracked)
-        if is_parameter and value is not None and not isinstance(value, (Tensor, Module)):
-            raise TypeError(f"{type(self).__name__}.{name} is a parameter, which only a Tensor, a "
-                            f"Module or None can replace, got {type(value).__name__}: write "
-                            f".{name}.data = array for new numbers")
-        if is_result and not in_forward:
-            raise TypeError(f"{type(self).__name__}.{name} is set to a computed Tensor, "
-                            "which cannot be a parameter: make it a leaf by "
-                            f"Tensor(x.data.copy()), or name {name!r} in the class's `untracked`; "
-                            "if it is set in forward(), call the Module and not forward() itself")
-        if is_result and isinstance(before, backend.xp.ndarray) and name not in self._kept:
-            raise TypeError(f"{type(self).__name__}.{name} is a buffer, which forward() would "
-                            "replace by a Tensor, with what it was computed from: write "
-                            f"self.{name}[...] = x.data for new numbers")
-        if is_result and is_parameter:
-            raise TypeError(f"{type(self).__name__}.{name} is a parameter, which forward() "
-                            "would replace: give the new Tensor another name, or write "
-                            f".{name}.data = array for new numbers, or name {name!r} in the "
-                            "class's `untracked`")
 
     def parts(self) -> list[tuple[str, "Module"]]:
         """List (name, Module) of each part, in the order in which they were set.
@@ -195,42 +154,6 @@ class Module:
             if not any(part is other for other in above):       # a class may define ==
                 yield from part.modules(f"{prefix}{name}.", above)
 
-    def _check_found(self):
-        """Raise TypeError for a Module, Tensor or array in a place that is not searched.
-
-        It would be neither trained nor saved. Such places are sets, functions, objects of other
-        classes, lists of Tensors, and global variables that are Tensors and that a function reads.
-        """
-        named = list(self.modules())
-        if len(dict(named)) < len(named):
-            names = sorted(name for name, _ in named)
-            twice = next(a for a, b in zip(names, names[1:]) if a == b)
-            raise TypeError(f"two parts of {type(self).__name__} have the same name, "
-                            f"{twice.rstrip('.')!r}: give the keys of dictionaries other names")
-        modules = [module for _, module in named]
-        found, others = {id(module) for module in modules}, []
-        for module in modules:
-            for name, value in vars(module).items():
-                if isinstance(value, (Tensor, backend.xp.ndarray)):
-                    found.add(id(value))
-                elif not isinstance(value, (Module, *_SIMPLE)) and name not in module.untracked:
-                    others.append((module, name, value))
-        for module, name, value in others:
-            for function in find_inside(value, (types.FunctionType,)):
-                for variable in _list_global_tensors(function):
-                    raise TypeError(
-                        f"{type(module).__name__}.{name} has a function, {function.__name__}, that "
-                        f"reads the global variable {variable}, a Tensor, which is neither trained "
-                        f"nor saved: write {variable}.data if it is a constant, or a Module with "
-                        "the Tensor as an attribute")
-            for thing in find_inside(value):
-                if id(thing) not in found and not _is_computed(thing):
-                    raise TypeError(
-                        f"{type(module).__name__}.{name} holds {type(thing).__name__}, which is "
-                        "not found there, and so neither trained nor saved: set Tensors and arrays "
-                        "as attributes of their own, Modules also in a list or a dictionary; or "
-                        "name the attribute in the class's `untracked`")
-
     def named_arrays(self, kind: type, above: tuple = ()) -> dict[str, Any]:
         """Return {name: attribute} of all parameters (kind Tensor) or buffers (kind xp.ndarray)."""
         return {prefix + name: value for prefix, module in self.modules(above=above)
@@ -247,7 +170,7 @@ class Module:
         `above` is as in modules(). Raises TypeError for a parameter in a place that is not
         searched, such as a set.
         """
-        self._check_found()
+        _check_found(self)
         return list(dict.fromkeys(self.named_arrays(Tensor, above).values()))
 
     def train(self, training: bool = True) -> "Module":
@@ -325,7 +248,7 @@ class Module:
 
         Raises TypeError for a Tensor or an array in a place that is not searched.
         """
-        self._check_found()
+        _check_found(self)
         parameters = {name: p.data for name, p in self.named_arrays(Tensor).items()}
         buffers = self.named_arrays(backend.xp.ndarray)
         return {**parameters, **buffers}
@@ -382,102 +305,9 @@ def _parts(name, value):
             yield from _parts(f"{name}.{key}", item)
 
 
-def check_names(owner: type, *attributes: str) -> None:
-    """Raise TypeError if a class has a text where a tuple of names is meant."""
-    for name in attributes:
-        if isinstance(value := getattr(owner, name, ()), str):
-            names = tuple(value.replace(",", " ").split())
-            raise TypeError(f"{owner.__name__}.{name} is a tuple of names, got the text {value!r}: "
-                            f"write {name} = {names}" + ", with a comma" * (len(names) == 1))
-
-
 def find_names(module: Module) -> dict[Tensor, str]:
     """Return {parameter: its name} of a Module; of a shared parameter, its first name."""
     return {p: name for name, p in reversed(module.named_arrays(Tensor).items())}
-
-
-def find_inside(value: Any, kinds: tuple[type, ...] | None = None) -> Iterator[Any]:
-    """Yield the Modules, Tensors and arrays inside a value, or the objects of other `kinds`.
-
-    The search enters collections, dataclass objects, the closures, defaults and bound objects of
-    functions, and the attributes of other objects, but not those of an object in an object: from a
-    progress bar, for example, all of a notebook can be reached. Arrays in functions and objects are
-    constants and are not yielded; neither are files. Weak references are not followed.
-    """
-    kinds = kinds or (Module, Tensor, backend.xp.ndarray)
-    # with each value, whether it lies in an object, and whether arrays in it are constants
-    left, seen = [(value, False, False)], {}
-    while left:
-        value, in_object, constant = left.pop()
-        if type(value) in weakref.ProxyTypes:       # isinstance() would take it for any iterator
-            continue
-        if isinstance(value, kinds) and not isinstance(value, io.IOBase):
-            if not (constant and isinstance(value, backend.xp.ndarray)):
-                yield value
-            continue
-        if id(value) in seen or isinstance(
-                value, (Module, *_SIMPLE, backend.xp.ndarray, type, types.ModuleType)):
-            continue
-        seen[id(value)] = value
-        # iterating over an object of another class may use it up, as a progress bar's stream
-        is_collection = isinstance(value, (list, tuple, set, frozenset, Mapping)) or (
-            isinstance(value, Collection) and not hasattr(value, "__dict__"))
-        if isinstance(value, types.FunctionType):
-            held = list_held(value)
-        elif isinstance(value, functools.partial):
-            held = [value.func, value.args, value.keywords]
-        elif isinstance(value, types.MethodType):
-            held = [value.__self__]
-        elif isinstance(value, Mapping):
-            held = [*value.keys(), *value.values()]
-        elif is_collection:
-            held = list(value)
-        elif dataclasses.is_dataclass(value):
-            held = [getattr(value, field.name, None) for field in dataclasses.fields(value)]
-        elif in_object:
-            continue
-        else:
-            held, in_object = _list_values(value), True
-        constant = constant or not is_collection
-        left += [(item, in_object, constant) for item in reversed(held)]
-
-
-def list_held(function: types.FunctionType) -> list[Any]:
-    """List a function's default arguments and the values of the variables of its closure."""
-    held = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-    for cell in function.__closure__ or ():
-        with contextlib.suppress(ValueError):       # the variable has no value yet
-            held.append(cell.cell_contents)
-    return held
-
-
-def _list_global_tensors(function):
-    """List the names of the global variables that a function reads and that are Tensors."""
-    return [name for name in _read_names(function.__code__)
-            if type(function.__globals__.get(name)) is Tensor]
-
-
-@functools.lru_cache(1000)
-def _read_names(code):
-    """List the names of global variables that a function's code reads, or a function inside it."""
-    names = [step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"]
-    inner = [each for each in code.co_consts if isinstance(each, types.CodeType)]
-    return list(dict.fromkeys(names + [name for each in inner for name in _read_names(each)]))
-
-
-def _list_values(thing):
-    """List the values of an object's attributes, also of those in the __slots__ of its class."""
-    found = list(getattr(thing, "__dict__", {}).values())
-    for base in type(thing).__mro__:
-        for slot in vars(base).values() if "__slots__" in vars(base) else ():
-            if isinstance(slot, types.MemberDescriptorType):
-                with contextlib.suppress(AttributeError):       # it has no value yet
-                    found.append(slot.__get__(thing))
-    return found
-
-
-def _is_computed(thing):
-    return type(thing) is Tensor and thing.parents != ()
 
 
 @contextlib.contextmanager
@@ -540,6 +370,114 @@ def is_sequential(network: Any) -> bool:
     """Return whether a network's forward() is that of Sequential, not one of its own."""
     return getattr(type(network), "forward", None) is Sequential.forward
 
+
+# What a Module refuses
+
+def find_inside(value: Any, kinds: tuple[type, ...] | None = None) -> Iterator[Any]:
+    """Yield the Modules, Tensors and arrays inside a value, or the objects of other `kinds`.
+
+    search.find says which places are searched. Modules and Tensors are not.
+    """
+    kinds = kinds or (Module, Tensor, backend.xp.ndarray)
+    return search.find(value, kinds, leaves=(Module, Tensor))
+
+
+def check_names(owner: type, *attributes: str) -> None:
+    """Raise TypeError if a class has a text where a tuple of names is meant."""
+    for name in attributes:
+        if isinstance(value := getattr(owner, name, ()), str):
+            names = tuple(value.replace(",", " ").split())
+            raise TypeError(f"{owner.__name__}.{name} is a tuple of names, got the text {value!r}: "
+                            f"write {name} = {names}" + ", with a comma" * (len(names) == 1))
+
+
+def _check_class(cls):
+    """Raise TypeError for a Module, Tensor or array that is an attribute of a class."""
+    for base in cls.__mro__:
+        for name, value in vars(base).items():
+            # methods and properties have __get__, from Python 3.14 on partial functions too
+            if isinstance(value, functools.partial) or not hasattr(value, "__get__"):
+                for thing in find_inside(value):
+                    raise TypeError(f"the class attribute {cls.__name__}.{name} holds "
+                                    f"{type(thing).__name__}, which is not found there: set it "
+                                    "on self, in __init__")
+
+
+def _check_attribute(module, name, value, before, in_forward, is_result):
+    """Raise TypeError for a value that an attribute of a Module cannot have.
+
+    It is one that would take a parameter's or a buffer's place, a computed Tensor that is set
+    outside forward(), or one that would hide a method of tinygan's.
+
+    before      the attribute's present value, or None
+    is_result   whether the value is a Tensor that was computed, or an input of forward()
+    """
+    attribute = f"{type(module).__name__}.{name}"
+    method = getattr(type(module), name, None)
+    if (isinstance(method, types.FunctionType) and not callable(value)
+            and method.__module__.startswith(f"{__package__.partition('.')[0]}.")):
+        raise TypeError(f"{attribute} is a method, which the attribute of this name would hide: "
+                        "choose another name")
+    is_parameter = (type(before) is Tensor and name not in module._kept
+                    and name not in module.untracked)
+    if is_parameter and value is not None and not isinstance(value, (Tensor, Module)):
+        raise TypeError(f"{attribute} is a parameter, which only a Tensor, a Module or None can "
+                        f"replace, got {type(value).__name__}: write .{name}.data = array for new "
+                        "numbers")
+    if is_result and not in_forward:
+        raise TypeError(f"{attribute} is set to a computed Tensor, which cannot be a parameter: "
+                        f"make it a leaf by Tensor(x.data.copy()), or name {name!r} in the "
+                        "class's `untracked`; if it is set in forward(), call the Module and not "
+                        "forward() itself")
+    if is_result and isinstance(before, backend.xp.ndarray) and name not in module._kept:
+        raise TypeError(f"{attribute} is a buffer, which forward() would replace by a Tensor, with "
+                        f"what it was computed from: write self.{name}[...] = x.data for new "
+                        "numbers")
+    if is_result and is_parameter:
+        raise TypeError(f"{attribute} is a parameter, which forward() would replace: give the new "
+                        f"Tensor another name, or write .{name}.data = array for new numbers, or "
+                        f"name {name!r} in the class's `untracked`")
+
+
+def _check_found(module):
+    """Raise TypeError for a Module, Tensor or array in a place that is not searched.
+
+    It would be neither trained nor saved. Such places are sets, functions, objects of other
+    classes, lists of Tensors, and global variables that are Tensors and that a function reads.
+    """
+    names = sorted(name for name, _ in module.modules())
+    for name, other in zip(names, names[1:]):
+        if name == other:
+            raise TypeError(f"two parts of {type(module).__name__} have the same name, "
+                            f"{name.rstrip('.')!r}: give the keys of dictionaries other names")
+    found, others = set(), []
+    for _, part in module.modules():
+        found.add(id(part))
+        for name, value in vars(part).items():
+            if isinstance(value, (Tensor, backend.xp.ndarray)):
+                found.add(id(value))
+            elif not isinstance(value, (Module, *_SIMPLE)) and name not in part.untracked:
+                others.append((f"{type(part).__name__}.{name}", value))
+    for attribute, value in others:
+        for function in find_inside(value, (types.FunctionType,)):
+            for variable in search.list_globals(function.__code__):
+                if type(function.__globals__.get(variable)) is Tensor:
+                    raise TypeError(
+                        f"{attribute} has a function, {function.__name__}, that reads the global "
+                        f"variable {variable}, a Tensor, which is neither trained nor saved: write "
+                        f"{variable}.data if it is a constant, or a Module with the Tensor as an "
+                        "attribute")
+        for thing in find_inside(value):
+            is_computed = type(thing) is Tensor and thing.parents != ()
+            if id(thing) not in found and not is_computed:
+                raise TypeError(
+                    f"{attribute} holds {type(thing).__name__}, which is not found there, and so "
+                    "neither trained nor saved: set Tensors and arrays as attributes of their own, "
+                    "Modules also in a list or a dictionary; or name the attribute in the class's "
+                    "`untracked`")
+
+
+# Networks of layers
 
 class Composite(Module):
     """The base class of Modules that pass inputs after the first to the parts that take them.

@@ -24,9 +24,10 @@ import numpy as np
 from .. import backend, nn
 from ..backend import UserError
 from ..nested import flatten_nested
-from ..nn.module import find_inside, list_held
+from ..nn.module import find_inside
 from ..optim import Optimizer
 from ..random import Random, rng
+from ..search import list_held
 from ..tensor import Tensor
 from .checkpoint import name_parameters, pack, read_streams, set_streams, unpack
 from .description import InvalidDescription, build, describe
