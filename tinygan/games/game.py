@@ -598,8 +598,7 @@ def add_terms(loss: Tensor, terms: Sequence[Tensor], parameters: Callable,
     """Return a player's loss plus further terms, Tensors of one number; `what` says what they are.
 
     `parameters` is the method d_parameters or g_parameters. Raises TypeError for other terms, and
-    for a term that was computed without one of the player's parameters, or whose computation was
-    not recorded: it would have no gradient.
+    for a computed term that depends on none of the player's parameters: it would have no gradient.
     """
     if type(terms) is Tensor or terms is None:
         raise TypeError("d_terms() and g_terms() return a list of Tensors of one number, got a "
@@ -610,17 +609,13 @@ def add_terms(loss: Tensor, terms: Sequence[Tensor], parameters: Callable,
         if type(term) is not Tensor or term.size != 1:
             raise TypeError(f"{what} must be a Tensor of one number, got "
                             f"{getattr(term, 'shape', ()) or term!r:.60}")
-        before = ancestors([term]) if loss.parents and term.parents != () else ()
-        if before and all(t.parents != () for t in before):
-            raise TypeError(f"{what} has no gradient, because its computation was not recorded: "
-                            "pass create_graph=True to the grad() in it, or compute it outside "
-                            "no_grad()")
-        own = parameters() if before else ()
-        if own and set(own).isdisjoint(before):
+        # a leaf, such as the 0 of a Lazy penalty, is meant as a constant
+        if loss.parents and term.parents != () and (own := parameters()) and (
+                set(own).isdisjoint(ancestors([term]))):
             raise TypeError(f"{what} has no gradient, because it depends on no parameter of the "
-                            "player whose loss it is: a Tensor(x.data) or a no_grad() may have "
-                            "made a constant of what depends on one, or it is a term of the other "
-                            "player")
+                            "player whose loss it is: a grad() without create_graph=True, a "
+                            "no_grad() or a Tensor(x.data) may have made a constant of what "
+                            "depends on one, or it is a term of the other player")
     return sum(terms, loss)
 
 
