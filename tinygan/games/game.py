@@ -82,57 +82,6 @@ class Game(Module):
         self.d_steps, self.g_steps = d_steps, g_steps
         self.check()
 
-    def check(self, before_training: bool = False) -> None:
-        """Raise UserError for choices that cannot be trained with.
-
-        The constructor calls this method. The training loop calls it again with
-        before_training=True before the first step, when a subclass has added all its networks.
-        """
-        self._check_made()
-        check_names(type(self), "d_players", "g_players", "minibatch")
-        own = self.overrides("d_loss")
-        if not isinstance(self.loss, Loss):
-            raise UserError("a game's loss must be a games.losses.Loss, such as losses.Hinge(), "
-                            f"got {self.loss!r:.60}")
-        if type(self.loss) is Loss and before_training and not own:
-            raise UserError("the game has no loss: give one, such as loss=losses.Hinge()")
-        if own and self.penalties:
-            raise UserError(f"{type(self).__name__} defines d_loss itself, so its penalties would "
-                            "have no effect: define d_terms or a Loss instead")
-        for D in [getattr(self, name) for name in self.d_players if hasattr(self, name)]:
-            if self.d_returns_scores:
-                refuse_sigmoid(D)
-            if self.penalties:
-                refuse_batch_norm(D)
-        for name, average in (self.averages or {}).items() if before_training else ():
-            if [p.shape for p in average.parameters()] != [
-                    p.shape for p in getattr(self, name).parameters()]:
-                raise UserError(f"{name} has other parameters than its average: call "
-                                "keep_average() again after changing a network")
-        if before_training and self.training and self.averages is not None and any(
-                not layer.training for layer in self._norms_to_measure(self.G)):
-            raise UserError("G has batch normalisation in evaluation mode, and the average of G "
-                            "would measure its statistics anew: leave all of G in training mode, "
-                            "or keep no average")
-
-    def _check_made(self):
-        """Raise UserError unless Game's constructor has been called."""
-        if "penalties" not in vars(self):
-            raise UserError(f"{type(self).__name__}.__init__() has not called super().__init__(G, "
-                            "D, ...), which sets a game's networks and choices")
-
-    def overrides(self, *names: str) -> bool:
-        """Return whether the game's class has a method of its own in place of one of Game's."""
-        return any(getattr(type(self), name) is not getattr(Game, name) for name in names)
-
-    def check_minibatch(self, x: Any) -> None:
-        """Raise UserError unless the minibatch x has as many arrays as `minibatch` names."""
-        n = len(x) if isinstance(x, tuple) else 1
-        if self.minibatch is not None and n != len(self.minibatch):
-            raise UserError(f"{type(self).__name__} takes minibatches ({', '.join(self.minibatch)})"
-                            f", but those of the data have {n} array{'s' * (n != 1)}: see "
-                            "data.Minibatches, or set `minibatch` in a game of your own")
-
     # D's input and its scores
 
     def real(self, x: Any) -> Any:
@@ -394,33 +343,26 @@ class Game(Module):
             raise UserError("begin() has logged a value, but D's step begins with nothing logged: "
                             "log it in d_terms() or g_terms()")
 
-    def update_averages(self) -> None:
-        """Update the averages of G's weights after a step of G, if they are kept."""
-        if self.averages is not None:
-            for name, average in self.averages.items():
-                update_average(average, getattr(self, name), self.decay)
-            self.averages_are_stale = True
+    # The players' parameters
 
-    def keep_average(self, decay: float = 0.999) -> None:
-        """Keep an exponential moving average of G's weights, to sample from (Yazici et al. 2019).
+    def d_parameters(self) -> list[Tensor]:
+        """List D's parameters."""
+        return self._parameters(self.d_players)
 
-            p_average <- decay p_average + (1 - decay) p, after each step of G
+    def g_parameters(self) -> list[Tensor]:
+        """List G's parameters."""
+        return self._parameters(self.g_players)
 
-        play() updates the average; a training loop of your own calls update_averages().
-
-        `averages` holds a copy of each of G's networks with the averaged parameters. Samples of the
-        average vary less from step to step than G's. Training does not use the average. The batch
-        normalisation of G's average has statistics of its own, see measure_averages; all other
-        buffers, and those of further networks of the player, such as an encoder, have the values of
-        the trained network. The default decay is that of Karras et al. 2018. Raises ValueError for
-        a decay outside [0, 1).
-        """
-        if not is_number(decay, 0) or decay >= 1:
-            raise ValueError("the decay of an average is a number from 0 to below 1, got "
-                             f"{decay!r}")
-        self.averages = {name: copy.deepcopy(getattr(self, name)) for name in self.g_players}
-        self.decay = decay
-        self._changes += ((Game.keep_average, {"decay": decay}),)
+    def _parameters(self, names):
+        self._check_made()
+        for name in names:
+            if not isinstance(network := getattr(self, name, None), Module):
+                raise UserError(f"{name} must be a Module, such as nn.Sequential(...), " + (
+                    f"got {network!r:.60}" if hasattr(self, name) else
+                    f"but {type(self).__name__} has no attribute of this name"))
+        # above=(self,): a network may refer to its game, which is not a part of the network
+        return list(dict.fromkeys(p for name in names
+                                  for p in getattr(self, name).parameters(above=(self,))))
 
     # Samples and pictures
 
@@ -481,6 +423,64 @@ class Game(Module):
         return np.concatenate([
             backend.to_numpy(self.sample(self._draw_latent(min(piece, n - start), rng)))
             for start in range(0, n, piece)])
+
+    def inputs(self, split: Any, n: int, rng: Random) -> Any:
+        """Draw the inputs of n samples for sample(); by default latent(n, rng).
+
+        A game whose G takes images draws them from `split`, a part of a data set (data.Split).
+        """
+        return self._draw_latent(n, rng)
+
+    def fixed_inputs(self, split: Any, n: int, rng: Random) -> Any:
+        """Draw about n inputs, once per run, for the pictures that the run shows throughout.
+
+        By default they are those of inputs(): for a plain GAN, its fixed noise.
+        """
+        return self.inputs(split, n, rng)
+
+    def pictures(self, z: Any) -> tuple[Array, int | None]:
+        """Return (images (N, C, H, W), columns) that show the samples for the fixed inputs z.
+
+        The images form a grid with `columns` columns; None makes the grid square. The attribute
+        `group` is the number of neighbours in a row that belong together, such as input and output.
+        Samples that are no images, such as points, are not shown: then it returns (None, None).
+        """
+        images = self.sample_images(z)
+        return images if images.ndim == 4 else None, None
+
+    def reference_images(self, split: Any) -> Array:
+        """Return the images in `split` that samples are compared with; by default split.images."""
+        return split.images
+
+    # The average of G's weights
+
+    def keep_average(self, decay: float = 0.999) -> None:
+        """Keep an exponential moving average of G's weights, to sample from (Yazici et al. 2019).
+
+            p_average <- decay p_average + (1 - decay) p, after each step of G
+
+        play() updates the average; a training loop of your own calls update_averages().
+
+        `averages` holds a copy of each of G's networks with the averaged parameters. Samples of the
+        average vary less from step to step than G's. Training does not use the average. The batch
+        normalisation of G's average has statistics of its own, see measure_averages; all other
+        buffers, and those of further networks of the player, such as an encoder, have the values of
+        the trained network. The default decay is that of Karras et al. 2018. Raises ValueError for
+        a decay outside [0, 1).
+        """
+        if not is_number(decay, 0) or decay >= 1:
+            raise ValueError("the decay of an average is a number from 0 to below 1, got "
+                             f"{decay!r}")
+        self.averages = {name: copy.deepcopy(getattr(self, name)) for name in self.g_players}
+        self.decay = decay
+        self._changes += ((Game.keep_average, {"decay": decay}),)
+
+    def update_averages(self) -> None:
+        """Update the averages of G's weights after a step of G, if they are kept."""
+        if self.averages is not None:
+            for name, average in self.averages.items():
+                update_average(average, getattr(self, name), self.decay)
+            self.averages_are_stale = True
 
     @contextlib.contextmanager
     def use_averages(self) -> Iterator[None]:
@@ -543,54 +543,58 @@ class Game(Module):
         return [layer for _, layer in G.modules()
                 if isinstance(layer, BatchNorm) and layer.running_mean is not None]
 
-    def inputs(self, split: Any, n: int, rng: Random) -> Any:
-        """Draw the inputs of n samples for sample(); by default latent(n, rng).
+    # What a game refuses
 
-        A game whose G takes images draws them from `split`, a part of a data set (data.Split).
+    def check(self, before_training: bool = False) -> None:
+        """Raise UserError for choices that cannot be trained with.
+
+        The constructor calls this method. The training loop calls it again with
+        before_training=True before the first step, when a subclass has added all its networks.
         """
-        return self._draw_latent(n, rng)
-
-    def fixed_inputs(self, split: Any, n: int, rng: Random) -> Any:
-        """Draw about n inputs, once per run, for the pictures that the run shows throughout.
-
-        By default they are those of inputs(): for a plain GAN, its fixed noise.
-        """
-        return self.inputs(split, n, rng)
-
-    def pictures(self, z: Any) -> tuple[Array, int | None]:
-        """Return (images (N, C, H, W), columns) that show the samples for the fixed inputs z.
-
-        The images form a grid with `columns` columns; None makes the grid square. The attribute
-        `group` is the number of neighbours in a row that belong together, such as input and output.
-        Samples that are no images, such as points, are not shown: then it returns (None, None).
-        """
-        images = self.sample_images(z)
-        return images if images.ndim == 4 else None, None
-
-    def reference_images(self, split: Any) -> Array:
-        """Return the images in `split` that samples are compared with; by default split.images."""
-        return split.images
-
-    # The players' parameters
-
-    def d_parameters(self) -> list[Tensor]:
-        """List D's parameters."""
-        return self._parameters(self.d_players)
-
-    def g_parameters(self) -> list[Tensor]:
-        """List G's parameters."""
-        return self._parameters(self.g_players)
-
-    def _parameters(self, names):
         self._check_made()
-        for name in names:
-            if not isinstance(network := getattr(self, name, None), Module):
-                raise UserError(f"{name} must be a Module, such as nn.Sequential(...), " + (
-                    f"got {network!r:.60}" if hasattr(self, name) else
-                    f"but {type(self).__name__} has no attribute of this name"))
-        # above=(self,): a network may refer to its game, which is not a part of the network
-        return list(dict.fromkeys(p for name in names
-                                  for p in getattr(self, name).parameters(above=(self,))))
+        check_names(type(self), "d_players", "g_players", "minibatch")
+        own = self.overrides("d_loss")
+        if not isinstance(self.loss, Loss):
+            raise UserError("a game's loss must be a games.losses.Loss, such as losses.Hinge(), "
+                            f"got {self.loss!r:.60}")
+        if type(self.loss) is Loss and before_training and not own:
+            raise UserError("the game has no loss: give one, such as loss=losses.Hinge()")
+        if own and self.penalties:
+            raise UserError(f"{type(self).__name__} defines d_loss itself, so its penalties would "
+                            "have no effect: define d_terms or a Loss instead")
+        for D in [getattr(self, name) for name in self.d_players if hasattr(self, name)]:
+            if self.d_returns_scores:
+                refuse_sigmoid(D)
+            if self.penalties:
+                refuse_batch_norm(D)
+        for name, average in (self.averages or {}).items() if before_training else ():
+            if [p.shape for p in average.parameters()] != [
+                    p.shape for p in getattr(self, name).parameters()]:
+                raise UserError(f"{name} has other parameters than its average: call "
+                                "keep_average() again after changing a network")
+        if before_training and self.training and self.averages is not None and any(
+                not layer.training for layer in self._norms_to_measure(self.G)):
+            raise UserError("G has batch normalisation in evaluation mode, and the average of G "
+                            "would measure its statistics anew: leave all of G in training mode, "
+                            "or keep no average")
+
+    def _check_made(self):
+        """Raise UserError unless Game's constructor has been called."""
+        if "penalties" not in vars(self):
+            raise UserError(f"{type(self).__name__}.__init__() has not called super().__init__(G, "
+                            "D, ...), which sets a game's networks and choices")
+
+    def check_minibatch(self, x: Any) -> None:
+        """Raise UserError unless the minibatch x has as many arrays as `minibatch` names."""
+        n = len(x) if isinstance(x, tuple) else 1
+        if self.minibatch is not None and n != len(self.minibatch):
+            raise UserError(f"{type(self).__name__} takes minibatches ({', '.join(self.minibatch)})"
+                            f", but those of the data have {n} array{'s' * (n != 1)}: see "
+                            "data.Minibatches, or set `minibatch` in a game of your own")
+
+    def overrides(self, *names: str) -> bool:
+        """Return whether the game's class has a method of its own in place of one of Game's."""
+        return any(getattr(type(self), name) is not getattr(Game, name) for name in names)
 
 
 def add_terms(loss: Tensor, terms: Sequence[Tensor], parameters: Callable,
