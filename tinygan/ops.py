@@ -95,7 +95,7 @@ def sigmoid(x: Tensor) -> Tensor:
 
 
 def sigmoid_rule(g: Tensor, y: Tensor) -> Tensor:
-    """Return g y (1 - y), the rule of y = sigmoid(x); see games.checks.last_activation."""
+    """Return g y (1 - y), the rule of y = sigmoid(x); see games.checks.activation_of."""
     return g * y * (1.0 - y)
 
 
@@ -152,7 +152,7 @@ def tanh(x: Tensor) -> Tensor:
 
 
 def tanh_rule(g: Tensor, y: Tensor) -> Tensor:
-    """Return g (1 - y^2), the rule of y = tanh(x); see games.checks.last_activation."""
+    """Return g (1 - y^2), the rule of y = tanh(x); see games.checks.activation_of."""
     return g * (1.0 - y * y)
 
 

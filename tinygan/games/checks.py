@@ -33,34 +33,31 @@ def last_layer(network: Any, skip: tuple[type, ...] = ()) -> Any:
     return network.layers[-1]
 
 
-def last_activation(network: Any, y: Tensor | None = None) -> str | None:
-    """Return "sigmoid" or "tanh" if a network ends in it, else None.
-
-    y   an output, whose graph shows the activation of a network that is no Sequential
-    """
+def last_activation(network: Any) -> str | None:
+    """Return "sigmoid" or "tanh" if a network of Sequentials ends in it, else None."""
     last = last_layer(network, (Reshape, Flatten, Upsample))
-    rule = None if y is None else _last_rule(y)
-    if isinstance(last, Sigmoid) or last is ops.sigmoid or rule is ops.sigmoid_rule:
+    if isinstance(last, Sigmoid) or last is ops.sigmoid:
         return "sigmoid"
-    if isinstance(last, Tanh) or last is ops.tanh or rule is ops.tanh_rule:
-        return "tanh"
-    return None
+    return "tanh" if isinstance(last, Tanh) or last is ops.tanh else None
 
 
-def _last_rule(y):
-    """Return the rule of the operation that computed y, or None.
+def activation_of(y: Tensor) -> str | None:
+    """Return "sigmoid" or "tanh" if the Tensor y was computed by it last, else None.
 
-    Changes of shape are passed over, and of joined Tensors it is that of the first.
+    Changes of shape are passed over, and of joined Tensors the first counts. If the computation was
+    not recorded, it is None.
     """
-    if y.base is not None:
-        return _last_rule(y.base)
+    while y.base is not None:
+        y = y.base
     first, rule = y.parents[0] if y.parents else (None, None)
-    return _last_rule(first) if getattr(rule, "func", None) is ops.concat_rule else rule
+    if getattr(rule, "func", None) is ops.concat_rule:
+        return activation_of(first)
+    return {ops.sigmoid_rule: "sigmoid", ops.tanh_rule: "tanh"}.get(rule)
 
 
-def refuse_sigmoid(D: Module | None, y: Tensor | None = None) -> None:
-    """Raise UserError if D, or what computed its output y, ends in a sigmoid."""
-    if last_activation(D, y) == "sigmoid":
+def refuse_sigmoid(activation: str | None) -> None:
+    """Raise UserError if the last activation of D, or of what computed its scores, is a sigmoid."""
+    if activation == "sigmoid":
         raise UserError(
             "D ends in a sigmoid, but its output must be a logit or a score, any real number: "
             "remove the sigmoid, since a loss that needs one applies it; or, if scores in (0, 1) "
@@ -118,11 +115,13 @@ def _find_range(images):
 def samples_activation(game: Any, y: Tensor | None) -> str | None:
     """Return "sigmoid" or "tanh" if a game's samples are computed by it last, else None.
 
-    y   samples, with their graph, which shows what is last in a generate() of the game's own:
-        2 G(z) - 1 does not end in G's sigmoid. If it is None, G's last layer counts
+    y   samples, with their graph. Without them, in None, G's last layer counts; with them it counts
+        unless generate() is the game's own, as 2 G(z) - 1 does not end in G's sigmoid
     """
-    is_known = y is not None and game.overrides("generate")
-    return last_activation(None if is_known else getattr(game, "G", None), y)
+    of_g = last_activation(getattr(game, "G", None))
+    if y is None:
+        return of_g
+    return activation_of(y) or (None if game.overrides("generate") else of_g)
 
 
 def _find_activation(game):
@@ -131,8 +130,8 @@ def _find_activation(game):
     A G or a generate() of a class of its own computes two samples, if it can do so from the noise
     alone.
     """
-    y, G = None, getattr(game, "G", None)
-    is_own = not type(last_layer(G)).__module__.startswith("tinygan.")
+    y = None
+    is_own = not type(last_layer(getattr(game, "G", None))).__module__.startswith("tinygan.")
     if is_own or game.overrides("generate"):
         with contextlib.suppress(Exception):    # it may need more inputs, or more of them
             rng = Random(0)

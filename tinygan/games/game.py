@@ -15,7 +15,8 @@ from ..nn.module import check_names
 from ..numbers import is_number, is_whole
 from ..random import Random, check_source
 from ..tensor import Tensor, ancestors, no_grad, op, set_recording
-from .checks import explain_none, refuse_batch_norm, refuse_sigmoid, samples_activation
+from .checks import (activation_of, explain_none, last_activation, refuse_batch_norm,
+                     refuse_sigmoid, samples_activation)
 from .losses import Loss
 from .penalties import Penalty, tensors_in
 from .views import View
@@ -221,7 +222,7 @@ class Game(Module):
     def _d_loss_of_scores(self, real, fake, a_real, a_fake, drawn):
         """Return the loss of D's scores plus the penalties, whose random numbers are `drawn`."""
         if self.d_returns_scores:
-            refuse_sigmoid(None, a_real)
+            refuse_sigmoid(activation_of(a_real))
         self.log_scores(a_real, a_fake)
         loss = self.loss.d(a_real, a_fake)
         for penalty, numbers in zip(self.penalties, drawn):
@@ -564,7 +565,7 @@ class Game(Module):
                             "have no effect: define d_terms or a Loss instead")
         for D in [getattr(self, name) for name in self.d_players if hasattr(self, name)]:
             if self.d_returns_scores:
-                refuse_sigmoid(D)
+                refuse_sigmoid(last_activation(D))
             if self.penalties:
                 refuse_batch_norm(D)
         for name, average in (self.averages or {}).items() if before_training else ():
