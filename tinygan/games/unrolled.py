@@ -1,5 +1,6 @@
 """Unrolled generative adversarial networks (Metz et al. 2017)."""
 
+import contextlib
 import math
 from typing import Any
 
@@ -9,7 +10,6 @@ from ..nested import map_nested
 from ..nn import Module, substitute
 from ..numbers import is_number, is_whole
 from ..tensor import Tensor, grad
-from .checks import explain_none
 from .game import Game, add_terms, renew, scores_in
 from .losses import Saturating
 
@@ -53,7 +53,8 @@ class UnrolledGAN(Game):
 
         drawn   the penalties' random numbers
         """
-        theta, logged = {p: p for p in self.d_parameters()}, self.logged        # theta_0 = theta
+        theta = {p: p for p in self.d_parameters()}         # theta_0 = theta
+        logged = self.logged            # the unrolled steps log nothing
         for _ in range(self.k):         # theta_{i+1} = theta_i - eta dL/dtheta_i, with L = -V
             if self.penalties:      # their gradients with respect to x do not pass through theta
                 real, fake = map_nested(renew, real), map_nested(renew, fake)
@@ -68,17 +69,18 @@ class UnrolledGAN(Game):
         """Return V(G, theta_k), or another loss of the scores by theta_k, plus g_terms()."""
         z, drawn = self.split_noise(z)
         real, fake = self.real(x), self.fake(x, z)
+        with self._keep_buffers(), substitute(self, self.unroll(real, fake, drawn)):
+            a_real, out_fake = self.score(real), self.outputs(fake)     # by theta_k
+        loss = self._g_loss_of_scores(a_real, scores_in(out_fake), of_g=True)
+        return add_terms(loss, self.g_terms(x, z, fake, out_fake), self.g_parameters)
+
+    @contextlib.contextmanager
+    def _keep_buffers(self):
+        """Restore the buffers of D's networks, such as running means, at the end of the context."""
         buffers = [(vars(part), name, a, a.copy()) for player in self.d_players
                    for _, part in getattr(self, player).modules()
                    for name, a in part.own_arrays(backend.xp.ndarray)]
-        with substitute(self, self.unroll(real, fake, drawn)):          # by theta_k
-            a_real, out_fake = self.score(real), self.outputs(fake)
+        yield
         for attributes, name, a, before in buffers:
             a[...] = before
             attributes[name] = a            # forward() may have put another array in its place
-        a_fake = scores_in(out_fake)
-        with explain_none(self.loss):
-            loss = self.loss.g(a_real if self.loss.compares else None, a_fake)
-        if not self.loss.compares:
-            loss = loss + self.loss.g_real(a_real)
-        return add_terms(loss, self.g_terms(x, z, fake, out_fake), self.g_parameters)
