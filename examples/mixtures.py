@@ -33,7 +33,7 @@ import numpy as np
 from tinygan import (Run, Tensor, UserError, backend, command, image, nn, no_grad, optim, record,
                      rng, schedules)
 from tinygan.data import mixtures
-from tinygan.games import Game, catalogue, views
+from tinygan.games import Game, small, views
 from tinygan.games.catalogue import GAMES
 from tinygan.metrics import measure_coverage
 from tinygan.metrics.modes import Coverage
@@ -46,7 +46,7 @@ K = 5           # D's steps per iteration, in games that have several
 # discrimination in D
 OTHERS = {"sngan", "bigan", "ali", "pacgan", "feature_matching"}
 PLANE = [name for name, entry in GAMES.items()
-         if name in OTHERS or entry.networks is catalogue.make_networks] + ["minibatch"]
+         if name in OTHERS or entry.networks is small.make_networks] + ["minibatch"]
 SETTINGS = {    # settings other than the default, for modes of standard deviation std
     "wgan": lambda std: dict(c=0.1, n_critic=K),                # least KL of c = 0.03, 0.1, 0.3
     # lam as in the published gan_toy.py. Its grid is 2.828 times smaller, and its ring 1.414 times

@@ -15,7 +15,8 @@ from tinygan import (Run, Tensor, backend, checkpoint, nn, ops, optim, play, rng
                      to_numpy)
 from tinygan.backend import UserError
 from tinygan.data import Minibatches, mixtures
-from tinygan.games import GAN, LSGAN, R1, WGAN, Game, catalogue, losses, penalties, views, warm_up
+from tinygan.games import (GAN, LSGAN, R1, WGAN, Game, catalogue, losses, penalties, small, views,
+                           warm_up)
 from tinygan.random import Random
 from tinygan.runs import description, unsaved
 
@@ -23,7 +24,7 @@ from fuzz import attempt
 from helpers import error_of, normal
 
 GAMES = {name: entry for name, entry in catalogue.GAMES.items()
-         if entry.examples is catalogue.make_images}
+         if entry.examples is small.make_images}
 
 
 def make_networks(normalised=False):
@@ -44,7 +45,7 @@ def make_networks(normalised=False):
 
 def make_game(name, G=None, D=None, **choices):
     """Return a game on images of 4x4 pixels, with instance noise and an average of G."""
-    networks = make_networks(GAMES[name].networks is catalogue.make_normalised_networks)
+    networks = make_networks(GAMES[name].networks is small.make_normalised_networks)
     choices.setdefault("views", [views.InstanceNoise(schedules.cosine(0.3, 0.0, 10))])
     game = GAMES[name](G or networks[0], D or networks[1], **choices)
     game.keep_average(0.5)

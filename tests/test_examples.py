@@ -23,7 +23,7 @@ import pytest
 from tinygan import (Run, Tensor, UserError, backend, checkpoint, command, cpu, load, nn, optim)
 from tinygan.data import Minibatches, as_floats, mnist, tasks
 from tinygan.data.own import load_arrays
-from tinygan.games import GAN, Hinge, catalogue, penalties
+from tinygan.games import GAN, Hinge, catalogue, small, penalties
 from tinygan.games.penalties import R1
 from tinygan.metrics import parzen_log_likelihood
 from tinygan.networks import digits
@@ -175,7 +175,7 @@ def test_mixtures_trains_every_game_from_the_same_seeds(tmp_path):
     # all games without labels and codes, and one that needs no class of its own
     assert set(mixtures.PLANE) == {"minibatch"} | {
         name for name, entry in catalogue.GAMES.items()
-        if entry.examples is catalogue.make_images} - {"infogan"}
+        if entry.examples is small.make_images} - {"infogan"}
     names = {path.name for path in (tmp_path / "a").iterdir()}
     assert names == {f"grid-{game}-{seed}" for game, seed in runs} | {"grid.png"}
     for folder in ("grid-wgan-1", "grid-r1-1"):

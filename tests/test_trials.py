@@ -16,7 +16,7 @@ from tinygan import Tensor, backend, command, optim, play, rng, to_numpy
 from tinygan.backend import UserError
 from tinygan.data import Minibatches, Split, ZipMinibatches
 from tinygan.games import views
-from tinygan.games.catalogue import make_labelled_networks
+from tinygan.games.small import make_labelled_networks
 from tinygan.loop import draw
 from tinygan.random import Random
 

@@ -8,7 +8,8 @@ DATA is an .npz file with two sets of images of 4x4 pixels, "images" and "target
 from tinygan import command, optim
 from tinygan.data import Minibatches, ZipMinibatches
 from tinygan.games import CycleGAN
-from tinygan.games.catalogue import Entry, make_cycle_networks, make_translations
+from tinygan.games.catalogue import Entry
+from tinygan.games.small import make_cycle_networks, make_translations
 
 
 class Cycle(CycleGAN):

@@ -6,7 +6,8 @@
 from tinygan import command, optim
 from tinygan.data import Minibatches
 from tinygan.games import ConditionalGAN, losses, penalties, views
-from tinygan.games.catalogue import Entry, make_labelled_images, make_labelled_networks
+from tinygan.games.catalogue import Entry
+from tinygan.games.small import make_labelled_images, make_labelled_networks
 
 
 class Conditional(ConditionalGAN):
