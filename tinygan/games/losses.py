@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from ..backend import Array
 from ..numbers import is_number
-from ..ops import log_sigmoid, relu, sigmoid, softplus
+from ..ops import log_sigmoid, relu, sigmoid
 from ..tensor import Tensor
 
 
@@ -183,8 +183,8 @@ class Relativistic(Loss):
     """The relativistic loss (Jolicoeur-Martineau 2019, section 4, RSGAN).
 
     sigmoid(D(x) - D(G(z))) is the probability that x is more realistic than G(z), for x and z in
-    pairs. D maximises its logarithm; G maximises log sigmoid(D(G(z)) - D(x)). -log sigmoid(a) is
-    softplus(-a). Raises ValueError for scores that are no pairs.
+    pairs. D maximises its logarithm; G maximises log sigmoid(D(G(z)) - D(x)). D(x) is the paper's
+    C(x). Raises ValueError for scores that are no pairs.
     """
 
     compares = True
@@ -194,7 +194,7 @@ class Relativistic(Loss):
         if real.shape != fake.shape:
             raise ValueError("the relativistic loss compares pairs of scores, got the shapes "
                              f"{real.shape} and {fake.shape}: give as many samples as data")
-        return softplus(fake - real).mean()
+        return -log_sigmoid(real - fake).mean()
 
     def g(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the loss of d() with real and fake scores exchanged."""
@@ -214,8 +214,8 @@ class RelativisticAverage(Loss):
     def d(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return -E log sigmoid(D(x) - E D(G(z))) - E log(1 - sigmoid(D(G(z)) - E D(x)))."""
         axes = tuple(i for i in range(real.ndim) if i != 1)             # axis 1: the maps
-        return (softplus(-(real - fake.mean(axes, keepdims=True))).mean()
-                + softplus(fake - real.mean(axes, keepdims=True)).mean())
+        return -(log_sigmoid(real - fake.mean(axes, keepdims=True)).mean()
+                 + log_sigmoid(-(fake - real.mean(axes, keepdims=True))).mean())
 
     def g(self, real: Tensor, fake: Tensor) -> Tensor:
         """Return the loss of d() with real and fake scores exchanged."""
