@@ -26,11 +26,9 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     """Train the players of `game`: a Python generator, which yields (i, d_loss, g_loss).
 
     It yields after each iteration i = start ... iterations - 1. The losses are those of each
-    player's last step in the iteration, before its update: Tensors of one number. They are not
-    checked: a loss may become NaN. If the game is in evaluation mode, as load() returns it,
-    play() calls game.train(). If it is in training mode, play() leaves the modes of its parts as
-    they are. So, to train a loaded game with a part in evaluation mode, call game.train() and then
-    part.eval() before play().
+    player's last step in the iteration, before its update: Tensors of one number, which may be NaN.
+    A game in evaluation mode, as load() returns it, is put into training mode. The parts of a game
+    in training mode keep their own modes.
 
     data          an endless iterator over minibatches x of m samples: arrays, or tuples of arrays
     d_opt, g_opt  optimisers of game.d_parameters() and game.g_parameters()
@@ -45,25 +43,9 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     their arguments and on the players' parameters and buffers. G's step gets a minibatch too,
     because some losses compare samples with data.
 
-    Errors in the arguments are raised at the first next(), errors in a minibatch or in a number of
-    steps in the iteration that meets them. Raises ValueError for another order, for a start, a
-    number of iterations or an m that is no whole number or too small, and for fewer than one step
-    of a player. Raises TypeError for a game, data, an optimiser or an rng of another class, for a
-    minibatch of bytes or of anything but arrays, and for a loss that is not one number. Raises
-    UserError
-
-    - for a parameter that has no part in its player's loss, and for one that a network makes in the
-      first iteration,
-    - for a game whose losses() the order does not call,
-    - for a simultaneous order with more than one step,
-    - for an optimiser with parameters that are not its player's or are the other optimiser's too,
-      or with none of one of its player's networks (unless an optimiser that is an attribute of the
-      game has them),
-    - for data that ends, and for a minibatch that does not have m rows or that the game does not
-      take,
-    - for parameters of two dtypes, and for a first minibatch of another one than D's parameters,
-    - if start is 0 and G ends in a sigmoid or a tanh: for a first minibatch of images of another
-      range than G's.
+    Raises TypeError, ValueError or UserError for what it cannot train with: at the first next() for
+    the arguments, and in an iteration for its minibatch, its number of steps and its losses. The
+    checks and their messages are at the end of this file.
     """
     _check(game, d_opt, g_opt, m, rng, start, iterations, order)
     # A resumed run has had its range checked at its start. A second check would advance np.random
