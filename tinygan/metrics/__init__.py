@@ -14,7 +14,7 @@ For grey images of 28x28 pixels, such as MNIST's digits:
     frechet_distance(a, b)
 """
 
-from .classifier import class_shares, classifier_score
+from .classifier import class_shares, classifier_score, predict, train_classifier
 from .codes import count_pairs, majority_accuracy, one_to_one_accuracy
 from .frechet import frechet_distance
 from .mmd import kid
@@ -22,6 +22,5 @@ from .modes import count_modes, measure_coverage, measure_stacked
 from .nearest import find_nearest, nearest_accuracy
 from .parzen import parzen_log_likelihood
 from .precision_recall import compute_precision_recall
-from .translation import (grey_share, mean_difference, mean_iou, overlap, predict,
-                          train_classifier)
+from .translation import grey_share, mean_difference, mean_iou, overlap
 from .two_sample import run_two_sample_test

@@ -1,20 +1,24 @@
-"""A classifier of MNIST's digits, whose features the other metrics compare, and its score.
+"""Classifiers: one of MNIST's digits, whose features the other metrics compare, and any other.
 
-examples/classifier_mnist.py trains it with this library. Its features differ from those of other
+examples/classifier_mnist.py trains that of the digits. Its features differ from those of other
 classifiers: a distance between features can be compared only with distances by the same weights.
+Those that judge translated images are trained by train_classifier() on real images alone, always
+with the same seed. Their error on other real images is printed beside the results.
 """
 
 import os
 import pathlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from .. import backend, nn
+from .. import backend, nn, ops, optim
 from ..backend import Array, UserError
 from ..data.arrays import as_floats, check_pixels
 from ..files import read_arrays
-from ..tensor import Tensor, no_grad
+from ..random import Random, rng
+from ..tensor import Tensor, grad, no_grad
 from .features import check_logits, slices
 
 WEIGHTS = pathlib.Path(__file__).parent / "mnist_classifier.npz"
@@ -112,3 +116,60 @@ def _check_probabilities(p):
     if p.ndim != 2 or not len(p) or not (abs(p.sum(1) - 1) < 1e-3).all() or p.min() < 0:
         raise ValueError(f"the rows of this array {p.shape} are no probabilities of classes, which "
                          "are at least 0 and add up to 1")
+
+
+# Classifiers of other images
+
+def train_classifier(make: Callable[[], nn.Module], images: np.ndarray, labels: np.ndarray,
+                     steps: int, m: int = 32, lr: float = 2e-3) -> nn.Module:
+    """Return the network make(), trained by Adam to classify images or pixels.
+
+    images   (N, C, H, W), on the host: uint8, or floats in [0, 1]
+    labels   (N,), or (N, h, w) for a network that returns logits (m, classes, h, w)
+
+    The weights and the minibatches are always the same; tinygan.rng keeps its state. The network
+    is returned in evaluation mode. Raises ValueError unless there is an image, and labels for each,
+    and UserError for images that data.arrays.check_pixels() refuses.
+    """
+    if not len(images) or len(images) != len(labels):
+        raise ValueError("a classifier needs at least one image and labels for each, got "
+                         f"{len(images)} images and labels for {len(labels)}")
+    check_pixels(images, "the classifier")
+    state, own = rng.state, Random(0)
+    try:
+        rng.seed(0)
+        net = make()
+    finally:
+        rng.state = state
+    opt = optim.Adam(net.parameters(), lr)
+    for _ in range(steps):
+        chosen = backend.to_numpy(own.integers(len(images), (m,)))
+        with nn.use_random(own):
+            logits = net(Tensor(backend.xp.asarray(as_floats(images[chosen]))))
+        if logits.ndim == 4:            # a row for each pixel
+            logits = logits.transpose(0, 2, 3, 1).reshape(-1, logits.shape[1])
+        loss = ops.cross_entropy(logits, backend.xp.asarray(labels[chosen].ravel()))
+        opt.step(grad(loss, opt.parameters))
+    return net.eval()
+
+
+def predict(net: nn.Module, images: Array, piece: int = 200) -> np.ndarray:
+    """Return the most probable class of each image, (n,), or of each pixel, (n, h, w).
+
+    The network is in evaluation mode meanwhile. The images are uint8, or floats in [0, 1]. Raises
+    ValueError if there is no image and for a `piece` below 1, UserError for images that
+    data.arrays.check_pixels() refuses, FloatingPointError if an output of the network is NaN or
+    infinite, and TypeError for anything but an array and for a masked one.
+    """
+    backend.check_arrays(images)
+    if not len(images):
+        raise ValueError("there are no images to classify: give at least one")
+    check_pixels(images, "the classifier")
+    found = []
+    with nn.eval_mode(net), no_grad():
+        for rows in slices(len(images), piece):
+            x = as_floats(backend.xp.asarray(images[rows]))
+            logits = backend.to_numpy(net(Tensor(x)).data)
+            check_logits(logits)
+            found.append(logits.argmax(1))
+    return np.concatenate(found)
