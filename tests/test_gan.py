@@ -436,7 +436,7 @@ def test_what_play_cannot_train_with_is_refused():
     for args, words in (((make_batches(), g_opt, d_opt, 5, rng), "game.d_parameters()"),
                         ((make_batches(), d_opt, d_opt, 5, rng), "game.g_parameters()"),
                         ((iter([backend.xp.zeros((5, 2), "float64")]), d_opt, g_opt, 5, rng),
-                         'x.astype("float32")')):
+                         'by array.astype("float32")')):
         with pytest.raises(UserError, match=re.escape(words)):
             next(play(game, *args, 1))
     with pytest.raises(TypeError, match="such as tinygan.rng"):

@@ -10,7 +10,7 @@ from . import backend
 from .backend import UserError
 from .games.checks import refuse_other_range
 from .games.game import Game
-from .nested import flatten_nested, map_nested
+from .nested import flatten_nested, map_nested, tensors_in
 from .nn import Module, use_random
 from .nn.module import find_names
 from .numbers import is_whole
@@ -48,8 +48,7 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     checks and their messages are at the end of this file.
     """
     _check(game, d_opt, g_opt, m, rng, start, iterations, order)
-    # A resumed run has had its range checked at its start. A second check would advance np.random
-    # if G draws from it.
+    # not for a resumed run: the check may call G, which may draw from np.random
     data = check_first(data, lambda first: _check_minibatch(first, game, with_range=start == 0))
     if not game.training:
         game.train()
@@ -75,64 +74,72 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
         yield i, d_loss, g_loss                         # end for
 
 
-def _check(game, d_opt, g_opt, m, rng, start, iterations, order):
-    """Raise an error for arguments that play() does not take."""
-    check_order(order)
-    for name, n, least in (("iterations", iterations, 0), ("start", start, 0), ("m", m, 1)):
-        if not is_whole(n, least):
-            raise ValueError(f"play's {name} must be a whole number of at least {least}, got {n!r}")
-    for name, thing, kind in (("game", game, Game), ("d_opt", d_opt, Optimizer),
-                              ("g_opt", g_opt, Optimizer)):
-        if not isinstance(thing, kind):
-            raise TypeError(f"play's {name} must be an instance of {kind.__name__}, got "
-                            f"{thing!r:.60}")
-    check_random(rng, "play")
-    game.check(before_training=True)
-    _check_optimiser("d", d_opt, game)
-    _check_optimiser("g", g_opt, game)
-    _refuse_two_dtypes(game)
-    if not set(d_opt.parameters).isdisjoint(g_opt.parameters):
-        raise UserError("d_opt and g_opt share parameters, which D's and G's steps would change "
-                        "for opposite aims: leave them out of one of the two")
-    if (order == "alternating" and game.overrides("losses")
-            and not game.overrides("d_loss", "g_loss")):
-        raise UserError(f"{type(game).__name__} defines losses(), which the alternating order does "
-                        "not call: define d_loss() and g_loss(), or give order=\"simultaneous\"")
+def d_step(game: Game, opt: Optimizer, x: Any, z: Any, seed: int) -> Tensor:
+    """Update D by descending the gradient of its loss; return the loss.
 
-
-def _refuse_two_dtypes(game):
-    """Raise UserError if the players' parameters are not all of one dtype."""
-    names, first = find_names(game), {}
-    for p in (*game.d_parameters(), *game.g_parameters()):
-        first.setdefault(str(p.dtype), names.get(p, "another parameter"))
-    if len(first) > 1:
-        raise UserError(f"{first['float64']} is float64 and {first['float32']} is float32, and the "
-                        "two do not mix: make all of arrays of one dtype, as in "
-                        "Tensor(a.astype(\"float32\"))")
-
-
-def check_order(order: str) -> None:
-    """Raise ValueError unless the order is "alternating" or "simultaneous"."""
-    if order not in ("alternating", "simultaneous"):
-        raise ValueError(f"order is \"alternating\" or \"simultaneous\", got {order!r}")
-
-
-def count_steps(game: Game, i: int, order: str = "alternating") -> tuple[int, int]:
-    """Return the numbers of D's and of G's steps in iteration i.
-
-    Raises ValueError unless they are whole numbers of at least 1, and UserError for more than one
-    step in simultaneous order.
+    G's parameters do not change, but its buffers may, such as running means. Algorithm 1 has D
+    ascending the gradient of V, which is minus the D loss of Saturating. `seed` is that of the
+    layers' random numbers: dropout masks and noise.
     """
-    k, n = value_at(game.d_steps, i), value_at(game.g_steps, i)
-    for name, steps in ("d_steps", k), ("g_steps", n):
-        if not is_whole(steps, 1):
-            raise ValueError(f"the game's {name} is {steps!r} in iteration {i}: give a whole "
-                             "number of at least 1")
-    if order == "simultaneous" and max(k, n) > 1:
-        raise UserError("in simultaneous order each player takes one step in an iteration: set "
-                        f"d_steps and g_steps to 1, not {k} and {n}, or choose the alternating "
-                        "order")
-    return k, n
+    with use_random(make_source(seed)):
+        loss = game.d_loss(x, z)
+    opt.step(_differentiate(game, "D", loss, opt))
+    game.after_d_step()
+    return Tensor(loss.data)        # without the graph, whose memory is freed here
+
+
+def g_step(game: Game, opt: Optimizer, x: Any, z: Any, seed: int) -> Tensor:
+    """Update G by descending the gradient of its loss (Algorithm 1); return the loss.
+
+    D's parameters do not change, but its buffers may. `seed` is that of the layers' random numbers.
+    """
+    with use_random(make_source(seed)):
+        loss = game.g_loss(x, z)
+    opt.step(_differentiate(game, "G", loss, opt))
+    game.after_g_step()
+    game.update_averages()
+    return Tensor(loss.data)
+
+
+def both_step(game: Game, d_opt: Optimizer, g_opt: Optimizer, x: Any, z: Any,
+              seed: int) -> tuple[Tensor, Tensor]:
+    """Update both players by gradients that are computed first; return (d_loss, g_loss)."""
+    with use_random(make_source(seed)):
+        d_loss, g_loss = game.losses(x, z)
+    d_grads = _differentiate(game, "D", d_loss, d_opt)
+    g_grads = _differentiate(game, "G", g_loss, g_opt)
+    d_opt.step(d_grads)
+    g_opt.step(g_grads)
+    game.after_d_step()
+    game.after_g_step()
+    game.update_averages()
+    return Tensor(d_loss.data), Tensor(g_loss.data)
+
+
+def _differentiate(game, player, loss, opt):
+    """Return the gradient of a player's loss with respect to each of the optimiser's parameters.
+
+    Raises TypeError if the loss is not a Tensor of one number, and UserError if a parameter has no
+    part in it, unless the game allows that.
+    """
+    if type(loss) is not Tensor or loss.size != 1:
+        shape = f" of shape {loss.shape}" if hasattr(loss, "shape") else ""
+        raise TypeError(f"{player}'s loss in {type(game).__name__} must be a Tensor of one number, "
+                        f"such as a mean, got a {type(loss).__name__}{shape}")
+    try:
+        return grad(loss, opt.parameters, unused=game.unused)
+    except UnusedError as error:
+        p = opt.parameters[error.i]
+        names = find_names(game)
+        if p not in names:
+            raise UserError(f"{player}'s optimiser has a parameter of shape {p.shape} that is no "
+                            "longer one of the game's: change a weight in place, as in "
+                            "p.data[...] = array and p.touch(), or make the optimiser after the "
+                            "networks are complete") from None
+        raise UserError(f"{names[p]}, of shape {p.shape}, has no part in "
+                        f"{player}'s loss: a Tensor(x.data) or a no_grad() may have made a "
+                        "constant of what depends on it; if not, remove it from the network, or "
+                        "set unused = \"zeros\" in the class of the game") from None
 
 
 def draw(game: Game, data: Iterator, m: int, rng: Random, i: int) -> tuple[Any, Any, int]:
@@ -142,88 +149,6 @@ def draw(game: Game, data: Iterator, m: int, rng: Random, i: int) -> tuple[Any, 
     """
     x = _next_minibatch(data, m)
     return x, game.noise(m, rng if backend.cuda is None else make_source(rng.key()), i), rng.key()
-
-
-def make_source(seed: int) -> Any:
-    """Return a source of a step's random numbers: Random(seed), or on a GPU cuda.Philox(seed)."""
-    return Random(seed) if backend.cuda is None else backend.cuda.Philox(seed)
-
-
-def prepare(step: Callable, game: Game, *optimisers: Optimizer) -> Callable:
-    """Return the function (x, z, seed) -> step(game, *optimisers, x, z, seed).
-
-    On a GPU it records the step and launches it as a CUDA graph, see graphs.CapturedStep.
-    """
-    if backend.cuda is None:
-        return functools.partial(step, game, *optimisers)
-    from .graphs import CapturedStep        # on a CPU nothing imports it
-    return CapturedStep(step, game, *optimisers)
-
-
-def _check_optimiser(player, opt, game):
-    """Raise UserError for an optimiser of others' parameters, or of none of one of the networks.
-
-    The player is "d" or "g". It may freeze parameters, which its optimiser does not have, and leave
-    a network to an optimiser that is an attribute of the game, which steps it.
-    """
-    parameters = getattr(game, f"{player}_parameters")()
-    if not set(opt.parameters) <= set(parameters):
-        raise UserError(f"{player}_opt has parameters that are not those of its player: make it of "
-                        f"game.{player}_parameters()")
-    trained = {p for each in (opt, *list_optimisers(game)) for p in each.parameters}
-    for name in getattr(game, f"{player}_players"):
-        network = getattr(game, name)
-        own = set(network.parameters(above=(game,)) if isinstance(network, Module) else ())
-        if own & set(parameters) and own.isdisjoint(trained):
-            raise UserError(f"{player}_opt has no parameter of {name}, which would not be trained: "
-                            f"make it of game.{player}_parameters(), or, if {name} is not to be "
-                            f"trained by it, leave {name} out of the game's {player}_players")
-
-
-def _refuse_new_parameters(game, before):
-    """Raise UserError if the players have more parameters than `before`, a set."""
-    now = {*game.d_parameters(), *game.g_parameters()}
-    if len(now) > len(before):
-        names = find_names(game)
-        made = min(names.get(p, "a parameter") for p in now - before)
-        raise UserError(f"{made} was made in the first iteration, so no optimiser has it: make "
-                        "it in the constructor; or, if it is not to be trained, store its array, "
-                        ".data, or name it in the class's `untracked`")
-
-
-def check_first(data: Iterator, check: Callable) -> Iterator:
-    """Yield the minibatches of `data`; call check(first) before the first one is yielded.
-
-    Raises TypeError if `data` is no iterator.
-    """
-    try:
-        data = iter(data)
-    except TypeError:
-        raise TypeError("play's data must be an iterator, with the methods __iter__ and __next__, "
-                        f"got a {type(data).__name__}") from None
-    for first in data:
-        check(first)
-        yield first
-        break
-    for x in data:      # `yield from` would close a generator of the caller's when this one ends
-        yield x
-
-
-def _check_minibatch(first, game, with_range):
-    """Raise an error unless the first minibatch is one for this game.
-
-    with_range   whether to compare its range with that of G's samples
-    """
-    game.check_minibatch(first)
-    x = _as_tensors(first)
-    if with_range:
-        refuse_other_range(game, x)
-    dtypes = {p.dtype for p in game.d_parameters()}
-    for part in flatten_nested(x):
-        if type(part) is Tensor and dtypes and part.dtype not in dtypes:
-            raise UserError(f"the data is {part.dtype}, but D's parameters are "
-                            f"{', '.join(map(str, dtypes))}: play needs both in float32, as "
-                            "its noise is; x.astype(\"float32\") converts an array")
 
 
 def _next_minibatch(data, m):
@@ -258,69 +183,134 @@ def _as_tensors(x):
     return map_nested(convert, x)
 
 
-def d_step(game: Game, opt: Optimizer, x: Any, z: Any, seed: int) -> Tensor:
-    """Update D by descending the gradient of its loss; return the loss.
+def make_source(seed: int) -> Any:
+    """Return a source of a step's random numbers: Random(seed), or on a GPU cuda.Philox(seed)."""
+    return Random(seed) if backend.cuda is None else backend.cuda.Philox(seed)
 
-    G's parameters do not change, but its buffers may, such as running means. Algorithm 1 has D
-    ascending the gradient of V, which is minus the D loss of Saturating. `seed` is that of the
-    layers' random numbers: dropout masks and noise.
+
+def prepare(step: Callable, game: Game, *optimisers: Optimizer) -> Callable:
+    """Return the function (x, z, seed) -> step(game, *optimisers, x, z, seed).
+
+    On a GPU it records the step and launches it as a CUDA graph, see graphs.CapturedStep.
     """
-    with use_random(make_source(seed)):
-        loss = game.d_loss(x, z)
-    opt.step(_differentiate(game, "D", loss, opt))
-    game.after_d_step()
-    return Tensor(loss.data)        # without the graph, whose memory is freed here
+    if backend.cuda is None:
+        return functools.partial(step, game, *optimisers)
+    from .graphs import CapturedStep        # on a CPU nothing imports it
+    return CapturedStep(step, game, *optimisers)
 
 
-def g_step(game: Game, opt: Optimizer, x: Any, z: Any, seed: int) -> Tensor:
-    """Update G by descending the gradient of its loss (Algorithm 1); return the loss.
+def count_steps(game: Game, i: int, order: str = "alternating") -> tuple[int, int]:
+    """Return the numbers of D's and of G's steps in iteration i.
 
-    D's parameters do not change, but its buffers may. `seed` is that of the layers' random numbers.
+    Raises ValueError unless they are whole numbers of at least 1, and UserError for more than one
+    step in simultaneous order.
     """
-    with use_random(make_source(seed)):
-        loss = game.g_loss(x, z)
-    opt.step(_differentiate(game, "G", loss, opt))
-    game.after_g_step()
-    game.update_averages()
-    return Tensor(loss.data)
+    k, n = value_at(game.d_steps, i), value_at(game.g_steps, i)
+    for name, steps in ("d_steps", k), ("g_steps", n):
+        if not is_whole(steps, 1):
+            raise ValueError(f"the game's {name} is {steps!r} in iteration {i}: give a whole "
+                             "number of at least 1")
+    if order == "simultaneous" and max(k, n) > 1:
+        raise UserError("in simultaneous order each player takes one step in an iteration: set "
+                        f"d_steps and g_steps to 1, not {k} and {n}, or choose the alternating "
+                        "order")
+    return k, n
 
 
-def _differentiate(game, player, loss, opt):
-    """Return the gradient of a player's loss with respect to each of the optimiser's parameters.
+# What play() refuses
 
-    Raises TypeError if the loss is not a Tensor of one number, and UserError if a parameter has no
-    part in it, unless the game allows that.
+def _check(game, d_opt, g_opt, m, rng, start, iterations, order):
+    """Raise an error for arguments that play() does not take."""
+    check_order(order)
+    for name, n, least in (("iterations", iterations, 0), ("start", start, 0), ("m", m, 1)):
+        if not is_whole(n, least):
+            raise ValueError(f"play's {name} must be a whole number of at least {least}, got {n!r}")
+    for name, thing, kind in (("game", game, Game), ("d_opt", d_opt, Optimizer),
+                              ("g_opt", g_opt, Optimizer)):
+        if not isinstance(thing, kind):
+            raise TypeError(f"play's {name} must be an instance of {kind.__name__}, got "
+                            f"{thing!r:.60}")
+    check_random(rng, "play")
+    game.check(before_training=True)
+    _check_optimiser("d", d_opt, game)
+    _check_optimiser("g", g_opt, game)
+    if not set(d_opt.parameters).isdisjoint(g_opt.parameters):
+        raise UserError("d_opt and g_opt share parameters, which D's and G's steps would change "
+                        "for opposite aims: leave them out of one of the two")
+    if (order == "alternating" and game.overrides("losses")
+            and not game.overrides("d_loss", "g_loss")):
+        raise UserError(f"{type(game).__name__} defines losses(), which the alternating order does "
+                        "not call: define d_loss() and g_loss(), or give order=\"simultaneous\"")
+
+
+def check_order(order: str) -> None:
+    """Raise ValueError unless the order is "alternating" or "simultaneous"."""
+    if order not in ("alternating", "simultaneous"):
+        raise ValueError(f"order is \"alternating\" or \"simultaneous\", got {order!r}")
+
+
+def _check_optimiser(player, opt, game):
+    """Raise UserError for an optimiser of others' parameters, or of none of one of the networks.
+
+    The player is "d" or "g". It may freeze parameters, which its optimiser does not have, and leave
+    a network to an optimiser that is an attribute of the game, which steps it.
     """
-    if type(loss) is not Tensor or loss.size != 1:
-        shape = f" of shape {loss.shape}" if hasattr(loss, "shape") else ""
-        raise TypeError(f"{player}'s loss in {type(game).__name__} must be a Tensor of one number, "
-                        f"such as a mean, got a {type(loss).__name__}{shape}")
-    try:
-        return grad(loss, opt.parameters, unused=game.unused)
-    except UnusedError as error:
-        p = opt.parameters[error.i]
+    parameters = getattr(game, f"{player}_parameters")()
+    if not set(opt.parameters) <= set(parameters):
+        raise UserError(f"{player}_opt has parameters that are not those of its player: make it of "
+                        f"game.{player}_parameters()")
+    trained = {p for each in (opt, *list_optimisers(game)) for p in each.parameters}
+    for name in getattr(game, f"{player}_players"):
+        network = getattr(game, name)
+        own = set(network.parameters(above=(game,)) if isinstance(network, Module) else ())
+        if own & set(parameters) and own.isdisjoint(trained):
+            raise UserError(f"{player}_opt has no parameter of {name}, which would not be trained: "
+                            f"make it of game.{player}_parameters(), or, if {name} is not to be "
+                            f"trained by it, leave {name} out of the game's {player}_players")
+
+
+def _check_minibatch(first, game, with_range):
+    """Raise an error unless the first minibatch is one for this game.
+
+    with_range   whether to compare its range with that of G's samples
+    """
+    game.check_minibatch(first)
+    x = _as_tensors(first)
+    names, found = find_names(game), {}         # {dtype: the name of the first of it}
+    for t in (*game.d_parameters(), *game.g_parameters(), *tensors_in(x)):
+        found.setdefault(str(t.dtype), names.get(t, "the data"))
+    if len(found) > 1:
+        raise UserError(f"{found['float64']} is float64 and {found['float32']} is float32, and the "
+                        "two do not mix: convert all to float32, as play's noise is, by "
+                        "array.astype(\"float32\")")
+    if with_range:
+        refuse_other_range(game, x)
+
+
+def _refuse_new_parameters(game, before):
+    """Raise UserError if the players have more parameters than `before`, a set."""
+    now = {*game.d_parameters(), *game.g_parameters()}
+    if len(now) > len(before):
         names = find_names(game)
-        if p not in names:
-            raise UserError(f"{player}'s optimiser has a parameter of shape {p.shape} that is no "
-                            "longer one of the game's: change a weight in place, as in "
-                            "p.data[...] = array and p.touch(), or make the optimiser after the "
-                            "networks are complete") from None
-        raise UserError(f"{names[p]}, of shape {p.shape}, has no part in "
-                        f"{player}'s loss: a Tensor(x.data) or a no_grad() may have made a "
-                        "constant of what depends on it; if not, remove it from the network, or "
-                        "set unused = \"zeros\" in the class of the game") from None
+        made = min(names.get(p, "a parameter") for p in now - before)
+        raise UserError(f"{made} was made in the first iteration, so no optimiser has it: make "
+                        "it in the constructor; or, if it is not to be trained, store its array, "
+                        ".data, or name it in the class's `untracked`")
 
 
-def both_step(game: Game, d_opt: Optimizer, g_opt: Optimizer, x: Any, z: Any,
-              seed: int) -> tuple[Tensor, Tensor]:
-    """Update both players by gradients that are computed first; return (d_loss, g_loss)."""
-    with use_random(make_source(seed)):
-        d_loss, g_loss = game.losses(x, z)
-    d_grads = _differentiate(game, "D", d_loss, d_opt)
-    g_grads = _differentiate(game, "G", g_loss, g_opt)
-    d_opt.step(d_grads)
-    g_opt.step(g_grads)
-    game.after_d_step()
-    game.after_g_step()
-    game.update_averages()
-    return Tensor(d_loss.data), Tensor(g_loss.data)
+def check_first(data: Iterator, check: Callable) -> Iterator:
+    """Yield the minibatches of `data`; call check(first) before the first one is yielded.
+
+    Raises TypeError if `data` is no iterator.
+    """
+    try:
+        data = iter(data)
+    except TypeError:
+        raise TypeError("play's data must be an iterator, with the methods __iter__ and __next__, "
+                        f"got a {type(data).__name__}") from None
+    for first in data:
+        check(first)
+        yield first
+        break
+    for x in data:      # `yield from` would close a generator of the caller's when this one ends
+        yield x

@@ -36,6 +36,14 @@ def is_sample(part: Any) -> bool:
     return False
 
 
+def tensors_in(value: Any) -> list[Tensor]:
+    """List the Tensors in a value, a Tensor or a nested tuple of Tensors and labels.
+
+    Raises TypeError for an array of floats.
+    """
+    return [t for t in flatten_nested(value) if is_sample(t)]
+
+
 def apply(network: Callable, inputs: Any) -> Any:
     """Return network(inputs), or network(*inputs) if inputs is a tuple."""
     return network(*inputs) if isinstance(inputs, tuple) else network(inputs)

@@ -7,7 +7,7 @@ from ..nn import Module
 from ..ops import cross_entropy
 from ..tensor import Tensor
 from .conditional import ConditionalGAN
-from .penalties import check_weights
+from .checks import check_weights
 
 
 class ACGAN(ConditionalGAN):

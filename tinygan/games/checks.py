@@ -6,12 +6,12 @@ from typing import Any
 
 from .. import ops
 from ..backend import UserError
-from ..nested import flatten_nested
+from ..nested import flatten_nested, tensors_in
 from ..nn import (BatchNorm, Flatten, Heads, Module, Reshape, Sigmoid, Tanh, Upsample, eval_mode,
                   is_sequential, use_random)
+from ..numbers import is_number
 from ..random import Random
 from ..tensor import NoTensorError, Tensor
-from .penalties import tensors_in
 
 SLACK = 0.05        # how far pixels may be outside their range: they may have a little noise
 
@@ -168,3 +168,11 @@ def refuse_batch_norm(D: Module) -> None:
     """
     refuse(D, lambda layer: isinstance(layer, BatchNorm), "a gradient penalty needs a D(x) that "
            "depends on one sample alone: leave batch normalisation out, or use nn.LayerNorm")
+
+
+def check_weights(**weights: float) -> None:
+    """Raise UserError unless the numbers of penalties or terms, by name, are at least 0."""
+    for name, weight in weights.items():
+        if not is_number(weight, 0):
+            raise UserError(f"{name} must be a number of at least 0, got {weight!r}: "
+                            "choose another")

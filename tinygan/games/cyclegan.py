@@ -13,7 +13,7 @@ from ..random import Random
 from ..tensor import Tensor
 from .game import require
 from .losses import LeastSquares, RelativisticAverage
-from .penalties import check_weights
+from .checks import check_weights
 from .translation import ImageTranslation, draw_rows, join_pictures
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import backend
 from ..backend import Array, UserError
-from ..nested import apply, flatten_nested, map_nested
+from ..nested import apply, flatten_nested, map_nested, tensors_in
 from ..nn import BatchNorm, Module, RandomRows, eval_mode, power_iteration, use_random
 from ..nn.module import check_names
 from ..numbers import is_number, is_whole
@@ -18,7 +18,7 @@ from ..tensor import Tensor, ancestors, no_grad, op, set_recording
 from .checks import (activation_of, explain_none, last_activation, refuse_batch_norm,
                      refuse_sigmoid, samples_activation)
 from .losses import Loss
-from .penalties import Penalty, tensors_in
+from .penalties import Penalty
 from .views import View
 
 

@@ -11,7 +11,7 @@ from ..random import Random
 from ..tensor import Tensor
 from .game import Game
 from .losses import Hinge
-from .penalties import check_weights
+from .checks import check_weights
 from .translation import PairTranslation, join_pictures
 from .views import Pack
 

@@ -11,7 +11,7 @@ from ..ops import cross_entropy
 from ..random import Random
 from ..tensor import Tensor, no_grad
 from .gan import GAN
-from .penalties import check_weights
+from .checks import check_weights
 
 
 class InfoGAN(GAN):

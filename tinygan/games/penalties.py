@@ -28,11 +28,12 @@ from typing import Any
 
 from .. import backend
 from ..backend import UserError
-from ..nested import flatten_nested, is_sample, map_nested
-from ..numbers import is_number, is_whole
+from ..nested import is_sample, map_nested, tensors_in
+from ..numbers import is_whole
 from ..ops import concat, norm
 from ..random import Random
 from ..tensor import Tensor, broadcast_to, grad
+from .checks import check_weights
 
 
 @dataclass(frozen=True)
@@ -175,14 +176,6 @@ def squared_gradient_norm(x: Any, y: Tensor) -> Tensor:
     return sum((g * g).sum() for g in gradients) * (len(y) / y.size ** 2)
 
 
-def tensors_in(value: Any) -> list[Tensor]:
-    """List the Tensors in a value, a Tensor or a nested tuple of Tensors and labels.
-
-    Raises TypeError for an array of floats.
-    """
-    return [t for t in flatten_nested(value) if is_sample(t)]
-
-
 def _interpolate(x, x_fake, eps):
     """Return eps x + (1 - eps) x_fake, or x if it is an array of labels."""
     if not is_sample(x):
@@ -196,11 +189,3 @@ def _interpolate(x, x_fake, eps):
                          f"{x.shape} and {x_fake.shape}")
     eps = eps.reshape(-1, *[1] * (x.ndim - 1))
     return eps * x + (1 - eps) * x_fake
-
-
-def check_weights(**weights: float) -> None:
-    """Raise UserError unless the numbers of penalties or terms, by name, are at least 0."""
-    for name, weight in weights.items():
-        if not is_number(weight, 0):
-            raise UserError(f"{name} must be a number of at least 0, got {weight!r}: "
-                            "choose another")

@@ -5,7 +5,7 @@ from typing import Any
 from ..nn import Module
 from ..tensor import Tensor
 from .losses import NonSaturating
-from .penalties import check_weights
+from .checks import check_weights
 from .translation import PairTranslation
 
 

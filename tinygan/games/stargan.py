@@ -15,7 +15,8 @@ from ..tensor import Tensor
 from .acgan import class_logits
 from .game import Game, require
 from .losses import Wasserstein
-from .penalties import GradientPenalty, Penalty, check_weights
+from .checks import check_weights
+from .penalties import GradientPenalty, Penalty
 from .translation import ImageTranslation, draw_rows, join_pictures
 
 
