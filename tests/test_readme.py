@@ -19,7 +19,7 @@ import pytest
 import tinygan
 from tinygan import Tensor, nn, optim, play, rng, to_numpy
 from tinygan.data import Minibatches
-from tinygan.games import GAN
+from tinygan.games import GAN, Game
 from tinygan.games.catalogue import GAMES
 from tinygan.random import Random
 
@@ -284,12 +284,18 @@ def test_the_game_in_twenty_lines_has_about_twenty_lines():
     assert len([line for line in BLOCKS[0].splitlines() if line.strip()]) <= 22
 
 
-def load_template(number):
-    """Return the names that a template of the games' page defines."""
+def find_template(words):
+    """Return the one block of code on the games' page that has these words."""
+    (found,) = [each for each in TEMPLATES if words in each]
+    return found
+
+
+def load_template(name):
+    """Return the names that the template of the class `name` on the games' page defines."""
     module = types.ModuleType("template")
     sys.modules["template"] = module        # dataclasses look their module up
     try:
-        exec(TEMPLATES[number], vars(module))
+        exec(find_template(f"class {name}("), vars(module))
     finally:
         del sys.modules["template"]
     return module
@@ -353,7 +359,7 @@ CLOSE = dict(abs=1e-6)
 
 def test_the_template_of_a_loss_is_right_and_trains():
     """Its losses are the f-GAN's for Pearson's chi-squared divergence."""
-    game = load_template(0).FGAN(*make_players(), 3)
+    game = load_template("FGAN").FGAN(*make_players(), 3)
     x, z = Tensor(Random(1).normal((5, 2))), game.latent(5, Random(2))
     a, b = game.D(x).numpy(), game.D(game.G(z)).numpy()
     conjugate = (b ** 2 / 4 + b).mean()
@@ -362,9 +368,25 @@ def test_the_template_of_a_loss_is_right_and_trains():
     check_it_trains(game)
 
 
+def test_the_run_of_the_template_can_be_loaded(tmp_path, monkeypatch):
+    """As the page says, load() takes the class of the game, or that of the loss."""
+    monkeypatch.chdir(tmp_path)
+    template = load_template("FGAN")
+    text = find_template("Run(").replace("steps=200", "steps=2")
+    names = {"FGAN": template.FGAN}
+    exec(text, names)
+    game = tinygan.load("runs/fgan", template.FGAN)
+    assert type(game) is template.FGAN
+    z = game.latent(2, Random(1))
+    np.testing.assert_array_equal(to_numpy(game.sample(z)), to_numpy(names["game"].sample(z)))
+    names["FGAN"] = lambda G, D, z_size: Game(G, D, z_size, loss=template.Pearson())
+    exec(text.replace("runs/fgan", "runs/pearson"), names)
+    assert tinygan.load("runs/pearson", template.Pearson).loss == template.Pearson()
+
+
 def test_the_template_of_a_term_is_right_and_trains():
     """Its term is added to the GAN's loss of D, and a negative weight is refused."""
-    template = load_template(1)
+    template = load_template("CRGAN")
     game = template.CRGAN(*make_players(), 3, lam=0.5)
     x, z = Tensor(Random(1).normal((5, 2))), game.latent(5, Random(2))
     term = ((game.D(x).numpy() - game.D(Tensor(x.data[:, ::-1])).numpy()) ** 2).mean()
@@ -379,7 +401,7 @@ def test_the_template_of_a_term_is_right_and_trains():
 
 def test_the_template_of_a_penalty_is_right_and_trains():
     """For a D that is a square, |dD/dx| is 2 |x|, here at points by the data."""
-    penalty = load_template(2).DRAGAN(lam=3.0, sigma=0.5)
+    penalty = load_template("DRAGAN").DRAGAN(lam=3.0, sigma=0.5)
     x = Tensor(Random(1).normal((5, 2)))
     with nn.use_random(Random(7)):
         term = penalty(lambda x: (x * x).sum(1, keepdims=True), x, None, None, None, None)

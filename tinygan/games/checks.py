@@ -68,13 +68,13 @@ def refuse_sigmoid(activation: str | None) -> None:
 def refuse_other_range(game: Any, x: Any) -> None:
     """Raise UserError if the range of G's last activation is not that of the images in x.
 
-    D could tell data and samples apart by their range alone. Images are samples of 16 numbers or
-    more here.
+    D could tell data and samples apart by their range alone. Samples of 16 numbers or more are
+    taken for images here, flattened ones too.
     """
     images = [t for t in tensors_in(x) if t.size >= 16 * len(t) > 0]
     if not images:
         return
-    # a fake() of the game's own may compute D's input of another range from the samples
+    # a fake() of the game's own may return another range than generate(): G's last layer counts
     name = (last_activation(getattr(game, "G", None)) if game.overrides("fake") else
             _find_activation(game))
     if name is None:

@@ -104,7 +104,8 @@ class Game(Module):
 
         D's step calls real() and fake() in no_grad(). So both are constants there, and a network in
         d_players is not trained through them: call it in discriminate(). If fake() takes a gradient
-        on its way to the samples, as LOGAN's does, it computes it in enable_grad().
+        on its way to the samples, as in latent optimisation (Wu et al. 2019), it computes it in
+        enable_grad().
         """
         return self.generate(z)
 
@@ -150,7 +151,8 @@ class Game(Module):
 
         A term that needs the derivative of a score with respect to D's input computes the score
         itself, as self.score(fake), or as self.score(real) with real = self.real(x) computed in
-        no_grad(): out_real and out_fake are the scores of copies.
+        no_grad(). D scored copies of its inputs, so out_fake need not have a derivative with
+        respect to fake.
         """
         return []
 
@@ -175,7 +177,7 @@ class Game(Module):
             replayed = self.replay(fake, z)
         # constants, even if fake() has used enable_grad()
         real, fake, replayed = (map_nested(detach, each) for each in (real, fake, replayed))
-        # a Tensor that is in an input twice becomes two, see losses()
+        # D(x, x) has a derivative with respect to each x alone, see renew()
         real, replayed = map_nested(renew, real), map_nested(renew, replayed)
         out_real, out_fake = self.outputs(real), self.outputs(replayed)
         loss = self._d_loss_of_scores(real, replayed, scores_in(out_real), scores_in(out_fake),
@@ -518,9 +520,8 @@ class Game(Module):
         """Measure the batch normalisation statistics of G's average anew, on 1,000 samples of it.
 
         They are the means over ten batches; of a layer that G calls several times, later calls
-        count more.
-        The samples' noise is the same at each call. With the statistics of G, samples of the
-        average can be worse than G's own. A game that overrides inputs(), generate() or sample()
+        count more. The samples' noise is the same at each call. With the statistics of G, samples
+        of the average can be worse than G's own. A game that overrides inputs(), generate() or sample()
         keeps G's statistics, because its G may not take the noise of latent(). play() refuses a G
         with such a layer in evaluation mode, whose statistics are not those of samples.
         """

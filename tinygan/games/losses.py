@@ -1,13 +1,13 @@
 """Losses: functions of D's scores, one class for each loss.
 
-`real` and `fake` are D's scores of the data and of G's samples, Tensors (m, 1), or (m, k, h, w) for
-k maps of scores:
+a_real and a_fake are D's scores of the data and of G's samples: Tensors (m, 1), or (m, k, h, w) for
+k maps of scores.
 
-    d(real, fake)    D's loss
-    g(real, fake)    G's loss; `real` is None unless the loss compares real and fake scores
-    g_real(real)     a second term of G's loss, for games in which D's scores of the data depend on
-                     G's parameters: through D's input, as in BiGAN, or through D's weights, as in
-                     UnrolledGAN; not used if the loss compares
+    d(a_real, a_fake)   D's loss
+    g(a_real, a_fake)   G's loss; a_real is None unless the loss compares real and fake scores
+    g_real(a_real)      a second term of G's loss, for games in which D's scores of the data depend
+                        on G's parameters: through D's input, as in BiGAN, or through D's weights,
+                        as in UnrolledGAN; not used if the loss compares
 
 A game takes any of them: Game(G, D, loss=losses.Hinge()). (CycleGAN takes no RelativisticAverage,
 and FeatureMatching uses d() alone.) In losses that use probabilities the scores are logits a, with
@@ -29,24 +29,24 @@ class Loss:
 
     compares = False        # whether g() needs the scores of the data
 
-    def d(self, real: Tensor, fake: Tensor) -> Tensor:
+    def d(self, a_real: Tensor, a_fake: Tensor) -> Tensor:
         """Return D's loss, a Tensor of one number."""
-        raise NotImplementedError(f"{type(self).__name__} defines no d(real, fake): a "
+        raise NotImplementedError(f"{type(self).__name__} defines no d(a_real, a_fake): a "
                                   "game needs a loss that does, such as losses.Hinge()")
 
-    def g(self, real: Tensor | None, fake: Tensor) -> Tensor:
+    def g(self, a_real: Tensor | None, a_fake: Tensor) -> Tensor:
         """Return G's loss, a Tensor of one number."""
-        raise NotImplementedError(f"{type(self).__name__} defines no g(real, fake): a "
+        raise NotImplementedError(f"{type(self).__name__} defines no g(a_real, a_fake): a "
                                   "game needs a loss that does, such as losses.Hinge()")
 
-    def g_real(self, real: Tensor) -> Tensor:
+    def g_real(self, a_real: Tensor) -> Tensor:
         """Return the term of G's loss for scores of the data that depend on G's parameters."""
         raise NotImplementedError(f"{type(self).__name__} defines no g_real(), which a game needs "
                                   "if D's scores of the data depend on G's parameters")
 
-    def summarise(self, real: Tensor, fake: Tensor) -> dict[str, Array]:
+    def summarise(self, a_real: Tensor, a_fake: Tensor) -> dict[str, Array]:
         """Return {name: array of one number}: the values to log, here the mean scores."""
-        return {"D(x)": real.mean().data, "D(G(z))": fake.mean().data}
+        return {"D(x)": a_real.mean().data, "D(G(z))": a_fake.mean().data}
 
 
 @dataclass(frozen=True)
@@ -56,21 +56,21 @@ class Saturating(Loss):
     G's gradient vanishes if D rejects all samples with certainty.
     """
 
-    def d(self, real: Tensor, fake: Tensor) -> Tensor:
+    def d(self, a_real: Tensor, a_fake: Tensor) -> Tensor:
         """Return -1/m sum [log D(x) + log(1 - D(G(z)))]; Algorithm 1 ascends its negative."""
-        return -(log_sigmoid(real).mean() + log_sigmoid(-fake).mean())
+        return -(log_sigmoid(a_real).mean() + log_sigmoid(-a_fake).mean())
 
-    def g(self, real: Tensor | None, fake: Tensor) -> Tensor:
+    def g(self, a_real: Tensor | None, a_fake: Tensor) -> Tensor:
         """Return 1/m sum log(1 - D(G(z)))."""
-        return log_sigmoid(-fake).mean()
+        return log_sigmoid(-a_fake).mean()
 
-    def g_real(self, real: Tensor) -> Tensor:
+    def g_real(self, a_real: Tensor) -> Tensor:
         """Return 1/m sum log D(x)."""
-        return log_sigmoid(real).mean()
+        return log_sigmoid(a_real).mean()
 
-    def summarise(self, real: Tensor, fake: Tensor) -> dict[str, Array]:
+    def summarise(self, a_real: Tensor, a_fake: Tensor) -> dict[str, Array]:
         """Return the mean probabilities D(x) and D(G(z))."""
-        return super().summarise(sigmoid(real), sigmoid(fake))
+        return super().summarise(sigmoid(a_real), sigmoid(a_fake))
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,13 @@ class NonSaturating(Saturating):
     D's loss is that of Saturating.
     """
 
-    def g(self, real: Tensor | None, fake: Tensor) -> Tensor:
+    def g(self, a_real: Tensor | None, a_fake: Tensor) -> Tensor:
         """Return -1/m sum log D(G(z))."""
-        return -log_sigmoid(fake).mean()
+        return -log_sigmoid(a_fake).mean()
 
-    def g_real(self, real: Tensor) -> Tensor:
+    def g_real(self, a_real: Tensor) -> Tensor:
         """Return -1/m sum log(1 - D(x))."""
-        return -log_sigmoid(-real).mean()
+        return -log_sigmoid(-a_real).mean()
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,10 @@ class Smoothed(NonSaturating):
             raise ValueError("the target for data is a number above 0 and at most 1, got "
                              f"{self.target!r}")
 
-    def d(self, real: Tensor, fake: Tensor) -> Tensor:
+    def d(self, a_real: Tensor, a_fake: Tensor) -> Tensor:
         """Return -1/m sum [t log D(x) + (1 - t) log(1 - D(x)) + log(1 - D(G(z)))]."""
-        smooth = self.target * log_sigmoid(real) + (1 - self.target) * log_sigmoid(-real)
-        return -(smooth.mean() + log_sigmoid(-fake).mean())
+        smooth = self.target * log_sigmoid(a_real) + (1 - self.target) * log_sigmoid(-a_real)
+        return -(smooth.mean() + log_sigmoid(-a_fake).mean())
 
 
 @dataclass(frozen=True)
@@ -120,17 +120,17 @@ class LeastSquares(Loss):
     1/2 are left out, so a penalty or a term beside this loss weighs half as much as beside theirs.
     """
 
-    def d(self, real: Tensor, fake: Tensor) -> Tensor:
+    def d(self, a_real: Tensor, a_fake: Tensor) -> Tensor:
         """Return E (D(x) - 1)^2 + E D(G(z))^2."""
-        return ((real - 1) ** 2).mean() + (fake ** 2).mean()
+        return ((a_real - 1) ** 2).mean() + (a_fake ** 2).mean()
 
-    def g(self, real: Tensor | None, fake: Tensor) -> Tensor:
+    def g(self, a_real: Tensor | None, a_fake: Tensor) -> Tensor:
         """Return E (D(G(z)) - 1)^2."""
-        return ((fake - 1) ** 2).mean()
+        return ((a_fake - 1) ** 2).mean()
 
-    def g_real(self, real: Tensor) -> Tensor:
+    def g_real(self, a_real: Tensor) -> Tensor:
         """Return E D(x)^2."""
-        return (real ** 2).mean()
+        return (a_real ** 2).mean()
 
 
 @dataclass(frozen=True)
@@ -140,17 +140,17 @@ class Hinge(Loss):
     Real scores above 1 and fake scores below -1 do not contribute to D's gradient.
     """
 
-    def d(self, real: Tensor, fake: Tensor) -> Tensor:
+    def d(self, a_real: Tensor, a_fake: Tensor) -> Tensor:
         """Return E max(0, 1 - D(x)) + E max(0, 1 + D(G(z)))."""
-        return relu(1 - real).mean() + relu(1 + fake).mean()
+        return relu(1 - a_real).mean() + relu(1 + a_fake).mean()
 
-    def g(self, real: Tensor | None, fake: Tensor) -> Tensor:
+    def g(self, a_real: Tensor | None, a_fake: Tensor) -> Tensor:
         """Return -E D(G(z))."""
-        return -fake.mean()
+        return -a_fake.mean()
 
-    def g_real(self, real: Tensor) -> Tensor:
+    def g_real(self, a_real: Tensor) -> Tensor:
         """Return E D(x)."""
-        return real.mean()
+        return a_real.mean()
 
 
 @dataclass(frozen=True)
@@ -161,21 +161,21 @@ class Wasserstein(Loss):
     Wasserstein distance, is logged.
     """
 
-    def d(self, real: Tensor, fake: Tensor) -> Tensor:
+    def d(self, a_real: Tensor, a_fake: Tensor) -> Tensor:
         """Return -(E D(x) - E D(G(z)))."""
-        return fake.mean() - real.mean()
+        return a_fake.mean() - a_real.mean()
 
-    def g(self, real: Tensor | None, fake: Tensor) -> Tensor:
+    def g(self, a_real: Tensor | None, a_fake: Tensor) -> Tensor:
         """Return -E D(G(z))."""
-        return -fake.mean()
+        return -a_fake.mean()
 
-    def g_real(self, real: Tensor) -> Tensor:
+    def g_real(self, a_real: Tensor) -> Tensor:
         """Return E D(x)."""
-        return real.mean()
+        return a_real.mean()
 
-    def summarise(self, real: Tensor, fake: Tensor) -> dict[str, Array]:
+    def summarise(self, a_real: Tensor, a_fake: Tensor) -> dict[str, Array]:
         """Return the mean scores and W = E D(x) - E D(G(z))."""
-        return {**super().summarise(real, fake), "W": (real.mean() - fake.mean()).data}
+        return {**super().summarise(a_real, a_fake), "W": (a_real.mean() - a_fake.mean()).data}
 
 
 @dataclass(frozen=True)
@@ -189,16 +189,16 @@ class Relativistic(Loss):
 
     compares = True
 
-    def d(self, real: Tensor, fake: Tensor) -> Tensor:
+    def d(self, a_real: Tensor, a_fake: Tensor) -> Tensor:
         """Return -E log sigmoid(D(x) - D(G(z)))."""
-        if real.shape != fake.shape:
+        if a_real.shape != a_fake.shape:
             raise ValueError("the relativistic loss compares pairs of scores, got the shapes "
-                             f"{real.shape} and {fake.shape}: give as many samples as data")
-        return -log_sigmoid(real - fake).mean()
+                             f"{a_real.shape} and {a_fake.shape}: give as many samples as data")
+        return -log_sigmoid(a_real - a_fake).mean()
 
-    def g(self, real: Tensor, fake: Tensor) -> Tensor:
+    def g(self, a_real: Tensor, a_fake: Tensor) -> Tensor:
         """Return the loss of d() with real and fake scores exchanged."""
-        return self.d(fake, real)
+        return self.d(a_fake, a_real)
 
 
 @dataclass(frozen=True)
@@ -211,12 +211,12 @@ class RelativisticAverage(Loss):
 
     compares = True
 
-    def d(self, real: Tensor, fake: Tensor) -> Tensor:
+    def d(self, a_real: Tensor, a_fake: Tensor) -> Tensor:
         """Return -E log sigmoid(D(x) - E D(G(z))) - E log(1 - sigmoid(D(G(z)) - E D(x)))."""
-        axes = tuple(i for i in range(real.ndim) if i != 1)             # axis 1: the maps
-        return -(log_sigmoid(real - fake.mean(axes, keepdims=True)).mean()
-                 + log_sigmoid(-(fake - real.mean(axes, keepdims=True))).mean())
+        axes = tuple(i for i in range(a_real.ndim) if i != 1)         # axis 1: the maps
+        return -(log_sigmoid(a_real - a_fake.mean(axes, keepdims=True)).mean()
+                 + log_sigmoid(-(a_fake - a_real.mean(axes, keepdims=True))).mean())
 
-    def g(self, real: Tensor, fake: Tensor) -> Tensor:
+    def g(self, a_real: Tensor, a_fake: Tensor) -> Tensor:
         """Return the loss of d() with real and fake scores exchanged."""
-        return self.d(fake, real)
+        return self.d(a_fake, a_real)

@@ -23,7 +23,7 @@ class Coverage(NamedTuple):
 
     modes     the number of modes that are the nearest mode of at least one high-quality sample
     quality   the share of high-quality samples: those within 3 standard deviations of a mode
-    kl        the reverse KL, sum_k p_k log(p_k K), where p_k is the share of mode k: of the
+    kl        the reverse KL, sum_i p_i log(K p_i), where p_i is the share of mode i: of the
               high-quality samples, those that are nearest to it. It is 0 if all shares are equal,
               log K if only one mode is covered, and infinite if no sample is of high quality
     """
@@ -65,8 +65,8 @@ def count_modes(found: np.ndarray, k: int) -> tuple[int, float]:
 
     found   the mode of each sample, (n,) whole numbers below k
 
-    The reverse KL is sum_k p_k log(p_k K), which is infinite if there are no samples. For samples
-    of the uniform distribution it is about (k - 1) / (2 n). Raises ValueError for a mode below 0,
+    With p_i the share of mode i, the reverse KL is sum_i p_i log(k p_i), which is infinite if there
+    are no samples. For samples of the uniform distribution it is about (k - 1) / (2 n). Raises ValueError for a mode below 0,
     for one of k or above and for other arrays, and TypeError for anything but an array and for a
     masked one.
     """

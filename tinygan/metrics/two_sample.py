@@ -34,9 +34,9 @@ def run_two_sample_test(x: Array, y: Array, rng: Random, hidden: int = 32, steps
     """Return how well a classifier can tell features x (n, d) from features y (m, d).
 
     An equal number of rows of x and y is used, scaled to mean 0 and variance 1; features whose
-    standard deviation is far below 1e-6 count as constant. One half of them
-    trains a network with one layer of `hidden` ReLUs (with none, if hidden = 0) by Adam; the result
-    is that of the other half. `rng` draws the split, the initial weights and the minibatches.
+    standard deviation is far below 1e-6 count as constant. One half of the rows trains a network
+    with one layer of `hidden` ReLUs (with none, if hidden = 0) by Adam; the result is that of the
+    other half. `rng` draws the split, the initial weights and the minibatches.
     Raises ValueError if x or y has fewer than 4 rows, for numbers that are not finite, and unless
     hidden, steps and batch are whole numbers of at least 0, 0 and 1. Raises FloatingPointError if
     the classifier's logits have become NaN or infinite, and TypeError for an rng that is no Random.
