@@ -133,7 +133,7 @@ class CycleGAN(ImageTranslation):
 
     def translate_back(self, images: np.ndarray) -> np.ndarray:
         """Return F's outputs for images y on the host, as translate() returns G's for images x."""
-        return self.compute(lambda x: self.F(x), images)      # not self.F: an average may replace it
+        return self.compute(lambda x: self.F(x), images)    # compute() may replace self.F
 
     def fixed_inputs(self, split: Any, n: int, rng: Random) -> tuple[Tensor, Tensor]:
         """Draw about n / 6 images of each set from the split."""

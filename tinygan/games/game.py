@@ -521,9 +521,9 @@ class Game(Module):
 
         They are the means over ten batches; of a layer that G calls several times, later calls
         count more. The samples' noise is the same at each call. With the statistics of G, samples
-        of the average can be worse than G's own. A game that overrides inputs(), generate() or sample()
-        keeps G's statistics, because its G may not take the noise of latent(). play() refuses a G
-        with such a layer in evaluation mode, whose statistics are not those of samples.
+        of the average can be worse than G's own. A game that overrides inputs(), generate() or
+        sample() keeps G's statistics, because its G may not take the noise of latent(). play()
+        refuses a G with such a layer in evaluation mode, whose statistics are not those of samples.
         """
         G, rng = self.averages.get("G"), Random(0)
         norms = self._norms_to_measure(G)
