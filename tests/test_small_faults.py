@@ -246,7 +246,7 @@ def test_networks_of_float64_are_refused_by_play():
     for p in game.parameters():
         p.data = p.data.astype("float64")
     opts = [optim.SGD(ps, 0.1) for ps in (game.d_parameters(), game.g_parameters())]
-    with pytest.raises(UserError, match="float32, but D's parameters are float64: .* noise"):
+    with pytest.raises(UserError, match="D.weight is float64 and the data is float32.* noise"):
         next(play(game, Points(), *opts, 4, rng, 1))
 
 
