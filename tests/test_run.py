@@ -207,8 +207,8 @@ def test_a_stopped_run_prints_the_command_that_resumes_it(digits, tmp_path):
                                    {"shape": "48"}, {"first": "5"}, {"first": 0}, {"place": 1}])
 def test_data_of_a_damaged_description_is_not_known(wrong):
     whole = {"place": "digits.npy", "shape": [48, 1, 4, 4], "sha256": "0", "first": 5}
-    assert tinygan.command._find_data({"data": whole}) == whole
-    assert tinygan.command._find_data({"data": {**whole, **wrong}}) is None
+    assert tinygan.command.saved._find_data({"data": whole}) == whole
+    assert tinygan.command.saved._find_data({"data": {**whole, **wrong}}) is None
 
 
 # The files of a run

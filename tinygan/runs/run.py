@@ -8,7 +8,7 @@ writes pictures, curves and a checkpoint into the folder. If the process was sto
     Run("runs/mine", game, ..., resume=True).play()
 
 resumes the run. At its end, each file is the same as that of a run that was not interrupted. In a
-script, the command line makes the Run: see command.py.
+script, the command line makes the Run: see command/.
 """
 
 import contextlib
