@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan import (Run, Tensor, UserError, backend, command, grad, nn, ops, optim, record, rng,
+from tinygan import (Run, Tensor, UserError, backend, command, grad, nn, ops, optim, rng,
                      schedules)
 from tinygan.backend import Array
 from tinygan.data import DataSet, Minibatches, Split
@@ -128,11 +128,8 @@ def main() -> None:
         weights = train(args, digits)
         if args.dry_run:
             path = os.path.join(args.out, classifier.WEIGHTS.name)
-
-        def write(path):
-            with atomic_write(path) as file:
-                np.savez(file, **weights)
-        record.try_to_write(path, write)
+        with atomic_write(path) as file:
+            np.savez(file, **weights)
         if not args.dry_run:
             print(f"weights: {path}")
 

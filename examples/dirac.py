@@ -24,7 +24,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tinygan import Tensor, UserError, backend, command, image, nn, optim, play, record, rng
+from tinygan import Tensor, UserError, backend, command, image, nn, optim, play, rng
 from tinygan.games import GAN, LSGAN, R1, RSGAN, WGAN, WGANGP, Game, Hinge, RaGAN, losses
 
 GAMES = {
@@ -153,7 +153,7 @@ def main() -> None:
             print(f"{name:20} {cells[0]:>28} {cells[1]:>28}", flush=True)
         pictures = np.stack(pictures[::2] + pictures[1::2]).transpose(0, 3, 1, 2)
         path = os.path.join(args.out, "trajectories.png")
-        record.try_to_write(path, image.save_grid, pictures, len(GAMES), gap=4)
+        image.save_grid(path, pictures, len(GAMES), gap=4)
         if not args.dry_run:
             print(f"picture: {path}")
 

@@ -82,7 +82,7 @@ import numpy as np
 import sample
 from sample import scale, to_device, to_host
 
-from tinygan import Tensor, UserError, backend, checkpoint, command, nn, no_grad, record
+from tinygan import Tensor, UserError, backend, checkpoint, command, nn, no_grad
 from tinygan.backend import Array
 from tinygan.data import DataSet, Split, as_floats, count_shared, tasks
 from tinygan.files import write_text
@@ -455,7 +455,7 @@ def main() -> None:
     if not args.dry_run:        # before it is printed, as the reader of the output may have ended
         table = {"run": args.run, "step": step, "data": data.source, "n": n, "seed": args.seed,
                  "measures": found}
-        record.try_to_write(out, write_text, json.dumps(table, indent=2, default=float) + "\n")
+        write_text(out, json.dumps(table, indent=2, default=float) + "\n")
 
     if step < (steps := saved.about.get("steps", step)):        # older runs do not have it
         print(f"the run is not finished: this is its checkpoint of step {step} of {steps}")

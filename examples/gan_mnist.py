@@ -90,6 +90,9 @@ class ParzenRun(Run):
     """
 
     def __init__(self, valid: np.ndarray, test: np.ndarray, *choices) -> None:
+        if len(valid) < 1 or len(test) < 2:
+            raise UserError("--parzen needs at least 1 validation and 2 test images, but there are "
+                            f"{len(valid)} and {len(test)}: leave it out, or give more by --data")
         super().__init__(*choices)
         self.valid, self.test = as_floats(valid), as_floats(test)
 
@@ -136,10 +139,6 @@ def main() -> None:
 
     with command.start(args) as data:
         images = data.train.images
-        valid, test = len(data.valid.images), len(data.test.images)
-        if args.parzen and (valid < 1 or test < 2):
-            raise UserError("--parzen needs at least 1 validation and 2 test images, but there are "
-                            f"{valid} and {test}: leave it out, or give more images by --data")
         shape = images.shape[1:]
         G, D, d_opt, g_opt = (
             paper(images, args.batch_size) if args.paper else

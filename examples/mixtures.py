@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan import (Run, Tensor, UserError, backend, command, image, nn, no_grad, optim, record,
+from tinygan import (Run, Tensor, UserError, backend, command, image, nn, no_grad, optim,
                      rng, schedules)
 from tinygan.data import mixtures
 from tinygan.games import Game, small, views
@@ -265,7 +265,7 @@ def main() -> None:
         path = os.path.join(folder, "samples.png")
         if len(rows) > 1:
             path = os.path.join(args.out, f"{args.mixture}.png")
-            record.try_to_write(path, image.save_grid, np.stack(pictures), len(names))
+            image.save_grid(path, np.stack(pictures), len(names))
         if not args.dry_run:
             print(f"picture: {path}")
 

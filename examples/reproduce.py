@@ -51,7 +51,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan import UserError, command, data, record
+from tinygan import UserError, command, data
 from tinygan.data.mnist import load_sample
 from tinygan.files import write_text
 
@@ -490,8 +490,7 @@ def run_commands(commands: list[list[str]], clock: str,
 
 def _save_clock(clock, typed, seconds):
     os.makedirs(os.path.dirname(clock), exist_ok=True)
-    record.try_to_write(clock, write_text,
-                        json.dumps({"commands": typed, "seconds": seconds}) + "\n")
+    write_text(clock, json.dumps({"commands": typed, "seconds": seconds}) + "\n")
 
 
 def _wait_for(process):

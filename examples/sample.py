@@ -30,12 +30,12 @@ No sample depends on the other samples of a picture, unless G normalises by the 
 import argparse
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from tinygan import Tensor, UserError, backend, command, image, record
+from tinygan import Tensor, UserError, backend, command, image
 from tinygan.backend import Array
 from tinygan.data import DataSet, Split, as_floats, load, own, tasks
 from tinygan.files import atomic_write
@@ -231,6 +231,51 @@ def sampling_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def draw_pictures(game: Game, split: Split | None, args: argparse.Namespace) -> Iterator[tuple]:
+    """Yield (file name, images, columns, group) of the pictures that need no training images.
+
+    `split` has the images for a game whose G takes some. The first picture has the samples.
+    """
+    rng = Random(args.seed)
+    chosen = args.code if args.label is None else args.label
+    draw = lambda n: set_label(draw_inputs(game, split, n, args.truncation, rng), chosen)
+    z0, z1, z = draw(8), draw(8), draw(args.n)
+    images = draw_samples(game, z)
+    if images.ndim != 4:
+        raise UserError(f"the run in {args.run} has samples of the shape {images.shape[1:]}, which "
+                        "are no images: mixtures.py draws its own pictures of points")
+    yield "samples.png", images, None, None
+    for way in (linear, spherical) if any(map(is_noise, flatten_nested(z0))) else ():
+        z = [interpolate(way, z0, z1, a) for a in np.linspace(0, 1, args.columns)]
+        z = map_nested(lambda *a: np.stack(a, 1).reshape(-1, *a[0].shape[1:]), *z)
+        yield f"{way.__name__}.png", draw_samples(game, z), args.columns, None
+    if isinstance(game, ImageTranslation):
+        z = draw(min(args.n, 32))
+        x = next(a for a in flatten_nested(z) if a.ndim == 4)
+        pairs = join_pictures(*map(backend.xp.asarray, (x, draw_samples(game, z))))
+        yield "translated.png", pairs, 8, 2
+    if args.inputs is None and game.overrides("fixed_inputs", "pictures"):
+        yield "pictures.png", *game.pictures(game.fixed_inputs(split, 64, rng)), game.group
+    if isinstance(game, BiGAN) and len(split.images) >= 3:
+        x = as_floats(split.images[:24])
+        pairs = len(x) // 3         # 8, unless there are fewer images
+        yield "encoded.png", draw_encoded(game, x), 12, 3
+        yield ("between.png", draw_between(game, x[:pairs], x[pairs:2 * pairs], args.columns),
+               args.columns + 2, None)
+
+
+def draw_nearest(images: np.ndarray, real: np.ndarray) -> np.ndarray | None:
+    """Return each image beside its nearest one of `real`; print the distances, or why not."""
+    if real.shape[1:] != images.shape[1:]:
+        print(f"no nearest.png: the samples have the shape {images.shape[1:]}, and the images of "
+              f"the data {real.shape[1:]}")
+        return None
+    index, distance = find_nearest(images, real)
+    print(f"nearest.png: the distance to the nearest training image is {distance.min():.2f} to "
+          f"{distance.max():.2f}, median {np.median(distance):.2f}")
+    return np.stack([images, as_floats(real[index])], 1).reshape(-1, *images.shape[1:])
+
+
 def main() -> None:
     """Draw the pictures that the command line asks for."""
     flags = sampling_parser(__doc__)
@@ -269,7 +314,6 @@ def main() -> None:
             raise UserError(f"the run in {args.run} has " + (
                 f"{flag}s from 0 to {number - 1}: give one of them by --{flag}" if number else
                 f"a game without {flag}s: leave --{flag} out"))
-    chosen = args.code if args.label is None else args.label
     # Game.inputs draws noise; one that overrides it may take images from the data. If --data is
     # wrong, this is said before a picture is written.
     data = (command.load_data(args.run, args.data)
@@ -278,68 +322,30 @@ def main() -> None:
     given = None if args.inputs is None else load_images(game, args.run, args.inputs)
     if given is not None:
         split = Split(images=given)
+    noise = any(map(is_noise, flatten_nested(draw_inputs(game, split, 1, None, Random(0)))))
+    for name in ("truncation", "columns"):
+        if not noise and getattr(args, name) != flags.get_default(name):
+            raise UserError(f"the run in {args.run} has a game whose G takes no noise, so --{name} "
+                            "has no effect: leave it out")
     with command.prepare_output(args):
-        def write(name, images, columns=None, group=None):
-            record.try_to_write(os.path.join(args.out, name), image.save_grid, images, columns,
-                                scale=2, group=group)
-
-        rng = Random(args.seed)
-        draw = lambda n: set_label(draw_inputs(game, split, n, args.truncation, rng), chosen)
-        z0, z1 = draw(8), draw(8)
-        if (shape := draw_samples(game, z0).shape[1:])[1:] == ():
-            raise UserError(f"the run in {args.run} has samples of the shape {shape}, which are no "
-                            "images: mixtures.py draws its own pictures of points")
-        names, has_noise = ["samples.png"], any(map(is_noise, flatten_nested(z0)))
-        for name in ("truncation", "columns"):
-            if not has_noise and getattr(args, name) != flags.get_default(name):
-                raise UserError(f"the run in {args.run} has a game whose G takes no noise, so "
-                                f"--{name} has no effect: leave it out")
-        for way in (linear, spherical) if has_noise else ():
-            z = [interpolate(way, z0, z1, a) for a in np.linspace(0, 1, args.columns)]
-            z = map_nested(lambda *a: np.stack(a, 1).reshape(-1, *a[0].shape[1:]), *z)
-            names.append(f"{way.__name__}.png")
-            write(names[-1], draw_samples(game, z), args.columns)
-        images = draw_samples(game, draw(args.n))
-        write("samples.png", images)
-        if isinstance(game, ImageTranslation):
-            names.append("translated.png")
-            z = draw(min(args.n, 32))
-            x = next(a for a in flatten_nested(z) if a.ndim == 4)
-            pairs = join_pictures(*map(backend.xp.asarray, (x, draw_samples(game, z))))
-            write("translated.png", pairs, 8, group=2)
+        drawn = {}
+        for name, images, columns, group in draw_pictures(game, split, args):
+            drawn[name] = images
+            image.save_grid(os.path.join(args.out, name), images, columns, scale=2, group=group)
         if given is not None:
-            names.append("outputs.npz")
-            outputs = game.translate_all(as_floats(given))
-            record.try_to_write(os.path.join(args.out, "outputs.npz"), save_images, outputs)
-        elif game.overrides("fixed_inputs", "pictures"):
-            names.append("pictures.png")
-            write("pictures.png", *game.pictures(game.fixed_inputs(split, 64, rng)), game.group)
-        if isinstance(game, BiGAN) and len(split.images) >= 3:
-            x = as_floats(split.images[:24])
-            pairs = len(x) // 3         # 8, unless there are fewer images
-            write("encoded.png", draw_encoded(game, x), 12, group=3)
-            write("between.png", draw_between(game, x[:pairs], x[pairs:2 * pairs], args.columns),
-                  args.columns + 2)
-            names += ["encoded.png", "between.png"]
+            drawn["outputs.npz"] = game.translate_all(as_floats(given))
+            save_images(os.path.join(args.out, "outputs.npz"), drawn["outputs.npz"])
         if not args.dry_run:
-            print(f"{', '.join(names)} in {args.out}")
+            print(f"{', '.join(drawn)} in {args.out}")
         # not before: the other pictures can be drawn without the data
         if data is None and command.read_data(args.run) is None:
             print("no nearest.png: the run was made in Python, so its data is not known; give it "
                   "by --data")
             return
         data = data or command.load_data(args.run, args.data)
-        real = game.reference_images(data.train)
-        if real.shape[1:] != images.shape[1:]:
-            print(f"no nearest.png: the samples have the shape {images.shape[1:]}, and the images "
-                  f"of the data {real.shape[1:]}")
-            return
-        index, distance = find_nearest(images, real)
-        found = as_floats(real[index])
-        write("nearest.png", np.stack([images, found], 1).reshape(-1, *images.shape[1:]), 16,
-              group=2)
-        print(f"nearest.png: the distance to the nearest training image is {distance.min():.2f} to "
-              f"{distance.max():.2f}, median {np.median(distance):.2f}")
+        pairs = draw_nearest(drawn["samples.png"], game.reference_images(data.train))
+        if pairs is not None:
+            image.save_grid(os.path.join(args.out, "nearest.png"), pairs, 16, scale=2, group=2)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ import os
 
 import numpy as np
 
-from tinygan import UserError, backend, command, image, nn, optim, record
+from tinygan import UserError, backend, command, image, nn, optim
 from tinygan.data import DataSet, Minibatches, as_floats, tasks
 from tinygan.games import GauGAN
 from tinygan.games.translation import join_pictures
@@ -152,8 +152,7 @@ def main() -> None:
         if data.place == "scenes":
             print("measuring: a segmenter is trained on the scenes", flush=True)
             pictures = measure(game, data, *((20, 2) if args.dry_run else (500, 1500)))
-            record.try_to_write(os.path.join(args.out, "segmented.png"), image.save_grid, pictures,
-                                16, scale=2, group=4)
+            image.save_grid(os.path.join(args.out, "segmented.png"), pictures, 16, scale=2, group=4)
 
 
 if __name__ == "__main__":

@@ -1564,7 +1564,8 @@ def test_bad_input_is_refused_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     np.save(tmp_path / "twelve.npy", np.full((12, 8, 8), 255, np.uint8))
     cases = [
-        (["--parzen", "--data", tmp_path / "twelve.npy"], ["--parzen", "2 test images", "1 and 1"]),
+        (["--parzen", "--batch-size", 2, "--data", tmp_path / "twelve.npy"],
+         ["--parzen", "2 test images", "1 and 1"]),
         (["--steps", -5], ["--steps", "'-5'", "at least 1"]),
         (["--step", 5, "--dry-run"], ["unrecognized", "--step 5"]),
         (["--batch-size", 0], ["--batch-size", "'0'"]),

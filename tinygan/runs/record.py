@@ -277,7 +277,7 @@ class Record:
         others = [os.path.join(self.run.folder, name)
                   for name in ("samples.png", "training.png", *RESULTS)]
         for path in [*list_pictures(self.run.folder), *filter(os.path.exists, others)]:
-            try_to_write(path, os.remove)
+            _try_to_write(path, os.remove)
         self._save_pictures(0, self.first)
         if self.run.is_due(self.step, 50):
             self._save_pictures(self.step, self._draw_pictures())
@@ -340,10 +340,10 @@ class Record:
             settings["earlier versions"] = earlier
 
     def _write(self, name, write, *args, **kwargs):
-        """Call try_to_write() for the file `name`; an error says from which step to resume."""
+        """Call _try_to_write() for the file `name`; an error says from which step to resume."""
         self.check()
         more = "" if self.saved is None else f"; --resume then resumes from step {self.saved}"
-        try_to_write(os.path.join(self.run.folder, name), write, *args, more=more, **kwargs)
+        _try_to_write(os.path.join(self.run.folder, name), write, *args, more=more, **kwargs)
 
 
 def _make_folder(path):
@@ -371,8 +371,7 @@ def list_files(folder: str | os.PathLike) -> list[str]:
     return [path for path in paths if os.path.exists(path)] + list_pictures(folder)
 
 
-def try_to_write(path: str | os.PathLike, write: Callable, *args: Any, more: str = "",
-                 **kwargs: Any) -> None:
+def _try_to_write(path, write, *args, more="", **kwargs):
     """Call write(path, *args, **kwargs); turn an OSError into a UserError that names the file.
 
     `more` is added to the end of the message.
