@@ -20,6 +20,7 @@ import mixtures
 import numpy as np
 import reproduce
 import sample
+from tables import TABLES
 
 from tinygan import UserError, backend, checkpoint, command, image, load
 from tinygan.data import as_floats
@@ -116,7 +117,7 @@ def name_picture(run: str) -> str:
 
 def make_gallery() -> str:
     """Return the gallery, a table with a column for each run on MNIST that has a picture."""
-    names = [name for name in reproduce.MNIST
+    names = [name for name in TABLES["mnist"].runs
              if (ROOT / "examples" / "pictures" / name_picture(name)).exists()]
     return "\n".join([
         f"| {' | '.join(names)} |", f"{'|---' * len(names)}|",
@@ -129,7 +130,7 @@ def save_gallery(folder: str) -> None:
     The runs are those of seed 1, on the grid of seed 3.
     """
     pictures = {
-        **{name_picture(name): (save_samples, name) for name in reproduce.MNIST},
+        **{name_picture(name): (save_samples, name) for name in TABLES["mnist"].runs},
         "labels.png": (save_rows, "projection, R1"),
         "codes.png": (save_rows, "InfoGAN, the paper's networks"),
         "stacked.png": (save_stacked, "small D, GAN", "small D, R3GAN",
@@ -207,7 +208,7 @@ def fill_page(page: str, lines: list[dict[str, Any]]) -> str:
     """Return the text of a page with its generated parts made anew from the results `lines`."""
     def make(match):
         name = match[1]
-        if name not in ("papers", "gallery", *reproduce.TABLES):
+        if name not in ("papers", "gallery", *TABLES):
             raise UserError(f"a page asks for the part {name!r}: name it papers, gallery or as a "
                             "table of reproduce.py")
         part = (make_papers(lines) if name == "papers" else

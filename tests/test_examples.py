@@ -1155,16 +1155,17 @@ def test_reproduce_runs_what_is_missing(tmp_path, capsys):
     """
     import mixtures
     import reproduce
-    assert sorted(reproduce.GAMES) == sorted({*mixtures.PLANE} - {"bigan"})     # bigan is as ali
-    count = 2 * len(reproduce.GAMES)                    # ring and grid
-    assert len(reproduce.list_mixtures("out", [], True)) == count
-    assert len(reproduce.list_mixtures("out", [], False)) == 5 * count
-    few = lambda *args: dict(list(reproduce.list_mixtures(*args).items())[:3])
+    import tables
+    assert sorted(tables.GAMES) == sorted({*mixtures.PLANE} - {"bigan"})     # bigan is as ali
+    count = 2 * len(tables.GAMES)                       # ring and grid
+    assert len(tables.list_mixtures("out", [], True)) == count
+    assert len(tables.list_mixtures("out", [], False)) == 5 * count
+    few = lambda *args: dict(list(tables.list_mixtures(*args).items())[:3])
+    read = lambda *args: {args[0]: {"x": 1, **tables.read_mixtures(*args)}}
     args = types.SimpleNamespace(table="mixtures", out=str(tmp_path / "out"), data=None, quick=True,
                                  jobs=1, results=str(tmp_path / "results.jsonl"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(reproduce.TABLES, "mixtures",
-                      (few, lambda *args: {args[0]: {"x": 1, **reproduce.read_mixtures(*args)}}))
+        patch.setitem(tables.TABLES, "mixtures", tables.Table(few, read, takes_data=False))
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.chdir(tmp_path)
         for count in (3, 0):
@@ -1231,6 +1232,7 @@ def test_reproduce_resumes_runs_of_the_same_command_only(tmp_path, monkeypatch):
 def test_reproduce_stops_its_runs_when_it_is_stopped(tmp_path, monkeypatch):
     """Ctrl-C may have reached reproduce.py alone."""
     import reproduce
+    import tables
     monkeypatch.setattr(reproduce, "HERE", str(tmp_path))
     (tmp_path / "sleep.py").write_text("import time\ntime.sleep(60)\n")
     # of the run b, the first command has ended when the script is stopped
@@ -1247,7 +1249,8 @@ def test_reproduce_stops_its_runs_when_it_is_stopped(tmp_path, monkeypatch):
                 time.sleep(0.01)
         return found
     monkeypatch.setattr(reproduce, "_wait_for", wait_and_hold)
-    monkeypatch.setitem(reproduce.TABLES, "mixtures", (lambda *_: runs, None))
+    monkeypatch.setitem(tables.TABLES, "mixtures", tables.Table(lambda *_: runs, None,
+                                                                takes_data=False))
     args = types.SimpleNamespace(table="mixtures", out=str(tmp_path), data=None, quick=False,
                                  jobs=2, results=str(tmp_path / "results.jsonl"))
 
@@ -1269,12 +1272,13 @@ def test_reproduce_keeps_finished_runs(tmp_path, monkeypatch, capsys):
     Results of other commands are not used. Nothing is run if the results cannot be written.
     """
     import reproduce
+    import tables
     monkeypatch.setattr(reproduce, "HERE", str(tmp_path))
     (tmp_path / "work.py").write_text("import sys\nsys.exit(int(sys.argv[1]))\n")
     table = {"a": "3", "b": "0", "c": "0"}
-    monkeypatch.setitem(reproduce.TABLES, "mixtures", (
+    monkeypatch.setitem(tables.TABLES, "mixtures", tables.Table(
         lambda *_: {(name, 1): [["work.py", code]] for name, code in table.items()},
-        lambda name, *_: {name: {"x": 1}}))
+        lambda name, *_: {name: {"x": 1}}, takes_data=False))
     args = types.SimpleNamespace(table="mixtures", out=str(tmp_path / "an out"), data=None,
                                  quick=False, jobs=2, results=str(tmp_path / "results.jsonl"))
     with pytest.raises(UserError, match="1 of 3 runs have failed .a seed 1."):
@@ -1292,7 +1296,8 @@ def test_reproduce_keeps_finished_runs(tmp_path, monkeypatch, capsys):
 
 def test_no_two_runs_of_the_tables_have_one_folder():
     import reproduce
-    folders = [commands[0].partition(" --out ")[2] for table in reproduce.TABLES
+    import tables
+    folders = [commands[0].partition(" --out ")[2] for table in tables.TABLES
                if table != "mixtures"       # one folder, in which each run has another
                for commands in reproduce.list_commands(table, False).values()]
     folders = [folder for folder in folders if folder]
@@ -1302,10 +1307,11 @@ def test_no_two_runs_of_the_tables_have_one_folder():
 def test_the_commands_of_tables_are_the_same_on_windows(monkeypatch):
     """Otherwise results of another system would count as those of other commands."""
     import reproduce
-    here = {table: reproduce.list_commands(table, False) for table in reproduce.TABLES}
+    import tables
+    here = {table: reproduce.list_commands(table, False) for table in tables.TABLES}
     monkeypatch.setattr(os, "path", ntpath)
     monkeypatch.setattr(os, "sep", ntpath.sep)
-    there = {table: reproduce.list_commands(table, False) for table in reproduce.TABLES}
+    there = {table: reproduce.list_commands(table, False) for table in tables.TABLES}
     monkeypatch.undo()
     assert there == here
 
@@ -1364,39 +1370,40 @@ def test_reproduce_reads_the_output_of_the_examples(tmp_path):
     images.
     """
     import reproduce
+    import tables
     lines = ("modes 3  HQ 11.1 %  reverse KL 0.5\n"
              "\nr1  seed 1  modes 8  HQ 98.4 %  reverse KL 0.0040\n")
-    assert reproduce.read_mixtures("ring, r1", [], [lines]) == {
+    assert tables.read_mixtures("ring, r1", [], [lines]) == {
         "ring, r1": {"modes": 8, "HQ %": 98.4, "reverse KL": 0.004}}
     table = "| | found | theory |\n|---|---|---|\n| a gap | 3.7 | 3.75 |\n"
     rates = "GAN, saturating   3.10  (1.0006, 1.0050)   1.41  (1.0001, 1.0000)\nWGAN  1  2\n"
-    assert reproduce.read_theory("theory", [], [table + rates, ""]) == {
+    assert tables.read_theory("theory", [], [table + rates, ""]) == {
         "a gap": {"found": "3.7", "theory": "3.75"},
         "GAN, saturating: factor of a step, simultaneous": {"found": "1.0006", "theory": "1.0050"},
         "GAN, saturating: factor of a step, alternating": {"found": "1.0001", "theory": "1.0000"}}
     measures = {row: {"Frechet": value, "KID": 0.1, "precision": 0.7, "recall": 0.8, "classes": 10}
                 for row, value in (("samples", 6.0), ("training images", 0.5))}
     (tmp_path / "evaluation.json").write_text(json.dumps({"measures": measures}))
-    rows = reproduce.read_mnist("GAN", [["evaluate.py", str(tmp_path)]], [])
+    rows = tables.TABLES["mnist"].read("GAN", [["evaluate.py", str(tmp_path)]], [])
     assert rows["GAN"]["times the floor"] == 12 and rows["training images"]["times the floor"] == 1
     assert rows["GAN"]["precision"] == 0.7 and rows["GAN"]["recall"] == 0.8
 
 
 def test_reproduce_reads_the_likelihoods(tmp_path):
     """The row of the paper has the last weights; evaluate.py's "samples" are of the average."""
-    import reproduce
+    import tables
     measures = {row: {"Parzen": nats, "Parzen error": 2} for row, nats in (
         ("samples", 220), ("training images", 240), ("k-means centroids", 250),
         ("last weights", 210))}
     (tmp_path / "evaluation.json").write_text(json.dumps({"measures": measures}))
-    rows = reproduce.read_parzen("alg", [["evaluate.py", str(tmp_path), "--last"]], [])
+    rows = tables.read_parzen("alg", [["evaluate.py", str(tmp_path), "--last"]], [])
     assert rows == {row: {"nats": nats, "standard error": 2} for row, nats in (
         ("alg", 210), ("alg, average of G", 220), ("training images", 240),
         ("k-means centroids", 250))}
     assert list(rows)[0] == "alg"
     (tmp_path / "log.csv").write_text(
         "step,validation nats,test nats,standard error\n1,,,\n2,230,225,3\n3,228,226,2\n")
-    rows = reproduce.read_parzen("alg", [["gan_mnist.py", "--parzen", "--out", str(tmp_path)],
+    rows = tables.read_parzen("alg", [["gan_mnist.py", "--parzen", "--out", str(tmp_path)],
                                          ["evaluate.py", str(tmp_path), "--last"]], [])
     assert rows["alg, average of G, step chosen by validation"] == {
         "nats": 225, "standard error": 3}
@@ -1404,27 +1411,27 @@ def test_reproduce_reads_the_likelihoods(tmp_path):
 
 def test_reproduce_reads_what_examples_measure(tmp_path):
     """stacked_mnist.py prints its measures; few_mnist.py logs them, at some of the log's steps."""
-    import reproduce
+    import tables
     output = ("100 samples: modes 7  KL 0.250  confidence 0.500\n"
               "100 real triples: modes 9  KL 0.125  confidence 0.990\n")
-    assert reproduce.read_stacked("GAN", [], [output]) == {
+    assert tables.read_stacked("GAN", [], [output]) == {
         "GAN": {"modes": 7, "KL": 0.25, "confidence": 0.5},
         "real triples": {"modes": 9, "KL": 0.125, "confidence": 0.99}}
     (tmp_path / "log.csv").write_text(
         "step,D loss,train,held-out,Frechet\n1,1,,,\n2,1,0.5,0.5,30\n4,1,0.6,0.5,20\n"
         "6,1,0.9,0.1,25\n")
-    assert reproduce.read_few("GAN", [["few_mnist.py", "--out", str(tmp_path)]], []) == {
+    assert tables.read_few("GAN", [["few_mnist.py", "--out", str(tmp_path)]], []) == {
         "GAN": {"least Frechet": 20, "at step": 4, "Frechet": 25, "D(train)": 0.9,
                 "D(held-out)": 0.1}}
     (tmp_path / "log.csv").write_text("step,D loss,D(x),D(G(z))\n1,2,0.5,0.4\n2,1,0.75,0.25\n")
-    assert reproduce.read_orders("GAN", [["gan_mnist.py", "--out", str(tmp_path)]], []) == {
+    assert tables.read_orders("GAN", [["gan_mnist.py", "--out", str(tmp_path)]], []) == {
         "GAN": {"D(x)": 0.75, "D(G(z))": 0.25}}
     names = ("Frechet", "KID", "precision", "recall", "score", "classes", "rarest", "two-sample",
              "Parzen", "nearest")
     measures = {row: {name: i + k for i, name in enumerate(names)}
                 for k, row in enumerate(("samples", "training images"), 1)}
     (tmp_path / "evaluation.json").write_text(json.dumps({"measures": measures}))
-    rows = reproduce.read_first("GAN", [["evaluate.py", str(tmp_path)]], [])
+    rows = tables.TABLES["first"].read("GAN", [["evaluate.py", str(tmp_path)]], [])
     assert list(rows["GAN"].values()) == [1, 0.5, 2, 3, 4, 5, 6, 7, 8, 9, 10]
     assert list(rows["training images"].values()) == [2, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11]
 
@@ -1432,9 +1439,10 @@ def test_reproduce_reads_what_examples_measure(tmp_path):
 def test_reproduce_gives_its_data_to_each_run(monkeypatch, tmp_path):
     """So a run that another data set has made, which --resume would take, is refused."""
     import reproduce
+    import tables
     seen = []
     monkeypatch.setenv("TINYGAN_DATA", "sample")
-    monkeypatch.setitem(reproduce.TABLES, "first", (lambda out, source, quick: (
+    monkeypatch.setitem(tables.TABLES, "first", tables.Table(lambda out, source, quick: (
         seen.append(source) or {}), None))
     args = types.SimpleNamespace(table="first", out=str(tmp_path), data=None, quick=False, jobs=1,
                                  results=str(tmp_path / "results.jsonl"))
@@ -1448,17 +1456,16 @@ def test_reproduce_quick_takes_no_folders(tmp_path):
         assert process.returncode == 2 and flag in process.stderr and "--quick" in process.stderr
 
 
-@pytest.mark.parametrize("table, rows, commands", [
-    ("first", 2, None), ("orders", 2, None), ("parzen", 8, None), ("theory", 15, None),
-    ("mnist", 3, "MNIST"), ("few", 2, "FEW"),
-    ("conditional", 3, "CONDITIONAL"), ("infogan", 4, "INFOGAN"), ("bigan", 5, "BIGAN"),
-    ("stacked", 3, "STACKED"), ("cyclegan", 5, "CYCLEGAN")])
-def test_reproduce_quick(table, rows, commands, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("table, rows", [
+    ("first", 2), ("orders", 2), ("parzen", 8), ("theory", 15), ("mnist", 3), ("few", 2),
+    ("conditional", 3), ("infogan", 4), ("bigan", 5), ("stacked", 3), ("cyclegan", 5)])
+def test_reproduce_quick(table, rows, tmp_path, monkeypatch, capsys):
     """The tables have a row for each run, and others for what they are compared with.
 
     Tables of many commands have their first two here. theory has one row for each quantity.
     """
     import reproduce
+    import tables
 
     def run_commands(commands, clock, typed):
         processes = [run(*command, cwd=tmp_path) for command in commands]
@@ -1467,23 +1474,22 @@ def test_reproduce_quick(table, rows, commands, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(reproduce, "run_commands", run_commands)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["reproduce.py", table, "--quick"])
-    if commands:
-        all_of_them = getattr(reproduce, commands)
-        for name in reversed(list(all_of_them)[2:]):        # they are put back in their order
-            monkeypatch.delitem(all_of_them, name)
+    runs = tables.TABLES[table].runs
+    for name in [] if callable(runs) else reversed(list(runs)[2:]):
+        monkeypatch.delitem(runs, name)     # they are put back in their order
     reproduce.main()
     printed = capsys.readouterr().out
     count = {"parzen": 3, "first": 1}.get(table, 2)
     assert f"{count} runs, 0 done before" in printed and not any(tmp_path.iterdir())
     found = re.findall(r"^\| (\w.*?) \| .* \|$", printed, re.M)
-    found = [row for row in found if row not in reproduce.PUBLISHED.get(table, {})]
+    found = [row for row in found if row not in tables.TABLES[table].published]
     assert len(set(found)) == len(found) == rows, printed
     assert table == "theory" or all(", of other data " in row for row in found)
 
 
 def test_the_commands_of_the_tables_are_understood(monkeypatch):
     """Each script accepts the flags that the tables give it; nothing is trained here."""
-    import reproduce
+    import tables
 
     class Understood(Exception):
         pass
@@ -1492,8 +1498,8 @@ def test_the_commands_of_the_tables_are_understood(monkeypatch):
         raise Understood
     monkeypatch.setattr(command, "start", start)
     count = 0
-    for table, (list_runs, _) in reproduce.TABLES.items():
-        for (script, *flags), *_ in list_runs("runs", [], False).values():
+    for table in tables.TABLES:
+        for (script, *flags), *_ in tables.list_runs(table, "runs", [], False).values():
             if script not in ("mixtures.py", "theory.py", "dirac.py"):      # tested otherwise
                 monkeypatch.setattr(sys, "argv", [script, *flags])
                 with pytest.raises(Understood):
