@@ -16,8 +16,8 @@ import gc
 import numpy as np
 import pytest
 
-from tinygan import (Tensor, backend, checkpoint, conv, cuda, graphs, loop, ops, optim, play, rng,
-                     to_numpy)
+from tinygan import (Tensor, backend, channels, checkpoint, conv, cuda, graphs, loop, ops, optim,
+                     play, rng, to_numpy)
 from tinygan.data import Minibatches
 from tinygan.games import GAN
 from tinygan.nested import map_nested
@@ -140,7 +140,7 @@ def test_tf32_is_a_choice(cupy):
 def test_images_keep_their_memory_order(cupy):
     """Arithmetic and the functions with kernels keep the order of their inputs."""
     x = Tensor(backend.to_channels_last(cupy.ones((2, 3, 4, 5), "float32")))
-    for y in (x + x, x * 2.0, x - x, ops.relu(x), ops.leaky_relu(x), ops.scale(x, Tensor(
+    for y in (x + x, x * 2.0, x - x, ops.relu(x), ops.leaky_relu(x), channels.scale(x, Tensor(
             cupy.ones(3, "float32"))), conv.conv2d(x, Tensor(cupy.ones((2, 3, 1, 1), "float32")))):
         assert y.data.transpose(0, 2, 3, 1).flags.c_contiguous
 

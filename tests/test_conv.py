@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tinygan import conv, cpu
+from tinygan import cpu, im2col
 from tinygan.conv import conv2d, conv_transpose2d, conv_weight, convolve_by_sums, pair
 
 from helpers import error_of, normal, tensor
@@ -71,13 +71,13 @@ def test_with_stride_1_the_smaller_windows_are_copied_or_added(monkeypatch, c_in
     are the images.
     """
     x, w = tensor(normal(2, c_in, 6, 7)), tensor(normal(c_out, c_in, *kernel, seed=1))
-    found, copy, add = [], conv._copy_windows, conv._add_products
+    found, copy, add = [], im2col._copy_windows, im2col._add_products
 
     def record(x, height, width, channels, *args):
         found.append(channels)
         copy(x, height, width, channels, *args)
-    monkeypatch.setattr(conv, "_copy_windows", record)
-    monkeypatch.setattr(conv, "_add_products", lambda *args: found.append("sums") or add(*args))
+    monkeypatch.setattr(im2col, "_copy_windows", record)
+    monkeypatch.setattr(im2col, "_add_products", lambda *args: found.append("sums") or add(*args))
     y = conv2d(x, w, None, 1, padding)
     assert found == ([] if kernel == (1, 1) else ["sums" if c_out == 1 else c_in])
     found.clear()
@@ -92,8 +92,8 @@ def test_with_stride_1_the_smaller_windows_are_copied_or_added(monkeypatch, c_in
 @pytest.mark.numpy_only("on a GPU several channels are copied as one number")
 @pytest.mark.parametrize("c_in, c_out", [(16, 12), (12, 16)])
 def test_the_weights_gradient_copies_windows_of_the_fewer_channels(monkeypatch, c_in, c_out):
-    found, copy = [], conv._copy_windows
-    monkeypatch.setattr(conv, "_copy_windows", lambda *args: found.append(args[3]) or copy(*args))
+    found, copy = [], im2col._copy_windows
+    monkeypatch.setattr(im2col, "_copy_windows", lambda *args: found.append(args[3]) or copy(*args))
     conv_weight(tensor(normal(2, c_in, 6, 6)), tensor(normal(2, c_out, 6, 6)), (3, 3), (1, 1),
                 (1, 1))
     assert found == [12]
@@ -104,12 +104,12 @@ def test_windows_are_copied_for_one_pixel_and_planes_are_not_mostly_empty(monkey
     """A large kernel made planes of kh kw pixels for each pixel of the result."""
     def refuse(*args):
         raise AssertionError("windows are added as planes")
-    monkeypatch.setattr(conv, "_add_products", refuse)
+    monkeypatch.setattr(im2col, "_add_products", refuse)
     x, w = normal(2, 64, 4, 4), normal(1, 64, 4, 4, seed=1)
     # float64: sums of about a thousand products of numbers of size 1
     y = conv2d(tensor(x), tensor(w)).numpy()
     np.testing.assert_allclose(y, convolve_by_sums(x, w), rtol=0, atol=1e-12)
-    monkeypatch.setattr(conv, "_copy_windows", refuse)
+    monkeypatch.setattr(im2col, "_copy_windows", refuse)
     z, v = normal(2, 9, 1, 1, seed=2), normal(9, 1, 16, 16, seed=3)
     large = conv_transpose2d(tensor(z), tensor(v)).numpy()
     np.testing.assert_allclose(large, np.einsum("noij,ocab->ncab", z, v), rtol=0, atol=1e-12)

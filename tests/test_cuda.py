@@ -20,7 +20,7 @@ import types
 import numpy as np
 import pytest
 
-from tinygan import Tensor, backend, conv, cuda, grad, nn, ops, optim
+from tinygan import Tensor, backend, conv, cuda, grad, im2col, nn, ops, optim
 from tinygan.runs.record import Means
 
 pytestmark = pytest.mark.host
@@ -198,7 +198,7 @@ def test_sizes_are_compiled_in(monkeypatch):
     cuda._compile.cache_clear()
     (inputs, _, code, _), *calls = made
     assert inputs == "raw T x" and len(calls) == 2 and all(a is x and b is y for a, b in calls)
-    names = [declared.split()[1] for declared in conv.SIZES.split(",")]
+    names = [declared.split()[1] for declared in im2col.SIZES.split(",")]
     for name, value in zip(names, sizes, strict=True):
         assert f"const int {name} = {value};" in code
 

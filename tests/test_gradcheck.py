@@ -7,7 +7,7 @@ import types
 import numpy as np
 import pytest
 
-from tinygan import Tensor, backend, check_grads, nn, op, ops, to_numpy
+from tinygan import Tensor, backend, channels, check_grads, nn, op, ops, to_numpy
 from tinygan.random import Random, rng
 
 from helpers import device, error_of, normal, positive, tensor
@@ -202,7 +202,7 @@ def test_the_message_names_the_input_that_lies_on_a_kink():
 
 
 @pytest.mark.parametrize("f", [
-    lambda x: x * 3.0 - x - x - x, lambda x: ops.centre(x)[0].sum(0),
+    lambda x: x * 3.0 - x - x - x, lambda x: channels.centre(x)[0].sum(0),
     lambda x: ops.exp(ops.log_softmax(x)).sum(1) - 1.0])
 @pytest.mark.parametrize("seed", range(5))
 def test_a_function_that_is_0_up_to_rounding_passes(f, seed):

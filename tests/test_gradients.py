@@ -7,7 +7,7 @@ and far below the error of any wrong rule, which is of the size of the gradient 
 import numpy as np
 import pytest
 
-from tinygan import Tensor, backend, check_grads, grad, nn, ops, resampling
+from tinygan import Tensor, backend, channels, check_grads, grad, nn, ops, resampling
 from tinygan.conv import conv2d, conv_transpose2d, conv_weight, pair
 from tinygan.tensor import broadcast_to, sum_to
 
@@ -91,22 +91,22 @@ OPERATIONS = {
     "upsample": (lambda x: resampling.upsample(x, 3) ** 2, [IMAGES]),
     "avg_pool": (lambda x: resampling.avg_pool(x, 2) ** 2, [IMAGES]),
     "avg_pool that overlaps": (lambda x: resampling.avg_pool(x, 3, 2, 1) ** 2, [IMAGES]),
-    "scale": (ops.scale, [EVEN, normal(4), normal(4, seed=1)]),
-    "scale images": (ops.scale, [IMAGES, normal(3), normal(3, seed=1)]),
-    "channel_sum": (lambda x: ops.channel_sum(x) ** 2, [IMAGES]),
-    "channel_sum of a product": (ops.channel_sum, [IMAGES, normal(*IMAGES.shape, seed=1)]),
-    "channel_sum of rows": (lambda x: ops.channel_sum(x, x * x), [EVEN]),
-    "channel_sum of squares": (lambda x: ops.channel_sum(x, x) ** 2, [IMAGES]),
-    "scale each": (ops.scale, [IMAGES, normal(2, 3), normal(2, 3, seed=1)]),
-    "scale each row": (ops.scale, [EVEN, normal(3, 4), normal(3, 4, seed=1)]),
-    "channel_sum of each": (lambda x: ops.channel_sum(x, each=True) ** 2, [IMAGES]),
-    "channel_sum of each product": (lambda x, y: ops.channel_sum(x, y, each=True),
+    "scale": (channels.scale, [EVEN, normal(4), normal(4, seed=1)]),
+    "scale images": (channels.scale, [IMAGES, normal(3), normal(3, seed=1)]),
+    "channel_sum": (lambda x: channels.channel_sum(x) ** 2, [IMAGES]),
+    "channel_sum of a product": (channels.channel_sum, [IMAGES, normal(*IMAGES.shape, seed=1)]),
+    "channel_sum of rows": (lambda x: channels.channel_sum(x, x * x), [EVEN]),
+    "channel_sum of squares": (lambda x: channels.channel_sum(x, x) ** 2, [IMAGES]),
+    "scale each": (channels.scale, [IMAGES, normal(2, 3), normal(2, 3, seed=1)]),
+    "scale each row": (channels.scale, [EVEN, normal(3, 4), normal(3, 4, seed=1)]),
+    "channel_sum of each": (lambda x: channels.channel_sum(x, each=True) ** 2, [IMAGES]),
+    "channel_sum of each product": (lambda x, y: channels.channel_sum(x, y, each=True),
                                     [IMAGES, normal(*IMAGES.shape, seed=1)]),
-    "channel_sum of each square": (lambda x: ops.channel_sum(x, x, True) ** 2, [IMAGES]),
-    "affine_power": (lambda x: ops.affine_power(x * x, 0.5, 0.1, -0.5, 2.0), [EVEN]),
-    "centre": (lambda x: ops.centre(x)[0] * x, [EVEN]),
-    "centre each": (lambda x: ops.centre(x, each=True)[0] ** 2, [IMAGES]),
-    "centre images": (lambda x: ops.centre(x)[0] ** 2, [IMAGES]),
+    "channel_sum of each square": (lambda x: channels.channel_sum(x, x, True) ** 2, [IMAGES]),
+    "affine_power": (lambda x: channels.affine_power(x * x, 0.5, 0.1, -0.5, 2.0), [EVEN]),
+    "centre": (lambda x: channels.centre(x)[0] * x, [EVEN]),
+    "centre each": (lambda x: channels.centre(x, each=True)[0] ** 2, [IMAGES]),
+    "centre images": (lambda x: channels.centre(x)[0] ** 2, [IMAGES]),
     "linear": (ops.linear, [EVEN, normal(2, 4), normal(2)]),
     "linear without bias": (ops.linear, [EVEN, normal(2, 4)]),
 }

@@ -14,8 +14,8 @@ import sys
 import numpy as np
 import pytest
 
-from tinygan import (Run, Tensor, UserError, check_grads, checkpoint, command, data, grad, metrics,
-                     nn, no_grad, op, ops, optim, play, resampling, rng)
+from tinygan import (Run, Tensor, UserError, channels, check_grads, checkpoint, command, data, grad,
+                     metrics, nn, no_grad, op, ops, optim, play, resampling, rng)
 from tinygan.data import mixtures
 from tinygan.data.arrays import check_scale
 from tinygan.games import GAN, WGAN, UnrolledGAN, losses, penalties, views
@@ -385,8 +385,9 @@ def test_an_operation_needs_a_tensor():
 
 @pytest.mark.parametrize("f", [
     ops.exp, ops.log, ops.sqrt, ops.tanh, ops.relu, ops.leaky_relu, ops.sigmoid, ops.norm,
-    ops.softmax, ops.log_softmax, ops.centre, ops.channel_sum, lambda x: ops.clip(x, 0, 1),
-    lambda x: ops.affine_power(x, 1.0, 0.0, 2.0), lambda x: resampling.upsample(x, 2),
+    ops.softmax, ops.log_softmax, channels.centre, channels.channel_sum,
+    lambda x: ops.clip(x, 0, 1),
+    lambda x: channels.affine_power(x, 1.0, 0.0, 2.0), lambda x: resampling.upsample(x, 2),
     lambda x: resampling.resample(x, ARRAY, ARRAY)])
 def test_functions_of_tensors_refuse_anything_else(f):
     for wrong in (2.0, [1.0, 2.0], np.ones((1, 1, 2, 2), "float32")):

@@ -16,8 +16,8 @@ import weakref
 import numpy as np
 import pytest
 
-from tinygan import (Tensor, backend, enable_grad, grad, nn, no_grad, op, ops, optim, pytorch,
-                     resampling, to_numpy)
+from tinygan import (Tensor, backend, channels, enable_grad, grad, nn, no_grad, op, ops, optim,
+                     pytorch, resampling, to_numpy)
 from tinygan.conv import conv2d
 from tinygan.nn import (BatchNorm, Conv2d, ConvTranspose2d, Dense, Flatten, GaussianNoise,
                         LeakyReLU, Maxout, Reshape, Sequential, spectral_norm)
@@ -170,7 +170,7 @@ def test_what_is_to_be_written_in_place_of_pytorchs_names_exists():
     ((2, 3), (4, 3), "3 channels need (m, 3) or (N, 3, H, W), got (2, 3) and 4 rows"),
     ((2, 3), (1, 1, 3), "(n,), or (m, n) for each sample, got (1, 1, 3)")])
 def test_factors_that_are_not_those_of_the_channels_are_refused(x, w, words):
-    assert words in error_of(ops.scale, tensor(normal(*x)), tensor(normal(*w)))
+    assert words in error_of(channels.scale, tensor(normal(*x)), tensor(normal(*w)))
 
 
 @pytest.mark.host
@@ -192,7 +192,7 @@ def test_functions_of_numpy_do_not_take_tensors():
 def test_a_later_write_to_a_constant_number_does_not_change_a_gradient():
     """A game keeps numbers that change in such arrays."""
     k, x = backend.xp.full((1, 1), 3.0), tensor([[2.0]], "float64")
-    results = [x * k, k * x, x / k, x @ k, k @ x, ops.scale(x, k[0]), ops.linear(x, k)]
+    results = [x * k, k * x, x / k, x @ k, k @ x, channels.scale(x, k[0]), ops.linear(x, k)]
     k += 1
     for y, right in zip(results, (3, 3, 1 / 3, 3, 3, 3, 3)):
         assert grad(y, [x])[0].item() == right
@@ -643,7 +643,7 @@ def test_mixed_dtypes_are_refused():
     images, kernel = tensor(normal(1, 2, 4, 4), "float32"), tensor(normal(5, 2, 3, 3))
     for call in (lambda: ops.linear(half, tensor(normal(4, 3))), lambda: conv2d(images, kernel),
                  lambda: ops.where(half.data > 0, half, a), lambda: ops.concat([half, a]),
-                 lambda: ops.maximum(half, a), lambda: ops.scale(half, tensor(normal(3)))):
+                 lambda: ops.maximum(half, a), lambda: channels.scale(half, tensor(normal(3)))):
         assert "float32 and float64" in error_of(call)
 
 
@@ -651,7 +651,8 @@ def test_impossible_sizes_are_refused():
     a, one = tensor(normal(2, 3)), tensor([1.0])
     images, kernel = tensor(normal(1, 2, 4, 4)), tensor(normal(5, 2, 3, 3))
     for call in (lambda: ops.linear(a, tensor(normal(4, 3)), one),
-                 lambda: conv2d(images, kernel, one), lambda: ops.scale(a, tensor(normal(3)), one)):
+                 lambda: conv2d(images, kernel, one),
+                 lambda: channels.scale(a, tensor(normal(3)), one)):
         assert "bias" in error_of(call) and "(1,)" in error_of(call)
     for call in (lambda: Conv2d(1, 1, 0), lambda: Conv2d(1, 1, (3, -1))):
         assert "at least 1x1" in error_of(call)
@@ -830,7 +831,7 @@ def test_none_in_place_of_a_tensor_is_refused():
     x = tensor(normal(2, 2))
     for call in (lambda: ops.maximum(x, None), lambda: ops.where(x.data > 0, x, None),
                  lambda: ops.concat([x, None]), lambda: ops.linear(x, None),
-                 lambda: ops.linear(None, x), lambda: ops.scale(x, None)):
+                 lambda: ops.linear(None, x), lambda: channels.scale(x, None)):
         assert "got None in place of a Tensor" in error_of(call)
     for wrong in (None, 1j, "2"):
         assert "neither a Tensor, an array nor a real number" in error_of(lambda: x * wrong)
@@ -969,14 +970,14 @@ def test_sums_over_channels_are_accurate(shape):
     """
     x = tensor(np.full(shape, 1.7), "float32")
     exact = shape[0] * shape[2] * shape[3] * float(np.float32(1.7))
-    np.testing.assert_allclose(ops.channel_sum(x).numpy(), exact, rtol=2e-5)
-    np.testing.assert_allclose(ops.channel_sum(x, x).numpy(), exact * np.float32(1.7), rtol=2e-5)
+    np.testing.assert_allclose(channels.channel_sum(x).numpy(), exact, rtol=2e-5)
+    np.testing.assert_allclose(channels.channel_sum(x, x).numpy(), exact * np.float32(1.7), rtol=2e-5)
     for norm in (nn.BatchNorm(shape[1]), nn.InstanceNorm2d(shape[1])):
         assert abs(to_numpy(norm(x).data)).max() < 2e-5 * 1.7 * 316
 
 
 def test_the_channel_sums_of_no_images_are_0():
-    none = ops.channel_sum(tensor(np.zeros((0, 2, 3, 3)))).numpy()
+    none = channels.channel_sum(tensor(np.zeros((0, 2, 3, 3)))).numpy()
     assert none.shape == (2,) and not none.any()
 
 
@@ -994,10 +995,10 @@ def test_operations_on_channels_of_large_images(shape, each):
     tx, ty = (tensor(a, "float32") for a in (x, y))
     columns = [Tensor(backend.to_channels_last(t.data)) for t in (tx, ty)]
     for a, c in ((tx, ty), columns):
-        found = [ops.scale(a, tensor(w, "float32")),
-                 ops.scale(a, tensor(w, "float32"), tensor(b, "float32")),
-                 ops.channel_sum(a, each=each), ops.channel_sum(a, c, each=each),
-                 ops.centre(a, each)[0]]
+        found = [channels.scale(a, tensor(w, "float32")),
+                 channels.scale(a, tensor(w, "float32"), tensor(b, "float32")),
+                 channels.channel_sum(a, each=each), channels.channel_sum(a, c, each=each),
+                 channels.centre(a, each)[0]]
         expected = [x * w[beside], x * w[beside] + b[beside], x.sum(axes), (x * y).sum(axes),
                     x - x.mean(axes, keepdims=True)]
         for one, other in zip(found, expected):
@@ -1120,7 +1121,7 @@ def test_shapes_of_weights_are_checked():
     x = tensor(normal(2, 4))
     assert "(3, 4, 5)" in error_of(ops.linear, x, tensor(normal(3, 4, 5)))
     assert "(4,)" in error_of(ops.linear, x, tensor(normal(4)))
-    assert "()" in error_of(ops.scale, x, tensor(1.0))
+    assert "()" in error_of(channels.scale, x, tensor(1.0))
 
 
 @pytest.mark.parametrize("f, at", [(ops.softplus, 1.0), (ops.log_sigmoid, -1.0)])
@@ -1149,10 +1150,10 @@ def test_an_infinite_number_passes_a_leaky_relu_of_slope_0():
     (lambda: ops.softmax(tensor(np.zeros((3, 0)))), "at least one number along it, got axis -1"),
     (lambda: ops.softmax(tensor(np.ones((2, 3))), 5), "needs one axis .* got axis 5 of"),
     (lambda: ops.softmax(tensor(np.ones((2, 3))), (0, 1)), r"needs one axis .* got axis \(0, 1"),
-    (lambda: ops.centre(tensor(np.zeros((0, 3)))), "mean of no numbers"),
+    (lambda: channels.centre(tensor(np.zeros((0, 3)))), "mean of no numbers"),
     (lambda: nn.InstanceNorm2d(3)(tensor(np.zeros((2, 3, 0, 4)), "float32")), "mean of no numbers"),
-    (lambda: ops.channel_sum(tensor(np.zeros((2, 3, 4)))), "of images .N, n, H, W., got .*2, 3, 4"),
-    (lambda: ops.channel_sum(tensor(np.ones((4, 3))), tensor(np.ones((1, 3)))), "have one shape"),
+    (lambda: channels.channel_sum(tensor(np.zeros((2, 3, 4)))), "of images .N, n, H, W., got .*2, 3, 4"),
+    (lambda: channels.channel_sum(tensor(np.ones((4, 3))), tensor(np.ones((1, 3)))), "have one shape"),
     (lambda: tensor(np.ones((2, 2))).sum([0, 1]), "several axes are a tuple, .*0, 1.*, got"),
     (lambda: resampling.resize(tensor(np.zeros((1, 1, 0, 4))), (2, 2)), "at least one pixel")])
 def test_empty_inputs_and_other_shapes_are_refused_in_a_sentence(call, words):

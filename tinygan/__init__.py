@@ -1,14 +1,14 @@
 """tinygan: a reference implementation of generative adversarial networks, made for reading.
 
 The modules, each of which imports only from those before it: cpu, context, numbers, pytorch,
-backend, cuda, random, search, tensor, ops, conv, resampling, nested, nn, schedules, optim, graphs,
-gradcheck, files, data, games, networks, loop, metrics, runs. cuda is imported by backend.use(), and
-graphs by the first training step, both with cupy only.
+backend, cuda, random, search, tensor, ops, channels, im2col, conv, resampling, nested, nn,
+schedules, optim, graphs, gradcheck, files, data, games, networks, loop, metrics, runs. cuda is
+imported by backend.use(), and graphs by the first training step, both with cupy only.
 """
 
-from . import (backend, context, conv, cpu, data, files, games, gradcheck, loop, metrics, nested,
-               networks, nn, numbers, ops, optim, random, resampling, runs, schedules, search,
-               tensor)
+from . import (backend, channels, context, conv, cpu, data, files, games, gradcheck, im2col, loop,
+               metrics, nested, networks, nn, numbers, ops, optim, random, resampling, runs,
+               schedules, search, tensor)
 from .backend import VERSION as __version__, UserError, to_numpy, use
 from .gradcheck import check_grads
 from .loop import play

@@ -208,7 +208,7 @@ def dot(a: Array, b: Array) -> Array:
 
 
 def to_channels_last(images: Array) -> Array:
-    """Return the array (N, C, H, W) with the memory layout (N, H, W, C); conv.py says why."""
+    """Return the array (N, C, H, W) with the memory layout (N, H, W, C); im2col.py says why."""
     return xp.ascontiguousarray(images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
 
 
@@ -218,7 +218,7 @@ def to_inputs_first(weights: Array) -> Array:
 
 
 def to_kernel_first(weights: Array) -> Array:
-    """Return the array (O, C, kh, kw) with the memory layout (kh, kw, C, O); conv.py says why."""
+    """Return the array (O, C, kh, kw) with the memory layout (kh, kw, C, O); im2col.py says why."""
     return xp.ascontiguousarray(weights.transpose(2, 3, 1, 0)).transpose(3, 2, 0, 1)
 
 

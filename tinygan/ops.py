@@ -13,14 +13,14 @@ import functools
 import itertools
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from . import backend
 from .backend import Array, UserError
 from .numbers import is_real, is_whole
-from .tensor import (Axis, DtypeError, NoTensorError, Tensor, allow_axis_0, as_array, broadcast_to,
+from .tensor import (Axis, DtypeError, NoTensorError, Tensor, allow_axis_0, as_array,
                      check_reduction, op, restore_axes, sum_to)
 
 
@@ -28,7 +28,7 @@ from .tensor import (Axis, DtypeError, NoTensorError, Tensor, allow_axis_0, as_a
 
 def exp(x: Tensor) -> Tensor:
     """Return the exponential e^x."""
-    return op(backend.xp.exp(_array(x)), (x, lambda g, y: g * y))
+    return op(backend.xp.exp(array_of(x)), (x, lambda g, y: g * y))
 
 
 def log(x: Tensor) -> Tensor:
@@ -36,12 +36,12 @@ def log(x: Tensor) -> Tensor:
 
     log(sigmoid(x)) and log(softmax(x)) lose precision: use log_sigmoid and log_softmax.
     """
-    return op(backend.xp.log(_array(x)), (x, lambda g, y: g / x))
+    return op(backend.xp.log(array_of(x)), (x, lambda g, y: g / x))
 
 
 def sqrt(x: Tensor) -> Tensor:
     """Return the square root. Its derivative is infinite at 0: for a norm use `norm`."""
-    return op(backend.xp.sqrt(_array(x)), (x, lambda g, y: g * 0.5 / y))
+    return op(backend.xp.sqrt(array_of(x)), (x, lambda g, y: g * 0.5 / y))
 
 
 def norm(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -74,16 +74,16 @@ def norm(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return op(xp.sqrt(total) * unit.reshape(total.shape), (x, rule))
 
 
-def _array(x):
+def array_of(x: Tensor) -> Array:
     """Return the array of a Tensor x. Raises NoTensorError for anything else."""
     if type(x) is not Tensor:
         raise NoTensorError()
     return x.data
 
 
-def _fill(f, x, *numbers):
+def fill(f: Callable, x: Tensor, *numbers: float) -> Array:
     """Return the array that f(x.data, *numbers, array) fills, for a Tensor x."""
-    return f(_array(x), *numbers, backend.xp.empty_like(x.data))
+    return f(array_of(x), *numbers, backend.xp.empty_like(x.data))
 
 
 # The logistic functions. log_sigmoid is not the logarithm of sigmoid, which would lose precision,
@@ -91,7 +91,7 @@ def _fill(f, x, *numbers):
 
 def sigmoid(x: Tensor) -> Tensor:
     """Return 1 / (1 + exp(-x)), computed as exp(min(x, 0)) / (1 + exp(-|x|)), without overflow."""
-    return op(_fill(_sigmoid, x), (x, sigmoid_rule))
+    return op(fill(_sigmoid, x), (x, sigmoid_rule))
 
 
 def sigmoid_rule(g: Tensor, y: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ def _sigmoid(x, y):
 
 def softplus(x: Tensor) -> Tensor:
     """Return log(1 + exp(x)), computed as max(x, 0) + log1p(exp(-|x|)), without overflow."""
-    return op(_fill(_softplus, x), (x, lambda g, y: _times_sigmoid(g, x, 1.0)))
+    return op(fill(_softplus, x), (x, lambda g, y: _times_sigmoid(g, x, 1.0)))
 
 
 @backend.kernel("T x", "T y", "y = (x > 0 ? x : T(0)) + log1p(exp(-abs(x)))")
@@ -118,7 +118,7 @@ def _softplus(x, y):
 
 def log_sigmoid(x: Tensor) -> Tensor:
     """Return log(1 / (1 + exp(-x))), computed as min(x, 0) - log1p(exp(-|x|)), without overflow."""
-    return op(_fill(_log_sigmoid, x), (x, lambda g, y: _times_sigmoid(g, x, -1.0)))
+    return op(fill(_log_sigmoid, x), (x, lambda g, y: _times_sigmoid(g, x, -1.0)))
 
 
 @backend.kernel("T x", "T y", "y = (x < 0 ? x : T(0)) - log1p(exp(-abs(x)))")
@@ -148,7 +148,7 @@ def _multiply_sigmoid(g, x, sign, y):
 
 def tanh(x: Tensor) -> Tensor:
     """Return the hyperbolic tangent."""
-    return op(backend.xp.tanh(_array(x)), (x, tanh_rule))
+    return op(backend.xp.tanh(array_of(x)), (x, tanh_rule))
 
 
 def tanh_rule(g: Tensor, y: Tensor) -> Tensor:
@@ -212,24 +212,6 @@ def mark_labels(labels: Array, classes: int) -> Array:
     return marks
 
 
-def affine_power(x: Tensor, a: float, b: float, n: float, c: float = 1.0) -> Tensor:
-    """Return c (a x + b)^n for numbers a, b, c and n; a x + b must be above 0.
-
-    Normalisation layers compute 1 / sqrt(var + eps) by it, in one operation.
-    """
-    return op(_fill(_affine_power, x, a, b, n, c),
-              (x, lambda g, y: g * affine_power(x, a, b, n - 1, c * n) * a))
-
-
-@backend.kernel("T x, T a, T b, T power, T c", "T y", "y = c * pow(a * x + b, power)")
-def _affine_power(x, a, b, power, c, y):
-    xp = backend.xp
-    xp.multiply(x, a, out=y)
-    y += b
-    xp.power(y, power, out=y)
-    y *= c
-
-
 # Piecewise linear functions
 
 def relu(x: Tensor) -> Tensor:
@@ -237,7 +219,7 @@ def relu(x: Tensor) -> Tensor:
 
     Where x <= 0 the gradient is 0 * g, which is NaN if g is infinite, as in sqrt(relu(x)).
     """
-    return op(_fill(_relu, x), (x, lambda g, y: _scale_negative(g, y, 0.0)))
+    return op(fill(_relu, x), (x, lambda g, y: _scale_negative(g, y, 0.0)))
 
 
 # In C, x < 0 is false for a NaN, so a NaN stays NaN; x > 0 ? x : 0 would make it 0.
@@ -254,7 +236,7 @@ def leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
     slope = check_slope(slope)
     if slope == 0:
         return relu(x)          # the product 0 * x would be NaN for an infinite x
-    return op(_fill(_leaky_relu, x, slope), (x, lambda g, y: _scale_negative(g, x, slope)))
+    return op(fill(_leaky_relu, x, slope), (x, lambda g, y: _scale_negative(g, x, slope)))
 
 
 def check_slope(slope: float) -> float:
@@ -320,7 +302,7 @@ def clip(x: Tensor, low: float, high: float) -> Tensor:
     low, high = _number(low, "a bound of clip"), _number(high, "a bound of clip")
     if not low <= high:
         raise ValueError(f"clip needs bounds low <= high, got {low} and {high}")
-    return op(backend.xp.clip(_array(x), low, high),
+    return op(backend.xp.clip(array_of(x), low, high),
               (x, lambda g, y: where((x.data >= low) & (x.data <= high), g, 0.0)))
 
 
@@ -446,150 +428,3 @@ def as_tensors(*xs: Tensor | Array | float | None, optional: int = 0) -> list[Te
                             "255: scale images by data.as_floats(x)")
     return [x if type(x) is Tensor or x is None else Tensor(as_array(x, dtype, kept=True))
             for x in xs]
-
-
-# Operations on each channel of x, which is (m, n) or images (m, n, H, W). They make normalisation
-# fast, and a first reading can leave them out. For images they are
-#
-#     scale(x, w, b)         x * w[:, None, None] + b[:, None, None]
-#     channel_sum(x, y)      (x * y).sum((0, 2, 3))
-#     centre(x)              x - x.mean((0, 2, 3), keepdims=True)
-#
-# and for (m, n) the same along the first axis. Channels lie last in the memory of images (see
-# conv.py), so x is a matrix with one column per channel in both cases. The column sums of x are a
-# product with a row of ones, which is faster than sum(); on a GPU they are a kernel of cuda.py.
-# With `each`, the operations are on each channel of each sample: there is a matrix for each sample,
-# and the sums are over the axes (2, 3). numpy is slow on short rows, so backend.widen() views
-# several rows as one, and repeats the factors of the channels to match.
-
-def scale(x: Tensor, w: Tensor | Array, b: Tensor | Array | None = None) -> Tensor:
-    """Return x * w + b for each channel, with w and b of shape (n,), or (m, n) for each sample.
-
-    Raises ValueError for other shapes.
-    """
-    x, w, b = as_tensors(x, w, b, optional=1)
-    if w.ndim not in (1, 2):
-        raise ValueError(f"the factors of channels are (n,), or (m, n) for each sample, got "
-                         f"{w.shape}")
-    each = w.ndim == 2
-    if each and b is not None and b.shape != w.shape:
-        raise ValueError(f"factors {w.shape} for each sample need shifts of that shape, got "
-                         f"{b.shape}")
-    if not each:
-        check_bias(b, w.shape[0])
-    if x.ndim not in (2, 4) or w.shape != (x.shape[:2] if each else x.shape[1:2]):
-        n = w.shape[-1]
-        raise ValueError(f"{n} channels need (m, {n}) or (N, {n}, H, W), got {x.shape}"
-                         + (f" and {len(w)} rows of factors" if each else ""))
-    a, factors, shifts = backend.widen(_columns(x.data, each), _beside(w.data),
-                               None if b is None else _beside(b.data))
-    y = backend.xp.empty_like(a)
-    if b is None:
-        _scale(a, factors, y)
-    else:
-        _scale_and_shift(a, factors, shifts, y)
-    return op(_like(y, x), (x, lambda g, y: scale(g, w)),
-              (w, lambda g, y: channel_sum(g, x, each)),
-              (b, lambda g, y: channel_sum(g, each=each)))
-
-
-@backend.kernel("T x, T w", "T y", "y = x * w")
-def _scale(x, w, y):
-    backend.xp.multiply(x, w, out=y)
-
-
-@backend.kernel("T x, T w, T b", "T y", "y = x * w + b")
-def _scale_and_shift(x, w, b, y):
-    backend.xp.multiply(x, w, out=y)
-    y += b
-
-
-def channel_sum(x: Tensor, y: Tensor | None = None, each: bool = False) -> Tensor:
-    """Return the sum of x, or of x * y, over all axes but the channels', as (n,).
-
-    With `each`, it is the sum over each sample, (m, n). Raises ValueError if the shapes differ.
-    """
-    a, b = _array(x), y if y is None else _array(y)
-    if b is not None and a.dtype != b.dtype:
-        raise DtypeError()
-    if b is not None and a.shape != b.shape:
-        raise ValueError("the products of two arrays are summed over each channel if they have one "
-                         f"shape, got {x.shape} and {y.shape}")
-    if y is None:
-        return op(_sums(_columns(a, each)),
-                  (x, lambda g, _: broadcast_to(_row(g, x), x.shape)))
-    total = _sums(_columns(a, each), _columns(b, each))
-    if y is x:
-        return op(total, (x, lambda g, _: scale(x, g * 2.0)))
-    return op(total, (x, lambda g, _: scale(y, g)), (y, lambda g, _: scale(x, g)))
-
-
-def centre(x: Tensor, each: bool = False) -> tuple[Tensor, Array]:
-    """Return (x - mean, sum) for each channel; the sum is an array without gradient.
-
-    Mean and sum are those over all axes but the channels', (n,), or with `each` over each sample,
-    (m, n). The operation x - mean is its own adjoint. Raises ValueError for a mean of no numbers.
-    """
-    a = _columns(_array(x), each)
-    total, count = _sums(a), a.shape[-2]
-    if not count:
-        raise ValueError(f"the mean of no numbers is undefined: the Tensor has shape {x.shape}")
-    a, totals = backend.widen(a, _beside(total))
-    y = _subtract_mean(a, totals, 1 / count, backend.xp.empty_like(a))
-    return op(_like(y, x), (x, lambda g, y: centre(g, each)[0])), total
-
-
-@backend.kernel("T x, T total, T share", "T y", "y = x - total * share")
-def _subtract_mean(x, total, share, y):
-    backend.xp.subtract(x, total * share, out=y)
-
-
-def _columns(a, each=False):
-    """Return the array a as a matrix with one column per channel, or one for each sample."""
-    if a.ndim == 2:
-        return a[:, None] if each else a
-    if a.ndim != 4:
-        raise ValueError(f"channels are those of (m, n) or of images (N, n, H, W), got {a.shape}")
-    n, c, h, w = a.shape
-    return a.transpose(0, 2, 3, 1).reshape(*((n, h * w) if each else (n * h * w,)), c)
-
-
-def _like(columns, x):
-    """Return a matrix with one column per channel in the shape of x: the inverse of _columns."""
-    if x.ndim == 2:
-        return columns.reshape(x.shape)
-    n, c, h, w = x.shape
-    return columns.reshape(n, h, w, c).transpose(0, 3, 1, 2)
-
-
-def _beside(v):
-    """Return numbers of each channel (n,), or (m, n), in a shape that broadcasts over _columns."""
-    return v if v.ndim == 1 else v[:, None]
-
-
-def _row(v, x):
-    """Return the Tensor v, (n,) or (m, n), in a shape that broadcasts over the channels of x."""
-    return v.reshape(*(v.shape if v.ndim == 2 else (1, *v.shape)), *[1] * (x.ndim - 2))
-
-
-ROWS = 1 << 10      # a float32 sum of so many rows loses 2 of 7 digits; of 2^16 rows it loses 4
-
-
-def _sums(a, b=None):
-    """Return the column sums of a, or of a * b, added up in pieces of ROWS rows."""
-    if backend.cuda is not None:
-        return backend.cuda.column_sums(a, b)
-    xp, n = backend.xp, a.shape[-1]
-    a, b = [None if v is None else backend.widen(v)[0] for v in (a, b)]
-
-    def sum_piece(i):
-        rows = ..., slice(i, i + ROWS), slice(None)
-        if b is None:
-            return xp.ones(a[rows].shape[-2], a.dtype) @ a[rows]
-        return xp.einsum("...ij,...ij->...j", a[rows], b[rows])
-    # reduce() and not sum(), which begins with 0 + the first
-    total = functools.reduce(operator.add, map(sum_piece, range(0, max(a.shape[-2], 1), ROWS)))
-    if a.shape[-1] == n:
-        return total
-    # widen() has put several rows of a side by side: add up their sums
-    return total.reshape(*total.shape[:-1], -1, n).sum(-2)

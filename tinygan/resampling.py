@@ -34,7 +34,7 @@ def resample(x: Tensor, rows: Array, columns: Array) -> Tensor:
 
 def _resample(x, rows, columns):
     n, c, h, w = x.shape
-    x = x.transpose(0, 2, 3, 1)                 # as it lies in memory, see conv.py
+    x = x.transpose(0, 2, 3, 1)                 # as it lies in memory, see im2col.py
     rows, columns = rows.astype(x.dtype, copy=False), columns.astype(x.dtype, copy=False)
     x = backend.product(rows, x.reshape(n, h, w * c), exact=True).reshape(n * len(rows), w, c)
     y = backend.product(columns, x, exact=True)

@@ -313,7 +313,7 @@ class Tensor(_Node):
         except (TypeError, ValueError):
             raise ValueError(f"a Tensor of shape {x.shape} with {x.size} numbers cannot be reshaped"
                              f" to {shape}") from None
-        if data.ndim == 4:          # images; conv.py says why their channels lie last in memory
+        if data.ndim == 4:          # images; im2col.py says why their channels lie last in memory
             data = backend.to_channels_last(data)
         return _view(data, x, lambda g, y: g.reshape(x.shape))
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from .. import ops
 from ..backend import Array
-from ..tensor import Tensor
+from ..channels import scale
+from ..tensor import Tensor, broadcast_to
 from .init import constant, make_weights, normal
 from .module import Module
 from .norm import BatchNorm
@@ -52,7 +53,7 @@ class JoinLabels(Module):
     def forward(self, x: Tensor, labels: Array) -> Tensor:
         code = one_hot(labels, self.classes, x.dtype)
         if x.ndim == 4:
-            code = ops.broadcast_to(code.reshape(*code.shape, 1, 1), (*code.shape, *x.shape[2:]))
+            code = broadcast_to(code.reshape(*code.shape, 1, 1), (*code.shape, *x.shape[2:]))
         return ops.concat([x, code], 1)
 
 
@@ -94,4 +95,4 @@ class ConditionalBatchNorm(Module):
         self.bias = Embedding(classes, n, init=constant(0.0))
 
     def forward(self, x: Tensor, labels: Array) -> Tensor:
-        return ops.scale(self.norm(x), self.weight(labels), self.bias(labels))
+        return scale(self.norm(x), self.weight(labels), self.bias(labels))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from .. import ops
 from ..backend import UserError
 from ..numbers import is_whole
-from ..tensor import Tensor
+from ..tensor import Tensor, broadcast_to
 from .init import make_weights, normal
 from .module import Module
 
@@ -65,6 +65,6 @@ class MinibatchStddev(Module):
         groups = x.reshape(size, len(x) // size, -1)
         centred = groups - groups.mean(0)
         stddev = ops.sqrt((centred * centred).mean(0) + self.eps).mean(1)      # one for each group
-        feature = ops.broadcast_to(stddev.reshape(1, -1, *[1] * (x.ndim - 1)),
-                                   (size, len(x) // size, 1, *x.shape[2:]))
+        feature = broadcast_to(stddev.reshape(1, -1, *[1] * (x.ndim - 1)),
+                               (size, len(x) // size, 1, *x.shape[2:]))
         return ops.concat([x, feature.reshape(len(x), 1, *x.shape[2:])], 1)

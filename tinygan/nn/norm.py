@@ -1,7 +1,8 @@
 """Normalisation: by the batch, by the image, by the sample."""
 
-from .. import backend, ops
+from .. import backend
 from ..backend import UserError
+from ..channels import affine_power, centre, channel_sum, scale
 from ..numbers import is_number
 from ..tensor import Tensor
 from .init import zeros
@@ -43,21 +44,21 @@ class BatchNorm(Module):
         if tracked and not self.training:
             r = (self.running_var + self.eps) ** -0.5       # one scale and shift of x, below
             if self.weight is None:
-                return ops.scale(x, r, -self.running_mean * r)
-            return ops.scale(x, self.weight * r, self.bias - self.weight * (self.running_mean * r))
+                return scale(x, r, -self.running_mean * r)
+            return scale(x, self.weight * r, self.bias - self.weight * (self.running_mean * r))
         count = x.size // self.n
         if count < 2:
             raise UserError("BatchNorm by the batch needs more than one value for each channel, "
                             f"got {x.shape}: use a larger batch"
                             + (", or evaluation mode" if tracked else ""))
         # the lines of Algorithm 1: mean, variance, normalise, scale and shift
-        centred, total = ops.centre(x)                                  # x - mean, count * mean
-        squares = ops.channel_sum(centred, centred)                     # count * variance
+        centred, total = centre(x)                                  # x - mean, count * mean
+        squares = channel_sum(centred, centred)                     # count * variance
         if tracked:
             backend.move_average(total, 1 / count, self.momentum, self.running_mean)
             backend.move_average(squares.data, 1 / (count - 1), self.momentum, self.running_var)
-        r = ops.affine_power(squares, 1 / count, self.eps, -0.5)        # 1 / sqrt(variance + eps)
-        return ops.scale(centred, r if self.weight is None else self.weight * r, self.bias)
+        r = affine_power(squares, 1 / count, self.eps, -0.5)        # 1 / sqrt(variance + eps)
+        return scale(centred, r if self.weight is None else self.weight * r, self.bias)
 
 
 class InstanceNorm2d(Module):
@@ -86,10 +87,10 @@ class InstanceNorm2d(Module):
         if count == 1:
             raise UserError("InstanceNorm2d needs images of more than one pixel, because one pixel "
                             f"minus its mean is 0, got {x.shape}: leave the layer out here")
-        centred, _ = ops.centre(x, each=True)           # each: over each sample alone
-        squares = ops.channel_sum(centred, centred, each=True)
-        y = ops.scale(centred, ops.affine_power(squares, 1 / count, self.eps, -0.5))
-        return y if self.weight is None else ops.scale(y, self.weight, self.bias)
+        centred, _ = centre(x, each=True)           # each: over each sample alone
+        squares = channel_sum(centred, centred, each=True)
+        y = scale(centred, affine_power(squares, 1 / count, self.eps, -0.5))
+        return y if self.weight is None else scale(y, self.weight, self.bias)
 
 
 class LayerNorm(Module):
@@ -117,7 +118,7 @@ class LayerNorm(Module):
         axes = tuple(range(-len(self.shape), 0))
         centred = x - x.mean(axes, keepdims=True)
         var = (centred * centred).mean(axes, keepdims=True)
-        r = ops.affine_power(var, 1.0, self.eps, -0.5)      # 1 / sqrt(var + eps)
+        r = affine_power(var, 1.0, self.eps, -0.5)      # 1 / sqrt(var + eps)
         return centred * r * self.weight + self.bias
 
 
