@@ -94,21 +94,6 @@ class Tensor(_Node):
         x.__class__ = Tensor
         return x
 
-    def __setattr__(self, name, value):
-        if name == "data":
-            if (not isinstance(value, backend.xp.ndarray)
-                    or value.dtype != np.float32 and value.dtype != np.float64):
-                is_array = isinstance(value, backend.xp.ndarray)
-                what = f"{value.dtype} array" if is_array else type(value).__name__
-                raise TypeError(f"a Tensor's data is a {backend.xp.__name__} array of float32 or "
-                                f"float64, got {what}: to update a parameter p by a gradient g, "
-                                "write p.data -= lr * g.data")
-            value = as_array(value)         # a subclass of array becomes an array
-            self.touch()
-        elif name in pytorch.TENSOR:
-            raise AttributeError(f"a Tensor has no {name}: {pytorch.TENSOR[name]}")
-        super().__setattr__(name, value)
-
     def touch(self) -> None:
         """Record that `data` has been written to, so that grad() refuses older results.
 
@@ -135,72 +120,6 @@ class Tensor(_Node):
             raise ValueError(f"a Tensor of shape {self.shape} is not one number: sum or average "
                              "it first, or take x.numpy()")
         return self.data.item()
-
-    def __float__(self):
-        return self.item()
-
-    def __bool__(self):
-        return bool(self.item())
-
-    def __format__(self, spec):
-        return format(self.item(), spec) if spec else str(self)
-
-    def __len__(self):
-        if not self.shape:
-            raise TypeError("a Tensor of shape () has no length and no entries: take x.item()")
-        return self.shape[0]
-
-    def __iter__(self):
-        return map(self.__getitem__, range(len(self)))
-
-    def __array__(self, dtype=None, copy=None):
-        raise TypeError("numpy cannot convert a Tensor to an array, because its gradient would be "
-                        "lost: functions of Tensors are in tinygan.ops, such as ops.exp and "
-                        "ops.concat; x.numpy() or, on the backend, x.data is an array")
-
-    def __array_function__(self, function, types, args, kwargs):
-        if function in (np.shape, np.ndim, np.size) and args:
-            return function(self.data, *args[1:], **kwargs)
-        raise TypeError(f"numpy's {function.__name__} takes arrays, not Tensors: use a method such "
-                        "as x.mean() or a function such as ops.concat, or x.numpy() where no "
-                        "gradient is needed")
-
-    def __reduce__(self):       # for copy and pickle; the copy gets an age of its own
-        return _rebuild, (self.data, self.parents == ())
-
-    def __deepcopy__(self, memo):       # cupy's own would lose the memory order
-        if id(self.data) not in memo:   # two Tensors may share an array
-            memo[id(self.data)] = self.data.copy("K")
-        return _rebuild(memo[id(self.data)], self.parents == ())
-
-    def __repr__(self):
-        return f"Tensor({np.array2string(self.numpy(), separator=', ', prefix='Tensor(')})"
-
-    def __getattr__(x, name):
-        if name in pytorch.TENSOR:
-            raise AttributeError(f"a Tensor has no {name}: {pytorch.TENSOR[name]}")
-        return object.__getattribute__(x, name)     # raises Python's own error
-
-    # Comparisons return arrays, which have no gradient. Tensors are hashed by identity, so that
-    # they can be keys of dictionaries.
-
-    def __lt__(a, b):
-        return _apply(operator.lt, a, b)
-
-    def __le__(a, b):
-        return _apply(operator.le, a, b)
-
-    def __gt__(a, b):
-        return _apply(operator.gt, a, b)
-
-    def __ge__(a, b):
-        return _apply(operator.ge, a, b)
-
-    def __eq__(a, b):
-        raise TypeError("== is ambiguous for a Tensor: write x.data == y.data to compare the "
-                        "numbers, which gives an array, or x is y to ask for the same Tensor")
-
-    __hash__ = object.__hash__
 
     # Arithmetic. Each operation has a forward line and, below it, one rule per input.
 
@@ -271,8 +190,8 @@ class Tensor(_Node):
         """Return the sum over `axis`.
 
         On a CPU, float32 sums over the first axis of 10^6 rows may lose 5 of 7 digits, because
-        numpy adds the rows one after the other. So it adds the pixels over the axes (2, 3) of
-        images, whose channels lie last in memory.
+        numpy adds the rows one after the other. Sums over the axes (2, 3) of images lose as much,
+        because channels lie last in memory.
         """
         check_reduction(axis, keepdims)
         a = x.data if backend.cuda is None else backend.cuda.order_for_sum(x.data, axis)
@@ -338,22 +257,101 @@ class Tensor(_Node):
         return x.transpose(*range(x.ndim - 2), -1, -2)
 
     def __getitem__(x, index):
-        index = _copy_index(index)      # the rule uses it later
-        data, rule = x.data[index], lambda g, y: _scatter(g, index, x.shape)
-        return op(data, (x, rule)) if _has_array(index) else _view(data, x, rule)
+        def rule(g, y):
+            return _scatter(g, index, x.shape)
+        if _is_basic(index):
+            return _view(x.data[index], x, rule)
+        index = copy.deepcopy(index)        # an array in it may change before the rule uses it
+        return op(x.data[index], (x, rule))
+
+    # What Python and numpy ask of a Tensor
+
+    def __setattr__(self, name, value):
+        if name == "data":
+            if (not isinstance(value, backend.xp.ndarray)
+                    or value.dtype != np.float32 and value.dtype != np.float64):
+                is_array = isinstance(value, backend.xp.ndarray)
+                what = f"{value.dtype} array" if is_array else type(value).__name__
+                raise TypeError(f"a Tensor's data is a {backend.xp.__name__} array of float32 or "
+                                f"float64, got {what}: to update a parameter p by a gradient g, "
+                                "write p.data -= lr * g.data")
+            value = as_array(value)         # a subclass of array becomes an array
+            self.touch()
+        elif name in pytorch.TENSOR:
+            raise AttributeError(f"a Tensor has no {name}: {pytorch.TENSOR[name]}")
+        super().__setattr__(name, value)
+
+    def __float__(self):
+        return self.item()
+
+    def __bool__(self):
+        return bool(self.item())
+
+    def __format__(self, spec):
+        return format(self.item(), spec) if spec else str(self)
+
+    def __len__(self):
+        if not self.shape:
+            raise TypeError("a Tensor of shape () has no length and no entries: take x.item()")
+        return self.shape[0]
+
+    def __iter__(self):
+        return map(self.__getitem__, range(len(self)))
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError("numpy cannot convert a Tensor to an array, because its gradient would be "
+                        "lost: functions of Tensors are in tinygan.ops, such as ops.exp and "
+                        "ops.concat; x.numpy() or, on the backend, x.data is an array")
+
+    def __array_function__(self, function, types, args, kwargs):
+        if function in (np.shape, np.ndim, np.size) and args:
+            return function(self.data, *args[1:], **kwargs)
+        raise TypeError(f"numpy's {function.__name__} takes arrays, not Tensors: use a method such "
+                        "as x.mean() or a function such as ops.concat, or x.numpy() where no "
+                        "gradient is needed")
+
+    def __reduce__(self):       # for copy and pickle; the copy gets an age of its own
+        return _rebuild, (self.data, self.parents == ())
+
+    def __deepcopy__(self, memo):       # cupy's own would lose the memory order
+        if id(self.data) not in memo:   # two Tensors may share an array
+            memo[id(self.data)] = self.data.copy("K")
+        return _rebuild(memo[id(self.data)], self.parents == ())
+
+    def __repr__(self):
+        return f"Tensor({np.array2string(self.numpy(), separator=', ', prefix='Tensor(')})"
+
+    def __getattr__(x, name):
+        if name in pytorch.TENSOR:
+            raise AttributeError(f"a Tensor has no {name}: {pytorch.TENSOR[name]}")
+        return object.__getattribute__(x, name)     # raises Python's own error
+
+    # Comparisons return arrays, which have no gradient. Tensors are hashed by identity, so that
+    # they can be keys of dictionaries.
+
+    def __lt__(a, b):
+        return _apply(operator.lt, a, b)
+
+    def __le__(a, b):
+        return _apply(operator.le, a, b)
+
+    def __gt__(a, b):
+        return _apply(operator.gt, a, b)
+
+    def __ge__(a, b):
+        return _apply(operator.ge, a, b)
+
+    def __eq__(a, b):
+        raise TypeError("== is ambiguous for a Tensor: write x.data == y.data to compare the "
+                        "numbers, which gives an array, or x is y to ask for the same Tensor")
+
+    __hash__ = object.__hash__
 
 
-def _copy_index(index):
-    """Return an index with copies of the lists and arrays in it, which may be changed later."""
-    if isinstance(index, tuple):
-        return tuple(map(_copy_index, index))
-    return copy.deepcopy(index) if isinstance(index, (list, backend.xp.ndarray)) else index
-
-
-def _has_array(index):
-    """Return whether an index has an array, a list or a truth value, whose choice numpy copies."""
+def _is_basic(index):
+    """Return whether an index has no array, list or truth value: x[index] is then a view of x."""
     parts = index if isinstance(index, tuple) else (index,)
-    return any(isinstance(i, (list, bool, np.bool_, backend.xp.ndarray)) for i in parts)
+    return not any(isinstance(i, (list, bool, np.bool_, backend.xp.ndarray)) for i in parts)
 
 
 def _share(g, x, y, axis):
@@ -410,7 +408,7 @@ def op(data: Array, *parents: tuple) -> Tensor:
 def _view(data, x, rule):
     """Return the Tensor of `data`, computed from x, whose array it may be a view of."""
     y = op(data, (x, rule))
-    _Node.base.__set__(y, x)        # y.base = x, without Tensor.__setattr__
+    y.base = x
     return y
 
 
@@ -557,8 +555,7 @@ def check_reduction(axis: Axis, keepdims: bool) -> None:
 def _scatter(g, index, shape):
     """Return zeros of `shape` with g added at `index`: the adjoint of x[index]."""
     data = backend.xp.zeros(shape, g.dtype)
-    parts = index if isinstance(index, tuple) else (index,)
-    if all(isinstance(i, (int, slice, type(None), type(...))) for i in parts):
+    if _is_basic(index):
         data[index] = g.data
     else:                                   # an index array may contain an index twice
         backend.xp.add.at(data, index, g.data)
@@ -680,8 +677,8 @@ def as_array(data: Any, dtype: Any = None, kept: bool = False) -> Array:
 
     `data` is a Tensor, an array, a number or a list of numbers. Without a dtype, Python numbers and
     lists become float32; numpy scalars and arrays must already be float32 or float64. `kept` says
-    that a derivative rule will use the result later. Then an array of one number is copied, because
-    a game may change it before: a weight, for example. Raises TypeError for other data.
+    that a derivative rule will use the result later. Then an array of one number is copied, so that
+    a game may change it before, such as the factor of a term. Raises TypeError for other data.
     """
     xp = backend.xp
     if type(data) is Tensor:
