@@ -1153,8 +1153,10 @@ def test_an_infinite_number_passes_a_leaky_relu_of_slope_0():
     (lambda: ops.softmax(tensor(np.ones((2, 3))), (0, 1)), r"needs one axis .* got axis \(0, 1"),
     (lambda: channels.centre(tensor(np.zeros((0, 3)))), "mean of no numbers"),
     (lambda: nn.InstanceNorm2d(3)(tensor(np.zeros((2, 3, 0, 4)), "float32")), "mean of no numbers"),
-    (lambda: channels.channel_sum(tensor(np.zeros((2, 3, 4)))), "of images .N, n, H, W., got .*2, 3, 4"),
-    (lambda: channels.channel_sum(tensor(np.ones((4, 3))), tensor(np.ones((1, 3)))), "have one shape"),
+    (lambda: channels.channel_sum(tensor(np.zeros((2, 3, 4)))),
+     "of images .N, n, H, W., got .*2, 3, 4"),
+    (lambda: channels.channel_sum(tensor(np.ones((4, 3))), tensor(np.ones((1, 3)))),
+     "have one shape"),
     (lambda: tensor(np.ones((2, 2))).sum([0, 1]), "several axes are a tuple, .*0, 1.*, got"),
     (lambda: resampling.resize(tensor(np.zeros((1, 1, 0, 4))), (2, 2)), "at least one pixel")])
 def test_empty_inputs_and_other_shapes_are_refused_in_a_sentence(call, words):

@@ -140,18 +140,8 @@ def _check(f, xs, names, mode, this_order, order, tolerance, generator, noise_be
     ys = f(*map(Tensor, xs))
     cs = [_draw_direction(generator, y.shape) for y in ys]
     claims = vjp(*map(Tensor, xs + cs))
-    # The rounding error of <c, f(x)>: each output and each input is off by about 1e-16 of its size,
-    # with a margin. At higher orders f is a gradient, which has the rounding error of the order
-    # before as well. For an input below 1, a gradient may be 1 / input times its function.
     largest = max([float(abs(x).max()) for x in xs if x.size], default=1.0)
-    noise = noise_before / (min(largest, 1.0) or 1.0) + 4e-15 * sum(
-        float(abs(a.data * b).sum()) for a, b in zip([*ys, *claims], cs + xs))
-    # Outputs that are 0 but for rounding, such as those of x - x / 3 * 3, are nothing but error. A
-    # second difference with a tiny step measures it: of a smooth f, that is only some 1e-18.
-    if sum(float(abs(y.data * c).sum()) for y, c in zip(ys, cs)) < 1e-9 * max(largest, 1.0):
-        near = [f(*[Tensor(x * t) for x in xs]) for t in (1 + 1e-9, 1 - 1e-9)]
-        noise = max(noise, 10 * sum(float(abs((a.data + b.data - 2 * y.data) * c).sum())
-                                    for a, b, y, c in zip(*near, ys, cs)))
+    noise = _estimate_rounding(f, xs, cs, ys, claims, largest, noise_before)
     for i, (name, x, claim) in enumerate(zip(names, xs, claims)):
         where = f"order {this_order}, {name} (shape {x.shape}{mode})"
         if not backend.xp.isfinite(claim.data).all():
@@ -167,12 +157,9 @@ def _check(f, xs, names, mode, this_order, order, tolerance, generator, noise_be
         if not math.isfinite(scale):
             raise AssertionError(f"{where}: the gradient is too large to be checked: scale f or "
                                  "its inputs down")
-        # the widest step: below the inputs' size, but wide enough that f's change exceeds the noise
-        widest = max(largest, 1.0) * 1e-4
-        if scale:
-            widest = min(max(noise / (tolerance * scale), widest), 1e3 * widest)
         with np.errstate(all="ignore"):         # a step may leave the function's domain
-            measured, accuracy = _measure_slope(along, widest, noise, tolerance, scale, where)
+            measured, accuracy = _measure_slope(along, max(largest, 1.0), noise, tolerance, scale,
+                                                where)
         if not abs(claimed - measured) <= tolerance * max(scale, abs(measured)) + accuracy:
             raise AssertionError(
                 f"{where}: the derivative is {measured:.9g} as measured, {claimed:.9g} by its "
@@ -185,14 +172,33 @@ def _check(f, xs, names, mode, this_order, order, tolerance, generator, noise_be
                noise)
 
 
+def _estimate_rounding(f, xs, cs, ys, claims, largest, noise_before):
+    """Return an estimate of the rounding error of <c, f(x)>, with a margin.
+
+    Each output and each input is off by about 1e-16 of its size. At higher orders f is a gradient,
+    which has the rounding error of the order before as well, `noise_before`. If the largest input
+    is below 1, a gradient may be 1 / input times its function.
+    """
+    noise = noise_before / (min(largest, 1.0) or 1.0) + 4e-15 * sum(
+        float(abs(a.data * b).sum()) for a, b in zip([*ys, *claims], cs + xs))
+    # Outputs that are 0 but for rounding, such as those of x - x / 3 * 3, are nothing but error. A
+    # second difference with a tiny step measures it: of a smooth f, that is only some 1e-18.
+    if sum(float(abs(y.data * c).sum()) for y, c in zip(ys, cs)) < 1e-9 * max(largest, 1.0):
+        near = [f(*[Tensor(x * t) for x in xs]) for t in (1 + 1e-9, 1 - 1e-9)]
+        noise = max(noise, 10 * sum(float(abs((a.data + b.data - 2 * y.data) * c).sum())
+                                    for a, b, y, c in zip(*near, ys, cs)))
+    return noise
+
+
 def _draw_direction(generator, shape):
     """Return float64 numbers with random signs and sizes from U(0.5, 1.5)."""
     return backend.xp.asarray(generator.uniform(0.5, 1.5, shape) * generator.choice([-1, 1], shape))
 
 
-def _measure_slope(f, widest, noise, tolerance, scale, where):
+def _measure_slope(f, size, noise, tolerance, scale, where):
     """Measure f'(0) by central differences; return it and its accuracy.
 
+    size    the size of the inputs
     noise   the rounding error of f; the rounding error of a slope with step h is noise / h
     scale   the norm of the claimed gradient
 
@@ -200,6 +206,10 @@ def _measure_slope(f, widest, noise, tolerance, scale, where):
     wider steps are tried, for functions with a larger rounding error than `noise`. If these fail
     too, the best slope is returned if it is accurate to 1e-4 of `scale`; if not, this raises.
     """
+    # the widest step: below the inputs' size, but wide enough that f's change exceeds the noise
+    widest = size * 1e-4
+    if scale:
+        widest = min(max(noise / (tolerance * scale), widest), 1e3 * widest)
     best = math.inf, None       # (the accuracy of the best slope so far, that slope)
     worst = 0.0                 # the largest roughness so far, see below
     first = None                # (slope, bend) of the widest step, without their signs
@@ -247,7 +257,7 @@ def _as_function(module, training, n_inputs, generator):
         for name, parameter in part.own_arrays(Tensor):
             places.setdefault(parameter, []).append((part, name, prefix))
         for name, value in vars(part).items():
-            if isinstance(value, backend.xp.ndarray) and name not in part._kept:
+            if isinstance(value, backend.xp.ndarray) and name not in part._stored:
                 floats = value.dtype.kind == "f"
                 value = value.astype("float64") if floats else value
                 buffers.append((part, name, value, f"{prefix}{name}"))

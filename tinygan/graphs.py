@@ -293,7 +293,7 @@ def _set_capturing() -> Iterator[None]:
 # What changes with each step: of a game, whose steps do not read it, and of an optimiser, which
 # writes it to an array before each launch.
 CHANGING = "logged", "averages_are_stale"
-VARYING = "t", "lr", "momentum", "_now"
+VARYING = "t", "lr", "momentum", "_numbers"
 
 
 class _Watch:

@@ -36,14 +36,14 @@ class Optimizer:
 
     state_names = ()
     untracked = ()
-    changing = "parameters", "state", "t", "_now"       # the attributes that training changes
+    changing = "parameters", "state", "t", "_numbers"       # the attributes that training changes
 
     def __init__(self, parameters: Iterable[Tensor], lr: float | Callable) -> None:
         check_names(type(self), "state_names", "untracked", "changing")
         self.parameters = _check_parameters(parameters)
         self.lr = lr if callable(lr) else _check_number(lr, "lr", 0, math.inf)
         self.t = 0
-        self._now = None        # the numbers of the current step, on a GPU in an array
+        self._numbers = None        # the numbers of the current step, on a GPU in an array
         self.state = {name: [backend.xp.zeros_like(p.data) for p in self.parameters]
                       for name in self.state_names}
 
@@ -86,7 +86,7 @@ class Optimizer:
                 # update() reads its arrays several times; small pieces stay in the cache meanwhile.
                 # There are up to 8 arrays: p, g, the state and those that update() makes.
                 backend.run_in_pieces(len(p), 8 * p.itemsize, lambda piece: self.update(
-                    self._now, p[piece], g[piece], *[a[piece] for a in state]))
+                    self._numbers, p[piece], g[piece], *[a[piece] for a in state]))
 
     def _update_by_subclass(self, flat):
         """Call update() for each (p, *state, g) of `flat`.
@@ -96,10 +96,10 @@ class Optimizer:
         """
         is_first = self.t == 1 and not backend.capturing
         before = [[a.copy() for a in arrays[:-1]] for arrays in flat] if is_first else []
-        returned = [self.update(self._now, p, g, *state) for p, *state, g in flat]
+        returned = [self.update(self._numbers, p, g, *state) for p, *state, g in flat]
         changed = any(bool((a != b).any()) for arrays, then in zip(flat, before)
                       for a, b in zip(arrays, then))
-        must_change = is_first and all(self._now[:1]) and any(bool(g.any()) for *_, g in flat)
+        must_change = is_first and all(self._numbers[:1]) and any(bool(g.any()) for *_, g in flat)
         if must_change and not changed or any(each is not None for each in returned):
             raise TypeError(f"update() of {type(self).__name__} changes the array p in place and "
                             "returns nothing: write p -= step or p[...] = values, since p = p - "
@@ -119,8 +119,8 @@ class Optimizer:
 
     def prepare(self) -> None:
         """Make the array of numbers that recorded steps read on a GPU."""
-        if backend.cuda is not None and self._now is None:
-            self._now = backend.cuda.write(self.numbers(), None)
+        if backend.cuda is not None and self._numbers is None:
+            self._numbers = backend.cuda.write(self.numbers(), None)
 
     def advance(self) -> None:
         """Count a step, and compute the numbers that it needs; step() calls this method.
@@ -133,9 +133,9 @@ class Optimizer:
                             f"{type(numbers).__name__}")
         self.t += 1
         if backend.cuda is None:
-            self._now = numbers
+            self._numbers = numbers
         else:
-            self._now = backend.cuda.write(numbers, self._now)
+            self._numbers = backend.cuda.write(numbers, self._numbers)
 
     def numbers(self) -> tuple[float, ...]:
         """Return the numbers of the next step, after self.t steps; by default the learning rate."""
@@ -151,61 +151,6 @@ class Optimizer:
         """
         raise NotImplementedError(f"{type(self).__name__} defines no update(numbers, p, g, ...), "
                                   "which changes p in place")
-
-
-def list_optimisers(game: Module) -> list[Optimizer]:
-    """List the optimisers among the attributes of a game, also those in lists and dictionaries."""
-    return [*find_inside(list(vars(game).values()), (Optimizer,))]
-
-
-def _check_parameters(parameters):
-    """Return the parameters as a list, each once; raise an error unless they are leaves."""
-    if not isinstance(parameters, Iterable) or type(parameters) is Tensor:
-        raise TypeError("an optimiser takes a list of Tensors, such as net.parameters() or [p], "
-                        f"got {type(parameters).__name__}")
-    parameters = list(parameters)
-    if not parameters:
-        raise ValueError("an optimiser needs at least one parameter, got an empty list: a Module "
-                         "finds Tensors and Modules that are set on self")
-    for p in parameters:
-        if type(p) is not Tensor:
-            raise TypeError(f"an optimiser updates Tensors, got {type(p).__name__} among them" + (
-                ": it has no groups of parameters, but one learning rate; for two rates make two "
-                "optimisers, see tinygan/runs/README.md"
-                if isinstance(p, dict) else ""))
-        if p.parents != ():
-            raise ValueError(f"an optimiser updates leaves, but a Tensor of shape {p.shape} was "
-                             "computed: make it a leaf by Tensor(p.data.copy())")
-    return list(dict.fromkeys(parameters))
-
-
-def _check_number(value, name, low, high):
-    """Return `value` as a float if low <= value < high, else raise ValueError."""
-    if not is_number(value, low) or float(value) >= high:
-        raise ValueError(f"an optimiser's {name} must be a number of at least {low} and less than "
-                         f"{high}, got {value!r}")
-    return float(value)
-
-
-def _flatten_in_memory_order(*arrays):
-    """Return the arrays as one-dimensional arrays in the memory order of the first.
-
-    They are views. Only the last one, a gradient, is copied if its memory order differs.
-    """
-    axes = sorted(range(arrays[0].ndim), key=lambda i: -arrays[0].strides[i])
-    arrays = [a.transpose(axes) for a in arrays]
-    if not getattr(arrays[0].flags, "writeable", True):         # cupy's arrays are all writeable
-        raise ValueError("the optimiser cannot write to a parameter whose array is read-only: "
-                         "write p.data = p.data.copy(), and make a new optimiser")
-    if not arrays[0].flags.c_contiguous:
-        raise ValueError("the optimiser needs parameters that are contiguous arrays: write p.data "
-                         "= backend.xp.ascontiguousarray(p.data) where they are not, and make a "
-                         "new optimiser")
-    if not all(a.flags.c_contiguous for a in arrays[1:-1]):
-        raise ValueError("the optimiser's arrays have another memory order than its parameters: "
-                         "write opt.state[name][i][...] = array, and make a new optimiser after "
-                         "replacing a parameter's array")
-    return [a.reshape(-1) for a in arrays]
 
 
 class SGD(Optimizer):
@@ -332,3 +277,60 @@ def _move_average(average, value, beta, rest):
         average += rest * value
     else:
         average += rest * (value - average)
+
+
+# What the optimisers share
+
+def list_optimisers(game: Module) -> list[Optimizer]:
+    """List the optimisers among the attributes of a game, also those in lists and dictionaries."""
+    return [*find_inside(list(vars(game).values()), (Optimizer,))]
+
+
+def _check_parameters(parameters):
+    """Return the parameters as a list, each once; raise an error unless they are leaves."""
+    if not isinstance(parameters, Iterable) or type(parameters) is Tensor:
+        raise TypeError("an optimiser takes a list of Tensors, such as net.parameters() or [p], "
+                        f"got {type(parameters).__name__}")
+    parameters = list(parameters)
+    if not parameters:
+        raise ValueError("an optimiser needs at least one parameter, got an empty list: a Module "
+                         "finds Tensors and Modules that are set on self")
+    for p in parameters:
+        if type(p) is not Tensor:
+            raise TypeError(f"an optimiser updates Tensors, got {type(p).__name__} among them" + (
+                ": it has no groups of parameters, but one learning rate; for two rates make two "
+                "optimisers, see tinygan/runs/README.md"
+                if isinstance(p, dict) else ""))
+        if p.parents != ():
+            raise ValueError(f"an optimiser updates leaves, but a Tensor of shape {p.shape} was "
+                             "computed: make it a leaf by Tensor(p.data.copy())")
+    return list(dict.fromkeys(parameters))
+
+
+def _check_number(value, name, low, high):
+    """Return `value` as a float if low <= value < high, else raise ValueError."""
+    if not is_number(value, low) or float(value) >= high:
+        raise ValueError(f"an optimiser's {name} must be a number of at least {low} and less than "
+                         f"{high}, got {value!r}")
+    return float(value)
+
+
+def _flatten_in_memory_order(*arrays):
+    """Return the arrays as one-dimensional arrays in the memory order of the first.
+
+    They are views. Only the last one, a gradient, is copied if its memory order differs.
+    """
+    axes = sorted(range(arrays[0].ndim), key=lambda i: -arrays[0].strides[i])
+    arrays = [a.transpose(axes) for a in arrays]
+    if not getattr(arrays[0].flags, "writeable", True):         # cupy's arrays are all writeable
+        raise ValueError("the optimiser cannot write to a parameter whose array is read-only: "
+                         "write p.data = p.data.copy(), and make a new optimiser")
+    if not arrays[0].flags.c_contiguous:
+        raise ValueError("the optimiser needs parameters that are contiguous arrays: write p.data "
+                         "= backend.xp.ascontiguousarray(p.data) where they are not, and make a "
+                         "new optimiser")
+    if not all(a.flags.c_contiguous for a in arrays[1:-1]):
+        raise ValueError("the optimiser's arrays have another memory order than its parameters: "
+                         "write opt.state[name][i][...] = array, and make a new optimiser after "
+                         "replacing a parameter's array")
+    return [a.reshape(-1) for a in arrays]

@@ -6,10 +6,14 @@ The attributes of a Module decide what belongs to it:
     an array    is a buffer, which is saved but not learned, such as a running mean
     a Module    is a part, and so is each Module in a list, a tuple or a dictionary
 
-forward() may set attributes too. A Tensor is then a parameter if forward() made it by Tensor(...),
-and none if it is an input or computed. An array is a buffer, except for an input of forward() that
-replaces no buffer. What forward() sets in place of such a Tensor or input is neither. A buffer that
-it sets is a copy of the array, since load_state_dict, for example, writes to buffers.
+forward() may set attributes too:
+
+    a Tensor that it makes by Tensor(...)   is a parameter
+    a computed Tensor, or an input Tensor   is only stored: neither trained nor saved
+    an input array                          is only stored, unless a buffer has this name
+    any other array                         is a buffer, and copied, since loading writes to buffers
+
+An attribute that has once only been stored stays so whatever forward() sets it to.
 
 Names, shapes and the order of axes are PyTorch's, so weights can be exchanged with PyTorch.
 """
@@ -32,7 +36,7 @@ from ..numbers import is_real, is_whole
 from ..tensor import Tensor, no_grad, now
 
 
-# the age at which the innermost call of a Module began, or None outside one, and its inputs
+# the age at which the innermost call of a Module began, or None outside one, and the call's inputs
 _call = ContextVar("call", default=(None, ()))
 
 
@@ -47,33 +51,16 @@ class Module:
     # _arguments are the constructor's arguments. _changes are pairs (function, keywords): what has
     # changed the Module later, such as spectral_norm. A checkpoint saves both (see
     # runs/description.py).
-    # _kept are the names of the results and inputs that forward() has stored: no parameters, no
-    # buffers. None of them is written to in place, as a shallow copy of the Module shares them.
-    __slots__ = ("_arguments", "_changes", "_kept", "__dict__", "__weakref__")
+    # _stored are the names of what forward() has only stored. All three are replaced, and not
+    # changed in place, because a shallow copy of the Module has the same objects.
+    __slots__ = ("_arguments", "_changes", "_stored", "__dict__", "__weakref__")
 
     training = True
     untracked = ()
 
-    def __new__(cls, /, *args, **kwargs):
-        if ((args or kwargs) and cls.__init__ is object.__init__
-                and cls.__new__ is Module.__new__):
-            raise TypeError(f"{cls.__name__}() takes no arguments, got "
-                            + ", ".join([*map(repr, args), *kwargs])[:60])
-        module = super().__new__(cls)
-        try:
-            module._arguments = _copy_lists(args, kwargs)
-        except dataclasses.FrozenInstanceError:
-            raise TypeError(f"{cls.__name__} is a frozen dataclass, but the attributes of a Module "
-                            "are set: leave frozen=True out") from None
-        module._changes, module._kept = (), frozenset()
-        return module
-
-    def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(**kwargs)
-        check_names(cls, "untracked")
-        cls.untracked = tuple(dict.fromkeys(        # a subclass adds names to those of its bases
-            name for base in reversed(cls.__mro__) for name in vars(base).get("untracked", ())))
-        _check_class(cls)
+    def forward(self, *inputs: Any) -> Any:
+        """Return the output for these inputs. Call the Module itself, which calls forward."""
+        raise NotImplementedError(f"{type(self).__name__} defines no forward()")
 
     def __call__(self, *inputs):
         token = _call.set((now(), inputs))     # by hand in 0.15 us, use_value() takes 0.9
@@ -90,43 +77,6 @@ class Module:
         if y is None:
             raise TypeError(f"{type(self).__name__}.forward() returned None: end it with a return")
         return y
-
-    def __getattr__(self, name):
-        if name in pytorch.MODULE:
-            raise AttributeError(f"a Module has no {name}: {pytorch.MODULE[name]}")
-        if name == "weight" and "weight_orig" in vars(self):
-            raise AttributeError(f"{type(self).__name__} is under spectral_norm: in its forward() "
-                                 "write nn.effective_weight(self) in place of self.weight")
-        return object.__getattribute__(self, name)      # raises Python's own error
-
-    def forward(self, *inputs: Any) -> Any:
-        """Return the output for these inputs. Call the Module itself, which calls forward."""
-        raise NotImplementedError(f"{type(self).__name__} defines no forward()")
-
-    def __setattr__(self, name, value):
-        """Set an attribute, and note in _kept whether forward() only stores it."""
-        before, (begin, inputs) = vars(self).get(name), _call.get()
-        in_forward = begin is not None
-        is_array = isinstance(value, backend.xp.ndarray)
-        is_tensor = type(value) is Tensor and name not in self.untracked
-        # a Tensor that was computed, or an input of forward(), which is older than the call
-        is_result = is_tensor and not (in_forward and value is before) and (
-            value.parents != () or in_forward and value.age < begin)
-        _check_attribute(self, name, value, before, in_forward, is_result)
-        is_input = is_array and in_forward and any(value is x for x in inputs)
-        if is_result or is_input and not isinstance(before, backend.xp.ndarray):
-            # an input that replaces a buffer is one
-            super().__setattr__("_kept", self._kept | {name})
-        elif not in_forward and (is_tensor or is_array) and name in self._kept:
-            super().__setattr__("_kept", self._kept - {name})
-        elif (is_array and in_forward and value is not before
-                and name not in self._kept and name not in self.untracked):
-            value = value.copy("K")         # a buffer, which may be written to
-        if isinstance(value, np.generic) and isinstance(before, np.ndarray):
-            value = np.asarray(value)       # arithmetic of numpy turns 0-d arrays into numbers
-        elif in_forward and isinstance(before, backend.xp.ndarray) and is_real(value):
-            value = backend.xp.asarray(value, before.dtype)         # as does max(array, 1.0)
-        super().__setattr__(name, value)
 
     def parts(self) -> list[tuple[str, "Module"]]:
         """List (name, Module) of each part, in the order in which they were set.
@@ -154,15 +104,15 @@ class Module:
             if not any(part is other for other in above):       # a class may define ==
                 yield from part.modules(f"{prefix}{name}.", above)
 
+    def own_arrays(self, kind: type | tuple[type, ...]) -> list[tuple[str, Any]]:
+        """List (name, attribute) of this Module's parameters or buffers, without its parts."""
+        return [(name, value) for name, value in vars(self).items() if isinstance(value, kind)
+                and name not in self.untracked and name not in self._stored]
+
     def named_arrays(self, kind: type, above: tuple = ()) -> dict[str, Any]:
         """Return {name: attribute} of all parameters (kind Tensor) or buffers (kind xp.ndarray)."""
         return {prefix + name: value for prefix, module in self.modules(above=above)
                 for name, value in module.own_arrays(kind)}
-
-    def own_arrays(self, kind: type | tuple[type, ...]) -> list[tuple[str, Any]]:
-        """List (name, attribute) of this Module's parameters or buffers, without its parts."""
-        return [(name, value) for name, value in vars(self).items() if isinstance(value, kind)
-                and name not in self.untracked and name not in self._kept]
 
     def parameters(self, above: tuple = ()) -> list[Tensor]:
         """List the parameters; a parameter that two parts share is listed once.
@@ -172,6 +122,21 @@ class Module:
         """
         _check_found(self)
         return list(dict.fromkeys(self.named_arrays(Tensor, above).values()))
+
+    def arrays(self) -> dict[str, Array]:
+        """Return {name: array} of all parameters and buffers, not copied.
+
+        Raises TypeError for a Tensor or an array in a place that is not searched.
+        """
+        _check_found(self)
+        parameters = {name: p.data for name, p in self.named_arrays(Tensor).items()}
+        buffers = self.named_arrays(backend.xp.ndarray)
+        return {**parameters, **buffers}
+
+    def touch(self) -> None:
+        """Record that the parameters' arrays have been written to, see Tensor.touch."""
+        for p in self.parameters():
+            p.touch()
 
     def train(self, training: bool = True) -> "Module":
         """Switch to training mode, or with False to evaluation mode, and return self.
@@ -238,21 +203,6 @@ class Module:
             array[...] = backend.xp.asarray(values[name], dtype=array.dtype)
         self.touch()
 
-    def touch(self) -> None:
-        """Record that the parameters' arrays have been written to, see Tensor.touch."""
-        for p in self.parameters():
-            p.touch()
-
-    def arrays(self) -> dict[str, Array]:
-        """Return {name: array} of all parameters and buffers, not copied.
-
-        Raises TypeError for a Tensor or an array in a place that is not searched.
-        """
-        _check_found(self)
-        parameters = {name: p.data for name, p in self.named_arrays(Tensor).items()}
-        buffers = self.named_arrays(backend.xp.ndarray)
-        return {**parameters, **buffers}
-
     def summary(self, *shape: int) -> str:
         """Return a table of the layers, with output shapes and numbers of parameters.
 
@@ -279,6 +229,61 @@ class Module:
                     if isinstance(value, (int, float, tuple))
                     and name not in ("training", *self.untracked)]
         return f"{type(self).__name__}({', '.join(settings)})"
+
+    # What is noted when a Module is made and when an attribute is set
+
+    def __new__(cls, /, *args, **kwargs):
+        if ((args or kwargs) and cls.__init__ is object.__init__
+                and cls.__new__ is Module.__new__):
+            raise TypeError(f"{cls.__name__}() takes no arguments, got "
+                            + ", ".join([*map(repr, args), *kwargs])[:60])
+        module = super().__new__(cls)
+        try:
+            module._arguments = _copy_lists(args, kwargs)
+        except dataclasses.FrozenInstanceError:
+            raise TypeError(f"{cls.__name__} is a frozen dataclass, but the attributes of a Module "
+                            "are set: leave frozen=True out") from None
+        module._changes, module._stored = (), frozenset()
+        return module
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        check_names(cls, "untracked")
+        cls.untracked = tuple(dict.fromkeys(        # a subclass adds names to those of its bases
+            name for base in reversed(cls.__mro__) for name in vars(base).get("untracked", ())))
+        _check_class(cls)
+
+    def __getattr__(self, name):
+        if name in pytorch.MODULE:
+            raise AttributeError(f"a Module has no {name}: {pytorch.MODULE[name]}")
+        if name == "weight" and "weight_orig" in vars(self):
+            raise AttributeError(f"{type(self).__name__} is under spectral_norm: in its forward() "
+                                 "write nn.effective_weight(self) in place of self.weight")
+        return object.__getattribute__(self, name)      # raises Python's own error
+
+    def __setattr__(self, name, value):
+        """Set an attribute, and note in _stored whether forward() only stores it."""
+        before, (begin, inputs) = vars(self).get(name), _call.get()
+        in_forward = begin is not None
+        is_array = isinstance(value, backend.xp.ndarray)
+        is_tensor = type(value) is Tensor and name not in self.untracked
+        # a Tensor that was computed, or an input of forward(), which is older than the call
+        is_result = is_tensor and not (in_forward and value is before) and (
+            value.parents != () or in_forward and value.age < begin)
+        _check_attribute(self, name, value, before, in_forward, is_result)
+        is_input = is_array and in_forward and any(value is x for x in inputs)
+        if is_result or is_input and not isinstance(before, backend.xp.ndarray):
+            # an input that replaces a buffer is one
+            super().__setattr__("_stored", self._stored | {name})
+        elif not in_forward and (is_tensor or is_array) and name in self._stored:
+            super().__setattr__("_stored", self._stored - {name})
+        elif (is_array and in_forward and value is not before
+                and name not in self._stored and name not in self.untracked):
+            value = value.copy("K")         # a buffer, which may be written to
+        if isinstance(before, backend.xp.ndarray) and (
+                isinstance(value, np.generic) or in_forward and is_real(value)):
+            value = backend.xp.asarray(value, before.dtype)     # a 0-d buffer times 2 is a number
+        super().__setattr__(name, value)
 
 
 _SIMPLE = (int, float, str, bytes, range, type(None), Tensor, np.ndarray)   # contain no Modules
@@ -418,7 +423,7 @@ def _check_attribute(module, name, value, before, in_forward, is_result):
             and method.__module__.startswith(f"{__package__.partition('.')[0]}.")):
         raise TypeError(f"{attribute} is a method, which the attribute of this name would hide: "
                         "choose another name")
-    is_parameter = (type(before) is Tensor and name not in module._kept
+    is_parameter = (type(before) is Tensor and name not in module._stored
                     and name not in module.untracked)
     if is_parameter and value is not None and not isinstance(value, (Tensor, Module)):
         raise TypeError(f"{attribute} is a parameter, which only a Tensor, a Module or None can "
@@ -429,7 +434,7 @@ def _check_attribute(module, name, value, before, in_forward, is_result):
                         f"make it a leaf by Tensor(x.data.copy()), or name {name!r} in the "
                         "class's `untracked`; if it is set in forward(), call the Module and not "
                         "forward() itself")
-    if is_result and isinstance(before, backend.xp.ndarray) and name not in module._kept:
+    if is_result and isinstance(before, backend.xp.ndarray) and name not in module._stored:
         raise TypeError(f"{attribute} is a buffer, which forward() would replace by a Tensor, with "
                         f"what it was computed from: write self.{name}[...] = x.data for new "
                         "numbers")

@@ -36,58 +36,13 @@ def current_random() -> Any:
     return _source.get()
 
 
-class RandomRows:
-    """A source for use_random whose numbers for sample i depend on input i alone.
-
-    inputs   nested Tensors and arrays (m, ...). They are read at the first draw, so a network that
-             draws nothing costs no transfer from a GPU
-
-    Its methods draw arrays whose first axis is m, or k m with k rows for each sample in order. For
-    a shape (1, ...) they draw (m, ...). They raise UserError for other shapes.
-    """
-
-    def __init__(self, inputs: Any) -> None:
-        self.inputs, self.rows = inputs, None
-
-    def bernoulli(self, p: float, shape: tuple[int, ...]) -> Array:
-        """Draw booleans (m, ...), each True with probability p."""
-        return self._draw(shape, lambda row, shape: row.bernoulli(p, shape))
-
-    def normal(self, shape: tuple[int, ...]) -> Array:
-        """Draw numbers (m, ...) from N(0, 1)."""
-        return self._draw(shape, Random.normal)
-
-    def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> Array:
-        """Draw numbers (m, ...) from U(low, high)."""
-        return self._draw(shape, lambda row, shape: row.uniform(low, high, shape))
-
-    def integers(self, high: int, shape: tuple[int, ...]) -> Array:
-        """Draw integers (m, ...) from 0 to high - 1."""
-        return self._draw(shape, lambda row, shape: row.integers(high, shape))
-
-    def _draw(self, shape, draw):
-        if self.rows is None:
-            arrays = [backend.to_numpy(a.data if type(a) is Tensor else a)
-                      for a in flatten_nested(self.inputs)]
-            self.rows = [Random(zlib.crc32(b"".join(a[i].tobytes() for a in arrays)))
-                         for i in range(len(arrays[0]))] or [Random(0)]     # of no samples
-        m = len(self.rows)
-        shape = (m, *shape[1:]) if shape[:1] == (1,) else shape     # a row for each sample
-        if not shape or shape[0] % m:
-            raise UserError(f"a layer draws an array {shape} while {m} samples are computed in "
-                            "evaluation mode, where each sample has random numbers of its own: "
-                            f"draw ({m}, ...), or define sample() in the class of the game")
-        each = shape[0] // m, *shape[1:]
-        return backend.xp.concatenate([draw(row, each) for row in self.rows])
-
-
 class Dropout(Module):
     """Dropout (Srivastava et al. 2014, section 10: "inverted" dropout), for inputs of any shape.
 
     In training mode it sets each number to 0 with probability p (the paper's p is the probability
-    that a number is kept) and divides the others by 1 - p. In
-    evaluation mode it returns its input, unless `always` is set: then its masks are part of G's
-    noise (Isola et al. 2017, section 3.1). Raises ValueError for a p outside [0, 1).
+    that a number is kept) and divides the others by 1 - p. In evaluation mode it returns its input,
+    unless `always` is set: then its masks are part of G's noise (Isola et al. 2017, section 3.1).
+    Raises ValueError for a p outside [0, 1).
     """
 
     def __init__(self, p: float = 0.5, always: bool = False) -> None:
@@ -157,3 +112,48 @@ class GaussianSample(Module):
         if not self.training:
             return mu
         return mu + ops.exp(log_sigma) * _source.get().normal(mu.shape)
+
+
+class RandomRows:
+    """A source for use_random whose numbers for sample i depend on input i alone.
+
+    inputs   nested Tensors and arrays (m, ...). They are read at the first draw, so a network that
+             draws nothing costs no transfer from a GPU
+
+    Its methods draw arrays whose first axis is m, or k m with k rows for each sample in order. For
+    a shape (1, ...) they draw (m, ...). They raise UserError for other shapes.
+    """
+
+    def __init__(self, inputs: Any) -> None:
+        self.inputs, self.rows = inputs, None
+
+    def bernoulli(self, p: float, shape: tuple[int, ...]) -> Array:
+        """Draw booleans (m, ...), each True with probability p."""
+        return self._draw(shape, lambda row, shape: row.bernoulli(p, shape))
+
+    def normal(self, shape: tuple[int, ...]) -> Array:
+        """Draw numbers (m, ...) from N(0, 1)."""
+        return self._draw(shape, Random.normal)
+
+    def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> Array:
+        """Draw numbers (m, ...) from U(low, high)."""
+        return self._draw(shape, lambda row, shape: row.uniform(low, high, shape))
+
+    def integers(self, high: int, shape: tuple[int, ...]) -> Array:
+        """Draw integers (m, ...) from 0 to high - 1."""
+        return self._draw(shape, lambda row, shape: row.integers(high, shape))
+
+    def _draw(self, shape, draw):
+        if self.rows is None:
+            arrays = [backend.to_numpy(a.data if type(a) is Tensor else a)
+                      for a in flatten_nested(self.inputs)]
+            self.rows = [Random(zlib.crc32(b"".join(a[i].tobytes() for a in arrays)))
+                         for i in range(len(arrays[0]))] or [Random(0)]     # of no samples
+        m = len(self.rows)
+        shape = (m, *shape[1:]) if shape[:1] == (1,) else shape     # a row for each sample
+        if not shape or shape[0] % m:
+            raise UserError(f"a layer draws an array {shape} while {m} samples are computed in "
+                            "evaluation mode, where each sample has random numbers of its own: "
+                            f"draw ({m}, ...), or define sample() in the class of the game")
+        each = shape[0] // m, *shape[1:]
+        return backend.xp.concatenate([draw(row, each) for row in self.rows])

@@ -149,7 +149,7 @@ class _Checksum(pickle.Pickler):
 
     def reducer_override(self, thing):
         if isinstance(thing, nn.Module):        # one that is not the game's, such as a classifier
-            left_out = *thing.untracked, *thing._kept
+            left_out = *thing.untracked, *thing._stored
             return str, (type(thing).__qualname__,), {
                 name: value for name, value in vars(thing).items() if name not in left_out}
         # pickle itself refuses classes and functions that it could not find again by name
