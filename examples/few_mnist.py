@@ -10,7 +10,7 @@ Twenty times during a run these are measured, logged and drawn as curves:
     Frechet           the distance of 2,000 samples from the test images, by the classifier's
                       features
 
-The networks are those of gan_mnist.py's recipe; Adam's learning rate is 1e-3 throughout.
+The networks are those of tinygan/networks/digits.py; Adam's learning rate is 1e-3 throughout.
 
 Pictures, curves and checkpoints are written to --out. --explain explains the printed numbers.
 """

@@ -3,8 +3,8 @@
     python examples/sngan_mnist.py              the recipe: 6 to 20 minutes on one core
     python examples/sngan_mnist.py --paper      the paper's settings, 20,000 iterations
 
-The recipe has the networks of gan_mnist.py, with spectral normalisation instead of batch
-normalisation in D, and as many steps of D as of G.
+The recipe has the networks of tinygan/networks/digits.py, with spectral normalisation instead of
+batch normalisation in D, and as many steps of D as of G.
 
 With --paper, Adam's settings and n_dis are those of the paper's residual networks. The
 discriminator is a smaller version of the plain one in pfnet-research/chainer-gan-lib. Its initial
@@ -28,7 +28,7 @@ Z_SIZE = 128
 
 
 def recipe(channels: int, shape: tuple[int, int, int]) -> tuple[nn.Sequential, nn.Sequential]:
-    """Return (G, D): the networks of gan_mnist.py's recipe, D with spectral normalisation."""
+    """Return (G, D): the networks of networks/digits.py, D with spectral normalisation."""
     G = digits.generator(Z_SIZE, shape, channels=channels)
     D = digits.discriminator(shape, batch_norm=False, channels=channels)
     for layer in D.layers:

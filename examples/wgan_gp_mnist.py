@@ -3,9 +3,9 @@
     python examples/wgan_gp_mnist.py            the recipe: 6 to 20 minutes on one core
     python examples/wgan_gp_mnist.py --paper    the published code's settings, 20,000 iterations
 
-The recipe has the networks of gan_mnist.py, without batch normalisation in the critic, a larger
-learning rate, and Adam's beta1 of 0, as in the paper. It has as many steps of the critic as of G,
-where the paper trains the critic towards its optimum.
+The recipe has the networks of tinygan/networks/digits.py, without batch normalisation in the
+critic, a larger learning rate, and Adam's beta1 of 0, as in the paper. It has as many steps of the
+critic as of G, where the paper trains the critic towards its optimum.
 
 With --paper, the networks and settings are those of the published code (igul222/
 improved_wgan_training, gan_mnist.py), with three differences: all layers have Glorot's initial
@@ -30,7 +30,7 @@ Z_SIZE = 128
 
 
 def recipe(channels: int, shape: tuple[int, int, int]) -> tuple[nn.Sequential, nn.Sequential]:
-    """Return (G, D): the networks of gan_mnist.py's recipe, D without batch normalisation.
+    """Return (G, D): the networks of networks/digits.py, D without batch normalisation.
 
     The penalty needs a score that depends on one sample alone.
     """

@@ -3,9 +3,9 @@
     python examples/wgan_mnist.py               the recipe: 6 to 20 minutes on one core
     python examples/wgan_mnist.py --paper       the paper's settings, 20,000 iterations
 
-The recipe has the networks of gan_mnist.py, larger learning rates, G's twice the critic's, and a
-larger c. It has as many steps of the critic as of G, where the paper trains the critic towards its
-optimum. With --paper, the networks are DCGAN's.
+The recipe has the networks of tinygan/networks/digits.py, larger learning rates, G's twice the
+critic's, and a larger c. It has as many steps of the critic as of G, where the paper trains the
+critic towards its optimum. With --paper, the networks are DCGAN's.
 
 W in the output is the critic's estimate of the Wasserstein distance between digits and samples. Its
 units depend on the clipping, so only its decrease is meaningful.

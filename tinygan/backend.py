@@ -132,8 +132,7 @@ def widen(a: Array, *rows: Array | None) -> list[Array | None]:
 def join_floats(n: int, *arrays: Array) -> tuple[Array, ...]:
     """Return contiguous arrays with up to n floats of the last axis as one number, on a GPU.
 
-    There a kernel moves a number of 16 bytes in the time of one of 4 bytes. A complex number stands
-    for two floats, which are added as such; four floats can only be copied.
+    A kernel moves a number of 16 bytes in the time of one of 4 bytes. See cuda.join_floats.
     """
     return arrays if cuda is None else cuda.join_floats(n, *arrays)
 

@@ -31,8 +31,8 @@ def load(path: str | os.PathLike | None = None, classes: int | None = None) -> D
     if `path` is none of these, or if its content is refused.
     """
     given, path = path, path or os.environ.get("TINYGAN_DATA")
-    task, colon, source = str(path or "").partition(":")
-    if colon and task in tasks.TASKS:
+    task, source = tasks.split_place(str(path or ""))
+    if task:
         if not source and not given:
             raise UserError(f"TINYGAN_DATA is {path!r}, a task without data: add a path after the "
                             "colon")

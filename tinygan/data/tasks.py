@@ -90,61 +90,37 @@ PAINTS: list[Callable] = [
     for colour in COLOURS]
 
 
-# Tasks: functions of a DataSet that return another
+# Tasks: functions of the name of a part, such as "train", and its images, that return its arrays
 
-def _make_pairs(change):
+def _pair(change):
     """Return the task whose inputs are the changed images, and whose targets the images."""
-    def task(data):
-        return _make(data, lambda name, images: {"images": change(images), "targets": images})
-    return task
+    return lambda part, images: {"images": change(images), "targets": images}
 
 
-def _make_unpaired(change):
+def _unpair(change):
     """Return the task of images, and of changed images that are not paired in training."""
-    def task(data):
-        def make(name, images):
-            if name == "train":
-                half = len(images) // 2
-                return {"images": images[:half], "targets": change(images[half:])}
-            return {"images": images, "targets": change(images)}
-        return _make(data, make)
+    def task(part, images):
+        half = len(images) // 2
+        x, y = (images[:half], images[half:]) if part == "train" else (images, images)
+        return {"images": x, "targets": change(y)}
     return task
 
 
-def _make_domains(changes):
+def _mix(changes):
     """Return the task of images in the domains `changes`.
 
     Image i is in the domain i modulo the number of domains.
     """
-    def task(data):
-        def make(name, images):
-            labels = np.arange(len(images)) % len(changes)
-            truths = np.stack([change(images) for change in changes], 1)
-            mixed = {"images": truths[np.arange(len(images)), labels], "labels": labels}
-            return mixed if name == "train" else {**mixed, "truths": truths}
-        return _make(data, make)
+    def task(part, images):
+        labels = np.arange(len(images)) % len(changes)
+        truths = np.stack([change(images) for change in changes], 1)
+        mixed = {"images": truths[np.arange(len(images)), labels], "labels": labels}
+        return mixed if part == "train" else {**mixed, "truths": truths}
     return task
 
 
-def _make(data, make):
-    """Return the data set whose splits have the arrays make(name, images), and "digits"."""
-    splits = {}
-    for name in ("train", "valid", "test"):
-        split = getattr(data, name)
-        if split.images.shape[1] != 1:
-            raise UserError("the tasks are made from grey images, not from images of "
-                            f"{split.images.shape[1]} channels: give others by --data, or data "
-                            "with targets of its own and --task none")
-        made = Split(make(name, split.images))
-        if split.labels is not None and len(made.images) == len(split.labels):
-            made["digits"] = split.labels
-        splits[name] = made
-    return data._replace(**splits)
-
-
-TASKS = {"half": _make_pairs(hide_lower_half), "coarse": _make_pairs(coarsen),
-         "outline": _make_unpaired(outline), "styles": _make_domains(STYLES),
-         "colours": _make_domains(PAINTS)}
+TASKS = {"half": _pair(hide_lower_half), "coarse": _pair(coarsen), "outline": _unpair(outline),
+         "styles": _mix(STYLES), "colours": _mix(PAINTS)}
 
 
 # Scenes
@@ -201,16 +177,32 @@ def load_scenes(size: int = 32) -> DataSet:
                    "scenes")
 
 
+def split_place(place: str) -> tuple[str, str]:
+    """Return (task, PATH) of a place "task:PATH", or ("", place) of one that names no task."""
+    task, colon, path = place.partition(":")
+    return (task, path) if colon and task in TASKS else ("", place)
+
+
 def make_task(name: str, data: DataSet) -> DataSet:
     """Return the task `name` of TASKS, made from `data`.
 
     Raises UserError for data that has tasks of its own, or other images than the task takes.
     """
-    if "targets" in data.train or data.place.partition(":")[0] in TASKS:
+    if "targets" in data.train or split_place(data.place)[0]:
         raise UserError(f"the task {name} is made from images alone, but {data.place} has "
                         "outputs of its own: give --task none, or other data")
-    return TASKS[name](data)._replace(source=f"the task {name}, made from {data.source}",
-                                      place=f"{name}:{data.place}")
+    splits = {}
+    for part in ("train", "valid", "test"):
+        split = getattr(data, part)
+        if split.images.shape[1] != 1:
+            raise UserError("the tasks are made from grey images, not from images of "
+                            f"{split.images.shape[1]} channels: give others by --data, or data "
+                            "with targets of its own and --task none")
+        splits[part] = made = Split(TASKS[name](part, split.images))
+        if split.labels is not None and len(made.images) == len(split.labels):
+            made["digits"] = split.labels
+    return DataSet(**splits, source=f"the task {name}, made from {data.source}",
+                   place=f"{name}:{data.place}")
 
 
 def check_pairs(data: DataSet) -> None:

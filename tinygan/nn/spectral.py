@@ -62,8 +62,8 @@ def effective_weight(layer: Module) -> Tensor:
     if layer.training:
         power_iteration(layer)
     w, axes = _matrix(layer), layer.outputs_first
-    # sigma = u^T W v = sum over i, j of W_ij u_i v_j. `uv` has the u_i v_j in the weight's shape, and
-    # for speed in its memory order. It is a new array: later iterations do not change it.
+    # sigma = u^T W v = sum over i, j of W_ij u_i v_j. `uv` has the u_i v_j in the weight's shape,
+    # and for speed in its memory order. It is a new array: later iterations do not change it.
     v = _v_in_memory_order(layer).reshape(-1)
     uv = backend.xp.multiply(layer.weight_u[:, None], v, out=backend.xp.empty_like(w))
     shape = [layer.weight_orig.shape[i] for i in axes]

@@ -139,8 +139,8 @@ def load_data(folder: str, path: str | None = None) -> data.DataSet:
     if then is None and not path:
         raise UserError(f"the run in {folder} was made in Python or by mixtures.py, so its data is "
                         "not known: give it by --data (mixtures.py measures its samples itself)")
-    task, _, rest = then["place"].partition(":") if then else ("", "", "")
-    if path and rest and task in data.tasks.TASKS and not path.startswith(f"{task}:"):
+    task, _ = data.tasks.split_place(then["place"] if then else "")
+    if path and task and data.tasks.split_place(path)[0] != task:
         path = f"{task}:{path}"                         # the data of a task has moved
     loaded = data.load(path or then["place"])
     check_same(folder, then, loaded)

@@ -67,8 +67,7 @@ def train(args: argparse.Namespace, game: nn.Module, batches: Any, d_opt: Optimi
     since they were trained from the old one. Raises UserError if a stage that is resumed had
     another number of steps, since a later stage may have been trained from its end.
     """
-    task, _, rest = args.loaded.place.partition(":")
-    path = rest if task in data.tasks.TASKS else args.loaded.place
+    _, path = data.tasks.split_place(args.loaded.place)
     if os.path.isfile(path) and isinstance(game, Game):
         test, train = map(game.reference_images, (args.loaded.test, args.loaded.train))
         if shared := data.count_shared(test, train):
