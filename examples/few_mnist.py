@@ -36,9 +36,6 @@ class FewRun(Run):
     """
 
     def __init__(self, seen: np.ndarray, held_out: np.ndarray, test: np.ndarray, *choices) -> None:
-        if not len(held_out) or len(test) < 2:
-            raise UserError(f"there are {len(held_out)} validation and {len(test)} test images, "
-                            "too few for the measures: give more images by --data")
         super().__init__(*choices)
         self.seen, self.held_out, self.net = seen, held_out, classifier.load_classifier()
         self.test = classifier.classify(self.net, test)
@@ -73,9 +70,16 @@ def main() -> None:
     args = command.parse(flags)
 
     with command.start(args) as data:
+        if data.train.images.shape[1:] != (1, 28, 28):
+            raise UserError("the classifier behind the measures takes grey images of 28x28 pixels: "
+                            "give others by --data")
         if args.images > len(data.train.images):
             raise UserError(f"there are {len(data.train.images)} training images: give a smaller "
                             f"number than {args.images} by --images")
+        if not len(data.valid.images) or len(data.test.images) < 2:
+            raise UserError(f"there are {len(data.valid.images)} validation and "
+                            f"{len(data.test.images)} test images, too few for the measures: give "
+                            "more images by --data")
         args.first = args.images        # kept in the settings, from which load_data() takes it
         images = data.train.images[:args.images]
         G, D = digits.generator(), digits.discriminator()

@@ -108,6 +108,7 @@ def test_a_full_disk_raises(tmp_path):
         with atomic_write(tmp_path / "file") as file:
             file.write(b"new")
     assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename == os.path.realpath(tmp_path / "file")     # not that of file.tmp
     assert list_names(tmp_path) == ["file"] and (tmp_path / "file").read_bytes() == b"old"
 
 

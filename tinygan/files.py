@@ -42,7 +42,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException as error:
-        if isinstance(error, OSError) and error.filename in (temporary, None):
+        if isinstance(error, OSError) and error.errno and error.filename in (temporary, None):
             error.filename = path           # the name that the user knows
         with contextlib.suppress(OSError):
             os.remove(temporary)
