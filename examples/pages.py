@@ -5,7 +5,7 @@
                                                         `reproduce.py` that are in the folder;
                                                         but not training.png and losses.svg
 
-A generated part of README.md or examples/README.md lies between the lines <!-- begin: NAME --> and
+A generated part of the pages in PAGES lies between the lines <!-- begin: NAME --> and
 <!-- end -->. NAME is a table of reproduce.py, "papers" or "gallery".
 """
 
@@ -29,7 +29,7 @@ from tinygan.files import write_text
 from tinygan.random import Random
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGES = "README.md", "examples/README.md"
+PAGES = "README.md", "examples/README.md", "examples/results.md"
 # paper, file, and the table and row of reproduce.py that have its command and its result
 PAPERS = [
     ("Goodfellow et al. 2014: GAN", "tinygan/games/gan.py", "mnist", "GAN"),

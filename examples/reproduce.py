@@ -211,7 +211,7 @@ def select_lines(table: str, lines: list[dict[str, Any]],
 
 
 def make_table(table: str, lines: list[dict[str, Any]], quick: bool = False) -> str:
-    """Return the table as on the page examples/README.md, with a caption.
+    """Return the table as on the page examples/results.md, with a caption.
 
     A cell has the mean and the values of all seeds, or one value if they are equal. The rows that
     several runs have measured, such as the true images, come last.

@@ -28,9 +28,9 @@ from test_run import same_files
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = {path: (ROOT / path).read_text(encoding="utf-8")
-         for path in ("README.md", "examples/README.md", "tinygan/games/README.md",
-                      "tinygan/runs/README.md")}
-README, EXAMPLES, GAMES_PAGE, RUNS_PAGE = PAGES.values()
+         for path in ("README.md", "examples/README.md", "examples/results.md",
+                      "tinygan/games/README.md", "tinygan/runs/README.md")}
+README, *_, GAMES_PAGE, RUNS_PAGE = PAGES.values()
 COMMANDS = re.findall(r"^    (python3 .*)$", README, re.M)
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S)
 TEMPLATES = re.findall(r"^```python\n(.*?)^```$", GAMES_PAGE, re.M | re.S)

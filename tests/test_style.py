@@ -12,8 +12,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 CODE = [*sorted((ROOT / "tinygan").rglob("*.py")), *sorted((ROOT / "examples").glob("*.py"))]
-PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md",
-         ROOT / "tinygan" / "games" / "README.md", ROOT / "tinygan" / "runs" / "README.md"]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "examples").glob("*.md")),
+         *sorted((ROOT / "tinygan").rglob("*.md"))]
 TEXTS = [*CODE, *sorted((ROOT / "tests").rglob("*.py")), *PAGES]
 VERBS = set("""Add Append Apply Call Change Check Choose Clip Compute Convert Copy Count Do Download
     Draw End Fill Free Give Keep List Load Lock Make Measure Open Parse Prepare Print Put Raise Read
