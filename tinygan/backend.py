@@ -19,7 +19,7 @@ import contextlib
 import functools
 import os
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -132,9 +132,19 @@ def widen(a: Array, *rows: Array | None) -> list[Array | None]:
 def join_floats(n: int, *arrays: Array) -> tuple[Array, ...]:
     """Return contiguous arrays with up to n floats of the last axis as one number, on a GPU.
 
-    A kernel moves a number of 16 bytes in the time of one of 4 bytes. See cuda.join_floats.
+    A kernel moves a number of 16 bytes in the time of one of 4 bytes.
     """
     return arrays if cuda is None else cuda.join_floats(n, *arrays)
+
+
+def order_for_sum(a: Array, axis: Any) -> Array:
+    """Return the array with its axes in the order in which a GPU adds up fastest over `axis`."""
+    return a if cuda is None else cuda.order_for_sum(a, axis)
+
+
+def concatenate(arrays: Sequence[Array], axis: int) -> Array:
+    """Return the arrays joined along an axis, in their memory order."""
+    return (xp if cuda is None else cuda).concatenate(arrays, axis)
 
 
 def product(a: Array, b: Array, out: Array | None = None, exact: bool = False) -> Array:

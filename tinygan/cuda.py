@@ -453,7 +453,12 @@ def order_for_sum(a: Array, axis: Any) -> Array:
 
 
 def join_floats(n: int, *arrays: Array) -> tuple[Array, ...]:
-    """Return the arrays as contiguous ones of complex numbers, see backend.join_floats."""
+    """Return the arrays as contiguous ones of complex numbers, see backend.join_floats.
+
+    A complex number stands for two floats of 4 or 8 bytes, which are added as such, or for four of
+    4 bytes, which can only be copied. It is the largest one into which the last axis can be
+    divided.
+    """
     arrays = tuple(map(backend.xp.ascontiguousarray, arrays))
     itemsize = arrays[0].itemsize
     # each run of channels, which is the first array's last axis, and each array begin at a multiple
@@ -488,7 +493,7 @@ def _in_memory_order(args):
     return [a.transpose(axes) if getattr(a, "ndim", 0) else a for a in args], axes
 
 
-def concatenate(arrays: list[Array], axis: int) -> Array:
+def concatenate(arrays: Sequence[Array], axis: int) -> Array:
     """Return the arrays joined along an axis, in the memory order of the largest.
 
     cupy's own function returns the standard order, and copies from the host if there are more than

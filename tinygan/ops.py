@@ -345,8 +345,7 @@ def concat(xs: Sequence[Tensor], axis: int = 0) -> Tensor:
         raise ValueError("concat needs at least one Tensor, got none")
     xs = as_tensors(*xs)
     try:
-        join = backend.xp.concatenate if backend.cuda is None else backend.cuda.concatenate
-        joined = join([x.data for x in xs], operator.index(axis))
+        joined = backend.concatenate([x.data for x in xs], operator.index(axis))
     except (TypeError, ValueError):
         shapes = [x.shape for x in xs]
         raise ValueError("concat needs Tensors whose shapes differ at most in the axis along which "

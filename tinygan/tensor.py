@@ -194,8 +194,8 @@ class Tensor(_Node):
         because channels lie last in memory.
         """
         check_reduction(axis, keepdims)
-        a = x.data if backend.cuda is None else backend.cuda.order_for_sum(x.data, axis)
-        return op(a.sum(allow_axis_0(axis, x), keepdims=keepdims),
+        total = backend.order_for_sum(x.data, axis).sum(allow_axis_0(axis, x), keepdims=keepdims)
+        return op(total,
                   (x, lambda g, y: broadcast_to(restore_axes(g, x, axis), x.shape)))
 
     def mean(x, axis: Axis = None, keepdims: bool = False) -> "Tensor":
