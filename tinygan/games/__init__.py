@@ -6,6 +6,7 @@
     views      transformations of D's input
     checks     what is refused in a game's networks
     catalogue  all games by name
+    small      the small networks and data of the catalogue
 """
 
 from . import catalogue, losses, penalties, views
