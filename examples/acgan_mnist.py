@@ -19,7 +19,7 @@ PAPER = dict(steps=50_000, batch_size=100)
 
 
 def recipe(steps: int, shape: tuple[int, int, int], classes: int) -> tuple:
-    """Return (G, D, d_opt, g_opt): networks/digits.py, D with two heads, and Adam."""
+    """Return (G, D, d_opt, g_opt): the networks of digits.py, D with two heads, and Adam."""
     G = digits.generator(100, shape, classes)
     D = nn.Heads(digits.trunk(shape), nn.Dense(digits.FEATURES, 1, init=nn.normal(0.02)),
                  nn.Dense(digits.FEATURES, classes, init=nn.normal(0.02)))

@@ -23,7 +23,7 @@ PAPER = dict(steps=10_000, batch_size=100)
 
 
 def recipe(steps: int, shape: tuple[int, int, int], classes: int) -> tuple:
-    """Return (G, D, d_opt, g_opt): networks/digits.py, with labels, and Adam."""
+    """Return (G, D, d_opt, g_opt): the networks of digits.py, with labels, and Adam."""
     G, D = digits.generator(100, shape, classes), digits.discriminator(shape, classes)
     return G, D, *digits.make_optimisers(G, D, steps)
 

@@ -22,7 +22,7 @@ Z, CODES, CONTINUOUS = 62, 10, 2
 
 
 def recipe(steps: int, shape: tuple[int, int, int]) -> tuple:
-    """Return (G, D, d_opt, g_opt): networks/digits.py, with Q as D's second head, and Adam.
+    """Return (G, D, d_opt, g_opt): the networks of digits.py, Q as D's second head, and Adam.
 
     lam is a tenth of the paper's: with 1 the codes are as clear, but the samples are worse.
     """

@@ -340,7 +340,7 @@ def run_table(args: argparse.Namespace) -> None:
                 name, seed = futures[future]
                 try:
                     lines = future.result()
-                except UserError as error:
+                except (UserError, OSError) as error:
                     print(error, file=sys.stderr)
                     failed.append(f"{name} seed {seed}")
                     continue

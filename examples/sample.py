@@ -263,16 +263,19 @@ def draw_pictures(game: Game, split: Split | None, args: argparse.Namespace) -> 
                args.columns + 2, None)
 
 
-def draw_nearest(images: np.ndarray, real: np.ndarray) -> np.ndarray | None:
-    """Return each image beside its nearest one of `real`; print the distances, or why not."""
+def draw_nearest(images: np.ndarray, real: np.ndarray) -> tuple[np.ndarray | None, str]:
+    """Return each image beside its nearest one of `real`, and a sentence on their distances.
+
+    In place of the images it is None if those of `real` have another shape.
+    """
     if real.shape[1:] != images.shape[1:]:
-        print(f"no nearest.png: the samples have the shape {images.shape[1:]}, and the images of "
-              f"the data {real.shape[1:]}")
-        return None
+        return None, (f"no nearest.png: the samples have the shape {images.shape[1:]}, and the "
+                      f"images of the data {real.shape[1:]}")
     index, distance = find_nearest(images, real)
-    print(f"nearest.png: the distance to the nearest training image is {distance.min():.2f} to "
-          f"{distance.max():.2f}, median {np.median(distance):.2f}")
-    return np.stack([images, as_floats(real[index])], 1).reshape(-1, *images.shape[1:])
+    pairs = np.stack([images, as_floats(real[index])], 1).reshape(-1, *images.shape[1:])
+    return pairs, ("nearest.png: the distance to the nearest training image is "
+                   f"{distance.min():.2f} to {distance.max():.2f}, median "
+                   f"{np.median(distance):.2f}")
 
 
 def main() -> None:
@@ -342,9 +345,10 @@ def main() -> None:
                   "by --data")
             return
         data = data or command.load_data(args.run, args.data)
-        pairs = draw_nearest(drawn["samples.png"], game.reference_images(data.train))
+        pairs, sentence = draw_nearest(drawn["samples.png"], game.reference_images(data.train))
         if pairs is not None:
             image.save_grid(os.path.join(args.out, "nearest.png"), pairs, 16, scale=2, group=2)
+        print(sentence)
 
 
 if __name__ == "__main__":

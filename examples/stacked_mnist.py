@@ -56,7 +56,7 @@ def make_crippled(name: str) -> tuple[nn.Module, nn.Module]:
 
 
 def make_full(name: str, width: int) -> tuple[nn.Module, nn.Module]:
-    """Return (G, D): networks/digits.py for three channels, `width` times as wide."""
+    """Return (G, D): the networks of digits.py for three channels, `width` times as wide."""
     sizes = dict(hidden=128 * width, channels=16 * width)
     G = digits.generator(256, SHAPE, **sizes)
     shape = (6 if name == "pacgan" else 3, 28, 28)

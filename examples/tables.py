@@ -103,9 +103,9 @@ def read_infogan(run: str, commands: list, outputs: list[str]) -> Rows:
     """Read the measures of evaluate.py of the code, of k-means and of random codes."""
     rows = read_evaluation(run, commands)
     return {run: {"information": rows["code"]["information"],
-                   "code error": rows["code"]["code error"],
-                   **pick(rows["code"], "majority %", "one-to-one %", "purity %"),
-                   "Frechet": rows[run]["Frechet"]},
+                  "code error": rows["code"]["code error"],
+                  **pick(rows["code"], "majority %", "one-to-one %", "purity %"),
+                  "Frechet": rows[run]["Frechet"]},
             **{row: pick(rows[row], "majority %", "one-to-one %")
                for row in ("k-means", "random codes")}}
 
@@ -114,8 +114,8 @@ def read_bigan(run: str, commands: list, outputs: list[str]) -> Rows:
     """Read the measures of evaluate.py of the encoder, of one with random weights, of pixels."""
     rows = read_evaluation(run, commands)
     return {run: {"ratio": rows["encoder"]["ratio"],
-                   **pick(rows["encoder"], "same class %", "1-NN %", "features %"),
-                   "Frechet": rows[run]["Frechet"]},
+                  **pick(rows["encoder"], "same class %", "1-NN %", "features %"),
+                  "Frechet": rows[run]["Frechet"]},
             f"{run}: random weights": pick(rows["random weights"], "1-NN %", "features %"),
             "pixels": pick(rows["pixels"], "1-NN %")}
 
@@ -124,7 +124,7 @@ def read_stacked(run: str, commands: list, outputs: list[str]) -> Rows:
     """Read the measures of the samples and of real triples, which stacked_mnist.py prints."""
     found = re.findall(r"^\d+ (.*): modes (\d+)  KL (\S+)  confidence (\S+)$", outputs[0], re.M)
     return {run if of == "samples" else of: {"modes": int(modes), "KL": float(kl),
-                                              "confidence": float(confidence)}
+                                             "confidence": float(confidence)}
             for of, modes, kl, confidence in found}
 
 
@@ -133,8 +133,8 @@ def read_few(run: str, commands: list, outputs: list[str]) -> Rows:
     log = read_log(commands[0][-1], "Frechet")
     least = min(log, key=lambda line: line["Frechet"])
     return {run: {"least Frechet": least["Frechet"], "at step": int(least["step"]),
-                   "Frechet": log[-1]["Frechet"], "D(train)": log[-1]["train"],
-                   "D(held-out)": log[-1]["held-out"]}}
+                  "Frechet": log[-1]["Frechet"], "D(train)": log[-1]["train"],
+                  "D(held-out)": log[-1]["held-out"]}}
 
 
 def read_translations(run: str, commands: list, outputs: list[str]) -> Rows:
@@ -148,7 +148,7 @@ def read_translations(run: str, commands: list, outputs: list[str]) -> Rows:
 def read_parzen(run: str, commands: list, outputs: list[str]) -> Rows:
     """Read the log-likelihoods of the run, of real images and of k-means centroids.
 
-    The row with the run of the run is that of G's last weights. If the average was measured during
+    The row with the name of the run is that of G's last weights. If the average was measured during
     the run, a row has the figure of the step with the largest one of the validation images.
     """
     rows = read_evaluation(run, commands)
@@ -170,7 +170,7 @@ def list_runs(name: str, out: str, source: list[str], quick: bool) -> dict[tuple
 
     out      the folder for the runs
     source   the flag --data, or nothing
-    quick    whether to list one seed and few steps alone
+    quick    whether to list only one seed, with few steps
 
     A command is a list of words; if it has --out, this flag comes last. A run has a folder with its
     name; beside one of the table "mnist" with the same name, the table's name is added.

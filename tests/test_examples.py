@@ -23,7 +23,7 @@ import pytest
 from tinygan import (Run, Tensor, UserError, backend, checkpoint, command, cpu, load, nn, optim)
 from tinygan.data import Minibatches, as_floats, mnist, tasks
 from tinygan.data.own import load_arrays
-from tinygan.games import GAN, Hinge, catalogue, small, penalties
+from tinygan.games import GAN, Hinge, catalogue, penalties, small
 from tinygan.games.penalties import R1
 from tinygan.metrics import parzen_log_likelihood
 from tinygan.networks import digits
@@ -1287,6 +1287,10 @@ def test_reproduce_keeps_finished_runs(tmp_path, monkeypatch, capsys):
     lines = reproduce.read_results(args.results)
     assert "2 of 3 runs so far" in reproduce.make_table("mixtures", lines)
     table.update(a="0", b="00")
+    with pytest.MonkeyPatch.context() as patch:         # a clock that cannot be written
+        patch.setattr(reproduce, "write_text", lambda *_: open(tmp_path / "no" / "file", "w"))
+        with pytest.raises(UserError, match="2 of 2 runs have failed"):
+            reproduce.run_table(args)
     reproduce.run_table(args)
     assert "2 runs, 1 done before" in capsys.readouterr().out
     with pytest.raises(UserError, match="cannot write .* by --results"):
@@ -1404,7 +1408,7 @@ def test_reproduce_reads_the_likelihoods(tmp_path):
     (tmp_path / "log.csv").write_text(
         "step,validation nats,test nats,standard error\n1,,,\n2,230,225,3\n3,228,226,2\n")
     rows = tables.read_parzen("alg", [["gan_mnist.py", "--parzen", "--out", str(tmp_path)],
-                                         ["evaluate.py", str(tmp_path), "--last"]], [])
+                                      ["evaluate.py", str(tmp_path), "--last"]], [])
     assert rows["alg, average of G, step chosen by validation"] == {
         "nats": 225, "standard error": 3}
 

@@ -112,6 +112,14 @@ def test_a_full_disk_raises(tmp_path):
     assert list_names(tmp_path) == ["file"] and (tmp_path / "file").read_bytes() == b"old"
 
 
+def test_an_error_of_a_device_names_it():
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    with pytest.raises(OSError) as caught, atomic_write("/dev/full") as file:
+        file.write(b"new")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, "/dev/full")
+
+
 def test_a_tmp_file_of_a_killed_process_is_overwritten(tmp_path):
     path, stale = tmp_path / "file", tmp_path / "file.tmp"
     stale.write_bytes(b"half of something, longer than what comes now")

@@ -8,11 +8,12 @@ import math
 import pathlib
 import sys
 import types
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from tinygan import (Tensor, backend, check_grads, enable_grad, grad, nn, no_grad, ops, optim,
+from tinygan import (Tensor, backend, check_grads, enable_grad, grad, nn, no_grad, op, ops, optim,
                      play, resampling, rng, schedules, to_numpy)
 from tinygan.backend import UserError
 from tinygan.data import Minibatches
@@ -1360,6 +1361,25 @@ def test_batch_statistics_of_an_average_are_those_of_its_own_samples():
     game.sample(game.latent(2, rng))
     check()
     assert abs(to_numpy(norm.running_mean) - measured).max() > 1e-4
+
+
+def test_the_rule_of_the_last_operation_may_be_any_function():
+    """It is compared with that of a sigmoid, also if it is an object without a hash value."""
+    @dataclass
+    class Rule:
+        factor: float
+
+        def __call__(self, g, y):
+            return g * self.factor
+
+    class Doubled(nn.Sequential):
+        def forward(self, x):
+            y = super().forward(x)
+            return op(y.data * 2, (y, Rule(2.0)))
+    game = GAN(nn.Sequential(nn.Dense(3, 2)), Doubled(nn.Dense(2, 1)), 3)
+    x, z = Tensor(Random(1).normal((5, 2))), game.latent(5, Random(2))
+    check = grad(game.d_loss(x, z), game.d_parameters())
+    assert len(check) == 2
 
 
 def test_by_default_no_average_is_kept():

@@ -441,6 +441,12 @@ def test_what_play_cannot_train_with_is_refused():
             next(play(game, *args, 1))
     with pytest.raises(TypeError, match="such as tinygan.rng"):
         next(play(game, make_batches(), d_opt, g_opt, 5, np.random.default_rng(0), 1))
+    own = Tensor(backend.xp.ones((), "float64"))
+    game.d_parameters = lambda: [*GAN.d_parameters(game), own]
+    d_opt = optim.SGD(game.d_parameters(), 1e-3)
+    with pytest.raises(UserError, match="another parameter is float64 and D.* is float32"):
+        next(play(game, make_batches(), d_opt, g_opt, 5, rng, 1))
+    del game.d_parameters
     with pytest.raises(TypeError, match=r"latent\(16"):
         game.sample(16)
 

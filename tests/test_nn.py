@@ -1547,6 +1547,11 @@ def test_a_number_that_replaces_a_buffer_is_an_array():
     layer.count, layer.rate = np.zeros((), np.float32), 0.5
     layer.count = layer.count + np.float32(1)
     assert type(layer.count) is np.ndarray and layer.count == 1
+    layer.count = np.float64(2.5)                       # not rounded to a former dtype
+    assert layer.count == 2.5 and layer.count.dtype == "float64"
+    layer.flag = np.array(False)
+    layer.flag = np.float32(2.5)
+    assert layer.flag == 2.5
     layer.count, layer.rate = None, np.float32(2)       # other values stay what they are
     assert layer.count is None and type(layer.rate) is np.float32
 

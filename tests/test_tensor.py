@@ -1,5 +1,6 @@
 """Tests of Tensor and grad(): derivatives, refused arguments, run time and memory."""
 
+import array
 import contextvars
 import copy
 import gc
@@ -853,6 +854,19 @@ def test_an_entry_that_is_indexed_twice_gets_the_sum_of_its_gradients():
     assert g.numpy().tolist() == [1, 0, 110]
     (g,) = grad((x[x.data > 1.5] ** 2).sum(), [x])
     np.testing.assert_allclose(g.numpy(), [0, 4, 6], rtol=1e-15)    # a GPU rounds powers
+
+
+@pytest.mark.numpy_only("cupy takes neither tuples nor ranges inside an index")
+@pytest.mark.parametrize("index", [
+    ((0, 0), (1, 1)), (slice(None), (0, 0, 2)), ((0, 1, 0),), range(1), (0, range(3)),
+    (slice(None), array.array("l", [1, 1])), ([0, 0], slice(None)), np.array([1, 1]),
+    (None, [0, 0])])
+def test_an_index_of_any_kind_of_sequence_adds_up_its_gradients(index):
+    """The gradient counts how often the index chooses each entry."""
+    x, count = tensor(normal(2, 3)), np.zeros((2, 3))
+    (g,) = grad(x[index].sum(), [x])
+    np.add.at(count, index, 1.0)
+    np.testing.assert_array_equal(g.numpy(), count)
 
 
 def test_a_copy_is_a_leaf_and_can_be_differentiated():

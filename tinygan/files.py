@@ -28,8 +28,13 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """
     path = os.path.realpath(path)
     if os.path.exists(path) and not os.path.isfile(path):
-        with open(path, "wb") as file:
-            yield file
+        try:
+            with open(path, "wb") as file:
+                yield file
+        except OSError as error:
+            if error.errno:
+                error.filename = error.filename or path
+            raise
         return
     temporary = f"{path}.tmp"
     try:

@@ -277,8 +277,10 @@ def _check_minibatch(first, game, with_range):
     game.check_minibatch(first)
     x = _as_tensors(first)
     names, found = find_names(game), {}         # {dtype: the name of the first of it}
-    for t in (*game.d_parameters(), *game.g_parameters(), *tensors_in(x)):
-        found.setdefault(str(t.dtype), names.get(t, "the data"))
+    for p in (*game.d_parameters(), *game.g_parameters()):
+        found.setdefault(str(p.dtype), names.get(p, "another parameter"))
+    for t in tensors_in(x):
+        found.setdefault(str(t.dtype), "the data")
     if len(found) > 1:
         raise UserError(f"{found['float64']} is float64 and {found['float32']} is float32, and the "
                         "two do not mix: convert all to float32, as play's noise is, by "

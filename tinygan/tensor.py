@@ -349,7 +349,7 @@ class Tensor(_Node):
 
 
 def _is_basic(index):
-    """Return whether an index has no array, list or truth value: x[index] is then a view of x."""
+    """Return whether an index has no array, list or truth value, whose choice numpy copies."""
     parts = index if isinstance(index, tuple) else (index,)
     return not any(isinstance(i, (list, bool, np.bool_, backend.xp.ndarray)) for i in parts)
 
@@ -408,7 +408,7 @@ def op(data: Array, *parents: tuple) -> Tensor:
 def _view(data, x, rule):
     """Return the Tensor of `data`, computed from x, whose array it may be a view of."""
     y = op(data, (x, rule))
-    y.base = x
+    _Node.base.__set__(y, x)        # y.base = x, faster than by Tensor.__setattr__
     return y
 
 
@@ -555,7 +555,8 @@ def check_reduction(axis: Axis, keepdims: bool) -> None:
 def _scatter(g, index, shape):
     """Return zeros of `shape` with g added at `index`: the adjoint of x[index]."""
     data = backend.xp.zeros(shape, g.dtype)
-    if _is_basic(index):
+    parts = index if isinstance(index, tuple) else (index,)
+    if all(isinstance(i, (int, slice, type(None), type(...))) for i in parts):
         data[index] = g.data
     else:                                   # an index array may contain an index twice
         backend.xp.add.at(data, index, g.data)

@@ -6,8 +6,8 @@ from ..backend import Array, UserError
 from ..nn import Module
 from ..ops import cross_entropy
 from ..tensor import Tensor
-from .conditional import ConditionalGAN
 from .checks import check_weights
+from .conditional import ConditionalGAN
 
 
 class ACGAN(ConditionalGAN):

@@ -52,7 +52,7 @@ def activation_of(y: Tensor) -> str | None:
     first, rule = y.parents[0] if y.parents else (None, None)
     if getattr(rule, "func", None) is ops.concat_rule:
         return activation_of(first)
-    return {ops.sigmoid_rule: "sigmoid", ops.tanh_rule: "tanh"}.get(rule)
+    return "sigmoid" if rule is ops.sigmoid_rule else "tanh" if rule is ops.tanh_rule else None
 
 
 def refuse_sigmoid(activation: str | None) -> None:
@@ -115,8 +115,8 @@ def _find_range(images):
 def samples_activation(game: Any, y: Tensor | None) -> str | None:
     """Return "sigmoid" or "tanh" if a game's samples are computed by it last, else None.
 
-    y   samples, with their graph. Without them, in None, G's last layer counts; with them it counts
-        unless generate() is the game's own, as 2 G(z) - 1 does not end in G's sigmoid
+    y   samples, with their graph. If it is None, G's last layer counts; else it counts unless
+        generate() is the game's own, as 2 G(z) - 1 does not end in G's sigmoid
     """
     of_g = last_activation(getattr(game, "G", None))
     if y is None:

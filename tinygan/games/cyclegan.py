@@ -11,9 +11,9 @@ from ..numbers import is_whole
 from ..ops import concat
 from ..random import Random
 from ..tensor import Tensor
+from .checks import check_weights
 from .game import require
 from .losses import LeastSquares, RelativisticAverage
-from .checks import check_weights
 from .translation import ImageTranslation, draw_rows, join_pictures
 
 

@@ -9,9 +9,9 @@ from ..nn import Module
 from ..ops import concat
 from ..random import Random
 from ..tensor import Tensor
+from .checks import check_weights
 from .game import Game
 from .losses import Hinge
-from .checks import check_weights
 from .translation import PairTranslation, join_pictures
 from .views import Pack
 

@@ -10,8 +10,8 @@ from ..numbers import is_whole
 from ..ops import cross_entropy
 from ..random import Random
 from ..tensor import Tensor, no_grad
-from .gan import GAN
 from .checks import check_weights
+from .gan import GAN
 
 
 class InfoGAN(GAN):

@@ -4,8 +4,8 @@ from typing import Any
 
 from ..nn import Module
 from ..tensor import Tensor
-from .losses import NonSaturating
 from .checks import check_weights
+from .losses import NonSaturating
 from .translation import PairTranslation
 
 

@@ -13,9 +13,9 @@ from ..ops import cross_entropy
 from ..random import Random
 from ..tensor import Tensor
 from .acgan import class_logits
+from .checks import check_weights
 from .game import Game, require
 from .losses import Wasserstein
-from .checks import check_weights
 from .penalties import GradientPenalty, Penalty
 from .translation import ImageTranslation, draw_rows, join_pictures
 

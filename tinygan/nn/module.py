@@ -13,7 +13,7 @@ forward() may set attributes too:
     an input array                          is only stored, unless a buffer has this name
     any other array                         is a buffer, and copied, since loading writes to buffers
 
-An attribute that has once only been stored stays so whatever forward() sets it to.
+What forward() has only stored stays so, whatever forward() sets in its place later.
 
 Names, shapes and the order of axes are PyTorch's, so weights can be exchanged with PyTorch.
 """
@@ -280,9 +280,10 @@ class Module:
         elif (is_array and in_forward and value is not before
                 and name not in self._stored and name not in self.untracked):
             value = value.copy("K")         # a buffer, which may be written to
-        if isinstance(before, backend.xp.ndarray) and (
-                isinstance(value, np.generic) or in_forward and is_real(value)):
-            value = backend.xp.asarray(value, before.dtype)     # a 0-d buffer times 2 is a number
+        if isinstance(value, np.generic) and isinstance(before, np.ndarray):
+            value = np.asarray(value)       # arithmetic of numpy turns 0-d arrays into numbers
+        elif in_forward and isinstance(before, backend.xp.ndarray) and is_real(value):
+            value = backend.xp.asarray(value, before.dtype)         # as does max(array, 1.0)
         super().__setattr__(name, value)
 
 
@@ -450,13 +451,12 @@ def _check_found(module):
     It would be neither trained nor saved. Such places are sets, functions, objects of other
     classes, lists of Tensors, and global variables that are Tensors and that a function reads.
     """
-    names = sorted(name for name, _ in module.modules())
-    for name, other in zip(names, names[1:]):
-        if name == other:
+    names, found, others = set(), set(), []
+    for prefix, part in module.modules():
+        if prefix in names:
             raise TypeError(f"two parts of {type(module).__name__} have the same name, "
-                            f"{name.rstrip('.')!r}: give the keys of dictionaries other names")
-    found, others = set(), []
-    for _, part in module.modules():
+                            f"{prefix.rstrip('.')!r}: give the keys of dictionaries other names")
+        names.add(prefix)
         found.add(id(part))
         for name, value in vars(part).items():
             if isinstance(value, (Tensor, backend.xp.ndarray)):
