@@ -234,7 +234,7 @@ def main() -> None:
     add("--dry-run", action="store_true", help="20 steps, and keep no files")
     args = flags.parse_args()
     again = command.to_flags(flags, {name: value for name, value in vars(args).items()
-                                     if name not in command.PASSING})
+                                     if name not in command.NOT_SAVED})
     if args.dry_run:
         args.steps = 20
     with command.prepare_output(args):

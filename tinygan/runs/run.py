@@ -43,6 +43,8 @@ try:
 except ImportError:         # Windows
     fcntl = None
 
+CLOSED_OUTPUT = 0           # in Run.stopped, in place of the number of a signal: no signal has it
+
 
 class Run:
     """The training of a game on a data stream, whose results are kept in a folder.
@@ -103,8 +105,7 @@ class Run:
         self.settings = {"versions": list_versions(), **(settings or {})}
         json.dumps(self.settings)       # raises TypeError now, not after the first step
         self.step = 0               # the number of finished iterations
-        # the number of the signal that stopped play(), or 0 if standard output was closed
-        self.stopped = None
+        self.stopped = None         # the number of the signal that stopped play(), or CLOSED_OUTPUT
         check_folder(self.folder, resume, overwrite)
         path = os.path.join(self.folder, checkpoint.NAME)
         self._saved = checkpoint.read(path) if resume and os.path.exists(path) else None
@@ -149,10 +150,10 @@ class Run:
         SIGINT (Ctrl-C), SIGTERM, SIGHUP and the end of the process that reads standard output stop
         the run after the current iteration, with a checkpoint. play() then raises KeyboardInterrupt
         after Ctrl-C, BrokenPipeError after the end of the reader, and SystemExit after the other
-        signals; the attribute `stopped` is the number of the signal, or 0. Raises UserError if a
-        loss or a weight is no longer finite, if a file cannot be written, if another process is
-        writing the run, and before the first step for images whose range pictures of the samples
-        could not show.
+        signals; the attribute `stopped` is the number of the signal, or CLOSED_OUTPUT. Raises
+        UserError if a loss or a weight is no longer finite, if a file cannot be written, if another
+        process is writing the run, and before the first step for images whose range pictures of the
+        samples could not show.
         """
         os.makedirs(self.folder, exist_ok=True)
         if self.step:           # this is not the first call: continue where the last one stopped
@@ -174,7 +175,7 @@ class Run:
                     try:
                         progress(i, values, measured)
                     except OSError:     # its reader has ended, its terminal is gone, its disk full
-                        stopped.append(0)           # no signal has this number
+                        stopped.append(CLOSED_OUTPUT)
                     if stopped:
                         break
                 record.save()
@@ -185,17 +186,18 @@ class Run:
                 raise UserError(f"{error} by step {record.step}: start another run with other "
                                 f"settings, such as a smaller learning rate; {last}") from None
             finally:
-                if 0 not in stopped:
+                if CLOSED_OUTPUT not in stopped:
                     progress.close()
         self.step = record.step
         if self.step < self.steps:
             if not stopped:
                 raise UserError(f"iterations() of the run ended after step {self.step} of "
                                 f"{self.steps}: yield every step up to the last")
-            self.stopped = 0 if 0 in stopped else stopped[0]
+            # a closed output counts more than a signal that came with it
+            self.stopped = CLOSED_OUTPUT if CLOSED_OUTPUT in stopped else stopped[0]
             why = (f"stopped after step {self.step} of {self.steps} with a checkpoint: play() goes "
                    "on, and so does a Run with resume=True")
-            if self.stopped == 0:
+            if self.stopped == CLOSED_OUTPUT:
                 raise BrokenPipeError(why)
             if self.stopped == signal.SIGINT:
                 raise KeyboardInterrupt(why)

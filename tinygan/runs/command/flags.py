@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...backend import UserError
-from .saved import PASSING, find_run, read, script_name
+from .saved import NOT_SAVED, find_run, read, script_name
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
@@ -128,14 +128,14 @@ from_0 = _number(float, lambda n: 0 <= n < math.inf, "a number of at least 0")
 
 
 # flags that may have another value when a run is resumed
-FREE = {"steps", "data", "backend", "save_every"}
+MAY_CHANGE = {"steps", "data", "backend", "save_every"}
 
 
 def parse(parser: argparse.ArgumentParser, *free: str) -> argparse.Namespace:
     """Parse the command line and return its flags.
 
     With --resume, flags that are not given have the values that are saved with the run. Flags that
-    are given must have the saved values too, except for those in FREE and in `free`. Raises
+    are given must have the saved values too, except for those in MAY_CHANGE and in `free`. Raises
     UserError if there is no run to resume, or if it has other flags.
     """
     _set_presets(parser, vars(parser.parse_args()))
@@ -147,10 +147,10 @@ def parse(parser: argparse.ArgumentParser, *free: str) -> argparse.Namespace:
         raise UserError(f"the run in {args.out} was started by {settings['script']}: resume it "
                         "with that script, or choose another --out")
     there = {name: value for name, value in settings["flags"].items()
-             if name in vars(args) and name not in PASSING}
+             if name in vars(args) and name not in NOT_SAVED}
     if "TINYGAN_BACKEND" in os.environ:         # overrides the saved backend
         there.pop("backend", None)
-    fixed = {name: value for name, value in there.items() if name not in (*FREE, *free)}
+    fixed = {name: value for name, value in there.items() if name not in (*MAY_CHANGE, *free)}
     # before the flags are parsed together, where argparse would refuse some for a saved one
     _refuse_others(args, {name: value for name, value in fixed.items()
                           if getattr(args, name) != parser.get_default(name)}, parser)

@@ -20,16 +20,16 @@ from ...numbers import is_whole
 from .. import checkpoint
 from ..run import list_versions, refuse_runs
 
-# flags that are not settings of the run, and are not saved with it
-PASSING = {"out", "resume", "overwrite", "dry_run", "explain"}
+# flags that are no settings of the run
+NOT_SAVED = {"out", "resume", "overwrite", "dry_run", "explain"}
 
 
 def make_settings(args: argparse.Namespace) -> dict[str, Any]:
     """Return the content of settings.json for a run with these flags."""
-    passing = PASSING | {"loaded", "first"}
+    left_out = NOT_SAVED | {"loaded", "first"}
     first = {"first": args.first} if "first" in args else {}
     return {"script": script_name(),
-            "flags": {name: value for name, value in vars(args).items() if name not in passing},
+            "flags": {name: value for name, value in vars(args).items() if name not in left_out},
             "data": {"place": args.loaded.place,
                      "shape": list(args.loaded.train.images.shape),
                      **_find_digests(args.loaded), **first},

@@ -17,7 +17,7 @@ from ...backend import UserError
 from ...games import Game
 from ...optim import Optimizer
 from ...random import rng
-from ..run import Run, check_folder, remove_run
+from ..run import CLOSED_OUTPUT, Run, check_folder, remove_run
 from .saved import check_same, find_run, list_stages, make_settings, read, read_data, script_name
 
 DRY_RUN = "dry run: every part has run once, no files are kept"
@@ -115,7 +115,7 @@ def play(args: argparse.Namespace, run: Run, flags: Sequence[str] = ()) -> None:
             print(f"stopped after step {run.step} of {run.steps}" + (
                 " of a dry run, which keeps no files" if args.dry_run else
                 f" with a checkpoint; resume it with\n{again}"), file=sys.stderr)
-        if run.stopped == 0:
+        if run.stopped == CLOSED_OUTPUT:
             raise
         sys.exit(128 + run.stopped)
 
