@@ -77,18 +77,6 @@ def _norm(x, axis, keepdims):
     return xp.sqrt(total) * unit.reshape(total.shape)
 
 
-def array_of(x: Tensor) -> Array:
-    """Return the array of a Tensor x. Raises NoTensorError for anything else."""
-    if type(x) is not Tensor:
-        raise NoTensorError()
-    return x.data
-
-
-def fill(f: Callable, x: Tensor, *numbers: float) -> Array:
-    """Return the array that f(x.data, *numbers, array) fills, for a Tensor x."""
-    return f(array_of(x), *numbers, backend.xp.empty_like(x.data))
-
-
 # The logistic functions. log_sigmoid is not the logarithm of sigmoid, which would lose precision,
 # and would be -inf for large negative x.
 
@@ -398,6 +386,20 @@ def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
         backend.add_to(b.data, y)
     return op(y, (x, lambda g, y: g @ w), (w, lambda g, y: (x.T @ g).T),
               (b, lambda g, y: g.sum(0)))
+
+
+# Operands
+
+def array_of(x: Tensor) -> Array:
+    """Return the array of a Tensor x. Raises NoTensorError for anything else."""
+    if type(x) is not Tensor:
+        raise NoTensorError()
+    return x.data
+
+
+def fill(f: Callable, x: Tensor, *numbers: float) -> Array:
+    """Return the array that f(x.data, *numbers, array) fills, for a Tensor x."""
+    return f(array_of(x), *numbers, backend.xp.empty_like(x.data))
 
 
 def check_bias(b: Tensor | None, n: int) -> None:
