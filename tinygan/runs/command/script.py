@@ -143,8 +143,8 @@ def main(script: Callable[[], None]) -> None:
     except OSError as error:
         sys.exit(f"{script_name()}: " + (
             f"{error}" if error.filename is None else
-            f"cannot use {error.filename} ({error.strerror}): make room, check that you may read "
-            "and write there, or choose another place"))
+            f"cannot use {error.filename} ({error.strerror}): check that you may read and write "
+            "there and that there is room, or choose another place"))
     except MemoryError as error:
         sys.exit(f"{script_name()}: out of memory ({error}): take smaller networks or minibatches")
     except KeyboardInterrupt:
