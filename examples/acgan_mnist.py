@@ -4,7 +4,8 @@
     python examples/acgan_mnist.py --reals-only     D learns the classes of real digits alone
     python examples/acgan_mnist.py --paper          the paper's settings for CIFAR-10, 50,000 steps
 
-The recipe's networks and optimisers are those of gan_mnist.py, with a second head on D.
+The recipe's networks and optimisers are those of tinygan/networks/digits.py, with a second head on
+D.
 
 Pictures, curves and checkpoints are written to --out. --explain explains the printed numbers.
 """

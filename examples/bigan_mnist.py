@@ -22,7 +22,7 @@ Z = 50
 
 
 def recipe(steps: int, shape: tuple[int, int, int], ali: bool) -> tuple:
-    """Return (game, d_opt, g_opt): gan_mnist.py's networks, and its D without the end as E.
+    """Return (game, d_opt, g_opt): the networks of digits.py, with D's convolutions for E.
 
     D has a further dense layer, so that it can compare the image with z, and R1 instead of batch
     normalisation, with which reconstructions are hardly nearer than other images.

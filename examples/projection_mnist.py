@@ -27,7 +27,7 @@ PAPER = dict(steps=20_000, batch_size=64)
 
 
 def recipe(steps: int, shape: tuple[int, int, int], classes: int) -> tuple:
-    """Return (game, d_opt, g_opt): the networks of networks/digits.py, D with a projection.
+    """Return (game, d_opt, g_opt): the networks of digits.py, D with a projection.
 
     The loss is the non-saturating one, and D has batch normalisation instead of spectral
     normalisation.

@@ -264,41 +264,6 @@ def _cell(values):
         f"{show(np.mean(values))} ({every})")
 
 
-def main() -> None:
-    """Do the runs of the table that the command line names, and print the table."""
-    flags = command.make_parser(__doc__)
-    add = flags.add_argument
-    add("table", choices=TABLES, help="the table to reproduce")
-    add("--jobs", type=command.positive, default=1, help="number of runs at a time (1)")
-    add("--show", action="store_true", help="only print the table of the runs so far")
-    add("--quick", action="store_true", help="do one seed and a few steps, and keep no files")
-    add("--data", metavar="DIR", help="a folder with MNIST's four files (default: the environment "
-        "variable TINYGAN_DATA, or else MNIST, which is downloaded)")
-    add("--out", metavar="DIR", type=os.path.expanduser, default="runs/reproduce",
-        help="folder of the runs (runs/reproduce)")
-    add("--results", metavar="FILE", type=os.path.expanduser,
-        default=os.path.join(HERE, "results.jsonl"),
-        help="file of the figures (results.jsonl, beside this script)")
-    args = flags.parse_args()
-    for name in ("data", "out", "results"):
-        if args.quick and getattr(args, name) != flags.get_default(name):
-            flags.error(f"argument --{name}: --quick has images of its own and keeps no files: "
-                        "leave one of the two out")
-    if args.show and args.results != flags.get_default("results") and (
-            not os.path.exists(args.results)):
-        flags.error(f"argument --results: there is no file {args.results}: give the results of "
-                    "runs, or leave --show out to do them")
-    with tempfile.TemporaryDirectory() as scratch:
-        if args.quick:
-            args.out, args.results = scratch, os.path.join(scratch, "results.jsonl")
-            args.data = os.path.join(scratch, "digits.npz")
-            few = load_sample().train.part(slice(300))
-            np.savez(args.data, images=few.images, labels=few.labels)
-        if not args.show:
-            run_table(args)
-        print(make_table(args.table, read_results(args.results), args.quick))
-
-
 def name_data(source: str | None) -> tuple[str, str]:
     """Load the data; return its name for the rows of a table, and the --data that loads it again.
 
@@ -357,6 +322,41 @@ def run_table(args: argparse.Namespace) -> None:
     if failed:
         raise UserError(f"{len(failed)} of {len(runs)} runs have failed ({', '.join(failed)}): see "
                         "above; the results of the others are kept")
+
+
+def main() -> None:
+    """Do the runs of the table that the command line names, and print the table."""
+    flags = command.make_parser(__doc__)
+    add = flags.add_argument
+    add("table", choices=TABLES, help="the table to reproduce")
+    add("--jobs", type=command.positive, default=1, help="number of runs at a time (1)")
+    add("--show", action="store_true", help="only print the table of the runs so far")
+    add("--quick", action="store_true", help="do one seed and a few steps, and keep no files")
+    add("--data", metavar="DIR", help="a folder with MNIST's four files (default: the environment "
+        "variable TINYGAN_DATA, or else MNIST, which is downloaded)")
+    add("--out", metavar="DIR", type=os.path.expanduser, default="runs/reproduce",
+        help="folder of the runs (runs/reproduce)")
+    add("--results", metavar="FILE", type=os.path.expanduser,
+        default=os.path.join(HERE, "results.jsonl"),
+        help="file of the figures (results.jsonl, beside this script)")
+    args = flags.parse_args()
+    for name in ("data", "out", "results"):
+        if args.quick and getattr(args, name) != flags.get_default(name):
+            flags.error(f"argument --{name}: --quick has images of its own and keeps no files: "
+                        "leave one of the two out")
+    if args.show and args.results != flags.get_default("results") and (
+            not os.path.exists(args.results)):
+        flags.error(f"argument --results: there is no file {args.results}: give the results of "
+                    "runs, or leave --show out to do them")
+    with tempfile.TemporaryDirectory() as scratch:
+        if args.quick:
+            args.out, args.results = scratch, os.path.join(scratch, "results.jsonl")
+            args.data = os.path.join(scratch, "digits.npz")
+            few = load_sample().train.part(slice(300))
+            np.savez(args.data, images=few.images, labels=few.labels)
+        if not args.show:
+            run_table(args)
+        print(make_table(args.table, read_results(args.results), args.quick))
 
 
 if __name__ == "__main__":

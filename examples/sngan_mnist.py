@@ -28,7 +28,7 @@ Z_SIZE = 128
 
 
 def recipe(channels: int, shape: tuple[int, int, int]) -> tuple[nn.Sequential, nn.Sequential]:
-    """Return (G, D): the networks of networks/digits.py, D with spectral normalisation."""
+    """Return (G, D): the networks of digits.py, D with spectral normalisation."""
     G = digits.generator(Z_SIZE, shape, channels=channels)
     D = digits.discriminator(shape, batch_norm=False, channels=channels)
     for layer in D.layers:

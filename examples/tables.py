@@ -20,7 +20,8 @@ Rows = dict[str, dict[str, Any]]        # {row: {figure: value}}
 class Table(NamedTuple):
     """A table of results.
 
-    runs        {run: command}; each run is done with every seed
+    runs        {run: command}; each run is done with every seed. Or, for runs that differ otherwise,
+                a function (out, source, quick) that returns what list_runs() does
     read        a function (run, commands, outputs) -> the Rows that the run adds to the table
     seeds       the seeds
     fewer       {run: number of seeds}, for runs with fewer seeds than the others
@@ -30,7 +31,7 @@ class Table(NamedTuple):
     published   the Rows of the papers
     """
 
-    runs: dict[str, str]
+    runs: dict[str, str] | Callable
     read: Callable
     seeds: tuple[int, ...] = (1, 2, 3)
     fewer: dict[str, int] = {}

@@ -30,7 +30,7 @@ Z_SIZE = 128
 
 
 def recipe(channels: int, shape: tuple[int, int, int]) -> tuple[nn.Sequential, nn.Sequential]:
-    """Return (G, D): the networks of networks/digits.py, D without batch normalisation.
+    """Return (G, D): the networks of digits.py, D without batch normalisation.
 
     The penalty needs a score that depends on one sample alone.
     """

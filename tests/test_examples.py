@@ -1373,7 +1373,6 @@ def test_reproduce_reads_the_output_of_the_examples(tmp_path):
     Of mixtures.py it reads the last line. The Frechet distance is divided by that of the training
     images.
     """
-    import reproduce
     import tables
     lines = ("modes 3  HQ 11.1 %  reverse KL 0.5\n"
              "\nr1  seed 1  modes 8  HQ 98.4 %  reverse KL 0.0040\n")

@@ -456,8 +456,8 @@ def join_floats(n: int, *arrays: Array) -> tuple[Array, ...]:
     """Return the arrays as contiguous ones of complex numbers, see backend.join_floats.
 
     A complex number stands for two floats of 4 or 8 bytes, which are added as such, or for four of
-    4 bytes, which can only be copied. It is the largest one into which the last axis can be
-    divided.
+    4 bytes, which can only be copied. It is the largest one that the length of the last axis, and
+    the places of the arrays in memory, allow.
     """
     arrays = tuple(map(backend.xp.ascontiguousarray, arrays))
     itemsize = arrays[0].itemsize

@@ -1,5 +1,7 @@
 """The three functions of conv.py on arrays, by products of matrices (im2col).
 
+T, x, w and y are those of conv.py: conv() is dT/dy, conv_transpose() dT/dx and conv_weight() dT/dw.
+
 The kernel-sized windows of x become the rows of a matrix, which is multiplied by the weights as a
 matrix. The memory layouts make this cheap:
 
