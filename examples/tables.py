@@ -20,7 +20,7 @@ Rows = dict[str, dict[str, Any]]        # {row: {figure: value}}
 class Table(NamedTuple):
     """A table of results.
 
-    runs        {run: command}; each run is done with every seed. Or, for runs that differ otherwise,
+    runs        {run: command}; each run is done with every seed. Or, for runs that differ in more,
                 a function (out, source, quick) that returns what list_runs() does
     read        a function (run, commands, outputs) -> the Rows that the run adds to the table
     seeds       the seeds
