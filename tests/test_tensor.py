@@ -161,7 +161,11 @@ def test_what_is_to_be_written_in_place_of_pytorchs_names_exists():
             assert hasattr({"ops": ops, "nn": nn, "backend": backend}[module], found), advice
         for part in re.findall(r"\bx\.(\w+)", advice):
             assert hasattr(tensor([[1.0]]), part), advice
+    for advice in pytorch.MODULE.values():
+        for method in re.findall(r"\b(\w+)\(\)", advice):
+            assert hasattr(nn.Module, method), advice
     assert not [name for name in pytorch.TENSOR if hasattr(tensor([1.0]), name)]
+    assert not [name for name in pytorch.MODULE if hasattr(nn.Module, name)]
     assert not [name for name in pytorch.NN if hasattr(nn, name)]
 
 
