@@ -357,6 +357,17 @@ def test_unrolled_steps_leave_an_array_that_forward_replaces_as_it_was():
     assert game.D.layers[0].mean is mean and not to_numpy(mean).any()
 
 
+def test_an_error_in_an_unrolled_step_leaves_ds_buffers_as_they_were():
+    D = nn.Sequential(nn.BatchNorm(3), nn.Dense(3, 1))
+    game = UnrolledGAN(nn.Dense(2, 3), D, 2, k=3)
+    before = D.state_dict()
+    game.score = lambda inputs: GAN.score(game, inputs) * None      # fails after the first score
+    with pytest.raises(TypeError):
+        game.g_loss(tensor(normal(4, 3), "float32"), tensor(normal(4, 2), "float32"))
+    after = D.state_dict()
+    assert all((after[name] == before[name]).all() for name in before)
+
+
 def test_unrolled_steps_include_the_penalties():
     game = make_unrolled(k=2, eta=0.5, penalties=[R1(5.0)])
     x, z = tensor(normal(6, 3), "float32"), tensor(normal(6, 2, seed=1), "float32")

@@ -189,9 +189,9 @@ class Game(Module):
         z, _ = self.split_noise(z)
         fake = self.fake(x, z)
         out_fake, real = self.outputs(fake), self.real(x)
-        of_g = self._depends_on(self.g_parameters, real)
-        a_real = self.score(real) if of_g or self.loss.compares else None
-        loss = self._g_loss_of_scores(a_real, scores_in(out_fake), of_g)
+        depends_on_G = self._depends_on(self.g_parameters, real)
+        a_real = self.score(real) if depends_on_G or self.loss.compares else None
+        loss = self._g_loss_of_scores(a_real, scores_in(out_fake), depends_on_G)
         return add_terms(loss, self.g_terms(x, z, fake, out_fake), self.g_parameters)
 
     def losses(self, x: Any, z: Any) -> tuple[Tensor, Tensor]:
@@ -218,8 +218,9 @@ class Game(Module):
         a_real, a_fake = scores_in(out_real), scores_in(out_fake)
         d_loss = self._d_loss_of_scores(constant, fake, a_real, a_fake, drawn)
         d_terms = self.d_terms(x, latent, map_nested(detach, fake), out_real, out_fake)
-        of_g = self._depends_on(self.g_parameters, real)
-        g_loss = self._g_loss_of_scores(self.score(real) if of_g else a_real, a_fake, of_g)
+        depends_on_G = self._depends_on(self.g_parameters, real)
+        a_real = self.score(real) if depends_on_G else a_real
+        g_loss = self._g_loss_of_scores(a_real, a_fake, depends_on_G)
         g_terms = self.g_terms(x, latent, fake, out_fake)
         return (add_terms(d_loss, d_terms, self.d_parameters),
                 add_terms(g_loss, g_terms, self.g_parameters))
@@ -236,17 +237,17 @@ class Game(Module):
                              f"the penalty {type(penalty).__name__}")
         return loss
 
-    def _g_loss_of_scores(self, a_real, a_fake, of_g):
+    def _g_loss_of_scores(self, a_real, a_fake, depends_on_G):
         """Return G's loss of the scores.
 
-        a_real   D's scores of the data; None if the loss does not compare and they are not of_g
-        of_g     whether they depend on G's parameters, as those of BiGAN's (x, E(x)) do
+        a_real         D's scores of the data; None if G's loss needs none
+        depends_on_G   whether they depend on G's parameters, as those of BiGAN's (x, E(x)) do
         """
         if self.loss.compares:
             return self.loss.g(a_real, a_fake)
         with explain_none(self.loss):
             loss = self.loss.g(None, a_fake)
-        return loss + self.loss.g_real(a_real) if of_g else loss
+        return loss + self.loss.g_real(a_real) if depends_on_G else loss
 
     def _depends_on(self, parameters, inputs):
         """Return whether one of D's inputs was computed with one of a player's parameters().

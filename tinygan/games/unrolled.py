@@ -71,7 +71,7 @@ class UnrolledGAN(Game):
         real, fake = self.real(x), self.fake(x, z)
         with self._keep_buffers(), substitute(self, self.unroll(real, fake, drawn)):
             a_real, out_fake = self.score(real), self.outputs(fake)     # by theta_k
-        loss = self._g_loss_of_scores(a_real, scores_in(out_fake), of_g=True)
+        loss = self._g_loss_of_scores(a_real, scores_in(out_fake), depends_on_G=True)
         return add_terms(loss, self.g_terms(x, z, fake, out_fake), self.g_parameters)
 
     @contextlib.contextmanager
@@ -80,7 +80,9 @@ class UnrolledGAN(Game):
         buffers = [(vars(part), name, a, a.copy()) for player in self.d_players
                    for _, part in getattr(self, player).modules()
                    for name, a in part.own_arrays(backend.xp.ndarray)]
-        yield
-        for attributes, name, a, before in buffers:
-            a[...] = before
-            attributes[name] = a            # forward() may have put another array in its place
+        try:
+            yield
+        finally:
+            for attributes, name, a, before in buffers:
+                a[...] = before
+                attributes[name] = a        # forward() may have put another array in its place
