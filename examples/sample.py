@@ -12,8 +12,8 @@ The pictures are written into the folder `pictures` of the run, or into --out:
     pictures.png    only of games that have pictures of their own, and without --inputs: samples in
                     rows by class or by code, or groups of an input and its outputs. --truncation,
                     --label and --code do not change it
-    encoded.png     only of games with an encoder E: test images x, their codes E(x) as grey squares
-                    (row by row, black is the smallest number) and their reconstructions G(E(x))
+    encoded.png     only of BiGAN and ALI: test images x, their codes E(x) as grey squares (row by
+                    row, black is the smallest number) and their reconstructions G(E(x))
     between.png     likewise: two test images, and between them the samples on the straight line
                     between their codes
     translated.png  only of games whose G takes images: pairs of an input and G's output. With

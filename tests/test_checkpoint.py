@@ -289,7 +289,7 @@ def test_averages_and_spectral_norms_are_restored(changes, tmp_path):
         game.keep_average(decay)
     game.averages["G"].layers[2].weight.data += 1.0
     loaded = save_and_load(tmp_path, game)
-    assert loaded.decay == changes[-1] and list(loaded.averages) == ["G"]
+    assert loaded.average_decay == changes[-1] and list(loaded.averages) == ["G"]
     assert loaded.averages["G"] is not loaded.G
     state = loaded.state_dict()
     assert {"D.weight_u", "D.weight_v", "averages.G.0.weight_orig"} <= state.keys()
@@ -1187,7 +1187,7 @@ def valid_arrays():
 
 def write_checkpoint(path, game, arrays, **about):
     """Write a checkpoint with the description `game` and these arrays."""
-    about = {"format": checkpoint.FORMAT, "game": game, **about}
+    about = {"format": checkpoint.FORMAT, "game": game, "evaluating": [], **about}
     text = np.frombuffer(json.dumps(about).encode(), np.uint8)
     np.savez(path, about=text, **arrays)
 

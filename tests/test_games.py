@@ -1386,7 +1386,7 @@ def test_by_default_no_average_is_kept():
     game = LSGAN(generator(), discriminator())
     assert game.averages is None
     game.keep_average()
-    assert game.decay == 0.999
+    assert game.average_decay == 0.999
 
 
 def test_an_average_with_decay_0_equals_g():

@@ -1022,11 +1022,21 @@ def test_maxout_is_the_largest_piece():
 def test_a_parameter_is_not_replaced_by_what_is_not_learned():
     layer = nn.Dense(2, 1)
     for value in (backend.xp.zeros((1, 2), "float32"), [[1.0, 2.0]], 0.0, np.float32(0)):
-        with pytest.raises(TypeError, match=r"Dense\.weight is a parameter, .* \.weight\.data ="):
+        with pytest.raises(TypeError, match=r"^Dense\.weight is a parameter.*data\[\.{3}\] = "):
             layer.weight = value
     layer.weight.data = backend.xp.ones((1, 2), "float32")
     layer.weight, layer.bias = Tensor(layer.weight.data + 1), None
     assert list(layer.arrays()) == ["weight"] and layer.weight.numpy().tolist() == [[2.0, 2.0]]
+
+
+def test_a_buffer_of_one_number_stays_an_array():
+    """min(max(k, 0), 1) returns a Python number where k leaves [0, 1]: BEGAN's k_t is such a k."""
+    part = nn.Module()
+    part.k = backend.xp.zeros((), "float32")
+    for step, k in ((2.0, 1), (-3.0, 0), (0.5, 0.5)):
+        part.k = min(max(part.k + step, 0), 1)
+        assert isinstance(part.k, backend.xp.ndarray) and part.k.dtype == "float32"
+        assert part.k.shape == () and float(part.k) == k
 
 
 # Dropout

@@ -22,14 +22,15 @@ import numpy as np
 import pytest
 
 import tinygan
-from tinygan import (Random, Run, Tensor, checkpoint, command, nn, ops, optim, rng, schedules,
-                     to_numpy)
+from tinygan import (Random, Run, Tensor, backend, checkpoint, command, nn, ops, optim, rng,
+                     schedules, to_numpy)
 from tinygan.data import Minibatches, ZipMinibatches
 from tinygan.data.mixtures import ring
 from tinygan.games import GAN, R1, Game, losses, penalties, views
 from tinygan.runs import unsaved
 
 from helpers import Ending, error_of, normal, without_reader
+from test_image import read_png
 from test_run import read_files, same_files
 
 pytestmark = pytest.mark.numpy_only("the files do not depend on the backend")
@@ -367,6 +368,16 @@ class Counting(Run):
         return None, None
 
 
+def test_a_run_of_a_module_that_is_no_game_has_pictures(tmp_path):
+    class Drawing(Counting):
+        def pictures(self, z):
+            return backend.xp.ones((4, 1, 4, 4), "float32"), 2
+    module = nn.Sequential(nn.Dense(2, 2))
+    Drawing(tmp_path / "run", module, make_data(), {"opt": optim.SGD(module.parameters(), 0.1)},
+            2).play()
+    assert read_png(tmp_path / "run" / "samples.png").shape == (20, 20)
+
+
 def test_the_log_has_means_since_the_previous_row_and_a_row_of_the_last_step(tmp_path):
     """A run of 1001 steps logs a row every two steps, and one for step 1001."""
     game = make_game()
@@ -458,7 +469,7 @@ def test_an_average_with_another_decay_begins_anew(tmp_path):
     game = make_game()
     make_run(tmp_path / "one", 5, game=game, average=0.9).play()
     make_run(tmp_path / "two", 5, game=game, average=0.5)
-    assert game.decay == 0.5
+    assert game.average_decay == 0.5
     for p, q in zip(game.averages["G"].parameters(), game.G.parameters()):
         assert (p.data == q.data).all()
 
@@ -759,7 +770,10 @@ def test_a_part_that_was_put_into_evaluation_mode_stays_there(tmp_path):
     game = again.play()
     assert same_files(tmp_path / "whole", tmp_path / "parts")
     assert game.training and not game.G.layers[1].training and game.G.layers[0].training
-    assert not tinygan.load(tmp_path / "parts", Freezing).training
+    loaded = tinygan.load(tmp_path / "parts", Freezing)
+    assert not loaded.training and not loaded.G.layers[0].training
+    loaded.train()
+    assert loaded.G.layers[0].training and not loaded.G.layers[1].training
 
 
 class Slowing(optim.Adam):
@@ -768,6 +782,50 @@ class Slowing(optim.Adam):
     def step(self, grads):
         super().step(grads)
         self.lr /= 2
+
+
+class Clipping(optim.Adam):
+    """An optimiser with a running mean of the gradients' norms, an array of one number."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters)
+        self.mean = backend.xp.zeros((), "float32")
+
+    def step(self, grads):
+        self.mean[...] = 0.9 * self.mean + 0.1 * sum(abs(g.data).sum() for g in grads)
+        super().step([g * (1 / self.mean) for g in grads])
+
+
+def test_an_array_of_an_optimiser_is_resumed(tmp_path):
+    def make(folder, **flags):
+        game = make_game()
+        optimisers = Clipping(game.d_parameters()), optim.Adam(game.g_parameters())
+        return Run(tmp_path / folder, game, make_data(), optimisers, 6, save_every=0, **flags)
+    make("whole").play()
+    play_and_stop_after(make("parts"), 3)
+    make("parts", resume=True).play()
+    assert same_files(tmp_path / "whole", tmp_path / "parts")
+    assert "d_opt.mean" in checkpoint.read_run(tmp_path / "parts").arrays
+
+
+class Late(Clipping):
+    """An optimiser that makes its array in its first step, so that a new one has none."""
+
+    def __init__(self, parameters):
+        optim.Adam.__init__(self, parameters)
+
+    def step(self, grads):
+        self.mean = backend.xp.ones(())
+        super().step(grads)
+
+
+class Shrinking(optim.Adam):
+    """An optimiser that gives up parameters in its first step."""
+
+    def step(self, grads):
+        super().step(grads)
+        self.parameters = self.parameters[:1]
+        self.state = {name: arrays[:1] for name, arrays in self.state.items()}
 
 
 class StepCounter(optim.Adam):
@@ -1002,6 +1060,8 @@ class Locked(optim.Adam):
     (Appearing, optim.Adam, "game.q changes during training.* an array in the constructor"),
     (GAN, Slowing, "d_opt.lr changes during training.* make it a schedule"),
     (GAN, StepCounter, "d_opt.n changes during training.* compute it from `t`"),
+    (GAN, Late, "d_opt.mean changes during training.* make it an array in the constructor"),
+    (GAN, Shrinking, "d_opt.parameters changes during training.*: train other parameters in anot"),
     (GAN, Accumulating, "d_opt's _sum holds arrays that a checkpoint would not keep")])
 def test_state_that_a_resumed_run_would_lose_is_refused(tmp_path, make, kind, said):
     game = make(make_game().G, nn.Sequential(nn.Flatten(), nn.Dense(16, 1)), 3)

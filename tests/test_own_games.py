@@ -148,6 +148,77 @@ def test_the_average_of_g_refuses_what_it_could_not_follow():
     train(game)
 
 
+def test_a_player_in_evaluation_mode_is_refused():
+    """As the networks of a loaded game are in a new one: their statistics would not be trained.
+
+    A part of a player may be in evaluation mode, and a player from a later iteration on.
+    """
+    old = GAN(G(), D(), 3).eval()
+    game = GAN(old.G, old.D, 3)
+    with pytest.raises(UserError, match="^D is in evaluation mode.*: call game.train()"):
+        train(game)
+    game.D.train()
+    with pytest.raises(UserError, match="^G is in evaluation mode"):
+        train(game)
+    mean = game.G.layers[1].running_mean.copy()
+    train(game.train())
+    assert (game.G.layers[1].running_mean != mean).any()
+    game.G.eval()
+    for _ in play(game, minibatches(), *optimisers(game), 4, rng, 3, start=2):
+        assert not game.G.layers[1].training
+
+
+def test_parts_in_evaluation_mode_stay_so_while_the_game_is_evaluated():
+    """train() of a game in training mode switches all of it."""
+    game = GAN(G(), D(), 3)
+    game.C = nn.Sequential(nn.BatchNorm(2)).eval()
+    game.G.layers[1].eval()
+    for _ in range(2):
+        assert not any(part.training for _, part in game.eval().eval().modules())
+        kept = [part for _, part in game.train().modules() if not part.training]
+        assert kept == [game.G.layers[1], game.C, game.C.layers[0]]
+    assert all(part.training for _, part in game.train().modules())
+    assert all(part.training for _, part in game.eval().train().modules())
+
+
+@pytest.mark.numpy_only("nothing is computed")
+def test_a_tensor_that_nothing_trains_is_refused():
+    """It is a parameter of the game, but of no player. A third optimiser may have it."""
+    class Gain(views.View):
+        def __init__(self):
+            self.gain = Tensor([1.0])
+
+        def forward(self, x):
+            return x * self.gain
+    game = GAN(G(), D(), 3)
+    game.scale = Tensor([1.0])
+    for game, name in ((game, "scale"), (GAN(G(), D(), 3, views=[Gain()]), "views.0.gain")):
+        with pytest.raises(UserError, match=f"^{name} is a Tensor of no player.*store its array"):
+            train(game)
+    part = game.views[0]
+    game.opt = optim.SGD([part.gain], 0.1)
+    train(game)
+    game.opt, part.gain = None, None
+    part.gain = backend.xp.ones(1, "float32")
+    train(game)
+
+
+def test_an_average_leaves_a_games_own_decay_alone():
+    class Own(GAN):
+        def __init__(self):
+            super().__init__(G(), D(), 3)
+            self.keep_average(0.5)
+            self.decay = 0.9
+    game = Own()
+    game.keep_average(0.75)
+    weight = game.G.layers[0].weight
+    weight.data += 4
+    game.update_averages()
+    assert game.decay == 0.9
+    moved = weight.numpy() - game.averages["G"].layers[0].weight.numpy()
+    assert moved == pytest.approx(3, abs=1e-5)          # float32
+
+
 def test_samples_do_not_depend_on_each_other_whatever_generate_uses():
     """A network of no player, with batch normalisation, is in evaluation mode in sample()."""
     class Own(GAN):

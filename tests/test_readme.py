@@ -116,7 +116,7 @@ def test_the_hooks_in_the_table_are_those_of_game():
                 "log", "log_scores", "noise", "split_noise", "sample", "sample_images",
                 "draw_samples", "overrides", "begin_iteration", "update_averages", "keep_average",
                 "use_averages", "touch", "measure_averages",
-                "d_parameters", "g_parameters"}
+                "d_parameters", "g_parameters", "train"}
     methods = {name for name, value in vars(Game).items()
                if isinstance(value, types.FunctionType) and not name.startswith("_")}
     assert methods - internal <= named and internal <= methods

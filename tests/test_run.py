@@ -462,7 +462,7 @@ def test_a_preset_turns_an_average_off(tmp_path):
         call(tmp_path, script, *small, *flags, "--out", "run", "--overwrite")
         assert "resumed" in call(tmp_path, script, "--resume", "--steps", 2, "--out", "run")
         game = tinygan.load(tmp_path / "run")
-        assert (game.averages and game.decay) == average
+        assert (game.averages and game.average_decay) == average
     line = read_refusal(tmp_path, script, "--resume", "--average", 0.5, "--out", "run")
     assert "has no --average: leave it out" in line, line
 

@@ -130,7 +130,7 @@ def _beside(v):
 
 def _row(v, x):
     """Return the Tensor v, (n,) or (m, n), in a shape that broadcasts over the channels of x."""
-    return v.reshape(*(v.shape if v.ndim == 2 else (1, *v.shape)), *[1] * (x.ndim - 2))
+    return v.reshape(*v.shape, *[1] * (x.ndim - 2))
 
 
 ROWS = 1 << 10      # a float32 sum of so many rows loses 2 of 7 digits; of 2^16 rows it loses 4

@@ -405,4 +405,4 @@ def _describe_optimiser(opt):
     """Return what a recorded step keeps of an optimiser: its settings, the places of its arrays."""
     settings = {name: value for name, value in vars(opt).items()
                 if _is_setting(value) and name not in VARYING}
-    return settings, [cuda.place(a) for arrays in opt.state.values() for a in arrays]
+    return settings, [cuda.place(a) for a in opt.arrays().values()]

@@ -10,6 +10,7 @@ from . import backend
 from .backend import UserError
 from .games.checks import refuse_other_range
 from .games.game import Game
+from .games.views import View
 from .nested import flatten_nested, map_nested, tensors_in
 from .nn import Module, use_random
 from .nn.module import find_names
@@ -27,8 +28,8 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
 
     It yields after each iteration i = start ... iterations - 1. The losses are those of each
     player's last step in the iteration, before its update: Tensors of one number, which may be NaN.
-    A game in evaluation mode, as load() returns it, is put into training mode. The parts of a game
-    in training mode keep their own modes.
+    A game in evaluation mode, as load() returns it, is put into training mode by game.train(). The
+    parts of a game in training mode keep their own modes.
 
     data          an endless iterator over minibatches x of m samples: arrays, or tuples of arrays
     d_opt, g_opt  optimisers of game.d_parameters() and game.g_parameters()
@@ -232,6 +233,7 @@ def _check(game, d_opt, g_opt, m, rng, start, iterations, order):
                             f"{thing!r:.60}")
     check_random(rng, "play")
     game.check(before_training=True)
+    _check_parts(game, start)
     _check_optimiser("d", d_opt, game)
     _check_optimiser("g", g_opt, game)
     if not set(d_opt.parameters).isdisjoint(g_opt.parameters):
@@ -241,6 +243,27 @@ def _check(game, d_opt, g_opt, m, rng, start, iterations, order):
             and not game.overrides("d_loss", "g_loss")):
         raise UserError(f"{type(game).__name__} defines losses(), which the alternating order does "
                         "not call: define d_loss() and g_loss(), or give order=\"simultaneous\"")
+
+
+def _check_parts(game, start):
+    """Raise UserError for a player in evaluation mode, and for a Tensor that nothing trains.
+
+    A network may be in evaluation mode later in a run: the game may have put it there.
+    """
+    trained = {*game.d_parameters(), *game.g_parameters(),
+               *(p for opt in list_optimisers(game) for p in opt.parameters)}
+    for name in (*game.d_players, *game.g_players) if game.training and start == 0 else ():
+        if not getattr(getattr(game, name), "training", True):
+            raise UserError(f"{name} is in evaluation mode, as eval() and load() leave a network, "
+                            "so its batch normalisation, dropout or spectral norm would not train: "
+                            "call game.train(), or, if that is meant, put the layers into "
+                            f"evaluation mode, but not {name} itself")
+    for prefix, part in game.modules():
+        for name, p in part.own_arrays(Tensor) if isinstance(part, (Game, View)) else ():
+            if p not in trained:
+                raise UserError(f"{prefix}{name} is a Tensor of no player, which nothing would "
+                                "train: make it an attribute of a network in d_players or "
+                                "g_players, or, if it is a constant, store its array, .data")
 
 
 def check_order(order: str) -> None:
@@ -258,7 +281,8 @@ def _check_optimiser(player, opt, game):
     parameters = getattr(game, f"{player}_parameters")()
     if not set(opt.parameters) <= set(parameters):
         raise UserError(f"{player}_opt has parameters that are not those of its player: make it of "
-                        f"game.{player}_parameters()")
+                        f"game.{player}_parameters(), and name all networks of the player in "
+                        f"{player}_players")
     trained = {p for each in (opt, *list_optimisers(game)) for p in each.parameters}
     for name in getattr(game, f"{player}_players"):
         network = getattr(game, name)

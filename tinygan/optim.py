@@ -26,8 +26,9 @@ class Optimizer:
     t            the number of steps taken
 
     A subclass names these arrays in `state_names` and defines update(), and numbers() if there are
-    more numbers than the learning rate that depend on t. It names in `untracked` other attributes
-    that a checkpoint need not keep, such as work arrays.
+    more numbers than the learning rate that depend on t. Attributes that are arrays, made in the
+    constructor and written to in place, are saved as well. A subclass names in `untracked` other
+    attributes that a checkpoint need not keep, such as work arrays.
 
     Raises TypeError if `parameters` is not a list of Tensors. Raises ValueError if it is empty, if
     one of its Tensors is not a leaf, and for a learning rate that is not a finite number of at
@@ -111,8 +112,9 @@ class Optimizer:
                             f"{[type(g).__name__ for g in grads]}")
         shapes = [p.shape for p in self.parameters]
         if any([a.shape for a in arrays] != shapes for arrays in self.state.values()):
-            raise ValueError("an optimiser's arrays have the shapes of its parameters, but these "
-                             "differ: if a parameter's array was replaced, make a new optimiser")
+            raise ValueError("the arrays in an optimiser's state have the shapes of its "
+                             "parameters, but these differ: make another array an attribute of its "
+                             "own, and if a parameter's array was replaced, make a new optimiser")
         if [g.shape for g in grads] != shapes:
             raise ValueError(f"the optimiser has parameters of shapes {shapes}, got gradients of "
                              f"shapes {[g.shape for g in grads]}: ask grad() for opt.parameters")
@@ -121,6 +123,17 @@ class Optimizer:
         """Make the array of numbers that recorded steps read on a GPU."""
         if backend.cuda is not None and self._numbers is None:
             self._numbers = backend.cuda.write(self.numbers(), None)
+
+    def arrays(self) -> dict[str, Array]:
+        """Return {name: array} of all arrays that a checkpoint keeps, not copied.
+
+        They are those of `state`, as m.0 or m.1, and attributes that are arrays.
+        """
+        kept = {f"{name}.{i}": a for name, arrays in self.state.items()
+                for i, a in enumerate(arrays)}
+        return kept | {name: value for name, value in vars(self).items()
+                       if isinstance(value, backend.xp.ndarray)
+                       and name not in (*self.changing, *self.untracked)}
 
     def advance(self) -> None:
         """Count a step, and compute the numbers that it needs; step() calls this method.
@@ -331,6 +344,6 @@ def _flatten_in_memory_order(*arrays):
                          "new optimiser")
     if not all(a.flags.c_contiguous for a in arrays[1:-1]):
         raise ValueError("the optimiser's arrays have another memory order than its parameters: "
-                         "write opt.state[name][i][...] = array, and make a new optimiser after "
-                         "replacing a parameter's array")
+                         "give an array new numbers in place, as in p.data[...] = values or "
+                         "opt.state[name][i][...] = values, or make a new optimiser")
     return [a.reshape(-1) for a in arrays]

@@ -56,7 +56,7 @@ class Game(Module):
     d_returns_scores is False), and for batch normalisation in D together with a penalty.
     """
 
-    untracked = ("logged", "averages_are_stale")
+    untracked = ("logged", "averages_are_stale", "always_eval")
     loss = Loss()           # a subclass sets its default loss
     minibatch = None        # names of the arrays of a minibatch, for a game that takes certain ones
     group = None            # how many pictures side by side belong together, see pictures()
@@ -65,6 +65,7 @@ class Game(Module):
     unused = "error"        # passed to grad(); "zeros" if some parameters may get no gradient
     averages = None         # {name: average network}, see keep_average
     averages_are_stale = True            # whether the averages need new batch statistics
+    always_eval = ()        # the parts that train() leaves in evaluation mode
     logged = {}             # {name: array of one number}: the values to log of the last step
 
     def __init__(self, G: Module, D: Module, z_size: int = 100, loss: Loss | None = None,
@@ -369,6 +370,23 @@ class Game(Module):
         return list(dict.fromkeys(p for name in names
                                   for p in getattr(self, name).parameters(above=(self,))))
 
+    # The modes
+
+    def train(self, training: bool = True) -> "Game":
+        """Switch to training mode, or with False to evaluation mode, and return self.
+
+        Parts that were in evaluation mode before the game was, such as a network that is not to be
+        trained, stay in it when the game returns to training mode.
+        """
+        if self.training:
+            self.always_eval = [] if training else [
+                part for _, part in self.modules() if not part.training]
+        super().train(training)
+        if training:
+            for part in self.always_eval:
+                part.training = False
+        return self
+
     # Samples and pictures
 
     def sample(self, z: Any) -> Array:
@@ -393,7 +411,7 @@ class Game(Module):
         if type(samples) is not Tensor:
             raise TypeError(f"G's output is a {type(samples).__name__} and not one Tensor: define "
                             "sample() in the class of the game, which returns the samples as an "
-                            "array")
+                            "array, and generates them in `with self.use_averages():`")
         return samples
 
     def sample_images(self, z: Any) -> Array:
@@ -477,22 +495,23 @@ class Game(Module):
             raise ValueError("the decay of an average is a number from 0 to below 1, got "
                              f"{decay!r}")
         self.averages = {name: copy.deepcopy(getattr(self, name)) for name in self.g_players}
-        self.decay = decay
+        self.average_decay = decay
         self._changes += ((Game.keep_average, {"decay": decay}),)
 
     def update_averages(self) -> None:
         """Update the averages of G's weights after a step of G, if they are kept."""
         if self.averages is not None:
             for name, average in self.averages.items():
-                update_average(average, getattr(self, name), self.decay)
+                update_average(average, getattr(self, name), self.average_decay)
             self.averages_are_stale = True
 
     @contextlib.contextmanager
     def use_averages(self) -> Iterator[None]:
         """Replace G's networks by their averages, if kept, inside the context.
 
-        The game is in evaluation mode, and no operation is recorded. Raises UserError for an
-        average that was never updated although its network has changed.
+        The game is in evaluation mode, and no operation is recorded. A sample() of a game's own
+        generates in this context. Raises UserError for an average that was never updated although
+        its network has changed.
         """
         own = {name: getattr(self, name) for name in self.g_players}
         for name, average in (self.averages or {}).items():

@@ -282,7 +282,7 @@ class Module:
             value = value.copy("K")         # a buffer, which may be written to
         if isinstance(value, np.generic) and isinstance(before, np.ndarray):
             value = np.asarray(value)       # arithmetic of numpy turns 0-d arrays into numbers
-        elif in_forward and isinstance(before, backend.xp.ndarray) and is_real(value):
+        elif isinstance(before, backend.xp.ndarray) and is_real(value):
             value = backend.xp.asarray(value, before.dtype)         # as does max(array, 1.0)
         super().__setattr__(name, value)
 
@@ -428,8 +428,8 @@ def _check_attribute(module, name, value, before, in_forward, is_result):
                     and name not in module.untracked)
     if is_parameter and value is not None and not isinstance(value, (Tensor, Module)):
         raise TypeError(f"{attribute} is a parameter, which only a Tensor, a Module or None can "
-                        f"replace, got {type(value).__name__}: write .{name}.data = array for new "
-                        "numbers")
+                        f"replace, got {type(value).__name__}: write .{name}.data[...] = array for "
+                        "new numbers")
     if is_result and not in_forward:
         raise TypeError(f"{attribute} is set to a computed Tensor, which cannot be a parameter: "
                         f"make it a leaf by Tensor(x.data.copy()), or name {name!r} in the "
@@ -441,8 +441,8 @@ def _check_attribute(module, name, value, before, in_forward, is_result):
                         "numbers")
     if is_result and is_parameter:
         raise TypeError(f"{attribute} is a parameter, which forward() would replace: give the new "
-                        f"Tensor another name, or write .{name}.data = array for new numbers, or "
-                        f"name {name!r} in the class's `untracked`")
+                        f"Tensor another name, or write .{name}.data[...] = array for new numbers, "
+                        f"or name {name!r} in the class's `untracked`")
 
 
 def _check_found(module):

@@ -161,8 +161,7 @@ def restore(saved: Checkpoint, game: nn.Module, optimisers: dict[str, Optimizer]
         array[...] = backend.xp.asarray(values[name])
     for name, opt in optimisers.items():
         opt.t = steps[name]
-    for prefix, part in game.modules():
-        part.training = prefix not in evaluating
+    _set_modes(game, evaluating)
     game.touch()
 
 
@@ -190,7 +189,8 @@ def load(run: str | os.PathLike, *known: type | Callable) -> Game:
         images = game.sample(game.latent(64, tinygan.rng))
 
     The game is in evaluation mode, and so are its networks. play() switches the game to training
-    mode, but not a network of it that is a part of another game now. `known` are the classes and
+    mode, but for parts that the run had in evaluation mode. It refuses a network of the loaded game
+    that is a player of another game now and still in evaluation mode. `known` are the classes and
     functions that it uses and that are not tinygan's. Raises UserError if one of them is missing,
     or if there is no checkpoint or a damaged one, and TypeError for anything else in `known`. An
     error in the constructor of a class in `known` is raised as it is.
@@ -229,6 +229,8 @@ def make_game(saved: Checkpoint, known: Sequence[type | Callable]) -> Game:
             raise InvalidDescription(error) from None
         if not all(np.isfinite(array).all() for array in game.state_dict().values()):
             raise InvalidDescription("it has weights that are not finite")
+        with report_damage(path, "its parts do not fit together"):
+            _set_modes(game, set(about["evaluating"]))
     except (InvalidDescription, UserError) as error:
         said = f"{path} is damaged" if isinstance(error, InvalidDescription) else path
         # names from the file may have line breaks and terminal commands in them
@@ -325,8 +327,11 @@ def _is_from_tinygan(thing):
 
 def _arrays(game, optimisers):
     """Return {name: array} of all arrays that training changes, not copied."""
-    arrays = {f"game.{name}": array for name, array in game.arrays().items()}
-    for player, opt in optimisers.items():
-        for average, each in opt.state.items():
-            arrays |= {f"{player}.{average}.{i}": array for i, array in enumerate(each)}
-    return arrays
+    return {f"{owner}.{name}": array for owner, each in {"game": game, **optimisers}.items()
+            for name, array in each.arrays().items()}
+
+
+def _set_modes(game, evaluating):
+    """Put the parts whose prefixes are in `evaluating` into evaluation mode, others in training."""
+    for prefix, part in game.modules():
+        part.training = prefix not in evaluating

@@ -99,9 +99,9 @@ def describe(thing: Any, before: dict[int, int] | None = None,
     if isinstance(thing, (str, int, float)) or thing is None:
         return thing
     raise TypeError(f"a checkpoint cannot describe a {type(thing).__name__} ({thing!r:.60}) among "
-                    "the arguments of a constructor: give numbers, texts, named functions, "
-                    "Modules, objects of a dataclass, or lists, tuples or dictionaries (with texts "
-                    "as keys) of these")
+                    "the arguments of a constructor: give numbers, texts, functions that are "
+                    "defined at the top level of a file, Modules, objects of a dataclass, or "
+                    "lists, tuples or dictionaries (with texts as keys) of these")
 
 
 def describe_optimiser(opt: Optimizer, known: dict[str, type | Callable] | None = None) -> Any:
@@ -111,7 +111,8 @@ def describe_optimiser(opt: Optimizer, known: dict[str, type | Callable] | None 
     """
     known = {} if known is None else known
     settings = {name: value for name, value in vars(opt).items()
-                if name not in (*opt.changing, *opt.untracked) and not name.startswith("_")}
+                if name not in (*opt.changing, *opt.untracked, *opt.arrays())
+                and not name.startswith("_")}
     return {"class": _qualify_name(type(opt), known),
             "arguments": _describe_each(settings, type(opt).__name__, None, known)}
 

@@ -226,7 +226,10 @@ class Record:
         if changed := sorted(self._list_fixed().items() ^ self.fixed.items()):
             name = changed[0][0]
             raise UserError(f"{name} changes during training, and a checkpoint would not keep it: "
-                            + ("make it a schedule, compute it from `t`, or name it in the "
+                            + ("train other parameters in another run or stage"
+                               if name.endswith(".parameters") else
+                               "make it a schedule, compute it from `t`, make it an array in the "
+                               "constructor, which is written to in place, or name it in the "
                                "optimiser's `untracked`, if a resumed run does not need it"
                                if name.partition(".")[0] in self.run.optimisers else
                                "make it an array in the constructor, which is written to in "
@@ -290,7 +293,7 @@ class Record:
         self._write("samples", _make_folder)
         for name in (os.path.join("samples", f"{step:06}.png"), "samples.png"):
             self._write(name, image.save_grid, images, columns, scale=2,
-                        group=self.run.game.group)
+                        group=getattr(self.run.game, "group", None))
         self._write("training.png", image.save_animation, list_pictures(self.run.folder, step))
 
     def _restore(self, saved):

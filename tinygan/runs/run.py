@@ -109,7 +109,7 @@ class Run:
         check_folder(self.folder, resume, overwrite)
         path = os.path.join(self.folder, checkpoint.NAME)
         self._saved = checkpoint.read(path) if resume and os.path.exists(path) else None
-        if average is not None and (game.averages is None or game.decay != average):
+        if average is not None and (game.averages is None or game.average_decay != average):
             game.keep_average(average)
         unsaved.check(game, optimisers, data)
         self.fixed = unsaved.list_fixed(game, unsaved.list_kept(game, optimisers, data))

@@ -224,14 +224,20 @@ def list_optimiser_settings(optimisers: dict[str, Optimizer],
     found = {}
     for player, opt in optimisers.items():
         parameters = {id(p) for p in opt.parameters}
+        found[f"{player}.parameters"] = str([id(p) for p in opt.parameters])
         for name, value in _list_attributes(opt).items():
             if name in (*opt.changing, *opt.untracked):
+                continue
+            if isinstance(value, backend.xp.ndarray):
+                found[f"{player}.{name}"] = str(value.shape)
                 continue
             if isinstance(value, Optimizer) or any(
                     id(thing) not in parameters for thing in find_inside(value)):
                 raise TypeError(f"{player}'s {name} holds arrays that a checkpoint would not keep: "
-                                "name the arrays of an optimiser in its class's `state_names`, or "
-                                "in `untracked` if a resumed run does not need them")
+                                "make an array an attribute of its own in the constructor, name "
+                                "the arrays that belong to the parameters in the class's "
+                                "`state_names`, or name the attribute in `untracked` if a resumed "
+                                "run does not need it")
             if (text := _fingerprint(value, kept)) is not None:
                 found[f"{player}.{name}"] = text
     return found
