@@ -327,6 +327,10 @@ def test_a_folder_with_a_run_is_refused_resumed_or_replaced(digits, tmp_path):
     line = read_refusal(tmp_path, ANY_GAME, *flags)
     assert "run holds a run" in line and "--resume" in line and "--overwrite" in line
     assert read_files(tmp_path / "run") == before
+    call(tmp_path, ANY_GAME, *flags, "--dry-run")          # it writes into another folder
+    assert read_files(tmp_path / "run") == before
+    # before the data is read, which may be a download
+    assert read_refusal(tmp_path, ANY_GAME, *flags, "--data", "nowhere") == line
     assert "resumed after step 6" in call(tmp_path, ANY_GAME, "--resume", "--out", "run")
     assert read_files(tmp_path / "run") == before          # there were no steps left
     assert "not allowed with" in read_refusal(tmp_path, ANY_GAME, *flags, "--resume", "--overwrite")

@@ -438,6 +438,15 @@ def test_errors_that_end_a_script_are_one_sentence(error, said):
         command.main(script)
 
 
+def test_a_script_that_ctrl_c_ends_has_the_status_of_shells(capsys):
+    """It is 128 plus the number of the signal; nothing but "stopped" is printed."""
+    def script():
+        raise KeyboardInterrupt
+    with pytest.raises(SystemExit) as stop:
+        command.main(script)
+    assert stop.value.code == 130 and capsys.readouterr() == ("", "\nstopped\n")
+
+
 @pytest.mark.host
 def test_weights_replace_no_other_file(tmp_path, monkeypatch, capsys):
     """Otherwise --weights could replace the data, or the run's own checkpoint, after hours."""
