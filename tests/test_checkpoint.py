@@ -21,7 +21,7 @@ from tinygan.random import Random
 from tinygan.runs import description, unsaved
 
 from fuzz import attempt
-from helpers import error_of, normal
+from helpers import error_of, normal, to_float64
 
 GAMES = {name: entry for name, entry in catalogue.GAMES.items()
          if entry.examples is small.make_images}
@@ -277,6 +277,15 @@ def test_initialisers_are_not_saved(init, tmp_path):
     game = make_small_game()
     game = GAN(nn.Dense(2, 2, init=init), game.D, 2)
     assert (save_and_load(tmp_path, game).G.weight.numpy() == game.G.weight.numpy()).all()
+
+
+def test_a_game_of_float64_is_loaded_as_one(tmp_path):
+    """Also if its weights were converted after its constructors had made them."""
+    game = to_float64(make_small_game())
+    game.G.layers[0].weight.data += 1e-12           # float32 would lose it
+    loaded = save_and_load(tmp_path, game)
+    assert {a.dtype for a in loaded.arrays().values()} == {np.dtype("float64")}
+    assert all((a == game.state_dict()[name]).all() for name, a in loaded.state_dict().items())
 
 
 @pytest.mark.parametrize("changes", [[0.5], [0.5, 0.9]])
@@ -1239,9 +1248,8 @@ def test_a_malicious_description_calls_no_function_with_side_effects(function, v
 
 
 @pytest.mark.numpy_only("the file is read on the host")
-@pytest.mark.parametrize("value", [math.nan, math.inf, -1e300])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_weights_that_are_not_finite_are_refused(value, valid_arrays, tmp_path):
-    """Weights are refused if they are not finite as float32."""
     weights = {**valid_arrays, "game.G.bias": np.array([1.0, value])}
     write_checkpoint(tmp_path / checkpoint.NAME, GAME, weights)
     with pytest.raises(UserError, match="is damaged: it has weights that are not finite"):

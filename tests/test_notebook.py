@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 import weakref
 
 import numpy as np
@@ -105,6 +106,94 @@ def test_a_signal_ends_the_program_and_not_only_the_run(tmp_path):
     said = play_and_stop_after(make_run(tmp_path / "one"), 3)
     assert said.startswith("stopped after step 3 of 20 with a checkpoint")
     assert play_and_stop_after(make_run(tmp_path / "two"), 2, signal.SIGTERM, SystemExit) == "143"
+
+
+def test_a_signal_during_the_last_step_ends_the_program_too(tmp_path):
+    """A program may have more runs to play."""
+    run = make_run(tmp_path / "run", 3)
+    assert play_and_stop_after(run, 3) == "stopped after step 3 of 3 with a checkpoint"
+    assert same_files(tmp_path / "run", make_whole(tmp_path, 3))
+    assert make_run(tmp_path / "run", 3, resume=True).play().training
+
+
+def make_whole(folder, steps):
+    """Return the folder of a run that was not stopped."""
+    make_run(folder / "whole", steps).play()
+    return folder / "whole"
+
+
+def test_play_goes_on_after_an_error(tmp_path):
+    """From the last checkpoint: after an error in the first call too."""
+    run, failed = make_run(tmp_path / "run", 6), []
+
+    def measure(step):
+        if step == 4 and not failed:
+            failed.append(step)
+            raise ZeroDivisionError
+        return {}
+    run.measure = measure
+    with pytest.raises(ZeroDivisionError):
+        run.play()
+    assert run.step == 3
+    run.play()
+    assert same_files(tmp_path / "run", make_whole(tmp_path, 6))
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_is_not_played_again(tmp_path):
+    """Its game has been trained. Before the optimisers' first step, an error changes nothing."""
+    run = make_run(tmp_path / "run", 2)
+    m, run.batch_size = run.batch_size, 7
+    assert "minibatch" in error_of(run.play)
+    run.batch_size, run.measure = m, lambda step: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        run.play()
+    assert "make the game, the optimisers and the Run anew" in error_of(run.play)
+    assert not list((tmp_path / "run").iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.numpy_only("nothing is computed in the child")
+def test_a_process_that_a_run_forks_has_neither_its_signals_nor_its_lock(tmp_path):
+    """A worker, such as one that measures, ends by SIGTERM, and the folder is free after the run.
+
+    Python 3.12 and newer warn of a fork while there are other threads, as those of the products.
+    """
+    run, children = make_run(tmp_path / "run", 2), []
+
+    def fork(step):
+        if not children:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                children.append(os.fork())
+            if not children[0]:
+                try:
+                    time.sleep(60)
+                finally:
+                    os._exit(3)
+        return {}
+    run.measure = fork
+    run.play()
+    try:
+        make_run(tmp_path / "run", 3, resume=True).play()
+    finally:
+        os.kill(children[0], signal.SIGTERM)
+    assert os.waitpid(children[0], 0)[1] == signal.SIGTERM      # as the kernel ends a process
+
+
+def test_runs_are_not_played_in_two_threads(tmp_path):
+    """They would draw from one stream, tinygan.rng, in an order that nothing repeats."""
+    run, other, said = make_run(tmp_path / "run", 2), make_run(tmp_path / "other", 2), []
+
+    def measure(step):
+        for call in (other.play, lambda: make_run(tmp_path / "third", 2)):
+            thread = threading.Thread(target=lambda: said.append(error_of(call)))
+            thread.start()
+            thread.join()
+        return {}
+    run.measure = measure
+    run.play()
+    assert len(said) == 4 and all("in a process of its own" in message for message in said)
+    other.play()
 
 
 def test_a_run_is_not_resumed_and_replaced(tmp_path):
@@ -366,6 +455,20 @@ class Counting(Run):
 
     def pictures(self, z):
         return None, None
+
+
+def test_a_run_of_a_module_needs_methods_of_its_own(tmp_path):
+    class Fitting(Run):
+        def iterations(self, start):
+            return iter(())
+    module = nn.Dense(2, 2)
+    optimisers = {"opt": optim.SGD(module.parameters(), 0.1)}
+    for kind, said, flags in ((Run, "fixed_inputs and pictures", {}), (Fitting, "fixed_inputs", {}),
+                              (Counting, "leave `average` out", {"average": 0.9})):
+        with pytest.raises(TypeError, match=f"Dense.*{said}"):
+            kind(tmp_path, module, make_data(), optimisers, 2, **flags)
+    with pytest.raises(TypeError, match="a run trains a Game, got a function"):
+        Counting(tmp_path, lambda x: x, make_data(), optimisers, 2)
 
 
 def test_a_run_of_a_module_that_is_no_game_has_pictures(tmp_path):

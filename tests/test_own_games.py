@@ -12,7 +12,7 @@ from tinygan.games import GAN, SNGAN, BiGAN, Game, GauGAN, UnrolledGAN, losses, 
 from tinygan.metrics import train_classifier
 from tinygan.networks import patch
 
-from helpers import normal, tensor
+from helpers import normal, tensor, to_float64
 
 
 def G(z_size=3):
@@ -243,6 +243,27 @@ def test_a_weight_that_was_replaced_is_named():
             self.D.layers[0].weight = Tensor(self.D.layers[0].weight.data * 1)
     with pytest.raises(UserError, match="is no longer one of the game's: change a weight in place"):
         train(Own(G(), D(), 3))
+
+
+def test_a_network_that_was_replaced_is_named():
+    class Own(GAN):
+        def after_d_step(self):
+            self.D = D()
+    with pytest.raises(UserError, match="D's optimiser has a parameter .* no longer one of the ga"):
+        train(Own(G(), D(), 3))
+
+
+def test_the_gradient_penalty_of_a_game_of_float64():
+    """The eps of each sample are drawn in float32."""
+    class Own(Game):
+        loss = losses.Wasserstein()
+
+        def latent(self, m, rng):
+            return Tensor(rng.normal((m, self.z_size)).astype("float64"))
+    game = to_float64(Own(G(), D(), 3, penalties=[penalties.GradientPenalty()]))
+    x = tensor(normal(4, 2))
+    loss = game.d_loss(x, game.noise(4, rng, 0))
+    assert loss.dtype == "float64" and np.isfinite(loss.item())
 
 
 @pytest.mark.parametrize("order", ["alternating", "simultaneous"])

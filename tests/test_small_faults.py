@@ -19,6 +19,7 @@ from tinygan import (Run, Tensor, UserError, channels, check_grads, checkpoint, 
 from tinygan.data import mixtures
 from tinygan.data.arrays import check_scale
 from tinygan.games import GAN, WGAN, UnrolledGAN, losses, penalties, views
+from tinygan.games.catalogue import GAMES
 from tinygan.metrics import classifier
 from tinygan.metrics.mmd import mmd2
 from tinygan.metrics.parzen import find_centroids
@@ -274,9 +275,17 @@ def test_the_bounds_of_settings_are_allowed():
     GAN(nn.Dense(2, 2), nn.Dense(2, 1), 2).keep_average(0)
 
 
+def make_small(kind):
+    """Return a game of the catalogue with small networks."""
+    entry = GAMES[kind]
+    return entry(*entry.networks(4))
+
+
 @pytest.mark.parametrize("call", [
     lambda rng: nn.use_random(rng), lambda rng: GAN(nn.Dense(2, 2), nn.Dense(2, 1), 2).noise(
         3, rng, 0), lambda rng: GAN(nn.Dense(2, 2), nn.Dense(2, 1), 2).draw_samples(3, rng),
+    *[lambda rng, kind=kind: make_small(kind).latent(4, rng)
+      for kind in sorted(set(GAMES) - {"pix2pix"})],           # which draws no noise
     lambda rng: metrics.kid(np.ones((4, 2)), np.ones((4, 2)), rng),
     lambda rng: metrics.run_two_sample_test(np.ones((4, 2)), np.ones((4, 2)), rng),
     lambda rng: find_centroids(np.ones((4, 2), "float32"), 2, rng),

@@ -129,14 +129,15 @@ def _differentiate(game, player, loss, opt):
                         f"such as a mean, got a {type(loss).__name__}{shape}")
     try:
         return grad(loss, opt.parameters, unused=game.unused)
-    except UnusedError as error:
-        p = opt.parameters[error.i]
-        names = find_names(game)
+    except ValueError as error:
+        p, names = opt.parameters[getattr(error, "i", 0)], find_names(game)
         if p not in names:
             raise UserError(f"{player}'s optimiser has a parameter of shape {p.shape} that is no "
                             "longer one of the game's: change a weight in place, as in "
                             "p.data[...] = array and p.touch(), or make the optimiser after the "
                             "networks are complete") from None
+        if not isinstance(error, UnusedError):
+            raise
         raise UserError(f"{names[p]}, of shape {p.shape}, has no part in "
                         f"{player}'s loss: a Tensor(x.data) or a no_grad() may have made a "
                         "constant of what depends on it; if not, remove it from the network, or "

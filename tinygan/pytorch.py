@@ -45,7 +45,9 @@ MODULE = {
 # names in torch.nn
 NN = {
     "Linear": "write nn.Dense", "BatchNorm1d": "write nn.BatchNorm",
-    "BatchNorm2d": "write nn.BatchNorm", "Unflatten": "write nn.Reshape",
+    "BatchNorm2d": "write nn.BatchNorm",
+    "Conv1d": "write nn.Conv2d(n_in, n_out, (1, k)), for sequences (m, n_in, 1, T)",
+    "Unflatten": "write nn.Reshape",
     "Identity": "write nn.Sequential()", "Softmax": "write ops.softmax in forward()",
     "Softplus": "a function such as ops.softplus is a layer of a Sequential",
     "MaxPool2d": "reduce images by nn.AvgPool2d, or by an nn.Conv2d with a stride of 2",

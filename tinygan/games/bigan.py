@@ -6,7 +6,7 @@ from .. import backend
 from ..backend import Array, UserError
 from ..nn import Flatten, GaussianSample, Module, RandomRows, Reshape, Sequential, use_random
 from ..ops import sigmoid
-from ..random import Random
+from ..random import Random, check_source
 from ..tensor import Tensor
 from .checks import last_activation, last_layer
 from .game import Game, require
@@ -50,6 +50,7 @@ class BiGAN(GAN):
 
     def latent(self, m: int, rng: Random) -> Any:
         """Draw z ~ U(-1, 1), (m, z_size)."""
+        check_source(rng, "latent")
         return Tensor(rng.uniform(-1, 1, (m, self.z_size)))
 
     def encode(self, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from ..backend import Array, UserError
 from ..nn import Module, RandomRows, use_random
 from ..numbers import is_whole
 from ..ops import concat
-from ..random import Random
+from ..random import Random, check_source
 from ..tensor import Tensor
 from .checks import check_weights
 from .game import require
@@ -84,6 +84,7 @@ class CycleGAN(ImageTranslation):
         if m > len(self.filled):
             raise UserError(f"a minibatch of {m} is larger than the pool of {len(self.filled)} "
                             "images: choose a smaller --batch-size, or a larger `pool`")
+        check_source(rng, "latent")
         return rng.permutation(len(self.filled))[:m], rng.bernoulli(0.5, (m,))
 
     def real(self, x: Any) -> Any:

@@ -284,7 +284,9 @@ class Game(Module):
         """Draw G's input for m samples; by default z ~ N(0, I), (m, z_size).
 
         It is a Tensor, or a tuple of Tensors and label arrays, which G gets as its arguments.
+        Raises TypeError for an rng of numpy's or Python's.
         """
+        check_source(rng, "latent")
         return Tensor(rng.normal((m, self.z_size)))
 
     def noise(self, m: int, rng: Random, i: int) -> Any:
@@ -518,9 +520,9 @@ class Game(Module):
             for p_average, p in zip(average.parameters(), own[name].parameters()):
                 is_as_made = p_average.touched == p_average.age
                 if is_as_made and p.touched > p_average.age:
-                    raise UserError(f"the average of {name} has never been updated: a training "
-                                    "loop of your own calls game.update_averages() after each step "
-                                    "of G")
+                    raise UserError(f"the average of {name} has not been updated since {name} was "
+                                    "changed: a training loop of your own calls "
+                                    "game.update_averages() after each step of G")
         with eval_mode(self), no_grad():
             if self.averages is not None and self.averages_are_stale:
                 self.measure_averages()

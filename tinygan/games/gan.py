@@ -1,6 +1,6 @@
 """Generative adversarial nets (Goodfellow et al. 2014)."""
 
-from ..random import Random
+from ..random import Random, check_source
 from ..tensor import Tensor
 from .game import Game
 from .losses import NonSaturating
@@ -26,4 +26,5 @@ class GAN(Game):
 
     def latent(self, m: int, rng: Random) -> Tensor:
         """Draw z ~ U(-sqrt 3, sqrt 3), (m, z_size)."""
+        check_source(rng, "latent")
         return Tensor(rng.uniform(-3 ** 0.5, 3 ** 0.5, (m, self.z_size)))

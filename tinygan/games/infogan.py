@@ -8,7 +8,7 @@ from ..backend import Array, UserError
 from ..nn import Module, eval_mode
 from ..numbers import is_whole
 from ..ops import cross_entropy
-from ..random import Random
+from ..random import Random, check_source
 from ..tensor import Tensor, no_grad
 from .checks import check_weights
 from .gan import GAN
@@ -53,6 +53,7 @@ class InfoGAN(GAN):
 
     def latent(self, m: int, rng: Random) -> tuple[Tensor, Array]:
         """Draw (noise and continuous code (m, z_size + continuous), discrete code (m,))."""
+        check_source(rng, "latent")
         return (Tensor(rng.uniform(-1, 1, (m, self.z_size + self.continuous))),
                 rng.integers(self.codes, (m,)))
 

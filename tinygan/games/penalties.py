@@ -79,7 +79,8 @@ class GradientPenalty(Penalty):
             raise ValueError(f"the gradient penalty drew {len(eps)} random numbers for "
                              f"{len(a_real)} scores: D gives one score for each sample, and "
                              "noise() takes the minibatch's size")
-        return self.lam * gradient_penalty(score, real, fake, eps[:len(a_real)], self.target)
+        eps = Tensor(eps.data[:len(a_real)].astype(a_real.dtype, copy=False))
+        return self.lam * gradient_penalty(score, real, fake, eps, self.target)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from ..backend import Array, UserError
 from ..nn import Module
 from ..numbers import is_whole
 from ..ops import cross_entropy
-from ..random import Random
+from ..random import Random, check_source
 from ..tensor import Tensor
 from .acgan import class_logits
 from .checks import check_weights
@@ -69,6 +69,7 @@ class StarGAN(ImageTranslation):
 
     def latent(self, m: int, rng: Random) -> Array:
         """Draw the domains c, (m,)."""
+        check_source(rng, "latent")
         return rng.integers(self.classes, (m,))
 
     def real(self, x: Any) -> Tensor:

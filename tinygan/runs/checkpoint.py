@@ -222,6 +222,7 @@ def make_game(saved: Checkpoint, known: Sequence[type | Callable]) -> Game:
         if not isinstance(game, Game):
             raise UserError(f"the run trained a {type(game).__name__}, which is no game: give the "
                             "folder of a run that trained a game")
+        _set_dtypes(game, weights)
         try:
             with np.errstate(over="ignore"):
                 game.load_state_dict(weights)
@@ -329,6 +330,19 @@ def _arrays(game, optimisers):
     """Return {name: array} of all arrays that training changes, not copied."""
     return {f"{owner}.{name}": array for owner, each in {"game": game, **optimisers}.items()
             for name, array in each.arrays().items()}
+
+
+def _set_dtypes(game, weights):
+    """Give the game's arrays of floats the dtypes, float32 or float64, of the saved ones."""
+    for prefix, part in game.modules():
+        for name, value in part.own_arrays((Tensor, backend.xp.ndarray)):
+            dtype = getattr(weights.get(prefix + name), "dtype", value.dtype)
+            if value.dtype == dtype or not {value.dtype.name, dtype.name} <= {"float32", "float64"}:
+                continue
+            if type(value) is Tensor:
+                value.data = value.data.astype(dtype)
+            else:
+                setattr(part, name, value.astype(dtype))
 
 
 def _set_modes(game, evaluating):

@@ -30,6 +30,7 @@ from .. import backend
 from ..backend import VERSION, Array, UserError
 from ..context import use_value
 from ..data import Split
+from ..games import Game
 from ..games.checks import refuse_wrong_pictures
 from ..loop import check_first, check_order, play
 from ..nn import Module
@@ -59,7 +60,8 @@ class Run:
     batch_size   m, the size of a minibatch (default: data.m)
     order        the order of the players' steps, see loop.play
     average      the decay of averages of G's weights, see Game.keep_average (default: no averages,
-                 or those that the game keeps already)
+                 or those that the game keeps already; with another decay than theirs, new ones
+                 begin)
     source       the data set from which fixed inputs are taken, if the game's G takes images
     save_every   the seconds between two checkpoints
     settings     a dictionary of settings that is kept with the run, as JSON has it
@@ -75,12 +77,16 @@ class Run:
     `game` may be any Module. Attributes of the subclass are not saved: what a resumed run needs is
     an array or a part of the game.
 
+    All runs of a process draw from tinygan.rng, so they are made and played in one thread at a
+    time: runs at the same time have a process each.
+
     Raises UserError if the folder holds a run and neither `resume` nor `overwrite` is given, or
     files that do not belong to a run, or is a file itself; for a number of steps, a batch size or a
     save_every that makes no sense; for a resumed run with other optimisers or fewer steps; for a
-    data stream without a state; for a game that could not be loaded from its checkpoint; and while
-    a script imports the file of its --module. Raises ValueError for another order, and TypeError
-    for what is no Optimizer and for settings that JSON cannot hold.
+    data stream without a state; for a game that could not be loaded from its checkpoint; while a
+    run is played in another thread; and while a script imports the file of its --module. Raises
+    ValueError for another order, and TypeError for what is no Optimizer or no Module and for
+    settings that JSON cannot hold.
     """
 
     def __init__(self, folder: str | os.PathLike, game: Module, data: Any,
@@ -101,7 +107,7 @@ class Run:
         self.optimisers, self.order, self.source = optimisers, order, source
         self.batch_size = getattr(data, "m", None) if batch_size is None else batch_size
         self.save_every = save_every
-        self._check(resume, overwrite)
+        self._check(resume, overwrite, average)
         self.settings = {"versions": list_versions(), **(settings or {})}
         json.dumps(self.settings)       # raises TypeError now, not after the first step
         self.step = 0               # the number of finished iterations
@@ -109,17 +115,22 @@ class Run:
         check_folder(self.folder, resume, overwrite)
         path = os.path.join(self.folder, checkpoint.NAME)
         self._saved = checkpoint.read(path) if resume and os.path.exists(path) else None
+        self._has_saved = False     # whether play() has written a checkpoint
+        self._begun = None          # the steps that the optimisers had taken when play() began
         if average is not None and (game.averages is None or game.average_decay != average):
             game.keep_average(average)
-        unsaved.check(game, optimisers, data)
+        with _refuse_other_threads():
+            unsaved.check(game, optimisers, data)
         self.fixed = unsaved.list_fixed(game, unsaved.list_kept(game, optimisers, data))
 
-    def _check(self, resume, overwrite):
+    def _check(self, resume, overwrite, average):
         """Raise an error for arguments that a Run does not take."""
         optimisers, data, m = self.optimisers, self.data, getattr(self.data, "m", None)
         for name, opt in optimisers.items():
             if not isinstance(opt, Optimizer):
                 raise TypeError(f"{name} must be an Optimizer, got a {type(opt).__name__}")
+        if not isinstance(self.game, Game):
+            self._check_module(average)
         if type(self).iterations is Run.iterations:
             own = list_optimisers(self.game)        # what the game may step
             idle = [name for name, opt in optimisers.items()
@@ -144,22 +155,39 @@ class Run:
         if resume and overwrite:
             raise UserError("a run is resumed or replaced: give resume or overwrite, not both")
 
+    def _check_module(self, average):
+        """Raise TypeError unless this Run can train what is no Game."""
+        kind = type(self.game).__name__
+        missing = [name for name in ("iterations", "fixed_inputs", "pictures")
+                   if getattr(type(self), name) is getattr(Run, name)]
+        if not isinstance(self.game, Module) or missing:
+            raise TypeError(f"a run trains a Game, got a {kind}: for another Module make a "
+                            "subclass of Run that overrides iterations, fixed_inputs and pictures")
+        if average is not None:
+            raise TypeError(f"a run keeps averages of a Game's weights, but has a {kind}: leave "
+                            "`average` out")
+
     def play(self) -> Module:
         """Train the game to the last step, with a progress line and a Record; return the game.
 
         SIGINT (Ctrl-C), SIGTERM, SIGHUP and the end of the process that reads standard output stop
         the run after the current iteration, with a checkpoint. play() then raises KeyboardInterrupt
         after Ctrl-C, BrokenPipeError after the end of the reader, and SystemExit after the other
-        signals; the attribute `stopped` is the number of the signal, or CLOSED_OUTPUT. Raises
-        UserError if a loss or a weight is no longer finite, if a file cannot be written, if another
-        process is writing the run, and before the first step for images whose range pictures of the
-        samples could not show.
+        signals; the attribute `stopped` is the number of the signal, or CLOSED_OUTPUT. Another call
+        goes on from the last checkpoint, also after an error. Raises UserError if a loss or a
+        weight is no longer finite, if a file cannot be written, if another process is writing the
+        run, if another thread plays one, and before the first step for images whose range pictures
+        of the samples could not show.
         """
         os.makedirs(self.folder, exist_ok=True)
-        if self.step:           # this is not the first call: continue where the last one stopped
+        steps = [opt.t for opt in self.optimisers.values()]
+        if self._has_saved:     # this is not the first call
             self._saved = checkpoint.read(os.path.join(self.folder, checkpoint.NAME))
-        self.stopped = None
-        with (lock(self.folder) as check, _catch_signals() as stopped,
+        elif self._begun not in (None, steps):
+            raise UserError("the run has failed after its optimisers' first step and before its "
+                            "first checkpoint: make the game, the optimisers and the Run anew")
+        self.stopped, self._begun = None, steps
+        with (_refuse_other_threads(), lock(self.folder) as check, _catch_signals() as stopped,
               np.errstate(all="ignore")):
             record = Record(self, self._saved, check)
             if record.first[0] is None and type(self).pictures is Run.pictures and not (
@@ -186,22 +214,22 @@ class Run:
                 raise UserError(f"{error} by step {record.step}: start another run with other "
                                 f"settings, such as a smaller learning rate; {last}") from None
             finally:
+                self.step, self._has_saved = record.step, record.saved is not None
                 if CLOSED_OUTPUT not in stopped:
                     progress.close()
-        self.step = record.step
-        if self.step < self.steps:
-            if not stopped:
-                raise UserError(f"iterations() of the run ended after step {self.step} of "
-                                f"{self.steps}: yield every step up to the last")
+        if stopped:     # during the last step too: a program may have more runs to play
             # a closed output counts more than a signal that came with it
             self.stopped = CLOSED_OUTPUT if CLOSED_OUTPUT in stopped else stopped[0]
-            why = (f"stopped after step {self.step} of {self.steps} with a checkpoint: play() goes "
-                   "on, and so does a Run with resume=True")
+            why = f"stopped after step {self.step} of {self.steps} with a checkpoint" + (
+                ": play() goes on, and so does a Run with resume=True" * (self.step < self.steps))
             if self.stopped == CLOSED_OUTPUT:
                 raise BrokenPipeError(why)
             if self.stopped == signal.SIGINT:
                 raise KeyboardInterrupt(why)
             raise SystemExit(128 + self.stopped)
+        if self.step < self.steps:
+            raise UserError(f"iterations() of the run ended after step {self.step} of "
+                            f"{self.steps}: yield every step up to the last")
         return self.game
 
     # Methods that a subclass may override
@@ -278,6 +306,21 @@ _imported = ContextVar("imported", default=None)
 def refuse_runs(path: str) -> contextlib.AbstractContextManager:
     """Make each new Run raise UserError inside the context, where the file `path` is imported."""
     return use_value(_imported, path)
+
+
+_playing = threading.RLock()        # held by the thread that makes or plays a run
+
+
+@contextlib.contextmanager
+def _refuse_other_threads():
+    """Raise UserError if another thread is in such a context: both would draw from tinygan.rng."""
+    if not _playing.acquire(blocking=False):
+        raise UserError("a run is made or played in another thread, and both would draw from "
+                        "tinygan.rng: play one after the other, or each in a process of its own")
+    try:
+        yield
+    finally:
+        _playing.release()
 
 
 def list_versions() -> dict[str, str]:
@@ -360,6 +403,8 @@ def lock(folder: str | os.PathLike) -> Iterator[Callable]:
                                 "choose another --out") from None
         yield check
     finally:
+        with contextlib.suppress(OSError):      # a process that was forked meanwhile has a copy
+            fcntl.flock(handle, fcntl.LOCK_UN)
         os.close(handle)
 
 
@@ -367,13 +412,16 @@ def lock(folder: str | os.PathLike) -> Iterator[Callable]:
 def _catch_signals():
     """Append the number of a first SIGINT (Ctrl-C), SIGTERM or SIGHUP to the list of the context.
 
-    A second signal of the same kind has its usual effect.
+    A second signal of the same kind has its usual effect, and so has one in a forked process.
     """
-    stopped, before = [], {}
+    stopped, before, process = [], {}, os.getpid()
 
     def stop(number, frame):
-        stopped.append(number)
         signal.signal(number, before[number])
+        if os.getpid() != process:
+            signal.raise_signal(number)
+            return
+        stopped.append(number)
         if number == signal.SIGINT:
             with contextlib.suppress(OSError):      # the reader of standard error has ended
                 print("\nstopping after this iteration; Ctrl-C again stops at once",
