@@ -136,13 +136,16 @@ def test_tables_are_not_emptied_without_results(monkeypatch):
 
 
 @pytest.mark.host
-def test_tables_are_those_of_the_results_file(monkeypatch):
+def test_tables_are_those_of_the_results_file(monkeypatch, capsys):
     """`pages.py` would change nothing, and each table is on a page."""
     pages = import_example("pages", monkeypatch)
     lines = pages.reproduce.read_results(ROOT / "examples" / "results.jsonl")
     assert lines
     for path, page in PAGES.items():
         assert pages.fill_page(page, lines) == page, f"{path} is out of date: run pages.py"
+    monkeypatch.setattr(sys, "argv", ["pages.py", "--dry-run"])
+    pages.main()
+    assert capsys.readouterr().out == "".join(f"{path}: unchanged\n" for path in pages.PAGES)
     generated = re.findall(r"<!-- begin: (.*?) -->", "".join(PAGES[path] for path in pages.PAGES))
     assert sorted(generated) == sorted({"papers", "gallery", *(line["table"] for line in lines)})
 

@@ -1070,8 +1070,18 @@ def test_maps_of_your_own(tmp_path):
 def test_the_scenes_dry_run(tmp_path):
     process = run("spade_scenes.py", "--dry-run", "--channels", 4, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
-    assert set(command.read_rows(process.stdout)) == {"outputs", "median", "truth"}
+    rows = command.read_rows(process.stdout)
+    assert set(rows) == {"outputs", "median", "truth"}
+    assert all(0 <= value <= 100 for row in rows.values() for value in row.values())    # percent
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.host
+def test_what_a_control_of_cyclegan_leaves_out_has_no_weight():
+    from cyclegan_mnist import CONTROLS
+    game = GAMES["cyclegan"](*GAMES["cyclegan"].networks(4))
+    for settings in CONTROLS.values():
+        assert not any(settings.values()) and all(getattr(game, name) for name in settings)
 
 
 def test_integers_are_no_images_to_translate():
