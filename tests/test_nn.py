@@ -1037,6 +1037,11 @@ def test_a_buffer_of_one_number_stays_an_array():
         part.k = min(max(part.k + step, 0), 1)
         assert isinstance(part.k, backend.xp.ndarray) and part.k.dtype == "float32"
         assert part.k.shape == () and float(part.k) == k
+    part.n = backend.xp.zeros((), "int64")
+    part.n = 2
+    assert part.n.dtype == "int64" and int(part.n) == 2
+    part.n = 0.5                # it would be 0 as a whole number
+    assert part.n == 0.5
 
 
 # Dropout

@@ -911,6 +911,15 @@ def test_an_array_of_an_optimiser_is_resumed(tmp_path):
     assert "d_opt.mean" in checkpoint.read_run(tmp_path / "parts").arrays
 
 
+class Common(Clipping):
+    """An optimiser whose array belongs to the class, and so to all optimisers of it."""
+
+    mean = np.zeros((), "float32")
+
+    def __init__(self, parameters):
+        optim.Adam.__init__(self, parameters)
+
+
 class Late(Clipping):
     """An optimiser that makes its array in its first step, so that a new one has none."""
 
@@ -1163,6 +1172,7 @@ class Locked(optim.Adam):
     (Appearing, optim.Adam, "game.q changes during training.* an array in the constructor"),
     (GAN, Slowing, "d_opt.lr changes during training.* make it a schedule"),
     (GAN, StepCounter, "d_opt.n changes during training.* compute it from `t`"),
+    (GAN, Common, "d_opt's mean holds arrays that a checkpoint would not keep"),
     (GAN, Late, "d_opt.mean changes during training.* make it an array in the constructor"),
     (GAN, Shrinking, "d_opt.parameters changes during training.*: train other parameters in anot"),
     (GAN, Accumulating, "d_opt's _sum holds arrays that a checkpoint would not keep")])

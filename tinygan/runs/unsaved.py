@@ -223,12 +223,12 @@ def list_optimiser_settings(optimisers: dict[str, Optimizer],
     """
     found = {}
     for player, opt in optimisers.items():
-        parameters = {id(p) for p in opt.parameters}
+        parameters, saved = {id(p) for p in opt.parameters}, opt.arrays()
         found[f"{player}.parameters"] = str([id(p) for p in opt.parameters])
         for name, value in _list_attributes(opt).items():
             if name in (*opt.changing, *opt.untracked):
                 continue
-            if isinstance(value, backend.xp.ndarray):
+            if name in saved:
                 found[f"{player}.{name}"] = str(value.shape)
                 continue
             if isinstance(value, Optimizer) or any(
