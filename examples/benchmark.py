@@ -25,6 +25,7 @@ import itertools
 import math
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -370,7 +371,11 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:      # a peer's worker does not import tinygan
-        serve(*sys.argv[2:])
+        signal.signal(signal.SIGINT, signal.SIG_IGN)        # the main process ends, then its pipes
+        try:
+            serve(*sys.argv[2:])
+        except BrokenPipeError:
+            os._exit(1)
     else:
         from tinygan import command
         command.main(main)

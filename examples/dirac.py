@@ -9,7 +9,8 @@ The script plays ten games with the library's loop, with simultaneous and with a
 the latter, D's step comes first, as in Algorithm 1. It prints the distance |(theta, psi)| from the
 equilibrium after the last step. For the saturating GAN and R1 two numbers in brackets follow:
 
-- the factor by which a step changes the distance, measured over the second half of the steps
+- the factor by which a step changes the distance, measured over the second half of the steps, or
+  of those before a distance below 1e-30
 - the spectral radius of the step's Jacobian at the equilibrium, which is the same factor in theory
   while the game is near the equilibrium
 
@@ -93,9 +94,13 @@ def spectral_radius(slope: float, gamma: float, order: str, lr: float = 0.2) -> 
 def measure_rate(points: np.ndarray) -> float:
     """Return the factor by which |(theta, psi)| changes per step in the second half of the steps.
 
-    `points` is a trajectory; the factor is the geometric mean over the steps.
+    `points` is a trajectory; the factor is the geometric mean over the steps. Steps after a
+    distance below 1e-30 are left out: numbers below 1e-38 are rounded to fewer digits in float32,
+    or to 0.
     """
     norms = np.hypot(*points.T)
+    tiny = np.flatnonzero(norms < 1e-30)
+    norms = norms[:max(tiny[0], 2)] if len(tiny) else norms
     half = (len(norms) - 1) // 2
     return (norms[-1] / norms[half]) ** (1 / (len(norms) - 1 - half))
 

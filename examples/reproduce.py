@@ -344,6 +344,8 @@ def main() -> None:
         if args.quick and getattr(args, name) != flags.get_default(name):
             flags.error(f"argument --{name}: --quick has images of its own and keeps no files: "
                         "leave one of the two out")
+    if args.data and not TABLES[args.table].takes_data:
+        flags.error(f"argument --data: the table {args.table} takes no images: leave it out")
     if args.show and args.results != flags.get_default("results") and (
             not os.path.exists(args.results)):
         flags.error(f"argument --results: there is no file {args.results}: give the results of "

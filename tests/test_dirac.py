@@ -99,6 +99,17 @@ def test_r1_converges_at_the_rate_of_the_steps_jacobian(name, order):
     assert math.log(dirac.measure_rate(points)) == pytest.approx(theory, rel=0.05)
 
 
+def test_the_rate_does_not_depend_on_numbers_that_float32_does_not_have():
+    """A long trajectory ends below 1e-38, where float32 rounds to few digits, and stays there.
+
+    The factor tends to 0.9 for gamma = 1, like 0.9 (1 + 1 / t). At 1e-30, t is about 700.
+    """
+    points = dirac.play_trajectory(dirac.GAMES["R1, gamma 1"], "simultaneous", 2000)
+    assert np.hypot(*points[-1]) < 1e-38
+    assert dirac.measure_rate(points) == pytest.approx(0.9, rel=0.003)
+    assert dirac.measure_rate(np.array([(1, 0), (0, 0)])) == 0
+
+
 @pytest.mark.parametrize("order", dirac.ORDERS)
 @pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0, 1.5])
 def test_the_jacobian_is_that_of_the_step(order, gamma):

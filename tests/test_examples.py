@@ -1457,6 +1457,8 @@ def test_reproduce_quick_takes_no_folders(tmp_path):
     for flag in ("--data", "--out", "--results"):
         process = run("reproduce.py", "theory", "--quick", flag, "mine", cwd=tmp_path)
         assert process.returncode == 2 and flag in process.stderr and "--quick" in process.stderr
+    process = run("reproduce.py", "theory", "--data", "mine", cwd=tmp_path)
+    assert process.returncode == 2 and "the table theory takes no images" in process.stderr
 
 
 @pytest.mark.parametrize("table, rows", [

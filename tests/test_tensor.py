@@ -1203,6 +1203,65 @@ def test_a_generator_may_end_in_another_thread_than_it_began_in(end):
     assert errors == [False] and (x * x).parents is not None
 
 
+def test_a_context_is_entered_again_and_inside_itself():
+    off, x = no_grad(), tensor([1.0])
+    for _ in range(2):
+        with off, enable_grad(), off:
+            with off:
+                assert (x * 2).parents is None
+            assert (x * 2).parents is None
+        assert (x * 2).parents
+
+
+def test_no_grad_is_a_decorator_of_functions():
+    """Each call has a context of its own, also a recursive one. A generator runs after its call."""
+    @no_grad()
+    def double(x, n=1):
+        return double(x * 2, n - 1) if n else x
+    x = tensor([1.0])
+    assert double(x, 3).parents is None and double(x, 3).item() == 8 and (x * 2).parents
+    assert double.__name__ == "double"
+
+    inside, leave = threading.Event(), threading.Event()
+
+    @no_grad()
+    def run(*steps):
+        for step in steps:
+            step()
+
+    def run_in_no_grad():
+        with no_grad():
+            run(inside.set, lambda: leave.wait(10))
+    thread = threading.Thread(target=run_in_no_grad)
+    run(thread.start, lambda: inside.wait(10))
+    assert (x * 2).parents                      # although the other thread is still in it
+    leave.set()
+    thread.join()
+
+    def generate():
+        yield x * 2
+
+    async def wait():
+        return x * 2
+    for function in generate, wait:
+        with pytest.raises(TypeError, match="runs after its call, .* inside it, and leave it befo"):
+            no_grad()(function)
+
+
+def test_a_rule_keeps_the_dtype_of_its_input():
+    x = tensor([1.0, 2.0], "float32")
+    y = op(x.data * 2, (x, lambda g, y: Tensor(g.data.astype("float64") * 2)))
+    with pytest.raises(TypeError, match="of dtype float32, got float64: convert the constants"):
+        grad(y.sum(), [x])
+
+
+def test_tensors_have_no_subclasses():
+    """Operations would return Tensors in their place."""
+    with pytest.raises(TypeError, match="Labelled cannot be a subclass of Tensor, because opera"):
+        class Labelled(Tensor):
+            pass
+
+
 def test_enable_grad_records_within_no_grad():
     x = tensor([2.0])
     with no_grad():

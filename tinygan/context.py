@@ -5,17 +5,46 @@
 """
 
 import contextlib
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
 
-@contextlib.contextmanager
-def use_value(variable: ContextVar, value: Any) -> Iterator[None]:
-    """Set a variable to a value inside the context; restore it after it."""
-    before = variable.get()
-    variable.set(value)
-    try:
-        yield
-    finally:        # reset() would fail in a generator that another thread or task goes on with
-        variable.set(before)
+def use_value(variable: ContextVar, value: Any) -> contextlib.AbstractContextManager:
+    """Set a variable to a value inside the context, and restore it after it.
+
+    The context can be entered again, and is a decorator of functions.
+    """
+    return _Use(variable, value)
+
+
+class _Use(contextlib.AbstractContextManager):
+
+    def __init__(self, variable, value):
+        self.variable, self.value, self.before = variable, value, []
+
+    def __enter__(self):
+        self.before.append(self.variable.get())
+        self.variable.set(self.value)
+
+    def __exit__(self, *error):
+        # reset() would fail in a generator that another thread or task goes on with
+        self.variable.set(self.before.pop())
+
+    def __call__(self, function: Callable) -> Callable:
+        """Return the function, which runs in a context of its own at each call.
+
+        Raises TypeError for a generator function, which runs after the call.
+        """
+        if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+            raise TypeError(f"{function.__name__}() runs after its call, so a decorator would have "
+                            "no effect on it: enter the context inside it, and leave it before "
+                            "each yield")
+
+        @functools.wraps(function)
+        def call(*args, **kwargs):
+            with _Use(self.variable, self.value):
+                return function(*args, **kwargs)
+        return call

@@ -87,6 +87,10 @@ class Tensor(_Node):
     __slots__ = ()
     __array_ufunc__ = None      # makes numpy leave array * tensor to Tensor.__rmul__
 
+    def __init_subclass__(cls):
+        raise TypeError(f"{cls.__name__} cannot be a subclass of Tensor, because operations return "
+                        "Tensors: write functions of Tensors, or a Module with one")
+
     def __new__(cls, data):
         x = _Node()
         x.data, x.parents, x.base = as_array(data), (), None
@@ -432,11 +436,11 @@ def grad(y: Tensor, xs: Iterable[Tensor], grad_y: Tensor | Array | None = None,
     Only the rules on a path from an x to y are applied; no other gradient is computed. The results
     may share memory, as the gradients of a and b in a + b do: do not write into their arrays.
 
-    Raises TypeError if y or an x is not a Tensor, if xs is one, if a rule does not return one, and
-    for a Tensor grad_y of another dtype than y's. Raises ValueError if y has several elements and
-    no grad_y is given, if grad_y or what a rule returns has another shape, for another `unused`, if
-    y depends on no x and an operation before it was not recorded, and if a Tensor has been written
-    to after an operation on the path used it.
+    Raises TypeError if y or an x is not a Tensor, if xs is one, if a rule does not return one of
+    its input's dtype, and for a Tensor grad_y of another dtype than y's. Raises ValueError if y has
+    several elements and no grad_y is given, if grad_y or what a rule returns has another shape, for
+    another `unused`, if y depends on no x and an operation before it was not recorded, and if a
+    Tensor has been written to after an operation on the path used it.
     """
     xs = _check_grad(y, xs, unused)
     grad_y = _as_gradient(grad_y, y)
@@ -468,7 +472,8 @@ def grad(y: Tensor, xs: Iterable[Tensor], grad_y: Tensor | Array | None = None,
                     _refuse_written(parent, t.age)
                 if parent in on_path and rule is not None:
                     term = rule(g, t)
-                    if type(term) is not Tensor or term.data.shape != parent.data.shape:
+                    if (type(term) is not Tensor or term.data.shape != parent.data.shape
+                            or term.data.dtype != parent.data.dtype):
                         _refuse_term(term, parent)
                     gradient[parent] = gradient[parent] + term if parent in gradient else term
 
@@ -638,10 +643,13 @@ def _refuse_written(t, age):
 
 
 def _refuse_term(term, x):
-    """Raise an error for what the rule of the input x returned: no Tensor of x's shape."""
+    """Raise an error for what the rule of x returned: no Tensor of x's shape and dtype."""
     if type(term) is not Tensor:
         raise TypeError(f"a rule returns a Tensor, got {type(term).__name__}: compute it by "
                         "operations on g")
+    if term.shape == x.shape:
+        raise TypeError("a rule returns the gradient with respect to its input, of dtype "
+                        f"{x.dtype}, got {term.dtype}: convert the constants in the rule")
     raise ValueError("a rule returns the gradient with respect to its input, of shape "
                      f"{x.shape}, got shape {term.shape}: tensor.sum_to(g, x.shape) adds up over "
                      "the axes along which x was broadcast")
