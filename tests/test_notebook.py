@@ -888,7 +888,7 @@ class Slowing(optim.Adam):
 
 
 class Clipping(optim.Adam):
-    """An optimiser with a running mean of the gradients' norms, an array of one number."""
+    """An optimiser with a running mean of the sum of all |g|, an array of one number."""
 
     def __init__(self, parameters):
         super().__init__(parameters)

@@ -45,6 +45,6 @@ class _Use(contextlib.AbstractContextManager):
 
         @functools.wraps(function)
         def call(*args, **kwargs):
-            with _Use(self.variable, self.value):
+            with _Use(self.variable, self.value):       # several threads may be in the function
                 return function(*args, **kwargs)
         return call

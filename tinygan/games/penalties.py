@@ -79,7 +79,7 @@ class GradientPenalty(Penalty):
             raise ValueError(f"the gradient penalty drew {len(eps)} random numbers for "
                              f"{len(a_real)} scores: D gives one score for each sample, and "
                              "noise() takes the minibatch's size")
-        eps = Tensor(eps.data[:len(a_real)].astype(a_real.dtype, copy=False))
+        eps = Tensor(eps.data[:len(a_real)].astype(a_real.dtype, copy=False))   # drawn as float32
         return self.lam * gradient_penalty(score, real, fake, eps, self.target)
 
 

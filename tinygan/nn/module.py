@@ -283,8 +283,9 @@ class Module:
         if isinstance(value, np.generic) and isinstance(before, np.ndarray):
             value = np.asarray(value)       # arithmetic of numpy turns 0-d arrays into numbers
         elif (isinstance(before, backend.xp.ndarray) and is_real(value)
-                and np.can_cast(type(value), before.dtype, "same_kind")):   # no 0.5 in whole ones
-            value = backend.xp.asarray(value, before.dtype)         # as does max(array, 1.0)
+                and np.can_cast(type(value), before.dtype, "same_kind")):
+            # max(array, 1.0) may be a number, too; a fraction does not become a whole number
+            value = backend.xp.asarray(value, before.dtype)
         super().__setattr__(name, value)
 
 

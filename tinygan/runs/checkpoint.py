@@ -3,7 +3,7 @@
 A checkpoint is an .npz file of plain arrays, which contains nothing that could be executed:
 
     game.G.0.weight ...     the game's parameters and buffers
-    d_opt.m.0 ...           the arrays that the optimisers keep, one for each of their parameters
+    d_opt.m.0 ...           the optimisers' arrays, such as one for each of their parameters
     data.order ...          the arrays in the state of the data stream
     about                   everything else, as a JSON text: the description of the game, the step,
                             the state of the random stream, and more
@@ -336,13 +336,13 @@ def _set_dtypes(game, weights):
     """Give the game's arrays of floats the dtypes, float32 or float64, of the saved ones."""
     for prefix, part in game.modules():
         for name, value in part.own_arrays((Tensor, backend.xp.ndarray)):
-            dtype = getattr(weights.get(prefix + name), "dtype", value.dtype)
-            if value.dtype == dtype or not {value.dtype.name, dtype.name} <= {"float32", "float64"}:
+            saved = weights.get(prefix + name, value)
+            if {saved.dtype.name, value.dtype.name} != {"float32", "float64"}:
                 continue
             if type(value) is Tensor:
-                value.data = value.data.astype(dtype)
+                value.data = value.data.astype(saved.dtype)
             else:
-                setattr(part, name, value.astype(dtype))
+                setattr(part, name, value.astype(saved.dtype))
 
 
 def _set_modes(game, evaluating):

@@ -225,16 +225,16 @@ class Record:
         """
         if changed := sorted(self._list_fixed().items() ^ self.fixed.items()):
             name = changed[0][0]
+            owner, _, attribute = name.partition(".")
+            advice = ("make it an array in the constructor, which is written to in place, or name "
+                      "it in the class's `untracked`, if neither samples nor later steps depend on "
+                      "the value that it had")
+            if owner in self.run.optimisers:
+                advice = f"make it a schedule, compute it from `t`, {advice}"
+                if attribute == "parameters":
+                    advice = "train other parameters in another run or stage"
             raise UserError(f"{name} changes during training, and a checkpoint would not keep it: "
-                            + ("train other parameters in another run or stage"
-                               if name.endswith(".parameters") else
-                               "make it a schedule, compute it from `t`, make it an array in the "
-                               "constructor, which is written to in place, or name it in the "
-                               "optimiser's `untracked`, if a resumed run does not need it"
-                               if name.partition(".")[0] in self.run.optimisers else
-                               "make it an array in the constructor, which is written to in "
-                               "place, or name it in the class's `untracked`, if neither samples "
-                               "nor later steps depend on the value that it had"))
+                            f"{advice}")
         rows = np.array([[step, *(means.get(name, math.nan) for name in self.columns)]
                          for step, means in self.rows], float)
         rows = rows.reshape(len(self.rows), 1 + len(self.columns))
