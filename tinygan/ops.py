@@ -20,8 +20,8 @@ import numpy as np
 from . import backend
 from .backend import Array, UserError
 from .numbers import is_real, is_whole
-from .tensor import (Axis, DtypeError, NoTensorError, Tensor, allow_axis_0, as_array,
-                     check_reduction, op, restore_axes, sum_to)
+from .tensor import (Axis, DtypeError, NoTensorError, Tensor, as_array, op, reduction_axis,
+                     restore_axes, sum_to)
 
 
 # Exponentials and roots
@@ -57,9 +57,9 @@ def norm(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
         nonzero = y.data != 0       # NaN is not 0, and the gradient is NaN there
         # x / y is computed first, because its entries are at most 1 and g / y could overflow
         return where(nonzero, g, 0.0) * (x / where(nonzero, y, 1.0))
-    check_reduction(axis, keepdims)
     (x,) = as_tensors(x)
-    return op(_norm(x.data, allow_axis_0(axis, x), keepdims), (x, rule))
+    axis = reduction_axis(x, axis, keepdims)
+    return op(_norm(x.data, axis, keepdims), (x, rule))
 
 
 def _norm(x, axis, keepdims):
@@ -156,9 +156,9 @@ def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     if not is_whole(axis, -n) or axis >= n or x.ndim and not x.shape[axis]:
         raise ValueError("log_softmax needs one axis with at least one number along it, got axis "
                          f"{axis!r} of {x.shape}")
-    over = allow_axis_0(axis, x)
-    shifted = x.data - x.data.max(over, keepdims=True)
-    return op(shifted - xp.log(xp.exp(shifted).sum(over, keepdims=True)),
+    axis = reduction_axis(x, axis, keepdims=True)
+    shifted = x.data - x.data.max(axis, keepdims=True)
+    return op(shifted - xp.log(xp.exp(shifted).sum(axis, keepdims=True)),
               (x, lambda g, y: g - exp(y) * g.sum(axis, keepdims=True)))
 
 

@@ -197,9 +197,8 @@ class Tensor(_Node):
         numpy adds the rows one after the other. Sums over the axes (2, 3) of images lose as much,
         because channels lie last in memory.
         """
-        check_reduction(axis, keepdims)
-        total = backend.order_for_sum(x.data, axis).sum(allow_axis_0(axis, x), keepdims=keepdims)
-        return op(total,
+        axis = reduction_axis(x, axis, keepdims)
+        return op(backend.order_for_sum(x.data, axis).sum(axis, keepdims=keepdims),
                   (x, lambda g, y: broadcast_to(restore_axes(g, x, axis), x.shape)))
 
     def mean(x, axis: Axis = None, keepdims: bool = False) -> "Tensor":
@@ -214,14 +213,14 @@ class Tensor(_Node):
 
         Raises ValueError for a maximum of no numbers.
         """
-        check_reduction(axis, keepdims)
+        axis = reduction_axis(x, axis, keepdims)
 
         def rule(g, y):
             return _share(restore_axes(g, x, axis), x, restore_axes(y, x, axis), axis)
         if x.size == 0 and x.data.sum(axis).size:
             raise ValueError("the maximum of no numbers is undefined: the Tensor has shape "
                              f"{x.shape}")
-        return op(x.data.max(allow_axis_0(axis, x), keepdims=keepdims), (x, rule))
+        return op(x.data.max(axis, keepdims=keepdims), (x, rule))
 
     # Changes of shape
 
@@ -369,7 +368,7 @@ def _share(g, x, y, axis):
             return backend.cuda.share(g, x.data, y.data, axis)
         top = backend.xp.empty_like(x.data)
         backend.xp.equal(x.data, y.data, out=top, casting="unsafe")
-        top *= g * (1 / top.sum(allow_axis_0(axis, x), keepdims=True))
+        top *= g * (1 / top.sum(axis, keepdims=True))
         return top
     return op(shares(g.data), (x, None), (y, None),
               (g, lambda h, _: sum_to(h * shares(backend.xp.ones_like(y.data)), g.shape)))
@@ -543,18 +542,18 @@ def restore_axes(g: Tensor, x: Tensor, axis: Axis) -> Tensor:
     return g.reshape(tuple(1 if i in axes else n for i, n in enumerate(x.shape)))
 
 
-def allow_axis_0(axis: Axis, x: Tensor) -> Axis:
-    """Return the axis as cupy takes it: numpy allows a reduction of a 0-d array over axis 0."""
-    return () if x.ndim == 0 and axis in (0, -1) else axis
+def reduction_axis(x: Tensor, axis: Axis, keepdims: bool) -> Axis:
+    """Return the axis of a reduction of x in a form that cupy takes too.
 
-
-def check_reduction(axis: Axis, keepdims: bool) -> None:
-    """Raise TypeError for a list of axes, and for a `keepdims` such as that in x.sum(2, 3)."""
+    numpy alone allows axis 0 for a 0-d x. Raises TypeError for a list of axes, and for a `keepdims`
+    such as that in x.sum(2, 3).
+    """
     if isinstance(axis, list):
         raise TypeError(f"several axes are a tuple, {tuple(axis)}, got the list {axis}")
     if not isinstance(keepdims, bool):
         raise TypeError(f"keepdims is True or False, got {keepdims!r}: give several axes as a "
                         f"tuple, such as ({axis!r}, {keepdims!r})")
+    return () if x.ndim == 0 and axis in (0, -1) else axis
 
 
 def _scatter(g, index, shape):
