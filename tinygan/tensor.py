@@ -352,9 +352,10 @@ class Tensor(_Node):
 
 
 def _is_basic(index):
-    """Return whether an index has no array, list or truth value, whose choice numpy copies."""
+    """Return whether an index has integers, slices, None and ... only; others copy the entries."""
     parts = index if isinstance(index, tuple) else (index,)
-    return not any(isinstance(i, (list, bool, np.bool_, backend.xp.ndarray)) for i in parts)
+    return all(isinstance(i, (int, np.integer, slice, type(None), type(...)))
+               and not isinstance(i, bool) for i in parts)
 
 
 def _share(g, x, y, axis):
@@ -559,8 +560,7 @@ def reduction_axis(x: Tensor, axis: Axis, keepdims: bool) -> Axis:
 def _scatter(g, index, shape):
     """Return zeros of `shape` with g added at `index`: the adjoint of x[index]."""
     data = backend.xp.zeros(shape, g.dtype)
-    parts = index if isinstance(index, tuple) else (index,)
-    if all(isinstance(i, (int, slice, type(None), type(...))) for i in parts):
+    if _is_basic(index):
         data[index] = g.data
     else:                                   # an index array may contain an index twice
         backend.xp.add.at(data, index, g.data)
