@@ -271,14 +271,11 @@ class Tensor(_Node):
 
     def __setattr__(self, name, value):
         if name == "data":
-            if (not isinstance(value, backend.xp.ndarray)
-                    or value.dtype != np.float32 and value.dtype != np.float64):
-                is_array = isinstance(value, backend.xp.ndarray)
-                what = f"{value.dtype} array" if is_array else type(value).__name__
-                raise TypeError(f"a Tensor's data is a {backend.xp.__name__} array of float32 or "
-                                f"float64, got {what}: to update a parameter p by a gradient g, "
+            if not isinstance(value, backend.xp.ndarray):
+                raise TypeError(f"a Tensor's data is a {backend.xp.__name__} array, got "
+                                f"{type(value).__name__}: to update a parameter p by a gradient g, "
                                 "write p.data -= lr * g.data")
-            value = as_array(value)         # a subclass of array becomes an array
+            value = as_array(value)     # refuses other dtypes
             self.touch()
         elif name in pytorch.TENSOR:
             raise AttributeError(f"a Tensor has no {name}: {pytorch.TENSOR[name]}")
