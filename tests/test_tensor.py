@@ -202,7 +202,7 @@ def test_a_later_write_to_a_constant_number_does_not_change_a_gradient():
     for y, right in zip(results, (3, 3, 1 / 3, 3, 3, 3, 3)):
         assert grad(y, [x])[0].item() == right
     several = backend.xp.full((1, 2), 3.0)
-    assert as_array(several, "float64", kept=True) is several
+    assert as_array(several, "float64") is several
 
 
 def test_a_rule_of_an_input_that_was_broadcast_is_told_how_to_add_up():

@@ -429,5 +429,4 @@ def as_tensors(*xs: Tensor | Array | float | None, optional: int = 0) -> list[Te
         if isinstance(x, backend.xp.ndarray) and x.dtype == np.uint8:
             raise TypeError(f"bytes of shape {x.shape} would enter as numbers from 0 to "
                             "255: scale images by data.as_floats(x)")
-    return [x if type(x) is Tensor or x is None else Tensor(as_array(x, dtype, kept=True))
-            for x in xs]
+    return [x if type(x) is Tensor or x is None else Tensor(as_array(x, dtype)) for x in xs]

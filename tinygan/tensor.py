@@ -141,13 +141,13 @@ class Tensor(_Node):
                   (b, lambda g, y: -sum_to(g, b.shape)))
 
     def __mul__(a, b):
-        b = b if type(b) is Tensor else _constant(b, a.dtype, kept=True)    # as the rules use it
+        b = b if type(b) is Tensor else _constant(b, a.dtype)   # as the rules use it
         return op(_apply(operator.mul, a, b),
                   (a, lambda g, y: sum_to(g * b, a.shape)),
                   (b, lambda g, y: sum_to(g * a, b.shape)))
 
     def __truediv__(a, b):
-        b = b if type(b) is Tensor else _constant(b, a.dtype, kept=True)
+        b = b if type(b) is Tensor else _constant(b, a.dtype)
         return op(_apply(operator.truediv, a, b),
                   (a, lambda g, y: sum_to(g / b, a.shape)),
                   (b, lambda g, y: -sum_to(g * y / b, b.shape)))
@@ -179,14 +179,14 @@ class Tensor(_Node):
 
     def __matmul__(a, b):
         """Return the matrix product over the last two axes; the other axes broadcast."""
-        b = b if type(b) is Tensor else Tensor(as_array(b, a.dtype, kept=True))
+        b = b if type(b) is Tensor else Tensor(as_array(b, a.dtype))
         return op(_apply(_matmul, a, b, need="(..., n, k) @ (..., k, m) is needed"),
                   (a, lambda g, y: sum_to(g @ b.T, a.shape)),
                   (b, lambda g, y: sum_to(a.T @ g, b.shape)))
 
     def __rmatmul__(b, a):
         # the rule needs the .T of a Tensor, which exchanges two axes; numpy's reverses all of them
-        return Tensor(as_array(a, b.dtype, kept=True)) @ b
+        return Tensor(as_array(a, b.dtype)) @ b
 
     # Reductions. `axis` is None (all axes), a number or a tuple of numbers.
 
@@ -677,13 +677,13 @@ class NoTensorError(TypeError):
         super().__init__("at least one argument must be a Tensor: wrap an array as Tensor(x)")
 
 
-def as_array(data: Any, dtype: Any = None, kept: bool = False) -> Array:
+def as_array(data: Any, dtype: Any = None) -> Array:
     """Return `data` as a float array on the current backend, converted to `dtype` if given.
 
     `data` is a Tensor, an array, a number or a list of numbers. Without a dtype, Python numbers and
-    lists become float32; numpy scalars and arrays must already be float32 or float64. `kept` says
-    that a derivative rule will use the result later. Then an array of one number is copied, so that
-    a game may change it before, such as the factor of a term. Raises TypeError for other data.
+    lists become float32; numpy scalars and arrays must already be float32 or float64. With a dtype,
+    an array of one number is copied: it may be a setting, such as the factor of a term, that a game
+    changes before a derivative rule uses the copy. Raises TypeError for other data.
     """
     xp = backend.xp
     if type(data) is Tensor:
@@ -714,7 +714,7 @@ def as_array(data: Any, dtype: Any = None, kept: bool = False) -> Array:
     if data.dtype.kind not in "fiub":
         raise TypeError(f"an array in a computation holds real numbers, got {data.dtype}")
     if dtype is not None:
-        return data if data.dtype == dtype and not (kept and data.size == 1) else data.astype(dtype)
+        return data if data.dtype == dtype and data.size != 1 else data.astype(dtype)
     if data.dtype != np.float32 and data.dtype != np.float64:
         raise TypeError(f"a Tensor holds float32 or float64, got {data.dtype}: convert it with "
                         ".astype(\"float32\"), and scale images to [0, 1] first")
@@ -740,9 +740,9 @@ def _apply(f, a, b, need="counted from the last axis, sizes must be equal or 1")
         raise ValueError(f"{f.__name__.strip('_')} of shapes {shapes}: {need}") from None
 
 
-def _constant(c, dtype, kept=False):
+def _constant(c, dtype):
     # numpy gives a Python number the dtype of the array, but keeps the dtype of its own scalars.
-    return c if type(c) is float or type(c) is int else as_array(c, dtype, kept)
+    return c if type(c) is float or type(c) is int else as_array(c, dtype)
 
 
 def _matmul(a, b):
