@@ -12,17 +12,13 @@ from contextvars import ContextVar
 from typing import Any
 
 
-def use_value(variable: ContextVar, value: Any) -> contextlib.AbstractContextManager:
-    """Set a variable to a value inside the context, and restore it after it.
+class use_value(contextlib.AbstractContextManager):
+    """A context inside which a variable has another value; its old one is restored at the end.
 
     The context can be entered again, and is a decorator of functions.
     """
-    return _Use(variable, value)
 
-
-class _Use(contextlib.AbstractContextManager):
-
-    def __init__(self, variable, value):
+    def __init__(self, variable: ContextVar, value: Any) -> None:
         self.variable, self.value, self.before = variable, value, []
 
     def __enter__(self):
@@ -45,6 +41,6 @@ class _Use(contextlib.AbstractContextManager):
 
         @functools.wraps(function)
         def call(*args, **kwargs):
-            with _Use(self.variable, self.value):       # several threads may be in the function
+            with use_value(self.variable, self.value):      # not `self`, which threads would share
                 return function(*args, **kwargs)
         return call
