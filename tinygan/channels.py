@@ -19,8 +19,8 @@ import operator
 
 from . import backend
 from .backend import Array
-from .ops import array_of, as_tensors, check_bias, fill
-from .tensor import DtypeError, Tensor, broadcast_to, op
+from .ops import array_of, as_tensors, fill
+from .tensor import Tensor, broadcast_to, op
 
 
 def scale(x: Tensor, w: Tensor | Array, b: Tensor | Array | None = None) -> Tensor:
@@ -32,12 +32,9 @@ def scale(x: Tensor, w: Tensor | Array, b: Tensor | Array | None = None) -> Tens
     if w.ndim not in (1, 2):
         raise ValueError(f"the factors of channels are (n,), or (m, n) for each sample, got "
                          f"{w.shape}")
+    if b is not None and b.shape != w.shape:
+        raise ValueError(f"factors {w.shape} need a bias of that shape, got {b.shape}")
     each = w.ndim == 2
-    if each and b is not None and b.shape != w.shape:
-        raise ValueError(f"factors {w.shape} for each sample need shifts of that shape, got "
-                         f"{b.shape}")
-    if not each:
-        check_bias(b, w.shape[0])
     if x.ndim not in (2, 4) or w.shape != (x.shape[:2] if each else x.shape[1:2]):
         n = w.shape[-1]
         raise ValueError(f"{n} channels need (m, {n}) or (N, {n}, H, W), got {x.shape}"
@@ -70,16 +67,14 @@ def channel_sum(x: Tensor, y: Tensor | None = None, each: bool = False) -> Tenso
 
     With `each`, it is the sum over each sample, (m, n). Raises ValueError if the shapes differ.
     """
-    a, b = array_of(x), y if y is None else array_of(y)
-    if b is not None and a.dtype != b.dtype:
-        raise DtypeError()
-    if b is not None and a.shape != b.shape:
+    x, y = as_tensors(x, y, optional=1)
+    if y is None:
+        return op(_sums(_columns(x.data, each)),
+                  (x, lambda g, _: broadcast_to(_row(g, x), x.shape)))
+    if x.shape != y.shape:
         raise ValueError("the products of two arrays are summed over each channel if they have one "
                          f"shape, got {x.shape} and {y.shape}")
-    if y is None:
-        return op(_sums(_columns(a, each)),
-                  (x, lambda g, _: broadcast_to(_row(g, x), x.shape)))
-    total = _sums(_columns(a, each), _columns(b, each))
+    total = _sums(_columns(x.data, each), _columns(y.data, each))
     if y is x:
         return op(total, (x, lambda g, _: scale(x, g * 2.0)))
     return op(total, (x, lambda g, _: scale(y, g)), (y, lambda g, _: scale(x, g)))
