@@ -45,13 +45,10 @@ class Maxout(Module):
 
         max_j (x W_j^T + b_j),  j = 1 ... pieces
 
-    (m, n_in) -> (m, n_out); weight (pieces * n_out, n_in), the rows of piece 1 first. Raises
-    ValueError for fewer than one piece.
+    (m, n_in) -> (m, n_out); weight (pieces * n_out, n_in), the rows of piece 1 first.
     """
 
     def __init__(self, n_in: int, n_out: int, pieces: int, init: Callable = glorot) -> None:
-        if pieces < 1:
-            raise ValueError(f"Maxout is the maximum of at least one piece, got {pieces}")
         self.n_in, self.n_out, self.pieces = n_in, n_out, pieces
         self.weight = Tensor(backend.to_inputs_first(
             make_weights(init, (pieces * n_out, n_in), n_in, n_out)))
