@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from . import backend
-from .nn import Module, use_random
+from .nn import Module, substitute, use_random
+from .nn.module import find_names
 from .numbers import is_real, is_whole
 from .random import Random
 from .tensor import DtypeError, Tensor, ancestors, grad
@@ -250,12 +251,10 @@ def _as_function(module, training, n_inputs, generator):
     that calls of f change.
     """
     module = copy.deepcopy(module)
-    module.parameters()         # raises if the module holds a Tensor where it cannot be found
-    places, buffers, changed = {}, [], set()
+    parameters, names = module.parameters(), find_names(module)
+    buffers, changed = [], set()
     for prefix, part in module.modules():
         part.training = training and not hasattr(part, "weight_u")      # under spectral_norm
-        for name, parameter in part.own_arrays(Tensor):
-            places.setdefault(parameter, []).append((part, name, prefix))
         for name, value in vars(part).items():
             if isinstance(value, backend.xp.ndarray) and name not in part._stored:
                 floats = value.dtype.kind == "f"
@@ -263,22 +262,17 @@ def _as_function(module, training, n_inputs, generator):
                 buffers.append((part, name, value, f"{prefix}{name}"))
 
     def f(*inputs):
-        for parameter, owners in zip(inputs[n_inputs:], places.values()):
-            for part, name, _ in owners:
-                setattr(part, name, parameter)
         for part, name, value, _ in buffers:
             setattr(part, name, value.copy())
-        with use_random(Random(0)):
+        with use_random(Random(0)), substitute(module, dict(zip(parameters, inputs[n_inputs:]))):
             y = module(*inputs[:n_inputs])
         for part, name, value, full in buffers:
             now = getattr(part, name)
             if getattr(now, "shape", None) != value.shape or (now != value).any():
                 changed.add(full)
         return y
-    values = {f"parameter {owners[0][2]}{owners[0][1]}": p.data.astype("float64")
-              for p, owners in places.items()}
-    return f, {name: a + 0.01 * backend.xp.asarray(generator.standard_normal(a.shape))
-               for name, a in values.items()}, changed
+    return f, {f"parameter {names[p]}": p.data.astype("float64") + 0.01 * backend.xp.asarray(
+        generator.standard_normal(p.shape)) for p in parameters}, changed
 
 
 def _make_batch_of_two(f, arrays, parameters, generator):
