@@ -271,15 +271,16 @@ class Module:
         is_result = is_tensor and not (in_forward and value is before) and (
             value.parents != () or in_forward and value.age < begin)
         _check_attribute(self, name, value, before, in_forward, is_result)
-        is_input = is_array and in_forward and any(value is x for x in inputs)
-        if is_result or is_input and not isinstance(before, backend.xp.ndarray):
-            # an input that replaces a buffer is one
-            super().__setattr__("_stored", self._stored | {name})
-        elif not in_forward and (is_tensor or is_array) and name in self._stored:
-            super().__setattr__("_stored", self._stored - {name})
-        elif (is_array and in_forward and value is not before
-                and name not in self._stored and name not in self.untracked):
-            value = value.copy("K")         # a buffer, which may be written to
+        if is_tensor or is_array:
+            # an input array that replaces a buffer is one
+            is_input = (is_array and not isinstance(before, backend.xp.ndarray)
+                        and any(value is x for x in inputs))
+            stored = in_forward and (name in self._stored or is_result or is_input)
+            names = self._stored | {name} if stored else self._stored - {name}
+            super().__setattr__("_stored", names)
+            if (is_array and in_forward and not stored and value is not before
+                    and name not in self.untracked):
+                value = value.copy("K")         # a buffer, which may be written to
         if isinstance(value, np.generic) and isinstance(before, np.ndarray):
             value = np.asarray(value)       # arithmetic of numpy turns 0-d arrays into numbers
         elif (isinstance(before, backend.xp.ndarray) and is_real(value)
@@ -301,8 +302,6 @@ def _copy_lists(args, kwargs):
 
 def _parts(name, value):
     """Yield (name, Module) for each Module in the value of the attribute `name`."""
-    if isinstance(value, _SIMPLE):
-        return
     if isinstance(value, Module):
         yield name, value
     elif isinstance(value, (list, tuple)):
