@@ -436,14 +436,12 @@ def _check_attribute(module, name, value, before, in_forward, is_result):
                         f"make it a leaf by Tensor(x.data.copy()), or name {name!r} in the "
                         "class's `untracked`; if it is set in forward(), call the Module and not "
                         "forward() itself")
-    if is_result and isinstance(before, backend.xp.ndarray) and name not in module._stored:
-        raise TypeError(f"{attribute} is a buffer, which forward() would replace by a Tensor, with "
-                        f"what it was computed from: write self.{name}[...] = x.data for new "
-                        "numbers")
-    if is_result and is_parameter:
-        raise TypeError(f"{attribute} is a parameter, which forward() would replace: give the new "
-                        f"Tensor another name, or write .{name}.data[...] = array for new numbers, "
-                        f"or name {name!r} in the class's `untracked`")
+    is_buffer = isinstance(before, backend.xp.ndarray) and name not in module._stored
+    if is_result and (is_parameter or is_buffer):
+        kind, array = ("parameter", f"{name}.data") if is_parameter else ("buffer", name)
+        raise TypeError(f"{attribute} is a {kind}, which forward() would replace: give "
+                        f"the Tensor another name, or write self.{array}[...] = x.data for new "
+                        f"numbers, or name {name!r} in the class's `untracked`")
 
 
 def _check_found(module):
