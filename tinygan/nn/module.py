@@ -164,12 +164,11 @@ class Module:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Copy the values of `state` into the parameters and buffers.
 
-        The values are arrays, or anything that numpy converts to arrays.
-
-        PyTorch's `num_batches_tracked`, which no computation uses, is ignored. Raises UserError if
-        a name is missing or unknown, if a shape differs, for values that are no numbers, if an
-        array of the network is read-only, and if `state` is no dictionary. Raises TypeError for a
-        masked array. Nothing is changed then.
+        The values are arrays, or anything that numpy converts to arrays. PyTorch's
+        `num_batches_tracked`, which no computation uses, is ignored. Raises UserError if a name is
+        missing or unknown, if a shape differs, for values that are no numbers, if an array of the
+        network is read-only, and if `state` is no dictionary. Raises TypeError for a masked array.
+        Nothing is changed then.
         """
         if not isinstance(state, Mapping):
             raise UserError("load_state_dict takes {name: array}, as state_dict() returns it, got "
@@ -186,17 +185,14 @@ class Module:
         values = {}
         for name, array in arrays.items():
             backend.refuse_masked(state[name])
-            try:
+            with contextlib.suppress(TypeError, ValueError, RuntimeError):
                 values[name] = np.asarray(state[name]).copy()       # it may be a view of a weight
-            except (TypeError, ValueError, RuntimeError):
-                values[name] = np.asarray(None)
-            if values[name].dtype.kind not in "biuf":
+            if name not in values or values[name].dtype.kind not in "biuf":
                 raise UserError(f"weights {name!r} are a {type(state[name]).__name__}, which numpy "
                                 "cannot convert to numbers: give an array")
             if values[name].shape != array.shape:
                 raise UserError(f"weights {name!r} have shape {values[name].shape}, the "
                                 f"network's have {array.shape}: they belong to another network")
-        for name, array in arrays.items():
             if not getattr(array.flags, "writeable", True):     # cupy's arrays are all writeable
                 raise UserError(f"the array {name} is read-only: replace it by its .copy()")
         for name, array in arrays.items():
