@@ -67,8 +67,7 @@ def check_grads(f: Callable, *arrays: Any, order: int = 2, tolerance: float = 1e
     if training not in (None, True, False):
         raise ValueError(f"training is True, False or None (both), got {training!r}")
     generator = np.random.default_rng(seed)
-    for a in arrays:
-        backend.refuse_masked(a)
+    backend.refuse_masked(*arrays)
     arrays = [a.data if type(a) is Tensor else backend.xp.asarray(
         np.asarray(a, "float64") if is_real(a) or isinstance(a, list) else a) for a in arrays]
     arrays = [a.astype("float64") if a.dtype.kind == "f" else a for a in arrays]
@@ -112,19 +111,14 @@ def _check_function(f, arrays, names, mode, order, tolerance, generator):
     except DtypeError as error:
         raise TypeError(f"{error} (the inputs of check_grads are float64; f may use a float32 "
                         f"Tensor of its own, which would not be checked: {ADVICE})") from None
-    if (found := _find_hidden_leaf(ys, inputs)) is not None:
-        raise TypeError(f"f computes with a Tensor of shape {found.shape} that is not among its "
-                        f"inputs, so its gradient would not be checked: {ADVICE}")
-    _check(of_floats, xs, names, mode, 1, order, tolerance, generator)
-
-
-def _find_hidden_leaf(ys, inputs):
-    """Return a leaf older than the inputs that ys were computed from, or None."""
     for y in ys:
         if type(y) is not Tensor:
             raise TypeError(f"f returns a Tensor or a tuple of Tensors, got {type(y).__name__}")
-    born = min(x.age for x in inputs)
-    return next((t for t in ancestors(ys) if t.parents == () and t.age < born), None)
+    for t in ancestors(ys):
+        if t.parents == () and t.age < inputs[0].age:       # a leaf that was made before this call
+            raise TypeError(f"f computes with a Tensor of shape {t.shape} that is not among its "
+                            f"inputs, so its gradient would not be checked: {ADVICE}")
+    _check(of_floats, xs, names, mode, 1, order, tolerance, generator)
 
 
 def _check(f, xs, names, mode, this_order, order, tolerance, generator, noise_before=0.0):
