@@ -24,7 +24,7 @@ import numpy as np
 from . import backend
 from .nn import Module, substitute, use_random
 from .nn.module import find_names
-from .numbers import is_real, is_whole
+from .numbers import check_whole, is_real
 from .random import Random
 from .tensor import DtypeError, Tensor, ancestors, grad
 
@@ -62,8 +62,7 @@ def check_grads(f: Callable, *arrays: Any, order: int = 2, tolerance: float = 1e
     if isinstance(f, type) or not callable(f):
         raise TypeError(f"check_grads takes a function or a Module, got {f!r:.60}"
                         + (": make one, as in nn.ReLU()" if isinstance(f, type) else ""))
-    if not is_whole(order, 1):
-        raise ValueError(f"the order of derivatives is a whole number of at least 1, got {order!r}")
+    check_whole(order, 1, "the order of derivatives")
     if training not in (None, True, False):
         raise ValueError(f"training is True, False or None (both), got {training!r}")
     generator = np.random.default_rng(seed)

@@ -11,6 +11,12 @@ def is_whole(value: Any, least: int) -> bool:
     return isinstance(value, (int, np.integer)) and value >= least
 
 
+def check_whole(value: Any, least: int, what: str) -> None:
+    """Raise ValueError unless `value`, named by `what`, is a whole number of at least `least`."""
+    if not is_whole(value, least):
+        raise ValueError(f"{what} is a whole number of at least {least}, got {value!r:.60}")
+
+
 def is_real(value: Any) -> bool:
     """Return whether `value` is a real number; an array is none."""
     return isinstance(value, (int, float, np.integer, np.floating))

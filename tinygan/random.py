@@ -7,7 +7,7 @@ import numpy as np
 
 from . import backend
 from .backend import Array
-from .numbers import is_number, is_whole
+from .numbers import check_whole, is_number, is_whole
 
 
 class Random:
@@ -47,16 +47,12 @@ class Random:
 
     def integers(self, high: int, shape: tuple[int, ...]) -> Array:
         """Draw an array of this shape of integers from 0 to high - 1, all equally likely."""
-        if not is_whole(high, 1):
-            raise ValueError("integers from 0 to high - 1 need a whole number high of at least 1, "
-                             f"got {high!r:.60}")
+        check_whole(high, 1, "the `high` of integers from 0 to high - 1")
         return backend.xp.asarray(self._generator.integers(high, size=shape))
 
     def permutation(self, n: int) -> Array:
         """Draw a random order of the integers from 0 to n - 1."""
-        if not is_whole(n, 0):
-            raise ValueError("an order of the integers from 0 to n - 1 needs a whole number n of "
-                             f"at least 0, got {n!r:.60}")
+        check_whole(n, 0, "the n of an order of the integers from 0 to n - 1")
         return backend.xp.asarray(self._generator.permutation(n))
 
     def key(self) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 
 from . import backend
 from .backend import Array
-from .numbers import is_whole
+from .numbers import check_whole, is_whole
 from .ops import as_tensors
 from .tensor import Tensor, op
 
@@ -118,8 +118,7 @@ def upsample(x: Tensor, factor: int) -> Tensor:
     ValueError unless the factor is a whole number of at least 1.
     """
     h, w = _size(x, "upsample")
-    if not is_whole(factor, 1):
-        raise ValueError(f"upsample needs a whole number of at least 1 as factor, got {factor}")
+    check_whole(factor, 1, "upsample's factor")
     return resize(x, (h * factor, w * factor))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import backend, ops, resampling
 from ..conv import Pair, conv2d, conv_transpose2d, kernel_pair, padding_pair, stride_pair
-from ..numbers import is_whole
+from ..numbers import check_whole, is_whole
 from ..tensor import Tensor
 from .init import glorot, make_weights, zeros
 from .module import Composite, Module, call_part
@@ -143,9 +143,7 @@ class AvgPool2d(Module):
     """
 
     def __init__(self, size: int) -> None:
-        if not is_whole(size, 1):
-            raise ValueError("AvgPool2d takes the side of a block, a whole number of at least 1, "
-                             f"got {size}")
+        check_whole(size, 1, "AvgPool2d's size, the side of a block,")
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
@@ -159,8 +157,7 @@ class Upsample(Module):
     """
 
     def __init__(self, factor: int = 2) -> None:
-        if not is_whole(factor, 1):
-            raise ValueError(f"Upsample takes a whole number of at least 1, got {factor}")
+        check_whole(factor, 1, "Upsample's factor")
         self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
@@ -175,8 +172,7 @@ class ReflectionPad2d(Module):
     """
 
     def __init__(self, width: int) -> None:
-        if not is_whole(width, 0):
-            raise ValueError(f"ReflectionPad2d takes a whole number of at least 0, got {width}")
+        check_whole(width, 0, "ReflectionPad2d's width")
         self.width = width
 
     def forward(self, x: Tensor) -> Tensor:
