@@ -129,7 +129,7 @@ class RandomRows:
 
     def bernoulli(self, p: float, shape: tuple[int, ...]) -> Array:
         """Draw booleans (m, ...), each True with probability p."""
-        return self._draw(shape, lambda row, shape: row.bernoulli(p, shape))
+        return self._draw(shape, Random.bernoulli, p)
 
     def normal(self, shape: tuple[int, ...]) -> Array:
         """Draw numbers (m, ...) from N(0, 1)."""
@@ -137,13 +137,13 @@ class RandomRows:
 
     def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> Array:
         """Draw numbers (m, ...) from U(low, high)."""
-        return self._draw(shape, lambda row, shape: row.uniform(low, high, shape))
+        return self._draw(shape, Random.uniform, low, high)
 
     def integers(self, high: int, shape: tuple[int, ...]) -> Array:
         """Draw integers (m, ...) from 0 to high - 1."""
-        return self._draw(shape, lambda row, shape: row.integers(high, shape))
+        return self._draw(shape, Random.integers, high)
 
-    def _draw(self, shape, draw):
+    def _draw(self, shape, draw, *numbers):
         if self.rows is None:
             arrays = [backend.to_numpy(a.data if type(a) is Tensor else a)
                       for a in flatten_nested(self.inputs)]
@@ -156,4 +156,4 @@ class RandomRows:
                             "evaluation mode, where each sample has random numbers of its own: "
                             f"draw ({m}, ...), or define sample() in the class of the game")
         each = shape[0] // m, *shape[1:]
-        return backend.xp.concatenate([draw(row, each) for row in self.rows])
+        return backend.xp.concatenate([draw(row, *numbers, each) for row in self.rows])
