@@ -25,6 +25,7 @@ x is (N, C, H, W), w is (O, C, kh, kw), y is (N, O, OH, OW) with OH = (H + 2p - 
 The functions on arrays, which are fast, are in im2col.py.
 """
 
+import functools
 import operator
 
 import numpy as np
@@ -130,38 +131,25 @@ def _data(bias):
 
 # Sizes
 
-def pair(v: Pair) -> tuple[int, int]:
+def pair(v: Pair, least: int = 0, rule: str = "a size is at least 0") -> tuple[int, int]:
     """Return a number, or a pair of numbers, as a pair (vertical, horizontal).
 
-    Raises ValueError for anything else.
+    Raises ValueError for anything else, and with the text `rule` for a number below `least`.
     """
     try:
         a, b = v if isinstance(v, (tuple, list)) else (v, v)
-        return operator.index(a), operator.index(b)
+        numbers = operator.index(a), operator.index(b)
     except (TypeError, ValueError):
         raise ValueError(f"give a whole number or a pair (vertical, horizontal), not {v!r}"
                          ) from None
-
-
-def kernel_pair(v: Pair) -> tuple[int, int]:
-    """Return the size of a kernel as a pair. Raises ValueError for a size below 1."""
-    return _at_least(1, v, "a kernel is at least 1x1")
-
-
-def stride_pair(v: Pair) -> tuple[int, int]:
-    """Return a stride as a pair. Raises ValueError for a stride below 1."""
-    return _at_least(1, v, "a stride is at least 1")
-
-
-def padding_pair(v: Pair) -> tuple[int, int]:
-    """Return a padding as a pair. Raises ValueError for a padding below 0."""
-    return _at_least(0, v, "a padding is at least 0")
-
-
-def _at_least(least, v, rule):
-    if min(numbers := pair(v)) < least:
+    if min(numbers) < least:
         raise ValueError(f"{rule}, got {numbers}")
     return numbers
+
+
+kernel_pair = functools.partial(pair, least=1, rule="a kernel is at least 1x1")
+stride_pair = functools.partial(pair, least=1, rule="a stride is at least 1")
+padding_pair = functools.partial(pair, least=0, rule="a padding is at least 0")
 
 
 def _check(images, w, axis, name):
