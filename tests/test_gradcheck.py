@@ -448,6 +448,21 @@ def test_inputs_near_the_edge_of_a_domain_can_be_checked(f, size):
     check_grads(f, size * np.array([1.0, 2.5, 7.0]))
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_an_infinite_step_hides_no_missing_gradient(seed):
+    """The widest steps of the second number give log 0."""
+    def log(x):
+        with np.errstate(divide="ignore"):
+            data = backend.xp.log(backend.xp.maximum(x.data, 0.0))
+        return op(data, (x, lambda g, y: g * 0.0))
+    assert "0 by its rule" in get_error(log, np.array([1.0, 5e-5]), seed=seed)
+
+
+def test_a_function_that_is_nowhere_finite_is_reported():
+    with np.errstate(invalid="ignore"):
+        assert "not finite near this input" in get_error(ops.log, np.array([-1.0, -2.0]))
+
+
 @pytest.mark.parametrize("size, offset", [(1e-8, 0), (1.0, 1e6), (1e3, 0), (1.0, -1e5)])
 def test_very_small_and_very_large_inputs_can_be_checked(size, offset):
     x = offset + size * normal(2, 3)

@@ -188,8 +188,8 @@ def kernel(inputs: str, outputs: str, code: str, preamble: str = "") -> Callable
 def together() -> contextlib.AbstractContextManager:
     """Return a context at whose end, on a GPU, all kernels called in it are launched.
 
-    Calls of one kernel become one launch, see cuda.together. No kernel may use what another one
-    computes.
+    Calls of one kernel become one launch, see cuda.together. Kernels in the context must not use
+    each other's results.
     """
     return contextlib.nullcontext() if cuda is None else cuda.together()
 

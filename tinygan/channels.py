@@ -8,10 +8,10 @@ They make normalisation and biases fast. For images they are
 
 and for (m, n) the same along the first axis. Channels lie last in the memory of images (see
 im2col.py), so x is a matrix with one column per channel in both cases. The column sums of x are a
-product with a row of ones, which is faster than sum(); on a GPU they are a kernel of cuda.py.
-With `each`, the operations are on each channel of each sample: there is a matrix for each sample,
-and the sums are over the axes (2, 3). numpy is slow on short rows, so backend.widen() views
-several rows as one, and repeats the factors of the channels to match.
+product with a row of ones, which is faster than sum(); on a GPU they are a kernel of cuda.py. With
+`each`, the operations are on each channel of each sample: there is a matrix for each sample, and
+the sums are over the axes (2, 3), or of (m, n) over no axis. numpy is slow on short rows, so
+backend.widen() views several rows as one, and repeats the factors of the channels to match.
 """
 
 import functools

@@ -19,7 +19,7 @@ import numpy as np
 # Each operation allocates arrays of megabytes, and they are freed soon after. By default, the C
 # library returns their memory to the system and requests fresh, zeroed pages for the next array,
 # which costs more than the arithmetic. glibc can be told to keep up to 1 GB of freed memory. (The
-# numbers of the parameters are those of malloc.h. 32 MB is the largest mmap threshold that older
+# parameters are -1 and -3 in malloc.h. 32 MB is the largest mmap threshold that older
 # versions of glibc accept.)
 with contextlib.suppress(AttributeError, OSError, TypeError):       # not glibc
     M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3

@@ -171,7 +171,7 @@ def _estimate_rounding(f, xs, cs, ys, claims, largest, noise_before):
 
     Each output and each input is off by about 1e-16 of its size. At higher orders f is a gradient,
     which has the rounding error of the order before as well, `noise_before`. If the largest input
-    is below 1, a gradient may be 1 / input times its function.
+    is below 1, a gradient may be as large as its function divided by the input, as that of log x.
     """
     noise = noise_before / (min(largest, 1.0) or 1.0) + 4e-15 * sum(
         float(abs(a.data * b).sum()) for a, b in zip([*ys, *claims], cs + xs))
@@ -206,7 +206,7 @@ def _measure_slope(f, size, noise, tolerance, scale, where):
         widest = min(max(noise / (tolerance * scale), widest), 1e3 * widest)
     best = math.inf, None       # (the accuracy of the best slope so far, that slope)
     worst = 0.0                 # the largest roughness so far, see below
-    first = None                # (slope, bend) of the widest step, without their signs
+    first = None                # (|slope|, |bend|) of the widest step in the function's domain
     for h in [widest * 0.1 ** k for k in range(15)] + [10 * widest, 100 * widest]:
         rounding = noise / h
         left, half_left, middle, half_right, right = (f(t) for t in (-h, -h / 2, 0.0, h / 2, h))
@@ -215,9 +215,9 @@ def _measure_slope(f, size, noise, tolerance, scale, where):
         bend = (right + left - 2 * middle) / h
         half_bend = (half_right + half_left - 2 * middle) / (h / 2)
         roughness = abs(slope - half_slope) + abs(bend - 2 * half_bend)
-        first = first or (abs(slope), abs(bend))
         if not math.isfinite(roughness):        # the step left the function's domain
             continue
+        first = first or (abs(slope), abs(bend))
         # If rounding can hide a thousandth of the slope, two slopes may agree by chance. They count
         # only if the roughness found with a wider step would still stand out from the rounding.
         blind = h < 1e-3 * widest and rounding > 1e-3 * max(scale, abs(half_slope))
@@ -230,6 +230,9 @@ def _measure_slope(f, size, noise, tolerance, scale, where):
                 return 0.0, rounding
             worst = max(worst, roughness)
             best = min(best, (roughness + rounding, half_slope))
+    if first is None:
+        raise AssertionError(f"{where}: the function is not finite near this input: move the input "
+                             "into the function's domain")
     if best[0] <= 1e-4 * scale:
         return best[1], best[0]
     raise AssertionError(f"{where}: the function is not smooth at this input (the slopes on its "

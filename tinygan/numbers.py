@@ -1,4 +1,4 @@
-"""Whether a value that a user gives is a number, of Python's or of numpy's."""
+"""Tests of numbers that a user gives, Python's or numpy's; True and False count as 1 and 0."""
 
 import contextlib
 from typing import Any

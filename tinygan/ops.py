@@ -264,7 +264,7 @@ def _times_slope(g, x, slope, y):
 def maximum(a: Tensor | Array | float, b: Tensor | Array | float) -> Tensor:
     """Return the larger of a and b. Where they are equal, each gets half the gradient.
 
-    The gradient of the smaller one is 0 * g, as in relu.
+    The gradient of the smaller one is 0 * g, which is NaN if g is infinite.
     """
     return _extremum(backend.xp.maximum, a, b)
 
@@ -277,11 +277,11 @@ def minimum(a: Tensor | Array | float, b: Tensor | Array | float) -> Tensor:
 def _extremum(f, a, b):
     a, b = as_tensors(a, b)
 
-    def share(x, y):
+    def weight(x, y):
         return backend.xp.where(a.data == b.data, 0.5, x.data == y.data)
     return op(f(a.data, b.data),
-              (a, lambda g, y: sum_to(g * share(a, y), a.shape)),
-              (b, lambda g, y: sum_to(g * share(b, y), b.shape)))
+              (a, lambda g, y: sum_to(g * weight(a, y), a.shape)),
+              (b, lambda g, y: sum_to(g * weight(b, y), b.shape)))
 
 
 def clip(x: Tensor, low: float, high: float) -> Tensor:

@@ -59,7 +59,7 @@ class Optimizer:
         Raises TypeError for a gradient that is no Tensor. Raises ValueError if the number or the
         shapes of the gradients differ from the parameters', if a parameter's shape or dtype has
         changed, or if its array is read-only or not contiguous. Nothing has changed then. Raises
-        TypeError if update() of a subclass changes nothing in place.
+        TypeError if update() of a subclass returns a value or changes nothing in its first step.
         """
         if type(grads) is Tensor:
             raise TypeError("step takes a list of gradients, as in opt.step(grad(loss, "

@@ -79,7 +79,7 @@ def check_random(rng: Any, who: str) -> None:
 def check_source(source: Any, who: str) -> None:
     """Raise TypeError for a stream of another library, whose methods take other arguments.
 
-    So is a value of a built-in type, such as a seed. Other objects are taken as they are.
+    The same holds for a value of a built-in type, such as a seed. Any other object is accepted.
     """
     if type(source).__module__.partition(".")[0] in ("numpy", "cupy", "random", "builtins"):
         check_random(source, who)

@@ -45,7 +45,7 @@ def _resample(x, rows, columns):
 # The matrices: float64 arrays (pixels of the result, pixels of the image), for one direction
 
 def select(index: Array, n: int) -> Array:
-    """Return the matrix whose row i selects the pixel index[i] of n; none if it is outside."""
+    """Return the matrix whose row i selects the pixel index[i] of n, and is 0 if there is none."""
     return (index[:, None] == backend.xp.arange(n)).astype("float64")
 
 

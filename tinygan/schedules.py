@@ -1,7 +1,7 @@
 """Schedules: functions of the steps an optimiser has taken, or of a game's iteration.
 
-They are dataclasses, so that a run can save them. They raise ValueError unless they are made of
-numbers, and those with a number of `steps` unless it is above 0.
+They are dataclasses, so that a run can save them. They raise ValueError for a field that is no
+number, and for `steps` that are not above 0.
 """
 
 import math

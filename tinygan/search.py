@@ -19,15 +19,16 @@ def find(value: Any, kinds: tuple[type, ...], leaves: tuple[type, ...] = ()) -> 
     """Yield the objects of the classes `kinds` inside a value.
 
     The search enters collections, dataclass objects, the closures, defaults and bound objects of
-    functions, and the attributes of other objects, but not those of an object in an object: from a
-    progress bar, for example, all of a notebook can be reached. Arrays in functions and objects are
-    constants and are not yielded; neither are files. It does not enter objects of the classes
-    `leaves`, or of `kinds`, and does not follow weak references.
+    functions, and the attributes of other objects. It does not enter the attributes of an object
+    that it found in another object's attributes: a progress bar, for example, leads to the whole
+    notebook. Nor does it enter objects of the classes `leaves` or `kinds`, or follow weak
+    references. Arrays in functions and objects are constants and are not yielded; neither are
+    files.
     """
     leaves = (*leaves, int, float, str, bytes, range, type(None), type, types.ModuleType,
               np.ndarray, backend.xp.ndarray)
     # with each value, whether it lies in an object, and whether arrays in it are constants
-    left, seen = [(value, False, False)], {}
+    left, seen = [(value, False, False)], {}      # {id: object}, which keeps the objects alive
     while left:
         value, in_object, constant = left.pop()
         if type(value) in weakref.ProxyTypes:       # isinstance() would take it for any iterator

@@ -64,7 +64,7 @@ class Tensor(_Node):
               by Tensor(...); None if it was not recorded, or had no inputs
     age       a counter value: the Tensor is newer than all Tensors with a smaller age
     touched   the counter value when `data` was last written
-    base      the Tensor whose array this one's array may be a view of, or None
+    base      the Tensor whose array this one's array may be a view of; None if there is none
 
     There is no `requires_grad` and no `.grad`: the call grad(y, xs) names the xs. Arithmetic works
     between Tensors of one dtype, with Python numbers, and with constant arrays, which are converted
@@ -141,7 +141,7 @@ class Tensor(_Node):
                   (b, lambda g, y: -sum_to(g, b.shape)))
 
     def __mul__(a, b):
-        b = b if type(b) is Tensor else _constant(b, a.dtype)   # as the rules use it
+        b = b if type(b) is Tensor else _constant(b, a.dtype)   # the rules use b too
         return op(_apply(operator.mul, a, b),
                   (a, lambda g, y: sum_to(g * b, a.shape)),
                   (b, lambda g, y: sum_to(g * a, b.shape)))
@@ -175,6 +175,7 @@ class Tensor(_Node):
         return op(backend.power(x.data, n), (x, rule))
 
     def __abs__(x):
+        """Return |x|. The derivative at 0 is 0."""
         return op(abs(x.data), (x, lambda g, y: g * backend.xp.sign(x.data)))
 
     def __matmul__(a, b):
@@ -444,7 +445,8 @@ def grad(y: Tensor, xs: Iterable[Tensor], grad_y: Tensor | Array | None = None,
     if not create_graph:
         grad_y = Tensor(grad_y.data)        # without its graph: it may itself be returned
 
-    # which Tensors lie on a path from an x to y, and which of them were computed from another one
+    # which Tensors lie on a path from an x to y, and which of them were computed from another one,
+    # so that their rules are applied
     wanted, on_path, inner = set(xs), set(xs), set()
     order = ancestors([y], oldest=min((x.age for x in xs), default=y.age))
     for t in order:

@@ -1,6 +1,6 @@
 """Layers that take labels beside their input: embeddings, joined labels, conditional batch norm.
 
-A label is a whole number from 0 to classes - 1, given as an array (m,). A layer with the attribute
+Labels are an array (m,) of whole numbers from 0 to classes - 1. A layer with the attribute
 `conditional` is called as layer(x, labels); Sequential passes labels on to such layers.
 """
 

@@ -263,15 +263,15 @@ class Module:
         in_forward = begin is not None
         is_array = isinstance(value, backend.xp.ndarray)
         is_tensor = type(value) is Tensor and name not in self.untracked
-        # a Tensor that was computed, or an input of forward(), which is older than the call
-        is_result = is_tensor and not (in_forward and value is before) and (
+        # a Tensor that was computed, or made before this call of forward(), as its inputs are
+        is_foreign = is_tensor and not (in_forward and value is before) and (
             value.parents != () or in_forward and value.age < begin)
-        _check_attribute(self, name, value, before, in_forward, is_result)
+        _check_attribute(self, name, value, before, in_forward, is_foreign)
         if is_tensor or is_array:
             # an input array that replaces a buffer is one
             is_input = (is_array and not isinstance(before, backend.xp.ndarray)
                         and any(value is x for x in inputs))
-            stored = in_forward and (name in self._stored or is_result or is_input)
+            stored = in_forward and (name in self._stored or is_foreign or is_input)
             names = self._stored | {name} if stored else self._stored - {name}
             super().__setattr__("_stored", names)
             if (is_array and in_forward and not stored and value is not before
@@ -379,7 +379,7 @@ def is_sequential(network: Any) -> bool:
 def find_inside(value: Any, kinds: tuple[type, ...] | None = None) -> Iterator[Any]:
     """Yield the Modules, Tensors and arrays inside a value, or the objects of other `kinds`.
 
-    search.find says which places are searched. Modules and Tensors are not.
+    search.find says which places are searched. It does not look inside Modules and Tensors.
     """
     kinds = kinds or (Module, Tensor, backend.xp.ndarray)
     return search.find(value, kinds, leaves=(Module, Tensor))
@@ -406,14 +406,14 @@ def _check_class(cls):
                                     "on self, in __init__")
 
 
-def _check_attribute(module, name, value, before, in_forward, is_result):
+def _check_attribute(module, name, value, before, in_forward, is_foreign):
     """Raise TypeError for a value that an attribute of a Module cannot have.
 
     It is one that would take a parameter's or a buffer's place, a computed Tensor that is set
     outside forward(), or one that would hide a method of tinygan's.
 
-    before      the attribute's present value, or None
-    is_result   whether the value is a Tensor that was computed, or an input of forward()
+    before       the attribute's present value, or None
+    is_foreign   whether it is a Tensor that was computed, or made before the call of forward()
     """
     attribute = f"{type(module).__name__}.{name}"
     method = getattr(type(module), name, None)
@@ -427,13 +427,13 @@ def _check_attribute(module, name, value, before, in_forward, is_result):
         raise TypeError(f"{attribute} is a parameter, which only a Tensor, a Module or None can "
                         f"replace, got {type(value).__name__}: write .{name}.data[...] = array for "
                         "new numbers")
-    if is_result and not in_forward:
+    if is_foreign and not in_forward:
         raise TypeError(f"{attribute} is set to a computed Tensor, which cannot be a parameter: "
                         f"make it a leaf by Tensor(x.data.copy()), or name {name!r} in the "
                         "class's `untracked`; if it is set in forward(), call the Module and not "
                         "forward() itself")
     is_buffer = isinstance(before, backend.xp.ndarray) and name not in module._stored
-    if is_result and (is_parameter or is_buffer):
+    if is_foreign and (is_parameter or is_buffer):
         kind, array = ("parameter", f"{name}.data") if is_parameter else ("buffer", name)
         raise TypeError(f"{attribute} is a {kind}, which forward() would replace: give "
                         f"the Tensor another name, or write self.{array}[...] = x.data for new "
@@ -527,9 +527,10 @@ class Sequential(Composite):
     def __init__(self, *layers: Module | Callable[[Tensor], Tensor]) -> None:
         for i, layer in enumerate(layers):
             if not callable(layer) or isinstance(layer, type):
+                got = layer if isinstance(layer, type) else type(layer)
+                advice = ": write Sequential(*layers)" if isinstance(layer, list) else ""
                 raise TypeError(f"layer {i} of Sequential is a Module or a function of one Tensor, "
-                                f"got {layer if isinstance(layer, type) else type(layer)}"
-                                + ": write Sequential(*layers)" * isinstance(layer, list))
+                                f"got {got}{advice}")
         self.layers = list(layers)
 
     def __len__(self):

@@ -107,7 +107,7 @@ class LayerNorm(Module):
         self.shape = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
         self.eps = float(eps)
         weight, bias = zeros(*self.shape) + 1.0, zeros(*self.shape)
-        if len(self.shape) == 3:        # images: as a convolution's result lies in memory
+        if len(self.shape) == 3:        # images: channels last in memory, see im2col.py
             weight, bias = (backend.to_channels_last(v[None])[0] for v in (weight, bias))
         self.weight, self.bias = Tensor(weight), Tensor(bias)
 
