@@ -280,7 +280,7 @@ class Record:
         others = [os.path.join(self.run.folder, name)
                   for name in ("samples.png", "training.png", *RESULTS)]
         for path in [*list_pictures(self.run.folder), *filter(os.path.exists, others)]:
-            _try_to_write(path, os.remove)
+            self._write(os.path.relpath(path, self.run.folder), os.remove)
         self._save_pictures(0, self.first)
         if self.run.is_due(self.step, 50):
             self._save_pictures(self.step, self._draw_pictures())
@@ -343,10 +343,18 @@ class Record:
             settings["earlier versions"] = earlier
 
     def _write(self, name, write, *args, **kwargs):
-        """Call _try_to_write() for the file `name`; an error says from which step to resume."""
+        """Call write(path, *args, **kwargs) with the path of the run's file `name`.
+
+        An OSError becomes a UserError that names the file and the step from which to resume.
+        """
         self.check()
+        path = os.path.join(self.run.folder, name)
         more = "" if self.saved is None else f"; --resume then resumes from step {self.saved}"
-        _try_to_write(os.path.join(self.run.folder, name), write, *args, more=more, **kwargs)
+        try:
+            write(path, *args, **kwargs)
+        except OSError as error:
+            raise UserError(f"cannot write {path} ({error.strerror}): make room or choose another "
+                            f"place with --out{more}") from None
 
 
 def _make_folder(path):
@@ -372,15 +380,3 @@ def list_files(folder: str | os.PathLike) -> list[str]:
     """List the paths of a run's files in `folder`, without its checkpoint."""
     paths = [os.path.join(folder, name) for name in NAMES]
     return [path for path in paths if os.path.exists(path)] + list_pictures(folder)
-
-
-def _try_to_write(path, write, *args, more="", **kwargs):
-    """Call write(path, *args, **kwargs); turn an OSError into a UserError that names the file.
-
-    `more` is added to the end of the message.
-    """
-    try:
-        write(path, *args, **kwargs)
-    except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror}): make room or choose another "
-                        f"place with --out{more}") from None
