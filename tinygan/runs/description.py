@@ -253,33 +253,29 @@ def _construct(name, arguments, changes, known, modules):
                             ) from None
         raise InvalidDescription(
             f"{_quote(name)} cannot be constructed in this way ({error})") from None
-    try:
+    with _report_misfit(name) if from_tinygan else contextlib.nullcontext():
         thing = kind(*args, **keywords)
-    except UserError:
-        raise
-    except Exception as error:
-        if not from_tinygan:
-            raise
-        raise InvalidDescription(
-            f"{_quote(name)} cannot be constructed in this way ({type(error).__name__})") from None
-    if is_module:
-        modules[number] = thing
-        _apply_changes(thing, name, changes, known, modules)
-    return thing
-
-
-def _apply_changes(module, name, changes, known, modules):
-    """Call the functions of `changes` on a Module, such as spectral_norm."""
-    try:
+    if not is_module:
+        return thing
+    modules[number] = thing
+    with _report_misfit(name):
         for function, keywords in changes:
             function = _look_up(function, known)
             if function not in CHANGES:
                 raise TypeError
-            function(module, **{key: _build(p, known, modules) for key, p in keywords.items()})
+            function(thing, **{key: _build(p, known, modules) for key, p in keywords.items()})
         # A Module that is a part twice counts twice. If its own parts are such Modules again, the
         # number of parts grows exponentially with the depth.
-        if len(list(itertools.islice(module.modules(), MOST + 1))) > MOST:
+        if len(list(itertools.islice(thing.modules(), MOST + 1))) > MOST:
             raise InvalidDescription(f"{_quote(name)} has more than {MOST} parts")
+    return thing
+
+
+@contextlib.contextmanager
+def _report_misfit(name):
+    """Turn an error in the context, where a `name` is made, into InvalidDescription."""
+    try:
+        yield
     except (UserError, InvalidDescription):
         raise
     except Exception as error:
