@@ -16,6 +16,7 @@ import json
 import os
 import random
 import re
+import textwrap
 import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -123,9 +124,11 @@ def restore(saved: Checkpoint, game: nn.Module, optimisers: dict[str, Optimizer]
                             "or start another run")
         for name, mine in name_parameters(game, optimisers).items():
             if mine != (theirs := about["parameters"][name]):
-                raise UserError(f"{path} was saved with other parameters in {name} (it had "
-                                f"{_list_briefly(theirs)}, not {_list_briefly(mine)}): resume with "
-                                "the same ones in their order, or start another run")
+                had, has = (textwrap.shorten(", ".join(map(str, names)), 100, placeholder="...")
+                            for names in (theirs, mine))
+                raise UserError(f"{path} was saved with other parameters in {name} (it had {had}, "
+                                f"not {has}): resume with the same ones in their order, or start "
+                                "another run")
         now = _arrays(game, optimisers)
         prefixes = ("game.", *(f"{name}." for name in optimisers))
         kept = {name for name in arrays if name.startswith(prefixes)}
@@ -152,7 +155,8 @@ def restore(saved: Checkpoint, game: nn.Module, optimisers: dict[str, Optimizer]
                 raise UserError(f"{path} was saved while np.random drew from {there!r:.60}, not "
                                 f"from {here}: call np.random.set_bit_generator() before resuming")
             set_streams(streams, np.random.RandomState(new), random.Random())
-    with report_damage(path, "the state of its data does not fit", made_up=_is_from_tinygan(data)):
+    ours = type(data).__module__.startswith("tinygan.")
+    with report_damage(path, "the state of its data does not fit", ours):
         data.state = state
     rng.state = stream
     if streams:
@@ -166,18 +170,18 @@ def restore(saved: Checkpoint, game: nn.Module, optimisers: dict[str, Optimizer]
 
 
 @contextlib.contextmanager
-def report_damage(path: str | os.PathLike, what: str, made_up: bool = True) -> Iterator[None]:
+def report_damage(path: str | os.PathLike, what: str, ours: bool = True) -> Iterator[None]:
     """Turn any error in the context into a UserError that the file at `path` is damaged.
 
-    `what` says what is wrong with it. UserErrors stay as they are. So do all errors if `made_up` is
-    False: in that case, code that is not tinygan's may have caused them.
+    `what` says what is wrong with it. UserErrors stay as they are, and so do all errors unless the
+    code in the context is `ours`, which is tinygan's: a user's code may have faults of its own.
     """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        if not made_up or isinstance(error, NotImplementedError):
+        if not ours or isinstance(error, NotImplementedError):
             raise
         raise UserError(f"{path} is damaged: {what}") from None
 
@@ -314,16 +318,6 @@ def name_parameters(game: nn.Module, optimisers: dict[str, Optimizer]) -> dict[s
     """Return {optimiser: the names of its parameters in the game}; None for others' parameters."""
     names = find_names(game)
     return {name: [names.get(p) for p in opt.parameters] for name, opt in optimisers.items()}
-
-
-def _list_briefly(names):
-    """Return a list of names as a text of at most a hundred letters."""
-    text = ", ".join(map(str, names))
-    return text if len(text) <= 100 else f"{text[:97]}..."
-
-
-def _is_from_tinygan(thing):
-    return type(thing).__module__.startswith("tinygan.")
 
 
 def _arrays(game, optimisers):
