@@ -12,6 +12,9 @@ For grey images of 28x28 pixels, such as MNIST's digits:
     net = classifier.load_classifier()
     a, b = (classifier.classify(net, images).features for images in (samples, test))
     frechet_distance(a, b)
+
+They take arrays of numpy or of the backend. A masked array raises TypeError, and so does an `rng`
+that is no Random.
 """
 
 from .classifier import class_shares, classifier_score, predict, train_classifier

@@ -59,29 +59,32 @@ def classify(net: nn.Sequential, images: Array, piece: int = 500) -> Classified:
     """Return the features and class probabilities that `net` computes of images (n, 1, 28, 28).
 
     The features are the inputs of the last layer of `net`, and the probabilities are the softmax of
-    its output. The network is in evaluation mode meanwhile. The images are uint8, or floats in
-    [0, 1]; `piece` of them are computed at a time. Raises UserError for images of another shape,
-    for no images, and for images that data.arrays.check_pixels() refuses; ValueError for a `piece`
-    below 1; FloatingPointError if an output of the network is NaN or infinite; and TypeError for
-    anything but an array and for a masked one.
+    its output. See predict() for the images, `piece` and errors; images of another shape raise
+    UserError too.
     """
     backend.check_arrays(images)
     if images.shape[1:] != (1, 28, 28):
         raise UserError("the classifier takes images of the shape (1, 28, 28), 28x28 grey pixels, "
                         f"not {images.shape[1:]}: train another classifier for those")
+
+    def compute(x):
+        y = net[:-1](x)
+        logits = backend.to_numpy(net[-1](y).data)
+        check_logits(logits)
+        e = np.exp(logits - logits.max(1, keepdims=True))
+        return backend.to_numpy(y.data), e / e.sum(1, keepdims=True)
+    features, p = zip(*_compute_in_pieces(net, compute, images, piece))
+    return Classified(np.concatenate(features), np.concatenate(p))
+
+
+def _compute_in_pieces(net, compute, images, piece):
+    """Return a list of compute(x) for Tensors x of `piece` images, `net` in evaluation mode."""
     if not len(images):
         raise UserError("there are no images to classify: give at least one")
     check_pixels(images, "the classifier")
-    features, p = [], []
     with nn.eval_mode(net), no_grad():
-        for rows in slices(len(images), piece):
-            y = net[:-1](Tensor(as_floats(backend.xp.asarray(images[rows]))))
-            logits = backend.to_numpy(net[-1](y).data)
-            check_logits(logits)
-            features.append(backend.to_numpy(y.data))
-            e = np.exp(logits - logits.max(1, keepdims=True))
-            p.append(e / e.sum(1, keepdims=True))
-    return Classified(np.concatenate(features), np.concatenate(p))
+        return [compute(Tensor(as_floats(backend.xp.asarray(images[rows]))))
+                for rows in slices(len(images), piece)]
 
 
 def classifier_score(p: np.ndarray) -> float:
@@ -89,8 +92,7 @@ def classifier_score(p: np.ndarray) -> float:
 
     It lies between 1 and the number of classes. It is high if each sample is clearly of one class
     and all classes are equally frequent. This is the Inception score (Salimans et al. 2016, section
-    4) with another classifier. Raises ValueError unless each row of p adds up to 1, and TypeError
-    for a masked array.
+    4) with another classifier. Raises ValueError unless each row of p adds up to 1.
     """
     backend.refuse_masked(p)
     p = np.asarray(p, np.float64)
@@ -103,8 +105,7 @@ def classifier_score(p: np.ndarray) -> float:
 def class_shares(p: np.ndarray) -> np.ndarray:
     """Return, for each class, the share of samples for which it is most probable, (classes,).
 
-    Raises ValueError unless each row of the probabilities p (n, classes) adds up to 1, and
-    TypeError for anything but an array and for a masked one.
+    Raises ValueError unless each row of the probabilities p (n, classes) adds up to 1.
     """
     backend.check_arrays(p)
     _check_probabilities(p)
@@ -156,20 +157,15 @@ def train_classifier(make: Callable[[], nn.Module], images: np.ndarray, labels: 
 def predict(net: nn.Module, images: Array, piece: int = 200) -> np.ndarray:
     """Return the most probable class of each image, (n,), or of each pixel, (n, h, w).
 
-    The network is in evaluation mode meanwhile. The images are uint8, or floats in [0, 1]. Raises
-    ValueError if there is no image and for a `piece` below 1, UserError for images that
-    data.arrays.check_pixels() refuses, FloatingPointError if an output of the network is NaN or
-    infinite, and TypeError for anything but an array and for a masked one.
+    The network is in evaluation mode meanwhile. The images are uint8, or floats in [0, 1]; `piece`
+    of them are computed at a time. Raises UserError if there is no image, and for images that
+    data.arrays.check_pixels() refuses; ValueError for a `piece` below 1; and FloatingPointError if
+    an output of the network is NaN or infinite.
     """
     backend.check_arrays(images)
-    if not len(images):
-        raise ValueError("there are no images to classify: give at least one")
-    check_pixels(images, "the classifier")
-    found = []
-    with nn.eval_mode(net), no_grad():
-        for rows in slices(len(images), piece):
-            x = as_floats(backend.xp.asarray(images[rows]))
-            logits = backend.to_numpy(net(Tensor(x)).data)
-            check_logits(logits)
-            found.append(logits.argmax(1))
-    return np.concatenate(found)
+
+    def compute(x):
+        logits = backend.to_numpy(net(x).data)
+        check_logits(logits)
+        return logits.argmax(1)
+    return np.concatenate(_compute_in_pieces(net, compute, images, piece))

@@ -10,7 +10,7 @@ def count_pairs(codes: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
     codes, labels   (n,) whole numbers of at least 0
 
-    Raises ValueError for other arrays, and TypeError for anything but arrays and for masked ones.
+    Raises ValueError for other arrays.
     """
     backend.check_arrays(codes, labels)
     if (not codes.size or codes.ndim != 1 or codes.shape != labels.shape

@@ -15,7 +15,7 @@ def as_features(least: int, *sets: Array) -> list[np.ndarray]:
     """Return sets of features, (n, d) each, as float64 on the host.
 
     Raises ValueError if one is not a matrix of numbers below LIMIT with at least `least` rows and
-    one column, or if their numbers d of features differ, and TypeError for a masked array.
+    one column, or if their numbers d of features differ.
     """
     sets = [backend.to_numpy(x) for x in sets]
     if any(x.dtype.kind not in "fiub" for x in sets):

@@ -43,7 +43,7 @@ def kid(x: Array, y: Array, rng: Random, subsets: int = 100,
     They are the mean and the standard deviation of mmd2 over random subsets, as published. `rng`
     draws each subset: `size` rows of x and of y, or all rows of one that has fewer. If neither has
     more, the standard deviation is 0 but for rounding. Raises ValueError as mmd2 does, and unless
-    there are a subset and two rows in it. Raises TypeError for an rng that is no Random.
+    there are a subset and two rows in it.
     """
     check_random(rng, "kid")
     x, y = as_features(2, x, y)

@@ -67,8 +67,7 @@ def count_modes(found: np.ndarray, k: int) -> tuple[int, float]:
 
     With p_i the share of mode i, the reverse KL is sum_i p_i log(k p_i), which is infinite if there
     are no samples. For samples of the uniform distribution it is about (k - 1) / (2 n). Raises
-    ValueError for a mode below 0, for one of k or above and for other arrays, and TypeError for
-    anything but an array and for a masked one.
+    ValueError for a mode below 0, for one of k or above and for other arrays.
     """
     backend.check_arrays(found)
     if found.ndim != 1 or len(found) and found.dtype.kind not in "iu":

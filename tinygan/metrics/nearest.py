@@ -25,8 +25,8 @@ def find_nearest(samples: Array, images: Array,
     float64, so that a copy is distinguished from an image that differs by one grey level, if the
     numbers of the images lie within 1e5 of each other. Both results are host arrays (n,). Raises
     ValueError if there is no sample or no image, if their shapes differ, and for a `piece` below 1;
-    UserError for numbers that flatten() refuses and for images in different units, see
-    data.arrays.check_units; and TypeError for anything but arrays and for masked ones.
+    and UserError for numbers that flatten() refuses and for images in different units, see
+    data.arrays.check_units.
     """
     backend.check_arrays(samples, images)
     if not len(samples) or not len(images) or samples.shape[1:] != images.shape[1:]:
@@ -56,8 +56,7 @@ def nearest_accuracy(points: Array, labels: np.ndarray, known: Array,
     """Return the share of `points` (n, ...) whose nearest point of `known` has the same label.
 
     This is the accuracy of a 1-nearest-neighbour classifier (Cover and Hart 1967). Raises
-    ValueError unless there is one label for each point, labels (n,) and known_labels (N,), and
-    TypeError for anything but arrays and for masked ones.
+    ValueError unless there is one label for each point, labels (n,) and known_labels (N,).
     """
     backend.check_arrays(labels, known_labels)
     if labels.shape != (len(points),) or known_labels.shape != (len(known),):

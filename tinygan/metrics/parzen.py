@@ -71,7 +71,7 @@ def log_likelihood(points: Array, centres: Array, sigmas: Sequence[float] | np.n
     points are computed at a time. Squared distances are rounded, so for a sigma of 1e-7 times the
     size of the numbers the result is wrong by some nats. Raises ValueError if there is no point,
     centre or sigma, if the shapes of a point and a centre differ, unless each sigma is from 1e-50
-    to 1e50, and for a `piece` below 1; and UserError and TypeError as find_nearest does.
+    to 1e50, and for a `piece` below 1; and UserError as find_nearest does.
     """
     backend.check_arrays(points, centres)
     if not len(points) or not len(centres) or points.shape[1:] != centres.shape[1:]:
@@ -108,7 +108,7 @@ def find_centroids(images: Array, k: int, rng: Random, iterations: int = 5) -> n
     keeps its centre. With windows on the centres, the log-likelihood is larger than with windows on
     the images themselves (Theis et al. 2016, section 3.5). For comparison, examples/evaluate.py can
     print it beside that of the samples. Raises ValueError for a k that is no whole number from 1 to
-    N and for a number of iterations below 0, and TypeError for an rng that is no Random.
+    N and for a number of iterations below 0.
     """
     check_random(rng, "find_centroids")
     images = as_floats(backend.to_numpy(images))

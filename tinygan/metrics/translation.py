@@ -46,7 +46,7 @@ def mean_iou(found: np.ndarray, truths: np.ndarray, classes: int) -> float:
                     occur in neither are left out
 
     Raises ValueError for another class or a number that is not whole, for arrays of different
-    shapes and for empty ones, and TypeError for anything but arrays and for masked ones.
+    shapes and for empty ones.
     """
     _check_shapes(found, truths)
     if not is_whole(classes, 1):

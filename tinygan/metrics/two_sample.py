@@ -38,8 +38,8 @@ def run_two_sample_test(x: Array, y: Array, rng: Random, hidden: int = 32, steps
     with one layer of `hidden` ReLUs (with none, if hidden = 0) by Adam; the result is that of the
     other half. `rng` draws the split, the initial weights and the minibatches.
     Raises ValueError if x or y has fewer than 4 rows, for numbers that are not finite, and unless
-    hidden, steps and batch are whole numbers of at least 0, 0 and 1. Raises FloatingPointError if
-    the classifier's logits have become NaN or infinite, and TypeError for an rng that is no Random.
+    hidden, steps and batch are whole numbers of at least 0, 0 and 1, and FloatingPointError if the
+    classifier's logits have become NaN or infinite.
     """
     check_random(rng, "run_two_sample_test")
     if not is_whole(hidden, 0) or not is_whole(steps, 0) or not is_whole(batch, 1):
