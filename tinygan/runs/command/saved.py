@@ -18,22 +18,21 @@ from ...backend import UserError
 from ...games import Game
 from ...numbers import is_whole
 from .. import checkpoint
-from ..run import list_versions, refuse_runs
+from ..run import refuse_runs
 
 # flags that are no settings of the run
 NOT_SAVED = {"out", "resume", "overwrite", "dry_run", "explain"}
 
 
 def make_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the content of settings.json for a run with these flags."""
+    """Return the content of settings.json for a run with these flags, without the versions."""
     left_out = NOT_SAVED | {"loaded", "first"}
     first = {"first": args.first} if "first" in args else {}
     return {"script": script_name(),
             "flags": {name: value for name, value in vars(args).items() if name not in left_out},
             "data": {"place": args.loaded.place,
                      "shape": list(args.loaded.train.images.shape),
-                     **_find_digests(args.loaded), **first},
-            "versions": list_versions()}
+                     **_find_digests(args.loaded), **first}}
 
 
 def _find_digests(loaded):
