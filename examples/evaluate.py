@@ -445,8 +445,7 @@ def main() -> None:
     further = measure_further(game, images, z, data, test_split, net, args.seed)
     found = {"samples": ours, "training images": floor, **further}
     if args.centroids:
-        k = min(n, len(train))
-        centres = find_centroids(as_floats(train), k, Random(args.seed))
+        centres = find_centroids(as_floats(train), n, Random(args.seed))
         found["k-means centroids"] = measure_likelihood(centres, valid, test)
     if args.last:
         game.averages = None
@@ -466,7 +465,7 @@ def main() -> None:
     if further:
         print_rows(further)
     if args.centroids:
-        print(f"Parzen of {k} k-means centroids: {found['k-means centroids']['Parzen']:.4g}; so a "
+        print(f"Parzen of {n} k-means centroids: {found['k-means centroids']['Parzen']:.4g}; so a "
               "value above that of real images means nothing")
     if args.last:
         print(f"Parzen of G's last weights: {found['last weights']['Parzen']:.4g}")

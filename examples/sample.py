@@ -113,15 +113,13 @@ def spherical(z0: np.ndarray, z1: np.ndarray, a: float) -> np.ndarray:
     return np.where(np.sin(t) > 1e-6, between, linear(z0, z1, a))
 
 
-def is_label(a: np.ndarray) -> bool:
-    """Return whether an array has the shape and dtype of labels, (m,) whole numbers."""
-    return a.ndim == 1 and a.dtype.kind in "iu"
-
-
 def set_label(z: Any, label: int | None) -> Any:
-    """Return the inputs z with all labels or codes set to `label`; as they are if it is None."""
-    return map_nested(lambda a: np.full_like(a, label) if label is not None and is_label(a) else a,
-                      z)
+    """Return the inputs z with all labels or codes set to `label`; as they are if it is None.
+
+    Labels and codes are (m,) whole numbers.
+    """
+    return z if label is None else map_nested(
+        lambda a: np.full_like(a, label) if a.ndim == 1 and a.dtype.kind in "iu" else a, z)
 
 
 def draw_codes(codes: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
