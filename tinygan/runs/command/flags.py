@@ -3,7 +3,6 @@
 import argparse
 import math
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -150,14 +149,11 @@ def parse(parser: argparse.ArgumentParser, *free: str) -> argparse.Namespace:
              if name in vars(args) and name not in NOT_SAVED}
     if "TINYGAN_BACKEND" in os.environ:         # overrides the saved backend
         there.pop("backend", None)
-    fixed = {name: value for name, value in there.items() if name not in (*MAY_CHANGE, *free)}
-    # before the flags are parsed together, where argparse would refuse some for a saved one
-    _refuse_others(args, {name: value for name, value in fixed.items()
-                          if getattr(args, name) != parser.get_default(name)}, parser)
     _set_presets(parser, there)
-    # parsed together, so that saved values are checked too, and the command line overrides them
-    args = parser.parse_args([*to_flags(parser, there), *sys.argv[1:]])
-    _refuse_others(args, fixed, parser)
+    saved = parser.parse_args(to_flags(parser, there))      # so saved values are checked too
+    args = parser.parse_args(namespace=saved)               # the command line overrides them
+    _refuse_others(args, {name: value for name, value in there.items()
+                          if name not in (*MAY_CHANGE, *free)}, parser)
     return args
 
 
