@@ -55,11 +55,9 @@ def save(path: str | os.PathLike, game: nn.Module, optimisers: dict[str, Optimiz
     about        further entries of the checkpoint's `about`
     arrays       further arrays
 
-    The states of tinygan.rng and of the data stream's Random are saved. A run that gives another
-    Random to play() has to save its `state` itself, in `about`.
-
-    Raises FloatingPointError if a weight or an average is NaN or infinite. Such a checkpoint could
-    not be resumed, so it must not replace a good one. Raises OSError if the file cannot be written.
+    The state of tinygan.rng is saved too. Raises FloatingPointError if a weight or an average is
+    NaN or infinite: such a checkpoint could not be resumed, so it must not replace a good one.
+    Raises OSError if the file cannot be written.
     """
     state = {name: backend.to_numpy(a) for name, a in _arrays(game, optimisers).items()}
     for name, array in state.items():

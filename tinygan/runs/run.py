@@ -80,13 +80,10 @@ class Run:
     All runs of a process draw from tinygan.rng, so they are made and played in one thread at a
     time: runs at the same time have a process each.
 
-    Raises UserError if the folder holds a run and neither `resume` nor `overwrite` is given, or
-    files that do not belong to a run, or is a file itself; for a number of steps, a batch size or a
-    save_every that makes no sense; for a resumed run with other optimisers or fewer steps; for a
-    data stream without a state; for a game that could not be loaded from its checkpoint; while a
-    run is played in another thread; and while a script imports the file of its --module. Raises
-    ValueError for another order, and TypeError for what is no Optimizer or no Module and for
-    settings that JSON cannot hold.
+    Raises UserError, ValueError or TypeError for arguments that do not make a run; for a folder
+    whose files the run must not replace (see check_folder); for a game, an optimiser or a data
+    stream that could not be restored from a checkpoint (see unsaved.check); while another thread
+    plays a run; and while a script imports the file of its --module.
     """
 
     def __init__(self, folder: str | os.PathLike, game: Module, data: Any,
@@ -176,8 +173,8 @@ class Run:
         signals; the attribute `stopped` is the number of the signal, or CLOSED_OUTPUT. Another call
         goes on from the last checkpoint, also after an error. Raises UserError if a loss or a
         weight is no longer finite, if a file cannot be written, if another process is writing the
-        run, if another thread plays one, and before the first step for images whose range pictures
-        of the samples could not show.
+        run, if another thread plays one, if the checkpoint to resume from does not fit the run, and
+        before the first step for images whose range pictures of the samples could not show.
         """
         os.makedirs(self.folder, exist_ok=True)
         steps = [opt.t for opt in self.optimisers.values()]
