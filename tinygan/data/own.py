@@ -118,28 +118,25 @@ def _read_parts(path, classes):
         if (train.labels is None) != (test.labels is None):
             raise UserError(f"{path} has only one of y_train and y_test: give both or neither")
         return [train, test]
-    planes = {}
-    if "maps" in arrays:
+    if has_maps := "maps" in arrays:
         if "images" in arrays:
             raise UserError(f"{path} has both \"images\" and \"maps\", which take the place of "
                             "images: leave one of them out, or rename it")
-        planes = {"images": _as_planes(path, arrays.pop("maps"), classes)}
-    images = {name: a for name, a in {**planes, **arrays}.items() if a.ndim in (3, 4)}
+        arrays = {"images": _as_planes(path, arrays.pop("maps"), classes), **arrays}
+    images = {name: a for name, a in arrays.items() if a.ndim in (3, 4)}
     labels = {name: a for name, a in arrays.items() if a.ndim == 1 and a.dtype.kind in "iu"}
-    whole = len(arrays) + len(planes) == len(images) + len(labels)
-    if len(images) == 1 and len(labels) <= 1 and whole:
-        named = {"images": next(iter(images.values())), "labels": next(iter(labels.values()), None)}
-    elif "images" in images and whole:
-        named = {**planes, **arrays}
-    else:
+    others = [repr(name) for name in arrays if name not in images and name not in labels]
+    if len(images) == 1 and len(labels) <= 1 and not others:
+        arrays = {"images": next(iter(images.values())),
+                  "labels": next(iter(labels.values()), None)}
+    elif "images" not in images or others:
         shapes = ", ".join(f"{name if name.isprintable() else repr(name)} {a.shape} {a.dtype}"
                            .strip() for name, a in arrays.items())
-        odd = "" if whole or not images else "; leave out or convert " + ", ".join(
-            repr(name) for name in arrays if name not in images and name not in labels)
+        odd = f"; leave out or convert {', '.join(others)}" if others and images else ""
         raise UserError(f"{path} holds {shapes or 'nothing'}: give one array of images, (N, H, W) "
                         "or (N, C, H, W), and at most one of labels, whole numbers (N,); if there "
                         f"are several, name one array of images \"images\"{odd}")
-    return [_make_split(path, named, bool(planes))]
+    return [_make_split(path, arrays, has_maps)]
 
 
 def _make_split(path, arrays, maps=False):
