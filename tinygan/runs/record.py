@@ -178,7 +178,9 @@ class Record:
         self.saved = self.when = None       # the step and the time of the last checkpoint
         # whether the training draws from numpy's or Python's own streams, and their states before
         self.draws, self.streams = False, checkpoint.read_streams()
-        self.fixed = {**self._list_fixed(), **run.fixed}
+        # the game is fixed since the Run was made, the optimisers are from now on
+        self.fixed = self._list_fixed() | {
+            name: text for name, text in run.fixed.items() if name.startswith("game.")}
         self.z = run.fixed_inputs()
         self.first = self._draw_pictures()
         if saved is not None:
@@ -188,11 +190,7 @@ class Record:
                 self._save_first()
 
     def _list_fixed(self):
-        """Return {name: text} of all that training must not change."""
-        game, optimisers = self.run.game, self.run.optimisers
-        kept = unsaved.list_kept(game, optimisers, self.run.data)    # arrays may be replaced
-        return {**unsaved.list_fixed(game, kept),
-                **unsaved.list_optimiser_settings(optimisers, kept)}
+        return unsaved.list_fixed(self.run.game, self.run.optimisers, self.run.data)
 
     def _draw_pictures(self):
         """Return the run's (images, columns)."""

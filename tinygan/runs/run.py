@@ -118,7 +118,7 @@ class Run:
             game.keep_average(average)
         with _refuse_other_threads():
             unsaved.check(game, optimisers, data)
-        self.fixed = unsaved.list_fixed(game, unsaved.list_kept(game, optimisers, data))
+        self.fixed = unsaved.list_fixed(game, optimisers, data)
 
     def _check(self, resume, overwrite, average):
         """Raise an error for arguments that a Run does not take."""

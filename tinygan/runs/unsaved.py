@@ -2,8 +2,8 @@
 
 A checkpoint describes how the game and its optimisers were made, and has the arrays that training
 changes. A game may have more: numbers, objects of other classes, random streams. check() refuses,
-before a run starts, what could not be restored. A run compares list_fixed() and
-list_optimiser_settings() at each checkpoint, and ends if something in them has changed.
+before a run starts, what could not be restored. A run compares list_fixed() at each checkpoint, and
+ends if something in it has changed.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ from ..tensor import Tensor
 from .checkpoint import name_parameters, pack, read_streams, set_streams, unpack
 from .description import InvalidDescription, build, describe
 
-# classes of objects that change when they are used: a game may have those that list_kept() lists
+# classes of objects that change when they are used: a game may have those that _list_kept() lists
 STATEFUL = (Random, np.random.Generator, np.random.RandomState, random.Random, Optimizer, Iterator)
 # classes of objects without a state that a run needs: weak references and locks
 STATELESS = (weakref.ref, *weakref.ProxyTypes, type(threading.Lock()), type(threading.RLock()))
@@ -127,7 +127,7 @@ def _describe_as_text(value):
 class _Checksum(pickle.Pickler):
     """Compute `sum`, a checksum of the objects given to dump(); nothing is ever loaded from it.
 
-    What is in `kept`, see list_kept(), is left out, since a checkpoint has it. So is what is
+    What is in `kept`, see _list_kept(), is left out, since a checkpoint has it. So is what is
     STATELESS. dump() raises an error for a file: an object that writes to one, such as a progress
     bar, may change, and all of a notebook can be reached from it.
     """
@@ -203,25 +203,19 @@ def _list_attributes(thing):
     return {**of_classes, **vars(thing)}
 
 
-def list_fixed(game: nn.Module, kept: dict[int, Any]) -> dict[str, str]:
-    """Return {name: text} of what training must not change of a game: restore() does not set it.
+def list_fixed(game: nn.Module, optimisers: dict[str, Optimizer],
+               data: Any = None) -> dict[str, str]:
+    """Return {name: text} of what training must not change: restore() does not set it.
 
-    These are its settings, the shapes of its arrays, and objects of other classes that it has, if
-    pickle takes them: a file or a generator in such an object ends the comparison. `kept` is what
-    may change in these objects, see list_kept().
+    These are the settings of the game and of the optimisers, the shapes of their arrays, and
+    objects of other classes that they have, if pickle takes them: a file or a generator in such an
+    object ends the comparison. Raises TypeError for arrays of an optimiser that a checkpoint would
+    not keep.
     """
+    kept = _list_kept(game, optimisers, data)       # anew each time: an array may be replaced
     shapes = {name: str(array.shape) for name, array in game.arrays().items()}
     texts = {**list_settings(game, lambda value: _fingerprint(value, kept)), **shapes}
-    return {f"game.{name}": text for name, text in texts.items()}
-
-
-def list_optimiser_settings(optimisers: dict[str, Optimizer],
-                            kept: dict[int, Any]) -> dict[str, str]:
-    """Return {name: text} of the optimisers' settings, which training must not change either.
-
-    Raises TypeError for arrays that a checkpoint would not keep.
-    """
-    found = {}
+    found = {f"game.{name}": text for name, text in texts.items()}
     for player, opt in optimisers.items():
         parameters, saved = {id(p) for p in opt.parameters}, opt.arrays()
         found[f"{player}.parameters"] = str([id(p) for p in opt.parameters])
@@ -243,7 +237,7 @@ def list_optimiser_settings(optimisers: dict[str, Optimizer],
     return found
 
 
-def list_kept(game: nn.Module, optimisers: dict[str, Optimizer], data: Any) -> dict[int, Any]:
+def _list_kept(game, optimisers, data):
     """Return {id: object} of the objects with a state that a checkpoint of a run keeps.
 
     They are the Modules of the game, its parameters and buffers, the random streams, the data
@@ -260,7 +254,7 @@ def list_kept(game: nn.Module, optimisers: dict[str, Optimizer], data: Any) -> d
 
 def _refuse_hidden_state(game, optimisers, data):
     """Raise UserError for a random stream, iterator or optimiser that a checkpoint leaves out."""
-    kept = list_kept(game, optimisers, data)
+    kept = _list_kept(game, optimisers, data)
     for prefix, part in game.modules():
         for name, value in _list_attributes(part).items():
             for each in find_inside(value, STATEFUL) if name not in part.untracked else ():
