@@ -30,7 +30,8 @@ def game_parser(description: str, steps: int, batch_size: int, out: str,
     add("--average", type=fraction, metavar="DECAY", default=average,
         help="draw samples from an exponential moving average of G's weights, with this decay, "
         f"such as 0.999{f' ({average})' if average else ''}")
-    add("--explain", action=_Explain, help="explain the logged numbers in two paragraphs, and exit")
+    add("--explain", action="version", version=EXPLANATION,     # prints the text and exits
+        help="explain the logged numbers in two paragraphs, and exit")
     return parser
 
 
@@ -188,17 +189,6 @@ def to_flags(parser: argparse.ArgumentParser, values: Mapping[str, Any]) -> list
         elif value is not None and value != parser.get_default(name):
             words.append(flag if value is True else f"{flag}={value}")
     return words
-
-
-class _Explain(argparse.Action):
-    """A flag that prints EXPLANATION and exits."""
-
-    def __init__(self, **kwargs):
-        super().__init__(nargs=0, **kwargs)
-
-    def __call__(self, parser, *_):
-        print(EXPLANATION)
-        parser.exit()
 
 
 EXPLANATION = """\

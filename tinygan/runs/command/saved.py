@@ -21,7 +21,7 @@ from .. import checkpoint
 from ..run import refuse_runs
 
 # flags that are no settings of the run
-NOT_SAVED = {"out", "resume", "overwrite", "dry_run", "explain"}
+NOT_SAVED = {"out", "resume", "overwrite", "dry_run"}
 
 
 def make_settings(args: argparse.Namespace) -> dict[str, Any]:
