@@ -29,14 +29,14 @@ only be compared with distances that were measured with the same weights of the 
                    images; the floor is that of test images, and a much smaller distance means that
                    G copies training images, or that its samples are blurred
 
-Of a game that is given labels:
+For a game that is given labels:
 
     accuracy       fraction of the samples that the classifier assigns to the label that G was
                    given, if the labels are the digits
     class Frechet  the Fréchet distance within a class, the mean over the classes
     class recall   the recall within a class, the mean over the classes
 
-Of a game whose G gets a code that it was not told the meaning of (InfoGAN):
+For a game whose G gets a code without a given meaning (InfoGAN):
 
     information    L_I of the discrete part of the code, in nats: a lower bound of what a sample
                    tells about it; at most log(codes)
@@ -50,7 +50,7 @@ Of a game whose G gets a code that it was not told the meaning of (InfoGAN):
 
     The last two stand beside those of ten clusters of pixels (k-means) and of random codes.
 
-Of a game with an encoder E (BiGAN):
+For a game with an encoder E (BiGAN):
 
     distance       mean Euclidean distance of a test image x from its reconstruction G(E(x))
     ratio          its ratio to the mean distance of x from the reconstruction of another image
@@ -60,7 +60,7 @@ Of a game with an encoder E (BiGAN):
                    E; and by "features", the inputs of its last dense layer. They stand beside those
                    of an encoder with random weights, and beside 1-NN by pixels
 
-Of a game that learns from pairs (pix2pix, GauGAN):
+For a game that learns from pairs (pix2pix, GauGAN):
 
     L1             mean absolute difference of a pixel between G's output for a test image and the
                    true one, on a scale from 0 to 1, beside that of the input itself
@@ -363,7 +363,7 @@ def check_output(args: argparse.Namespace, out: str) -> None:
 def print_beside(ours: dict[str, float], floor: dict[str, float]) -> None:
     """Print the measures of samples beside those of training images."""
     print(f"{'':14}{'samples':>12}{'floor':>12}")
-    for name in {**ours, **floor}:      # means over classes need enough images of a class
+    for name in {**ours, **floor}:      # one of them may lack the means over classes
         times = f"   {ours[name] / floor[name]:.1f} times" if name == "Frechet" else ""
         cells = [f"{table[name]:12.4g}" if name in table else f"{'-':>12}"
                  for table in (ours, floor)]

@@ -284,7 +284,7 @@ def main() -> None:
     add("--columns", type=command.positive, default=10,
         help="number of samples in a row of an interpolation (10)")
     add("--truncation", type=command.above_0, metavar="LIMIT",
-        help="draw noise outside [-LIMIT, LIMIT] again; LIMIT is at least 0.01 (no limit)")
+        help="draw noise outside [-LIMIT, LIMIT] again; at least 0.01 (default: no limit)")
     add("--label", type=command.whole, metavar="N",
         help="draw samples of the label N, of a game that is given labels (all labels)")
     add("--code", type=command.whole, metavar="N",

@@ -173,8 +173,8 @@ def list_runs(name: str, out: str, source: list[str], quick: bool) -> dict[tuple
     source   the flag --data, or nothing
     quick    whether to list only one seed, with few steps
 
-    A command is a list of words; if it has --out, this flag comes last. A run has a folder with its
-    name; beside one of the table "mnist" with the same name, the table's name is added.
+    A command is a list of words; if it has --out, this flag comes last. The folder of a run has its
+    name, after that of the table if the table "mnist" has a run of the same name.
     """
     table = TABLES[name]
     if callable(table.runs):

@@ -148,10 +148,10 @@ def restore(saved: Checkpoint, game: nn.Module, optimisers: dict[str, Optimizer]
         type(rng)().state = stream          # raises an error if it is no state of a random stream
         if streams := about.get("streams"):
             new = type(np.random.get_bit_generator())()
-            there, here = streams["numpy"]["bit_generator"], type(new).__name__
-            if there != here:
-                raise UserError(f"{path} was saved while np.random drew from {there!r:.60}, not "
-                                f"from {here}: call np.random.set_bit_generator() before resuming")
+            if (was := streams["numpy"]["bit_generator"]) != type(new).__name__:
+                raise UserError(f"{path} was saved while np.random drew from {was!r:.60}, not from "
+                                f"{type(new).__name__}: call np.random.set_bit_generator() before "
+                                "resuming")
             set_streams(streams, np.random.RandomState(new), random.Random())
     ours = type(data).__module__.startswith("tinygan.")
     with report_damage(path, "the state of its data does not fit", ours):
@@ -191,8 +191,8 @@ def load(run: str | os.PathLike, *known: type | Callable) -> Game:
         images = game.sample(game.latent(64, tinygan.rng))
 
     The game is in evaluation mode, and so are its networks. play() switches the game to training
-    mode, but for parts that the run had in evaluation mode. It refuses a network of the loaded game
-    that is a player of another game now and still in evaluation mode. `known` are the classes and
+    mode, but for parts that the run had in evaluation mode. If you make another game of its
+    networks, call their train() first, or play() refuses them. `known` are the classes and
     functions that it uses and that are not tinygan's. Raises UserError if one of them is missing,
     or if there is no checkpoint or a damaged one, and TypeError for anything else in `known`. An
     error in the constructor of a class in `known` is raised as it is.

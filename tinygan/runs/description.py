@@ -286,7 +286,7 @@ def _report_misfit(name):
 def _look_up(name, known):
     """Return the class or function with this qualified name, from `known` or from tinygan.
 
-    Of tinygan, these are the public classes, and the public functions of the modules in COMPUTING.
+    tinygan's are its public classes, and the public functions of the modules in COMPUTING.
     """
     if name in known:
         return known[name]

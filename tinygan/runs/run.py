@@ -44,7 +44,7 @@ try:
 except ImportError:         # Windows
     fcntl = None
 
-CLOSED_OUTPUT = 0           # in Run.stopped, in place of the number of a signal: no signal has it
+CLOSED_OUTPUT = 0           # Run.stopped if standard output was closed: no signal has the number 0
 
 
 class Run:
@@ -59,9 +59,8 @@ class Run:
     steps        the number of training iterations
     batch_size   m, the size of a minibatch (default: data.m)
     order        the order of the players' steps, see loop.play
-    average      the decay of averages of G's weights, see Game.keep_average (default: no averages,
-                 or those that the game keeps already; with another decay than theirs, new ones
-                 begin)
+    average      the decay of averages of G's weights, see Game.keep_average. By default, averages
+                 that the game keeps already go on; another decay than theirs starts new ones
     source       the data set from which fixed inputs are taken, if the game's G takes images
     save_every   the seconds between two checkpoints
     settings     a dictionary of settings that is kept with the run, as JSON has it
@@ -379,8 +378,8 @@ def lock(folder: str | os.PathLike) -> Iterator[Callable]:
     """Lock `folder` against other processes of tinygan, if the system has such locks.
 
     The value of the context is a function that raises UserError if the folder has been removed
-    since. Another one of its name would not be locked. Raises UserError if another process has
-    locked it.
+    since: a new folder of the same name would not be locked. Raises UserError if another process
+    has locked it.
     """
     if fcntl is None:
         yield lambda: None
@@ -407,7 +406,7 @@ def lock(folder: str | os.PathLike) -> Iterator[Callable]:
 
 @contextlib.contextmanager
 def _catch_signals():
-    """Append the number of a first SIGINT (Ctrl-C), SIGTERM or SIGHUP to the list of the context.
+    """Append the number of the first SIGINT (Ctrl-C), SIGTERM or SIGHUP to the context's list.
 
     A second signal of the same kind has its usual effect, and so has one in a forked process.
     """

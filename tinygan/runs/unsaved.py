@@ -32,7 +32,7 @@ from ..tensor import Tensor
 from .checkpoint import name_parameters, pack, read_streams, set_streams, unpack
 from .description import InvalidDescription, build, describe
 
-# classes of objects that change when they are used: a game may have those that _list_kept() lists
+# classes of objects that change when they are used: a game may only have those in _list_kept()
 STATEFUL = (Random, np.random.Generator, np.random.RandomState, random.Random, Optimizer, Iterator)
 # classes of objects without a state that a run needs: weak references and locks
 STATELESS = (weakref.ref, *weakref.ProxyTypes, type(threading.Lock()), type(threading.RLock()))
@@ -128,8 +128,8 @@ class _Checksum(pickle.Pickler):
     """Compute `sum`, a checksum of the objects given to dump(); nothing is ever loaded from it.
 
     What is in `kept`, see _list_kept(), is left out, since a checkpoint has it. So is what is
-    STATELESS. dump() raises an error for a file: an object that writes to one, such as a progress
-    bar, may change, and all of a notebook can be reached from it.
+    STATELESS. dump() raises an error for a file, and so for an object that has one, such as a
+    progress bar: it may change, and in a notebook all variables can be reached from it.
     """
 
     def __init__(self, kept):
@@ -155,7 +155,7 @@ class _Checksum(pickle.Pickler):
         # pickle itself refuses classes and functions that it could not find again by name
         if thing is str or not isinstance(thing, (type, types.FunctionType)):
             return NotImplemented
-        # what a function holds may be a counter; other objects there are not followed
+        # a function may hold a counter; of what it holds, only what describe() takes is compared
         held = list_held(thing) if isinstance(thing, types.FunctionType) else []
         return str, (thing.__qualname__,), [_describe_as_text(each) for each in held]
 
@@ -193,9 +193,9 @@ def list_settings(game: nn.Module, text: Callable = _describe_as_text) -> dict[s
 
 
 def _list_attributes(thing):
-    """Return {name: value} of an object's attributes, and of its classes' that are no methods.
+    """Return {name: value} of the attributes of an object and of its classes, without methods.
 
-    A method may count its calls, as a profiler's decorator does.
+    A method may change: the decorator of a profiler counts its calls.
     """
     of_classes = {name: value for base in reversed(type(thing).__mro__)
                   for name, value in vars(base).items()
