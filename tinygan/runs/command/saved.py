@@ -92,11 +92,11 @@ def read(folder: str) -> checkpoint.Checkpoint:
     module.
     """
     saved = checkpoint.read(os.path.join(folder, checkpoint.NAME))
-    settings = saved.about.get("settings")
-    if not (_holds(settings, script=str, flags=dict) and _find_data(settings)):
-        raise UserError(f"{saved.path} is of a run that was made in Python or by mixtures.py: "
-                        "resume it in the same way as it was started")
-    return saved
+    match saved.about.get("settings"):
+        case {"script": str(), "flags": dict()} as settings if _find_data(settings):
+            return saved
+    raise UserError(f"{saved.path} is of a run that was made in Python or by mixtures.py: resume "
+                    "it in the same way as it was started")
 
 
 def read_data(folder: str) -> dict[str, Any] | None:
@@ -110,17 +110,11 @@ def read_data(folder: str) -> dict[str, Any] | None:
 
 def _find_data(settings):
     """Return the entry "data" of a run's settings, or None if it is missing or incomplete."""
-    found = settings.get("data") if isinstance(settings, dict) else None
-    if not _holds(found, place=str, shape=list, sha256=str) or not found["shape"]:
-        return None
-    numbers = [*found["shape"], found.get("first", 1)]
-    return found if all(is_whole(n, 1) for n in numbers) else None
-
-
-def _holds(found, **kinds):
-    """Return whether `found` is a dictionary with these keys and kinds of values."""
-    return isinstance(found, dict) and all(
-        isinstance(found.get(key), kind) for key, kind in kinds.items())
+    match settings:
+        case {"data": {"place": str(), "shape": [_, *_], "sha256": str()} as found}:
+            numbers = [*found["shape"], found.get("first", 1)]
+            return found if all(is_whole(n, 1) for n in numbers) else None
+    return None
 
 
 def script_name() -> str:
