@@ -228,7 +228,7 @@ def _build(part, known, modules):
 def _construct(name, arguments, changes, known, modules):
     """Return an object of the class `name`: call its constructor, then apply the changes."""
     kind = _look_up(name, known)
-    from_tinygan = kind.__module__.partition(".")[0] == __name__.partition(".")[0]
+    from_tinygan = kind.__module__.startswith("tinygan.")
     is_module = isinstance(kind, type) and issubclass(kind, nn.Module)
     if not is_module and not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         raise InvalidDescription(f"{_quote(name)} is no class of Modules or settings")
@@ -291,12 +291,10 @@ def _look_up(name, known):
     if name in known:
         return known[name]
     package, _, rest = name.partition(".")
-    thing = sys.modules[__name__.partition(".")[0]] if package == "tinygan" else None
-    for part in rest.split(".") if thing else ():
-        if not isinstance(thing, (types.ModuleType, type)) or part[:1] == "_":
-            thing = None
-            break
-        thing = vars(thing).get(part)
+    thing = sys.modules["tinygan"] if package == "tinygan" else None
+    for part in rest.split("."):
+        is_public = isinstance(thing, (types.ModuleType, type)) and part[:1] != "_"
+        thing = vars(thing).get(part) if is_public else None
     # tinygan's modules contain things that they import from elsewhere, which are not meant
     if isinstance(thing, (type, types.FunctionType)) and thing.__module__.startswith("tinygan."):
         if isinstance(thing, type) or thing.__module__.split(".")[1] in COMPUTING:
