@@ -410,6 +410,7 @@ def main() -> None:
                         "last: leave --last out")
     data = (command.load_data(args.run, args.data) if args.inputs is None else
             sample.load_inputs(game, args.run, args.inputs))
+    # a game whose outputs are compared with targets
     if args.inputs is not None and type(game).reference_images is ImageTranslation.reference_images:
         check_targets(game, data)
     refuse_seen(game, data, args)

@@ -143,20 +143,20 @@ def list_commands(table: str, quick: bool) -> dict[tuple[str, int], list[str]]:
 
 
 def make_lines(args: argparse.Namespace, key: tuple[str, int], commands: list[list[str]],
-               of: str) -> list[dict[str, Any]]:
+               dataset: str) -> list[dict[str, Any]]:
     """Do the run `key`, (name, seed), and return its lines for --results, one for each row.
 
-    `of` is the name of the data, from name_data().
+    `dataset` is the name of the data, from name_data().
     """
     name, seed = key
     folder = commands[0][-1] if "--out" in commands[0] else args.out
     typed = list_commands(args.table, args.quick)[key]
     clock = os.path.join(folder, f"{name}-{seed}.seconds")
     outputs, seconds = run_commands(commands, clock, typed)
-    where = "" if of in ("", "MNIST") else f", of {of}"
+    where = "" if dataset in ("", "MNIST") else f", of {dataset}"
     return [{"table": args.table, "run": name, "row": f"{row}{where}", "seed": seed, **values,
              **({"seconds": round(seconds)} if row == name and seconds == seconds else {}),
-             "data": of, "command": typed,
+             "data": dataset, "command": typed,
              "date": datetime.date.today().isoformat(), "machine": command.processor_name(),
              "numpy": np.__version__}
             for row, values in TABLES[args.table].read(name, commands, outputs).items()]
@@ -237,13 +237,13 @@ def make_table(table: str, lines: list[dict[str, Any]], quick: bool = False) -> 
     text = [f"| | {' | '.join(figures)} |", f"{'|---' * (len(figures) + 1)}|"]
     text += [f"| {name} | {' | '.join(_cell(row.get(figure, [])) for figure in figures)} |"
              for name, row in rows.items()]
-    of = lambda name: ", ".join(map(str, sorted({line[name] for line in lines})))
+    values = lambda name: ", ".join(map(str, sorted({line[name] for line in lines})))
     done = len({(line["run"], line["seed"]) for line in lines})
     runs = f"{done} of {len(now)} runs so far, " if done < len(now) else ""
-    seeds = "seeds" if "," in of("seed") else "seed"
+    seeds = "seeds" if "," in values("seed") else "seed"
     return "\n".join([*text, "", *textwrap.wrap(
-        f"`python examples/reproduce.py {table}`: {runs}{seeds} {of('seed')}, one core of an "
-        f"{of('machine')}, numpy {of('numpy')}, {of('date')}.", 100)])
+        f"`python examples/reproduce.py {table}`: {runs}{seeds} {values('seed')}, one core of an "
+        f"{values('machine')}, numpy {values('numpy')}, {values('date')}.", 100)])
 
 
 def _cell(values):
@@ -281,7 +281,7 @@ def name_data(source: str | None) -> tuple[str, str]:
 
 def run_table(args: argparse.Namespace) -> None:
     """Do all runs of the table that have no results yet, and append their results."""
-    of, place = name_data(args.data) if TABLES[args.table].takes_data else ("", None)
+    dataset, place = name_data(args.data) if TABLES[args.table].takes_data else ("", None)
     try:
         with open(args.results, "a"):       # fails now, not after hours
             pass
@@ -290,7 +290,7 @@ def run_table(args: argparse.Namespace) -> None:
                         "--results") from None
     lines = select_lines(args.table, read_results(args.results),
                          list_commands(args.table, args.quick))
-    done = {(line["run"], line["seed"]) for line in lines if line["data"] == of}
+    done = {(line["run"], line["seed"]) for line in lines if line["data"] == dataset}
     # given although it may be the default: a run that is resumed would take the data that it had
     source = ["--data", place] if place else []
     runs = {key: commands for key, commands in
@@ -299,7 +299,7 @@ def run_table(args: argparse.Namespace) -> None:
     begin, count, failed = time.monotonic(), 0, []
     _stopped.clear()
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        futures = {pool.submit(make_lines, args, *item, of): item[0] for item in runs.items()}
+        futures = {pool.submit(make_lines, args, *item, dataset): item[0] for item in runs.items()}
         try:
             for future in concurrent.futures.as_completed(futures):
                 name, seed = futures[future]

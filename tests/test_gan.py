@@ -424,7 +424,7 @@ def test_the_number_of_steps_is_checked():
     for name in ("d_steps", "g_steps"):
         game = make_game(**{name: lambda i: 0})
         opts = optim.SGD(game.d_parameters(), 1e-3), optim.SGD(game.g_parameters(), 1e-3)
-        assert f"{name} is 0 in iteration 4" in error_of(
+        assert f"{name} in iteration 4 must be a whole number of at least 1, got 0" in error_of(
             lambda: next(play(game, make_batches(), *opts, 5, rng, 5, start=4)))
     assert "-1" in error_of(lambda: next(play(game, make_batches(), *opts, 5, rng, -1)))
 

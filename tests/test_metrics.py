@@ -756,7 +756,7 @@ def test_features_that_cannot_be_compared_are_refused(name, first):
 
 @pytest.mark.parametrize("call, words", [
     (lambda: compute_precision_recall(normal(5, 2), normal(5, 2), k=0), "at least 1, got 0"),
-    (lambda: compute_precision_recall(normal(5, 2), normal(5, 2), k=2.5), "a whole number k"),
+    (lambda: compute_precision_recall(normal(5, 2), normal(5, 2), k=2.5), "the k of the k-th"),
     (lambda: kid(normal(9, 2), normal(9, 2), Random(0), size=5.0), "100 of 5.0"),
     (lambda: find_centroids(normal(3, 2), 4, Random(0)), "from 1 to 3"),
     (lambda: measure_stacked(None, np.zeros((2, 4, 28, 28))), "(2, 4, 28, 28)"),

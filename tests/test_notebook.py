@@ -367,6 +367,15 @@ def test_a_setting_that_was_changed_after_the_constructor_is_refused(change, tmp
     assert "to the constructor" in error_of(make_run, tmp_path / "run", game=game)
 
 
+@pytest.mark.parametrize("change", [
+    lambda game: setattr(game, "loss", losses.Hinge()), lambda game: setattr(game, "d_steps", 3)])
+def test_a_setting_of_the_game_that_was_changed_after_the_run_was_made_is_refused(change, tmp_path):
+    run = make_run(tmp_path / "run", 3)
+    change(run.game)
+    assert "a checkpoint would not keep it" in error_of(run.play)
+    assert not (tmp_path / "run" / "checkpoint.npz").exists()
+
+
 def test_another_run_is_not_resumed_in_its_place(tmp_path):
     make_run(tmp_path / "run", 5, average=0.9).play()
     before = read_files(tmp_path / "run")
@@ -1208,7 +1217,7 @@ def test_checksums_do_not_keep_what_they_were_computed_from():
     game.pool, dropped = pool, weakref.ref(pool.images[0])
     gc.disable()
     try:
-        unsaved.list_fixed(game, {})
+        unsaved.list_fixed(game, {}, None)
         del pool.images[0]
         assert dropped() is None
     finally:

@@ -367,7 +367,7 @@ def test_a_mixture_of_no_gaussians_is_refused(make):
 @pytest.mark.parametrize("seed", [None, 1.5, -1, [1, 2]])
 def test_a_seed_is_a_whole_number(seed):
     """Random(None) would draw other numbers at each call."""
-    with pytest.raises(ValueError, match="a seed is an integer of at least 0"):
+    with pytest.raises(ValueError, match="a seed must be a whole number of at least 0"):
         Random(seed)
 
 

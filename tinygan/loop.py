@@ -14,7 +14,7 @@ from .games.views import View
 from .nested import flatten_nested, map_nested, tensors_in
 from .nn import Module, use_random
 from .nn.module import find_names
-from .numbers import is_whole
+from .numbers import check_whole
 from .optim import Optimizer, list_optimisers
 from .random import Random, check_random
 from .schedules import value_at
@@ -209,9 +209,7 @@ def count_steps(game: Game, i: int, order: str = "alternating") -> tuple[int, in
     """
     k, n = value_at(game.d_steps, i), value_at(game.g_steps, i)
     for name, steps in ("d_steps", k), ("g_steps", n):
-        if not is_whole(steps, 1):
-            raise ValueError(f"the game's {name} is {steps!r} in iteration {i}: give a whole "
-                             "number of at least 1")
+        check_whole(steps, 1, f"the game's {name} in iteration {i}")
     if order == "simultaneous" and max(k, n) > 1:
         raise UserError("in simultaneous order each player takes one step in an iteration: set "
                         f"d_steps and g_steps to 1, not {k} and {n}, or choose the alternating "
@@ -225,8 +223,7 @@ def _check(game, d_opt, g_opt, m, rng, start, iterations, order):
     """Raise an error for arguments that play() does not take."""
     check_order(order)
     for name, n, least in (("iterations", iterations, 0), ("start", start, 0), ("m", m, 1)):
-        if not is_whole(n, least):
-            raise ValueError(f"play's {name} must be a whole number of at least {least}, got {n!r}")
+        check_whole(n, least, f"play's {name}")
     for name, thing, kind in (("game", game, Game), ("d_opt", d_opt, Optimizer),
                               ("g_opt", g_opt, Optimizer)):
         if not isinstance(thing, kind):

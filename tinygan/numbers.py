@@ -14,7 +14,7 @@ def is_whole(value: Any, least: int) -> bool:
 def check_whole(value: Any, least: int, what: str) -> None:
     """Raise ValueError unless `value`, named by `what`, is a whole number of at least `least`."""
     if not is_whole(value, least):
-        raise ValueError(f"{what} is a whole number of at least {least}, got {value!r:.60}")
+        raise ValueError(f"{what} must be a whole number of at least {least}, got {value!r:.60}")
 
 
 def is_real(value: Any) -> bool:

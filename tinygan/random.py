@@ -7,7 +7,7 @@ import numpy as np
 
 from . import backend
 from .backend import Array
-from .numbers import check_whole, is_number, is_whole
+from .numbers import check_whole, is_number
 
 
 class Random:
@@ -22,9 +22,8 @@ class Random:
         self.seed(seed)
 
     def seed(self, seed: int) -> None:
-        """Restart the stream from `seed`, an integer of at least 0; others raise ValueError."""
-        if not is_whole(seed, 0):
-            raise ValueError(f"a seed is an integer of at least 0, got {seed!r:.60}")
+        """Restart the stream from `seed`, a whole number of at least 0; others raise ValueError."""
+        check_whole(seed, 0, "a seed")
         self._generator = np.random.Generator(np.random.PCG64(seed))
 
     def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> Array:

@@ -134,7 +134,7 @@ def check_images(images: Array, whose: str) -> None:
 
 
 def check_white(images: Array, whose: str, white: int) -> None:
-    """Raise UserError for pixels that are black because they were divided by 255 once too often.
+    """Raise UserError for pixels that are black because they were divided by 255 twice.
 
     `white` is the value of a white pixel: 255 for bytes, 1 for floats. Pixels of which none exceeds
     white / 255 are refused. `whose` begins the message.

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import backend
 from ..backend import Array, UserError
-from ..numbers import is_number, is_whole
+from ..numbers import check_whole, is_number, is_whole
 from ..random import Random, check_random, rng
 
 
@@ -78,8 +78,7 @@ def ring(modes: int = 8, radius: float = 1.0, std: float = 0.01) -> Mixture:
     modes would be left. Raises ValueError unless `modes` is a whole number of at least 1, for a
     radius that is not finite, and for a std that is not finite or is below 0.
     """
-    if not is_whole(modes, 1):
-        raise ValueError(f"a ring has a whole number of modes, at least 1, got {modes!r}")
+    check_whole(modes, 1, "the number of modes of a ring")
     angles = [2 * math.pi * k / modes for k in range(modes)]
     centres = [(radius * math.cos(a), radius * math.sin(a)) for a in angles]
     return _make_mixture(centres, std)
@@ -92,8 +91,7 @@ def grid(side: int = 5, spacing: float = 2.0, std: float = 0.05) -> Mixture:
     ValueError unless `side` is a whole number of at least 1, for a spacing that is not finite, and
     for a std that is not finite or is below 0.
     """
-    if not is_whole(side, 1):
-        raise ValueError(f"a grid's side has a whole number of modes, at least 1, got {side!r}")
+    check_whole(side, 1, "the number of modes on a grid's side")
     axis = [spacing * (i - (side - 1) / 2) for i in range(side)]
     return _make_mixture([(a, b) for a in axis for b in axis], std)
 

@@ -8,7 +8,7 @@ labels, they become the array "digits" (not in the training part of `outline`).
     half       a digit whose lower half is black -> the digit (a pair)
     coarse     the mosaic of a digit's 4x4 means -> the digit (a pair)
     outline    digits, and the outlines of other digits; pairs in the validation and test parts
-    styles     digits in one of four domains: as they are, dilated, dilated twice, their outlines
+    styles     digits in one of four domains: unchanged, dilated, dilated twice, their outlines
     colours    digits in one of five colours
     scenes     maps of six classes -> scenes in which each class has its texture (a pair). They are
                drawn without any other data

@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import backend
 from ..backend import Array
-from ..numbers import is_whole
+from ..numbers import check_whole
 
 LIMIT = 1e20        # twelfth powers of smaller numbers are finite, as KID's deviation needs
 
@@ -50,7 +50,6 @@ def slices(n: int, piece: int) -> Iterator[slice]:
 
     Raises ValueError unless `piece` is a whole number of at least 1.
     """
-    if not is_whole(piece, 1):
-        raise ValueError(f"a piece has a whole number of rows, at least 1, got {piece!r}")
+    check_whole(piece, 1, "the number of rows of a piece")
     for start in range(0, n, piece):
         yield slice(start, start + piece)

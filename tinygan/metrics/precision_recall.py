@@ -4,7 +4,7 @@ import numpy as np
 
 from .. import cpu
 from ..backend import Array
-from ..numbers import is_whole
+from ..numbers import check_whole
 from .features import as_features, slices
 
 
@@ -21,9 +21,7 @@ def compute_precision_recall(real: Array, fake: Array, k: int = 3) -> tuple[floa
     Compare the values with those of two sets of real images, which are below 1 too. Raises
     ValueError for a k below 1, for k rows or fewer and for numbers that are not finite.
     """
-    if not is_whole(k, 1):
-        raise ValueError("the k-th nearest neighbour needs a whole number k of at least 1, got "
-                         f"{k!r}")
+    check_whole(k, 1, "the k of the k-th nearest neighbour")
     real, fake = as_features(k + 1, real, fake)
     centre = real.mean(0)           # distances are computed more precisely near the origin
     real, fake = real - centre, fake - centre

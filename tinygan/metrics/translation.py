@@ -5,7 +5,7 @@ import numpy as np
 from .. import backend
 from ..backend import UserError
 from ..data.arrays import as_floats, check_scale, check_units
-from ..numbers import is_whole
+from ..numbers import check_whole
 
 
 def mean_difference(images: np.ndarray, truths: np.ndarray) -> float:
@@ -49,8 +49,7 @@ def mean_iou(found: np.ndarray, truths: np.ndarray, classes: int) -> float:
     shapes and for empty ones.
     """
     _check_shapes(found, truths)
-    if not is_whole(classes, 1):
-        raise ValueError(f"the number of classes is a whole number of at least 1, got {classes!r}")
+    check_whole(classes, 1, "the number of classes")
     if not {found.dtype.kind, truths.dtype.kind} <= set("iu"):
         raise ValueError(f"the classes of pixels are whole numbers, got {found.dtype} and "
                          f"{truths.dtype}")

@@ -65,7 +65,8 @@ def describe(thing: Any, before: dict[int, int] | None = None,
 
     Raises TypeError for what cannot be described, such as a lambda.
     """
-    before, known = ({} if d is None else d for d in (before, known))
+    before = {} if before is None else before
+    known = {} if known is None else known
 
     def describe_all(things, owner):
         return _describe_each(things, owner, before, known)
@@ -146,9 +147,9 @@ def _bind_arguments(module):
         raise TypeError("a checkpoint has the names of a constructor's arguments, but some of "
                         f"{type(module).__name__}'s have no name: leave out the / among its "
                         "parameters")
-    return {stars.get(p.kind, "") + p.name: bound.arguments[p.name]
-            for p in parameters if p.name != "init" or not (
-                callable(bound.arguments["init"]) or bound.arguments["init"] is p.default is None)}
+    given = bound.arguments
+    return {stars.get(p.kind, "") + p.name: given[p.name] for p in parameters if not (
+        p.name == "init" and (callable(given["init"]) or given["init"] is p.default is None))}
 
 
 def _qualify_name(thing, known):

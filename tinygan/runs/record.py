@@ -309,6 +309,7 @@ class Record:
             self._keep_versions(about["settings"])
             z = checkpoint.unpack(about["z"], arrays)
             here = {}
+            # the fixed inputs have another form, or arrays of other shapes, than those of this run
             if checkpoint.pack(z, "z", {}) != checkpoint.pack(self.z, "z", here) or any(
                     arrays[name].shape != array.shape or not np.isfinite(arrays[name]).all()
                     for name, array in here.items()):

@@ -77,7 +77,7 @@ class Run:
     an array or a part of the game.
 
     All runs of a process draw from tinygan.rng, so they are made and played in one thread at a
-    time: runs at the same time have a process each.
+    time: simultaneous runs need a process each.
 
     Raises UserError, ValueError or TypeError for arguments that do not make a run; for a folder
     whose files the run must not replace (see check_folder); for a game, an optimiser or a data
@@ -110,6 +110,7 @@ class Run:
         self.stopped = None         # the number of the signal that stopped play(), or CLOSED_OUTPUT
         check_folder(self.folder, resume, overwrite)
         path = os.path.join(self.folder, checkpoint.NAME)
+        # the checkpoint from which play() goes on, or None
         self._saved = checkpoint.read(path) if resume and os.path.exists(path) else None
         self._has_saved = False     # whether play() has written a checkpoint
         self._begun = None          # the steps that the optimisers had taken when play() began
@@ -152,7 +153,7 @@ class Run:
             raise UserError("a run is resumed or replaced: give resume or overwrite, not both")
 
     def _check_module(self, average):
-        """Raise TypeError unless this Run can train what is no Game."""
+        """Raise TypeError unless this Run can train a Module that is no Game."""
         kind = type(self.game).__name__
         missing = [name for name in ("iterations", "fixed_inputs", "pictures")
                    if getattr(type(self), name) is getattr(Run, name)]

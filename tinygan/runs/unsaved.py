@@ -203,8 +203,7 @@ def _list_attributes(thing):
     return {**of_classes, **vars(thing)}
 
 
-def list_fixed(game: nn.Module, optimisers: dict[str, Optimizer],
-               data: Any = None) -> dict[str, str]:
+def list_fixed(game: nn.Module, optimisers: dict[str, Optimizer], data: Any) -> dict[str, str]:
     """Return {name: text} of what training must not change: restore() does not set it.
 
     These are the settings of the game and of the optimisers, the shapes of their arrays, and
