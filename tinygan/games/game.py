@@ -177,9 +177,9 @@ class Game(Module):
             real, fake = self.real(x), self.fake(x, z)
             replayed = self.replay(fake, z)
         # constants, even if fake() has used enable_grad()
-        real, fake, replayed = (map_nested(detach, each) for each in (real, fake, replayed))
+        real, fake, replayed = detach(real), detach(fake), detach(replayed)
         # D(x, x) has a derivative with respect to each x alone, see renew()
-        real, replayed = map_nested(renew, real), map_nested(renew, replayed)
+        real, replayed = renew(real), renew(replayed)
         out_real, out_fake = self.outputs(real), self.outputs(replayed)
         loss = self._d_loss_of_scores(real, replayed, scores_in(out_real), scores_in(out_fake),
                                       drawn)
@@ -190,9 +190,9 @@ class Game(Module):
         z, _ = self.split_noise(z)
         fake = self.fake(x, z)
         out_fake, real = self.outputs(fake), self.real(x)
-        depends_on_G = self._depends_on(self.g_parameters, real)
-        a_real = self.score(real) if depends_on_G or self.loss.compares else None
-        loss = self._g_loss_of_scores(a_real, scores_in(out_fake), depends_on_G)
+        is_needed = self.loss.compares or depends_on(real, self.g_parameters)
+        a_real = self.score(real) if is_needed else None
+        loss = self._g_loss_of_scores(a_real, scores_in(out_fake))
         return add_terms(loss, self.g_terms(x, z, fake, out_fake), self.g_parameters)
 
     def losses(self, x: Any, z: Any) -> tuple[Tensor, Tensor]:
@@ -207,21 +207,20 @@ class Game(Module):
             return self.d_loss(x, z), self.g_loss(x, z)
         latent, drawn = self.split_noise(z)
         real, fake = self.real(x), self.fake(x, latent)
-        if self._depends_on(self.d_parameters, fake):       # G and D may share a layer
+        if depends_on(fake, self.d_parameters):         # G and D may share a layer
             return self.d_loss(x, z), self.g_loss(x, z)
         # BiGAN's D gets (x, E(x)) and (G(z), z). A penalty takes the derivative of D with respect
-        # to x without that of E(x), and to z without that of G(z). So detach() makes the parts of
-        # the real input constants, and renew() makes each part a Tensor that no other part depends
-        # on.
-        constant = map_nested(renew, map_nested(detach, real))
-        fake = map_nested(renew, fake)
+        # to x without that of E(x), and to z without that of G(z), see renew()
+        constant, fake = renew(detach(real)), renew(fake)
         out_real, out_fake = self.outputs(constant), self.outputs(fake)
         a_real, a_fake = scores_in(out_real), scores_in(out_fake)
         d_loss = self._d_loss_of_scores(constant, fake, a_real, a_fake, drawn)
-        d_terms = self.d_terms(x, latent, map_nested(detach, fake), out_real, out_fake)
-        depends_on_G = self._depends_on(self.g_parameters, real)
-        a_real = self.score(real) if depends_on_G else a_real
-        g_loss = self._g_loss_of_scores(a_real, a_fake, depends_on_G)
+        d_terms = self.d_terms(x, latent, detach(fake), out_real, out_fake)
+        if depends_on(real, self.g_parameters):
+            a_real = self.score(real)
+        elif not self.loss.compares:
+            a_real = None
+        g_loss = self._g_loss_of_scores(a_real, a_fake)
         g_terms = self.g_terms(x, latent, fake, out_fake)
         return (add_terms(d_loss, d_terms, self.d_parameters),
                 add_terms(g_loss, g_terms, self.g_parameters))
@@ -238,25 +237,17 @@ class Game(Module):
                              f"the penalty {type(penalty).__name__}")
         return loss
 
-    def _g_loss_of_scores(self, a_real, a_fake, depends_on_G):
+    def _g_loss_of_scores(self, a_real, a_fake):
         """Return G's loss of the scores.
 
-        a_real         D's scores of the data; None if G's loss needs none
-        depends_on_G   whether they depend on G's parameters, as those of BiGAN's (x, E(x)) do
+        a_real   D's scores of the data, if G's loss has a part for them: if it compares, or if they
+                 depend on G's parameters, as those of BiGAN's (x, E(x)) do; else None
         """
         if self.loss.compares:
             return self.loss.g(a_real, a_fake)
         with explain_none(self.loss):
             loss = self.loss.g(None, a_fake)
-        return loss + self.loss.g_real(a_real) if depends_on_G else loss
-
-    def _depends_on(self, parameters, inputs):
-        """Return whether one of D's inputs was computed with one of a player's parameters().
-
-        `parameters` is the method d_parameters or g_parameters.
-        """
-        computed = [t for t in tensors_in(inputs) if t.parents]
-        return bool(computed) and not set(parameters()).isdisjoint(ancestors(computed))
+        return loss if a_real is None else loss + self.loss.g_real(a_real)
 
     def log_scores(self, a_real: Tensor, a_fake: Tensor) -> None:
         """Set `logged` to the summary of the scores that the loss defines."""
@@ -639,8 +630,8 @@ def add_terms(loss: Tensor, terms: Sequence[Tensor], parameters: Callable,
             raise TypeError(f"{what} must be a Tensor of one number, got "
                             f"{getattr(term, 'shape', ()) or term!r:.60}")
         # a leaf, such as the 0 of a Lazy penalty, is meant as a constant
-        if loss.parents and term.parents != () and (own := parameters()) and (
-                set(own).isdisjoint(ancestors([term]))):
+        if loss.parents and term.parents != () and (
+                not depends_on(term, parameters) and parameters()):
             raise TypeError(f"{what} has no gradient, because it depends on no parameter of the "
                             "player whose loss it is: a grad() without create_graph=True, a "
                             "no_grad() or a Tensor(x.data) may have made a constant of what "
@@ -657,18 +648,27 @@ def require(split: Any, name: str) -> Any:
     return split
 
 
-def detach(t: Any) -> Any:
-    """Return a computed Tensor as a new leaf with the same array; return others as they are."""
-    return Tensor(t.data) if type(t) is Tensor and t.parents else t
+def depends_on(inputs: Any, parameters: Callable) -> bool:
+    """Return whether a Tensor in `inputs` was computed with one of a player's parameters.
 
-
-def renew(t: Any) -> Any:
-    """Return a Tensor computed from t with the same array; return others as they are.
-
-    A gradient with respect to it does not pass through the other uses of t, such as a second one
-    among D's inputs.
+    `parameters` is the method d_parameters or g_parameters.
     """
-    return op(t.data, (t, lambda g, y: g)) if type(t) is Tensor else t
+    computed = [t for t in tensors_in(inputs) if t.parents]
+    return bool(computed) and not set(parameters()).isdisjoint(ancestors(computed))
+
+
+def detach(inputs: Any) -> Any:
+    """Return D's inputs with a new leaf of the same array for each Tensor that was computed."""
+    return map_nested(lambda t: Tensor(t.data) if type(t) is Tensor and t.parents else t, inputs)
+
+
+def renew(inputs: Any) -> Any:
+    """Return D's inputs with a Tensor of the same array, computed from it, for each Tensor.
+
+    A gradient with respect to the new one does not pass through other uses of the old one, such as
+    a second one among D's inputs.
+    """
+    return map_nested(lambda t: op(t.data, (t, lambda g, y: g)) if type(t) is Tensor else t, inputs)
 
 
 def scores_in(outputs: Any) -> Tensor:

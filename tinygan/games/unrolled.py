@@ -6,7 +6,6 @@ from typing import Any
 
 from .. import backend
 from ..backend import UserError
-from ..nested import map_nested
 from ..nn import Module, substitute
 from ..numbers import is_number, is_whole
 from ..tensor import Tensor, grad
@@ -57,7 +56,7 @@ class UnrolledGAN(Game):
         logged = self.logged            # the unrolled steps log nothing
         for _ in range(self.k):         # theta_{i+1} = theta_i - eta dL/dtheta_i, with L = -V
             if self.penalties:      # their gradients with respect to x do not pass through theta
-                real, fake = map_nested(renew, real), map_nested(renew, fake)
+                real, fake = renew(real), renew(fake)
             with substitute(self, theta):
                 loss = self._d_loss_of_scores(real, fake, self.score(real), self.score(fake), drawn)
             gradients = grad(loss, list(theta.values()), create_graph=True, unused=self.unused)
@@ -71,7 +70,7 @@ class UnrolledGAN(Game):
         real, fake = self.real(x), self.fake(x, z)
         with self._keep_buffers(), substitute(self, self.unroll(real, fake, drawn)):
             a_real, out_fake = self.score(real), self.outputs(fake)     # by theta_k
-        loss = self._g_loss_of_scores(a_real, scores_in(out_fake), depends_on_G=True)
+        loss = self._g_loss_of_scores(a_real, scores_in(out_fake))
         return add_terms(loss, self.g_terms(x, z, fake, out_fake), self.g_parameters)
 
     @contextlib.contextmanager
