@@ -11,16 +11,16 @@ from ..nn import (BatchNorm, Flatten, Heads, Module, Reshape, Sigmoid, Tanh, Ups
                   is_sequential, use_random)
 from ..numbers import is_number
 from ..random import Random
-from ..tensor import NoTensorError, Tensor
+from ..tensor import NoTensorError, Tensor, enable_grad
 
 SLACK = 0.05        # how far pixels may be outside their range: they may have a little noise
+REARRANGING = Reshape, Flatten, Upsample       # layers that only rearrange or repeat numbers
 
 
 def last_layer(network: Any, skip: tuple[type, ...] = ()) -> Any:
     """Return the layer that computes the output of a network of Sequentials.
 
-    Layers of the classes `skip`, such as Reshape, which only rearrange or repeat numbers, are
-    passed over. Of Heads it is the layer of the first output.
+    Layers of the classes `skip` are passed over. Of Heads it is the layer of the first output.
     """
     if isinstance(network, Heads) and network.heads:
         return last_layer(network.heads[0], skip)
@@ -35,7 +35,7 @@ def last_layer(network: Any, skip: tuple[type, ...] = ()) -> Any:
 
 def last_activation(network: Any) -> str | None:
     """Return "sigmoid" or "tanh" if a network of Sequentials ends in it, else None."""
-    last = last_layer(network, (Reshape, Flatten, Upsample))
+    last = last_layer(network, REARRANGING)
     if isinstance(last, Sigmoid) or last is ops.sigmoid:
         return "sigmoid"
     return "tanh" if isinstance(last, Tanh) or last is ops.tanh else None
@@ -76,7 +76,7 @@ def refuse_other_range(game: Any, x: Any) -> None:
         return
     # a fake() of the game's own may return another range than generate(): G's last layer counts
     name = (last_activation(getattr(game, "G", None)) if game.overrides("fake") else
-            _find_activation(game))
+            find_activation(game))
     if name is None:
         return
     low, high = (0, 1) if name == "sigmoid" else (-1, 1)
@@ -95,7 +95,7 @@ def refuse_wrong_pictures(game: Any, x: Any) -> None:
     a sample_images() of its own.
     """
     images = [a for a in flatten_nested(x) if getattr(a, "ndim", 0) == 4 and a.dtype.kind == "f"]
-    if not images or game.overrides("sample_images") or _find_activation(game):
+    if not images or game.overrides("sample_images") or find_activation(game):
         return
     least, most = _find_range(images)
     if not -SLACK <= least <= most <= 1 + SLACK:
@@ -112,32 +112,21 @@ def _find_range(images):
     return float(last.min()), float(last.max())
 
 
-def samples_activation(game: Any, y: Tensor | None) -> str | None:
+def find_activation(game: Any, z: Any = None) -> str | None:
     """Return "sigmoid" or "tanh" if a game's samples are computed by it last, else None.
 
-    y   samples, with their graph. If it is None, G's last layer counts; else it counts unless
-        generate() is the game's own, as 2 G(z) - 1 does not end in G's sigmoid
+    The last layer of G tells it. A G or a generate() of a class of its own computes samples: those
+    for z, or two for the noise of latent(), if it can do so from the noise alone.
     """
-    of_g = last_activation(getattr(game, "G", None))
-    if y is None:
-        return of_g
-    return activation_of(y) or (None if game.overrides("generate") else of_g)
-
-
-def _find_activation(game):
-    """Return samples_activation() of a game.
-
-    A G or a generate() of a class of its own computes two samples, if it can do so from the noise
-    alone.
-    """
-    y = None
-    is_own = not type(last_layer(getattr(game, "G", None))).__module__.startswith("tinygan.")
-    if is_own or game.overrides("generate"):
+    G, is_own = getattr(game, "G", None), game.overrides("generate")
+    if is_own or not type(last_layer(G, REARRANGING)).__module__.startswith("tinygan."):
         with contextlib.suppress(Exception):    # it may need more inputs, or more of them
             rng = Random(0)
-            with eval_mode(game), use_random(rng):
-                y = game.generate(game.latent(2, rng))
-    return samples_activation(game, y if type(y) is Tensor else None)
+            with eval_mode(game), enable_grad(), use_random(rng):
+                y = game.generate(game.latent(2, rng) if z is None else z)
+            if type(y) is Tensor:       # 2 G(z) - 1 does not end in G's sigmoid
+                return activation_of(y) or (None if is_own else last_activation(G))
+    return last_activation(G)
 
 
 @contextlib.contextmanager

@@ -14,9 +14,9 @@ from ..nn import BatchNorm, Module, RandomRows, eval_mode, power_iteration, use_
 from ..nn.module import check_names
 from ..numbers import is_number, is_whole
 from ..random import Random, check_source
-from ..tensor import Tensor, ancestors, no_grad, op, set_recording
-from .checks import (activation_of, explain_none, last_activation, refuse_batch_norm,
-                     refuse_sigmoid, samples_activation)
+from ..tensor import Tensor, ancestors, no_grad, op
+from .checks import (activation_of, explain_none, find_activation, last_activation,
+                     refuse_batch_norm, refuse_sigmoid)
 from .losses import Loss
 from .penalties import Penalty
 from .views import View
@@ -392,29 +392,24 @@ class Game(Module):
         Do not call it while another thread trains the game. Raises TypeError for a number of
         samples in place of their inputs, and for a G with several outputs.
         """
-        return self._compute_samples(z, recording=False).data
-
-    def _compute_samples(self, z, recording):
-        """Return the samples of sample() as a Tensor, with its graph if `recording`."""
         if isinstance(z, (int, np.integer)):
             raise TypeError(f"sample takes the inputs of G, such as latent({z}, tinygan.rng), not "
                             "the number of samples")
-        with self.use_averages(), set_recording(recording), use_random(RandomRows(z)):
+        with self.use_averages(), use_random(RandomRows(z)):
             samples = self.generate(z)
         if type(samples) is not Tensor:
             raise TypeError(f"G's output is a {type(samples).__name__} and not one Tensor: define "
                             "sample() in the class of the game, which returns the samples as an "
                             "array, and generates them in `with self.use_averages():`")
-        return samples
+        return samples.data
 
     def sample_images(self, z: Any) -> Array:
         """Return sample(z), mapped from [-1, 1] to [0, 1] if they are computed by a tanh last.
 
         This is so if G ends in a tanh. Other samples are returned as they are.
         """
-        y = None if self.overrides("sample") else self._compute_samples(z, recording=True)
-        images = self.sample(z) if y is None else y.data
-        return (images + 1) / 2 if samples_activation(self, y) == "tanh" else images
+        images = self.sample(z)
+        return (images + 1) / 2 if self._ends_in_tanh(z) else images
 
     def scale_images(self, images: Array) -> Array:
         """Return images in [0, 1], mapped to [-1, 1] if samples are computed by a tanh last.
@@ -422,9 +417,12 @@ class Game(Module):
         This is the inverse of sample_images(). D and an encoder take images in this range, in which
         they were trained.
         """
-        y = (None if self.overrides("sample") else
-             self._compute_samples(self.latent(1, Random(0)), recording=True))
-        return 2 * images - 1 if samples_activation(self, y) == "tanh" else images
+        return 2 * images - 1 if self._ends_in_tanh() else images
+
+    def _ends_in_tanh(self, z=None):
+        """Return whether samples, such as those for z, are computed by a tanh last."""
+        return "tanh" == (last_activation(self.G) if self.overrides("sample") else
+                          find_activation(self, z))
 
     def draw_samples(self, n: int, rng: Random, piece: int = 100) -> np.ndarray:
         """Return n samples on the host, of noise by latent() from `rng`, `piece` at a time.
