@@ -4,7 +4,7 @@
     losses     functions of D's scores
     penalties  terms on the gradient of D
     views      transformations of D's input
-    checks     what is refused in a game's networks
+    checks     what a game refuses
     catalogue  all games by name
     small      the small networks and data of the catalogue
 """

@@ -1,17 +1,21 @@
-"""Checks of a game's networks: their last activations, and layers that a game refuses."""
+"""What a game refuses: choices, networks, noise and terms that it cannot train with."""
 
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .. import ops
+import numpy as np
+
+from .. import backend, ops
 from ..backend import UserError
 from ..nested import flatten_nested, tensors_in
 from ..nn import (BatchNorm, Flatten, Heads, Module, Reshape, Sigmoid, Tanh, Upsample, eval_mode,
                   is_sequential, use_random)
+from ..nn.module import check_names
 from ..numbers import is_number
 from ..random import Random
-from ..tensor import NoTensorError, Tensor, enable_grad
+from ..tensor import NoTensorError, Tensor, ancestors, enable_grad
+from .losses import Loss
 
 SLACK = 0.05        # how far pixels may be outside their range: they may have a little noise
 REARRANGING = Reshape, Flatten, Upsample       # layers that only rearrange or repeat numbers
@@ -165,3 +169,111 @@ def check_weights(**weights: float) -> None:
         if not is_number(weight, 0):
             raise UserError(f"{name} must be a number of at least 0, got {weight!r}: "
                             "choose another")
+
+
+def check_game(game: Any, before_training: bool) -> None:
+    """Raise UserError for a game's choices that cannot be trained with, see Game.check()."""
+    check_made(game)
+    check_names(type(game), "d_players", "g_players", "minibatch")
+    own = game.overrides("d_loss")
+    if not isinstance(game.loss, Loss):
+        raise UserError("a game's loss must be a games.losses.Loss, such as losses.Hinge(), got "
+                        f"{game.loss!r:.60}")
+    if before_training and type(game.loss) is Loss and not own:
+        raise UserError("the game has no loss: give one, such as loss=losses.Hinge()")
+    if own and game.penalties:
+        raise UserError(f"{type(game).__name__} defines d_loss itself, so its penalties would have "
+                        "no effect: define d_terms or a Loss instead")
+    for D in [getattr(game, name) for name in game.d_players if hasattr(game, name)]:
+        if game.d_returns_scores:
+            refuse_sigmoid(last_activation(D))
+        if game.penalties:
+            refuse_batch_norm(D)
+
+
+def check_made(game: Any) -> None:
+    """Raise UserError unless the constructor of Game has been called."""
+    if "penalties" not in vars(game):
+        raise UserError(f"{type(game).__name__}.__init__() has not called super().__init__(G, D, "
+                        "...), which sets a game's networks and choices")
+
+
+def check_list(name: str, chosen: Any, kind: type, example: str) -> None:
+    """Raise UserError unless the penalties or views of a game are a list of their kind."""
+    if not isinstance(chosen, (list, tuple)) or not all(isinstance(each, kind) for each in chosen):
+        raise UserError(f"{name} must be a list of games.{name}.{kind.__name__} objects, such as "
+                        f"[{name}.{example}], got {chosen!r:.60}")
+
+
+def get_networks(game: Any, names: tuple[str, ...]) -> list[Module]:
+    """Return a player's networks. Raises UserError for a name that is not that of a Module."""
+    check_made(game)
+    for name in names:
+        if not isinstance(network := getattr(game, name, None), Module):
+            raise UserError(f"{name} must be a Module, such as nn.Sequential(...), " + (
+                f"got {network!r:.60}" if hasattr(game, name) else
+                f"but {type(game).__name__} has no attribute of this name"))
+    return [getattr(game, name) for name in names]
+
+
+def check_averages(game: Any, norms: list[Module]) -> None:
+    """Raise UserError for averages that do not fit the networks, or `norms`, layers of G."""
+    for name, average in game.averages.items():
+        if [p.shape for p in average.parameters()] != [
+                p.shape for p in getattr(game, name).parameters()]:
+            raise UserError(f"{name} has other parameters than its average: call keep_average() "
+                            "again after changing a network")
+    if game.training and not all(layer.training for layer in norms):
+        raise UserError("G has batch normalisation in evaluation mode, and the average of G would "
+                        "measure its statistics anew: leave all of G in training mode, or keep no "
+                        "average")
+
+
+def check_updates(game: Any) -> None:
+    """Raise UserError for an average that was never updated although its network has changed."""
+    for name, average in (game.averages or {}).items():
+        for p_average, p in zip(average.parameters(), getattr(game, name).parameters()):
+            if p_average.touched == p_average.age < p.touched:
+                raise UserError(f"the average of {name} has not been updated since {name} was "
+                                "changed: a training loop of your own calls "
+                                "game.update_averages() after each step of G")
+
+
+def check_latent(z: Any, m: int) -> Any:
+    """Return z. Raises an error unless latent(m, rng) may return it: its first array has m rows."""
+    arrays = Tensor, np.ndarray, backend.xp.ndarray
+    if not isinstance(z, (tuple, *arrays)):
+        raise TypeError(f"latent() returned a {type(z).__name__}: return a Tensor, or a tuple, "
+                        "whose parts G gets as its arguments")
+    first = next((part for part in flatten_nested(z) if isinstance(part, arrays)), None)
+    if first is not None and first.shape[:1] != (m,):
+        raise UserError(f"latent({m}, rng) returned an array of shape {first.shape}: its first "
+                        f"axis must be that of the samples, {m}")
+    return z
+
+
+def check_terms(loss: Tensor, terms: Any, parameters: Callable, what: str) -> None:
+    """Raise TypeError for further terms of a loss that add_terms() cannot add."""
+    if type(terms) is Tensor or terms is None:
+        raise TypeError("d_terms() and g_terms() return a list of Tensors of one number, got a "
+                        f"{type(terms).__name__}")
+    for term in terms:
+        if type(term) is not Tensor or term.size != 1:
+            raise TypeError(f"{what} must be a Tensor of one number, got "
+                            f"{getattr(term, 'shape', ()) or term!r:.60}")
+        # a leaf, such as the 0 of a Lazy penalty, is meant as a constant
+        if loss.parents and term.parents != () and (
+                not depends_on(term, parameters) and parameters()):
+            raise TypeError(f"{what} has no gradient, because it depends on no parameter of the "
+                            "player whose loss it is: a grad() without create_graph=True, a "
+                            "no_grad() or a Tensor(x.data) may have made a constant of what "
+                            "depends on one, or it is a term of the other player")
+
+
+def depends_on(inputs: Any, parameters: Callable) -> bool:
+    """Return whether a Tensor in `inputs` was computed with one of a player's parameters.
+
+    `parameters` is the method d_parameters or g_parameters.
+    """
+    computed = [t for t in tensors_in(inputs) if t.parents]
+    return bool(computed) and not set(parameters()).isdisjoint(ancestors(computed))

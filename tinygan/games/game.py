@@ -9,14 +9,14 @@ import numpy as np
 
 from .. import backend
 from ..backend import Array, UserError
-from ..nested import apply, flatten_nested, map_nested, tensors_in
+from ..nested import apply, map_nested
 from ..nn import BatchNorm, Module, RandomRows, eval_mode, power_iteration, use_random
-from ..nn.module import check_names
 from ..numbers import is_number, is_whole
 from ..random import Random, check_source
-from ..tensor import Tensor, ancestors, no_grad, op
-from .checks import (activation_of, explain_none, find_activation, last_activation,
-                     refuse_batch_norm, refuse_sigmoid)
+from ..tensor import Tensor, no_grad, op
+from .checks import (activation_of, check_averages, check_game, check_latent, check_list,
+                     check_terms, check_updates, depends_on, explain_none, find_activation,
+                     get_networks, last_activation, refuse_sigmoid)
 from .losses import Loss
 from .penalties import Penalty
 from .views import View
@@ -74,12 +74,8 @@ class Game(Module):
         self.G, self.D = G, D
         self.z_size = z_size
         self.loss = self.loss if loss is None else loss
-        for name, chosen, kind, example in (("penalties", penalties, Penalty, "R1(10.0)"),
-                                            ("views", views, View, "InstanceNoise(0.1)")):
-            if not isinstance(chosen, (list, tuple)) or not all(
-                    isinstance(each, kind) for each in chosen):
-                raise UserError(f"{name} must be a list of games.{name}.{kind.__name__} objects, "
-                                f"such as [{name}.{example}], got {chosen!r:.60}")
+        check_list("penalties", penalties, Penalty, "R1(10.0)")
+        check_list("views", views, View, "InstanceNoise(0.1)")
         self.penalties, self.views = list(penalties), list(views)
         self.d_steps, self.g_steps = d_steps, g_steps
         self.check()
@@ -289,21 +285,9 @@ class Game(Module):
         first one of the tuple, has m rows.
         """
         check_source(rng, "noise")
-        z = self._draw_latent(m, rng)
+        z = check_latent(self.latent(m, rng), m)
         if any(penalty.draws for penalty in self.penalties):
             return z, [penalty.draw(m, rng, i) for penalty in self.penalties]
-        return z
-
-    def _draw_latent(self, m, rng):
-        """Return latent(m, rng). Raises an error unless its first array has m rows."""
-        z, arrays = self.latent(m, rng), (Tensor, np.ndarray, backend.xp.ndarray)
-        if not isinstance(z, (tuple, *arrays)):
-            raise TypeError(f"latent() returned a {type(z).__name__}: return a Tensor, or a tuple, "
-                            "whose parts G gets as its arguments")
-        first = next((part for part in flatten_nested(z) if isinstance(part, arrays)), None)
-        if first is not None and first.shape[:1] != (m,):
-            raise UserError(f"latent({m}, rng) returned an array of shape {first.shape}: its first "
-                            f"axis must be that of the samples, {m}")
         return z
 
     def split_noise(self, z: Any) -> tuple[Any, list]:
@@ -353,15 +337,9 @@ class Game(Module):
         return self._parameters(self.g_players)
 
     def _parameters(self, names):
-        self._check_made()
-        for name in names:
-            if not isinstance(network := getattr(self, name, None), Module):
-                raise UserError(f"{name} must be a Module, such as nn.Sequential(...), " + (
-                    f"got {network!r:.60}" if hasattr(self, name) else
-                    f"but {type(self).__name__} has no attribute of this name"))
         # above=(self,): a network may refer to its game, which is not a part of the network
-        return list(dict.fromkeys(p for name in names
-                                  for p in getattr(self, name).parameters(above=(self,))))
+        return list(dict.fromkeys(p for network in get_networks(self, names)
+                                  for p in network.parameters(above=(self,))))
 
     # The modes
 
@@ -434,16 +412,16 @@ class Game(Module):
         if not is_whole(n, 1) or not is_whole(piece, 1):
             raise ValueError("draw_samples draws a whole number of at least 1 samples in pieces of "
                              f"at least 1, got {n!r} in pieces of {piece!r}")
+        sizes = [min(piece, n - start) for start in range(0, n, piece)]
         return np.concatenate([
-            backend.to_numpy(self.sample(self._draw_latent(min(piece, n - start), rng)))
-            for start in range(0, n, piece)])
+            backend.to_numpy(self.sample(check_latent(self.latent(m, rng), m))) for m in sizes])
 
     def inputs(self, split: Any, n: int, rng: Random) -> Any:
         """Draw the inputs of n samples for sample(); by default latent(n, rng).
 
         A game whose G takes images draws them from `split`, a part of a data set (data.Split).
         """
-        return self._draw_latent(n, rng)
+        return check_latent(self.latent(n, rng), n)
 
     def fixed_inputs(self, split: Any, n: int, rng: Random) -> Any:
         """Draw about n inputs, once per run, for the pictures that the run shows throughout.
@@ -505,13 +483,7 @@ class Game(Module):
         its network has changed.
         """
         own = {name: getattr(self, name) for name in self.g_players}
-        for name, average in (self.averages or {}).items():
-            for p_average, p in zip(average.parameters(), own[name].parameters()):
-                is_as_made = p_average.touched == p_average.age
-                if is_as_made and p.touched > p_average.age:
-                    raise UserError(f"the average of {name} has not been updated since {name} was "
-                                    "changed: a training loop of your own calls "
-                                    "game.update_averages() after each step of G")
+        check_updates(self)
         with eval_mode(self), no_grad():
             if self.averages is not None and self.averages_are_stale:
                 self.measure_averages()
@@ -565,38 +537,9 @@ class Game(Module):
         The constructor calls this method. The training loop calls it again with
         before_training=True before the first step, when a subclass has added all its networks.
         """
-        self._check_made()
-        check_names(type(self), "d_players", "g_players", "minibatch")
-        own = self.overrides("d_loss")
-        if not isinstance(self.loss, Loss):
-            raise UserError("a game's loss must be a games.losses.Loss, such as losses.Hinge(), "
-                            f"got {self.loss!r:.60}")
-        if type(self.loss) is Loss and before_training and not own:
-            raise UserError("the game has no loss: give one, such as loss=losses.Hinge()")
-        if own and self.penalties:
-            raise UserError(f"{type(self).__name__} defines d_loss itself, so its penalties would "
-                            "have no effect: define d_terms or a Loss instead")
-        for D in [getattr(self, name) for name in self.d_players if hasattr(self, name)]:
-            if self.d_returns_scores:
-                refuse_sigmoid(last_activation(D))
-            if self.penalties:
-                refuse_batch_norm(D)
-        for name, average in (self.averages or {}).items() if before_training else ():
-            if [p.shape for p in average.parameters()] != [
-                    p.shape for p in getattr(self, name).parameters()]:
-                raise UserError(f"{name} has other parameters than its average: call "
-                                "keep_average() again after changing a network")
-        if before_training and self.training and self.averages is not None and any(
-                not layer.training for layer in self._norms_to_measure(self.G)):
-            raise UserError("G has batch normalisation in evaluation mode, and the average of G "
-                            "would measure its statistics anew: leave all of G in training mode, "
-                            "or keep no average")
-
-    def _check_made(self):
-        """Raise UserError unless Game's constructor has been called."""
-        if "penalties" not in vars(self):
-            raise UserError(f"{type(self).__name__}.__init__() has not called super().__init__(G, "
-                            "D, ...), which sets a game's networks and choices")
+        check_game(self, before_training)
+        if before_training and self.averages is not None:
+            check_averages(self, self._norms_to_measure(self.G))
 
     def check_minibatch(self, x: Any) -> None:
         """Raise UserError unless the minibatch x has as many arrays as `minibatch` names."""
@@ -618,22 +561,9 @@ def add_terms(loss: Tensor, terms: Sequence[Tensor], parameters: Callable,
     `parameters` is the method d_parameters or g_parameters. Raises TypeError for other terms, and
     for a computed term that depends on none of the player's parameters: it would have no gradient.
     """
-    if type(terms) is Tensor or terms is None:
-        raise TypeError("d_terms() and g_terms() return a list of Tensors of one number, got a "
-                        f"{type(terms).__name__}")
     if type(loss) is not Tensor:        # the training loop refuses it, with the player's name
         return loss
-    for term in terms:
-        if type(term) is not Tensor or term.size != 1:
-            raise TypeError(f"{what} must be a Tensor of one number, got "
-                            f"{getattr(term, 'shape', ()) or term!r:.60}")
-        # a leaf, such as the 0 of a Lazy penalty, is meant as a constant
-        if loss.parents and term.parents != () and (
-                not depends_on(term, parameters) and parameters()):
-            raise TypeError(f"{what} has no gradient, because it depends on no parameter of the "
-                            "player whose loss it is: a grad() without create_graph=True, a "
-                            "no_grad() or a Tensor(x.data) may have made a constant of what "
-                            "depends on one, or it is a term of the other player")
+    check_terms(loss, terms, parameters, what)
     return sum(terms, loss)
 
 
@@ -644,15 +574,6 @@ def require(split: Any, name: str) -> Any:
                         "such as source=data.valid")
     split.require(name)
     return split
-
-
-def depends_on(inputs: Any, parameters: Callable) -> bool:
-    """Return whether a Tensor in `inputs` was computed with one of a player's parameters.
-
-    `parameters` is the method d_parameters or g_parameters.
-    """
-    computed = [t for t in tensors_in(inputs) if t.parents]
-    return bool(computed) and not set(parameters()).isdisjoint(ancestors(computed))
 
 
 def detach(inputs: Any) -> Any:
