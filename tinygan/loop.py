@@ -118,11 +118,7 @@ def both_step(game: Game, d_opt: Optimizer, g_opt: Optimizer, x: Any, z: Any,
 
 
 def _differentiate(game, player, loss, opt):
-    """Return the gradient of a player's loss with respect to each of the optimiser's parameters.
-
-    Raises TypeError if the loss is not a Tensor of one number, and UserError if a parameter has no
-    part in it, unless the game allows that.
-    """
+    """Return the gradient of a player's loss with respect to each of the optimiser's parameters."""
     if type(loss) is not Tensor or loss.size != 1:
         shape = f" of shape {loss.shape}" if hasattr(loss, "shape") else ""
         raise TypeError(f"{player}'s loss in {type(game).__name__} must be a Tensor of one number, "
@@ -130,18 +126,8 @@ def _differentiate(game, player, loss, opt):
     try:
         return grad(loss, opt.parameters, unused=game.unused)
     except ValueError as error:
-        p, names = opt.parameters[getattr(error, "i", 0)], find_names(game)
-        if p not in names:
-            raise UserError(f"{player}'s optimiser has a parameter of shape {p.shape} that is no "
-                            "longer one of the game's: change a weight in place, as in "
-                            "p.data[...] = array and p.touch(), or make the optimiser after the "
-                            "networks are complete") from None
-        if not isinstance(error, UnusedError):
-            raise
-        raise UserError(f"{names[p]}, of shape {p.shape}, has no part in "
-                        f"{player}'s loss: a Tensor(x.data) or a no_grad() may have made a "
-                        "constant of what depends on it; if not, remove it from the network, or "
-                        "set unused = \"zeros\" in the class of the game") from None
+        _explain_unused(error, game, player, opt)
+        raise
 
 
 def draw(game: Game, data: Iterator, m: int, rng: Random, i: int) -> tuple[Any, Any, int]:
@@ -171,17 +157,18 @@ def _as_tensors(x):
     """Return a minibatch with arrays of floats as Tensors. Labels stay whole numbers."""
     alone = not isinstance(x, tuple)
 
-    def convert(x):
-        if type(x) is Tensor:
-            return x
-        if not isinstance(x, (np.ndarray, backend.xp.ndarray)):
-            raise TypeError("a minibatch is an array or a tuple of arrays, got "
-                            f"{type(x)} in it")
-        if x.dtype.kind != "f" and (alone or x.dtype == "uint8" and x.ndim > 2):
-            raise TypeError(f"a minibatch of {x.dtype} of shape {x.shape} must be floats: bytes "
+    def convert(a):
+        if type(a) is Tensor:
+            return a
+        if not isinstance(a, (np.ndarray, backend.xp.ndarray)):
+            raise TypeError(f"a minibatch is an array or a tuple of arrays, got {type(a)} in it")
+        if a.dtype.kind == "f":
+            return Tensor(a)
+        if alone or a.dtype == "uint8" and a.ndim > 2:
+            raise TypeError(f"a minibatch of {a.dtype} of shape {a.shape} must be floats: bytes "
                             "become floats in [0, 1] by data.as_floats(x) or by data.Minibatches, "
                             "and other numbers by x.astype(\"float32\")")
-        return Tensor(x) if x.dtype.kind == "f" else x
+        return a
     return map_nested(convert, x)
 
 
@@ -309,6 +296,21 @@ def _check_minibatch(first, game, with_range):
                         "array.astype(\"float32\")")
     if with_range:
         refuse_other_range(game, x)
+
+
+def _explain_unused(error, game, player, opt):
+    """Raise UserError for an error of grad() about a parameter that has no part in the loss."""
+    p, names = opt.parameters[getattr(error, "i", 0)], find_names(game)
+    if p not in names:
+        raise UserError(f"{player}'s optimiser has a parameter of shape {p.shape} that is no "
+                        "longer one of the game's: change a weight in place, as in p.data[...] = "
+                        "array and p.touch(), or make the optimiser after the networks are "
+                        "complete") from None
+    if isinstance(error, UnusedError):
+        raise UserError(f"{names[p]}, of shape {p.shape}, has no part in {player}'s loss: a "
+                        "Tensor(x.data) or a no_grad() may have made a constant of what depends on "
+                        "it; if not, remove it from the network, or set unused = \"zeros\" in the "
+                        "class of the game") from None
 
 
 def _refuse_new_parameters(game, before):
