@@ -32,8 +32,9 @@ class Game(Module):
     loss        the functions of D's scores that the players minimise, see losses.py
     penalties   terms that depend on D's gradient, added to D's loss, see penalties.py
 
-    A paper's game sets these and may add terms of its own, d_terms() and g_terms(). The training
-    loop is in loop.py.
+    A paper's game sets these and may add terms of its own, d_terms() and g_terms(). README.md in
+    this folder shows how all of these enter a step, and has the rules for a game of your own. The
+    training loop is in loop.py.
 
     G, D       Modules: G maps noise to samples, D maps its input to scores, (m, 1), or to k maps
                of scores for each sample, (m, k, h, w)
@@ -41,16 +42,13 @@ class Game(Module):
     d_steps    the number of D's steps in an iteration, k: a number or a function of the iteration
     g_steps    the same for G
 
-    The methods' argument x is a minibatch of data, and z is noise as latent() draws it. d_loss(),
-    g_loss() and losses() take what noise() returns: z, or (z, numbers) if a penalty draws random
-    numbers; split_noise() returns both. x and z are Tensors (m, ...) or nested tuples of Tensors
-    and label arrays (whole numbers). Views and penalties treat every Tensor in D's input as
-    samples. Penalties see the scores alone, not D's further outputs.
+    The methods' argument x is a minibatch of data, and z is noise as latent() draws it: Tensors
+    (m, ...), or nested tuples of Tensors and label arrays (whole numbers). d_loss(), g_loss() and
+    losses() take what noise() returns: z, or (z, numbers) if a penalty draws random numbers. Views
+    and penalties treat every Tensor in D's input as samples.
 
     A player may consist of several networks: they are attributes of the game, named in `d_players`
-    and `g_players`. A learned number is a parameter of one of them. Another number that changes
-    during training must be an array that is written to in place, so that checkpoints save it, and
-    so that it is not a constant in a step that was recorded for a GPU (see graphs.CapturedStep).
+    and `g_players`.
 
     Raises UserError for an invalid loss, penalty or view, for a D that ends in a sigmoid (unless
     d_returns_scores is False), and for batch normalisation in D together with a penalty.
@@ -83,10 +81,7 @@ class Game(Module):
     # D's input and its scores
 
     def real(self, x: Any) -> Any:
-        """Return D's input for the data; by default x.
-
-        D's step calls it in no_grad(), as it does fake().
-        """
+        """Return D's input for the data; by default x."""
         return x
 
     def generate(self, z: Any) -> Any:
@@ -100,9 +95,7 @@ class Game(Module):
         """Return D's input for G's samples; by default generate(z).
 
         D's step calls real() and fake() in no_grad(). So both are constants there, and a network in
-        d_players is not trained through them: call it in discriminate(). If fake() takes a gradient
-        on its way to the samples, as in latent optimisation (Wu et al. 2019), it computes it in
-        enable_grad().
+        d_players is not trained through them: call it in discriminate().
         """
         return self.generate(z)
 
@@ -146,10 +139,8 @@ class Game(Module):
         out_real, out_fake  D's outputs for the data and for what replay() returned, by default G's
                             samples; see discriminate()
 
-        A term that needs the derivative of a score with respect to D's input computes the score
-        itself, as self.score(fake), or as self.score(real) with real = self.real(x) computed in
-        no_grad(). D scored copies of its inputs, so out_fake need not have a derivative with
-        respect to fake.
+        D scored copies of its inputs. So a term that needs the derivative of a score with respect
+        to D's input computes the score itself, as self.score(fake).
         """
         return []
 
@@ -382,10 +373,7 @@ class Game(Module):
         return samples.data
 
     def sample_images(self, z: Any) -> Array:
-        """Return sample(z), mapped from [-1, 1] to [0, 1] if they are computed by a tanh last.
-
-        This is so if G ends in a tanh. Other samples are returned as they are.
-        """
+        """Return sample(z), mapped from [-1, 1] to [0, 1] if it is computed by a tanh last."""
         images = self.sample(z)
         return (images + 1) / 2 if self._ends_in_tanh(z) else images
 
