@@ -271,11 +271,9 @@ class Game(Module):
         """Draw a step's noise and its penalties' random numbers.
 
         A subclass may use the iteration i. Returns z, or (z, [the numbers of each penalty]) if a
-        penalty draws random numbers. Raises TypeError for an rng of numpy's or Python's, and for a
-        latent() that returns neither a Tensor nor a tuple, and UserError unless this Tensor, or the
-        first one of the tuple, has m rows.
+        penalty draws random numbers. Raises TypeError for a latent() that returns neither a Tensor
+        nor a tuple, and UserError unless this Tensor, or the first one of the tuple, has m rows.
         """
-        check_source(rng, "noise")
         z = check_latent(self.latent(m, rng), m)
         if any(penalty.draws for penalty in self.penalties):
             return z, [penalty.draw(m, rng, i) for penalty in self.penalties]
@@ -393,10 +391,8 @@ class Game(Module):
     def draw_samples(self, n: int, rng: Random, piece: int = 100) -> np.ndarray:
         """Return n samples on the host, of noise by latent() from `rng`, `piece` at a time.
 
-        Raises ValueError unless n and `piece` are whole numbers of at least 1, and TypeError for an
-        rng of numpy's or Python's.
+        Raises ValueError unless n and `piece` are whole numbers of at least 1.
         """
-        check_source(rng, "draw_samples")
         if not is_whole(n, 1) or not is_whole(piece, 1):
             raise ValueError("draw_samples draws a whole number of at least 1 samples in pieces of "
                              f"at least 1, got {n!r} in pieces of {piece!r}")
