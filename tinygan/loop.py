@@ -239,10 +239,9 @@ def _check_parts(game, start):
                *(p for opt in list_optimisers(game) for p in opt.parameters)}
     for name in (*game.d_players, *game.g_players) if game.training and start == 0 else ():
         if not getattr(getattr(game, name), "training", True):
-            raise UserError(f"{name} is in evaluation mode, as eval() and load() leave a network, "
-                            "so its batch normalisation, dropout or spectral norm would not train: "
-                            "call game.train(), or, if that is meant, put the layers into "
-                            f"evaluation mode, but not {name} itself")
+            raise UserError(f"{name} is in evaluation mode, so its batch normalisation, dropout or "
+                            "spectral norm would not train: call game.train(), or, if that is "
+                            f"meant, put its layers into evaluation mode, but not {name} itself")
     for prefix, part in game.modules():
         for name, p in part.own_arrays(Tensor) if isinstance(part, (Game, View)) else ():
             if p not in trained:
@@ -265,17 +264,16 @@ def _check_optimiser(player, opt, game):
     """
     parameters = getattr(game, f"{player}_parameters")()
     if not set(opt.parameters) <= set(parameters):
-        raise UserError(f"{player}_opt has parameters that are not those of its player: make it of "
-                        f"game.{player}_parameters(), and name all networks of the player in "
-                        f"{player}_players")
+        raise UserError(f"{player}_opt has parameters of other networks than its player's: make it "
+                        f"of game.{player}_parameters(), and name the networks in {player}_players")
     trained = {p for each in (opt, *list_optimisers(game)) for p in each.parameters}
     for name in getattr(game, f"{player}_players"):
         network = getattr(game, name)
         own = set(network.parameters(above=(game,)) if isinstance(network, Module) else ())
         if own & set(parameters) and own.isdisjoint(trained):
             raise UserError(f"{player}_opt has no parameter of {name}, which would not be trained: "
-                            f"make it of game.{player}_parameters(), or, if {name} is not to be "
-                            f"trained by it, leave {name} out of the game's {player}_players")
+                            f"make it of game.{player}_parameters(), or leave {name} out of the "
+                            f"game's {player}_players")
 
 
 def _check_minibatch(first, game, with_range):

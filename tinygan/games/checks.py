@@ -62,11 +62,9 @@ def activation_of(y: Tensor) -> str | None:
 def refuse_sigmoid(activation: str | None) -> None:
     """Raise UserError if the last activation of D, or of what computed its scores, is a sigmoid."""
     if activation == "sigmoid":
-        raise UserError(
-            "D ends in a sigmoid, but its output must be a logit or a score, any real number: "
-            "remove the sigmoid, since a loss that needs one applies it; or, if scores in (0, 1) "
-            "are meant, or discriminate() computes scores from other outputs of D, set "
-            "d_returns_scores = False in the game's class")
+        raise UserError("D ends in a sigmoid, but its output must be a logit or a score, any real "
+                        "number: remove the sigmoid, since a loss that needs one applies it; or, "
+                        "if the sigmoid is meant, set d_returns_scores = False in the game's class")
 
 
 def refuse_other_range(game: Any, x: Any) -> None:
@@ -105,9 +103,8 @@ def refuse_wrong_pictures(game: Any, x: Any) -> None:
     if not -SLACK <= least <= most <= 1 + SLACK:
         raise UserError("the pictures of a run show G's samples as pixels from 0 to 1, but the "
                         f"data has pixels from {least:.3g} to {most:.3g}: scale the data to "
-                        "[0, 1]; or scale it to [-1, 1] and end G in nn.Tanh(); or define "
-                        "sample_images() in the game's class, which maps the samples to [0, 1], "
-                        "and its inverse scale_images()")
+                        "[0, 1], or to [-1, 1] with a G that ends in nn.Tanh(), or define the "
+                        "game's sample_images(), to [0, 1], and its inverse scale_images()")
 
 
 def _find_range(images):
@@ -167,8 +164,7 @@ def check_weights(**weights: float) -> None:
     """Raise UserError unless the numbers of penalties or terms, by name, are at least 0."""
     for name, weight in weights.items():
         if not is_number(weight, 0):
-            raise UserError(f"{name} must be a number of at least 0, got {weight!r}: "
-                            "choose another")
+            raise UserError(f"{name} must be a number of at least 0, got {weight!r}")
 
 
 def check_game(game: Any, before_training: bool) -> None:
@@ -265,9 +261,8 @@ def check_terms(loss: Tensor, terms: Any, parameters: Callable, what: str) -> No
         if loss.parents and term.parents != () and (
                 not depends_on(term, parameters) and parameters()):
             raise TypeError(f"{what} has no gradient, because it depends on no parameter of the "
-                            "player whose loss it is: a grad() without create_graph=True, a "
-                            "no_grad() or a Tensor(x.data) may have made a constant of what "
-                            "depends on one, or it is a term of the other player")
+                            "player whose loss it is: use grad() with create_graph=True, and no "
+                            "no_grad() or Tensor(x.data), or give the term to the other player")
 
 
 def depends_on(inputs: Any, parameters: Callable) -> bool:

@@ -580,14 +580,13 @@ def scores_in(outputs: Any) -> Tensor:
     Raises UserError unless they are a Tensor (m, 1) or (m, k, h, w).
     """
     scores = outputs[0] if isinstance(outputs, tuple) else outputs
-    if type(scores) is not Tensor or scores.ndim != 4 and (
-            scores.ndim != 2 or scores.shape[1] != 1):
+    if type(scores) is not Tensor or scores.ndim != 4 and scores.shape[1:] != (1,):
+        shape = f" of shape {scores.shape}" if hasattr(scores, "shape") else ""
         raise UserError("D must return one score for each sample, a Tensor (m, 1), or maps of "
                         "scores, (m, k, h, w), or a tuple that begins with them, not a "
-                        f"{type(scores).__name__}"
-                        + (f" of shape {scores.shape}" if hasattr(scores, "shape") else "")
-                        + (": k scores for each sample are maps of one pixel, "
-                           "scores.reshape(m, k, 1, 1)" if getattr(scores, "ndim", 0) == 2 else ""))
+                        f"{type(scores).__name__}{shape}" +
+                        (": k scores for each sample are maps of one pixel, "
+                         "scores.reshape(m, k, 1, 1)" if getattr(scores, "ndim", 0) == 2 else ""))
     return scores
 
 
