@@ -117,7 +117,8 @@ class LeastSquares(Loss):
     """The least squares loss (Mao et al. 2017, eq. 2 with a = 0, b = c = 1: eq. 9).
 
     D's target is 1 for data and 0 for samples; G's target for its samples is 1. The paper's factors
-    1/2 are left out, so a penalty or a term beside this loss weighs half as much as beside theirs.
+    1/2 are left out. So a penalty or a further term weighs half as much beside this loss as beside
+    the paper's.
     """
 
     def d(self, a_real: Tensor, a_fake: Tensor) -> Tensor:

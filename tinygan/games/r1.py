@@ -14,7 +14,8 @@ class R1(GAN):
 
     At the equilibrium, where samples and data have the same distribution, the penalty makes D's
     gradient 0 at the data, also in directions that leave the manifold of the data. So G gets no
-    gradient. Near it, gradient descent converges, under the assumptions of Theorem 4.1.
+    gradient there. If training begins near the equilibrium, gradient descent converges to it, under
+    the assumptions of Theorem 4.1.
 
     The default gamma is the paper's, for data in [-1, 1]. (The published code has 10 without the
     factor 1/2, which is gamma = 20.) For data in [0, 1], where gradients are twice as large, 2.5

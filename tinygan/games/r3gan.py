@@ -22,9 +22,9 @@ class R3GAN(Game):
     or R2 it does near the equilibrium (proposition 2). In the paper's experiments training diverged
     with R1 alone and succeeded with both.
 
-    The default gamma is for data in [0, 1]; for data in [-1, 1] the gradients are half as large and
-    the same penalty has four times the gamma. Raises UserError for a negative gamma, and if D has
-    batch normalisation.
+    The default gamma is for data in [0, 1]. For data in [-1, 1] the gradients are half as large, so
+    that four times the gamma has the same effect. Raises UserError for a negative gamma, and if D
+    has batch normalisation.
     """
 
     loss = Relativistic()

@@ -93,10 +93,10 @@ def make_featuring_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
     return G, nn.Heads(D[:-1], D[-1], nn.Sequential())
 
 
-def make_translator(planes: int = 1, classes: int = 0) -> nn.Module:
-    """Return a G from images of `planes` channels, and labels if there are classes."""
+def make_translator(classes: int = 0) -> nn.Module:
+    """Return a G from grey images, and labels if there are classes, to grey images."""
     join = [nn.JoinLabels(classes)] if classes else []
-    return nn.Sequential(*join, nn.Conv2d(planes + classes, 4, 3, 1, 1), nn.BatchNorm(4), nn.ReLU(),
+    return nn.Sequential(*join, nn.Conv2d(1 + classes, 4, 3, 1, 1), nn.BatchNorm(4), nn.ReLU(),
                          nn.Conv2d(4, 1, 3, 1, 1), nn.Sigmoid())
 
 
@@ -122,7 +122,7 @@ def make_cycle_networks(width: int = 4) -> tuple[nn.Module, ...]:
 def make_domain_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
     """Return G from images and three domains to images, and D that also names the domain."""
     *trunk, last = make_patch_network(width).layers
-    return make_translator(1, 3), nn.Heads(
+    return make_translator(3), nn.Heads(
         nn.Sequential(*trunk), last, nn.Sequential(nn.Flatten(), nn.Dense(16 * width, 3)))
 
 

@@ -20,14 +20,14 @@ class UnrolledGAN(Game):
         G minimises V(G, theta_k);  D maximises V(G, theta), as in the GAN
 
     theta are all of D's parameters, also those that D's optimiser does not have, and V is minus the
-    loss of D's scores. The penalties, if there are any, are added to it in the unrolled steps;
-    d_terms() are not. The gradient of V(G, theta_k) also passes through the k steps, in which
-    theta_i depends on G: it contains second derivatives. So G has no reason to move all samples to
-    where the present D is weakest, because the D of k steps later would not be weak there.
+    loss of D's scores. In the unrolled steps this loss includes the penalties, but not d_terms().
+    The gradient of V(G, theta_k) also passes through the k steps, in which theta_i depends on G: it
+    contains second derivatives. So G has no reason to move all samples to where the present D is
+    weakest, because the D of k steps later would not be weak there.
 
     G minimises loss.g() + loss.g_real() of the scores by theta_k. Both depend on G, the scores of
-    the data through theta_k. For Saturating() the sum is V(G, theta_k). Of a loss that compares, G
-    minimises loss.g() alone.
+    the data through theta_k. For Saturating() the sum is V(G, theta_k). If the loss compares real
+    and fake scores, G minimises loss.g() alone.
 
     k     the number of unrolled steps; with 0, G's gradient is that of the game without them
     eta   their size. The steps are those of gradient descent, on the same x and z; in the paper's

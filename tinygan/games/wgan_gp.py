@@ -15,8 +15,8 @@ class WGANGP(Game):
 
     L is the critic's loss. eps ~ U(0, 1) is drawn for each sample, and the norm is over all of a
     sample's dimensions (see penalties.gradient_penalty). The critic's estimate W is in the units of
-    the data. At the critic's optimum it exceeds the distance: for two points theta apart it is
-    theta + theta^2 / (2 lam).
+    the data. At the critic's optimum it exceeds the distance: if all data lie at one point and all
+    samples at another, theta apart, it is theta + theta^2 / (2 lam).
 
     Raises UserError for a negative lam, and if the critic has batch normalisation, with which
     D(x_hat) would depend on the other samples (section 4, "No critic batch normalization").
