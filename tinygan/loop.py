@@ -332,9 +332,7 @@ def check_first(data: Iterator, check: Callable) -> Iterator:
     except TypeError:
         raise TypeError("play's data must be an iterator, with the methods __iter__ and __next__, "
                         f"got a {type(data).__name__}") from None
-    for first in data:
-        check(first)
-        yield first
-        break
-    for x in data:      # `yield from` would close a generator of the caller's when this one ends
+    for i, x in enumerate(data):
+        if i == 0:
+            check(x)
         yield x
