@@ -30,11 +30,7 @@ from tinygan.games import GAN, LSGAN, R1, RSGAN, WGAN, WGANGP, Game, Hinge, RaGA
 
 GAMES = {
     "GAN, saturating": lambda G, D: GAN(G, D, loss=losses.Saturating()),
-    "GAN, non-saturating": lambda G, D: GAN(G, D),
-    "LSGAN": lambda G, D: LSGAN(G, D),
-    "hinge": lambda G, D: Hinge(G, D),
-    "RSGAN": lambda G, D: RSGAN(G, D),
-    "RaGAN": lambda G, D: RaGAN(G, D),
+    "GAN, non-saturating": GAN, "LSGAN": LSGAN, "hinge": Hinge, "RSGAN": RSGAN, "RaGAN": RaGAN,
     "WGAN, clip 1": lambda G, D: WGAN(G, D, c=1.0, n_critic=1),
     "WGAN-GP, lam 0.35": lambda G, D: WGANGP(G, D, lam=0.35, n_critic=1),
     "R1, gamma 0.3": lambda G, D: R1(G, D, loss=losses.Saturating(), gamma=0.3),
