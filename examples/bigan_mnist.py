@@ -24,8 +24,8 @@ Z = 50
 def recipe(steps: int, shape: tuple[int, int, int], ali: bool) -> tuple:
     """Return (game, d_opt, g_opt): the networks of digits.py, with D's convolutions for E.
 
-    D has a further dense layer, so that it can compare the image with z, and R1 instead of batch
-    normalisation, with which reconstructions are hardly nearer than other images.
+    D has a further dense layer, so that it can compare the image with z. It has R1 instead of batch
+    normalisation: with the latter, reconstructions are hardly nearer than other images.
     """
     n = digits.FEATURES
     G = digits.generator(Z, shape)

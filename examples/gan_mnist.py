@@ -28,7 +28,7 @@ from tinygan.random import Random
 LOSSES = {"non-saturating": losses.NonSaturating, "saturating": losses.Saturating}
 RECIPE = dict(steps=7000, batch_size=64)
 R1 = dict(steps=13_000, batch_size=64, average=0.9995)
-# 20 epochs; the published momentum rises for 250
+# 20 epochs; in the published code the momentum rises for 250, so here it ends below its maximum
 PAPER = dict(steps=10_000, batch_size=100, order="simultaneous")
 
 

@@ -40,9 +40,9 @@ def recipe(channels: int, shape: tuple[int, int, int]) -> tuple[nn.Sequential, n
 def paper(channels: int, shape: tuple[int, int, int]) -> tuple[nn.Sequential, nn.Sequential]:
     """Return (G, D): DCGAN's generator and the discriminator below.
 
-    With DCGAN's initial weights N(0, 0.02^2), all images of G change in the same way before this D,
-    which has no batch normalisation, can tell one image from many. Larger weights change relatively
-    less in each of Adam's steps.
+    With DCGAN's initial weights N(0, 0.02^2) all images of G change in the same way at the start,
+    before this D, which has no batch normalisation, can tell that they are alike. Each of Adam's
+    steps changes larger weights relatively less.
     """
     return (dcgan.generator(Z_SIZE, channels, shape, init=nn.normal(0.1)),
             discriminator(channels, shape))
