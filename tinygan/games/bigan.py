@@ -4,7 +4,7 @@ from typing import Any
 
 from .. import backend
 from ..backend import Array, UserError
-from ..nn import Flatten, GaussianSample, Module, RandomRows, Reshape, Sequential, use_random
+from ..nn import GaussianSample, Module, RandomRows, Sequential, use_random
 from ..ops import sigmoid
 from ..random import Random, check_source
 from ..tensor import Tensor
@@ -102,7 +102,7 @@ class ALI(BiGAN):
 
     def check_encoder(self) -> None:
         """Raise UserError if E is a Sequential that does not end in nn.GaussianSample."""
-        last = last_layer(self.E, (Reshape, Flatten))
+        last = last_layer(self.E)
         if isinstance(self.E, Sequential) and not isinstance(last, GaussianSample):
             raise UserError("ALI's encoder draws its output, but E ends in another layer: end it "
                             "in nn.Dense(n, 2 * z_size), nn.GaussianSample()")

@@ -18,28 +18,29 @@ from ..tensor import NoTensorError, Tensor, ancestors, enable_grad
 from .losses import Loss
 
 SLACK = 0.05        # how far pixels may be outside their range: they may have a little noise
-REARRANGING = Reshape, Flatten, Upsample       # layers that only rearrange or repeat numbers
 
 
-def last_layer(network: Any, skip: tuple[type, ...] = ()) -> Any:
+def last_layer(network: Any) -> Any:
     """Return the layer that computes the output of a network of Sequentials.
 
-    Layers of the classes `skip` are passed over. Of Heads it is the layer of the first output.
+    Layers that only rearrange or repeat numbers are passed over. Of Heads it is the layer of the
+    first output.
     """
     if isinstance(network, Heads) and network.heads:
-        return last_layer(network.heads[0], skip)
+        return last_layer(network.heads[0])
     if not is_sequential(network) or not network.layers:
         return network
     for layer in reversed(network.layers):
-        last = last_layer(layer, skip)
-        if not (isinstance(last, skip) or is_sequential(last)):     # an empty Sequential is one
+        last = last_layer(layer)
+        # an empty Sequential is its own last layer
+        if not (isinstance(last, (Reshape, Flatten, Upsample)) or is_sequential(last)):
             return last
     return network.layers[-1]
 
 
 def last_activation(network: Any) -> str | None:
     """Return "sigmoid" or "tanh" if a network of Sequentials ends in it, else None."""
-    last = last_layer(network, REARRANGING)
+    last = last_layer(network)
     if isinstance(last, Sigmoid) or last is ops.sigmoid:
         return "sigmoid"
     return "tanh" if isinstance(last, Tanh) or last is ops.tanh else None
@@ -57,6 +58,23 @@ def activation_of(y: Tensor) -> str | None:
     if getattr(rule, "func", None) is ops.concat_rule:
         return activation_of(first)
     return "sigmoid" if rule is ops.sigmoid_rule else "tanh" if rule is ops.tanh_rule else None
+
+
+def find_activation(game: Any, z: Any = None) -> str | None:
+    """Return "sigmoid" or "tanh" if a game's samples are computed by it last, else None.
+
+    The last layer of G tells it. A G or a generate() of a class of its own computes samples: those
+    for z, or two for the noise of latent(), if it can do so from the noise alone.
+    """
+    G, is_own = getattr(game, "G", None), game.overrides("generate")
+    if is_own or not type(last_layer(G)).__module__.startswith("tinygan."):
+        with contextlib.suppress(Exception):    # it may need more inputs, or more of them
+            rng = Random(0)
+            with eval_mode(game), enable_grad(), use_random(rng):
+                y = game.generate(game.latent(2, rng) if z is None else z)
+            if type(y) is Tensor:       # 2 G(z) - 1 does not end in G's sigmoid
+                return activation_of(y) or (None if is_own else last_activation(G))
+    return last_activation(G)
 
 
 def refuse_sigmoid(activation: str | None) -> None:
@@ -111,23 +129,6 @@ def _find_range(images):
     """Return (least, most) of the last images: in a pair from image to image, of the outputs."""
     last = images[-1].data if type(images[-1]) is Tensor else images[-1]
     return float(last.min()), float(last.max())
-
-
-def find_activation(game: Any, z: Any = None) -> str | None:
-    """Return "sigmoid" or "tanh" if a game's samples are computed by it last, else None.
-
-    The last layer of G tells it. A G or a generate() of a class of its own computes samples: those
-    for z, or two for the noise of latent(), if it can do so from the noise alone.
-    """
-    G, is_own = getattr(game, "G", None), game.overrides("generate")
-    if is_own or not type(last_layer(G, REARRANGING)).__module__.startswith("tinygan."):
-        with contextlib.suppress(Exception):    # it may need more inputs, or more of them
-            rng = Random(0)
-            with eval_mode(game), enable_grad(), use_random(rng):
-                y = game.generate(game.latent(2, rng) if z is None else z)
-            if type(y) is Tensor:       # 2 G(z) - 1 does not end in G's sigmoid
-                return activation_of(y) or (None if is_own else last_activation(G))
-    return last_activation(G)
 
 
 @contextlib.contextmanager
