@@ -168,8 +168,7 @@ class Game(Module):
         # D(x, x) has a derivative with respect to each x alone, see renew()
         real, replayed = renew(real), renew(replayed)
         out_real, out_fake = self.outputs(real), self.outputs(replayed)
-        loss = self._d_loss_of_scores(real, replayed, scores_in(out_real), scores_in(out_fake),
-                                      drawn)
+        loss = self._d_loss_of_scores(real, replayed, out_real, out_fake, drawn)
         return add_terms(loss, self.d_terms(x, z, fake, out_real, out_fake), self.d_parameters)
 
     def g_loss(self, x: Any, z: Any) -> Tensor:
@@ -178,8 +177,7 @@ class Game(Module):
         fake = self.fake(x, z)
         out_fake, real = self.outputs(fake), self.real(x)
         is_needed = self.loss.compares or depends_on(real, self.g_parameters)
-        a_real = self.score(real) if is_needed else None
-        loss = self._g_loss_of_scores(a_real, scores_in(out_fake))
+        loss = self._g_loss_of_scores(self.outputs(real) if is_needed else None, out_fake)
         return add_terms(loss, self.g_terms(x, z, fake, out_fake), self.g_parameters)
 
     def losses(self, x: Any, z: Any) -> tuple[Tensor, Tensor]:
@@ -200,20 +198,20 @@ class Game(Module):
         # to x without that of E(x), and to z without that of G(z), see renew()
         constant, fake = renew(detach(real)), renew(fake)
         out_real, out_fake = self.outputs(constant), self.outputs(fake)
-        a_real, a_fake = scores_in(out_real), scores_in(out_fake)
-        d_loss = self._d_loss_of_scores(constant, fake, a_real, a_fake, drawn)
+        loss = self._d_loss_of_scores(constant, fake, out_real, out_fake, drawn)
         d_terms = self.d_terms(x, latent, detach(fake), out_real, out_fake)
+        d_loss = add_terms(loss, d_terms, self.d_parameters)
         if depends_on(real, self.g_parameters):
-            a_real = self.score(real)
+            out_real = self.outputs(real)
         elif not self.loss.compares:
-            a_real = None
-        g_loss = self._g_loss_of_scores(a_real, a_fake)
+            out_real = None
+        loss = self._g_loss_of_scores(out_real, out_fake)
         g_terms = self.g_terms(x, latent, fake, out_fake)
-        return (add_terms(d_loss, d_terms, self.d_parameters),
-                add_terms(g_loss, g_terms, self.g_parameters))
+        return d_loss, add_terms(loss, g_terms, self.g_parameters)
 
-    def _d_loss_of_scores(self, real, fake, a_real, a_fake, drawn):
+    def _d_loss_of_scores(self, real, fake, out_real, out_fake, drawn):
         """Return the loss of D's scores plus the penalties, whose random numbers are `drawn`."""
+        a_real, a_fake = scores_in(out_real), scores_in(out_fake)
         if self.d_returns_scores:
             refuse_sigmoid(activation_of(a_real))
         self.log_scores(a_real, a_fake)
@@ -224,17 +222,18 @@ class Game(Module):
                              f"the penalty {type(penalty).__name__}")
         return loss
 
-    def _g_loss_of_scores(self, a_real, a_fake):
-        """Return G's loss of the scores.
+    def _g_loss_of_scores(self, out_real, out_fake):
+        """Return G's loss of D's scores.
 
-        a_real   D's scores of the data, if G's loss has a part for them: if it compares, or if they
-                 depend on G's parameters, as those of BiGAN's (x, E(x)) do; else None
+        out_real   D's outputs for the data, if G's loss has a part for them: if it compares, or if
+                   they depend on G's parameters, as those for BiGAN's (x, E(x)) do; else None
         """
+        a_fake = scores_in(out_fake)
         if self.loss.compares:
-            return self.loss.g(a_real, a_fake)
+            return self.loss.g(scores_in(out_real), a_fake)
         with explain_none(self.loss):
             loss = self.loss.g(None, a_fake)
-        return loss if a_real is None else loss + self.loss.g_real(a_real)
+        return loss if out_real is None else loss + self.loss.g_real(scores_in(out_real))
 
     def log_scores(self, a_real: Tensor, a_fake: Tensor) -> None:
         """Set `logged` to the summary of the scores that the loss defines."""

@@ -9,7 +9,7 @@ from ..backend import UserError
 from ..nn import Module, substitute
 from ..numbers import is_number, is_whole
 from ..tensor import Tensor, grad
-from .game import Game, add_terms, renew, scores_in
+from .game import Game, add_terms, renew
 from .losses import Saturating
 
 
@@ -70,7 +70,7 @@ class UnrolledGAN(Game):
         real, fake = self.real(x), self.fake(x, z)
         with self._keep_buffers(), substitute(self, self.unroll(real, fake, drawn)):
             a_real, out_fake = self.score(real), self.outputs(fake)     # by theta_k
-        loss = self._g_loss_of_scores(a_real, scores_in(out_fake))
+        loss = self._g_loss_of_scores(a_real, out_fake)
         return add_terms(loss, self.g_terms(x, z, fake, out_fake), self.g_parameters)
 
     @contextlib.contextmanager
