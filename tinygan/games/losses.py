@@ -31,18 +31,16 @@ class Loss:
 
     def d(self, a_real: Tensor, a_fake: Tensor) -> Tensor:
         """Return D's loss, a Tensor of one number."""
-        raise NotImplementedError(f"{type(self).__name__} defines no d(a_real, a_fake): a "
-                                  "game needs a loss that does, such as losses.Hinge()")
+        raise NotImplementedError(f"{type(self).__name__} must define d(), as losses.Hinge() does")
 
     def g(self, a_real: Tensor | None, a_fake: Tensor) -> Tensor:
         """Return G's loss, a Tensor of one number."""
-        raise NotImplementedError(f"{type(self).__name__} defines no g(a_real, a_fake): a "
-                                  "game needs a loss that does, such as losses.Hinge()")
+        raise NotImplementedError(f"{type(self).__name__} must define g(), as losses.Hinge() does")
 
     def g_real(self, a_real: Tensor) -> Tensor:
         """Return the term of G's loss for scores of the data that depend on G's parameters."""
-        raise NotImplementedError(f"{type(self).__name__} defines no g_real(), which a game needs "
-                                  "if D's scores of the data depend on G's parameters")
+        raise NotImplementedError(f"{type(self).__name__} must define g_real(a_real): in this game "
+                                  "D's scores of the data depend on G's parameters")
 
     def summarise(self, a_real: Tensor, a_fake: Tensor) -> dict[str, Array]:
         """Return {name: array of one number}: the values to log, here the mean scores."""

@@ -49,7 +49,7 @@ class Penalty:
         """Draw the random numbers for a step with m samples in iteration i; by default none."""
 
     def __call__(self, score, real, fake, a_real, a_fake, drawn):
-        raise NotImplementedError(f"{type(self).__name__} defines no __call__(score, real, fake, "
+        raise NotImplementedError(f"{type(self).__name__} must define __call__(score, real, fake, "
                                   "a_real, a_fake, drawn)")
 
 
