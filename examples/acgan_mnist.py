@@ -30,7 +30,7 @@ def recipe(steps: int, shape: tuple[int, int, int], classes: int) -> tuple:
 def paper(shape: tuple[int, int, int], classes: int) -> tuple:
     """Return (G, D, d_opt, g_opt) with the networks and settings for CIFAR-10 (table 2).
 
-    Of the learning rates and of the activation noises that the paper searches, these are 2e-4 and
+    The paper searches for the learning rate and for a noise on activations; here they are 2e-4 and
     none. Its images have 32x32 pixels; here the maps have H/8, H/4, H/2 and H pixels, rounded down,
     in G, and half as many, rounded up, after each strided convolution in D. G ends in a sigmoid, as
     the data is in [0, 1]. Raises UserError if H or W is below 8.

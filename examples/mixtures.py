@@ -84,7 +84,8 @@ def mlp(n_in: int, n_out: int, width: int, activation: type[nn.Module]) -> nn.Se
 def make_networks(name: str, width: int, scale: float) -> tuple[nn.Module, ...]:
     """Return the networks of the game `name` for points of about the size `scale`.
 
-    G has the same initial weights in all games, and D in all games but those in OTHERS.
+    G has the same initial weights in all games, and D in all games but minibatch and those in
+    OTHERS.
     """
     G = nn.Sequential(mlp(Z, 2, width, nn.ReLU), Scale(scale))
     if name in ("bigan", "ali"):            # an encoder, and a D that joins its two inputs

@@ -8,7 +8,7 @@ critic's, and a larger c. It has as many steps of the critic as of G, where the 
 critic towards its optimum. With --paper, the networks are DCGAN's.
 
 W in the output is the critic's estimate of the Wasserstein distance between digits and samples. Its
-units depend on the clipping, so only its decrease is meaningful.
+units depend on the clipping, so it can only be compared with other values of the same run.
 
 Pictures, curves and checkpoints are written to --out. --explain explains the printed numbers.
 """

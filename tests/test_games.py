@@ -2260,3 +2260,16 @@ def test_the_noise_of_a_step_is_split():
     assert drawn[1].shape == (4,)
     with pytest.raises(TypeError, match="what noise.. returned"):
         game.split_noise(z)
+
+
+def test_the_range_of_many_samples_is_found_from_two_of_them():
+    counts = []
+
+    class Own(GAN):
+        def generate(self, z):
+            counts.append(len(z))
+            return ops.tanh(super().generate(z))
+    game = Own(nn.Dense(2, 3), nn.Dense(3, 1), 2)
+    z = game.latent(500, rng)
+    assert (game.sample_images(z) == (game.sample(z) + 1) / 2).all()
+    assert sum(counts) == 500 + 2 + 500

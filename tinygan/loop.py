@@ -40,9 +40,9 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
                   new x and z. "simultaneous", as in the published code: both gradients are computed
                   for the same x and z before either player is updated
 
-    All random numbers of a step are drawn before it. So d_step, g_step and both_step depend only on
-    their arguments and on the players' parameters and buffers. G's step gets a minibatch too,
-    because some losses compare samples with data.
+    The noise of a step and the seed of all else that is random are drawn before it. So d_step,
+    g_step and both_step depend only on their arguments and on the players' parameters and buffers.
+    G's step gets a minibatch too, because some losses compare samples with data.
 
     Raises TypeError, ValueError or UserError for what it cannot train with: at the first next() for
     the arguments, and in an iteration for its minibatch, its number of steps and its losses. The

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import backend, ops
 from ..backend import UserError
-from ..nested import flatten_nested, tensors_in
+from ..nested import flatten_nested, map_nested, tensors_in
 from ..nn import (BatchNorm, Flatten, Heads, Module, Reshape, Sigmoid, Tanh, Upsample, eval_mode,
                   is_sequential, use_random)
 from ..nn.module import check_names
@@ -63,15 +63,16 @@ def activation_of(y: Tensor) -> str | None:
 def find_activation(game: Any, z: Any = None) -> str | None:
     """Return "sigmoid" or "tanh" if a game's samples are computed by it last, else None.
 
-    The last layer of G tells it. A G or a generate() of a class of its own computes samples: those
-    for z, or two for the noise of latent(), if it can do so from the noise alone.
+    The last layer of G tells it. A G or a generate() of a class of its own computes two samples:
+    for the first two inputs of z, or for noise of latent(), if it can do so from the noise alone.
     """
     G, is_own = getattr(game, "G", None), game.overrides("generate")
     if is_own or not type(last_layer(G)).__module__.startswith("tinygan."):
         with contextlib.suppress(Exception):    # it may need more inputs, or more of them
             rng = Random(0)
             with eval_mode(game), enable_grad(), use_random(rng):
-                y = game.generate(game.latent(2, rng) if z is None else z)
+                y = game.generate(game.latent(2, rng) if z is None else
+                                  map_nested(lambda a: a[:2], z))
             if type(y) is Tensor:       # 2 G(z) - 1 does not end in G's sigmoid
                 return activation_of(y) or (None if is_own else last_activation(G))
     return last_activation(G)

@@ -102,7 +102,8 @@ class CycleGAN(ImageTranslation):
     def replay(self, fake: Any, z: Any) -> Any:
         """Return the generated images, half of them exchanged for those in the pools.
 
-        Until its place in the pool has been filled, an image is put there and returned.
+        An image whose place in the pool is empty is put there and returned. For a place that has
+        been filled, one is exchanged for the image there with a probability of 1/2.
         """
         place, exchange = z
         filled = self.filled[place]

@@ -183,10 +183,10 @@ class Game(Module):
     def losses(self, x: Any, z: Any) -> tuple[Tensor, Tensor]:
         """Return (d_loss, g_loss) for a simultaneous step.
 
-        Samples are generated once, and both losses use the same scores of them. D scores the data
-        again if its real input depends on G's parameters, as BiGAN's does. In a game that overrides
-        d_loss, g_loss or replay, or whose samples depend on D's parameters, each loss is computed
-        by itself.
+        It is the same as both methods, but samples are generated once, and both losses use the same
+        scores of them. D scores the data again if its real input depends on G's parameters, as
+        BiGAN's does. In a game that overrides d_loss, g_loss or replay, or whose samples depend on
+        D's parameters, each loss is computed by itself.
         """
         if self.overrides("d_loss", "g_loss", "replay"):
             return self.d_loss(x, z), self.g_loss(x, z)
@@ -355,8 +355,9 @@ class Game(Module):
         normalisation without running averages. If an average of G is kept, the samples are the
         average's. Layers that draw random numbers in evaluation mode too, such as
         nn.Dropout(always=True), draw the same ones for a sample whenever its input is the same.
-        Do not call it while another thread trains the game. Raises TypeError for a number of
-        samples in place of their inputs, and for a G with several outputs.
+        Do not call it while another thread trains the game, whose mode and networks it changes.
+        Raises TypeError for a number of samples in place of their inputs, and for a G with several
+        outputs.
         """
         if isinstance(z, (int, np.integer)):
             raise TypeError(f"sample takes the inputs of G, such as latent({z}, tinygan.rng), not "
@@ -495,7 +496,7 @@ class Game(Module):
         norms = self._norms_to_measure(G)
         if not norms:
             return
-        # only batch normalisation is in training mode
+        # only batch normalisation is in training mode; its momentum is restored after an error too
         with eval_mode(G), use_random(rng), contextlib.ExitStack() as stack:
             for layer in norms:
                 stack.callback(setattr, layer, "momentum", layer.momentum)

@@ -18,8 +18,8 @@ class WGANGP(Game):
     the data. At the critic's optimum it exceeds the distance: if all data lie at one point and all
     samples at another, theta apart, it is theta + theta^2 / (2 lam).
 
-    Raises UserError for a negative lam, and if the critic has batch normalisation, with which
-    D(x_hat) would depend on the other samples (section 4, "No critic batch normalization").
+    Raises UserError for a negative lam, and if the critic has batch normalisation, because D(x_hat)
+    would then depend on the other samples (section 4, "No critic batch normalization").
     """
 
     loss = Wasserstein()

@@ -32,7 +32,10 @@ def generator(c_in: int, shape: tuple[int, int, int], channels: int = 64,
     sizes = [tuple(side // 2 ** i for side in size) for i in range(len(n))]
     inner, last = None, len(n) - 1
     for i in range(last, 0, -1):        # between sizes[i] and half of it
-        middle, width = ([], n[i]) if i == last else ([norm(n[i]), inner], 2 * n[i])
+        if i == last:
+            middle, width = [], n[i]
+        else:                           # the skip connection has joined n[i] more channels
+            middle, width = [norm(n[i]), inner], 2 * n[i]
         dropout = [nn.Dropout(0.5, always=True)] if last - i < dropouts else []
         inner = nn.Skip(nn.Sequential(
             nn.LeakyReLU(0.2), halve(n[i - 1], n[i], bias=False), *middle,
