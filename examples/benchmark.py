@@ -75,9 +75,9 @@ def tinygan_iteration(workload: str, backend: str, graph: bool = True) -> Callab
     d_update, g_update = make(d_step, game, d_opt), make(g_step, game, g_opt)
 
     def iteration():
-        d_update(*draw(game, data, m, rng, 0))
+        d_update(*draw(game, data, m, rng))
         if workload != "wgan_gp":
-            g_update(*draw(game, data, m, rng, 0))
+            g_update(*draw(game, data, m, rng))
     iteration.steps = d_update, g_update
     return iteration
 

@@ -84,14 +84,15 @@ def two_points(theta: float, lam: float = 0.5, m: int = 32,
     theta and 0 (Gulrajani et al. 2017, eq. 3). The loss is least for s = 1 + |theta| / (2 lam)
     everywhere. The gap is then |theta| s = |theta| + theta^2 / (2 lam), which is more than the
     distance |theta|. (If |theta| < 2 lam, there is another minimum at s = |theta| / (2 lam) - 1,
-    which critics with s < 0 at the start may reach.) m points between theta and 0 represent all.
+    which critics with s < 0 at the start may reach.) Each step draws m of the points between theta
+    and 0.
     """
     D = nn.Sequential(nn.Dense(1, 16), nn.Tanh(), nn.Dense(16, 1))
     game = WGANGP(nn.Sequential(), D, lam=lam)      # G returns its noise, which is theta
     opt = optim.Adam(D.parameters(), schedules.cosine(2e-2, 0.0, steps), betas=(0.9, 0.99))
-    x, z, eps = tensor(np.zeros((m, 1))), tensor(np.full((m, 1), theta)), (np.arange(m) + 0.5) / m
-    for _ in range(steps):
-        d_step(game, opt, x, (z, [tensor(eps)]), seed=0)
+    x, z = tensor(np.zeros((m, 1))), tensor(np.full((m, 1), theta))
+    for i in range(steps):
+        d_step(game, opt, x, z, seed=i)
     return (D(x) - D(z)).mean().item(), abs(theta) + theta ** 2 / (2 * lam)
 
 

@@ -155,8 +155,8 @@ def play_in_float64(entry, name, monkeypatch, steps):
     optimisers = [type(opt)(parameters, 1e-3) for opt, parameters in zip(
         optimisers.values(), (game.d_parameters(), game.g_parameters()))]
 
-    def draw(game, data, m, rng, i):
-        return next(data), map_nested(to_float64, game.noise(m, rng, i)), rng.key()
+    def draw(game, data, m, rng):
+        return next(data), map_nested(to_float64, game.latent(m, rng)), rng.key()
     data = (map_nested(to_float64, loop._as_tensors(x)) for x in data)
     monkeypatch.setattr(loop, "draw", draw)
     monkeypatch.setattr(loop, "make_source", Random)

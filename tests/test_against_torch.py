@@ -767,7 +767,7 @@ def test_training_gives_the_same_weights(name):
     start = [a.copy() for net in (G, D) for a in net.state_dict().values()]
     for i in range(10):
         for player in [0] * game.d_steps + [1]:
-            x, z = random.normal(size=(6, 4)), to_float64(game.noise(6, rng, i))
+            x, z = random.normal(size=(6, 4)), to_float64(game.latent(6, rng))
             loss = (d_step, g_step)[player](game, opts[player], Tensor(x), z, 0)
             z, (eps, *_) = z if isinstance(z, tuple) else (z, [Tensor(np.zeros(6))])
             x, z, eps = torch.from_numpy(x), torch.from_numpy(z.numpy()), torch.from_numpy(

@@ -149,7 +149,7 @@ def test_gradients_of_both_losses(loss, entry):
     """The gradients of both losses pass check_grads; D's with penalties to second order."""
     game, optimisers, data = make_parts(entry)
     train(game, optimisers, data, 1)            # with biases of 0, inputs lie on kinks of ReLU
-    x, z, _ = draw(to_float64(game), data, M, rng, 1)
+    x, z, _ = draw(to_float64(game), data, M, rng)
     check_grads(LossOf(game, loss, *map(to_float64, (x, z))), training=True,
                 order=2 if game.penalties and loss == "d_loss" else 1)
 
@@ -163,7 +163,7 @@ def test_the_losses_of_simultaneous_play_are_the_two_losses(entry):
     """
     game, optimisers, data = make_parts(entry)
     train(game, optimisers, data, 3)            # puts images into a pool
-    x, z, _ = map(to_float64, draw(to_float64(game).eval(), data, M, rng, 0))
+    x, z, _ = map(to_float64, draw(to_float64(game).eval(), data, M, rng))
     with nn.use_random(types.SimpleNamespace(
             bernoulli=lambda p, shape: backend.xp.ones(shape, "bool"),
             uniform=lambda low, high, shape: backend.xp.full(shape, (low + high) / 2, "float32"),
@@ -216,7 +216,8 @@ def test_a_step_does_not_change_the_other_player(entry):
     for name, other in (("d_opt", "g_opt"), ("g_opt", "d_opt")):
         for _ in range(2):
             mine, before = of(name), of(other)
-            sides[name][0](game, optimisers[name], *draw(game, data, M, rng, 0))
+            game.begin_iteration(0)
+            sides[name][0](game, optimisers[name], *draw(game, data, M, rng))
             assert of(other) == before and of(name)[0] != mine[0]
 
 
@@ -224,16 +225,18 @@ def test_a_step_does_not_change_the_other_player(entry):
 def test_no_step_copies_between_host_and_device(entry, monkeypatch):
     """A step copies nothing between host and device, except the random numbers of its layers.
 
-    Dropout masks and noise are drawn on the host; here they are made on the device instead.
+    Dropout masks, noise and eps are drawn on the host; here they are made on the device instead.
     """
     game, optimisers, data = make_parts(entry)
     game.keep_average(0.5)
     for i in range(2):
         game.begin_iteration(i)
         monkeypatch.undo()
-        batches = [draw(game, data, M, rng, i) for _ in range(3)]
+        batches = [draw(game, data, M, rng) for _ in range(3)]
         monkeypatch.setattr(Random, "bernoulli", lambda _, p, shape: backend.xp.ones(shape, "bool"))
         monkeypatch.setattr(Random, "normal", lambda _, shape: backend.xp.ones(shape, "float32"))
+        monkeypatch.setattr(Random, "uniform",
+                            lambda _, low, high, shape: backend.xp.ones(shape, "float32"))
         with standin.forbid_transfers():
             d_step(game, optimisers["d_opt"], *batches[0])
             g_step(game, optimisers["g_opt"], *batches[1])

@@ -33,7 +33,7 @@ def make_game(loss=None, dropout=0.3, **choices):
 def test_losses_equal_equation_1():
     """With p = D(x), q = D(G(z)): d_loss = -log p - log(1 - q), g_loss = -log q or log(1 - q)."""
     game = make_game(dropout=0.0)
-    x, z = tensor(normal(5, 2), "float32"), game.noise(5, rng, 0)
+    x, z = tensor(normal(5, 2), "float32"), game.latent(5, rng)
     p = 1 / (1 + np.exp(-np.float64(game.D(x).numpy())))
     q = 1 / (1 + np.exp(-np.float64(game.D(game.G(z)).numpy())))
     rounding = dict(rel=1e-5)       # float32 sums of ten terms
@@ -65,13 +65,13 @@ def test_only_the_saturating_gradient_vanishes_where_d_rejects_samples():
 
 def test_losses_from_one_pass_equal_the_separate_losses():
     game = make_game(dropout=0.0)
-    x, z = tensor(normal(5, 2), "float32"), game.noise(5, rng, 0)
+    x, z = tensor(normal(5, 2), "float32"), game.latent(5, rng)
     d_loss, g_loss = game.losses(x, z)
     assert d_loss.item() == game.d_loss(x, z).item() and g_loss.item() == game.g_loss(x, z).item()
 
 
 def test_noise_has_mean_0_and_variance_1():
-    z = make_game().noise(40_000, rng, 0).numpy()
+    z = make_game().latent(40_000, rng).numpy()
     n = z.size
     assert z.dtype == np.float32 and abs(z).max() <= 3 ** 0.5
     assert abs(z.mean()) < 4 / n ** 0.5             # 4 standard errors; var(z^2) = 9/5 - 1
@@ -91,7 +91,7 @@ def test_each_step_changes_its_own_player_only():
     for step, opt, moved, still in ((d_step, d_opt, game.D, game.G),
                                     (g_step, g_opt, game.G, game.D)):
         before = copy_parameters(moved), copy_parameters(still)
-        step(game, opt, *draw(game, batches, 5, rng, 0))
+        step(game, opt, *draw(game, batches, 5, rng))
         assert not all_equal(before[0], copy_parameters(moved))
         assert all_equal(before[1], copy_parameters(still))
 
@@ -123,8 +123,8 @@ def trace_steps(game, trace):
     steps.
     """
     drawn = []
-    d_loss, g_loss, noise = game.d_loss, game.g_loss, game.noise
-    game.noise = lambda m, rng, i: drawn.append(noise(m, rng, i)) or drawn[-1]
+    d_loss, g_loss, latent = game.d_loss, game.g_loss, game.latent
+    game.latent = lambda m, rng: drawn.append(latent(m, rng)) or drawn[-1]
     game.d_loss = lambda x, z: trace.append(("D", to_numpy(x.data), z)) or d_loss(x, z)
     game.g_loss = lambda x, z: trace.append(("G", to_numpy(x.data), z)) or g_loss(x, z)
     game.begin = lambda i: trace.append(("begin", None, None))
@@ -217,9 +217,9 @@ def test_data_that_ends_is_refused():
 def test_begin_is_called_first_in_each_iteration(order):
     """It is called before the number of steps is asked for and before noise is drawn."""
     game, trace = make_game(d_steps=lambda i: trace.append(("steps", i)) or 1), []
-    noise = game.noise
+    latent = game.latent
     game.begin = lambda i: trace.append(("begin", i))
-    game.noise = lambda m, rng, i: trace.append(("noise", i)) or noise(m, rng, i)
+    game.latent = lambda m, rng: trace.append(("noise", trace[-1][1])) or latent(m, rng)
     assert run_play(game, 5, order, start=3) == [3, 4]
     draws = ["noise"] * (2 if order == "alternating" else 1)
     assert trace == [(what, i) for i in (3, 4) for what in ("begin", "steps", *draws)]
@@ -259,7 +259,7 @@ def test_unused_parameters_are_an_error_unless_the_game_allows_them(player, step
         opts = {d_step: "D", g_step: "G", both_step: "DG"}[step]
         opts = [RecordingSGD(game.d_parameters() if name == "D" else game.g_parameters(), 0.1)
                 for name in opts]
-        step(game, *opts, *draw(game, make_batches(), 5, rng, 0))
+        step(game, *opts, *draw(game, make_batches(), 5, rng))
         return {p: g for opt in opts for p, g in zip(opt.parameters, opt.seen)}
     still = {p for p, g in gradients(Staged(G, D, 3)).items() if not g.any()}
     if step in (both_step, {"D": d_step, "G": g_step}[player]):
@@ -284,7 +284,7 @@ def test_simultaneous_order_computes_both_gradients_before_both_steps():
     def gradients():
         rng.seed(3)
         game = make_game()
-        x, z, masks = draw(game, make_batches(), 5, rng, 0)
+        x, z, masks = draw(game, make_batches(), 5, rng)
         with nn.use_random(make_source(masks)):
             d_loss, g_loss = game.losses(x, z)
         return game, grad(d_loss, game.d_parameters()), grad(g_loss, game.g_parameters())
@@ -317,7 +317,7 @@ def test_the_same_seed_gives_the_same_run_bit_for_bit(order):
 def test_a_step_depends_on_its_arguments_and_the_weights_only():
     """All random numbers of a step are drawn before it."""
     game = make_game()
-    x, z, masks = draw(game, make_batches(), 5, rng, 0)
+    x, z, masks = draw(game, make_batches(), 5, rng)
     state, results = game.state_dict(), []
     for _ in range(2):
         game.load_state_dict(state)
@@ -416,7 +416,7 @@ def test_minibatches_may_be_nested_tuples_with_labels():
     """Floats become Tensors, and integers stay arrays."""
     labels = backend.xp.arange(5)
     data = iter([(x, (labels, (x,))) for x, _ in zip(make_batches(), range(3))])
-    (x, (its, (inner,))), z, _ = draw(make_game(), data, 5, rng, 0)
+    (x, (its, (inner,))), z, _ = draw(make_game(), data, 5, rng)
     assert type(x) is Tensor is type(inner) and its is labels
 
 
@@ -453,7 +453,7 @@ def test_what_play_cannot_train_with_is_refused():
 
 def test_several_scores_for_each_sample_are_maps_of_one_pixel():
     game = GAN(nn.Dense(3, 2), lambda x: x, 3)
-    z = game.noise(5, rng, 0)
+    z = game.latent(5, rng)
     assert "scores.reshape(m, k, 1, 1)" in error_of(game.g_loss, None, z)
     game.D = lambda x: x.reshape(5, 2, 1, 1)
     a = game.generate(z).numpy()        # the loss is the mean over both
@@ -467,7 +467,7 @@ def test_d_has_one_score_for_each_sample(scores):
     game = GAN(nn.Dense(3, 2), scores, 3)
     for loss in (game.d_loss, game.g_loss):
         with pytest.raises(UserError, match="one score for each sample"):
-            loss(Tensor(backend.xp.zeros((5, 2), "float32")), game.noise(5, rng, 0))
+            loss(Tensor(backend.xp.zeros((5, 2), "float32")), game.latent(5, rng))
 
 
 def test_unknown_order_is_refused():

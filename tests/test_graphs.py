@@ -226,7 +226,8 @@ def test_what_a_recorded_step_would_not_see_is_recorded_anew(change, recording):
     step = graphs.CapturedStep(loop.d_step, game, optimisers["d_opt"])
 
     def call():
-        step(Tensor(rng.uniform(0, 1, (M, 1, 4, 4))), game.noise(M, rng, 0), 0)
+        game.begin_iteration(0)
+        step(Tensor(rng.uniform(0, 1, (M, 1, 4, 4))), game.latent(M, rng), 0)
         return step.form.run is not None
     assert [call() for _ in range(5)] == [False] * 3 + [True] * 2
     change(game, optimisers["d_opt"])
@@ -255,7 +256,7 @@ def test_a_launch_tells_the_host_what_has_changed(recording):
         averaged = game.averages["G"].parameters()
         y, average = (sum((p * p).sum() for p in own) for own in (game.g_parameters(), averaged))
         game.averages_are_stale = False
-        step(Tensor(rng.uniform(0, 1, (M, 1, 4, 4))), game.noise(M, rng, 0), i)
+        step(Tensor(rng.uniform(0, 1, (M, 1, 4, 4))), game.latent(M, rng), i)
         assert game.averages_are_stale
         for result, own in ((y, game.g_parameters()), (average, averaged)):
             with pytest.raises(ValueError, match="written to since"):
@@ -273,7 +274,7 @@ def test_results_of_a_step_that_was_not_recorded_are_copies(recording, monkeypat
         logged.append(game.logged)
         return losses[-1]
     step = CapturedStep(d_step, game, optimisers["d_opt"])
-    found = step(Tensor(rng.uniform(0, 1, (M, 1, 4, 4))), game.noise(M, rng, 0), 0)
+    found = step(Tensor(rng.uniform(0, 1, (M, 1, 4, 4))), game.latent(M, rng), 0)
     assert found.item() == losses[0].item() and not np.shares_memory(found.data, losses[0].data)
     assert game.logged == logged[0] and game.logged is not logged[0]
 
@@ -292,7 +293,7 @@ def test_other_shapes_are_recorded_anew(recording, monkeypatch):
     monkeypatch.setattr(Aside, "record", lambda self, f: recorded.append(1) or record(self, f))
     for i, m in enumerate([4] * 6 + [6] * 6 + [4] * 2):
         x = Tensor(rng.uniform(0, 1, (m, 1, 4, 4)))
-        step(x, game.noise(m, rng, i), i)
+        step(x, game.latent(m, rng), i)
         assert len(recorded) == (i >= 3) + (i >= 9)
 
 
@@ -394,7 +395,7 @@ def make_numbered_step():
 
     def call(n):
         game.place = n
-        step(Tensor(rng.uniform(0, 1, (M, 1, 4, 4))), game.noise(M, rng, 0), 0)
+        step(Tensor(rng.uniform(0, 1, (M, 1, 4, 4))), game.latent(M, rng), 0)
         return step.form
     return step, call
 

@@ -262,7 +262,7 @@ def test_the_gradient_penalty_of_a_game_of_float64():
             return Tensor(rng.normal((m, self.z_size)).astype("float64"))
     game = to_float64(Own(G(), D(), 3, penalties=[penalties.GradientPenalty()]))
     x = tensor(normal(4, 2))
-    loss = game.d_loss(x, game.noise(4, rng, 0))
+    loss = game.d_loss(x, game.latent(4, rng))
     assert loss.dtype == "float64" and np.isfinite(loss.item())
 
 
@@ -293,7 +293,7 @@ def test_a_parameter_that_is_made_in_the_first_iteration_is_refused(player, orde
 
 @pytest.mark.host
 def test_an_attribute_that_hides_a_method_is_refused():
-    for name, value in (("parts", {}), ("modules", []), ("noise", 0.1), ("latent", 2)):
+    for name, value in (("parts", {}), ("modules", []), ("log", 0.1), ("latent", 2)):
         game = GAN(G(), D(), 3)
         with pytest.raises(TypeError, match=f"GAN.{name} is a method, .*: choose another name"):
             setattr(game, name, value)

@@ -113,7 +113,7 @@ def test_the_hooks_in_the_table_are_those_of_game():
     settable = set(inspect.signature(Game).parameters) | set(dir(Game))
     assert named <= settable
     internal = {"check", "check_minibatch", "outputs", "score", "d_loss", "g_loss", "losses",
-                "log", "log_scores", "noise", "split_noise", "sample", "sample_images",
+                "log", "log_scores", "sample", "sample_images",
                 "draw_samples", "overrides", "begin_iteration", "update_averages", "keep_average",
                 "use_averages", "touch", "measure_averages",
                 "d_parameters", "g_parameters", "train"}
@@ -408,7 +408,7 @@ def test_the_template_of_a_penalty_is_right_and_trains():
     penalty = load_template("DRAGAN").DRAGAN(lam=3.0, sigma=0.5)
     x = Tensor(Random(1).normal((5, 2)))
     with nn.use_random(Random(7)):
-        term = penalty(lambda x: (x * x).sum(1, keepdims=True), x, None, None, None, None)
+        term = penalty(lambda x: (x * x).sum(1, keepdims=True), x, None, None, None)
     values = x.numpy()
     points = values + 0.5 * to_numpy(Random(7).normal((5, 2)))
     slopes = np.linalg.norm(2 * points, axis=1)

@@ -304,7 +304,7 @@ def test_random_streams_of_others_are_refused(call):
 def test_samples_that_are_an_array_are_not_taken_for_labels(choices):
     packs = any(isinstance(view, views.Pack) for view in choices.get("views", []))
     game = GAN(nn.Dense(2, 2), nn.Dense(4 if packs else 2, 1), 2, **choices)
-    x, z = rng.normal((4, 2)), game.noise(4, rng, 0)
+    x, z = rng.normal((4, 2)), game.latent(4, rng)
     with pytest.raises(TypeError, match=r"array of float32 of shape \(4, 2\) is no label"):
         game.d_loss(x, z)
     assert game.d_loss(Tensor(x), z).size == 1

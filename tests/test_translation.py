@@ -529,7 +529,7 @@ def test_the_gradient_penalty_of_stargan_is_that_of_the_sum_of_a_map():
     batch = tensor(x), backend.xp.asarray([0, 1, 1])
     for target, penalty in ((1.0, 10.0), (2.0, 0.0)):
         game = StarGAN(Stretch(), Domains(), 2, lam_cls=0.0, lam_gp=10.0, target=target)
-        z = game.noise(3, Random(0), 0)
+        z = game.latent(3, Random(0))
         assert game.d_loss(batch, z).item() == pytest.approx(
             (0.5 * 2 * x).mean() - (0.5 * x).mean() + penalty, rel=1e-5)
     assert game.d_steps == 5
@@ -544,7 +544,7 @@ def test_the_gradient_penalty_of_stargan_is_the_papers_for_images_in_minus_1_1()
     c = backend.xp.asarray([0, 1, 1])
     ours = StarGAN(Stretch(1.0), Stretched(), 2, lam_cls=0.0)
     papers = StarGAN(Stretch(1.0), Domains(), 2, lam_cls=0.0, lam_gp=10.0, target=1.0)
-    z = ours.noise(3, Random(0), 0)
+    z = ours.latent(3, Random(0))
     # the norm of 16 gradients 0.5 is 2, and the critic's term is 0, because G changes nothing
     assert ours.d_loss((x, c), z).item() == pytest.approx(10.0, rel=1e-5)
     assert papers.d_loss((2 * x - 1, c), z).item() == pytest.approx(10.0, rel=1e-5)

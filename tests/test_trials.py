@@ -196,7 +196,7 @@ def test_instance_noise_does_not_change_labels():
     data = Minibatches(make_grey_images(np.linspace(0.1, 0.9, 12)), 4, labels=np.arange(12) % 3)
     inputs = []
     game.discriminate = lambda what: inputs.append(what) or type(game).discriminate(game, what)
-    x, z, _ = draw(game, data, 4, rng, 0)
+    x, z, _ = draw(game, data, 4, rng)
     game.losses(x, z)
     for (images, labels), clean in zip(inputs, [x, game.fake(x, z)], strict=True):
         assert labels.dtype.kind == "i" and (labels == clean[1]).all()

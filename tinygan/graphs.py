@@ -341,29 +341,17 @@ class _Watch:
 
 
 def _arrays(inputs):
-    """List the arrays in nested tuples of Tensors, arrays, and lists of them."""
-    found = []
-    for leaf in flatten_nested(inputs):
-        if isinstance(leaf, list):
-            found += [array for each in leaf for array in _arrays(each)]
-        elif leaf is not None:
-            found.append(leaf.data if type(leaf) is Tensor else leaf)
-    return found
+    """List the arrays in nested tuples of Tensors and arrays."""
+    return [leaf.data if type(leaf) is Tensor else leaf for leaf in flatten_nested(inputs)]
 
 
 def _shapes(inputs):
-    """Return the inputs with (shape, dtype) in place of each Tensor or array."""
-    if isinstance(inputs, (tuple, list)):
-        return [_shapes(each) for each in inputs]
-    return None if inputs is None else (inputs.shape, inputs.dtype)
+    """List (shape, dtype) of the Tensors and arrays in nested tuples."""
+    return [(leaf.shape, leaf.dtype) for leaf in flatten_nested(inputs)]
 
 
 def _copy(leaf):
     """Return the Tensor or array with memory of its own, in the same order."""
-    if isinstance(leaf, list):
-        return [map_nested(_copy, each) for each in leaf]
-    if leaf is None:
-        return None
     array = backend.xp.empty_like(leaf.data if type(leaf) is Tensor else leaf)
     return Tensor(array) if type(leaf) is Tensor else array
 

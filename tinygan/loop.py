@@ -8,7 +8,7 @@ import numpy as np
 
 from . import backend
 from .backend import UserError
-from .games.checks import refuse_other_range
+from .games.checks import check_latent, refuse_other_range
 from .games.game import Game
 from .games.views import View
 from .nested import flatten_nested, map_nested, tensors_in
@@ -34,8 +34,9 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
     data          an endless iterator over minibatches x of m samples: arrays, or tuples of arrays
     d_opt, g_opt  optimisers of game.d_parameters() and game.g_parameters()
     m             the size of a minibatch
-    rng           the source of noise. After the noise of each step, the seed of a stream for the
-                  step's dropout masks is drawn from it. On a GPU the noise has such a stream too
+    rng           the source of noise. After the noise of each step, the seed of a stream for
+                  dropout masks and all else in the step is drawn from it. On a GPU the noise has
+                  such a stream too
     order         "alternating", as in the paper's Algorithm 1: D's steps, then G's step, each on
                   new x and z. "simultaneous", as in the published code: both gradients are computed
                   for the same x and z before either player is updated
@@ -61,13 +62,13 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
         game.begin_iteration(i)
         k, n = count_steps(game, i, order)
         if order == "simultaneous":
-            d_loss, g_loss = update(*draw(game, data, m, rng, i))
+            d_loss, g_loss = update(*draw(game, data, m, rng))
         else:
             for _ in range(k):                          #   for k steps do
-                batch = draw(game, data, m, rng, i)     #     sample m noise samples and m examples
+                batch = draw(game, data, m, rng)     #     sample m noise samples and m examples
                 d_loss = d_update(*batch)               #     update D by its stochastic gradient
             for _ in range(n):                          #   (in the paper: once)
-                batch = draw(game, data, m, rng, i)     #   sample m noise samples (and examples,
+                batch = draw(game, data, m, rng)     #   sample m noise samples (and examples,
                                                         #   for losses that compare with data)
                 g_loss = g_update(*batch)               #   update G by its stochastic gradient
         if i == start:
@@ -80,7 +81,7 @@ def d_step(game: Game, opt: Optimizer, x: Any, z: Any, seed: int) -> Tensor:
 
     G's parameters do not change, but its buffers may, such as running means. Algorithm 1 has D
     ascending the gradient of V, which is minus the D loss of Saturating. `seed` is that of the
-    layers' random numbers: dropout masks and noise.
+    random numbers of layers, views and penalties.
     """
     with use_random(make_source(seed)):
         loss = game.d_loss(x, z)
@@ -92,7 +93,7 @@ def d_step(game: Game, opt: Optimizer, x: Any, z: Any, seed: int) -> Tensor:
 def g_step(game: Game, opt: Optimizer, x: Any, z: Any, seed: int) -> Tensor:
     """Update G by descending the gradient of its loss (Algorithm 1); return the loss.
 
-    D's parameters do not change, but its buffers may. `seed` is that of the layers' random numbers.
+    D's parameters do not change, but its buffers may. `seed` is as in d_step.
     """
     with use_random(make_source(seed)):
         loss = game.g_loss(x, z)
@@ -130,13 +131,14 @@ def _differentiate(game, player, loss, opt):
         raise
 
 
-def draw(game: Game, data: Iterator, m: int, rng: Random, i: int) -> tuple[Any, Any, int]:
-    """Draw the inputs of a step: a minibatch x, the noise z, and the seed of the layers' draws.
+def draw(game: Game, data: Iterator, m: int, rng: Random) -> tuple[Any, Any, int]:
+    """Draw the inputs of a step: a minibatch x, the noise z, and the seed of its other numbers.
 
     On a GPU, the noise is drawn there, from a stream whose seed is drawn from rng.
     """
     x = _next_minibatch(data, m)
-    return x, game.noise(m, rng if backend.cuda is None else make_source(rng.key()), i), rng.key()
+    z = game.latent(m, rng if backend.cuda is None else make_source(rng.key()))
+    return x, check_latent(z, m), rng.key()
 
 
 def _next_minibatch(data, m):

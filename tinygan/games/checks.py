@@ -259,7 +259,7 @@ def check_terms(loss: Tensor, terms: Any, parameters: Callable, what: str) -> No
         if type(term) is not Tensor or term.size != 1:
             raise TypeError(f"{what} must be a Tensor of one number, got "
                             f"{getattr(term, 'shape', ()) or term!r:.60}")
-        # a leaf, such as the 0 of a Lazy penalty, is meant as a constant
+        # a leaf, such as a number that is logged as a term, is meant as a constant
         if loss.parents and term.parents != () and (
                 not depends_on(term, parameters) and parameters()):
             raise TypeError(f"{what} has no gradient, because it depends on no parameter of the "

@@ -23,7 +23,6 @@ class FeatureMatching(GAN):
 
     def g_loss(self, x: Any, z: Any) -> Tensor:
         """Return the squared distance between the mean features of x and G(z), plus g_terms()."""
-        z, _ = self.split_noise(z)
         real, fake = self.outputs(self.real(x)), self.fake(x, z)
         out_fake = self.outputs(fake)
         difference = features_in(real).mean(0) - features_in(out_fake).mean(0)

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from .checks import (activation_of, check_averages, check_game, check_latent, ch
                      check_terms, check_updates, depends_on, explain_none, find_activation,
                      get_networks, last_activation, refuse_sigmoid)
 from .losses import Loss
-from .penalties import Penalty
+from .penalties import Lazy, Penalty
 from .views import View
 
 
@@ -42,10 +43,9 @@ class Game(Module):
     d_steps    the number of D's steps in an iteration, k: a number or a function of the iteration
     g_steps    the same for G
 
-    The methods' argument x is a minibatch of data, and z is noise as latent() draws it: Tensors
-    (m, ...), or nested tuples of Tensors and label arrays (whole numbers). d_loss(), g_loss() and
-    losses() take what noise() returns: z, or (z, numbers) if a penalty draws random numbers. Views
-    and penalties treat every Tensor in D's input as samples.
+    The methods' argument x is a minibatch of data, and z is noise as latent() draws it: Tensors (m,
+    ...), or nested tuples of Tensors and label arrays (whole numbers). Views and penalties treat
+    every Tensor in D's input as samples.
 
     A player may consist of several networks: they are attributes of the game, named in `d_players`
     and `g_players`.
@@ -54,7 +54,7 @@ class Game(Module):
     d_returns_scores is False), and for batch normalisation in D together with a penalty.
     """
 
-    untracked = ("logged", "averages_are_stale", "always_eval")
+    untracked = ("logged", "averages_are_stale", "always_eval", "penalties_due")
     loss = Loss()           # a subclass sets its default loss
     minibatch = None        # names of the arrays of a minibatch, for a game that takes certain ones
     group = None            # how many pictures side by side belong together, see pictures()
@@ -64,6 +64,7 @@ class Game(Module):
     averages = None         # {name: average network}, see keep_average
     averages_are_stale = True            # whether the averages need new batch statistics
     always_eval = ()        # the parts that train() leaves in evaluation mode
+    penalties_due = ()      # for each penalty, whether it is due in the present iteration
     logged = {}             # {name: array of one number}: the values to log of the last step
 
     def __init__(self, G: Module, D: Module, z_size: int = 100, loss: Loss | None = None,
@@ -159,7 +160,6 @@ class Game(Module):
 
         It is the loss of D's scores, plus the penalties, plus d_terms().
         """
-        z, drawn = self.split_noise(z)
         with no_grad():         # D's step does not differentiate with respect to G
             real, fake = self.real(x), self.fake(x, z)
             replayed = self.replay(fake, z)
@@ -168,12 +168,11 @@ class Game(Module):
         # D(x, x) has a derivative with respect to each x alone, see renew()
         real, replayed = renew(real), renew(replayed)
         out_real, out_fake = self.outputs(real), self.outputs(replayed)
-        loss = self._d_loss_of_scores(real, replayed, out_real, out_fake, drawn)
+        loss = self._d_loss_of_scores(real, replayed, out_real, out_fake)
         return add_terms(loss, self.d_terms(x, z, fake, out_real, out_fake), self.d_parameters)
 
     def g_loss(self, x: Any, z: Any) -> Tensor:
         """Return G's loss, a Tensor of one number: the loss of D's scores plus g_terms()."""
-        z, _ = self.split_noise(z)
         fake = self.fake(x, z)
         out_fake, real = self.outputs(fake), self.real(x)
         is_needed = self.loss.compares or depends_on(real, self.g_parameters)
@@ -190,34 +189,33 @@ class Game(Module):
         """
         if self.overrides("d_loss", "g_loss", "replay"):
             return self.d_loss(x, z), self.g_loss(x, z)
-        latent, drawn = self.split_noise(z)
-        real, fake = self.real(x), self.fake(x, latent)
+        real, fake = self.real(x), self.fake(x, z)
         if depends_on(fake, self.d_parameters):         # G and D may share a layer
             return self.d_loss(x, z), self.g_loss(x, z)
         # BiGAN's D gets (x, E(x)) and (G(z), z). A penalty takes the derivative of D with respect
         # to x without that of E(x), and to z without that of G(z), see renew()
         constant, fake = renew(detach(real)), renew(fake)
         out_real, out_fake = self.outputs(constant), self.outputs(fake)
-        loss = self._d_loss_of_scores(constant, fake, out_real, out_fake, drawn)
-        d_terms = self.d_terms(x, latent, detach(fake), out_real, out_fake)
+        loss = self._d_loss_of_scores(constant, fake, out_real, out_fake)
+        d_terms = self.d_terms(x, z, detach(fake), out_real, out_fake)
         d_loss = add_terms(loss, d_terms, self.d_parameters)
         if depends_on(real, self.g_parameters):
             out_real = self.outputs(real)
         elif not self.loss.compares:
             out_real = None
         loss = self._g_loss_of_scores(out_real, out_fake)
-        g_terms = self.g_terms(x, latent, fake, out_fake)
+        g_terms = self.g_terms(x, z, fake, out_fake)
         return d_loss, add_terms(loss, g_terms, self.g_parameters)
 
-    def _d_loss_of_scores(self, real, fake, out_real, out_fake, drawn):
-        """Return the loss of D's scores plus the penalties, whose random numbers are `drawn`."""
+    def _d_loss_of_scores(self, real, fake, out_real, out_fake):
+        """Return the loss of D's scores plus the penalties that are due."""
         a_real, a_fake = scores_in(out_real), scores_in(out_fake)
         if self.d_returns_scores:
             refuse_sigmoid(activation_of(a_real))
         self.log_scores(a_real, a_fake)
         loss = self.loss.d(a_real, a_fake)
-        for penalty, numbers in zip(self.penalties, drawn):
-            term = penalty(self.score, real, fake, a_real, a_fake, numbers)
+        for penalty in self._list_due():
+            term = penalty(self.score, real, fake, a_real, a_fake)
             loss = add_terms(loss, [term], self.d_parameters,
                              f"the penalty {type(penalty).__name__}")
         return loss
@@ -234,6 +232,15 @@ class Game(Module):
         with explain_none(self.loss):
             loss = self.loss.g(None, a_fake)
         return loss if out_real is None else loss + self.loss.g_real(scores_in(out_real))
+
+    def _list_due(self):
+        """List the penalties that are a part of D's loss in the present iteration."""
+        if len(self.penalties_due) == len(self.penalties):
+            return list(itertools.compress(self.penalties, self.penalties_due))
+        if any(isinstance(penalty, Lazy) for penalty in self.penalties):
+            raise UserError("whether a lazy penalty is due depends on the iteration: call the "
+                            "game's begin_iteration(i) before its steps")
+        return self.penalties
 
     def log_scores(self, a_real: Tensor, a_fake: Tensor) -> None:
         """Set `logged` to the summary of the scores that the loss defines."""
@@ -266,30 +273,6 @@ class Game(Module):
         check_source(rng, "latent")
         return Tensor(rng.normal((m, self.z_size)))
 
-    def noise(self, m: int, rng: Random, i: int) -> Any:
-        """Draw a step's noise and its penalties' random numbers.
-
-        A subclass may use the iteration i. Returns z, or (z, [the numbers of each penalty]) if a
-        penalty draws random numbers. Raises TypeError for a latent() that returns neither a Tensor
-        nor a tuple, and UserError unless this Tensor, or the first one of the tuple, has m rows.
-        """
-        z = check_latent(self.latent(m, rng), m)
-        if any(penalty.draws for penalty in self.penalties):
-            return z, [penalty.draw(m, rng, i) for penalty in self.penalties]
-        return z
-
-    def split_noise(self, z: Any) -> tuple[Any, list]:
-        """Return (z, [the numbers of each penalty, or None]) for what noise() returned.
-
-        Raises TypeError if a penalty draws random numbers and they are not there.
-        """
-        if not any(penalty.draws for penalty in self.penalties):
-            return z, [None] * len(self.penalties)
-        if not isinstance(z, tuple) or len(z) != 2 or not isinstance(z[1], list):
-            raise TypeError("a penalty of this game draws random numbers: give d_loss, g_loss and "
-                            "losses what noise() returned, and not z alone")
-        return z
-
     # Hooks of the training loop
 
     def begin(self, i: int) -> None:
@@ -302,12 +285,15 @@ class Game(Module):
         """Update the game after a step of G; by default nothing."""
 
     def begin_iteration(self, i: int) -> None:
-        """Prepare the views and the game for iteration i.
+        """Prepare the views, the penalties and the game for iteration i.
 
         Raises UserError if begin() logs a value.
         """
         for view in self.views:
             view.begin(i)
+        due = tuple(penalty.is_due(i) for penalty in self.penalties)
+        if due != self.penalties_due:   # an equal tuple stays the same object, see graphs._Watch
+            self.penalties_due = due
         before = self.logged
         self.begin(i)
         if self.logged is not before:

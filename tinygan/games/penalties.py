@@ -3,16 +3,16 @@
 A penalty pulls the norm of the gradient towards a number: towards 1 between data and samples
 (WGAN-GP), or towards 0 at the data (R1) or at the samples (R2). It is a function
 
-    penalty(score, real, fake, a_real, a_fake, drawn)
+    penalty(score, real, fake, a_real, a_fake)
 
     score            the function from D's input to its scores
     real, fake       D's inputs for the data and for G's samples: Tensors, or nested tuples of
                      Tensors and labels; real is constant, fake may depend on G's parameters
     a_real, a_fake   D's scores of them
-    drawn            the random numbers that draw() returned for this step
 
 It returns a Tensor of one number. Gradients in it are computed by grad(..., create_graph=True):
-otherwise they are constants, and the penalty has no effect. A network that it uses is an attribute
+otherwise they are constants, and the penalty has no effect. Random numbers in it are drawn from
+nn.current_random(), the random source of the training step. A network that it uses is an attribute
 of the game too, or else it is neither trained nor saved.
 
 A game takes a list of penalties: Game(G, D, penalties=[penalties.R1(10.0)]). A penalty treats each
@@ -26,12 +26,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .. import backend
 from ..backend import UserError
 from ..nested import is_sample, map_nested, tensors_in
+from ..nn import current_random
 from ..numbers import is_whole
 from ..ops import concat, norm
-from ..random import Random
 from ..tensor import Tensor, broadcast_to, grad
 from .checks import check_weights
 
@@ -40,17 +39,13 @@ from .checks import check_weights
 class Penalty:
     """The base class of all penalties."""
 
-    @property
-    def draws(self) -> bool:
-        """Whether the penalty needs random numbers: whether its class defines draw()."""
-        return type(self).draw is not Penalty.draw
+    def is_due(self, i: int) -> bool:
+        """Return whether the penalty is a part of D's loss in iteration i; by default True."""
+        return True
 
-    def draw(self, m: int, rng: Random, i: int) -> Any:
-        """Draw the random numbers for a step with m samples in iteration i; by default none."""
-
-    def __call__(self, score, real, fake, a_real, a_fake, drawn):
+    def __call__(self, score, real, fake, a_real, a_fake):
         raise NotImplementedError(f"{type(self).__name__} must define __call__(score, real, fake, "
-                                  "a_real, a_fake, drawn)")
+                                  "a_real, a_fake)")
 
 
 @dataclass(frozen=True)
@@ -59,8 +54,8 @@ class GradientPenalty(Penalty):
 
         lam E (|dD/dx_hat|_2 - target)^2,  x_hat = eps x + (1 - eps) G(z),  eps ~ U(0, 1)
 
-    There is an eps for each sample. The paper's target is 1. Raises UserError for a negative lam or
-    target.
+    There is an eps for each score, that is, for each sample or pack of samples. The paper's target
+    is 1. Raises UserError for a negative lam or target.
     """
 
     lam: float = 10.0
@@ -69,18 +64,9 @@ class GradientPenalty(Penalty):
     def __post_init__(self):
         check_weights(lam=self.lam, target=self.target)
 
-    def draw(self, m: int, rng: Random, i: int) -> Tensor:
-        """Draw eps, (m,)."""
-        return Tensor(rng.uniform(0, 1, (m,)))
-
-    def __call__(self, score, real, fake, a_real, a_fake, eps):
-        # one eps per score: there are fewer scores than samples if D scores packs of samples
-        if len(a_real) > len(eps):
-            raise ValueError(f"the gradient penalty drew {len(eps)} random numbers for "
-                             f"{len(a_real)} scores: D gives one score for each sample, and "
-                             "noise() takes the minibatch's size")
-        eps = Tensor(eps.data[:len(a_real)].astype(a_real.dtype, copy=False))   # drawn as float32
-        return self.lam * gradient_penalty(score, real, fake, eps, self.target)
+    def __call__(self, score, real, fake, a_real, a_fake):
+        eps = current_random().uniform(0, 1, (len(a_real),)).astype(a_real.dtype, copy=False)
+        return self.lam * gradient_penalty(score, real, fake, Tensor(eps), self.target)
 
 
 @dataclass(frozen=True)
@@ -95,7 +81,7 @@ class R1(Penalty):
     def __post_init__(self):
         check_weights(gamma=self.gamma)
 
-    def __call__(self, score, real, fake, a_real, a_fake, drawn):
+    def __call__(self, score, real, fake, a_real, a_fake):
         return self.gamma / 2 * squared_gradient_norm(real, a_real)
 
 
@@ -103,7 +89,7 @@ class R1(Penalty):
 class R2(R1):
     """The penalty gamma/2 E |dD/dx|^2 on G's samples (Mescheder et al. 2018, eq. 10)."""
 
-    def __call__(self, score, real, fake, a_real, a_fake, drawn):
+    def __call__(self, score, real, fake, a_real, a_fake):
         return self.gamma / 2 * squared_gradient_norm(fake, a_fake)
 
 
@@ -127,18 +113,12 @@ class Lazy(Penalty):
                             f"whole number k of at least 1, got {self.penalty!r:.60} and "
                             f"{self.k!r}")
 
-    def draw(self, m: int, rng: Random, i: int) -> tuple | None:
-        """Return None unless k divides i, else (numbers,) with what the penalty's draw() returned.
+    def is_due(self, i: int) -> bool:
+        """Return whether k divides i."""
+        return i % self.k == 0
 
-        These numbers may be None, so the tuple tells the two apart.
-        """
-        return None if i % self.k else (self.penalty.draw(m, rng, i),)
-
-    def __call__(self, score, real, fake, a_real, a_fake, drawn):
-        if drawn is None:
-            return Tensor(backend.xp.zeros((), a_real.dtype))
-        (numbers,) = drawn
-        return self.k * self.penalty(score, real, fake, a_real, a_fake, numbers)
+    def __call__(self, score, real, fake, a_real, a_fake):
+        return self.k * self.penalty(score, real, fake, a_real, a_fake)
 
 
 def gradient_penalty(critic: Callable, x: Any, x_fake: Any, eps: Tensor,

@@ -56,7 +56,6 @@ class ImageTranslation(Game):
         """Return G's loss; without the loss of D's scores if not `adversarial`."""
         if self.adversarial:
             return super().g_loss(x, z)
-        z, _ = self.split_noise(z)
         fake = self.fake(x, z)
         terms = self.g_terms(x, z, fake, self.outputs(fake))
         if not terms:

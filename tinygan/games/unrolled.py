@@ -47,18 +47,15 @@ class UnrolledGAN(Game):
                             f"size eta above 0, got k={k!r}, eta={eta!r}")
         self.k, self.eta = k, eta
 
-    def unroll(self, real: Any, fake: Any, drawn: list) -> dict[Tensor, Tensor]:
-        """Return {parameter of D: theta_k}, as Tensors that depend on G.
-
-        drawn   the penalties' random numbers
-        """
+    def unroll(self, real: Any, fake: Any) -> dict[Tensor, Tensor]:
+        """Return {parameter of D: theta_k}, as Tensors that depend on G."""
         theta = {p: p for p in self.d_parameters()}         # theta_0 = theta
         logged = self.logged            # the unrolled steps log nothing
         for _ in range(self.k):         # theta_{i+1} = theta_i - eta dL/dtheta_i, with L = -V
             if self.penalties:      # their gradients with respect to x do not pass through theta
                 real, fake = renew(real), renew(fake)
             with substitute(self, theta):
-                loss = self._d_loss_of_scores(real, fake, self.score(real), self.score(fake), drawn)
+                loss = self._d_loss_of_scores(real, fake, self.score(real), self.score(fake))
             gradients = grad(loss, list(theta.values()), create_graph=True, unused=self.unused)
             theta = {p: t - self.eta * g for (p, t), g in zip(theta.items(), gradients)}
         self.logged = logged
@@ -66,9 +63,8 @@ class UnrolledGAN(Game):
 
     def g_loss(self, x: Any, z: Any) -> Tensor:
         """Return V(G, theta_k), or another loss of the scores by theta_k, plus g_terms()."""
-        z, drawn = self.split_noise(z)
         real, fake = self.real(x), self.fake(x, z)
-        with self._keep_buffers(), substitute(self, self.unroll(real, fake, drawn)):
+        with self._keep_buffers(), substitute(self, self.unroll(real, fake)):
             a_real, out_fake = self.score(real), self.outputs(fake)     # by theta_k
         loss = self._g_loss_of_scores(a_real, out_fake)
         return add_terms(loss, self.g_terms(x, z, fake, out_fake), self.g_parameters)

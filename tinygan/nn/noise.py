@@ -19,13 +19,13 @@ _source = ContextVar("source", default=rng)
 
 
 def use_random(source: Any) -> contextlib.AbstractContextManager:
-    """Make this thread's layers draw their random numbers from `source` inside the context.
+    """Make this thread's layers, views and penalties draw from `source` inside the context.
 
-    `source` is a Random, or an object with those of its methods that the layers use, such as
-    bernoulli(p, shape) for dropout masks, normal(shape) for noise and integers(high, shape) for
-    places. If it has drop(p, factor, x), dropout uses that, see cuda.Philox. Given a source with
-    the same seed, a training step draws the same numbers again. Raises TypeError for a stream of
-    numpy's or Python's, whose methods take other arguments.
+    `source` is a Random, or an object with those of its methods that they use, such as bernoulli(p,
+    shape) for dropout masks, normal(shape) for noise and uniform(low, high, shape) for the eps of a
+    gradient penalty. If it has drop(p, factor, x), dropout uses that, see cuda.Philox. Given a
+    source with the same seed, a training step draws the same numbers again. Raises TypeError for a
+    stream of numpy's or Python's, whose methods take other arguments.
     """
     check_source(source, "use_random")
     return use_value(_source, source)

@@ -263,7 +263,7 @@ def _refuse_hidden_state(game, optimisers, data):
                           if isinstance(each, Optimizer) else
                           "make it a part of the data stream, as data.ZipMinibatches does"
                           if isinstance(each, Iterator) else
-                          "draw from the rng that latent() and noise() get, in a layer from "
+                          "draw from the rng that latent() gets, in a layer or a penalty from "
                           "nn.current_random()")
                 raise UserError(f"the game's {prefix}{name} ({type(each).__name__}) has a state "
                                 f"that a checkpoint would not keep: {advice}; or name it in the "
