@@ -234,13 +234,14 @@ def test_what_a_recorded_step_would_not_see_is_recorded_anew(change, recording):
     assert [call() for _ in range(5)] == [False] * 3 + [True] * 2
 
 
-def test_the_whole_state_is_compared_only_after_a_change(monkeypatch, recording):
+@pytest.mark.parametrize("name", ["gan", "r1"])
+def test_the_whole_state_is_compared_only_after_a_change(name, monkeypatch, recording):
     """It takes longer on the host than small steps on a GPU, see graphs._Watch."""
     asked, state = [], graphs.CapturedStep._describe_call
     monkeypatch.setattr(graphs.CapturedStep, "_describe_call",
                         lambda *args: asked.append(1) or state(*args))
     counts = []
-    game, optimisers, data = make_parts(GAMES["gan"])
+    game, optimisers, data = make_parts(GAMES[name])
     game.keep_average(0.5)
     for _ in play(game, data, *optimisers.values(), M, rng, 20):
         counts.append(len(asked))
