@@ -99,8 +99,9 @@ class Lazy(Penalty):
 
     StyleGAN2's lazy regularisation: the penalty's mean over the iterations is the same, and all but
     1/k of its time is saved. (The paper also adapts Adam's settings to k.) If D has several steps
-    in an iteration, all of them have the penalty or none. Raises UserError for anything but a
-    penalty that is not lazy itself, and a whole number k of at least 1.
+    in an iteration, all of them have the penalty or none. A training loop of your own calls the
+    game's begin_iteration(i) first. Raises UserError for anything but a penalty that is not lazy
+    itself, and a whole number k of at least 1.
     """
 
     penalty: Penalty
@@ -140,10 +141,8 @@ def gradient_penalty(critic: Callable, x: Any, x_fake: Any, eps: Tensor,
     """
     x_hat = map_nested(lambda real, fake: _interpolate(real, fake, eps), x, x_fake)
     gradients = grad(critic(x_hat).sum(), tensors_in(x_hat), create_graph=True)
-    if len(gradients) > 1 or len(gradients[0]) > len(eps):      # then join them: a row per score
-        gradients = [concat([g.reshape(len(eps), -1) for g in gradients], 1)]
-    (g,) = gradients
-    return ((norm(g, tuple(range(1, g.ndim))) - target) ** 2).mean()
+    rows = concat([g.reshape(len(eps), -1) for g in gradients], 1)      # one for each score
+    return ((norm(rows, 1) - target) ** 2).mean()
 
 
 def squared_gradient_norm(x: Any, y: Tensor) -> Tensor:
