@@ -19,7 +19,7 @@ from .checks import (activation_of, check_averages, check_game, check_latent, ch
                      check_terms, check_updates, depends_on, explain_none, find_activation,
                      get_networks, last_activation, refuse_sigmoid)
 from .losses import Loss
-from .penalties import Lazy, Penalty
+from .penalties import Penalty
 from .views import View
 
 
@@ -43,9 +43,9 @@ class Game(Module):
     d_steps    the number of D's steps in an iteration, k: a number or a function of the iteration
     g_steps    the same for G
 
-    The methods' argument x is a minibatch of data, and z is noise as latent() draws it: Tensors (m,
-    ...), or nested tuples of Tensors and label arrays (whole numbers). Views and penalties treat
-    every Tensor in D's input as samples.
+    The methods' argument x is a minibatch of data, and z is noise as latent() draws it. Each is a
+    Tensor with m rows, or a nested tuple of such Tensors and label arrays (whole numbers). Views
+    and penalties treat every Tensor in D's input as samples.
 
     A player may consist of several networks: they are attributes of the game, named in `d_players`
     and `g_players`.
@@ -237,9 +237,10 @@ class Game(Module):
         """List the penalties that are a part of D's loss in the present iteration."""
         if len(self.penalties_due) == len(self.penalties):
             return list(itertools.compress(self.penalties, self.penalties_due))
-        if any(isinstance(penalty, Lazy) for penalty in self.penalties):
-            raise UserError("whether a lazy penalty is due depends on the iteration: call the "
-                            "game's begin_iteration(i) before its steps")
+        for penalty in self.penalties:
+            if type(penalty).is_due is not Penalty.is_due:
+                raise UserError(f"whether the penalty {type(penalty).__name__} is due depends on "
+                                "the iteration: call the game's begin_iteration(i) before d_loss()")
         return self.penalties
 
     def log_scores(self, a_real: Tensor, a_fake: Tensor) -> None:
