@@ -769,9 +769,8 @@ def test_training_gives_the_same_weights(name):
         for player in [0] * game.d_steps + [1]:
             x, z = random.normal(size=(6, 4)), to_float64(game.latent(6, rng))
             loss = (d_step, g_step)[player](game, opts[player], Tensor(x), z, 0)
-            z, (eps, *_) = z if isinstance(z, tuple) else (z, [Tensor(np.zeros(6))])
-            x, z, eps = torch.from_numpy(x), torch.from_numpy(z.numpy()), torch.from_numpy(
-                eps.numpy())
+            eps = Random(0).uniform(0, 1, (6,)).astype("float64")      # of the step's seed 0
+            x, z, eps = map(torch.from_numpy, (x, z.numpy(), eps))
             t_loss = (t_losses[1](t_D, x, t_G(z)) if player else
                       t_losses[0](t_D, x, t_G(z).detach(), eps))
             t_opts[player].zero_grad()

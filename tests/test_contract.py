@@ -149,6 +149,7 @@ def test_gradients_of_both_losses(loss, entry):
     """The gradients of both losses pass check_grads; D's with penalties to second order."""
     game, optimisers, data = make_parts(entry)
     train(game, optimisers, data, 1)            # with biases of 0, inputs lie on kinks of ReLU
+    game.begin_iteration(0)
     x, z, _ = draw(to_float64(game), data, M, rng)
     check_grads(LossOf(game, loss, *map(to_float64, (x, z))), training=True,
                 order=2 if game.penalties and loss == "d_loss" else 1)
@@ -163,6 +164,7 @@ def test_the_losses_of_simultaneous_play_are_the_two_losses(entry):
     """
     game, optimisers, data = make_parts(entry)
     train(game, optimisers, data, 3)            # puts images into a pool
+    game.begin_iteration(0)
     x, z, _ = map(to_float64, draw(to_float64(game).eval(), data, M, rng))
     with nn.use_random(types.SimpleNamespace(
             bernoulli=lambda p, shape: backend.xp.ones(shape, "bool"),

@@ -7,7 +7,6 @@ import io
 import math
 import pathlib
 import sys
-import types
 from dataclasses import dataclass
 
 import numpy as np
@@ -1481,6 +1480,22 @@ def test_a_lazy_penalty_needs_the_iteration():
     game.begin_iteration(0)
     game.penalties.append(penalties.R2(1.0))        # not known to be due in iteration 0
     assert "call the game's begin_iteration(i)" in error_of(game.d_loss, x, z)
+    for _ in play(game, make_batches(), *make_optimisers(game), 5, rng, 2):
+        pass
+    assert "call the game's begin_iteration(i)" in error_of(game.d_loss, x, z)
+
+
+def test_a_lazy_penalty_is_due_when_its_penalty_is():
+    class Odd(penalties.R1):
+        def is_due(self, i):
+            return i % 2 == 1
+
+    class Silent(penalties.R1):
+        def is_due(self, i):
+            i % 2 == 1
+    assert [i for i in range(9) if penalties.Lazy(Odd(1.0), 3).is_due(i)] == [3]
+    game = GAN(generator(), discriminator(), 3, penalties=[Silent(1.0)])
+    assert "returned None: end it with a return" in error_of(game.begin_iteration, 0)
 
 
 @pytest.mark.parametrize("wrong", [(None,), (penalties.R1(1.0), 0), (penalties.R1(1.0), 1.5),
@@ -2250,6 +2265,30 @@ def test_a_game_whose_constructor_does_not_call_that_of_game_is_refused():
     game = Bare(generator(), discriminator())
     with pytest.raises(UserError, match=r"Bare.__init__\(\) has not called super\(\).__init__"):
         next(play(game, make_batches(), *make_optimisers(game), 5, rng, 1))
+
+
+@pytest.mark.parametrize("shared", [None, 0.5, (7, 2)])
+def test_the_range_of_samples_with_a_shared_input_is_found(shared):
+    """Not every part of z has a row for each sample, and the samples may need each other."""
+    shared = Tensor(rng.normal(shared)) if isinstance(shared, tuple) else shared
+
+    class Own(GAN):
+        def latent(self, m, rng):
+            return super().latent(m, rng), shared
+
+        def generate(self, z):
+            assert len(z[0]) % 4 == 0 and (type(shared) is not Tensor or len(z[1]) == 7)
+            return ops.tanh(self.G(z[0]))
+    game = Own(nn.Dense(2, 3), nn.Dense(3, 1), 2)
+    z = game.latent(8, rng)
+    assert (game.sample_images(z) == (game.sample(z) + 1) / 2).all()
+
+
+@pytest.mark.parametrize("last", [nn.Dropout(0.1), nn.GaussianNoise(0.1), nn.Sequential()])
+def test_layers_after_a_tanh_that_do_nothing_in_evaluation_are_passed_over(last):
+    game = GAN(nn.Sequential(nn.Dense(2, 3), nn.Tanh(), last), nn.Dense(3, 1), 2)
+    z = game.latent(5, rng)
+    assert (game.sample_images(z) == (game.sample(z) + 1) / 2).all()
 
 
 def test_the_range_of_many_samples_is_found_from_two_of_them():

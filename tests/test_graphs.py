@@ -248,6 +248,25 @@ def test_the_whole_state_is_compared_only_after_a_change(name, monkeypatch, reco
     assert 2 <= counts[5] == counts[-1] < 20
 
 
+class Constant(GAN):
+    """A game whose noise comes with a constant."""
+
+    def latent(self, m, rng):
+        return super().latent(m, rng), None, 0.5
+
+    def generate(self, z):
+        return self.G(z[0]) * z[2]
+
+
+def test_noise_may_have_constants_beside_arrays(recording, monkeypatch):
+    entry = dataclasses.replace(GAMES["gan"], game=Constant)
+    steps = keep_steps(monkeypatch, CapturedStep)
+    recorded = train(entry, "alternating")
+    assert [form.run is not None for step in steps[:2] for form in step.forms] == [True, True]
+    monkeypatch.setattr(loop, "prepare", functools.partial)
+    assert recorded == train(entry, "alternating")
+
+
 def test_a_launch_tells_the_host_what_has_changed(recording):
     """Gradients of older results are refused, and the statistics of averages are measured anew."""
     game, optimisers, _ = make_parts(GAMES["gan"])

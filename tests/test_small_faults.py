@@ -282,8 +282,8 @@ def make_small(kind):
 
 
 @pytest.mark.parametrize("call", [
-    lambda rng: nn.use_random(rng), lambda rng: GAN(nn.Dense(2, 2), nn.Dense(2, 1), 2).noise(
-        3, rng, 0), lambda rng: GAN(nn.Dense(2, 2), nn.Dense(2, 1), 2).draw_samples(3, rng),
+    lambda rng: nn.use_random(rng), lambda rng: GAN(nn.Dense(2, 2), nn.Dense(2, 1), 2).inputs(
+        None, 3, rng), lambda rng: GAN(nn.Dense(2, 2), nn.Dense(2, 1), 2).draw_samples(3, rng),
     *[lambda rng, kind=kind: make_small(kind).latent(4, rng)
       for kind in sorted(set(GAMES) - {"pix2pix"})],           # which draws no noise
     lambda rng: metrics.kid(np.ones((4, 2)), np.ones((4, 2)), rng),

@@ -341,17 +341,21 @@ class _Watch:
 
 
 def _arrays(inputs):
-    """List the arrays in nested tuples of Tensors and arrays."""
-    return [leaf.data if type(leaf) is Tensor else leaf for leaf in flatten_nested(inputs)]
+    """List the arrays in nested tuples; they may have other constants beside arrays."""
+    return [leaf.data if type(leaf) is Tensor else leaf for leaf in flatten_nested(inputs)
+            if hasattr(leaf, "dtype")]
 
 
 def _shapes(inputs):
-    """List (shape, dtype) of the Tensors and arrays in nested tuples."""
-    return [(leaf.shape, leaf.dtype) for leaf in flatten_nested(inputs)]
+    """List (shape, dtype) of the Tensors and arrays in nested tuples, and the constants in them."""
+    return [(leaf.shape, leaf.dtype) if hasattr(leaf, "dtype") else leaf
+            for leaf in flatten_nested(inputs)]
 
 
 def _copy(leaf):
-    """Return the Tensor or array with memory of its own, in the same order."""
+    """Return a Tensor or array with memory of its own, in the same order; a constant as it is."""
+    if not hasattr(leaf, "dtype"):
+        return leaf
     array = backend.xp.empty_like(leaf.data if type(leaf) is Tensor else leaf)
     return Tensor(array) if type(leaf) is Tensor else array
 

@@ -42,8 +42,9 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
                   for the same x and z before either player is updated
 
     The noise of a step and the seed of all else that is random are drawn before it. So d_step,
-    g_step and both_step depend only on their arguments and on the players' parameters and buffers.
-    G's step gets a minibatch too, because some losses compare samples with data.
+    g_step and both_step depend only on their arguments, on the players' parameters and buffers, and
+    on what the game's begin_iteration() has set. G's step gets a minibatch too, because some losses
+    compare samples with data.
 
     Raises TypeError, ValueError or UserError for what it cannot train with: at the first next() for
     the arguments, and in an iteration for its minibatch, its number of steps and its losses. The
@@ -65,15 +66,16 @@ def play(game: Game, data: Iterator, d_opt: Optimizer, g_opt: Optimizer, m: int,
             d_loss, g_loss = update(*draw(game, data, m, rng))
         else:
             for _ in range(k):                          #   for k steps do
-                batch = draw(game, data, m, rng)     #     sample m noise samples and m examples
+                batch = draw(game, data, m, rng)        #     sample m noise samples and m examples
                 d_loss = d_update(*batch)               #     update D by its stochastic gradient
             for _ in range(n):                          #   (in the paper: once)
-                batch = draw(game, data, m, rng)     #   sample m noise samples (and examples,
+                batch = draw(game, data, m, rng)        #   sample m noise samples (and examples,
                                                         #   for losses that compare with data)
                 g_loss = g_update(*batch)               #   update G by its stochastic gradient
         if i == start:
             _refuse_new_parameters(game, parameters)
         yield i, d_loss, g_loss                         # end for
+    game.penalties_due = ()     # a loop by hand that goes on calls begin_iteration() itself
 
 
 def d_step(game: Game, opt: Optimizer, x: Any, z: Any, seed: int) -> Tensor:

@@ -118,6 +118,8 @@ def _read_parts(path, classes):
         if (train.labels is None) != (test.labels is None):
             raise UserError(f"{path} has only one of y_train and y_test: give both or neither")
         return [train, test]
+    shapes = ", ".join(f"{name if name.isprintable() else repr(name)} {a.shape} {a.dtype}".strip()
+                       for name, a in arrays.items()) or "nothing"
     if has_maps := "maps" in arrays:
         if "images" in arrays:
             raise UserError(f"{path} has both \"images\" and \"maps\", which take the place of "
@@ -130,10 +132,8 @@ def _read_parts(path, classes):
         arrays = {"images": next(iter(images.values())),
                   "labels": next(iter(labels.values()), None)}
     elif "images" not in images or others:
-        shapes = ", ".join(f"{name if name.isprintable() else repr(name)} {a.shape} {a.dtype}"
-                           .strip() for name, a in arrays.items())
         odd = f"; leave out or convert {', '.join(others)}" if others and images else ""
-        raise UserError(f"{path} holds {shapes or 'nothing'}: give one array of images, (N, H, W) "
+        raise UserError(f"{path} holds {shapes}: give one array of images, (N, H, W) "
                         "or (N, C, H, W), and at most one of labels, whole numbers (N,); if there "
                         f"are several, name one array of images \"images\"{odd}")
     return [_make_split(path, arrays, has_maps)]

@@ -63,19 +63,20 @@ def activation_of(y: Tensor) -> str | None:
 def find_activation(game: Any, z: Any = None) -> str | None:
     """Return "sigmoid" or "tanh" if a game's samples are computed by it last, else None.
 
-    The last layer of G tells it. A G or a generate() of a class of its own computes two samples:
-    for the first two inputs of z, or for noise of latent(), if it can do so from the noise alone.
+    The last layer of G may tell it. Otherwise, and if the game has a generate() of its own, such as
+    2 G(z) - 1, two samples are computed: for the first two inputs of z, or all samples for z if
+    they need each other; without z, for noise of latent(), which may not be all that G needs.
     """
-    G, is_own = getattr(game, "G", None), game.overrides("generate")
-    if is_own or not type(last_layer(G)).__module__.startswith("tinygan."):
-        with contextlib.suppress(Exception):    # it may need more inputs, or more of them
-            rng = Random(0)
-            with eval_mode(game), enable_grad(), use_random(rng):
-                y = game.generate(game.latent(2, rng) if z is None else
-                                  map_nested(lambda a: a[:2], z))
-            if type(y) is Tensor:       # 2 G(z) - 1 does not end in G's sigmoid
-                return activation_of(y) or (None if is_own else last_activation(G))
-    return last_activation(G)
+    of_G, rng = last_activation(getattr(game, "G", None)), Random(0)
+    if of_G and not game.overrides("generate"):
+        return of_G
+    inputs = [lambda: game.latent(2, rng)] if z is None else [
+        lambda: map_nested(lambda a: a[:2], z), lambda: z]
+    for draw in inputs:
+        with contextlib.suppress(Exception), eval_mode(game), enable_grad(), use_random(rng):
+            if type(y := game.generate(draw())) is Tensor:
+                return activation_of(y)
+    return of_G
 
 
 def refuse_sigmoid(activation: str | None) -> None:

@@ -293,6 +293,8 @@ class Game(Module):
         for view in self.views:
             view.begin(i)
         due = tuple(penalty.is_due(i) for penalty in self.penalties)
+        if None in due:
+            raise TypeError("is_due() of a penalty has returned None: end it with a return")
         if due != self.penalties_due:   # an equal tuple stays the same object, see graphs._Watch
             self.penalties_due = due
         before = self.logged
@@ -378,8 +380,10 @@ class Game(Module):
     def draw_samples(self, n: int, rng: Random, piece: int = 100) -> np.ndarray:
         """Return n samples on the host, of noise by latent() from `rng`, `piece` at a time.
 
-        Raises ValueError unless n and `piece` are whole numbers of at least 1.
+        Raises ValueError unless n and `piece` are whole numbers of at least 1, and TypeError for an
+        rng of numpy's or Python's.
         """
+        check_source(rng, "draw_samples")
         if not is_whole(n, 1) or not is_whole(piece, 1):
             raise ValueError("draw_samples draws a whole number of at least 1 samples in pieces of "
                              f"at least 1, got {n!r} in pieces of {piece!r}")

@@ -116,7 +116,7 @@ class Lazy(Penalty):
 
     def is_due(self, i: int) -> bool:
         """Return whether k divides i."""
-        return i % self.k == 0
+        return i % self.k == 0 and self.penalty.is_due(i)
 
     def __call__(self, score, real, fake, a_real, a_fake):
         return self.k * self.penalty(score, real, fake, a_real, a_fake)
@@ -161,7 +161,8 @@ def _interpolate(x, x_fake, eps):
     if not is_sample(x):
         return x
     if eps.ndim != 1 or not len(eps) or len(x) % len(eps):
-        raise ValueError(f"eps has one number for each of {len(x)} samples, got shape {eps.shape}")
+        raise ValueError(f"a critic gives a score, and x_hat has an eps, for each of the {len(x)} "
+                         f"samples or of their packs, got an eps of shape {eps.shape}")
     if len(eps) < len(x):               # the samples of a pack are consecutive
         eps = broadcast_to(eps.reshape(-1, 1), (len(eps), len(x) // len(eps)))
     if x.shape != x_fake.shape:

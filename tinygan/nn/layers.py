@@ -45,10 +45,12 @@ class Maxout(Module):
 
         max_j (x W_j^T + b_j),  j = 1 ... pieces
 
-    (m, n_in) -> (m, n_out); weight (pieces * n_out, n_in), the rows of piece 1 first.
+    (m, n_in) -> (m, n_out); weight (pieces * n_out, n_in), the rows of piece 1 first. Raises
+    ValueError for fewer than one piece.
     """
 
     def __init__(self, n_in: int, n_out: int, pieces: int, init: Callable = glorot) -> None:
+        check_whole(pieces, 1, "the number of Maxout's pieces")
         self.n_in, self.n_out, self.pieces = n_in, n_out, pieces
         self.weight = Tensor(backend.to_inputs_first(
             make_weights(init, (pieces * n_out, n_in), n_in, n_out)))

@@ -32,7 +32,7 @@ def use_random(source: Any) -> contextlib.AbstractContextManager:
 
 
 def current_random() -> Any:
-    """Return the source from which this thread's layers draw, see use_random."""
+    """Return the source from which this thread's layers, views and penalties draw."""
     return _source.get()
 
 
