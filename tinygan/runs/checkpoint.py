@@ -178,8 +178,8 @@ def report_damage(path: str | os.PathLike, what: str, ours: bool = True) -> Iter
         yield
     except UserError:
         raise
-    except Exception as error:
-        if not ours or isinstance(error, NotImplementedError):
+    except Exception:
+        if not ours:
             raise
         raise UserError(f"{path} is damaged: {what}") from None
 

@@ -177,7 +177,7 @@ class Record:
         self.columns, self.rows = [], []    # the log: its names, and a [step, {name: mean}] a row
         self.saved = self.when = None       # the step and the time of the last checkpoint
         # whether the training draws from numpy's or Python's own streams, and their states before
-        self.draws, self.streams = False, checkpoint.read_streams()
+        self.draws_elsewhere, self.streams_before = False, checkpoint.read_streams()
         # the game is fixed since the Run was made, the optimisers are from now on
         self.fixed = self._list_fixed() | {
             name: text for name, text in run.fixed.items() if name.startswith("game.")}
@@ -242,8 +242,8 @@ class Record:
                  "played": self._fixed_settings(), "counts": self.means.counts,
                  "columns": self.columns, "z": checkpoint.pack(self.z, "z", arrays)}
         streams = checkpoint.read_streams()
-        self.draws = self.draws or streams != self.streams
-        if self.draws:
+        self.draws_elsewhere = self.draws_elsewhere or streams != self.streams_before
+        if self.draws_elsewhere:
             about["streams"] = streams
         self._write(checkpoint.NAME, checkpoint.save, self.run.game, self.run.optimisers,
                     self.run.data, about, arrays)
@@ -298,7 +298,7 @@ class Record:
         """Set the run and this Record to the state in a checkpoint."""
         checkpoint.restore(saved, self.run.game, self.run.optimisers, self.run.data)
         about, arrays = saved.about, saved.arrays
-        self.draws = "streams" in about
+        self.draws_elsewhere = "streams" in about
         with checkpoint.report_damage(saved.path, "its log does not fit"):
             for name, value in self._fixed_settings().items():
                 if about["played"][name] != value:

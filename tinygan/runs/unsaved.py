@@ -73,7 +73,8 @@ def check(game: nn.Module, optimisers: dict[str, Optimizer], data: Any) -> None:
                 if a != b]:
         raise UserError(f"{tied[0]} shares its numbers with another part, which a checkpoint does "
                         "not record: share the layer, or share them in a constructor")
-    if changed := sorted(list_settings(game).items() ^ list_settings(made).items()):
+    settings, its = (list_settings(each, _describe_as_text) for each in (game, made))
+    if changed := sorted(settings.items() ^ its.items()):
         raise UserError(f"{changed[0][0]} has been changed since the game was made, which a "
                         "checkpoint does not record: give its value to the constructor, or make "
                         "it an array there if training changes it")
@@ -177,12 +178,12 @@ def _fingerprint(value, kept):
     return text
 
 
-def list_settings(game: nn.Module, text: Callable = _describe_as_text) -> dict[str, str]:
+def list_settings(game: nn.Module, text: Callable) -> dict[str, str]:
     """Return {name: text} of the numbers and other settings of a game and its parts.
 
-    Settings are numbers, texts, losses and other values that describe() takes, but no Modules. They
-    are attributes of the parts or of their classes. None and empty collections are not listed: they
-    may stand for a result that forward() has not stored yet.
+    Settings are attributes of the parts or of their classes, but no Modules, Tensors or arrays.
+    `text` returns the text of a value, or None for one that is left out. None and empty collections
+    are left out too: they may stand for a result that forward() has not stored yet.
     """
     others = nn.Module, Tensor, backend.xp.ndarray
     texts = {prefix + name: text(value) for prefix, part in game.modules()
