@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tinygan import cpu, im2col
-from tinygan.conv import conv2d, conv_transpose2d, conv_weight, convolve_by_sums, pair
+from tinygan.conv import (conv2d, conv_transpose2d, conv_weight, convolve_by_sums, padding_pair,
+                          stride_pair)
 
 from helpers import error_of, normal, tensor
 from test_gradients import CONVOLUTIONS
@@ -25,7 +26,7 @@ def test_a_bias_is_added_to_large_outputs():
 def transpose_by_sums(x, w, stride, padding):
     """Return a random y, and its conv_transpose2d with w and conv_weight with x, by their sums."""
     (n_images, c_in, h, v), (c_out, _, kh, kw) = x.shape, w.shape
-    (sh, sw), (ph, pw) = pair(stride), pair(padding)
+    (sh, sw), (ph, pw) = stride_pair(stride), padding_pair(padding)
     oh, ow = (h + 2 * ph - kh) // sh + 1, (v + 2 * pw - kw) // sw + 1
     y, dx, dw = normal(n_images, c_out, oh, ow), np.zeros_like(x), np.zeros_like(w)
     for i, j, a, b in itertools.product(range(oh), range(ow), range(kh), range(kw)):
@@ -40,7 +41,8 @@ def transpose_by_sums(x, w, stride, padding):
 def find_output_padding(x, y, w, stride, padding):
     """Return the output_padding with which conv_transpose2d(y, w) has the size of x."""
     return tuple(n - ((m - 1) * s - 2 * p + k) for n, m, k, s, p in
-                 zip(x.shape[2:], y.shape[2:], w.shape[2:], pair(stride), pair(padding)))
+                 zip(x.shape[2:], y.shape[2:], w.shape[2:], stride_pair(stride),
+                     padding_pair(padding)))
 
 
 @pytest.mark.parametrize("c_in, c_out", [(2, 4), (1, 3), (3, 1), (8, 2)])
@@ -57,7 +59,7 @@ def test_the_three_convolutions_equal_their_sums(image, kernel, stride, padding,
     np.testing.assert_allclose(conv_transpose2d(y, w, None, stride, padding, extra).numpy(), dx,
                                **close)
     np.testing.assert_allclose(
-        conv_weight(x, y, kernel, pair(stride), pair(padding)).numpy(), dw, **close)
+        conv_weight(x, y, kernel, stride_pair(stride), padding_pair(padding)).numpy(), dw, **close)
 
 
 @pytest.mark.numpy_only("on a GPU several channels are copied as one number")
@@ -170,7 +172,7 @@ def test_the_three_convolutions_are_adjoint():
 @pytest.mark.parametrize("padding, output_padding", [(0, 0), (1, 0), (1, 1), (2, (1, 2))])
 def test_output_size_of_the_transposed_convolution(padding, output_padding):
     y, w = tensor(normal(1, 2, 4, 5)), tensor(normal(2, 3, 5, 4))
-    height, width = pair(output_padding)
+    height, width = padding_pair(output_padding)
     expected = (1, 3, 3 * 3 - 2 * padding + 5 + height, 4 * 3 - 2 * padding + 4 + width)
     assert conv_transpose2d(y, w, None, 3, padding, output_padding).shape == expected
 

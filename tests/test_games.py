@@ -2208,6 +2208,14 @@ def test_noise_in_a_list_is_refused():
         assert game.inputs(None, 4, rng) == (z, shared)
 
 
+def test_samples_are_not_drawn_from_a_stream_of_numpys():
+    """A latent() of one's own may not look, and normal((2, 3)) of numpy draws two numbers."""
+    game = GAN(generator(), discriminator(), 3)
+    game.latent = lambda m, rng: Tensor(rng.normal((m, 3)))
+    assert "draw_samples needs a tinygan.random.Random" in error_of(
+        game.draw_samples, 4, np.random.default_rng(0))
+
+
 def test_noise_has_a_row_for_each_sample():
     """Otherwise m samples of data would be compared with another number of G's."""
     game = GAN(generator(), discriminator(), 3)

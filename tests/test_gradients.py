@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tinygan import Tensor, backend, channels, check_grads, grad, nn, ops, resampling
-from tinygan.conv import conv2d, conv_transpose2d, conv_weight, pair
+from tinygan.conv import conv2d, conv_transpose2d, conv_weight, padding_pair, stride_pair
 from tinygan.tensor import broadcast_to, sum_to
 
 from helpers import normal, positive, tensor
@@ -231,7 +231,7 @@ def test_convolutions_to_third_order(image, kernel, stride, padding, channels, b
     order = 3 if backend_name == "numpy" else 1
     x, w = normal(2, channels, *image), normal(3, channels, *kernel)
     y = normal(*conv2d(tensor(x), tensor(w), None, stride, padding).shape)
-    stride, padding = pair(stride), pair(padding)
+    stride, padding = stride_pair(stride), padding_pair(padding)
     # the output_padding with which the transposed convolution has the size of the image
     extra = [n - ((m - 1) * s - 2 * p + k)
              for n, m, s, p, k in zip(image, y.shape[2:], stride, padding, kernel)]

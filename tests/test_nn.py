@@ -1011,6 +1011,8 @@ def test_convolutions_have_stride_1_and_no_padding_by_default():
 
 def test_maxout_is_the_largest_piece():
     layer, x = nn.Maxout(4, 3, 5), images(6, 4)
+    for pieces in 0, 2.5:
+        assert "the number of Maxout's pieces must be a whole" in error_of(nn.Maxout, 4, 3, pieces)
     layer.bias.data[...] = tensor(normal(15), "float32").data
     w, b = layer.weight.numpy(), layer.bias.numpy()
     for i, o in itertools.product(range(6), range(3)):

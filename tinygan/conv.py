@@ -131,7 +131,7 @@ def _data(bias):
 
 # Sizes
 
-def pair(v: Pair, least: int = 0, rule: str = "a size is at least 0") -> tuple[int, int]:
+def pair(v: Pair, least: int, rule: str) -> tuple[int, int]:
     """Return a number, or a pair of numbers, as a pair (vertical, horizontal).
 
     Raises ValueError for anything else, and with the text `rule` for a number below `least`.

@@ -1,4 +1,8 @@
-"""What a game refuses: choices, networks, noise and terms that it cannot train with."""
+"""What a game refuses, and what it finds out about its networks and samples to do so.
+
+find_activation() also tells how samples become pictures, and depends_on() which losses need D's
+scores of the data.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -260,7 +264,7 @@ def check_terms(loss: Tensor, terms: Any, parameters: Callable, what: str) -> No
         if type(term) is not Tensor or term.size != 1:
             raise TypeError(f"{what} must be a Tensor of one number, got "
                             f"{getattr(term, 'shape', ()) or term!r:.60}")
-        # a leaf, such as a number that is logged as a term, is meant as a constant
+        # a leaf, such as the 0 of a term that is switched off, is meant as a constant
         if loss.parents and term.parents != () and (
                 not depends_on(term, parameters) and parameters()):
             raise TypeError(f"{what} has no gradient, because it depends on no parameter of the "

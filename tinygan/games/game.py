@@ -374,8 +374,8 @@ class Game(Module):
 
     def _ends_in_tanh(self, z=None):
         """Return whether samples, such as those for z, are computed by a tanh last."""
-        return "tanh" == (last_activation(self.G) if self.overrides("sample") else
-                          find_activation(self, z))
+        own = self.overrides("sample")
+        return (last_activation(self.G) if own else find_activation(self, z)) == "tanh"
 
     def draw_samples(self, n: int, rng: Random, piece: int = 100) -> np.ndarray:
         """Return n samples on the host, of noise by latent() from `rng`, `piece` at a time.
