@@ -1,7 +1,7 @@
 """Train a DCGAN on MNIST (Radford et al. 2016).
 
     python examples/dcgan_mnist.py              the recipe: 6 to 20 minutes on one core
-    python examples/dcgan_mnist.py --paper      the paper's settings, 10 epochs
+    python examples/dcgan_mnist.py --paper      the paper's settings, 10 epochs: 40 minutes
 
 In the published code, D's first layer has 128 channels for images of 64x64 pixels. With --paper it
 has 64, as in the published script for MNIST. The recipe has 16 and a larger learning rate. z is the

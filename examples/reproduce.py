@@ -4,7 +4,7 @@
     python examples/reproduce.py first --jobs 2         the README's first run: ten minutes
     python examples/reproduce.py orders --jobs 2        the order of the players' steps: 30 minutes
     python examples/reproduce.py mixtures --jobs 2      ring and grid, 16 games: 2.5 hours
-    python examples/reproduce.py mnist --jobs 2         examples on digits: 2.5 hours
+    python examples/reproduce.py mnist --jobs 2         examples on digits: 3.5 hours
     python examples/reproduce.py sngan --jobs 2         SNGAN's one image: 40 minutes
     python examples/reproduce.py conditional --jobs 2   games with labels: half an hour
     python examples/reproduce.py infogan --jobs 2       codes that get a meaning: one hour
