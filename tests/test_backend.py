@@ -169,6 +169,17 @@ def test_pieces_cover_the_whole_range_in_order(n, size, threads, monkeypatch):
 
 
 @pytest.mark.host
+def test_a_piece_on_a_gpu_has_up_to_4_gb():
+    """An item that is larger is a piece of its own. An empty range has one piece on each backend:
+    what is computed in pieces has a result then too."""
+    assert backend.run_in_pieces(0, 1, str) == ["slice(0, 0, None)"]
+    backend.use(standin)
+    for n, size, ends in (0, 1, [0]), (5, 1 << 31, [2, 4, 5]), (5, 0, [5]), (2, 3 << 31, [1, 2]):
+        pieces = backend.run_in_pieces(n, size, lambda piece: piece)
+        assert pieces == [slice(a, b) for a, b in zip([0, *ends], ends)]
+
+
+@pytest.mark.host
 def test_an_image_whose_windows_cannot_be_counted_is_refused():
     """A GPU's kernels, which count in 32 bits, would begin with 0 again."""
     assert backend.run_in_pieces(2, 24 << 30, str)

@@ -695,6 +695,17 @@ def test_draws_have_their_distributions():
     assert source.bernoulli(1.0, (1000,)).all() and not source.bernoulli(0.0, (1000,)).any()
 
 
+@pytest.mark.parametrize("word, normal, uniform", [
+    (0, math.sqrt(64 * math.log(2)), -1), (2 ** 32 - 1, 0, 3 - 2 ** -22)])
+def test_the_least_and_the_largest_word_give_finite_numbers(word, normal, uniform, monkeypatch):
+    """Among 10^5 numbers they hardly ever occur. The logarithm of 0 would be infinite."""
+    monkeypatch.setattr(cuda, "_draw", lambda key, draw, shape: np.full(shape, word, np.uint32))
+    source = cuda.Philox(0)
+    assert source.normal((1,))[0] == pytest.approx(normal, rel=1e-6)        # that of float32
+    assert source.uniform(-1, 3, (1,))[0] == uniform
+    assert source.integers(7, (1,))[0] == (6 if word else 0)
+
+
 @pytest.mark.parametrize("axis", [0, 1, -2, -1, np.int64(1), None, (0, 2)])
 def test_the_gradient_of_a_maximum_on_a_gpu_is_that_on_a_cpu(axis, monkeypatch):
     """The kernel has short axes of contiguous arrays, and the general lines the others."""
