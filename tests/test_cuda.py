@@ -645,6 +645,17 @@ def test_products_of_other_sizes_are_refused(cublas):
         cuda.product(np.ones((3, 4), "float32"), np.ones((5, 6), "float32"))
 
 
+def test_products_round_only_if_that_was_chosen(cublas, monkeypatch):
+    """With "cupy" no product rounds to TensorFloat-32, and with "cupy-tf32" no exact one."""
+    rounded, a = [], np.ones((2, 2), "float32")
+    monkeypatch.setattr(cuda, "_use_current_stream", rounded.append)
+    for tf32 in False, True:
+        monkeypatch.setattr(cuda, "tf32", tf32)
+        cuda.product(a, a)
+        cuda.product(a, a, exact=True)
+    assert rounded == [False, False, True, False]
+
+
 # Random numbers
 
 def test_philox_gives_the_published_words():
