@@ -5,6 +5,7 @@ import copy
 import functools
 import math
 import os
+import queue
 import subprocess
 import sys
 import threading
@@ -189,14 +190,46 @@ def test_an_image_whose_windows_cannot_be_counted_is_refused():
 
 
 @pytest.mark.numpy_only("the other libraries have their own threads")
-@pytest.mark.parametrize("m, k, n", [(3, 2, 1), (100, 200, 300), (301, 200, 99), (1, 1200, 1200)])
+@pytest.mark.parametrize("m, k, n", [(3, 2, 1), (200, 300, 401), (403, 300, 199), (2, 2100, 2100)])
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_a_product_in_parts_is_the_product(m, k, n, threads, monkeypatch):
     monkeypatch.setattr(cpu, "THREADS", threads)
     random = np.random.default_rng(0)
     a, b = random.normal(size=(m, k)), random.normal(size=(n, k)).T
-    # float64 sums of at most 1200 products of numbers of size 1
+    # float64 sums of at most 2100 products of numbers of size 1
     np.testing.assert_allclose(backend.product(a, b), np.einsum("ik,kj->ij", a, b), atol=1e-11)
+
+
+@pytest.mark.numpy_only("the other libraries have their own threads")
+def test_only_work_that_takes_longer_than_to_share_it_is_shared(monkeypatch):
+    shared, run_parallel = [], cpu._run_parallel
+    monkeypatch.setattr(cpu, "THREADS", 2)
+    monkeypatch.setattr(cpu, "_run_parallel", lambda work, pieces: shared.append(len(pieces)) or
+                        run_parallel(work, pieces))
+    for n in 8, 9:                          # of the size of the cache, and larger
+        assert len(backend.run_in_pieces(n, cpu.CACHE // 8, str)) == 4
+    for n in 511, 512:                      # below 2^23 multiplications, and as many
+        backend.product(np.ones((128, 128)), np.ones((128, n)))
+    assert shared == [4, 2]
+
+
+@pytest.mark.numpy_only("the other libraries have their own threads")
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_thread_that_comes_too_late_takes_no_piece(fails, monkeypatch):
+    """After an error it would find pieces left, and write to arrays of the caller."""
+    calls, taken = queue.SimpleQueue(), []
+    monkeypatch.setattr(cpu, "THREADS", 3)
+    monkeypatch.setattr(cpu, "_start_threads", lambda: calls)
+
+    def work(piece):
+        taken.append(piece)
+        return 1 / (not fails)
+    with pytest.raises(ZeroDivisionError) if fails else contextlib.nullcontext():
+        assert cpu._run_parallel(work, [5, 6, 7]) == [1, 1, 1]
+    before = list(taken)
+    for _ in range(2):
+        calls.get_nowait()()
+    assert taken == before == ([5] if fails else [5, 6, 7]) and calls.empty()
 
 
 @pytest.mark.numpy_only("the other libraries have their own threads")
@@ -214,17 +247,17 @@ def test_an_error_in_a_thread_reaches_the_caller(monkeypatch):
 
 
 @pytest.mark.numpy_only("the other libraries have their own threads")
-@pytest.mark.parametrize("failing", ["MainThread", "_0"])
+@pytest.mark.parametrize("failing", ["MainThread", "tinygan-1"])
 def test_after_an_error_no_thread_goes_on(failing, monkeypatch):
     """It would write to arrays of the caller, who has them back."""
     monkeypatch.setattr(cpu, "THREADS", 3)
-    monkeypatch.setattr(cpu, "_make_pool", functools.cache(cpu._make_pool.__wrapped__))
+    monkeypatch.setattr(cpu, "_start_threads", functools.cache(cpu._start_threads.__wrapped__))
     all_three, done = threading.Barrier(3, timeout=10), []
 
     def work(piece):
         all_three.wait()
         name = threading.current_thread().name
-        if name.endswith(failing):
+        if name == failing:
             raise ZeroDivisionError
         if name != "MainThread":
             time.sleep(0.2)
@@ -342,7 +375,7 @@ def test_nested_calls_do_not_deadlock():
     assert _run_code("""
 from tinygan import backend, cpu
 cpu.THREADS = 2
-a = backend.xp.ones((200, 200))
+a = backend.xp.ones((256, 256))
 backend.run_in_pieces(8, cpu.CACHE, lambda piece: backend.product(a, a))
 print("done")
 """) == "done"
@@ -361,7 +394,7 @@ from tinygan import backend, cpu
 if not hasattr(os, "fork"):
     sys.exit(print("done"))
 cpu.THREADS = 2
-a = backend.xp.ones((200, 200))
+a = backend.xp.ones((256, 256))
 backend.product(a, a)
 child = os.fork()
 both = threading.Barrier(2, timeout=10)     # each of the two threads takes a piece
