@@ -1,6 +1,6 @@
 """Measure the speed of tinygan, of PyTorch and JAX on the same cores, and of tinygan's products.
 
-    python examples/benchmark.py                        four workloads, 20 rounds: four minutes
+    python examples/benchmark.py                        five workloads, 20 rounds: five minutes
     python examples/benchmark.py --workload gan --rounds 5
     python examples/benchmark.py --cores 1              everything on one core
     python examples/benchmark.py --backend cupy --rounds 5          on a GPU
@@ -33,7 +33,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-BATCH = {"gan": 100, "dcgan": 64, "sngan": 64, "wgan_gp": 64}
+BATCH = {"gan": 100, "dcgan": 64, "sngan": 64, "wgan_gp": 64, "plane": 256}
 WARM_UP = 0.3       # seconds before each measurement; a core that was idle is slow for 0.1 s
 LIBRARIES = {"tinygan": "tinygan", "eager": "without graphs", "torch": "PyTorch",
              "graphs": "PyTorch, graphs", "jax": "JAX", "products": "products alone"}
@@ -54,11 +54,15 @@ def tinygan_iteration(workload: str, backend: str, graph: bool = True) -> Callab
     from tinygan.loop import d_step, draw, g_step, prepare
     tinygan.use(backend)
     m = BATCH[workload]
-    data = itertools.repeat(rng.uniform(0, 1, (m, 1, 28, 28)))
+    x_shape, z_size = ((2,), 2) if workload == "plane" else ((1, 28, 28), 100)
+    data = itertools.repeat(rng.uniform(0, 1, (m, *x_shape)))
     if workload == "gan":
         import gan_mnist
         import numpy as np
         G, D, d_opt, g_opt = gan_mnist.paper(np.random.uniform(size=(1000, 1, 28, 28)), m)
+    elif workload == "plane":
+        from mixtures import mlp
+        G, D = mlp(2, 2, 128, nn.ReLU), mlp(2, 1, 128, nn.LeakyReLU)
     else:
         normalised = nn.spectral_norm if workload == "sngan" else lambda layer: layer
         norm = [nn.BatchNorm(128)] if workload == "dcgan" else []
@@ -68,8 +72,9 @@ def tinygan_iteration(workload: str, backend: str, graph: bool = True) -> Callab
         D = nn.Sequential(normalised(nn.Conv2d(1, 64, 4, 2, 1)), nn.LeakyReLU(),
                           normalised(nn.Conv2d(64, 128, 4, 2, 1)), *norm, nn.LeakyReLU(),
                           nn.Flatten(), normalised(nn.Dense(6272, 1)))
+    if workload != "gan":
         d_opt, g_opt = optim.Adam(D.parameters()), optim.Adam(G.parameters())
-    game = {"gan": GAN, "dcgan": GAN, "sngan": SNGAN, "wgan_gp": WGANGP}[workload](G, D, 100)
+    game = {"sngan": SNGAN, "wgan_gp": WGANGP}.get(workload, GAN)(G, D, z_size)
 
     make = prepare if graph else functools.partial
     d_update, g_update = make(d_step, game, d_opt), make(g_step, game, g_opt)
@@ -105,12 +110,14 @@ GAN_G = [(1, 100, 1200), (1, 1200, 1200), (1, 1200, 784)]
 GAN_D = [(1, 784, 1200), (1, 240, 1200), (1, 240, 1)]
 CONV_G = [(1, 100, 6272), (49, 1024, 128), (196, 16, 64)]
 CONV_D = [(196, 16, 64), (49, 1024, 128), (1, 6272, 1)]
+PLANE_G = [(1, 2, 128), (1, 128, 128), (1, 128, 128), (1, 128, 2)]
+PLANE_D = [*PLANE_G[:3], (1, 128, 1)]
 
 
 def products(workload: str) -> list[tuple[int, int, int]]:
     """Return the (rows, terms, columns) of all matrix products that an iteration needs."""
     m = BATCH[workload]
-    G, D = (GAN_G, GAN_D) if workload == "gan" else (CONV_G, CONV_D)
+    G, D = {"gan": (GAN_G, GAN_D), "plane": (PLANE_G, PLANE_D)}.get(workload, (CONV_G, CONV_D))
 
     def forward(layers):
         return [(m * r, k, n) for r, k, n in layers]

@@ -22,7 +22,8 @@ def torch_iteration(workload: str, m: int, backend: str, graph: bool = False
     device = "cpu" if backend == "numpy" else "cuda"
     torch.backends.cuda.matmul.allow_tf32 = backend == "cupy-tf32"
     torch.backends.cudnn.allow_tf32 = backend == "cupy-tf32"
-    x = torch.rand(m, 1, 28, 28, device=device)
+    x_shape, z_size = ((2,), 2) if workload == "plane" else ((1, 28, 28), 100)
+    x = torch.rand(m, *x_shape, device=device)
 
     class Maxout(nn.Linear):
         def __init__(self, n_in, n_out, pieces):
@@ -37,7 +38,10 @@ def torch_iteration(workload: str, m: int, backend: str, graph: bool = False
                           nn.Linear(1200, 784), nn.Sigmoid(), nn.Unflatten(1, (1, 28, 28)))
         D = nn.Sequential(nn.Flatten(), nn.Dropout(0.2), Maxout(784, 240, 5),
                           nn.Dropout(0.5), Maxout(240, 240, 5), nn.Dropout(0.5), nn.Linear(240, 1))
-        optimizer = lambda player: torch.optim.SGD(player.parameters(), 0.1, 0.5)
+    elif workload == "plane":
+        G, D = (nn.Sequential(nn.Linear(2, 128), activation(), nn.Linear(128, 128), activation(),
+                              nn.Linear(128, 128), activation(), nn.Linear(128, n))
+                for n, activation in ((2, nn.ReLU), (1, lambda: nn.LeakyReLU(0.2))))
     else:
         normalised = spectral_norm if workload == "sngan" else lambda layer: layer
         norm = [nn.BatchNorm2d(128)] if workload == "dcgan" else []
@@ -48,8 +52,11 @@ def torch_iteration(workload: str, m: int, backend: str, graph: bool = False
         D = nn.Sequential(normalised(nn.Conv2d(1, 64, 4, 2, 1)), nn.LeakyReLU(0.2),
                           normalised(nn.Conv2d(64, 128, 4, 2, 1)), *norm, nn.LeakyReLU(0.2),
                           nn.Flatten(), normalised(nn.Linear(6272, 1)))
-        optimizer = lambda player: torch.optim.Adam(player.parameters(), 2e-4, (0.5, 0.999),
-                                                    capturable=graph)
+
+    def optimizer(player):
+        if workload == "gan":
+            return torch.optim.SGD(player.parameters(), 0.1, 0.5)
+        return torch.optim.Adam(player.parameters(), 2e-4, (0.5, 0.999), capturable=graph)
     G.to(device), D.to(device)
     d_opt, g_opt = optimizer(D), optimizer(G)
 
@@ -71,12 +78,12 @@ def torch_iteration(workload: str, m: int, backend: str, graph: bool = False
 
     def iteration():
         d_opt.zero_grad(set_to_none=True)
-        d_loss(torch.randn(m, 100, device=device)).backward()
+        d_loss(torch.randn(m, z_size, device=device)).backward()
         d_opt.step()
         if workload != "wgan_gp":
             D.requires_grad_(False)             # good practice in PyTorch: G's step does not need
             g_opt.zero_grad(set_to_none=True)   # the gradients of D's weights
-            g_loss(torch.randn(m, 100, device=device)).backward()
+            g_loss(torch.randn(m, z_size, device=device)).backward()
             g_opt.step()
             D.requires_grad_(True)
     if not graph:
@@ -98,7 +105,8 @@ def jax_iteration(workload: str, m: int, backend: str) -> Callable[[], None]:
     import jax
     from jax import lax, nn, numpy as np, random
     keys = iter(random.split(random.key(0), 20))
-    x = random.uniform(next(keys), (m, 28, 28, 1))
+    x_shape, z_size = ((2,), 2) if workload == "plane" else ((28, 28, 1), 100)
+    x = random.uniform(next(keys), (m, *x_shape))
 
     def layer(*shape):
         return {"w": 0.02 * random.normal(next(keys), shape), "b": np.zeros(shape[-1])}
@@ -139,6 +147,18 @@ def jax_iteration(workload: str, m: int, backend: str) -> Callable[[], None]:
             a, b, c = random.split(key, 3)
             h = maxout(D[0], drop(a, x.reshape(m, 784), 0.2))
             return dense(D[2], drop(c, maxout(D[1], drop(b, h, 0.5)), 0.5))
+    elif workload == "plane":
+        G, D = ([layer(2, 128), layer(128, 128), layer(128, 128), layer(128, n)] for n in (2, 1))
+
+        def draw(G, h):
+            for p in G[:3]:
+                h = nn.relu(dense(p, h))
+            return dense(G[3], h)
+
+        def score(D, h, key):
+            for p in D[:3]:
+                h = leaky(dense(p, h))
+            return dense(D[3], h)
     else:
         G = [layer(100, 6272), layer(1, 6272), layer(4, 4, 128, 64), layer(1, 64),
              layer(4, 4, 64, 1)]
@@ -165,7 +185,7 @@ def jax_iteration(workload: str, m: int, backend: str) -> Callable[[], None]:
 
     def d_loss(D, G, key):
         a, b, c, d = random.split(key, 4)
-        fake = lax.stop_gradient(draw(G, random.normal(a, (m, 100))))
+        fake = lax.stop_gradient(draw(G, random.normal(a, (m, z_size))))
         real_score, fake_score = score(D, x, b), score(D, fake, c)
         if workload == "sngan":
             return nn.relu(1 - real_score).mean() + nn.relu(1 + fake_score).mean()
@@ -178,7 +198,7 @@ def jax_iteration(workload: str, m: int, backend: str) -> Callable[[], None]:
 
     def g_loss(G, D, key):
         a, b = random.split(key)
-        fake_score = score(D, draw(G, random.normal(a, (m, 100))), b)
+        fake_score = score(D, draw(G, random.normal(a, (m, z_size))), b)
         return -fake_score.mean() if workload == "sngan" else nn.softplus(-fake_score).mean()
 
     def update(p, gradient, state):

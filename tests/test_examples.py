@@ -1620,8 +1620,23 @@ def test_each_convolution_of_wgan_gps_critic_has_its_leaky_relu():
         *[nn.Conv2d, nn.LeakyReLU] * 3, nn.Flatten, nn.Dense]
 
 
-@pytest.mark.parametrize("workload", ["gan", "dcgan", "sngan", "wgan_gp"])
+@pytest.mark.parametrize("workload", ["gan", "dcgan", "sngan", "wgan_gp", "plane"])
 def test_each_workload_of_the_benchmark_trains(workload, monkeypatch):
     import benchmark
     monkeypatch.setitem(benchmark.BATCH, workload, 2)
     benchmark.tinygan_iteration(workload, "numpy")()
+
+
+@pytest.mark.parametrize("workload", ["gan", "plane"])
+def test_the_products_alone_are_those_of_an_iteration(workload, monkeypatch):
+    """The order of factors does not matter, since (a b)^T = b^T a^T."""
+    import benchmark
+    monkeypatch.setitem(benchmark.BATCH, workload, 3)
+    iteration, product, shapes = benchmark.tinygan_iteration(workload, "numpy"), backend.product, []
+
+    def record(a, b):
+        shapes.append((len(a), *b.shape))
+        return product(a, b)
+    monkeypatch.setattr(backend, "product", record)
+    iteration()
+    assert sorted(map(sorted, shapes)) == sorted(map(sorted, benchmark.products(workload)))
