@@ -206,11 +206,12 @@ def test_only_work_that_takes_longer_than_to_share_it_is_shared(monkeypatch):
     monkeypatch.setattr(cpu, "THREADS", 2)
     monkeypatch.setattr(cpu, "_run_parallel", lambda work, pieces: shared.append(len(pieces)) or
                         run_parallel(work, pieces))
-    for n in 8, 9:                          # of the size of the cache, and larger
-        assert len(backend.run_in_pieces(n, cpu.CACHE // 8, str)) == 4
+    for n in 15, 16:
+        backend.run_in_pieces(n, cpu.CACHE // 128, str)                 # an eighth of the cache
+        backend.run_in_pieces(n, cpu.CACHE // 8, str, short=True)       # twice the cache
     for n in 511, 512:                      # below 2^23 multiplications, and as many
         backend.product(np.ones((128, 128)), np.ones((128, n)))
-    assert shared == [4, 2]
+    assert shared == [4, 4, 2]
 
 
 @pytest.mark.numpy_only("the other libraries have their own threads")

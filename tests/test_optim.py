@@ -570,3 +570,15 @@ def test_a_step_that_fails_leaves_no_graph_that_would_be_wrong():
         Failing([p, q], 0.1).step(grad(y, [p, q]))
     assert p.numpy()[0] == 1.0 - 0.1 * 2.0
     assert "written to since" in error_of(grad, y, [p])
+
+
+@pytest.mark.numpy_only("a GPU updates each array by one launch")
+def test_only_large_parameters_are_updated_in_pieces(monkeypatch):
+    """The operations on a small parameter's pieces would take less time than to share them."""
+    pieces = []
+    monkeypatch.setattr(optim, "_adam", lambda numbers, g, *_: pieces.append(len(g)))
+    for n, count in (64, 1), (256, 1), (512, 4):
+        p = tensor(normal(n, n), "float32")
+        optim.Adam([p]).step([p])
+        assert len(pieces) == count and sum(pieces) == n * n
+        pieces.clear()

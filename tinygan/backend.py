@@ -109,14 +109,15 @@ def refuse_masked(*arrays: Any) -> None:
                         "replaces masked numbers")
 
 
-def run_in_pieces(n: int, size: int, work: Callable[[slice], Any]) -> list:
+def run_in_pieces(n: int, size: int, work: Callable[[slice], Any], short: bool = False) -> list:
     """Return [work(slice), ...] for slices that cover range(n), whose items take `size` bytes each.
 
-    On the CPU the slices fit into the cache (see cpu.run_in_pieces). On a GPU a slice takes up to
-    4 GB, because some kernels count in 32 bits. There an item of more than 16 GB raises UserError.
+    On the CPU the slices fit into the cache; see cpu.run_in_pieces, also for `short`. On a GPU a
+    slice takes up to 4 GB, because some kernels count in 32 bits. There an item of more than 16 GB
+    raises UserError.
     """
     if xp is np:
-        return cpu.run_in_pieces(n, size, work)
+        return cpu.run_in_pieces(n, size, work, short)
     if size > 1 << 34:
         raise UserError(f"the convolution of one image needs {size / 2 ** 30:.0f} GB, but on a GPU "
                         "it may need 16 at most: use smaller images, kernels or fewer channels")

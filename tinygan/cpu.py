@@ -75,19 +75,21 @@ def _choose_threads():
 THREADS = _choose_threads()
 
 
-def run_in_pieces(n: int, size: int, work: Callable[[slice], Any]) -> list[Any]:
+def run_in_pieces(n: int, size: int, work: Callable[[slice], Any],
+                  short: bool = False) -> list[Any]:
     """Return [work(slice), ...] for slices that divide range(n) into pieces.
 
     Each of the n items takes `size` bytes, and a piece holds as many items as fit into the cache.
-    Up to THREADS pieces are computed at the same time, unless all items together fit into the
-    cache. The pieces do not depend on the number of threads, and neither do the results.
+    Up to THREADS pieces are computed at the same time. The pieces do not depend on the number of
+    threads, and neither do the results.
+
+    short   whether work() is a series of short operations of numpy. Each of them waits for Python's
+            lock, so threads save time only with pieces that are larger
     """
-    if n * size < CACHE // 8:
+    if n * size < (2 * CACHE if short else CACHE // 8):     # too little to be shared among threads
         return [work(slice(0, n))]
     count = min(n, -(-n * size // CACHE // 4) * 4)  # a multiple of 4: equal shares for the threads
     pieces = [slice(i * n // count, (i + 1) * n // count) for i in range(count)]
-    if n * size <= CACHE:       # to share so little work takes longer than it saves
-        return [work(piece) for piece in pieces]
     return _run_parallel(work, pieces)
 
 

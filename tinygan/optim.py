@@ -87,7 +87,7 @@ class Optimizer:
                 # update() reads its arrays several times; small pieces stay in the cache meanwhile.
                 # There are up to 8 arrays: p, g, the state and those that update() makes.
                 backend.run_in_pieces(len(p), 8 * p.itemsize, lambda piece: self.update(
-                    self._numbers, p[piece], g[piece], *[a[piece] for a in state]))
+                    self._numbers, p[piece], g[piece], *[a[piece] for a in state]), short=True)
 
     def _update_by_subclass(self, flat):
         """Call update() for each (p, *state, g) of `flat`.
