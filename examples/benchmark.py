@@ -1,20 +1,21 @@
 """Measure the speed of tinygan, of PyTorch and JAX on the same cores, and of tinygan's products.
 
-    python examples/benchmark.py                        five workloads, 20 rounds: five minutes
+    python examples/benchmark.py                        20 rounds: five to ten minutes
     python examples/benchmark.py --workload gan --rounds 5
     python examples/benchmark.py --cores 1              everything on one core
     python examples/benchmark.py --backend cupy --rounds 5          on a GPU
     python examples/benchmark.py --backend cupy-tf32 --rounds 5     with products of less precision
 
-An iteration is one training step of each player (wgan_gp: one step of the critic). tinygan, the
-peers that are installed, and tinygan's matrix products alone have a process each, which take turns.
-A round is five iterations of each, one process after the other, so that other work of the machine
-slows down all alike. Wall is the time on the clock, CPU the time of all cores together. Each figure
-is the median over the rounds, with the quartiles of the wall time; ratios are computed for each
-round. The first step includes what a library prepares or compiles. On a GPU a round is 1,000
-iterations, because a GPU raises its clock only under a long load, and wall is the time between two
-events on the GPU. tinygan and PyTorch run both with each operation launched by itself, for fewer
-iterations, and with steps launched as CUDA graphs, whose kernels are counted.
+Four workloads are for MNIST; plane has the small networks of mixtures.py. An iteration is one
+training step of each player (wgan_gp: one step of the critic). tinygan, the peers that are
+installed, and tinygan's matrix products alone have a process each, which take turns. A round is
+five iterations of each, one process after the other, so that other work of the machine slows down
+all alike. Wall is the time on the clock, CPU the time of all cores together. Each figure is the
+median over the rounds, with the quartiles of the wall time; ratios are computed for each round. The
+first step includes what a library prepares or compiles. On a GPU a round is 1,000 iterations,
+because a GPU raises its clock only under a long load, and wall is the time between two events on
+the GPU. tinygan and PyTorch run both with each operation launched by itself, for fewer iterations,
+and with steps launched as CUDA graphs, whose kernels are counted.
 """
 
 import ctypes
