@@ -83,8 +83,8 @@ def run_in_pieces(n: int, size: int, work: Callable[[slice], Any],
     Up to THREADS pieces are computed at the same time. The pieces do not depend on the number of
     threads, and neither do the results.
 
-    short   whether work() is a series of short operations of numpy. Between two of them threads wait
-            for Python's lock, so small pieces take longer on several threads than on one
+    short   whether work() is a series of short operations of numpy. Between two of them a thread
+            waits for Python's lock, so small pieces take longer on several threads than on one
     """
     if n * size < (2 * CACHE if short else CACHE // 8):     # too little to be shared among threads
         return [work(slice(0, n))]
