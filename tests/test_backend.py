@@ -171,8 +171,10 @@ def test_pieces_cover_the_whole_range_in_order(n, size, threads, monkeypatch):
 
 @pytest.mark.host
 def test_a_piece_on_a_gpu_has_up_to_4_gb():
-    """An item that is larger is a piece of its own. An empty range has one piece on each backend:
-    what is computed in pieces has a result then too."""
+    """An item that is larger is a piece of its own.
+
+    An empty range has one piece on each backend: what is computed in pieces has a result then too.
+    """
     assert backend.run_in_pieces(0, 1, str) == ["slice(0, 0, None)"]
     backend.use(standin)
     for n, size, ends in (0, 1, [0]), (5, 1 << 31, [2, 4, 5]), (5, 0, [5]), (2, 3 << 31, [1, 2]):

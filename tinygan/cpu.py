@@ -84,7 +84,8 @@ def run_in_pieces(n: int, size: int, work: Callable[[slice], Any],
     threads, and neither do the results.
 
     short   whether work() is a series of short operations of numpy. Between two of them a thread
-            waits for Python's lock, so small pieces take longer on several threads than on one
+            waits for Python's global interpreter lock, so small pieces take longer on several
+            threads than on one
     """
     if n * size < (2 * CACHE if short else CACHE // 8):     # too little to be shared among threads
         return [work(slice(0, n))]
@@ -130,7 +131,8 @@ def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     (m, k), n = a.shape, b.shape[1]
     if k == 1:
         return a * b                            # an outer product: ten times as fast as BLAS
-    count = min(THREADS, m * k * n >> 22)       # 2^22 multiplications or more for each thread
+    # 2^22 multiplications or more for each thread: fewer gain less than the handover takes
+    count = min(THREADS, m * k * n >> 22)
     if count < 2:
         return a @ b
     c, size = np.empty((m, n), a.dtype), max(m, n)
@@ -168,7 +170,7 @@ def _start_threads():
 
 
 def _call_all(calls):
-    """Call the functions in the queue, without an end."""
+    """Call the functions in the queue one after the other, for ever."""
     while True:
         calls.get()()
 

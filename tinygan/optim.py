@@ -84,8 +84,9 @@ class Optimizer:
             return
         with backend.together():        # kernels in it may not use what another of them computes
             for p, *state, g in flat:
-                # update() reads its arrays several times; small pieces stay in the cache meanwhile.
-                # There are up to 8 arrays: p, g, the state and those that update() makes.
+                # update() is a series of short operations, which read its arrays several times;
+                # small pieces stay in the cache meanwhile. There are up to 8 arrays: p, g, the
+                # state and those that update() makes.
                 backend.run_in_pieces(len(p), 8 * p.itemsize, lambda piece: self.update(
                     self._numbers, p[piece], g[piece], *[a[piece] for a in state]), short=True)
 
