@@ -43,6 +43,8 @@ PAPERS = [
      "mixtures", "grid, feature_matching"),
     ("Salimans et al. 2016: minibatch discrimination", "tinygan/nn/minibatch.py",
      "mixtures", "grid, minibatch"),
+    ("Salimans et al. 2016: semi-supervised learning", "tinygan/games/semi_supervised.py",
+     "labels", "100 labels"),
     ("Metz et al. 2017: unrolled GAN", "tinygan/games/unrolled.py", "mixtures", "grid, unrolled"),
     ("Lim and Ye 2017: hinge loss", "tinygan/games/hinge.py", "mixtures", "grid, hinge"),
     ("Arjovsky et al. 2017: WGAN", "tinygan/games/wgan.py", "mnist", "WGAN"),
@@ -94,6 +96,8 @@ def describe_result(table: str, lines: list[dict[str, Any]]) -> str:
     if table == "spade":
         return (f"{mean('mIoU %'):.0f} % mean IoU of the scenes, {mean('uniform mIoU %'):.0f} % of "
                 "maps of one class")
+    if table == "labels":
+        return f"{mean('test error'):.2g} % errors of D as a classifier that has seen 100 labels"
     if table in ("cyclegan", "stargan"):
         more = ", with an identity term" if table == "stargan" else ""
         return f"mean difference to the true image {mean('L1'):.3f} of 1{more}"

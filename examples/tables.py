@@ -138,6 +138,11 @@ def read_few(run: str, commands: list, outputs: list[str]) -> Rows:
                   "D(held-out)": log[-1]["held-out"]}}
 
 
+def read_labels(run: str, commands: list, outputs: list[str]) -> Rows:
+    """Read the test error at the end of the run, of the log."""
+    return {run: {"test error": read_log(commands[0][-1], "test error")[-1]["test error"]}}
+
+
 def read_translations(run: str, commands: list, outputs: list[str]) -> Rows:
     """Read the rows of measures that the scripts from image to image print at their end."""
     # of the same data, the rows of inputs, true outputs and so on are the same for all runs
@@ -344,6 +349,16 @@ TABLES = {
         "1,000 images": "few_mnist.py --average 0.998",
         "1,000 images, translation and cutout": "few_mnist.py --augment --average 0.998",
     }, read_few, evaluate=False, quick=("--images", "100")),
+    # the settings were found on seed 0
+    "labels": Table({
+        "100 labels": "semi_supervised_mnist.py",
+        "100 labels, no images without": "semi_supervised_mnist.py --lam 0 --steps 2000",
+        "50 labels": "semi_supervised_mnist.py --labels 50",
+        "50 labels, no images without": "semi_supervised_mnist.py --labels 50 --lam 0 --steps 2000",
+    }, read_labels, evaluate=False, published={
+        "100 labels (Salimans et al. 2016, table 1)": {"test error": 0.93},
+        "50 labels (Salimans et al. 2016, table 1)": {"test error": 2.21},
+    }),
     "pix2pix": Table({
         "L1": "pix2pix_mnist.py --loss l1",
         "GAN": "pix2pix_mnist.py --loss gan",

@@ -26,7 +26,8 @@ def main():
         d_opt = optim.SGD(game.d_parameters(), schedules.exponential(0.05, 0.99),
                           schedules.linear(0.5, 0.7, 30))
         g_opt = (optim.RMSProp if args.game == "wgan" else optim.Adam)(game.g_parameters(), 1e-3)
-        arrays = [data.train[name] for name in entry.examples(1, Random())]
+        arrays = [data.train["images" if name == "unlabelled" else name]
+                  for name in entry.examples(1, Random())]
         batches = Minibatches(tuple(arrays) if len(arrays) > 1 else arrays[0], args.batch_size)
         command.train(args, game, batches, d_opt, g_opt, args.order)
 

@@ -103,6 +103,9 @@ OPERATIONS = {
     "softmax": (ops.softmax, lambda x: F.softmax(x, -1), "abc"),
     "log_softmax": (ops.log_softmax, lambda x: F.log_softmax(x, -1), "abc"),
     "log_softmax axis": (lambda x: ops.log_softmax(x, 0), lambda x: F.log_softmax(x, 0), "abc"),
+    "logsumexp": (ops.logsumexp, lambda x: torch.logsumexp(x, -1), "abc"),
+    "logsumexp keepdims": (lambda x: ops.logsumexp(x, 0, keepdims=True),
+                           lambda x: torch.logsumexp(x, 0, keepdim=True), "abc"),
     "cross_entropy": (lambda x: ops.cross_entropy(x, np.arange(len(x.data)) % x.shape[1]),
                       lambda x: F.cross_entropy(x, torch.arange(len(x)) % x.shape[1]), "ab"),
     "relu": (ops.relu, F.relu, "ab"),
@@ -393,6 +396,29 @@ def test_spectral_norm(name, training):
             np.testing.assert_allclose(g.numpy(), h.numpy(), **CLOSE)
         np.testing.assert_allclose(ours.weight_u, u.numpy(), **CLOSE)
         np.testing.assert_allclose(ours.weight_v, v.numpy(), **CLOSE)
+
+
+@pytest.mark.parametrize("name", SPECTRAL)
+def test_weight_norm(name):
+    """The outputs and the gradients agree; the axis of the outputs is another in one layer."""
+    make_ours, make_theirs, shape = SPECTRAL[name]
+    ours = nn.weight_norm(make_ours())
+    ours.weight_g.data *= 1.5       # so that it is not |v|
+    theirs = torch.nn.utils.parametrizations.weight_norm(
+        make_theirs(), dim=int(name == "ConvTranspose2d"))
+    theirs.load_state_dict({key: torch.from_numpy(a) for key, a in ours.state_dict().items()})
+    ours, theirs = to_float64(ours), theirs.double()
+    x = np.random.default_rng(0).normal(size=shape)
+    a, b = Tensor(x), torch.tensor(x, requires_grad=True)
+    y, t = ours(a), theirs(b)
+    np.testing.assert_allclose(y.numpy(), t.detach().numpy(), **CLOSE)
+    c = np.random.default_rng(1).normal(size=y.shape)
+    gs = grad(y, [a, ours.weight_g, ours.weight_v, ours.bias], grad_y=c)
+    weight = theirs.parametrizations.weight
+    ts = torch.autograd.grad(t, [b, weight.original0, weight.original1, theirs.bias],
+                             grad_outputs=torch.from_numpy(c))
+    for g, h in zip(gs, ts, strict=True):
+        np.testing.assert_allclose(g.numpy(), h.numpy(), **CLOSE)
 
 
 # Optimisers

@@ -539,6 +539,7 @@ RECIPES = {
     "infogan_mnist --paper": ((5000, 128, None), None, dict(lam=1)),
     "bigan_mnist": ((6000, 64, None), (232_369, 434_915), dict(penalties=[R1(0.1)])),
     "bigan_mnist --ali": ((6000, 64, None), (232_369, 441_365), dict(penalties=[R1(0.1)])),
+    "semi_supervised_mnist": ((10_800, 100, None), None, dict(lam=0.5)),
     "few_mnist": ((20_000, 64, None), (209_617, 225_377), dict(views=[])),
     "stacked_mnist --samples 2": ((20_000, 64, None), (209_969, 245_859),
                                   dict(penalties=[R1(1.0)])),

@@ -802,6 +802,7 @@ RIGHT_MODULES = {
     "ReLU network": (critic, [(8, 4)]),
     "Maxout": (lambda: nn.Maxout(4, 3, 5), [(5, 4)]),
     "tied weights": (Tied, [(3, 4)]),
+    "weight norm Dense": (lambda: nn.weight_norm(nn.Dense(4, 3)), [(5, 4)]),
     "spectral norm Dense": (lambda: nn.spectral_norm(nn.Dense(4, 3)), [(5, 4)]),
     "spectral norm Conv2d": (
         lambda: nn.spectral_norm(nn.Conv2d(3, 2, (3, 2), 2)), [(2, 3, 5, 6)]),

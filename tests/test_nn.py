@@ -1418,6 +1418,54 @@ def test_spectral_norm_of_another_layer_is_refused(make):
     with pytest.raises(TypeError):
         nn.spectral_norm(make())
 
+@pytest.mark.parametrize("name", SPECTRAL)
+@pytest.mark.parametrize("learn_norms", [True, False])
+def test_weight_norm_gives_each_outputs_weights_the_norm_g(name, learn_norms):
+    """At first the layer computes what it did. v's length does not matter, only its direction."""
+    make, shape = SPECTRAL[name]
+    plain, x = make(), images(*shape)
+    layer = copy.deepcopy(plain)
+    assert nn.weight_norm(layer, learn_norms) is layer is nn.weight_norm(layer)
+    assert len(layer._changes) == 1
+    np.testing.assert_allclose(layer(x).numpy(), plain(x).numpy(), rtol=1e-5, atol=1e-6)  # float32
+    assert ("weight_g" in layer.named_arrays(Tensor)) == learn_norms
+    assert set(layer.arrays()) == {"weight_v", "weight_g"}
+    axes = AXES[name]
+    g = layer.weight_g.data if learn_norms else layer.weight_g
+    g[...] = device(np.arange(1.0, g.size + 1).reshape(g.shape))
+    layer.weight_v.data *= 3.0
+    rows = nn.effective_weight(layer).numpy().transpose(axes).reshape(g.size, -1)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), np.arange(1, g.size + 1), rtol=1e-6)
+    before = plain.weight.numpy().transpose(axes).reshape(g.size, -1)
+    cosines = (rows * before).sum(1) / np.linalg.norm(rows, axis=1) / np.linalg.norm(before, axis=1)
+    np.testing.assert_allclose(cosines, 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", SPECTRAL)
+def test_the_gradient_of_v_is_orthogonal_to_v(name):
+    """So a step of any size makes v longer, and the steps after it turn it less."""
+    make, shape = SPECTRAL[name]
+    layer = nn.weight_norm(make())
+    (g,) = grad((layer(images(*shape)) ** 2).sum(), [layer.weight_v])
+    axes = AXES[name][1:]
+    v, g = layer.weight_v.numpy().astype(float), g.numpy().astype(float)
+    cosines = (v * g).sum(axes) / np.sqrt((v * v).sum(axes) * (g * g).sum(axes))
+    np.testing.assert_allclose(cosines, 0, atol=1e-5)       # float32 sums of up to 18 products
+    longer = v - 0.1 * g
+    assert ((longer ** 2).sum(axes) > (v * v).sum(axes)).all()
+
+
+def test_weight_norm_and_spectral_norm_exclude_each_other():
+    assert "without spectral_norm" in error_of(nn.weight_norm, nn.spectral_norm(nn.Dense(3, 2)))
+    assert "without weight_norm" in error_of(nn.spectral_norm, nn.weight_norm(nn.Dense(3, 2)))
+    assert "got BatchNorm" in error_of(nn.weight_norm, nn.BatchNorm(3))
+
+    class Wrong(nn.Dense):
+        def forward(self, x):
+            return ops.linear(x, self.weight * 0.5, self.bias)
+    with pytest.raises(AttributeError, match=r"write nn.effective_weight\(self\) in place of"):
+        nn.weight_norm(Wrong(3, 4))(tensor(np.eye(3), "float32"))
+
 
 # Pooling, upsampling, reshaping
 

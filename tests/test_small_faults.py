@@ -394,7 +394,7 @@ def test_an_operation_needs_a_tensor():
 
 @pytest.mark.parametrize("f", [
     ops.exp, ops.log, ops.sqrt, ops.tanh, ops.relu, ops.leaky_relu, ops.sigmoid, ops.norm,
-    ops.softmax, ops.log_softmax, channels.centre, channels.channel_sum,
+    ops.softmax, ops.log_softmax, ops.logsumexp, channels.centre, channels.channel_sum,
     lambda x: ops.clip(x, 0, 1),
     lambda x: channels.affine_power(x, 1.0, 0.0, 2.0), lambda x: resampling.upsample(x, 2),
     lambda x: resampling.resample(x, ARRAY, ARRAY)])

@@ -703,7 +703,8 @@ def test_numbers_and_constants_are_converted_to_the_tensors_dtype():
 
 @pytest.mark.parametrize("f", [
     lambda x: x.sum(), lambda x: x.mean((0, 1)), lambda x: x.max(1), lambda x: ops.norm(x),
-    lambda x: ops.sigmoid(x), lambda x: ops.log_softmax(x), lambda x: ops.leaky_relu(x),
+    lambda x: ops.sigmoid(x), lambda x: ops.log_softmax(x), lambda x: ops.logsumexp(x),
+    lambda x: ops.leaky_relu(x),
     lambda x: ops.clip(x, -1, 1), lambda x: ops.maximum(x, 0.5),
     lambda x: ops.where(x.data > 0, x, 1), lambda x: ops.softplus(x.sum() * 0.1),
     lambda x: ops.cross_entropy(x, backend.xp.arange(3))])

@@ -152,19 +152,38 @@ def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
 
     Raises ValueError unless `axis` is an axis of x with at least one number.
     """
-    (x,), xp, n = as_tensors(x), backend.xp, max(x.ndim, 1)
-    if not is_whole(axis, -n) or axis >= n or x.ndim and not x.shape[axis]:
-        raise ValueError("log_softmax needs one axis with at least one number along it, got axis "
-                         f"{axis!r} of {x.shape}")
-    axis = reduction_axis(x, axis, keepdims=True)
+    (x,), xp = as_tensors(x), backend.xp
+    axis = _one_axis(x, axis, keepdims=True)
     shifted = x.data - x.data.max(axis, keepdims=True)
     return op(shifted - xp.log(xp.exp(shifted).sum(axis, keepdims=True)),
               (x, lambda g, y: g - exp(y) * g.sum(axis, keepdims=True)))
 
 
+def _one_axis(x, axis, keepdims):
+    """Return the axis of a softmax as reduction_axis() does; raise what log_softmax() raises."""
+    n = max(x.ndim, 1)
+    if not is_whole(axis, -n) or axis >= n or x.ndim and not x.shape[axis]:
+        raise ValueError("a softmax needs one axis with at least one number along it, got axis "
+                         f"{axis!r} of {x.shape}")
+    return reduction_axis(x, axis, keepdims)
+
+
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
     """Return exp(x) / sum exp(x) along `axis`. Raises ValueError as log_softmax does."""
     return exp(log_softmax(x, axis))
+
+
+def logsumexp(x: Tensor, axis: int = -1, keepdims: bool = False) -> Tensor:
+    """Return log sum exp x along `axis`. The maximum is subtracted first, to avoid overflow.
+
+    Raises ValueError as log_softmax does.
+    """
+    (x,), xp = as_tensors(x), backend.xp
+    axis = _one_axis(x, axis, keepdims)
+    most = x.data.max(axis, keepdims=True)
+    total = xp.exp(x.data - most).sum(axis, keepdims=keepdims)
+    return op(xp.log(total) + most.reshape(total.shape),
+              (x, lambda g, y: restore_axes(g, x, axis) * exp(x - restore_axes(y, x, axis))))
 
 
 def cross_entropy(logits: Tensor, labels: Array) -> Tensor:

@@ -20,7 +20,7 @@ TENSOR = {
     "cuda": "backend.use(\"cupy\") chooses the GPU, before anything is made",
     **{name: f"write ops.{name}(x)" for name in (
         "exp", "log", "sqrt", "sigmoid", "tanh", "relu", "softplus", "softmax", "log_softmax",
-        "norm")},
+        "logsumexp", "norm")},
     "abs": "write abs(x)", "pow": "write x ** n", "flatten": "write x.reshape(...)",
     **dict.fromkeys(("clip", "clamp"), "write ops.clip(x, low, high)"),
     **dict.fromkeys(("matmul", "mm", "bmm"), "write x @ y"),

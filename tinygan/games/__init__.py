@@ -28,6 +28,7 @@ from .projection import ProjectionDiscriminator, ProjectionGAN
 from .r1 import R1
 from .r3gan import R3GAN
 from .relativistic import RaGAN, RSGAN
+from .semi_supervised import SemiSupervisedGAN
 from .sngan import SNGAN
 from .stargan import StarGAN
 from .translation import ImageTranslation

@@ -27,6 +27,7 @@ from .projection import ProjectionGAN
 from .r1 import R1
 from .r3gan import R3GAN
 from .relativistic import RaGAN, RSGAN
+from .semi_supervised import SemiSupervisedGAN
 from .sngan import SNGAN
 from .stargan import StarGAN
 from .unrolled import UnrolledGAN
@@ -84,6 +85,8 @@ GAMES = {
     "pacgan": Entry(PacGAN, "Lin et al. 2018", dict(z_size=5), small.make_packing_networks),
     "feature_matching": Entry(FeatureMatching, "Salimans et al. 2016", dict(z_size=5),
                               small.make_featuring_networks),
+    "semi_supervised": Entry(SemiSupervisedGAN, "Salimans et al. 2016", dict(z_size=5),
+                             small.make_recognising_networks, small.make_partly_labelled_images),
     "pix2pix": Entry(Pix2Pix, "Isola et al. 2017", {}, small.make_translating_networks,
                      small.make_translations),
     "cyclegan": Entry(CycleGAN, "Zhu et al. 2017", dict(

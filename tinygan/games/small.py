@@ -93,6 +93,12 @@ def make_featuring_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
     return G, nn.Heads(D[:-1], D[-1], nn.Sequential())
 
 
+def make_recognising_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
+    """Return G, and D that returns the logits of three classes, for images, and its features."""
+    G, D = make_networks(width)
+    return G, nn.Heads(D[:-1], nn.Dense(16 * width, 3), nn.Sequential())
+
+
 def make_translator(classes: int = 0) -> nn.Module:
     """Return a G from grey images, and labels if there are classes, to grey images."""
     join = [nn.JoinLabels(classes)] if classes else []
@@ -133,6 +139,11 @@ def make_map_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
                       nn.JoinMap(), nn.Conv2d(4, 1, 3, 1, 1), nn.Sigmoid())
     return G, nn.Heads(nn.Sequential(*trunk), last,
                        nn.Heads(nn.Sequential(), nn.Sequential()))      # a tuple of one feature
+
+
+def make_partly_labelled_images(n: int, rng: Random) -> dict[str, Array]:
+    """Return {"images": ..., "labels": ..., "unlabelled": ...}: n random images of each kind."""
+    return {**make_labelled_images(n, rng), "unlabelled": rng.uniform(0, 1, (n, 1, 4, 4))}
 
 
 def make_translations(n: int, rng: Random) -> dict[str, Array]:

@@ -5,6 +5,7 @@
     layers     dense and convolutional layers, activations, pooling, reshaping, joining
     norm       normalisation by the batch, by the image, by the sample
     spectral   spectral normalisation
+    weights    weight normalisation
     noise      dropout, Gaussian noise, samples of a Gaussian
     minibatch  layers that compare the samples of a minibatch
     spade      layers that take maps of classes
@@ -23,6 +24,7 @@ from .noise import (Dropout, GaussianNoise, GaussianSample, RandomRows, current_
 from .norm import BatchNorm, InstanceNorm2d, LayerNorm
 from .spade import SPADE, JoinMap
 from .spectral import effective_weight, power_iteration, spectral_norm
+from .weights import weight_norm
 
 
 def __getattr__(name):

@@ -4,14 +4,15 @@ from .. import backend
 from ..random import rng
 from ..tensor import Tensor
 from .module import Module
+from .weights import normalised_weight
 
 
 def spectral_norm(layer: Module) -> Module:
     """Make a layer compute with W / sigma(W) (Miyato et al. 2018, eq. 8), and return the layer.
 
     `layer` is a Dense, Conv2d, ConvTranspose2d or Embedding, or a layer of your own with a weight
-    (n_out, n_in) whose class has outputs_first = 0, 1; others raise TypeError. A forward() of your
-    own takes the weight from effective_weight(self).
+    (n_out, n_in) whose class has outputs_first = 0, 1. Others, and those under weight_norm, raise
+    TypeError. A forward() of your own takes the weight from effective_weight(self).
 
     sigma(W) is the largest singular value of W as a matrix with one row per output (for an
     Embedding, per class); for a convolution the matrix is (c_out, c_in kh kw). It is estimated by
@@ -35,10 +36,10 @@ def spectral_norm(layer: Module) -> Module:
     A weight of zeros becomes NaN, as in PyTorch: 0 / 0. Both norms have 1e-12 added, so the sigma
     of numbers below about 1e-9 is too small; numbers above about 1e18 overflow in the squares.
     """
-    if not hasattr(layer, "outputs_first"):
-        raise TypeError("spectral_norm takes a Dense, Conv2d, ConvTranspose2d or Embedding layer, "
-                        "or one whose class sets outputs_first = 0, 1 for a weight (n_out, n_in), "
-                        f"got {type(layer).__name__}")
+    if not hasattr(layer, "outputs_first") or hasattr(layer, "weight_g"):
+        raise TypeError("spectral_norm takes a Dense, Conv2d, ConvTranspose2d or Embedding layer "
+                        "without weight_norm, or one whose class sets outputs_first = 0, 1 for a "
+                        f"weight (n_out, n_in), got {type(layer).__name__}")
     if hasattr(layer, "weight_u"):
         return layer                # it is normalised already
     layer._changes += ((spectral_norm, {}),)
@@ -53,10 +54,12 @@ def spectral_norm(layer: Module) -> Module:
 
 
 def effective_weight(layer: Module) -> Tensor:
-    """Return the weight that a layer computes with, normalised if it is under spectral_norm.
+    """Return the weight that a layer computes with, after spectral_norm or weight_norm.
 
     In training mode, a layer under spectral_norm makes a power iteration first.
     """
+    if hasattr(layer, "weight_g"):
+        return normalised_weight(layer)
     if not hasattr(layer, "weight_u"):
         return layer.weight
     if layer.training:

@@ -1,0 +1,143 @@
+"""Learn to read digits from 100 labels and 50,000 images (Salimans et al. 2016, section 5).
+
+    python examples/semi_supervised_mnist.py                ten labels for each digit
+    python examples/semi_supervised_mnist.py --labels 20    two
+    python examples/semi_supervised_mnist.py --lam 0        D learns from the labels alone
+    python examples/semi_supervised_mnist.py --paper        for the paper's 300 epochs
+
+D is a classifier of digits. The images with labels are drawn at random, as many of each class;
+their number is printed. Twenty times during a run D classifies the test images:
+
+    test error   the share of them, in percent, that D names wrong
+
+The networks are those of the paper's code, and so are their weight normalisation and the initial
+weights by data. The learning rate of 3e-3 falls to 0 in the last third of the steps; with --paper
+it is constant.
+
+Pictures, curves and checkpoints are written to --out. --explain explains the printed numbers.
+"""
+
+import functools
+import math
+
+import numpy as np
+
+from tinygan import Run, Tensor, UserError, command, nn, no_grad, ops, optim, schedules, to_numpy
+from tinygan.data import Minibatches, Split, ZipMinibatches
+from tinygan.games import SemiSupervisedGAN
+from tinygan.metrics.classifier import predict
+from tinygan.random import Random, rng
+
+LR = 3e-3
+RECIPE = dict(steps=10_800, batch_size=100)
+PAPER = dict(steps=150_000, batch_size=100)
+
+
+def make_networks(shape: tuple[int, int, int], classes: int) -> tuple[nn.Module, nn.Module]:
+    """Return (G, D) of the paper's code; D has noise in front of every layer."""
+    pixels = math.prod(shape)
+    G = nn.Sequential(nn.Dense(100, 500), nn.BatchNorm(500), ops.softplus,
+                      nn.Dense(500, 500), nn.BatchNorm(500), ops.softplus,
+                      nn.weight_norm(nn.Dense(500, pixels)), nn.Sigmoid(), nn.Reshape(*shape))
+
+    def dense(n_in, n_out, learn_norms=False):
+        return nn.weight_norm(nn.Dense(n_in, n_out, init=nn.normal(0.1)), learn_norms)
+    units = pixels, 1000, 500, 250, 250, 250
+    layers = [nn.Flatten(), nn.GaussianNoise(0.3)]
+    for n_in, n_out in zip(units, units[1:]):
+        layers += [dense(n_in, n_out), nn.ReLU(), nn.GaussianNoise(0.5)]
+    # the features are the last layer's inputs without their noise
+    *trunk, noise = layers
+    classify = nn.Sequential(noise, dense(units[-1], classes, learn_norms=True))
+    return G, nn.Heads(nn.Sequential(*trunk), classify, nn.Sequential())
+
+
+def initialise(layers: list[nn.Module], x: Tensor) -> None:
+    """Set the g and the bias of each layer under weight_norm by its outputs.
+
+    Then the outputs have mean 0 and variance 1 for the inputs x of the first layer; the layers are
+    called one after the other (Salimans and Kingma 2016, section 3).
+    """
+    with no_grad():
+        for layer in layers:
+            if hasattr(layer, "weight_g"):
+                y, g = layer(x).data, layer.weight_g
+                scale = 1 / (y.std(0) + 1e-6)       # an output may be the same for all inputs
+                g = g.data if type(g) is Tensor else g
+                g *= scale[:, None]
+                layer.bias.data[...] = (layer.bias.data - y.mean(0)) * scale
+            x = layer(x)
+
+
+def choose_labelled(split: Split, n: int, rng: Random) -> np.ndarray:
+    """Return the places of n random examples of a data set, as many of each class.
+
+    Raises UserError if n is no multiple of the number of classes, or if a class has too few.
+    """
+    labels, classes = split.require("labels"), split.count_classes()
+    if n % classes:
+        raise UserError(f"{n} labels cannot be as many of each of {classes} classes: give a "
+                        f"multiple of {classes} by --labels")
+    order = to_numpy(rng.permutation(len(labels)))
+    chosen = [order[labels[order] == label][:n // classes] for label in range(classes)]
+    if (most := min(map(len, chosen))) < n // classes:
+        raise UserError(f"{n // classes} examples of each class are needed, but one has {most}: "
+                        f"give --labels of at most {most * classes}")
+    return np.concatenate(chosen)
+
+
+class SemiSupervisedRun(Run):
+    """A run that measures how many of the images in `test` the game's D names wrong.
+
+    choices   the arguments of Run
+    """
+
+    def __init__(self, test: Split, *choices) -> None:
+        super().__init__(*choices)
+        self.test = test
+
+    def measure(self, step: int) -> dict[str, float]:
+        if not self.is_due(step, 20):
+            return {}
+        D = self.game.D
+        named = predict(nn.Sequential(D.trunk, D.heads[0]), self.test.images)
+        return {"test error": 100 * float((named != self.test.require("labels")).mean())}
+
+    def panels(self, names: list[str]) -> list[list[str]]:
+        """Return the panels; the test error has one of its own."""
+        return [*super().panels([name for name in names if name != "test error"]), ["test error"]]
+
+
+def main() -> None:
+    """Train with the command line's settings."""
+    flags = command.game_parser(__doc__, **RECIPE, out="runs/semi_supervised_mnist")
+    flags.add_argument("--labels", type=command.positive, default=100,
+                       help="number of images with labels, as many of each class (100)")
+    flags.add_argument("--lam", type=command.from_0, default=0.5,
+                       help="weight of the loss without labels (0.5)")
+    command.add_preset(flags, "--paper", PAPER, "the paper's number of steps and its constant "
+                       "learning rate")
+    args = command.parse(flags)
+
+    with command.start(args) as data:
+        if not len(data.test.images):
+            raise UserError("there are no test images, whose labels D is to find: give more images "
+                            "by --data")
+        images, classes = data.train.images, data.train.count_classes()
+        labelled = data.train.part(choose_labelled(data.train, args.labels, rng))
+        print(f"{args.labels} of {len(images)} training images have labels")
+        G, D = make_networks(images.shape[1:], classes)
+        initialise([*D.trunk.layers, *D.heads[0].layers], Tensor(data.train.floats(slice(500))))
+        lr = LR if args.paper else schedules.linear(LR, 0.0, args.steps / 3, 2 * args.steps / 3)
+        game = SemiSupervisedGAN(G, D, lam=args.lam)
+        d_opt, g_opt = optim.Adam(D.parameters(), lr), optim.Adam(G.parameters(), lr)
+        # a minibatch may have more images with labels than there are
+        again = np.resize(np.arange(args.labels), max(args.labels, args.batch_size))
+        known = Minibatches(labelled.images[again], args.batch_size,
+                            labels=labelled.require("labels")[again])
+        command.train(args, game, ZipMinibatches(known, Minibatches(images, args.batch_size)),
+                      d_opt, g_opt, make_run=functools.partial(SemiSupervisedRun, data.test))
+
+
+if __name__ == "__main__":
+    command.main(main)
