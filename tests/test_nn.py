@@ -1425,8 +1425,9 @@ def test_weight_norm_gives_each_outputs_weights_the_norm_g(name, learn_norms):
     make, shape = SPECTRAL[name]
     plain, x = make(), images(*shape)
     layer = copy.deepcopy(plain)
-    assert nn.weight_norm(layer, learn_norms) is layer is nn.weight_norm(layer)
+    assert nn.weight_norm(layer, learn_norms) is layer is nn.weight_norm(layer, learn_norms)
     assert len(layer._changes) == 1
+    assert f"learn_norms={learn_norms}" in error_of(nn.weight_norm, layer, not learn_norms)
     np.testing.assert_allclose(layer(x).numpy(), plain(x).numpy(), rtol=1e-5, atol=1e-6)  # float32
     assert ("weight_g" in layer.named_arrays(Tensor)) == learn_norms
     assert set(layer.arrays()) == {"weight_v", "weight_g"}
@@ -1443,7 +1444,7 @@ def test_weight_norm_gives_each_outputs_weights_the_norm_g(name, learn_norms):
 
 @pytest.mark.parametrize("name", SPECTRAL)
 def test_the_gradient_of_v_is_orthogonal_to_v(name):
-    """So a step of any size makes v longer, and the steps after it turn it less."""
+    """So a step of gradient descent makes v longer, and steps of this size turn it less then."""
     make, shape = SPECTRAL[name]
     layer = nn.weight_norm(make())
     (g,) = grad((layer(images(*shape)) ** 2).sum(), [layer.weight_v])
@@ -1456,8 +1457,10 @@ def test_the_gradient_of_v_is_orthogonal_to_v(name):
 
 
 def test_weight_norm_and_spectral_norm_exclude_each_other():
-    assert "without spectral_norm" in error_of(nn.weight_norm, nn.spectral_norm(nn.Dense(3, 2)))
-    assert "without weight_norm" in error_of(nn.spectral_norm, nn.weight_norm(nn.Dense(3, 2)))
+    assert "Dense is under spectral_norm" in error_of(
+        nn.weight_norm, nn.spectral_norm(nn.Dense(3, 2)))
+    assert "Dense is under weight_norm" in error_of(
+        nn.spectral_norm, nn.weight_norm(nn.Dense(3, 2)))
     assert "got BatchNorm" in error_of(nn.weight_norm, nn.BatchNorm(3))
 
     class Wrong(nn.Dense):

@@ -5,11 +5,11 @@ import pytest
 
 from tinygan import (Tensor, UserError, backend, grad, load, nn, no_grad, ops, optim, play, rng,
                      schedules, to_numpy)
-from tinygan.data import Minibatches, Split, ZipMinibatches, mnist
-from tinygan.games import SemiSupervisedGAN, penalties
+from tinygan.data import Minibatches, Split, ZipMinibatches, as_floats, mnist
+from tinygan.games import SemiSupervisedGAN, penalties, views
 from tinygan.random import Random
 
-from helpers import catch_training, device, error_of, normal, tensor
+from helpers import Ending, catch_training, device, error_of, normal, tensor
 from test_examples import read_refusal, run
 
 LABELS = [0, 2, 1, 0]
@@ -31,6 +31,13 @@ def make_minibatch():
 def softmax(logits):
     """Return the probabilities of logits (m, k), by the formula."""
     return np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+
+
+class Halves(views.View):
+    """A view that leaves every second sample out, as views.Pack leaves fewer samples."""
+
+    def __call__(self, x):
+        return x[::2]
 
 
 # The game
@@ -87,6 +94,18 @@ def test_both_forms_of_a_minibatch_are_the_same():
         game.check_minibatch(x)
 
 
+def test_all_images_pass_the_views():
+    """Those with labels too: with a view, D's loss is that of the images as the view shows them."""
+    class Mirror(views.View):
+        def __call__(self, x):
+            return x[..., ::-1]
+    z, (images, labels, others) = tensor(normal(4, 5, seed=2), "float32"), make_minibatch()
+    game = make_game(lam=0, views=[Mirror()])
+    found = game.d_loss((images, labels, others), z).item()
+    expected = ops.cross_entropy(game.D(images[..., ::-1])[0], labels).item()
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
 def test_penalties_belong_to_the_loss_without_labels():
     """They are on the score log Z, and have the weight lam."""
     penalty, z = penalties.R1(2.0), tensor(normal(4, 5, seed=2), "float32")
@@ -101,14 +120,20 @@ def test_what_the_game_refuses():
     x, z = make_minibatch(), tensor(normal(4, 5), "float32")
     assert "lam must be a number of at least 0, got -1" in error_of(make_game, lam=-1)
     G, D = make_game().G, nn.Sequential(nn.Flatten(), nn.Dense(16, 3))
-    assert "(logits, features)" in error_of(SemiSupervisedGAN(G, D, 5).d_loss, x, z)
+    assert "nn.Dense(n, classes)" in error_of(SemiSupervisedGAN(G, D, 5).d_loss, x, z)
+    ending = nn.Heads(Ending(nn.Flatten(), ops.sigmoid), nn.Sequential(), nn.Sequential())
+    ending.forward = lambda x, forward=ending.forward: forward(x)     # D's last layer is not known
+    assert "D ends in a sigmoid" in error_of(SemiSupervisedGAN(G, ending, 5).d_loss, x, z)
+    assert "leave views.Pack out" in error_of(make_game(views=[Halves()]).d_loss, x, z)
     if backend.xp is np:        # on a device the values are not read
         assert "from 0 to 2, got 0 to 3" in error_of(
             make_game().d_loss, (x[0], device([0, 3, 1, 2]), x[2]), z)
     game, images = make_game(), np.zeros((8, 1, 4, 4), np.float32)
-    for data, n in ((Minibatches(images, 4), "1 array:"),
-                    (Minibatches(images, 4, labels=np.arange(8) % 3), "2 arrays:")):
-        with pytest.raises(UserError, match=f"have {n} give data.ZipMinibatches"):
+    without, labelled = Minibatches(images, 4), Minibatches(images, 4, labels=np.arange(8) % 3)
+    for data, found in ((without, "images"), (labelled, "images, labels"),
+                        (ZipMinibatches(without, labelled), "images, images, labels"),
+                        (ZipMinibatches(without, without, without), "images, images, images")):
+        with pytest.raises(UserError, match=f"have {found}: give data.ZipMinibatches"):
             next(play(game, data, optim.SGD(game.d_parameters(), 0.1),
                       optim.SGD(game.g_parameters(), 0.1), 4, rng, 1))
 
@@ -152,21 +177,24 @@ def test_images_without_labels_show_where_the_classes_end(seed):
 def test_initial_weights_by_data():
     """Each layer's outputs for these inputs have mean 0 and variance 1, one by one.
 
-    An output that is the same for all inputs stays finite.
+    The scale of an output that is the same for all inputs is kept.
     """
     import semi_supervised_mnist
     layers = [nn.weight_norm(nn.Dense(6, 5), learn_norms=False), nn.ReLU(),
               nn.weight_norm(nn.Dense(5, 4))]
-    layers[0].weight_g[0] = 0
-    x = y = tensor(normal(50, 6) * 3 + 1, "float32")
+    numbers = normal(50, 6) * 3 + 1
+    numbers[:, 0] = 2
+    layers[0].weight_v.data[0] = device(np.eye(6)[0])       # the first output is g times the 2
+    layers[0].weight_g[0] = 5
+    x = y = tensor(numbers, "float32")
     semi_supervised_mnist.initialise(layers, x)
+    assert layers[0].weight_g[0] == 5 and layers[0].bias.data[0] == -10
     for i, layer in enumerate(layers):
         y = layer(y)
         if isinstance(layer, nn.Dense):
             found = y.numpy()[:, i == 0:]       # without the first output of the first layer
             np.testing.assert_allclose(found.mean(0), 0, atol=1e-5)         # float32, size 1
-            np.testing.assert_allclose(found.std(0), 1, rtol=1e-4)          # 1e-6 / std, float32
-    assert np.isfinite(y.numpy()).all()
+            np.testing.assert_allclose(found.std(0), 1, rtol=1e-5)
 
 
 def test_as_many_labels_of_each_class():
@@ -204,13 +232,26 @@ def test_the_settings_of_the_example(flags, n, lam, rates):
             if isinstance(layer, nn.GaussianNoise)] == pytest.approx([0.3] + [0.5] * 5)
     for opt in call.d_opt, call.g_opt:
         assert type(opt) is optim.Adam and opt.betas == (0.5, 0.999)
+        assert opt.eps == pytest.approx(1e-4 if opt is call.d_opt else 250e-4)
         if rates:
             found = [schedules.value_at(opt.lr, steps * i / 6) for i in (0, 4, 5, 6)]
             assert found == pytest.approx(rates, abs=1e-9)
     (images, labels), others = next(call.batches)
     assert len(images) == len(labels) == len(others) == 100
-    pixels = {image.tobytes() for image in to_numpy(images)}
-    assert len(pixels) == n and np.bincount(to_numpy(labels)).tolist() == [10] * 10
+    there = {as_floats(image).tobytes(): label
+             for image, label in zip(data.train.images, data.train.labels)}
+    found = {image.tobytes(): label for image, label in zip(to_numpy(images), labels.tolist())}
+    assert len(found) == n and np.bincount(to_numpy(labels)).tolist() == [10] * 10
+    assert all(there[image] == label for image, label in found.items())
+    assert len({image.tobytes() for image in to_numpy(others)} - found.keys()) > 90
+    with no_grad():     # D's initial weights are by data: noise alone has other outputs
+        y = call.game.D.trunk[:3](Tensor(data.train.floats(slice(1000)))).numpy()
+    # of 500 other images, mean and deviation differ by some 1 / sqrt(500)
+    assert abs(y.mean()) < 0.1 and abs(y.std() - 1) < 0.1
+    activations = [[getattr(layer, "__name__", type(layer).__name__) for _, layer in
+                    enumerate(net) if layer is ops.softplus or isinstance(layer, nn.ReLU)]
+                   for net in (call.game.G, call.game.D.trunk)]
+    assert activations == [["softplus"] * 2, ["ReLU"] * 5]
     assert call.make_run.args[0] is data.test
     assert call.make_run.func is semi_supervised_mnist.SemiSupervisedRun
 

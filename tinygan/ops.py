@@ -153,18 +153,18 @@ def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     Raises ValueError unless `axis` is an axis of x with at least one number.
     """
     (x,), xp = as_tensors(x), backend.xp
-    axis = _one_axis(x, axis, keepdims=True)
+    axis = _softmax_axis(x, axis, keepdims=True)
     shifted = x.data - x.data.max(axis, keepdims=True)
     return op(shifted - xp.log(xp.exp(shifted).sum(axis, keepdims=True)),
               (x, lambda g, y: g - exp(y) * g.sum(axis, keepdims=True)))
 
 
-def _one_axis(x, axis, keepdims):
-    """Return the axis of a softmax as reduction_axis() does; raise what log_softmax() raises."""
+def _softmax_axis(x, axis, keepdims):
+    """Return the axis as reduction_axis() does; raise what log_softmax() raises."""
     n = max(x.ndim, 1)
     if not is_whole(axis, -n) or axis >= n or x.ndim and not x.shape[axis]:
-        raise ValueError("a softmax needs one axis with at least one number along it, got axis "
-                         f"{axis!r} of {x.shape}")
+        raise ValueError("softmax, log_softmax and logsumexp need one axis with at least one "
+                         f"number along it, got axis {axis!r} of {x.shape}")
     return reduction_axis(x, axis, keepdims)
 
 
@@ -179,11 +179,12 @@ def logsumexp(x: Tensor, axis: int = -1, keepdims: bool = False) -> Tensor:
     Raises ValueError as log_softmax does.
     """
     (x,), xp = as_tensors(x), backend.xp
-    axis = _one_axis(x, axis, keepdims)
-    most = x.data.max(axis, keepdims=True)
-    total = xp.exp(x.data - most).sum(axis, keepdims=keepdims)
+    along = _softmax_axis(x, axis, keepdims)
+    most = x.data.max(along, keepdims=True)
+    total = xp.exp(x.data - most).sum(along, keepdims=keepdims)
+    # softmax(x) is exact where exp(x - y) is not: y is rounded, and may be large
     return op(xp.log(total) + most.reshape(total.shape),
-              (x, lambda g, y: restore_axes(g, x, axis) * exp(x - restore_axes(y, x, axis))))
+              (x, lambda g, y: restore_axes(g, x, along) * softmax(x, axis)))
 
 
 def cross_entropy(logits: Tensor, labels: Array) -> Tensor:

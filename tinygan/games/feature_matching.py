@@ -30,9 +30,12 @@ class FeatureMatching(GAN):
                          self.g_parameters)
 
 
-def features_in(outputs: Any) -> Tensor:
-    """Return the features among D's outputs. Raises UserError if there are none."""
+def features_in(outputs: Any, n_out: str = "1") -> Tensor:
+    """Return the features among D's outputs.
+
+    Raises UserError if there are none; then it says that D has n_out logits.
+    """
     if not isinstance(outputs, tuple) or len(outputs) < 2:
         raise UserError("D must return (logits, features): give it two heads, such as "
-                        "nn.Heads(trunk, nn.Dense(n, 1), nn.Sequential())")
+                        f"nn.Heads(trunk, nn.Dense(n, {n_out}), nn.Sequential())")
     return outputs[1]

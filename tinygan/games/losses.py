@@ -9,10 +9,11 @@ k maps of scores.
                         on G's parameters: through D's input, as in BiGAN, or through D's weights,
                         as in UnrolledGAN; not used if the loss compares
 
-A game takes any of them: Game(G, D, loss=losses.Hinge()). (CycleGAN takes no RelativisticAverage,
-and FeatureMatching uses d() alone.) In losses that use probabilities the scores are logits a, with
-D(x) = sigmoid(a): log D(x) is log_sigmoid(a), and log(1 - D(x)) is log_sigmoid(-a). Each is
-computed in one step, so it does not overflow. In the other losses D(x) is the score itself.
+A game takes any of them: Game(G, D, loss=losses.Hinge()). (CycleGAN takes no RelativisticAverage;
+FeatureMatching and SemiSupervisedGAN use d() alone.) In losses that use probabilities the scores
+are logits a, with D(x) = sigmoid(a): log D(x) is log_sigmoid(a), and log(1 - D(x)) is
+log_sigmoid(-a). Each is computed in one step, so it does not overflow. In the other losses D(x) is
+the score itself.
 """
 
 from dataclasses import dataclass

@@ -7,7 +7,8 @@ from ..nested import apply, flatten_nested
 from ..nn import Module
 from ..ops import cross_entropy, logsumexp
 from ..tensor import Tensor
-from .checks import check_weights
+from .acgan import class_logits
+from .checks import activation_of, check_weights, refuse_sigmoid
 from .feature_matching import FeatureMatching, features_in
 
 
@@ -21,8 +22,8 @@ class SemiSupervisedGAN(FeatureMatching):
 
     so the score, the logit of D(x), is log Z(x). D minimises L_supervised + lam L_unsupervised:
 
-        L_supervised   = -E log p(y | x),  p = softmax(l), over the images with labels
-        L_unsupervised = -E log D(x) - E log(1 - D(G(z))), over the images without
+        L_supervised   = -E log p(y | x),  p = softmax(l), for images x with labels y
+        L_unsupervised = -E log D(x) - E log(1 - D(G(z))), for images x without labels
 
     G matches the features of the images without labels, see FeatureMatching. A minibatch is (images
     with labels, their labels, images without labels); or ((images, labels), images), as
@@ -45,12 +46,14 @@ class SemiSupervisedGAN(FeatureMatching):
         self.lam = lam
 
     def check_minibatch(self, x: Any) -> None:
-        """Raise UserError unless the minibatch x has three arrays."""
-        if (n := len([*flatten_nested(x)])) != 3:
+        """Raise UserError unless the minibatch x has images, labels and images, in this order."""
+        kinds = ["labels" if a.dtype.kind in "iu" and a.ndim == 1 else "images"
+                 for a in flatten_nested(x)]
+        if kinds != ["images", "labels", "images"]:
             raise UserError(f"{type(self).__name__} takes minibatches of images with labels, their "
-                            f"labels and images without, but those of the data have {n} "
-                            f"array{'s' * (n != 1)}: give data.ZipMinibatches(Minibatches(images, "
-                            "m, labels=labels), Minibatches(others, m))")
+                            "labels, and images without labels, but those of the data have "
+                            f"{', '.join(kinds)}: give data.ZipMinibatches(Minibatches(images, m, "
+                            "labels=labels), Minibatches(others, m))")
 
     def real(self, x: Any) -> Tensor:
         """Return the images without labels of a minibatch."""
@@ -60,14 +63,15 @@ class SemiSupervisedGAN(FeatureMatching):
     def discriminate(self, inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Return (log Z, features, logits)."""
         outputs = apply(self.D, inputs)
-        features = features_in(outputs)
-        return logsumexp(outputs[0], keepdims=True), features, outputs[0]
+        features, logits = features_in(outputs, "classes"), outputs[0]
+        refuse_sigmoid(activation_of(logits))
+        return logsumexp(logits, keepdims=True), features, logits
 
     def d_terms(self, x: Any, z: Any, fake: Any, out_real: Any, out_fake: Any) -> list[Tensor]:
         """List L_supervised."""
         images, labels, _ = flatten_nested(x)
-        *_, logits = self.outputs(images)
-        loss = cross_entropy(logits, labels)
+        _, *outputs = self.outputs(images)
+        loss = cross_entropy(class_logits(tuple(outputs), labels), labels)
         self.log("class loss", loss)
         return [loss]
 

@@ -4,7 +4,7 @@ from .. import backend
 from ..random import rng
 from ..tensor import Tensor
 from .module import Module
-from .weights import normalised_weight
+from .weights import check_layer, normalised_weight
 
 
 def spectral_norm(layer: Module) -> Module:
@@ -36,10 +36,9 @@ def spectral_norm(layer: Module) -> Module:
     A weight of zeros becomes NaN, as in PyTorch: 0 / 0. Both norms have 1e-12 added, so the sigma
     of numbers below about 1e-9 is too small; numbers above about 1e18 overflow in the squares.
     """
-    if not hasattr(layer, "outputs_first") or hasattr(layer, "weight_g"):
-        raise TypeError("spectral_norm takes a Dense, Conv2d, ConvTranspose2d or Embedding layer "
-                        "without weight_norm, or one whose class sets outputs_first = 0, 1 for a "
-                        f"weight (n_out, n_in), got {type(layer).__name__}")
+    check_layer(layer, "spectral_norm")
+    if hasattr(layer, "weight_g"):
+        raise TypeError(f"this {type(layer).__name__} is under weight_norm: choose one of both")
     if hasattr(layer, "weight_u"):
         return layer                # it is normalised already
     layer._changes += ((spectral_norm, {}),)

@@ -11,27 +11,39 @@ def weight_norm(layer: Module, learn_norms: bool = True) -> Module:
     This is eq. 2 of Salimans and Kingma 2016: |w| is g, whatever v is. `layer` is one that
     spectral_norm takes too. A forward() of your own takes the weight from effective_weight(self).
 
-    The gradient of v is orthogonal to v, so v grows with each step, and its direction changes less
-    and less: the layer's learning rate falls by itself (section 2.1).
+    The gradient of v is orthogonal to v. So gradient descent makes v longer with each step, and
+    steps of one size turn it less and less (section 2.1).
 
     As in PyTorch's weight_norm, the weight becomes the parameters weight_v, which is v, and
     weight_g, which is g, with the weight's number of axes and size 1 in all but that of the
-    outputs. At first g is |v|, so the layer computes as before. With learn_norms=False, g is a
-    buffer, which is not trained. An output whose weights are all 0 becomes NaN.
+    outputs. (That axis is 1 in ConvTranspose2d; PyTorch's needs dim=1 there.) At first g is |v|, so
+    the layer computes as before. With learn_norms=False, g is a buffer, which is not trained. An
+    output whose weights are all 0 becomes NaN.
 
-    Raises TypeError for another layer, and for one under spectral_norm.
+    Raises TypeError for another layer, for one under spectral_norm, and for one that is under
+    weight_norm with the other learn_norms.
     """
-    if not hasattr(layer, "outputs_first") or hasattr(layer, "weight_u"):
-        raise TypeError("weight_norm takes a Dense, Conv2d, ConvTranspose2d or Embedding layer "
-                        "without spectral_norm, or one whose class sets outputs_first = 0, 1 for a "
-                        f"weight (n_out, n_in), got {type(layer).__name__}")
-    if hasattr(layer, "weight_g"):
-        return layer                # it is normalised already
+    check_layer(layer, "weight_norm")
+    if hasattr(layer, "weight_u"):
+        raise TypeError(f"this {type(layer).__name__} is under spectral_norm: choose one of both")
+    if hasattr(layer, "weight_g"):          # it is normalised already
+        if (type(layer.weight_g) is Tensor) != learn_norms:
+            raise TypeError(f"this {type(layer).__name__} is under weight_norm already, with "
+                            f"learn_norms={not learn_norms}: call weight_norm once")
+        return layer
     layer._changes += ((weight_norm, {"learn_norms": learn_norms}),)
     vars(layer)["weight_v"] = vars(layer).pop("weight")
     g = _norms(layer).data
     layer.weight_g = Tensor(g) if learn_norms else g
     return layer
+
+
+def check_layer(layer: Module, norm: str) -> None:
+    """Raise TypeError for a layer whose weight the function `norm` cannot normalise."""
+    if not hasattr(layer, "outputs_first"):
+        raise TypeError(f"{norm} takes a Dense, Conv2d, ConvTranspose2d or Embedding layer, or one "
+                        "whose class sets outputs_first = 0, 1 for a weight (n_out, n_in), got "
+                        f"{type(layer).__name__}")
 
 
 def normalised_weight(layer: Module) -> Tensor:
