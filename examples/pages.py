@@ -97,7 +97,7 @@ def describe_result(table: str, lines: list[dict[str, Any]]) -> str:
         return (f"{mean('mIoU %'):.0f} % mean IoU of the scenes, {mean('uniform mIoU %'):.0f} % of "
                 "maps of one class")
     if table == "labels":
-        return f"{mean('test error'):.2g} % errors of D as a classifier that has seen 100 labels"
+        return f"D names {mean('test error'):.2g} % of the test images wrong, from 100 labels"
     if table in ("cyclegan", "stargan"):
         more = ", with an identity term" if table == "stargan" else ""
         return f"mean difference to the true image {mean('L1'):.3f} of 1{more}"

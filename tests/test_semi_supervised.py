@@ -119,6 +119,7 @@ def test_penalties_belong_to_the_loss_without_labels():
 def test_what_the_game_refuses():
     x, z = make_minibatch(), tensor(normal(4, 5), "float32")
     assert "lam must be a number of at least 0, got -1" in error_of(make_game, lam=-1)
+    assert make_game().lam == 0.5       # that of the published code
     G, D = make_game().G, nn.Sequential(nn.Flatten(), nn.Dense(16, 3))
     assert "nn.Dense(n, classes)" in error_of(SemiSupervisedGAN(G, D, 5).d_loss, x, z)
     ending = nn.Heads(Ending(nn.Flatten(), ops.sigmoid), nn.Sequential(), nn.Sequential())

@@ -47,8 +47,7 @@ class SemiSupervisedGAN(FeatureMatching):
 
     def check_minibatch(self, x: Any) -> None:
         """Raise UserError unless the minibatch x has images, labels and images, in this order."""
-        kinds = ["labels" if a.dtype.kind in "iu" and a.ndim == 1 else "images"
-                 for a in flatten_nested(x)]
+        kinds = ["labels" if a.dtype.kind in "iu" else "images" for a in flatten_nested(x)]
         if kinds != ["images", "labels", "images"]:
             raise UserError(f"{type(self).__name__} takes minibatches of images with labels, their "
                             "labels, and images without labels, but those of the data have "
