@@ -1,6 +1,7 @@
 """Learn to read digits from 100 labels and 50,000 images (Salimans et al. 2016, section 5).
 
-    python examples/semi_supervised_mnist.py                ten labels for each digit
+    python examples/semi_supervised_mnist.py                ten labels for each digit, in half an
+                                                            hour on one core
     python examples/semi_supervised_mnist.py --labels 20    two
     python examples/semi_supervised_mnist.py --lam 0        D learns from the labels alone
     python examples/semi_supervised_mnist.py --paper        for the paper's 300 epochs
