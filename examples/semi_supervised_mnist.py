@@ -4,7 +4,7 @@
                                                             hour on one core
     python examples/semi_supervised_mnist.py --labels 20    two
     python examples/semi_supervised_mnist.py --lam 0        D learns from the labels alone
-    python examples/semi_supervised_mnist.py --paper        for the paper's 300 epochs
+    python examples/semi_supervised_mnist.py --paper        for 300 epochs, as the paper's code
 
 D is a classifier of digits. The images with labels are drawn at random, as many of each class;
 their number is printed. Twenty times during a run D classifies the test images:
@@ -122,8 +122,8 @@ def main() -> None:
                        help="number of images with labels, as many of each class (100)")
     flags.add_argument("--lam", type=command.from_0, default=0.5,
                        help="weight of the loss without labels (0.5)")
-    command.add_preset(flags, "--paper", PAPER, "the paper's number of steps and its constant "
-                       "learning rate")
+    command.add_preset(flags, "--paper", PAPER, "300 epochs of MNIST and a constant learning rate, "
+                       "as in the paper's code")
     args = command.parse(flags)
 
     with command.start(args) as data:
