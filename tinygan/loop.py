@@ -285,8 +285,8 @@ def _check_minibatch(first, game, with_range):
 
     with_range   whether to compare its range with that of G's samples
     """
-    game.check_minibatch(first)
     x = _as_tensors(first)
+    game.check_minibatch(x)
     names, found = find_names(game), {}         # {dtype: the name of the first of it}
     for p in (*game.d_parameters(), *game.g_parameters()):
         found.setdefault(str(p.dtype), names.get(p, "another parameter"))

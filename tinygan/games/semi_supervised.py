@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..backend import UserError
-from ..nested import apply, flatten_nested
+from ..nested import apply, flatten_nested, is_sample
 from ..nn import Module
 from ..ops import cross_entropy, logsumexp
 from ..tensor import Tensor
@@ -47,7 +47,7 @@ class SemiSupervisedGAN(FeatureMatching):
 
     def check_minibatch(self, x: Any) -> None:
         """Raise UserError unless the minibatch x has images, labels and images, in this order."""
-        kinds = ["labels" if a.dtype.kind in "iu" else "images" for a in flatten_nested(x)]
+        kinds = ["images" if is_sample(part) else "labels" for part in flatten_nested(x)]
         if kinds != ["images", "labels", "images"]:
             raise UserError(f"{type(self).__name__} takes minibatches of images with labels, their "
                             "labels, and images without labels, but those of the data have "
