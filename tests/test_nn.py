@@ -1418,6 +1418,7 @@ def test_spectral_norm_of_another_layer_is_refused(make):
     with pytest.raises(TypeError):
         nn.spectral_norm(make())
 
+
 @pytest.mark.parametrize("name", SPECTRAL)
 @pytest.mark.parametrize("learn_norms", [True, False])
 def test_weight_norm_gives_each_outputs_weights_the_norm_g(name, learn_norms):

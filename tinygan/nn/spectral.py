@@ -37,8 +37,6 @@ def spectral_norm(layer: Module) -> Module:
     of numbers below about 1e-9 is too small; numbers above about 1e18 overflow in the squares.
     """
     check_layer(layer, "spectral_norm")
-    if hasattr(layer, "weight_g"):
-        raise TypeError(f"this {type(layer).__name__} is under weight_norm: choose one of both")
     if hasattr(layer, "weight_u"):
         return layer                # it is normalised already
     layer._changes += ((spectral_norm, {}),)

@@ -24,8 +24,6 @@ def weight_norm(layer: Module, learn_norms: bool = True) -> Module:
     weight_norm with the other learn_norms.
     """
     check_layer(layer, "weight_norm")
-    if hasattr(layer, "weight_u"):
-        raise TypeError(f"this {type(layer).__name__} is under spectral_norm: choose one of both")
     if hasattr(layer, "weight_g"):          # it is normalised already
         if (type(layer.weight_g) is Tensor) != learn_norms:
             raise TypeError(f"this {type(layer).__name__} is under weight_norm already, with "
@@ -39,11 +37,14 @@ def weight_norm(layer: Module, learn_norms: bool = True) -> Module:
 
 
 def check_layer(layer: Module, norm: str) -> None:
-    """Raise TypeError for a layer whose weight the function `norm` cannot normalise."""
+    """Raise TypeError for a layer whose weight `norm`, the name of a function, cannot normalise."""
     if not hasattr(layer, "outputs_first"):
         raise TypeError(f"{norm} takes a Dense, Conv2d, ConvTranspose2d or Embedding layer, or one "
                         "whose class sets outputs_first = 0, 1 for a weight (n_out, n_in), got "
                         f"{type(layer).__name__}")
+    for other, array in ("spectral_norm", "weight_u"), ("weight_norm", "weight_g"):
+        if other != norm and hasattr(layer, array):
+            raise TypeError(f"this {type(layer).__name__} is under {other}: choose one of the two")
 
 
 def normalised_weight(layer: Module) -> Tensor:
