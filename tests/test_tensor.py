@@ -786,6 +786,14 @@ def test_softmax_is_over_the_last_axis_unless_another_is_given():
         np.testing.assert_allclose(y.numpy().sum(axis), 1.0, rtol=1e-12)
 
 
+def test_the_gradient_of_logsumexp_is_exact_for_large_numbers():
+    """The result, which is rounded to a multiple of 1 here, is not used for it."""
+    for scale in 1e3, 1e7:
+        x = tensor([[scale, scale], [scale, -scale]], "float32")
+        (g,) = grad(ops.logsumexp(x).sum(), [x])
+        np.testing.assert_allclose(g.numpy(), [[0.5, 0.5], [1, 0]], rtol=1e-6)
+
+
 @pytest.mark.numpy_only("a device takes no lists as indices")
 def test_a_list_in_an_index_is_copied_whole():
     x, index = tensor(np.arange(5.0)), [[0, 1]]
