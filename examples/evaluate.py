@@ -65,6 +65,18 @@ For a game that learns from pairs (pix2pix, GauGAN):
     L1             mean absolute difference of a pixel between G's output for a test image and the
                    true one, on a scale from 0 to 1, beside that of the input itself
 
+For a style-based G (StyleGAN), by 2,000 pairs of noise vectors, z and another:
+
+    as z           fraction of the mixed samples that are of the class of z's own sample, by the
+                   classifier. "From 2" means that the layers before layer 2 have the style of z,
+                   and the others that of the other noise. Pairs of one class are left out
+    as other       fraction that are of the class of the other noise's own sample
+    path length    perceptual path length: squared change of the features by a small step on the
+                   path between two z, or between their w, divided by the squared step
+
+They stand beside the distance, precision and recall of samples whose styles are mixed from a random
+layer on, and of samples with truncated styles (psi 0.7).
+
 With --inputs, the images that G translates, and those that its outputs are compared with, are those
 of another data set: its test images, a tenth of a file. They must not be training images of the run
 either; a line says so if this cannot be checked, as the data of the run cannot be read. The table
@@ -80,7 +92,7 @@ from typing import Any
 
 import numpy as np
 import sample
-from sample import scale, to_device, to_host
+from sample import scale, spherical, to_device, to_host
 
 from tinygan import Tensor, UserError, backend, checkpoint, command, nn, no_grad
 from tinygan.backend import Array
@@ -90,11 +102,12 @@ from tinygan.games import BiGAN, ConditionalGAN, Game, ImageTranslation, InfoGAN
 from tinygan.games.translation import PairTranslation
 from tinygan.metrics import (class_shares, classifier, classifier_score, compute_precision_recall,
                              count_pairs, find_nearest, frechet_distance, kid, majority_accuracy,
-                             mean_difference, nearest_accuracy, one_to_one_accuracy,
-                             parzen_log_likelihood, run_two_sample_test)
+                             mean_difference, measure_path_length, nearest_accuracy,
+                             one_to_one_accuracy, parzen_log_likelihood, run_two_sample_test)
 from tinygan.metrics.classifier import Classified
 from tinygan.metrics.parzen import find_centroids
 from tinygan.nested import flatten_nested, map_nested
+from tinygan.networks import stylegan
 from tinygan.nn import Module
 from tinygan.random import Random
 
@@ -141,6 +154,7 @@ def check_targets(game: ImageTranslation, data: DataSet) -> None:
 
 
 PIECE = 500             # images that pass through the networks at a time
+PAIRS = 2000            # pairs of noise whose styles are mixed
 
 
 def draw_samples(game: Game, split: Split, n: int, seed: int) -> tuple[np.ndarray, Any]:
@@ -287,6 +301,58 @@ def measure_pairs(game: Game, split: Split) -> dict[str, dict[str, float]]:
     return found
 
 
+def measure_styles(game: Game, z: np.ndarray, test: Split, net: Module,
+                   seed: int) -> dict[str, dict[str, float]]:
+    """Return {row: {measure: value}} of mixed and truncated styles, and of paths."""
+    rng = Random(seed + 1)      # z is from the stream of `seed`
+    real = classifier.classify(net, test.images).features
+    other = to_host(game.latent(len(z), rng))
+    layers = len(game.G.layers)
+
+    def classify(f, *inputs):
+        return classifier.classify(net, compute_in_pieces(f, *inputs))
+
+    def mix(z, other, crossover):
+        return backend.to_numpy(game.sample_images(to_device((z, other, crossover))))
+
+    def synthesise(choose):
+        """Return the function from inputs to the samples whose w choose(G, *inputs) returns."""
+        def f(*inputs):
+            # each call has the same noise, so that it does not count as a change
+            with game.use_averages(), nn.use_random(Random(seed)):
+                w = choose(game.G, *map(to_device, inputs))
+                return backend.to_numpy(game.G.synthesise([w] * layers).data)
+        return f
+
+    found = {}
+    few, others = z[:PAIRS], other[:PAIRS]
+    own, foreign = (classify(mix, few, others, np.full(len(few), k)).p.argmax(1)
+                    for k in (layers, 0))
+    differ = own != foreign
+    for k in range(1, layers) if differ.any() else ():
+        mixed = classify(mix, few[differ], others[differ], np.full(differ.sum(), k)).p.argmax(1)
+        found[f"mixed from {k}"] = {"as z": float((mixed == own[differ]).mean()),
+                                    "as other": float((mixed == foreign[differ]).mean())}
+    crossover = 1 + backend.to_numpy(rng.integers(layers - 1, (len(z),)))
+    for row, samples in (
+            ("mixed", classify(mix, z, other, crossover)),
+            ("psi 0.7", classify(synthesise(lambda G, z: G.truncate(G.f(z), 0.7)), z))):
+        precision, recall = compute_precision_recall(real, samples.features)
+        found[row] = {"Frechet": frechet_distance(samples.features, real), "precision": precision,
+                      "recall": recall}
+
+    t, eps = backend.to_numpy(rng.uniform(0, 1, (len(few), 1))), 0.01
+    for row, at in (
+            ("path in z", lambda t: classify(
+                synthesise(lambda G, z: G.f(z)), spherical(few, others, t))),
+            ("path in w", lambda t: classify(
+                synthesise(lambda G, z, other, t: G.f(z) * (1 - t) + G.f(other) * t),
+                few, others, t.astype(np.float32)))):
+        found[row] = {"path length": measure_path_length(at(t).features, at(t + eps).features,
+                                                         eps)}
+    return found
+
+
 def randomise(network: Module, images: Array, rng: Random) -> Module:
     """Return a copy of a network with random weights, N(0, 1/fan_in), in evaluation mode.
 
@@ -372,7 +438,9 @@ def print_beside(ours: dict[str, float], floor: dict[str, float]) -> None:
 
 def measure_further(game: Game, images: np.ndarray, z: Any, data: DataSet, test: Split,
                     net: Module | None, seed: int) -> dict[str, dict[str, float]]:
-    """Return {row: {measure: value}}, the further measures of games with codes, encoders or pairs.
+    """Return {row: {measure: value}}, the further measures of some games and networks.
+
+    They are games with codes, encoders or pairs, and style-based generators.
 
     images   the samples for G's inputs z
     """
@@ -380,6 +448,8 @@ def measure_further(game: Game, images: np.ndarray, z: Any, data: DataSet, test:
         return measure_codes(game, images, z, data, test, net, seed)
     if isinstance(game, BiGAN):
         return measure_encoder(game, data, test, net, seed)
+    if isinstance(game.G, stylegan.Generator) and net is not None:
+        return measure_styles(game, z, test, net, seed)
     return measure_pairs(game, test) if isinstance(game, PairTranslation) else {}
 
 

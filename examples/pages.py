@@ -108,6 +108,8 @@ def describe_result(table: str, lines: list[dict[str, Any]]) -> str:
         result += f", {mean('accuracy %'):.1f} % of labels right"
     if table == "infogan":
         result += f", codes name {mean('majority %'):.0f} % of the digits"
+    if table == "styles":
+        result += f", the style at 7x7 pixels decides {mean('7x7 %'):.0f} % of the digits"
     if table == "bigan":
         result += (f", x is {mean('ratio'):.2f} times as far from its reconstruction G(E(x)) as "
                    "from another image's")
@@ -147,6 +149,7 @@ def save_gallery(folder: str) -> None:
         "few.svg": (partial(copy_file, "losses.svg"), "1,000 images"),
         "few_augmented.svg": (partial(copy_file, "losses.svg"),
                               "1,000 images, translation and cutout"),
+        "styles.png": (save_mixed, "StyleGAN"),
         "encoded.png": (save_encoded, "BiGAN"),
         "between.png": (save_between, "BiGAN")}
     for picture, (save, *names) in pictures.items():
@@ -175,6 +178,13 @@ def save_stacked(path: os.PathLike, *runs: str) -> None:
     """Save a row of 12 samples of each run."""
     rows = [backend.to_numpy(game.sample(game.latent(12, Random(0)))) for game in map(load, runs)]
     image.save_grid(path, np.concatenate(rows), 12, scale=2)
+
+
+def save_mixed(path: os.PathLike, run: str) -> None:
+    """Save samples of a run whose styles are mixed, as sample.py does."""
+    game = load(run)
+    z, other = (game.latent(8, Random(seed)).numpy() for seed in (0, 1))
+    image.save_grid(path, sample.draw_mixed(game, z, other, 2), 9)
 
 
 def save_planes(path: os.PathLike, *runs: str) -> None:

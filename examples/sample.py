@@ -16,6 +16,11 @@ The pictures are written into the folder `pictures` of the run, or into --out:
                     row, black is the smallest number) and their reconstructions G(E(x))
     between.png     likewise: two test images, and between them the samples on the straight line
                     between their codes
+    mixed.png       only of a style-based G (StyleGAN): the first row and the first column are
+                    samples; each other sample has the style of the one at the left in the layers of
+                    the lowest resolution, and the style of the one above in the other layers
+    truncated.png   likewise: in each row the style goes from that of a sample (psi = 1) to the mean
+                    of all styles (psi = 0) and beyond (psi = -1)
     translated.png  only of games whose G takes images: pairs of an input and G's output. With
                     --inputs, the outputs for all images are in outputs.npz too, in the order of the
                     file; of StarGAN those of all domains for the first image, then for the second,
@@ -35,7 +40,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygan import Tensor, UserError, backend, command, image
+from tinygan import Tensor, UserError, backend, command, image, nn
 from tinygan.backend import Array
 from tinygan.data import DataSet, Split, as_floats, load, own, tasks
 from tinygan.files import atomic_write
@@ -43,6 +48,7 @@ from tinygan.games import BiGAN, Game, ImageTranslation
 from tinygan.games.translation import join_pictures
 from tinygan.metrics import find_nearest
 from tinygan.nested import flatten_nested, map_nested
+from tinygan.networks import stylegan
 from tinygan.random import Random
 
 
@@ -169,6 +175,32 @@ def draw_between(game: Game, x: np.ndarray, y: np.ndarray, n: int) -> np.ndarray
     return np.concatenate([x[:, None], between, y[:, None]], 1).reshape(-1, *x.shape[1:])
 
 
+def draw_mixed(game: Game, z: np.ndarray, other: np.ndarray, crossover: int) -> np.ndarray:
+    """Return a square of samples whose styles are mixed, in rows (Karras et al. 2019, figure 3).
+
+    A sample in row i and column j has the styles of z[i - 1] before layer `crossover`, and those of
+    other[j - 1] from there on. The first column has the samples of z, and the first row those of
+    `other`; their corner is white.
+    """
+    n, layers = len(z) + 1, len(game.G.layers)
+    rows, columns = np.divmod(np.arange(n * n), n)
+    start = np.where(rows == 0, 0, np.where(columns == 0, layers, crossover))
+    mixed = draw_samples(game, (z[rows - 1], other[columns - 1], start))
+    return np.concatenate([np.ones_like(mixed[:1]), mixed[1:]])
+
+
+def draw_truncated(game: Game, z: np.ndarray, n: int) -> np.ndarray:
+    """Return for each z a row of n samples with styles truncated by a psi from 1 to -1."""
+    def draw(psi):
+        # the samples of a row have one noise, so that they differ in their styles alone
+        with game.use_averages(), nn.use_random(Random(0)):
+            G = game.G
+            w = G.truncate(G.f(to_device(z)), psi)
+            return backend.to_numpy(G.synthesise([w] * len(G.layers)).data)
+    images = np.stack([draw(psi) for psi in np.linspace(1, -1, n)], 1)
+    return images.reshape(-1, *images.shape[2:])
+
+
 def save_images(path: str, images: np.ndarray) -> None:
     """Save images, floats in [0, 1], as the bytes "images" of an .npz file."""
     with atomic_write(path) as file:
@@ -253,6 +285,9 @@ def draw_pictures(game: Game, split: Split | None, args: argparse.Namespace) -> 
         yield "translated.png", pairs, 8, 2
     if args.inputs is None and game.overrides("fixed_inputs", "pictures"):
         yield "pictures.png", *game.pictures(game.fixed_inputs(split, 64, rng)), game.group
+    if isinstance(game.G, stylegan.Generator):
+        yield "mixed.png", draw_mixed(game, z0, z1, 2), len(z0) + 1, None
+        yield "truncated.png", draw_truncated(game, z0, args.columns), args.columns, None
     if isinstance(game, BiGAN) and len(split.images) >= 3:
         x = as_floats(split.images[:24])
         pairs = len(x) // 3         # 8, unless there are fewer images

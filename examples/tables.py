@@ -121,6 +121,27 @@ def read_bigan(run: str, commands: list, outputs: list[str]) -> Rows:
             "pixels": pick(rows["pixels"], "1-NN %")}
 
 
+def read_styles(run: str, commands: list, outputs: list[str]) -> Rows:
+    """Read the measures of evaluate.py of samples, of mixed and truncated styles, and of paths.
+
+    The class of a mixed sample may be that of the style in the layers of 7x7 pixels (layers 0 and
+    1), of 7x7 and 14x14 (0 to 3), or of 28x28 (4 and 5).
+    """
+    rows = read_evaluation(run, commands)
+
+    def get(row, name):     # samples of one class cannot be mixed
+        return rows.get(row, {}).get(name, math.nan)
+    usual = "Frechet", "precision", "recall"
+    return {run: {**pick(rows[run], *usual), "Frechet, mixed": get("mixed", "Frechet"),
+                  "7x7 %": get("mixed from 2", "as z %"),
+                  "7x7, 14x14 %": get("mixed from 4", "as z %"),
+                  "28x28 %": get("mixed from 4", "as other %"),
+                  "path in z": get("path in z", "path length"),
+                  "path in w": get("path in w", "path length")},
+            f"{run}, psi 0.7": pick(rows["psi 0.7"], *usual),
+            "training images": pick(rows["training images"], *usual)}
+
+
 def read_stacked(run: str, commands: list, outputs: list[str]) -> Rows:
     """Read the measures of the samples and of real triples, which stacked_mnist.py prints."""
     found = re.findall(r"^\d+ (.*): modes (\d+)  KL (\S+)  confidence (\S+)$", outputs[0], re.M)
@@ -345,6 +366,10 @@ TABLES = {
         "full size, PacDCGAN2 (Lin et al. 2018)": {"modes": 1000, "KL": 0.06},
         "full size, R3GAN (Huang et al. 2024)": {"modes": 1000, "KL": 0.029},
     }),
+    "styles": Table({
+        "StyleGAN": "stylegan_mnist.py",
+        "StyleGAN, trained without mixing": "stylegan_mnist.py --mixing 0",
+    }, read_styles),
     "few": Table({
         "1,000 images": "few_mnist.py --average 0.998",
         "1,000 images, translation and cutout": "few_mnist.py --augment --average 0.998",

@@ -290,6 +290,11 @@ LAYERS = {
                             lambda: torch.nn.LayerNorm((3, 4, 5), eps=0.1), (2, 3, 4, 5)),
     "AvgPool2d": (lambda: nn.AvgPool2d(2), lambda: torch.nn.AvgPool2d(2), (2, 3, 5, 6)),
     "Upsample": (lambda: nn.Upsample(3), lambda: torch.nn.Upsample(scale_factor=3), (2, 3, 4, 5)),
+    "Upsample bilinear": (
+        lambda: nn.Upsample(2, "bilinear"),
+        lambda: torch.nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
+        (2, 3, 4, 5)),
+    "PixelNorm": (nn.PixelNorm, lambda: torch.nn.RMSNorm(4, 1e-8, False), (5, 4)),
     "ReLU": (nn.ReLU, torch.nn.ReLU, (5, 4)),
     "LeakyReLU": (nn.LeakyReLU, lambda: torch.nn.LeakyReLU(0.2), (5, 4)),
     "Tanh": (nn.Tanh, torch.nn.Tanh, (5, 4)),
@@ -416,6 +421,40 @@ def test_weight_norm(name):
     gs = grad(y, [a, ours.weight_g, ours.weight_v, ours.bias], grad_y=c)
     weight = theirs.parametrizations.weight
     ts = torch.autograd.grad(t, [b, weight.original0, weight.original1, theirs.bias],
+                             grad_outputs=torch.from_numpy(c))
+    for g, h in zip(gs, ts, strict=True):
+        np.testing.assert_allclose(g.numpy(), h.numpy(), **CLOSE)
+
+
+# Layers with styles
+
+def test_a_layer_with_a_style():
+    """An equalised convolution, noise, leaky ReLU and AdaIN, with equalised weights of the style.
+
+    The noise is the first draw of the stream.
+    """
+    random = np.random.default_rng(0)
+    layer = to_float64(nn.Sequential(
+        nn.equalise(nn.Conv2d(3, 4, 3, padding=1), gain=1.5, lr_multiplier=0.1), nn.AddNoise(4),
+        nn.LeakyReLU(0.2), nn.AdaIN(4, 5)))
+    for name, p in layer.named_arrays(Tensor).items():
+        p.data[...] = random.normal(size=p.shape)
+    x, w = random.normal(size=(2, 3, 5, 6)), random.normal(size=(2, 5))
+    with nn.use_random(Random(1)):
+        y = layer(Tensor(x), Tensor(w))
+    noise = torch.from_numpy(Random(1).normal((2, 1, 5, 6))).double()
+    p = {name: torch.tensor(a.numpy(), requires_grad=True)
+         for name, a in layer.named_arrays(Tensor).items()}
+    t = F.conv2d(torch.from_numpy(x), p["0.weight_raw"] * (0.1 * 1.5 / 27 ** 0.5),
+                 p["0.bias"] * 0.1, padding=1)
+    t = F.leaky_relu(t + p["1.weight"][:, None, None] * noise, 0.2)
+    style = F.linear(torch.from_numpy(w), p["3.style.weight_raw"] / 5 ** 0.5, p["3.style.bias"])
+    t = (F.instance_norm(t, eps=1e-8) * (1 + style[:, :4, None, None]) + style[:, 4:, None, None])
+    np.testing.assert_allclose(y.numpy(), t.detach().numpy(), **CLOSE)
+    c = random.normal(size=y.shape)
+    gs = grad(y, layer.parameters(), grad_y=c)
+    names = nn.module.find_names(layer)
+    ts = torch.autograd.grad(t, [p[names[q]] for q in layer.parameters()],
                              grad_outputs=torch.from_numpy(c))
     for g, h in zip(gs, ts, strict=True):
         np.testing.assert_allclose(g.numpy(), h.numpy(), **CLOSE)

@@ -1,4 +1,7 @@
-"""Properties of every game of the catalogue and of tests/trials, and of one with a lazy penalty."""
+"""Properties of every game of the catalogue and of tests/trials, and of two further ones.
+
+Those have a lazy penalty, and the networks of StyleGAN.
+"""
 
 import dataclasses
 import pathlib
@@ -14,6 +17,7 @@ from tinygan.data import Minibatches, Split
 from tinygan.games import GAN, catalogue, losses, penalties, views
 from tinygan.loop import both_step, d_step, draw, g_step
 from tinygan.nested import map_nested
+from tinygan.networks import stylegan
 from tinygan.random import Random
 from tinygan.runs import unsaved
 
@@ -28,7 +32,10 @@ import labelled
 TRIALS = {module.__name__: module.ENTRY for module in (labelled, growing)}
 LAZY = dataclasses.replace(catalogue.GAMES["r1"], game=GAN, settings=dict(
     z_size=5, penalties=[penalties.Lazy(penalties.R1(1.0), 2)]))
-GAMES = {**catalogue.GAMES, **TRIALS, "lazy": LAZY}
+STYLE = dataclasses.replace(catalogue.GAMES["gan"], networks=lambda: (
+    stylegan.Generator(5, (1, 4, 4), (3, 2), w_size=4, depth=1),
+    stylegan.discriminator((1, 4, 4), (3, 2))))
+GAMES = {**catalogue.GAMES, **TRIALS, "lazy": LAZY, "style": STYLE}
 M = 4
 
 each_game = pytest.mark.parametrize("entry", GAMES.values(), ids=GAMES)

@@ -5,6 +5,7 @@
     parzen, nearest                              pixels: likelihoods by windows, nearest images
     modes                                        modes of mixtures and of stacked MNIST
     codes, translation                           InfoGAN's codes, translated images
+    path_length                                  how smoothly samples follow their noise
 
 For grey images of 28x28 pixels, such as MNIST's digits:
 
@@ -24,6 +25,7 @@ from .mmd import kid
 from .modes import count_modes, measure_coverage, measure_stacked
 from .nearest import find_nearest, nearest_accuracy
 from .parzen import parzen_log_likelihood
+from .path_length import measure_path_length
 from .precision_recall import compute_precision_recall
 from .translation import grey_share, mean_difference, mean_iou, overlap
 from .two_sample import run_two_sample_test

@@ -1,3 +1,3 @@
 """Networks that several papers or examples share."""
 
-from . import dcgan, digits, patch, resnet, spade, unet
+from . import dcgan, digits, patch, resnet, spade, stylegan, unet

@@ -5,10 +5,11 @@
     layers     dense and convolutional layers, activations, pooling, reshaping, joining
     norm       normalisation by the batch, by the image, by the sample
     spectral   spectral normalisation
-    weights    weight normalisation
+    weights    weight normalisation, equalised learning rates
     noise      dropout, Gaussian noise, samples of a Gaussian
     minibatch  layers that compare the samples of a minibatch
     spade      layers that take maps of classes
+    style      layers that take styles
     labels     layers that take labels: embeddings, conditional batch normalisation
 """
 
@@ -24,7 +25,8 @@ from .noise import (Dropout, GaussianNoise, GaussianSample, RandomRows, current_
 from .norm import BatchNorm, InstanceNorm2d, LayerNorm
 from .spade import SPADE, JoinMap
 from .spectral import effective_weight, power_iteration, spectral_norm
-from .weights import weight_norm
+from .style import AdaIN, AddNoise, LearnedInput, PixelNorm
+from .weights import effective_bias, equalise, weight_norm
 
 
 def __getattr__(name):

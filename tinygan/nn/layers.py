@@ -13,6 +13,7 @@ from ..tensor import Tensor
 from .init import glorot, make_weights, zeros
 from .module import Composite, Module, call_part
 from .spectral import effective_weight
+from .weights import effective_bias
 
 
 class Dense(Module):
@@ -30,7 +31,7 @@ class Dense(Module):
         self.bias = _make_bias(bias, n_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.linear(x, effective_weight(self), self.bias)
+        return ops.linear(x, effective_weight(self), effective_bias(self))
 
 
 def _make_bias(bias, n):
@@ -79,7 +80,7 @@ class Conv2d(Module):
         self.bias = _make_bias(bias, c_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        return conv2d(x, effective_weight(self), self.bias, self.stride, self.padding)
+        return conv2d(x, effective_weight(self), effective_bias(self), self.stride, self.padding)
 
 
 class ConvTranspose2d(Module):
@@ -103,8 +104,8 @@ class ConvTranspose2d(Module):
         self.bias = _make_bias(bias, c_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        return conv_transpose2d(x, effective_weight(self), self.bias, self.stride, self.padding,
-                                self.output_padding)
+        return conv_transpose2d(x, effective_weight(self), effective_bias(self), self.stride,
+                                self.padding, self.output_padding)
 
 
 class ReLU(Module):
@@ -153,17 +154,23 @@ class AvgPool2d(Module):
 
 
 class Upsample(Module):
-    """Nearest-neighbour enlargement by a whole number `factor`, see resampling.upsample.
+    """Enlargement by a whole number `factor`: (N, C, H, W) -> (N, C, factor H, factor W).
 
-    Raises ValueError unless `factor` is a whole number of at least 1.
+    The mode is "nearest", for nearest-neighbour interpolation, or "bilinear", see resampling.py.
+    Raises ValueError unless `factor` is a whole number of at least 1, and for another mode.
     """
 
-    def __init__(self, factor: int = 2) -> None:
+    def __init__(self, factor: int = 2, mode: str = "nearest") -> None:
         check_whole(factor, 1, "Upsample's factor")
-        self.factor = factor
+        if mode not in ("nearest", "bilinear"):
+            raise ValueError(f'Upsample\'s mode is "nearest" or "bilinear", got {mode!r}')
+        self.factor, self.mode = factor, mode
 
     def forward(self, x: Tensor) -> Tensor:
-        return resampling.upsample(x, self.factor)
+        if self.mode == "nearest":
+            return resampling.upsample(x, self.factor)
+        h, w = x.shape[2:]
+        return resampling.resize(x, (h * self.factor, w * self.factor), resampling.bilinear)
 
 
 class ReflectionPad2d(Module):

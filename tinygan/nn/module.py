@@ -252,10 +252,10 @@ class Module:
     def __getattr__(self, name):
         if name in pytorch.MODULE:
             raise AttributeError(f"a Module has no {name}: {pytorch.MODULE[name]}")
-        if name == "weight" and {"weight_orig", "weight_g"} & vars(self).keys():
-            raise AttributeError(f"{type(self).__name__} is under spectral_norm or weight_norm: in "
-                                 "its forward() write nn.effective_weight(self) in place of "
-                                 "self.weight")
+        if name == "weight" and {"weight_orig", "weight_g", "weight_raw"} & vars(self).keys():
+            raise AttributeError(f"{type(self).__name__} is under spectral_norm, weight_norm or "
+                                 "equalise: in its forward() write nn.effective_weight(self) in "
+                                 "place of self.weight")
         return object.__getattribute__(self, name)      # raises Python's own error
 
     def __setattr__(self, name, value):

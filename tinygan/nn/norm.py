@@ -27,7 +27,7 @@ class BatchNorm(Module):
 
     def __init__(self, n: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True,
                  track_running_stats: bool = True) -> None:
-        _check_eps(eps)
+        check_eps(eps)
         if not is_number(momentum, 0) or momentum > 1:
             raise ValueError(f"BatchNorm needs a momentum from 0 to 1, got {momentum!r}")
         self.n, self.eps, self.momentum = n, float(eps), float(momentum)
@@ -74,7 +74,7 @@ class InstanceNorm2d(Module):
     """
 
     def __init__(self, n: int, eps: float = 1e-5, affine: bool = False) -> None:
-        _check_eps(eps)
+        check_eps(eps)
         self.n, self.eps = n, float(eps)
         self.weight = Tensor(zeros(n) + 1.0) if affine else None
         self.bias = Tensor(zeros(n)) if affine else None
@@ -83,14 +83,22 @@ class InstanceNorm2d(Module):
         if x.ndim != 4 or x.shape[1] != self.n:
             raise ValueError(f"InstanceNorm2d({self.n}) needs images (N, {self.n}, H, W), "
                              f"got {x.shape}")
-        count = x.shape[2] * x.shape[3]
-        if count == 1:
-            raise UserError("InstanceNorm2d needs images of more than one pixel, because one pixel "
-                            f"minus its mean is 0, got {x.shape}: leave the layer out here")
-        centred, _ = centre(x, each=True)           # each: over each sample alone
-        squares = channel_sum(centred, centred, each=True)
-        y = scale(centred, affine_power(squares, 1 / count, self.eps, -0.5))
+        y = scale(*normalise_each(x, self.eps))
         return y if self.weight is None else scale(y, self.weight, self.bias)
+
+
+def normalise_each(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Return x - mean (N, n, H, W) and 1 / sqrt(var + eps) (N, n), for each channel of each image.
+
+    Raises UserError for images of one pixel.
+    """
+    count = x.shape[2] * x.shape[3]
+    if count == 1:
+        raise UserError("instance normalisation needs images of more than one pixel, because one "
+                        f"pixel minus its mean is 0, got {x.shape}: leave the layer out here")
+    centred, _ = centre(x, each=True)           # each: over each sample alone
+    squares = channel_sum(centred, centred, each=True)
+    return centred, affine_power(squares, 1 / count, eps, -0.5)
 
 
 class LayerNorm(Module):
@@ -103,7 +111,7 @@ class LayerNorm(Module):
     """
 
     def __init__(self, shape: int | tuple[int, ...], eps: float = 1e-5) -> None:
-        _check_eps(eps)
+        check_eps(eps)
         self.shape = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
         self.eps = float(eps)
         weight, bias = zeros(*self.shape) + 1.0, zeros(*self.shape)
@@ -122,7 +130,7 @@ class LayerNorm(Module):
         return centred * r * self.weight + self.bias
 
 
-def _check_eps(eps):
+def check_eps(eps: float) -> None:
     """Raise ValueError unless eps, which is added to a variance, is a number of at least 0."""
     if not is_number(eps, 0):
         raise ValueError(f"the eps of a normalisation is a number of at least 0, got {eps!r}")

@@ -51,12 +51,14 @@ def spectral_norm(layer: Module) -> Module:
 
 
 def effective_weight(layer: Module) -> Tensor:
-    """Return the weight that a layer computes with, after spectral_norm or weight_norm.
+    """Return the weight that a layer computes with, after spectral_norm, weight_norm or equalise.
 
     In training mode, a layer under spectral_norm makes a power iteration first.
     """
     if hasattr(layer, "weight_g"):
         return normalised_weight(layer)
+    if hasattr(layer, "weight_raw"):
+        return layer.weight_raw * layer.weight_scale
     if not hasattr(layer, "weight_u"):
         return layer.weight
     if layer.training:

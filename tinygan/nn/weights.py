@@ -1,6 +1,10 @@
-"""Weight normalisation (Salimans and Kingma 2016)."""
+"""Weights computed from other parameters: weight normalisation, equalised learning rates."""
+
+import math
 
 from .. import ops
+from ..numbers import is_number
+from ..random import rng
 from ..tensor import Tensor
 from .module import Module
 
@@ -42,7 +46,8 @@ def check_layer(layer: Module, norm: str) -> None:
         raise TypeError(f"{norm} takes a Dense, Conv2d, ConvTranspose2d or Embedding layer, or one "
                         "whose class sets outputs_first = 0, 1 for a weight (n_out, n_in), got "
                         f"{type(layer).__name__}")
-    for other, array in ("spectral_norm", "weight_u"), ("weight_norm", "weight_g"):
+    for other, array in (("spectral_norm", "weight_u"), ("weight_norm", "weight_g"),
+                         ("equalise", "weight_raw")):
         if other != norm and hasattr(layer, array):
             raise TypeError(f"this {type(layer).__name__} is under {other}: choose one of the two")
 
@@ -55,3 +60,46 @@ def normalised_weight(layer: Module) -> Tensor:
 def _norms(layer):
     """Return |v| for each output, with the number of axes of the weight."""
     return ops.norm(layer.weight_v, layer.outputs_first[1:], keepdims=True)
+
+
+def equalise(layer: Module, gain: float = math.sqrt(2), lr_multiplier: float = 1.0) -> Module:
+    """Give a layer an equalised learning rate, and return the layer.
+
+        w_hat = c w,  c = lr_multiplier gain / sqrt(fan_in),  w ~ N(0, 1 / lr_multiplier^2)
+
+    This is section 4.1 of Karras et al. 2018, which has w / c; the published code has c w. w is the
+    parameter, w_hat what the layer computes with, and fan_in the number of weights of an output. So
+    w_hat begins as N(0, gain^2 / fan_in), which with the default gain is nn.he. It replaces the
+    initial weights that the layer has.
+
+    A step of Adam does not depend on the scale of the gradient, so each w changes by about the
+    learning rate. Then w_hat changes in proportion to its own size, in all layers alike. With an
+    lr_multiplier this change is so many times as large, and the bias learns so many times as fast
+    (Karras et al. 2019, appendix C).
+
+    `layer` is one that spectral_norm takes too. w becomes the parameter weight_raw. A forward() of
+    your own takes weight and bias from effective_weight(self) and effective_bias(self). Raises
+    TypeError for another layer, for one under spectral_norm or weight_norm, and for one that is
+    equalised already, and ValueError for numbers that are not above 0.
+    """
+    check_layer(layer, "equalise")
+    if hasattr(layer, "weight_raw"):
+        raise TypeError(f"this {type(layer).__name__} is equalised already: call equalise once")
+    for name, number in ("gain", gain), ("lr_multiplier", lr_multiplier):
+        if not is_number(number, 0) or not number:
+            raise ValueError(f"the {name} of equalise is a number above 0, got {number!r}")
+    layer._changes += ((equalise, {"gain": gain, "lr_multiplier": lr_multiplier}),)
+    weight = vars(layer).pop("weight")
+    fan_in = weight.size // weight.shape[layer.outputs_first[0]]
+    weight.data[...] = rng.normal(weight.shape) / lr_multiplier
+    weight.touch()
+    vars(layer)["weight_raw"] = weight
+    layer.weight_scale = gain / math.sqrt(fan_in) * lr_multiplier
+    layer.bias_scale = lr_multiplier
+    return layer
+
+
+def effective_bias(layer: Module) -> Tensor | None:
+    """Return the bias that a layer computes with, after equalise, or None without one."""
+    scale = getattr(layer, "bias_scale", 1.0)
+    return layer.bias if layer.bias is None or scale == 1 else layer.bias * scale

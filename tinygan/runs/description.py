@@ -45,7 +45,7 @@ from ..random import rng
 
 # The functions that may have changed a Module after it was made. Such a function appends itself
 # and its arguments to the Module's _changes.
-CHANGES = {nn.spectral_norm, nn.weight_norm, Game.keep_average}
+CHANGES = {nn.spectral_norm, nn.weight_norm, nn.equalise, Game.keep_average}
 # The modules and packages of tinygan whose functions a description may name. None of these
 # functions reads or writes a file, or changes the backend.
 COMPUTING = {"ops", "conv", "nn", "schedules", "games", "networks"}

@@ -1,0 +1,159 @@
+"""The networks of StyleGAN (Karras et al. 2019).
+
+The game is the GAN with the penalty R1; the paper's contribution is G. A mapping network f turns z
+into w, and w enters G's synthesis network at each layer, as a style. So the layers of low
+resolution can get one w and those of high resolution another: style mixing.
+
+The networks here are small, and differ from the published ones for faces in more than size: they
+do not grow during the training, G ends in a sigmoid for data in [0, 1], and f has 4 layers, not 8.
+"""
+
+import math
+from collections.abc import Sequence
+
+from .. import backend, nn, ops
+from ..backend import Array, UserError
+from ..numbers import is_number
+from ..tensor import Tensor
+from .dcgan import check_shape
+
+
+def conv(c_in: int, c_out: int, kernel: int, gain: float = math.sqrt(2)) -> nn.Conv2d:
+    """Return an equalised convolution that keeps the size of images."""
+    return nn.equalise(nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2), gain)
+
+
+def dense(n_in: int, n_out: int, gain: float = math.sqrt(2),
+          lr_multiplier: float = 1.0) -> nn.Dense:
+    """Return an equalised dense layer."""
+    return nn.equalise(nn.Dense(n_in, n_out), gain, lr_multiplier)
+
+
+class Generator(nn.Module):
+    """The style-based generator G = g(f(z)), whose images are in [0, 1].
+
+    z_size     the number of noise variables
+    shape      (C, H, W), that of an image
+    channels   the numbers of channels, from the lowest resolution to the highest; each resolution
+               is twice the one before
+    w_size     the size of w
+    depth      the number of layers of the mapping network f
+    mixing     the probability that a sample of the training is mixed from two w
+    noise      whether the layers add noise
+
+    Each resolution has two layers. A layer is a convolution, noise, leaky ReLU and AdaIN with a
+    style (figure 1b); the very first has a learned input in place of the convolution. Images are
+    enlarged before a convolution; in the published code the convolution lies between the steps of
+    the enlargement, with the same result except at the edge. Raises UserError if H or W is no
+    multiple of 2^(len(channels) - 1), and for a mixing outside [0, 1].
+    """
+
+    def __init__(self, z_size: int = 64, shape: tuple[int, int, int] = (1, 28, 28),
+                 channels: Sequence[int] = (64, 16, 8), w_size: int = 64, depth: int = 4,
+                 mixing: float = 0.9, noise: bool = True) -> None:
+        colours, height, width = _lowest(shape, channels)
+        if not is_number(mixing, 0) or mixing > 1:
+            raise UserError(f"mixing is a probability from 0 to 1, got {mixing!r}")
+        self.mixing = mixing
+        sizes = [z_size] + depth * [w_size]
+        f = [nn.PixelNorm()]
+        for a, b in zip(sizes, sizes[1:]):
+            f += [dense(a, b, lr_multiplier=0.01), nn.LeakyReLU(0.2)]
+        self.f = nn.Sequential(*f)
+        self.w_mean = backend.xp.zeros(w_size, "float32")
+
+        def layer(n, *first):
+            return nn.Sequential(*first, *([nn.AddNoise(n)] if noise else []), nn.LeakyReLU(0.2),
+                                 nn.AdaIN(n, w_size))
+        n = channels[0]
+        self.layers = [layer(n, nn.LearnedInput(n, height, width)),
+                       layer(n, conv(n, n, 3))]
+        for a, b in zip(channels, channels[1:]):
+            self.layers += [layer(b, nn.Upsample(2, "bilinear"), conv(a, b, 3)),
+                            layer(b, conv(b, b, 3))]
+        self.to_image = nn.Sequential(conv(channels[-1], colours, 1, gain=1.0), nn.Sigmoid())
+
+    def forward(self, z: Tensor, other: Tensor | None = None,
+                crossover: Array | None = None) -> Tensor:
+        """Return images (m, C, H, W) for noise z (m, z_size).
+
+        With `other`, further noise (m, z_size), and the whole numbers `crossover` (m,), the layers
+        from number `crossover` on get the w of the other noise. In training mode both are drawn for
+        a share `mixing` of the samples (section 3.1); the published code draws one crossover for
+        all samples of a minibatch. Raises ValueError for one of them without the other.
+        """
+        if (other is None) != (crossover is None):
+            raise ValueError("styles are mixed by two arguments, further noise (m, z_size) and the "
+                             "crossover (m,), but one of them is missing")
+        w = self.f(z)
+        if self.training:
+            backend.move_average(w.data.sum(0), 1 / len(w), 0.005, self.w_mean)
+            if other is None and self.mixing:
+                other, crossover = self._draw_mixing(z)
+        ws = [w] * len(self.layers)
+        if other is not None:
+            w2 = self.f(other)
+            ws = [ops.where(crossover[:, None] > i, w, w2) for i in range(len(self.layers))]
+        return self.synthesise(ws)
+
+    def synthesise(self, ws: Sequence[Tensor]) -> Tensor:
+        """Return g's images (m, C, H, W) for the w of each layer, (m, w_size) each.
+
+        Raises ValueError unless there is one w for each layer.
+        """
+        if len(ws) != len(self.layers):
+            raise ValueError(f"each of {len(self.layers)} layers needs a w, got {len(ws)}")
+        x = ws[0]       # the learned input takes only the number of samples from it
+        for layer, w in zip(self.layers, ws):
+            x = layer(x, w)
+        return self.to_image(x)
+
+    def truncate(self, w: Tensor, psi: float) -> Tensor:
+        """Return w_mean + psi (w - w_mean), the truncation trick in W (appendix B).
+
+        w_mean is a moving average of the mean of w during training. With a psi below 1 samples are
+        more typical and less varied.
+        """
+        return psi * w + (1 - psi) * self.w_mean
+
+    def _draw_mixing(self, z):
+        """Draw the second noise of each sample, and the number of the layer that it begins with."""
+        source, n = nn.current_random(), len(self.layers)
+        place = source.uniform(0, 1, (len(z),))
+        # layer 1 to n - 1 for those below `mixing`, else n, which is no layer
+        crossover = backend.xp.where(place < self.mixing,
+                                     1 + place / self.mixing * (n - 1), n).astype("int64")
+        return Tensor(source.normal(z.shape).astype(z.dtype, copy=False)), crossover
+
+
+def discriminator(shape: tuple[int, int, int] = (1, 28, 28),
+                  channels: Sequence[int] = (64, 16, 8)) -> nn.Sequential:
+    """Return D, from images of `shape` (C, H, W) to one score (m, 1).
+
+    `channels` are the numbers of channels, from the lowest resolution to the highest. D is like
+    that of Karras et al. 2018: each resolution has two convolutions, and before the last one the
+    samples are compared (nn.MinibatchStddev). There, both convolutions of a resolution come before
+    the pooling; here the second comes after it, at a quarter of the cost. Raises UserError if H or
+    W is no multiple of 2^(len(channels) - 1).
+    """
+    colours, height, width = _lowest(shape, channels)
+    layers = [conv(colours, channels[-1], 1), nn.LeakyReLU(0.2)]
+    for a, b in zip(channels[:0:-1], channels[-2::-1]):
+        layers += [conv(a, a, 3), nn.LeakyReLU(0.2), nn.AvgPool2d(2),
+                   conv(a, b, 3), nn.LeakyReLU(0.2)]
+    n = channels[0]
+    return nn.Sequential(
+        *layers, nn.MinibatchStddev(), conv(n + 1, n, 3), nn.LeakyReLU(0.2), nn.Flatten(),
+        dense(n * height * width, n), nn.LeakyReLU(0.2), dense(n, 1, gain=1.0))
+
+
+def _lowest(shape, channels):
+    """Return the colours of images of `shape`, and height and width at the lowest resolution."""
+    if not channels:
+        raise UserError("the networks need the channels of at least one resolution, such as (16,)")
+    colours, height, width = check_shape(shape, 2 ** len(channels))
+    factor = 2 ** (len(channels) - 1)
+    if height % factor or width % factor:
+        raise UserError(f"{len(channels)} resolutions need images whose sides are multiples of "
+                        f"{factor}, not {height}x{width} pixels: pad or crop the images")
+    return colours, height // factor, width // factor
