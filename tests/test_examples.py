@@ -24,7 +24,7 @@ from tinygan import (Run, Tensor, UserError, backend, checkpoint, command, cpu, 
 from tinygan.data import Minibatches, as_floats, mnist, tasks
 from tinygan.data.own import load_arrays
 from tinygan.games import GAN, Hinge, catalogue, penalties, small
-from tinygan.games.penalties import R1
+from tinygan.games.penalties import Lazy, R1
 from tinygan.metrics import parzen_log_likelihood
 from tinygan.networks import digits
 from tinygan.random import Random
@@ -540,6 +540,8 @@ RECIPES = {
     "bigan_mnist": ((6000, 64, None), (232_369, 434_915), dict(penalties=[R1(0.1)])),
     "bigan_mnist --ali": ((6000, 64, None), (232_369, 441_365), dict(penalties=[R1(0.1)])),
     "semi_supervised_mnist": ((10_800, 100, None), None, dict(lam=0.5)),
+    "stylegan_mnist": ((4000, 64, 0.995), (251_705, 93_065),
+                       dict(penalties=[Lazy(R1(0.05), 4)], z_size=64)),
     "few_mnist": ((20_000, 64, None), (209_617, 225_377), dict(views=[])),
     "stacked_mnist --samples 2": ((20_000, 64, None), (209_969, 245_859),
                                   dict(penalties=[R1(1.0)])),

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tinygan import Tensor, check_grads, grad, load, nn, no_grad, optim, to_numpy
-from tinygan.data import Split
-from tinygan.games import Game
+from tinygan.data import Split, mnist
+from tinygan.games import Game, losses
 from tinygan.metrics import classifier, measure_path_length
 from tinygan.metrics.classifier import Classified
 from tinygan.networks import stylegan
@@ -13,7 +13,6 @@ from tinygan.random import Random
 from tinygan.tensor import broadcast_to
 
 from helpers import catch_training, device, error_of, normal, tensor
-from test_examples import run
 
 
 def draw(*shape, seed=0):
@@ -343,9 +342,27 @@ def test_what_evaluate_measures_of_styles(game, monkeypatch):
             expected = 1.0
         else:
             expected = float((a * (10 * a + b) > 0)[differ].mean())
-        assert found[f"mixed from {k}"] == pytest.approx({"as z": expected, "as other": 1 - expected})
+        assert found[f"mixed from {k}"] == pytest.approx(
+            {"as z": expected, "as other": 1 - expected})
     assert 0.8 < found["mixed from 4"]["as z"] < 1
     # the number is linear in w, and the path in w is straight
     squares = np.sort((11 * (b - a)) ** 2)
     assert found["path in w"]["path length"] == pytest.approx(squares[4:-4].mean(), rel=0.02)
     assert set(found["mixed"]) == set(found["psi 0.7"]) == {"Frechet", "precision", "recall"}
+
+
+# The example
+
+@pytest.mark.parametrize("flags, mixing, noise", [([], 0.9, 6), (["--mixing", 0], 0, 6),
+                                                  (["--no-noise"], 0.9, 0)])
+def test_the_settings_of_the_example(flags, mixing, noise):
+    """Adam's beta1 is 0 and beta2 0.99, as in the paper; its learning rate falls to 0."""
+    call = catch_training("stylegan_mnist", *flags, data=mnist.load_sample())
+    G = call.game.G
+    assert G.mixing == mixing and call.game.loss == losses.NonSaturating()
+    assert [type(layer) for _, layer in G.modules()].count(nn.AddNoise) == noise
+    for opt in call.d_opt, call.g_opt:
+        assert type(opt) is optim.Adam and opt.betas == (0.0, 0.99)
+        assert [opt.lr(t) for t in (0, 2000, 4000)] == pytest.approx([1e-2, 5e-3, 0])
+    rates = [layer.bias_scale for layer in G.f.layers if isinstance(layer, nn.Dense)]
+    assert rates == [0.01] * 4
