@@ -71,11 +71,13 @@ For a style-based G (StyleGAN), by 2,000 pairs of noise vectors, z and another:
                    classifier. "From 2" means that the layers before layer 2 have the style of z,
                    and the others that of the other noise. Pairs of one class are left out
     as other       fraction that are of the class of the other noise's own sample
-    path length    perceptual path length: squared change of the features by a small step on the
-                   path between two z, or between their w, divided by the squared step
+    path length    perceptual path length: squared change of the classifier's features by a small
+                   step on the path between two z, or between their w, divided by the squared step;
+                   the mean without the least and the largest hundredth
 
 They stand beside the distance, precision and recall of samples whose styles are mixed from a random
-layer on, and of samples with truncated styles (psi 0.7).
+layer on, and of samples with truncated styles (psi 0.7). On a path the noise in G's layers stays
+the same; each mixed sample has noise of its own.
 
 With --inputs, the images that G translates, and those that its outputs are compared with, are those
 of another data set: its test images, a tenth of a file. They must not be training images of the run
@@ -92,7 +94,7 @@ from typing import Any
 
 import numpy as np
 import sample
-from sample import scale, spherical, to_device, to_host
+from sample import has_styles, scale, spherical, synthesise, to_device, to_host
 
 from tinygan import Tensor, UserError, backend, checkpoint, command, nn, no_grad
 from tinygan.backend import Array
@@ -107,7 +109,6 @@ from tinygan.metrics import (class_shares, classifier, classifier_score, compute
 from tinygan.metrics.classifier import Classified
 from tinygan.metrics.parzen import find_centroids
 from tinygan.nested import flatten_nested, map_nested
-from tinygan.networks import stylegan
 from tinygan.nn import Module
 from tinygan.random import Random
 
@@ -315,15 +316,6 @@ def measure_styles(game: Game, z: np.ndarray, test: Split, net: Module,
     def mix(z, other, crossover):
         return backend.to_numpy(game.sample_images(to_device((z, other, crossover))))
 
-    def synthesise(choose):
-        """Return the function from inputs to the samples whose w choose(G, *inputs) returns."""
-        def f(*inputs):
-            # each call has the same noise, so that it does not count as a change
-            with game.use_averages(), nn.use_random(Random(seed)):
-                w = choose(game.G, *map(to_device, inputs))
-                return backend.to_numpy(game.G.synthesise([w] * layers).data)
-        return f
-
     found = {}
     few, others = z[:PAIRS], other[:PAIRS]
     own, foreign = (classify(mix, few, others, np.full(len(few), k)).p.argmax(1)
@@ -333,23 +325,29 @@ def measure_styles(game: Game, z: np.ndarray, test: Split, net: Module,
         mixed = classify(mix, few[differ], others[differ], np.full(differ.sum(), k)).p.argmax(1)
         found[f"mixed from {k}"] = {"as z": float((mixed == own[differ]).mean()),
                                     "as other": float((mixed == foreign[differ]).mean())}
+
+    def truncate(z):
+        return synthesise(game, z, lambda G, z: G.truncate(G.f(z), 0.7), z)
     crossover = 1 + backend.to_numpy(rng.integers(layers - 1, (len(z),)))
-    for row, samples in (
-            ("mixed", classify(mix, z, other, crossover)),
-            ("psi 0.7", classify(synthesise(lambda G, z: G.truncate(G.f(z), 0.7)), z))):
+    for row, samples in (("mixed", classify(mix, z, other, crossover)),
+                         ("psi 0.7", classify(truncate, z))):
         precision, recall = compute_precision_recall(real, samples.features)
         found[row] = {"Frechet": frechet_distance(samples.features, real), "precision": precision,
                       "recall": recall}
 
+    # the paths in z lie on the sphere, since G does not depend on the length of z
+    few, others = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in (few, others))
+
+    def at_z(z, other, t):
+        return synthesise(game, (z, other), lambda G, z: G.f(z), spherical(z, other, t))
+
+    def at_w(z, other, t):
+        return synthesise(game, (z, other),
+                          lambda G, z, other, t: G.f(z) * (1 - t) + G.f(other) * t, z, other, t)
     t, eps = backend.to_numpy(rng.uniform(0, 1, (len(few), 1))), 0.01
-    for row, at in (
-            ("path in z", lambda t: classify(
-                synthesise(lambda G, z: G.f(z)), spherical(few, others, t))),
-            ("path in w", lambda t: classify(
-                synthesise(lambda G, z, other, t: G.f(z) * (1 - t) + G.f(other) * t),
-                few, others, t.astype(np.float32)))):
-        found[row] = {"path length": measure_path_length(at(t).features, at(t + eps).features,
-                                                         eps)}
+    for row, at in ("path in z", at_z), ("path in w", at_w):
+        start, end = (classify(at, few, others, np.float32(a)).features for a in (t, t + eps))
+        found[row] = {"path length": measure_path_length(start, end, eps)}
     return found
 
 
@@ -448,7 +446,7 @@ def measure_further(game: Game, images: np.ndarray, z: Any, data: DataSet, test:
         return measure_codes(game, images, z, data, test, net, seed)
     if isinstance(game, BiGAN):
         return measure_encoder(game, data, test, net, seed)
-    if isinstance(game.G, stylegan.Generator) and net is not None:
+    if has_styles(game, z) and net is not None:
         return measure_styles(game, z, test, net, seed)
     return measure_pairs(game, test) if isinstance(game, PairTranslation) else {}
 

@@ -128,6 +128,11 @@ def set_label(z: Any, label: int | None) -> Any:
         lambda a: np.full_like(a, label) if a.ndim == 1 and a.dtype.kind in "iu" else a, z)
 
 
+def has_styles(game: Game, z: Any) -> bool:
+    """Return whether the game's G is style-based, and its inputs z are noise alone."""
+    return isinstance(getattr(game, "G", None), stylegan.Generator) and not isinstance(z, tuple)
+
+
 def draw_codes(codes: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """Return codes (n, k) as images of `shape` (C, H, W), in which a grey square is a number."""
     side = math.ceil(codes.shape[1] ** 0.5)
@@ -175,6 +180,16 @@ def draw_between(game: Game, x: np.ndarray, y: np.ndarray, n: int) -> np.ndarray
     return np.concatenate([x[:, None], between, y[:, None]], 1).reshape(-1, *x.shape[1:])
 
 
+def synthesise(game: Game, noise: Any, choose: Callable, *inputs: np.ndarray) -> np.ndarray:
+    """Return the samples of a style-based G whose w choose(G, *inputs) returns, on the host.
+
+    The noise in G's layers is the same whenever the arrays `noise` (m, ...) are.
+    """
+    with game.use_averages(), nn.use_random(nn.RandomRows(noise)):
+        w = choose(game.G, *map(to_device, inputs))
+        return backend.to_numpy(game.G.synthesise([w] * len(game.G.layers)).data)
+
+
 def draw_mixed(game: Game, z: np.ndarray, other: np.ndarray, crossover: int) -> np.ndarray:
     """Return a square of samples whose styles are mixed, in rows (Karras et al. 2019, figure 3).
 
@@ -191,13 +206,9 @@ def draw_mixed(game: Game, z: np.ndarray, other: np.ndarray, crossover: int) -> 
 
 def draw_truncated(game: Game, z: np.ndarray, n: int) -> np.ndarray:
     """Return for each z a row of n samples with styles truncated by a psi from 1 to -1."""
-    def draw(psi):
-        # the samples of a row have one noise, so that they differ in their styles alone
-        with game.use_averages(), nn.use_random(Random(0)):
-            G = game.G
-            w = G.truncate(G.f(to_device(z)), psi)
-            return backend.to_numpy(G.synthesise([w] * len(G.layers)).data)
-    images = np.stack([draw(psi) for psi in np.linspace(1, -1, n)], 1)
+    # the samples of a row have one noise, so that they differ in their styles alone
+    images = np.stack([synthesise(game, z, lambda G, z: G.truncate(G.f(z), psi), z)
+                       for psi in np.linspace(1, -1, n)], 1)
     return images.reshape(-1, *images.shape[2:])
 
 
@@ -285,8 +296,8 @@ def draw_pictures(game: Game, split: Split | None, args: argparse.Namespace) -> 
         yield "translated.png", pairs, 8, 2
     if args.inputs is None and game.overrides("fixed_inputs", "pictures"):
         yield "pictures.png", *game.pictures(game.fixed_inputs(split, 64, rng)), game.group
-    if isinstance(game.G, stylegan.Generator):
-        yield "mixed.png", draw_mixed(game, z0, z1, 2), len(z0) + 1, None
+    if has_styles(game, z0):
+        yield "mixed.png", draw_mixed(game, z0, z1, min(2, len(game.G.layers) - 1)), 9, None
         yield "truncated.png", draw_truncated(game, z0, args.columns), args.columns, None
     if isinstance(game, BiGAN) and len(split.images) >= 3:
         x = as_floats(split.images[:24])

@@ -9,7 +9,8 @@ samples can be mixed: sample.py draws samples that have the style of one sample 
 pixels and of another sample in the others. evaluate.py measures what such samples have from whom.
 
 The networks are those of tinygan/networks/stylegan.py. Learning rates are ten times the paper's and
-fall to 0, and R1's weight is small, because the training is short and the data is in [0, 1].
+fall to 0, and R1's weight is small, because the training is short and the data is in [0, 1]. R1 is
+computed in every fourth iteration, with four times its weight.
 
 Pictures, curves and checkpoints are written to --out. --explain explains the printed numbers.
 """
@@ -27,7 +28,7 @@ def main() -> None:
     """Train with the command line's settings."""
     flags = command.game_parser(__doc__, **RECIPE, out="runs/stylegan_mnist")
     add = flags.add_argument
-    add("--mixing", type=command.fraction, default=0.9,
+    add("--mixing", type=command.share, default=0.9,
         help="share of the training's samples that have two styles (0.9)")
     add("--no-noise", action="store_true", help="leave the noise out of G's layers")
     add("--gamma", type=command.from_0, default=0.05, help="weight of the penalty R1 (0.05)")

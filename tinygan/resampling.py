@@ -111,15 +111,15 @@ def resize(x: Tensor, size: tuple[int, int], matrix: Callable = nearest) -> Tens
     return resample(x, matrix(h, size[0]), matrix(w, size[1]))
 
 
-def upsample(x: Tensor, factor: int) -> Tensor:
-    """Return images enlarged by nearest-neighbour interpolation.
+def upsample(x: Tensor, factor: int, matrix: Callable = nearest) -> Tensor:
+    """Return images enlarged by the matrix nearest or bilinear.
 
-    (N, C, H, W) -> (N, C, factor H, factor W): each pixel becomes factor x factor pixels. Raises
-    ValueError unless the factor is a whole number of at least 1.
+    (N, C, H, W) -> (N, C, factor H, factor W). By `nearest`, each pixel becomes factor x factor
+    pixels. Raises ValueError unless the factor is a whole number of at least 1.
     """
     h, w = _size(x, "upsample")
     check_whole(factor, 1, "upsample's factor")
-    return resize(x, (h * factor, w * factor))
+    return resize(x, (h * factor, w * factor), matrix)
 
 
 def avg_pool(x: Tensor, size: int, stride: int | None = None, padding: int = 0) -> Tensor:

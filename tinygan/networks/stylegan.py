@@ -5,7 +5,8 @@ into w, and w enters G's synthesis network at each layer, as a style. So the lay
 resolution can get one w and those of high resolution another: style mixing.
 
 The networks here are small, and differ from the published ones for faces in more than size: they
-do not grow during the training, G ends in a sigmoid for data in [0, 1], and f has 4 layers, not 8.
+do not grow during the training, G ends in a sigmoid for data in [0, 1], f has 4 layers and not 8,
+and D does not blur images before it reduces them.
 """
 
 import math
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 
 from .. import backend, nn, ops
 from ..backend import Array, UserError
-from ..numbers import is_number
+from ..numbers import check_whole, is_number, is_whole
 from ..tensor import Tensor
 from .dcgan import check_shape
 
@@ -32,20 +33,21 @@ def dense(n_in: int, n_out: int, gain: float = math.sqrt(2),
 class Generator(nn.Module):
     """The style-based generator G = g(f(z)), whose images are in [0, 1].
 
-    z_size     the number of noise variables
+    z_size     the number of noise variables, z ~ N(0, I)
     shape      (C, H, W), that of an image
     channels   the numbers of channels, from the lowest resolution to the highest; each resolution
                is twice the one before
     w_size     the size of w
     depth      the number of layers of the mapping network f
-    mixing     the probability that a sample of the training is mixed from two w
+    mixing     the probability that a sample of the training is mixed from two w; 0 in a game whose
+               D gets z too, such as BiGAN
     noise      whether the layers add noise
 
     Each resolution has two layers. A layer is a convolution, noise, leaky ReLU and AdaIN with a
     style (figure 1b); the very first has a learned input in place of the convolution. Images are
-    enlarged before a convolution; in the published code the convolution lies between the steps of
-    the enlargement, with the same result except at the edge. Raises UserError if H or W is no
-    multiple of 2^(len(channels) - 1), and for a mixing outside [0, 1].
+    enlarged by bilinear interpolation before the convolution. (The published code repeats each
+    pixel, convolves, and then blurs with 1 2 1, which is the same except at the edge.) Raises
+    UserError if H or W is no multiple of 2^(len(channels) - 1), and for a mixing outside [0, 1].
     """
 
     def __init__(self, z_size: int = 64, shape: tuple[int, int, int] = (1, 28, 28),
@@ -54,6 +56,7 @@ class Generator(nn.Module):
         colours, height, width = _lowest(shape, channels)
         if not is_number(mixing, 0) or mixing > 1:
             raise UserError(f"mixing is a probability from 0 to 1, got {mixing!r}")
+        check_whole(depth, 1, "the number of layers of f")
         self.mixing = mixing
         sizes = [z_size] + depth * [w_size]
         f = [nn.PixelNorm()]
@@ -80,14 +83,16 @@ class Generator(nn.Module):
         With `other`, further noise (m, z_size), and the whole numbers `crossover` (m,), the layers
         from number `crossover` on get the w of the other noise. In training mode both are drawn for
         a share `mixing` of the samples (section 3.1); the published code draws one crossover for
-        all samples of a minibatch. Raises ValueError for one of them without the other.
+        all samples of a minibatch. Raises ValueError for other shapes of these two.
         """
-        if (other is None) != (crossover is None):
-            raise ValueError("styles are mixed by two arguments, further noise (m, z_size) and the "
-                             "crossover (m,), but one of them is missing")
+        shapes = [getattr(a, "shape", None) for a in (other, crossover)]
+        if shapes not in ([None, None], [z.shape, z.shape[:1]]):
+            raise ValueError(f"styles of samples for noise {z.shape} are mixed by further noise of "
+                             f"that shape and an array of crossovers {z.shape[:1]}, got "
+                             f"{shapes[0]} and {shapes[1]}")
         w = self.f(z)
         if self.training:
-            backend.move_average(w.data.sum(0), 1 / len(w), 0.005, self.w_mean)
+            backend.move_average(w.data.mean(0), 1.0, 0.005, self.w_mean)
             if other is None and self.mixing:
                 other, crossover = self._draw_mixing(z)
         ws = [w] * len(self.layers)
@@ -111,8 +116,9 @@ class Generator(nn.Module):
     def truncate(self, w: Tensor, psi: float) -> Tensor:
         """Return w_mean + psi (w - w_mean), the truncation trick in W (appendix B).
 
-        w_mean is a moving average of the mean of w during training. With a psi below 1 samples are
-        more typical and less varied.
+        w_mean is a moving average of the mean of w during the training, at first 0. With a psi
+        below 1 samples are more typical and less varied. The paper truncates the w of the layers of
+        low resolution alone.
         """
         return psi * w + (1 - psi) * self.w_mean
 
@@ -130,15 +136,16 @@ def discriminator(shape: tuple[int, int, int] = (1, 28, 28),
                   channels: Sequence[int] = (64, 16, 8)) -> nn.Sequential:
     """Return D, from images of `shape` (C, H, W) to one score (m, 1).
 
-    `channels` are the numbers of channels, from the lowest resolution to the highest. D is like
-    that of Karras et al. 2018: each resolution has two convolutions, and before the last one the
-    samples are compared (nn.MinibatchStddev). There, both convolutions of a resolution come before
-    the pooling; here the second comes after it, at a quarter of the cost. Raises UserError if H or
-    W is no multiple of 2^(len(channels) - 1).
+    `channels` are the numbers of channels, from the lowest resolution to the highest. From one
+    resolution to the next there are two convolutions, with the pooling between them; in the
+    published code it comes after both, at four times the cost of the second. Before the last
+    convolution all samples are compared (nn.MinibatchStddev), in the published code groups of 4.
+    Raises UserError if H or W is no multiple of 2^(len(channels) - 1).
     """
     colours, height, width = _lowest(shape, channels)
     layers = [conv(colours, channels[-1], 1), nn.LeakyReLU(0.2)]
-    for a, b in zip(channels[:0:-1], channels[-2::-1]):
+    down = channels[::-1]
+    for a, b in zip(down, down[1:]):
         layers += [conv(a, a, 3), nn.LeakyReLU(0.2), nn.AvgPool2d(2),
                    conv(a, b, 3), nn.LeakyReLU(0.2)]
     n = channels[0]
@@ -149,8 +156,9 @@ def discriminator(shape: tuple[int, int, int] = (1, 28, 28),
 
 def _lowest(shape, channels):
     """Return the colours of images of `shape`, and height and width at the lowest resolution."""
-    if not channels:
-        raise UserError("the networks need the channels of at least one resolution, such as (16,)")
+    if not isinstance(channels, (list, tuple)) or not all(is_whole(n, 1) for n in channels or [0]):
+        raise UserError("the networks need the numbers of channels of at least one resolution, "
+                        f"such as (64, 16, 8), got {channels!r}")
     colours, height, width = check_shape(shape, 2 ** len(channels))
     factor = 2 ** (len(channels) - 1)
     if height % factor or width % factor:

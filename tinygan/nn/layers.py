@@ -167,10 +167,8 @@ class Upsample(Module):
         self.factor, self.mode = factor, mode
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.mode == "nearest":
-            return resampling.upsample(x, self.factor)
-        h, w = x.shape[2:]
-        return resampling.resize(x, (h * self.factor, w * self.factor), resampling.bilinear)
+        matrix = resampling.nearest if self.mode == "nearest" else resampling.bilinear
+        return resampling.upsample(x, self.factor, matrix)
 
 
 class ReflectionPad2d(Module):

@@ -58,11 +58,11 @@ class AdaIN(Module):
 class AddNoise(Module):
     """Images plus noise, which each channel weights by a number of its own.
 
-        x + B n,  n ~ N(0, 1) for each pixel of each image      (Karras et al. 2019, section 2)
+        x + B e,  e ~ N(0, 1) for each pixel of each image      (Karras et al. 2019, section 2)
 
-    x is (N, n, H, W), and so is the result. All channels of a pixel have the same noise. B is the
-    parameter weight (n,), which begins with 0. The noise is drawn in evaluation mode too, where it
-    depends on the sample's input alone, see Game.sample.
+    x is (N, n, H, W), and so is the result. All channels of a pixel have the same noise e. B is the
+    parameter weight (n,), which begins with 0. Noise is added in evaluation mode too; Game.sample
+    draws the same noise for the same input. Raises ValueError for other shapes.
     """
 
     def __init__(self, n: int) -> None:
@@ -70,7 +70,10 @@ class AddNoise(Module):
         self.weight = Tensor(zeros(n))
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or x.shape[1] != self.n:
+            raise ValueError(f"AddNoise({self.n}) needs images (N, {self.n}, H, W), got {x.shape}")
         noise = current_random().normal((len(x), 1, *x.shape[2:])).astype(x.dtype, copy=False)
+        # as a convolution of one pixel, B e has the memory layout of x
         return x + conv2d(Tensor(noise), self.weight.reshape(self.n, 1, 1, 1))
 
 

@@ -69,8 +69,7 @@ def equalise(layer: Module, gain: float = math.sqrt(2), lr_multiplier: float = 1
 
     This is section 4.1 of Karras et al. 2018, which has w / c; the published code has c w. w is the
     parameter, w_hat what the layer computes with, and fan_in the number of weights of an output. So
-    w_hat begins as N(0, gain^2 / fan_in), which with the default gain is nn.he. It replaces the
-    initial weights that the layer has.
+    w_hat begins as N(0, gain^2 / fan_in). It replaces the initial weights that the layer has.
 
     A step of Adam does not depend on the scale of the gradient, so each w changes by about the
     learning rate. Then w_hat changes in proportion to its own size, in all layers alike. With an
@@ -78,17 +77,22 @@ def equalise(layer: Module, gain: float = math.sqrt(2), lr_multiplier: float = 1
     (Karras et al. 2019, appendix C).
 
     `layer` is one that spectral_norm takes too. w becomes the parameter weight_raw. A forward() of
-    your own takes weight and bias from effective_weight(self) and effective_bias(self). Raises
-    TypeError for another layer, for one under spectral_norm or weight_norm, and for one that is
-    equalised already, and ValueError for numbers that are not above 0.
+    your own takes weight and bias from effective_weight(self) and effective_bias(self); self.bias
+    is the bias before the lr_multiplier. Raises TypeError for another layer, for one under
+    spectral_norm or weight_norm, and for one that is equalised with other numbers, and ValueError
+    for numbers that are not above 0.
     """
     check_layer(layer, "equalise")
-    if hasattr(layer, "weight_raw"):
-        raise TypeError(f"this {type(layer).__name__} is equalised already: call equalise once")
     for name, number in ("gain", gain), ("lr_multiplier", lr_multiplier):
         if not is_number(number, 0) or not number:
             raise ValueError(f"the {name} of equalise is a number above 0, got {number!r}")
-    layer._changes += ((equalise, {"gain": gain, "lr_multiplier": lr_multiplier}),)
+    change = equalise, {"gain": gain, "lr_multiplier": lr_multiplier}
+    if hasattr(layer, "weight_raw"):
+        if change not in layer._changes:
+            raise TypeError(f"this {type(layer).__name__} is equalised already, with another gain "
+                            "or lr_multiplier: call equalise once")
+        return layer
+    layer._changes += (change,)
     weight = vars(layer).pop("weight")
     fan_in = weight.size // weight.shape[layer.outputs_first[0]]
     weight.data[...] = rng.normal(weight.shape) / lr_multiplier
@@ -101,5 +105,5 @@ def equalise(layer: Module, gain: float = math.sqrt(2), lr_multiplier: float = 1
 
 def effective_bias(layer: Module) -> Tensor | None:
     """Return the bias that a layer computes with, after equalise, or None without one."""
-    scale = getattr(layer, "bias_scale", 1.0)
-    return layer.bias if layer.bias is None or scale == 1 else layer.bias * scale
+    bias, scale = getattr(layer, "bias", None), getattr(layer, "bias_scale", 1.0)
+    return bias if bias is None or scale == 1 else bias * scale

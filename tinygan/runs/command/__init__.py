@@ -6,7 +6,8 @@
 """
 
 from .flags import (EXPLANATION, above_0, add_preset, add_task, fraction, from_0, game_parser,
-                    make_parser, parse, positive, refuse_unused, run_parser, to_flags, whole)
+                    make_parser, parse, positive, refuse_unused, run_parser, share, to_flags,
+                    whole)
 from .saved import (NOT_SAVED, digest, find_run, list_known, list_runs, list_stages, load,
                     load_data, make_settings, read, read_data)
 from .script import (DRY_RUN, check_writable, main, play, prepare_output, print_row,

@@ -123,6 +123,7 @@ def _number(kind, fits, wanted):
 whole = _number(int, lambda n: n >= 0, "a whole number of at least 0")
 positive = _number(int, lambda n: n >= 1, "a whole number of at least 1")
 fraction = _number(float, lambda n: 0 <= n < 1, "a number from 0 to below 1")
+share = _number(float, lambda n: 0 <= n <= 1, "a number from 0 to 1")
 above_0 = _number(float, lambda n: 0 < n < math.inf, "a number above 0")
 from_0 = _number(float, lambda n: 0 <= n < math.inf, "a number of at least 0")
 
