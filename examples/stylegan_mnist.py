@@ -8,9 +8,9 @@ G has two layers for each of the resolutions 7x7, 14x14 and 28x28, and each laye
 samples can be mixed: sample.py draws samples that have the style of one sample in the layers of 7x7
 pixels and of another sample in the others. evaluate.py measures what such samples have from whom.
 
-The networks are those of tinygan/networks/stylegan.py. Learning rates are ten times the paper's and
-fall to 0, and R1's weight is small, because the training is short and the data is in [0, 1]. R1 is
-computed in every fourth iteration, with four times its weight.
+The networks are those of tinygan/networks/stylegan.py. The learning rates are ten times the paper's
+for G and five times for D, and fall to 0, because the training is short. R1's weight is small,
+because the images are. It is computed in every fourth iteration, with four times its weight.
 
 Pictures, curves and checkpoints are written to --out. --explain explains the printed numbers.
 """
@@ -31,7 +31,7 @@ def main() -> None:
     add("--mixing", type=command.share, default=0.9,
         help="share of the training's samples that have two styles (0.9)")
     add("--no-noise", action="store_true", help="leave the noise out of G's layers")
-    add("--gamma", type=command.from_0, default=0.05, help="weight of the penalty R1 (0.05)")
+    add("--gamma", type=command.from_0, default=0.2, help="weight of the penalty R1 (0.2)")
     args = command.parse(flags)
 
     with command.start(args) as data:
@@ -41,8 +41,8 @@ def main() -> None:
         D = stylegan.discriminator(shape)
         game = Game(G, D, Z_SIZE, losses.NonSaturating(),
                     [penalties.Lazy(penalties.R1(args.gamma), 4)])
-        d_opt, g_opt = (optim.Adam(player.parameters(), schedules.cosine(1e-2, 0.0, args.steps),
-                                   betas=(0.0, 0.99)) for player in (D, G))
+        d_opt, g_opt = (optim.Adam(player.parameters(), schedules.cosine(lr, 0.0, args.steps),
+                                   betas=(0.0, 0.99)) for player, lr in ((D, 5e-3), (G, 1e-2)))
         command.train(args, game, Minibatches(images, args.batch_size), d_opt, g_opt)
 
 

@@ -500,8 +500,8 @@ def test_the_settings_of_the_example(flags, mixing, noise):
     G = call.game.G
     assert G.mixing == mixing and call.game.loss == losses.NonSaturating()
     assert [type(layer) for _, layer in G.modules()].count(nn.AddNoise) == noise
-    for opt in call.d_opt, call.g_opt:
+    for opt, lr in (call.d_opt, 5e-3), (call.g_opt, 1e-2):
         assert type(opt) is optim.Adam and opt.betas == (0.0, 0.99)
-        assert [opt.lr(t) for t in (0, 2000, 4000)] == pytest.approx([1e-2, 5e-3, 0])
+        assert [opt.lr(t) for t in (0, 2000, 4000)] == pytest.approx([lr, lr / 2, 0])
     rates = [layer.bias_scale for layer in G.f.layers if isinstance(layer, nn.Dense)]
     assert rates == [0.01] * 4
