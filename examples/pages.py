@@ -62,6 +62,7 @@ PAPERS = [
     ("Choi et al. 2018: StarGAN", "tinygan/games/stargan.py", "stargan", "identity"),
     ("Jolicoeur-Martineau 2019: RSGAN, RaGAN", "tinygan/games/relativistic.py", "mnist", "RaGAN"),
     ("Park et al. 2019: GauGAN, SPADE", "tinygan/games/gaugan.py", "spade", "SPADE, instance norm"),
+    ("Karras et al. 2019: StyleGAN", "tinygan/networks/stylegan.py", "styles", "StyleGAN"),
     ("Huang et al. 2024: R3GAN", "tinygan/games/r3gan.py", "stacked", "small D, R3GAN"),
 ]
 
@@ -109,7 +110,8 @@ def describe_result(table: str, lines: list[dict[str, Any]]) -> str:
     if table == "infogan":
         result += f", codes name {mean('majority %'):.0f} % of the digits"
     if table == "styles":
-        result += f", the style at 7x7 pixels decides {mean('7x7 %'):.0f} % of the digits"
+        result += (", mixed samples show the digit of the style at 7x7 and 14x14 pixels in "
+                   f"{mean('7x7, 14x14 %'):.0f} %")
     if table == "bigan":
         result += (f", x is {mean('ratio'):.2f} times as far from its reconstruction G(E(x)) as "
                    "from another image's")
@@ -181,10 +183,12 @@ def save_stacked(path: os.PathLike, *runs: str) -> None:
 
 
 def save_mixed(path: os.PathLike, run: str) -> None:
-    """Save samples of a run whose styles are mixed, as sample.py does."""
+    """Save two squares of samples whose styles are mixed, from layer 2 on and from layer 4 on."""
     game = load(run)
-    z, other = (game.latent(8, Random(seed)).numpy() for seed in (0, 1))
-    image.save_grid(path, sample.draw_mixed(game, z, other, 2), 9)
+    z, other = (game.latent(6, Random(seed)).numpy() for seed in (0, 1))
+    squares = [np.split(sample.draw_mixed(game, z, other, k), 7) for k in (2, 4)]
+    rows = [row for pair in zip(*squares) for row in pair]
+    image.save_grid(path, np.concatenate(rows), 14, scale=2)
 
 
 def save_planes(path: os.PathLike, *runs: str) -> None:

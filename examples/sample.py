@@ -16,9 +16,12 @@ The pictures are written into the folder `pictures` of the run, or into --out:
                     row, black is the smallest number) and their reconstructions G(E(x))
     between.png     likewise: two test images, and between them the samples on the straight line
                     between their codes
-    mixed.png       only of a style-based G (StyleGAN): the first row and the first column are
-                    samples; each other sample has the style of the one at the left in the layers of
-                    the lowest resolution, and the style of the one above in the other layers
+    mixed-2.png     only of a style-based G (StyleGAN): the first row and the first column are
+                    samples; each other sample has the style of the one at the left in the layers 0
+                    and 1, which have the lowest resolution, and the style of the one above in the
+                    others
+    mixed-4.png     likewise, with the style of the sample at the left in the layers 0 to 3; and so
+                    on for each further resolution
     truncated.png   likewise: in each row the style goes from that of a sample (psi = 1) to the mean
                     of all styles (psi = 0) and beyond (psi = -1)
     translated.png  only of games whose G takes images: pairs of an input and G's output. With
@@ -297,7 +300,8 @@ def draw_pictures(game: Game, split: Split | None, args: argparse.Namespace) -> 
     if args.inputs is None and game.overrides("fixed_inputs", "pictures"):
         yield "pictures.png", *game.pictures(game.fixed_inputs(split, 64, rng)), game.group
     if has_styles(game, z0):
-        yield "mixed.png", draw_mixed(game, z0, z1, min(2, len(game.G.layers) - 1)), 9, None
+        for k in range(2, len(game.G.layers), 2):       # each resolution has two layers
+            yield f"mixed-{k}.png", draw_mixed(game, z0, z1, k), len(z0) + 1, None
         yield "truncated.png", draw_truncated(game, z0, args.columns), args.columns, None
     if isinstance(game, BiGAN) and len(split.images) >= 3:
         x = as_floats(split.images[:24])

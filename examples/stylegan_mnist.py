@@ -1,6 +1,6 @@
 """Train a style-based generator on MNIST (Karras et al. 2019, StyleGAN).
 
-    python examples/stylegan_mnist.py               ten minutes on two cores
+    python examples/stylegan_mnist.py               the recipe: 20 minutes on one core
     python examples/stylegan_mnist.py --mixing 0    each sample of the training has one style
     python examples/stylegan_mnist.py --no-noise    without the noise in G's layers
 

@@ -466,8 +466,10 @@ def test_a_run_is_sampled_and_evaluated(tmp_path):
                   "--out", "run", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     process = run("sample.py", "run", "--columns", 3, cwd=tmp_path)
-    assert "mixed.png, truncated.png in" in process.stdout, process.stderr
-    assert read_png(tmp_path / "run/pictures/mixed.png").shape[:2] == (9 * 60 - 4, 9 * 60 - 4)
+    assert "mixed-2.png, mixed-4.png, truncated.png in" in process.stdout, process.stderr
+    for k in 2, 4:
+        shape = read_png(tmp_path / f"run/pictures/mixed-{k}.png").shape[:2]
+        assert shape == (9 * 60 - 4, 9 * 60 - 4)
     process = run("evaluate.py", "run", "--dry-run", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     for row in "mixed ", "psi 0.7", "path in z", "path in w":
