@@ -9,8 +9,9 @@ samples can be mixed: sample.py draws samples that have the style of one sample 
 pixels and of another sample in the others. evaluate.py measures what such samples have from whom.
 
 The networks are those of tinygan/networks/stylegan.py. The learning rates are ten times the paper's
-for G and five times for D, and fall to 0, because the training is short. R1's weight is small,
-because the images are. It is computed in every fourth iteration, with four times its weight.
+for G and five times for D, and fall to 0, because the training is short. R1's weight is smaller
+than the paper's 10, because the images are small and their pixels are in [0, 1]. The penalty is
+computed in every fourth iteration, with four times its weight.
 
 Pictures, curves and checkpoints are written to --out. --explain explains the printed numbers.
 """
