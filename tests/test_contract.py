@@ -33,8 +33,8 @@ TRIALS = {module.__name__: module.ENTRY for module in (labelled, growing)}
 LAZY = dataclasses.replace(catalogue.GAMES["r1"], game=GAN, settings=dict(
     z_size=5, penalties=[penalties.Lazy(penalties.R1(1.0), 2)]))
 STYLE = dataclasses.replace(catalogue.GAMES["gan"], networks=lambda: (
-    stylegan.Generator(5, (1, 4, 4), (3, 2), w_size=4, depth=1),
-    stylegan.discriminator((1, 4, 4), (3, 2))))
+    stylegan.Generator(5, (1, 4, 4), (2,), w_size=3, depth=1),
+    stylegan.discriminator((1, 4, 4), (2,))))
 GAMES = {**catalogue.GAMES, **TRIALS, "lazy": LAZY, "style": STYLE}
 M = 4
 
