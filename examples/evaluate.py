@@ -335,7 +335,8 @@ def measure_styles(game: Game, z: np.ndarray, test: Split, net: Module,
         found[row] = {"Frechet": frechet_distance(samples.features, real), "precision": precision,
                       "recall": recall}
 
-    # the paths in z lie on the sphere, since G does not depend on the length of z
+    # l_Z and l_W (Karras et al. 2019, section 4.1): the path in z lies on a sphere, because f takes
+    # the direction of z alone; the path in w is straight
     few, others = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in (few, others))
 
     def at_z(z, other, t):

@@ -298,11 +298,6 @@ def test_truncation_pulls_w_towards_its_mean():
     np.testing.assert_allclose(to_numpy(G.w_mean), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_the_length_of_z_does_not_matter():
-    G, z = make_generator(noise=False).eval(), draw(3, 5)
-    np.testing.assert_allclose(G(z).numpy(), G(z * 7).numpy(), rtol=1e-4, atol=1e-5)
-
-
 def test_without_noise_an_image_depends_on_z_alone():
     G, z = make_generator(noise=False, mixing=0), draw(3, 5)
     assert (G(z).numpy() == G(z).numpy()).all()
@@ -330,9 +325,6 @@ def test_sizes(shape, channels):
     x = G(draw(4, 5))
     assert x.shape == (4, *shape) and D(x).shape == (4, 1)
     assert len(G.layers) == 2 * len(channels)
-    equalised = [layer for net in (G, D) for _, layer in net.modules()
-                 if isinstance(layer, (nn.Dense, nn.Conv2d))]
-    assert all(hasattr(layer, "weight_raw") for layer in equalised)
     lowest = G.layers[0][0]
     factor = 2 ** (len(channels) - 1)
     assert lowest.shape == (channels[0], shape[1] // factor, shape[2] // factor)
@@ -495,6 +487,7 @@ def test_the_figures_of_the_table_of_styles(tmp_path):
 # The example
 
 @pytest.mark.parametrize("flags, mixing, noise", [([], 0.9, 6), (["--mixing", 0], 0, 6),
+                                                  (["--mixing", 1], 1, 6),
                                                   (["--no-noise"], 0.9, 0)])
 def test_the_settings_of_the_example(flags, mixing, noise):
     """Adam's beta1 is 0 and beta2 0.99, as in the paper; its learning rate falls to 0."""

@@ -9,7 +9,6 @@ do not grow during the training, G ends in a sigmoid for data in [0, 1], f has 4
 and D does not blur images before it reduces them.
 """
 
-import math
 from collections.abc import Sequence
 
 from .. import backend, nn, ops
@@ -19,15 +18,14 @@ from ..tensor import Tensor
 from .dcgan import check_shape
 
 
-def conv(c_in: int, c_out: int, kernel: int, gain: float = math.sqrt(2)) -> nn.Conv2d:
-    """Return an equalised convolution that keeps the size of images."""
-    return nn.equalise(nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2), gain)
+def conv(c_in: int, c_out: int, kernel: int, **settings) -> nn.Conv2d:
+    """Return a convolution that keeps the size of images, with the `settings` of equalise."""
+    return nn.equalise(nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2), **settings)
 
 
-def dense(n_in: int, n_out: int, gain: float = math.sqrt(2),
-          lr_multiplier: float = 1.0) -> nn.Dense:
-    """Return an equalised dense layer."""
-    return nn.equalise(nn.Dense(n_in, n_out), gain, lr_multiplier)
+def dense(n_in: int, n_out: int, **settings) -> nn.Dense:
+    """Return a dense layer with the `settings` of equalise."""
+    return nn.equalise(nn.Dense(n_in, n_out), **settings)
 
 
 class Generator(nn.Module):
