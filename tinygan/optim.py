@@ -334,8 +334,9 @@ def _flatten_in_memory_order(*arrays):
 
     They are views. Only the last one, a gradient, is copied if its memory order differs.
     """
-    axes = sorted(range(arrays[0].ndim), key=lambda i: -arrays[0].strides[i])
-    arrays = [a.transpose(axes) for a in arrays]
+    if not arrays[0].flags.c_contiguous:
+        axes = sorted(range(arrays[0].ndim), key=lambda i: -arrays[0].strides[i])
+        arrays = [a.transpose(axes) for a in arrays]
     if not getattr(arrays[0].flags, "writeable", True):         # cupy's arrays are all writeable
         raise ValueError("the optimiser cannot write to a parameter whose array is read-only: "
                          "write p.data = p.data.copy(), and make a new optimiser")

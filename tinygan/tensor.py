@@ -258,6 +258,8 @@ class Tensor(_Node):
     @property
     def T(x) -> "Tensor":
         """x with its last two axes exchanged."""
+        if x.ndim == 2:         # the same as below, in half the time
+            return _view(x.data.T, x, lambda g, y: g.T)
         return x.transpose(*range(x.ndim - 2), -1, -2)
 
     def __getitem__(x, index):
@@ -574,7 +576,7 @@ def _check_op(data, parents):
         if type(p) is not tuple or len(p) != 2 or not (p[1] is None or callable(p[1])):
             raise TypeError("op takes the array of the result, and a pair (input, rule) for each "
                             "input, as in op(x.data ** 2, (x, lambda g, y: g * 2 * x))")
-    if type(data) is not backend.xp.ndarray:
+    if type(data) is not backend.xp.ndarray and not isinstance(data, np.generic):
         if type(data) is Tensor:
             raise TypeError("op takes the array of the result, got a Tensor: compute it from "
                             "x.data")

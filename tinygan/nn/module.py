@@ -298,15 +298,15 @@ def _copy_lists(args, kwargs):
 
 
 def _parts(name, value):
-    """Yield (name, Module) for each Module in the value of the attribute `name`."""
+    """List (name, Module) of each Module in the value of the attribute `name`."""
     if isinstance(value, Module):
-        yield name, value
-    elif isinstance(value, (list, tuple)):
-        for i, item in enumerate(value):
-            yield from _parts(f"{name}.{i}", item)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _parts(f"{name}.{key}", item)
+        return [(name, value)]
+    if isinstance(value, dict):
+        items = value.items()
+    else:
+        items = enumerate(value) if isinstance(value, (list, tuple)) else ()
+    return [part for key, item in items if not isinstance(item, _SIMPLE)
+            for part in _parts(f"{name}.{key}", item)]
 
 
 def find_names(module: Module) -> dict[Tensor, str]:
@@ -441,6 +441,13 @@ def _check_attribute(module, name, value, before, in_forward, is_foreign):
                         f"numbers, or name {name!r} in the class's `untracked`")
 
 
+def _is_searched(value):
+    """Return whether a value is no Tensor or array, and holds none: most are a number or a list."""
+    plain = (Module, int, float, str, bytes, range, type(None))
+    return isinstance(value, plain) or (
+        isinstance(value, (list, tuple)) and all(isinstance(item, plain) for item in value))
+
+
 def _check_found(module):
     """Raise TypeError for a Module, Tensor or array in a place that is not searched.
 
@@ -457,7 +464,7 @@ def _check_found(module):
         for name, value in vars(part).items():
             if isinstance(value, (Tensor, backend.xp.ndarray)):
                 found.add(id(value))
-            elif not isinstance(value, (Module, *_SIMPLE)) and name not in part.untracked:
+            elif not (_is_searched(value) or name in part.untracked):
                 others.append((f"{type(part).__name__}.{name}", value))
     for attribute, value in others:
         for function in find_inside(value, (types.FunctionType,)):
