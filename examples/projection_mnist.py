@@ -54,17 +54,15 @@ def paper(steps: int, shape: tuple[int, int, int], classes: int) -> tuple:
     # phi is D without Flatten and its last dense layer; it ends with 4 * channels feature maps
     phi = discriminator(channels, shape)[:-2]
     D = ProjectionDiscriminator(phi, 4 * channels, classes)
-    G = conditional_generator(128, channels, shape, classes)
+    G = condition(dcgan.generator(128, channels, shape), classes)
     # an optimiser's schedule counts its own steps, of which D has five times as many
     d_opt, g_opt = (optim.Adam(player.parameters(), schedules.linear(2e-4, 0.0, n * steps),
                                betas=(0.0, 0.9)) for player, n in ((D, 5), (G, 1)))
     return ProjectionGAN(G, D, 128, classes, d_steps=5), d_opt, g_opt
 
 
-def conditional_generator(z_size: int, channels: int, shape: tuple[int, int, int],
-                          classes: int) -> nn.Sequential:
-    """Return DCGAN's generator with conditional batch normalisation."""
-    G = dcgan.generator(z_size, channels, shape)
+def condition(G: nn.Sequential, classes: int) -> nn.Sequential:
+    """Return G with conditional batch normalisation in place of batch normalisation."""
     return nn.Sequential(*[nn.ConditionalBatchNorm(layer.n, classes)
                            if isinstance(layer, nn.BatchNorm) else layer for layer in G.layers])
 

@@ -24,6 +24,10 @@ The pictures are written into the folder `pictures` of the run, or into --out:
                     on for each further resolution
     truncated.png   likewise: in each row the style goes from that of a sample (psi = 1) to the mean
                     of all styles (psi = 0) and beyond (psi = -1)
+    attention.png   only of a G with self-attention (SAGAN): in each row a sample three times, each
+                    time with another pixel of the layer marked, and to the right the weights with
+                    which this pixel attends to all others, white the largest. The marked pixels are
+                    the lightest of the upper half, that of the lower half, and a corner
     translated.png  only of games whose G takes images: pairs of an input and G's output. With
                     --inputs, the outputs for all images are in outputs.npz too, in the order of the
                     file; of StarGAN those of all domains for the first image, then for the second,
@@ -50,7 +54,7 @@ from tinygan.files import atomic_write
 from tinygan.games import BiGAN, Game, ImageTranslation
 from tinygan.games.translation import join_pictures
 from tinygan.metrics import find_nearest
-from tinygan.nested import flatten_nested, map_nested
+from tinygan.nested import apply, flatten_nested, map_nested
 from tinygan.networks import stylegan
 from tinygan.random import Random
 
@@ -215,6 +219,41 @@ def draw_truncated(game: Game, z: np.ndarray, n: int) -> np.ndarray:
     return images.reshape(-1, *images.shape[2:])
 
 
+def find_attention(game: Game) -> int | None:
+    """Return the index of the first layer of self-attention in G, a Sequential, or None."""
+    layers = game.G.layers if nn.is_sequential(getattr(game, "G", None)) else []
+    return next((i for i, each in enumerate(layers) if isinstance(each, nn.SelfAttention2d)), None)
+
+
+def draw_attention(game: Game, z: Any) -> np.ndarray:
+    """Return rows of three marked samples, each beside what the marked pixel attends to.
+
+    This is figure 5 of Zhang et al. 2019.
+    """
+    i = find_attention(game)
+    with game.use_averages(), nn.use_random(nn.RandomRows(z)):
+        layer, features = game.G[i], apply(game.G[:i], to_device(z))
+        beta = backend.to_numpy(layer.attend(features).data)
+    images, (h, w) = draw_samples(game, z), features.shape[2:]
+    pooled = h // layer.pool, w // layer.pool
+
+    def index(n, size):         # of n pixels, the one at each of `size` pixels of an image
+        return np.arange(size) * n // size
+    height, width = images.shape[2:]
+    rows, columns = index(h, height), index(w, width)
+    found = []
+    for x, weights in zip(images, beta):
+        light, half = x.mean(0), height // 2
+        top, bottom = light[:half].argmax(), half * width + light[half:].argmax()
+        for a, b in (divmod(pixel, width) for pixel in (top, bottom, 0)):
+            mark = np.outer(rows == rows[a], columns == columns[b])
+            attention = weights[rows[a] * w + columns[b]].reshape(pooled)
+            attention = attention[np.ix_(index(pooled[0], height), index(pooled[1], width))]
+            found += [np.where(mark, light[a, b] < 0.5, x),
+                      np.broadcast_to(attention / attention.max(), x.shape)]
+    return np.stack(found)
+
+
 def save_images(path: str, images: np.ndarray) -> None:
     """Save images, floats in [0, 1], as the bytes "images" of an .npz file."""
     with atomic_write(path) as file:
@@ -303,6 +342,8 @@ def draw_pictures(game: Game, split: Split | None, args: argparse.Namespace) -> 
         for k in range(2, len(game.G.layers), 2):       # each resolution has two layers
             yield f"mixed-{k}.png", draw_mixed(game, z0, z1, k), len(z0) + 1, None
         yield "truncated.png", draw_truncated(game, z0, args.columns), args.columns, None
+    if find_attention(game) is not None:
+        yield "attention.png", draw_attention(game, z0), 6, 2
     if isinstance(game, BiGAN) and len(split.images) >= 3:
         x = as_floats(split.images[:24])
         pairs = len(x) // 3         # 8, unless there are fewer images
@@ -387,6 +428,9 @@ def main() -> None:
             save_images(os.path.join(args.out, "outputs.npz"), drawn["outputs.npz"])
         if not args.dry_run:
             print(f"{', '.join(drawn)} in {args.out}")
+        for name, part in game.modules():
+            if isinstance(part, nn.SelfAttention2d):
+                print(f"gamma of the self-attention {name.rstrip('.')}: {part.gamma.item():.2f}")
         # not before: the other pictures can be drawn without the data
         if data is None and command.read_data(args.run) is None:
             print("no nearest.png: the run was made in Python, so its data is not known; give it "

@@ -30,11 +30,15 @@ Z_SIZE = 128
 def recipe(channels: int, shape: tuple[int, int, int]) -> tuple[nn.Sequential, nn.Sequential]:
     """Return (G, D): the networks of digits.py, D with spectral normalisation."""
     G = digits.generator(Z_SIZE, shape, channels=channels)
-    D = digits.discriminator(shape, batch_norm=False, channels=channels)
-    for layer in D.layers:
-        if isinstance(layer, (nn.Conv2d, nn.Dense)):
+    return G, normalise(digits.discriminator(shape, batch_norm=False, channels=channels))
+
+
+def normalise(network: nn.Sequential) -> nn.Sequential:
+    """Put dense layers and convolutions under spectral normalisation, and return the network."""
+    for layer in network.layers:
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Dense)):
             spectral_norm(layer)
-    return G, D
+    return network
 
 
 def paper(channels: int, shape: tuple[int, int, int]) -> tuple[nn.Sequential, nn.Sequential]:

@@ -289,6 +289,7 @@ LAYERS = {
     "LayerNorm of images": (lambda: nn.LayerNorm((3, 4, 5), eps=0.1),
                             lambda: torch.nn.LayerNorm((3, 4, 5), eps=0.1), (2, 3, 4, 5)),
     "AvgPool2d": (lambda: nn.AvgPool2d(2), lambda: torch.nn.AvgPool2d(2), (2, 3, 5, 6)),
+    "MaxPool2d": (lambda: nn.MaxPool2d(2), lambda: torch.nn.MaxPool2d(2), (2, 3, 5, 6)),
     "Upsample": (lambda: nn.Upsample(3), lambda: torch.nn.Upsample(scale_factor=3), (2, 3, 4, 5)),
     "Upsample bilinear": (
         lambda: nn.Upsample(2, "bilinear"),
@@ -458,6 +459,31 @@ def test_a_layer_with_a_style():
                              grad_outputs=torch.from_numpy(c))
     for g, h in zip(gs, ts, strict=True):
         np.testing.assert_allclose(g.numpy(), h.numpy(), **CLOSE)
+
+
+# Self-attention
+
+@pytest.mark.parametrize("pool", [1, 2])
+def test_self_attention(pool):
+    """A layer equals PyTorch's attention of one head, with softmax(q k^T) v and no scale."""
+    random = np.random.default_rng(0)
+    layer = to_float64(nn.SelfAttention2d(8, pool, normalised=False))
+    for p in layer.parameters():
+        p.data[...] = random.normal(size=p.shape)
+    x = random.normal(size=(2, 8, 4, 6))
+    y = layer(Tensor(x))
+    f, g, h, v, gamma = p = [torch.tensor(p.numpy(), requires_grad=True) for p in (
+        *(part.weight for part in (layer.f, layer.g, layer.h, layer.v)), layer.gamma)]
+    s = torch.from_numpy(x)
+    keys, values = (F.max_pool2d(F.conv2d(s, w), pool).flatten(2).mT for w in (f, h))
+    o = F.scaled_dot_product_attention(F.conv2d(s, g).flatten(2).mT, keys, values, scale=1.0)
+    t = gamma * F.conv2d(o.mT.unflatten(2, (4, 6)), v) + s
+    np.testing.assert_allclose(y.numpy(), t.detach().numpy(), **CLOSE)
+    c = random.normal(size=y.shape)
+    gs = grad(y, [*(part.weight for part in (layer.f, layer.g, layer.h, layer.v)), layer.gamma],
+              grad_y=c)
+    for ours, theirs in zip(gs, torch.autograd.grad(t, p, torch.from_numpy(c)), strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), **CLOSE)
 
 
 # Optimisers

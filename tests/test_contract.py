@@ -32,9 +32,11 @@ import labelled
 TRIALS = {module.__name__: module.ENTRY for module in (labelled, growing)}
 LAZY = dataclasses.replace(catalogue.GAMES["r1"], game=GAN, settings=dict(
     z_size=5, penalties=[penalties.Lazy(penalties.R1(1.0), 2)]))
+# the layers of StyleGAN, and in D self-attention too
 STYLE = dataclasses.replace(catalogue.GAMES["gan"], networks=lambda: (
     stylegan.Generator(5, (1, 4, 4), (2,), w_size=3, depth=1),
-    stylegan.discriminator((1, 4, 4), (2,))))
+    nn.Sequential(nn.Conv2d(1, 8, 1), nn.SelfAttention2d(8),
+                  stylegan.discriminator((8, 4, 4), (2,)))))
 GAMES = {**catalogue.GAMES, **TRIALS, "lazy": LAZY, "style": STYLE}
 M = 4
 

@@ -540,6 +540,7 @@ RECIPES = {
     "bigan_mnist": ((6000, 64, None), (232_369, 434_915), dict(penalties=[R1(0.1)])),
     "bigan_mnist --ali": ((6000, 64, None), (232_369, 441_365), dict(penalties=[R1(0.1)])),
     "semi_supervised_mnist": ((10_800, 100, None), None, dict(lam=0.5)),
+    "sagan_mnist": ((4000, 64, 0.998), (211_058, 256_514), dict(d_steps=1, z_size=100)),
     "stylegan_mnist": ((4000, 64, 0.995), (251_705, 93_065),
                        dict(penalties=[Lazy(R1(0.2), 4)], z_size=64)),
     "few_mnist": ((20_000, 64, None), (209_617, 225_377), dict(views=[])),

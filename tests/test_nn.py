@@ -1524,6 +1524,8 @@ LAYERS = [
     (nn.Tanh, (5, 4), (5, 4)),
     (nn.Sigmoid, (5, 4), (5, 4)),
     (lambda: nn.AvgPool2d(2), (2, 3, 4, 6), (2, 3, 2, 3)),
+    (lambda: nn.MaxPool2d(2), (2, 3, 4, 6), (2, 3, 2, 3)),
+    (lambda: nn.SelfAttention2d(8), (2, 8, 4, 6), (2, 8, 4, 6)),
     (lambda: nn.Upsample(2), (2, 3, 4, 6), (2, 3, 8, 12)),
     (nn.Flatten, (2, 3, 4), (2, 12)),
     (lambda: nn.Reshape(4, 3), (2, 12), (2, 4, 3)),

@@ -141,6 +141,24 @@ def avg_pool(x: Tensor, size: int, stride: int | None = None, padding: int = 0) 
     return resample(x, average(h, size, stride, padding), average(w, size, stride, padding))
 
 
+def max_pool(x: Tensor, size: int) -> Tensor:
+    """Return the maxima of blocks of size x size pixels.
+
+    (N, C, H, W) -> (N, C, H // size, W // size). Pixels at the end that do not fill a block are
+    left out. Equal maxima of a block share its gradient equally. Raises ValueError unless the size
+    is from 1 to that of the image.
+    """
+    h, w = _size(x, "max_pool")
+    if not is_whole(size, 1) or size > min(h, w):
+        raise ValueError(f"max_pool of size {size} does not fit into an image of {h}x{w}: give a "
+                         f"whole number from 1 to {min(h, w)}")
+    if size == 1:
+        return x
+    n, m = h // size, w // size
+    blocks = x[:, :, :n * size, :m * size].reshape(*x.shape[:2], n, size, m, size)
+    return blocks.max((3, 5))
+
+
 def _size(x, name):
     (x,) = as_tensors(x)
     if x.ndim != 4 or 0 in x.shape[2:]:

@@ -10,14 +10,17 @@
     minibatch  layers that compare the samples of a minibatch
     spade      layers that take maps of classes
     style      layers that take styles
+    attention  self-attention between pixels
     labels     layers that take labels: embeddings, conditional batch normalisation
 """
 
 from .. import pytorch
+from .attention import SelfAttention2d
 from .init import constant, glorot, he, normal, uniform
 from .labels import Branches, ConditionalBatchNorm, Embedding, JoinLabels, one_hot
 from .layers import (AvgPool2d, Conv2d, ConvTranspose2d, Dense, Flatten, Join, LeakyReLU, Maxout,
-                     ReflectionPad2d, ReLU, Reshape, Residual, Sigmoid, Skip, Tanh, Upsample)
+                     MaxPool2d, ReflectionPad2d, ReLU, Reshape, Residual, Sigmoid, Skip, Tanh,
+                     Upsample)
 from .minibatch import MinibatchDiscrimination, MinibatchStddev
 from .module import Heads, Module, Sequential, eval_mode, is_sequential, substitute
 from .noise import (Dropout, GaussianNoise, GaussianSample, RandomRows, current_random,

@@ -153,6 +153,20 @@ class AvgPool2d(Module):
         return resampling.avg_pool(x, self.size)
 
 
+class MaxPool2d(Module):
+    """The maximum of each size x size block of pixels, see resampling.max_pool.
+
+    Raises ValueError unless `size` is a whole number of at least 1.
+    """
+
+    def __init__(self, size: int) -> None:
+        check_whole(size, 1, "MaxPool2d's size, the side of a block,")
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return resampling.max_pool(x, self.size)
+
+
 class Upsample(Module):
     """Enlargement by a whole number `factor`: (N, C, H, W) -> (N, C, factor H, factor W).
 
