@@ -430,7 +430,7 @@ def main() -> None:
             print(f"{', '.join(drawn)} in {args.out}")
         for name, part in game.modules():
             if isinstance(part, nn.SelfAttention2d):
-                print(f"gamma of the self-attention {name.rstrip('.')}: {part.gamma.item():.2f}")
+                print(f"gamma of the self-attention {name.rstrip('.')}: {part.gamma.item():.3g}")
         # not before: the other pictures can be drawn without the data
         if data is None and command.read_data(args.run) is None:
             print("no nearest.png: the run was made in Python, so its data is not known; give it "
