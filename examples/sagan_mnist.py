@@ -1,17 +1,21 @@
 """Train a SAGAN on MNIST (Zhang et al. 2019): self-attention in both players.
 
     python examples/sagan_mnist.py                      the recipe: 10 to 20 minutes on one core
-    python examples/sagan_mnist.py --block none         without self-attention
-    python examples/sagan_mnist.py --block residual     a residual block of as many parameters
+    python examples/sagan_mnist.py --block none         no player has self-attention
+    python examples/sagan_mnist.py --block residual     both have a residual block in its place
 
 As in the paper, the game is the GAN with labels, projection and the hinge loss, D takes one step
 for each of G, both players have spectral normalisation, and G has conditional batch normalisation.
-Each player has one layer of self-attention, at half the size of the image; for images of 128x128
-pixels, the paper's has a quarter of it.
+Each player has one layer of self-attention, at half the size of the image. The paper tries a
+sixteenth to a half of the size; the published code has a quarter.
 
-The networks are those of tinygan/networks/digits.py, where the paper has residual ones. Both
-players have the learning rate 3e-3, which falls to 0, and beta2 = 0.99, where the paper has 1e-4
-for G and 4e-4 for D. z is uniform; in the published code it is N(0, I).
+The residual block is the paper's control (table 1). It has as many weights as self-attention, 320,
+and 26 biases. It does not begin as the identity, as self-attention does.
+
+The networks are those of tinygan/networks/digits.py, where the paper has residual ones. Samples are
+those of averaged weights. Both players have the learning rate 3e-3, which falls to 0; in the paper
+G has 1e-4 and D 4e-4. Adam's beta2 is 0.99; in the paper it is 0.9. In the published code z is
+N(0, I), and G's last batch normalisation is not conditional; here z is uniform, and it is.
 
 sample.py draws what pixels attend to. Pictures, curves and checkpoints are written to --out.
 --explain explains the printed numbers.
@@ -30,7 +34,7 @@ CHANNELS = 16           # of the feature maps at half the size of the image
 
 
 def make_residual() -> nn.Residual:
-    """Return a residual block with as many weights as self-attention, 320 (the paper's table 1)."""
+    """Return the control of the paper's "table 1": a residual block with the same 320 weights."""
     return nn.Residual(normalise(nn.Sequential(nn.Conv2d(CHANNELS, 10, 1), nn.ReLU(),
                                                nn.Conv2d(10, CHANNELS, 1))))
 

@@ -24,10 +24,11 @@ The pictures are written into the folder `pictures` of the run, or into --out:
                     on for each further resolution
     truncated.png   likewise: in each row the style goes from that of a sample (psi = 1) to the mean
                     of all styles (psi = 0) and beyond (psi = -1)
-    attention.png   only of a G with self-attention (SAGAN): in each row a sample three times, each
-                    time with another pixel of the layer marked, and to the right the weights with
-                    which this pixel attends to all others, white the largest. The marked pixels are
-                    the lightest of the upper half, that of the lower half, and a corner
+    attention.png   only of a G that is a Sequential with a layer of self-attention (SAGAN): in each
+                    row a sample three times, each time with another pixel of the layer's feature
+                    maps marked, and to its right the weights with which this pixel attends to all
+                    pixels, white the largest. The marked pixels are the lightest of the upper half,
+                    that of the lower half, and a corner
     translated.png  only of games whose G takes images: pairs of an input and G's output. With
                     --inputs, the outputs for all images are in outputs.npz too, in the order of the
                     file; of StarGAN those of all domains for the first image, then for the second,
@@ -220,9 +221,10 @@ def draw_truncated(game: Game, z: np.ndarray, n: int) -> np.ndarray:
 
 
 def find_attention(game: Game) -> int | None:
-    """Return the index of the first layer of self-attention in G, a Sequential, or None."""
+    """Return the index of the last layer of self-attention in G, a Sequential, or None."""
     layers = game.G.layers if nn.is_sequential(getattr(game, "G", None)) else []
-    return next((i for i, each in enumerate(layers) if isinstance(each, nn.SelfAttention2d)), None)
+    return max((i for i, layer in enumerate(layers) if isinstance(layer, nn.SelfAttention2d)),
+               default=None)
 
 
 def draw_attention(game: Game, z: Any) -> np.ndarray:
@@ -232,25 +234,24 @@ def draw_attention(game: Game, z: Any) -> np.ndarray:
     """
     i = find_attention(game)
     with game.use_averages(), nn.use_random(nn.RandomRows(z)):
-        layer, features = game.G[i], apply(game.G[:i], to_device(z))
-        beta = backend.to_numpy(layer.attend(features).data)
-    images, (h, w) = draw_samples(game, z), features.shape[2:]
-    pooled = h // layer.pool, w // layer.pool
-
-    def index(n, size):         # of n pixels, the one at each of `size` pixels of an image
-        return np.arange(size) * n // size
+        layer, before, inputs = game.G[i], game.G[:i], to_device(z)
+        x = apply(before, inputs if before.conditional else flatten_nested(inputs)[0])
+        beta = backend.to_numpy(layer.attend(x).data)
+    images, (h, w) = draw_samples(game, z), x.shape[2:]
     height, width = images.shape[2:]
-    rows, columns = index(h, height), index(w, width)
+    # the row and column of the feature maps for each row and column of an image
+    rows, columns = np.arange(height) * h // height, np.arange(width) * w // width
     found = []
-    for x, weights in zip(images, beta):
-        light, half = x.mean(0), height // 2
+    for picture, weights in zip(images, beta):
+        light, half = picture.mean(0), height // 2
         top, bottom = light[:half].argmax(), half * width + light[half:].argmax()
         for a, b in (divmod(pixel, width) for pixel in (top, bottom, 0)):
             mark = np.outer(rows == rows[a], columns == columns[b])
-            attention = weights[rows[a] * w + columns[b]].reshape(pooled)
-            attention = attention[np.ix_(index(pooled[0], height), index(pooled[1], width))]
-            found += [np.where(mark, light[a, b] < 0.5, x),
-                      np.broadcast_to(attention / attention.max(), x.shape)]
+            pooled = weights[rows[a] * w + columns[b]].reshape(h // layer.pool, w // layer.pool)
+            pooled = np.pad(pooled, (0, layer.pool - 1))    # the pixels that are left out have 0
+            attention = pooled[np.ix_(rows // layer.pool, columns // layer.pool)]
+            found += [np.where(mark, light[a, b] < 0.5, picture),
+                      np.broadcast_to(attention / attention.max(), picture.shape)]
     return np.stack(found)
 
 

@@ -35,7 +35,7 @@ def recipe(channels: int, shape: tuple[int, int, int]) -> tuple[nn.Sequential, n
 
 def normalise(network: nn.Sequential) -> nn.Sequential:
     """Put dense layers and convolutions under spectral normalisation, and return the network."""
-    for layer in network.layers:
+    for _, layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Dense)):
             spectral_norm(layer)
     return network

@@ -85,6 +85,11 @@ def test_self_attention_begins_as_the_identity():
     assert layer.gamma.shape == (1,)
 
 
+def test_self_attention_takes_an_empty_batch():
+    x = tensor(np.zeros((0, 8, 4, 4)), "float32")
+    assert nn.SelfAttention2d(8)(x).shape == x.shape
+
+
 def test_each_pixel_depends_on_all_others():
     """A corner of the output has a derivative with respect to each pixel of the input."""
     layer, x = make_attention(pool=1), tensor(normal(1, 8, 5, 6))
@@ -111,7 +116,7 @@ def test_derivatives_to_second_order(normalised):
 
 
 @pytest.mark.parametrize("normalised, name", [(True, "weight_orig"), (False, "weight")])
-def test_the_layers_have_spectral_normalisation(normalised, name):
+def test_the_layers_have_spectral_normalisation_if_normalised(normalised, name):
     layer = nn.SelfAttention2d(16, normalised=normalised)
     names = {key for key in layer.state_dict() if not key.endswith(("_u", "_v"))}
     assert names == {"gamma", *(f"{part}.{name}" for part in "fghv")}
@@ -122,10 +127,8 @@ def test_the_layers_have_spectral_normalisation(normalised, name):
 
 
 def test_what_self_attention_refuses():
-    for channels in 0, 4, 8.0:
-        assert "SelfAttention2d must be a whole number of at least 8" in error_of(
-            nn.SelfAttention2d, channels)
-    assert "a multiple of 8, got 12" in error_of(nn.SelfAttention2d, 12)
+    for channels in 0, 4, 12, 8.0:
+        assert f"a multiple of 8, got {channels}" in error_of(nn.SelfAttention2d, channels)
     assert "SelfAttention2d's pool" in error_of(nn.SelfAttention2d, 8, 0)
     layer = nn.SelfAttention2d(8, pool=3)
     assert "image of 2x4" in error_of(layer, tensor(normal(1, 8, 2, 4), "float32"))
@@ -148,6 +151,8 @@ def test_the_networks_and_settings_of_the_example(flags, kind):
         assert type(block) is kind and x.shape == block(x).shape == (2, 16, 14, 14)
         n = sum(p.size for p in block.parameters() if p.ndim > 1)
         assert n == (0 if kind is nn.Sequential else 320)
+    if kind is nn.Residual:
+        assert [type(layer) for layer in block.inner.layers] == [nn.Conv2d, nn.ReLU, nn.Conv2d]
     assert all("weight_u" in vars(part) for player in (G, D) for _, part in player.modules()
                if isinstance(part, (nn.Dense, nn.Conv2d, nn.ConvTranspose2d)))
     norms = {type(layer) for layer in G.layers} & {nn.BatchNorm, nn.ConditionalBatchNorm}
@@ -157,48 +162,75 @@ def test_the_networks_and_settings_of_the_example(flags, kind):
         assert [opt.lr(t) for t in (0, 2000, 4000)] == pytest.approx([3e-3, 1.5e-3, 0])
 
 
-def make_game(pool=2):
-    """Return a game whose G has attention on 4x4 pixels, for images of 8x8, and 2 labels."""
+def make_game(pool=2, size=(4, 6), labels_first=True):
+    """Return a game with 2 labels whose G has attention at `size`, for images of twice this size.
+
+    An average of G is kept, which differs from G. The images have 3 colours.
+    """
     rng.seed(0)
-    G = nn.Sequential(nn.JoinLabels(2), nn.Dense(7, 128), nn.Reshape(8, 4, 4),
-                      nn.SelfAttention2d(8, pool), nn.ConvTranspose2d(8, 1, 4, 2, 1), nn.Sigmoid())
-    D = nn.Sequential(nn.Flatten(), nn.JoinLabels(2), nn.Dense(66, 1))
-    return ConditionalGAN(G, D, 5, 2)
+    h, w = size
+    first = [nn.JoinLabels(2), nn.Dense(7, 8 * h * w)] if labels_first else [nn.Dense(5, 8 * h * w)]
+    G = nn.Sequential(*first, nn.Reshape(8, h, w), nn.SelfAttention2d(8, pool),
+                      nn.ConditionalBatchNorm(8, 2), nn.ReLU(),
+                      nn.ConvTranspose2d(8, 3, 4, 2, 1), nn.Sigmoid())
+    D = nn.Sequential(nn.Flatten(), nn.JoinLabels(2), nn.Dense(12 * h * w + 2, 1))
+    game = ConditionalGAN(G, D, 5, 2)
+    game.keep_average(0.5)
+    for p in G.parameters():
+        p.data = p.data * 3
+    game.update_averages()
+    return game
 
 
-@pytest.mark.parametrize("pool", [1, 2])
-def test_the_picture_of_attention(pool):
-    """The map beside a marked sample has the weights of the marked pixel; 4x4 pixels become 8x8."""
+@pytest.mark.parametrize("pool, size, labels_first", [
+    (1, (4, 6), True), (2, (4, 6), True), (2, (5, 3), True), (2, (4, 6), False)])
+def test_the_picture_of_attention(pool, size, labels_first):
+    """The map beside a marked sample has the weights of the marked pixel, in G's average.
+
+    Pixels that are not pooled, in the last row or column, get no attention.
+    """
     import sample
-    game = make_game(pool)
-    z = sample.draw_inputs(game, None, 3, None, rng)
+    game, (h, w) = make_game(pool, size, labels_first), size
+    z = sample.draw_inputs(game, None, 4, None, rng)
     drawn, plain = sample.draw_attention(game, z), sample.draw_samples(game, z)
-    assert drawn.shape == (18, 1, 8, 8)
-    with nn.eval_mode(game):
-        beta = game.G[3].attend(game.G[:3](tensor(z[0]), device(z[1]))).numpy()
-    for row in range(3):
-        for column in range(3):
-            marked, weights = drawn[6 * row + 2 * column:][:2, 0]
-            changed = np.argwhere(marked != plain[row, 0])
-            a, b = changed.min(0) // 2          # the pixel of the feature maps
-            assert (changed // 2 == (a, b)).all() and len(changed) == 4
-            light = plain[row, 0]
-            if column == 2:
-                assert (a, b) == (0, 0)
-            else:       # the lightest pixel of one half lies in it
-                half = light[4 * column:4 * column + 4]
-                assert half.max() == light[2 * a:2 * a + 2, 2 * b:2 * b + 2].max()
-            side = 4 // pool
-            small = beta[row, 4 * a + b].reshape(side, side)
-            np.testing.assert_allclose(weights, np.kron(small / small.max(),
-                                                        np.ones((8 // side, 8 // side))), rtol=1e-5)
+    assert drawn.shape == (24, 3, 2 * h, 2 * w)
+    with game.use_averages():
+        i = sample.find_attention(game)
+        x = game.G[:i](tensor(z[0]), *([device(z[1])] if labels_first else []))
+        beta = game.G[i].attend(x).numpy()
+    assert beta.std() > 0.01        # else a wrong pixel would not be seen
+    colours = set()
+    for n, column in itertools.product(range(4), range(3)):
+        marked, weights = drawn[6 * n + 2 * column:][:2]
+        light = plain[n].mean(0)
+        changed = np.argwhere((marked != plain[n]).any(0))
+        a, b = changed.min(0) // 2              # the pixel of the feature maps
+        assert (changed // 2 == (a, b)).all() and len(changed) == 4
+        block = light[2 * a:2 * a + 2, 2 * b:2 * b + 2]
+        if column == 2:
+            assert (a, b) == (0, 0)
+            chosen = block[0, 0]
+        else:           # the lightest pixel of a half of the image
+            chosen = light[h * column:h * column + h].max()
+            assert chosen == block.max()
+        colour, = set(marked[:, 2 * a:2 * a + 2, 2 * b:2 * b + 2].ravel())
+        assert colour == (chosen < 0.5)
+        colours.add(colour)
+        small = beta[n, w * a + b].reshape(h // pool, w // pool)
+        expected = np.zeros((2 * h, 2 * w))
+        large = np.kron(small / small.max(), np.ones((2 * pool, 2 * pool)))
+        expected[:len(large), :large.shape[1]] = large
+        np.testing.assert_allclose(weights, np.broadcast_to(expected, weights.shape), rtol=1e-4)
+    assert colours == {0, 1}
 
 
 def test_only_a_sequential_g_with_self_attention_has_the_picture():
     import sample
     game = make_game()
     assert sample.find_attention(game) == 3
-    game.G = nn.Sequential(*game.G[:3], *game.G[4:])
+    game.G = nn.Sequential(nn.SelfAttention2d(8), *game.G)
+    assert sample.find_attention(game) == 4         # the last one
+    game.G = nn.Sequential(*game.G[1:4], *game.G[5:])
     assert sample.find_attention(game) is None
     game.G = nn.Residual(nn.SelfAttention2d(8))
     assert sample.find_attention(game) is None
@@ -214,5 +246,6 @@ def test_a_run_is_sampled(tmp_path):
     for name in "G.10", "D.phi.2", "averages.G.10":
         found = re.search(rf"gamma of the self-attention {name}: (\S+)$", process.stdout, re.M)
         assert 0 < abs(float(found[1])) < 0.01      # after two of Adam's steps from 0, of 3e-3
-    # 8 rows of three pairs, each image twice as large
-    assert read_png(tmp_path / "run/pictures/attention.png").shape[0] == 8 * 60 - 4
+    # 8 rows of three pairs; images of 56x56 pixels, between them 4 pixels, between pairs 16
+    shape = read_png(tmp_path / "run/pictures/attention.png").shape[:2]
+    assert shape == (8 * 60 - 4, 3 * (2 * 56 + 4) + 2 * 16)

@@ -6,7 +6,7 @@ Padding by reflection, enlarging, shrinking, pooling by means, cropping and flip
 operation with different matrices. Row i of A has the weights of the rows of x in row i of y. The
 gradient with respect to x is A^T g B, which is the operation with the transposed matrices. So it
 can be differentiated to every order. Each direction is a matrix product, whose time grows with the
-third power of an image's side: this is for small images.
+third power of an image's side: this is for small images. max_pool alone is not linear.
 """
 
 from collections.abc import Callable

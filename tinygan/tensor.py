@@ -576,6 +576,7 @@ def _check_op(data, parents):
         if type(p) is not tuple or len(p) != 2 or not (p[1] is None or callable(p[1])):
             raise TypeError("op takes the array of the result, and a pair (input, rule) for each "
                             "input, as in op(x.data ** 2, (x, lambda g, y: g * 2 * x))")
+    # numpy's scalars are the results of reductions: they have no mask
     if type(data) is not backend.xp.ndarray and not isinstance(data, np.generic):
         if type(data) is Tensor:
             raise TypeError("op takes the array of the result, got a Tensor: compute it from "

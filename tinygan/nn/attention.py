@@ -4,10 +4,8 @@ A convolution combines neighbouring pixels. Self-attention combines all pixels o
 layer. How much each pixel counts for another is computed from the features of the two.
 """
 
-import numpy as np
-
 from .. import ops, resampling
-from ..numbers import check_whole
+from ..numbers import check_whole, is_whole
 from ..tensor import Tensor
 from .init import zeros
 from .layers import Conv2d
@@ -27,20 +25,19 @@ class SelfAttention2d(Module):
     convolutions without biases, with spectral normalisation unless `normalised` is False. gamma is
     a parameter that begins at 0, so the layer begins as the identity.
 
-    As in the published code, f and h are reduced by max pooling of `pool` x `pool` pixels, so there
-    are fewer i than j (pool=1: as many), and h has channels / 2 outputs. f and g have channels / 8;
-    in the paper's text h has as many, and nothing is pooled.
+    f and g have channels / 8 outputs. As in the published code, h has channels / 2, and f and h are
+    reduced by max pooling of `pool` x `pool` pixels, so there are fewer i than j. In the paper's
+    text h has channels / 8, and nothing is pooled, as with pool=1.
 
     Raises ValueError unless `channels` is a multiple of 8 and `pool` at least 1, and in forward for
     images smaller than `pool`.
     """
 
     def __init__(self, channels: int, pool: int = 2, normalised: bool = True) -> None:
-        check_whole(channels, 8, "the number of channels of SelfAttention2d")
-        check_whole(pool, 1, "SelfAttention2d's pool")
-        if channels % 8:
+        if not is_whole(channels, 8) or channels % 8:
             raise ValueError("SelfAttention2d computes with an eighth of the channels: give a "
-                             f"multiple of 8, got {channels}")
+                             f"multiple of 8, got {channels!r}")
+        check_whole(pool, 1, "SelfAttention2d's pool")
         self.channels, self.pool = channels, pool
         norm = spectral_norm if normalised else lambda layer: layer
         self.f, self.g, self.h, self.v = (
@@ -50,21 +47,20 @@ class SelfAttention2d(Module):
         self.gamma = Tensor(zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        beta = self.attend(x)
         h = _flatten(resampling.max_pool(self.h(x), self.pool))
-        o = self.v((h @ beta.transpose(0, 2, 1)).reshape(len(x), -1, *x.shape[2:]))
-        return self.gamma * o + x
+        o = (h @ self.attend(x).T).reshape(len(x), self.channels // 2, *x.shape[2:])
+        return self.gamma * self.v(o) + x
 
     def attend(self, x: Tensor) -> Tensor:
-        """Return beta (N, HW, h w): row j has the weights with which pixel j attends.
+        """Return beta (N, H W, K): row j has the weights with which pixel j attends.
 
-        The columns are the h x w pixels i, after pooling, row by row.
+        The K columns are the pixels i after pooling, row by row. In training mode f and g make a
+        power iteration, as in forward.
         """
         f = _flatten(resampling.max_pool(self.f(x), self.pool))
-        g = _flatten(self.g(x))
-        return ops.softmax(g.transpose(0, 2, 1) @ f)
+        return ops.softmax(_flatten(self.g(x)).T @ f)
 
 
 def _flatten(x):
-    """Return images (N, C, H, W) as (N, C, HW)."""
-    return x.reshape(*x.shape[:2], int(np.prod(x.shape[2:])))
+    """Return images (N, C, H, W) as (N, C, H W)."""
+    return x.reshape(*x.shape[:2], x.shape[2] * x.shape[3])

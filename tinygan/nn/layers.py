@@ -156,6 +156,7 @@ class AvgPool2d(Module):
 class MaxPool2d(Module):
     """The maximum of each size x size block of pixels, see resampling.max_pool.
 
+    As in AvgPool2d, the blocks lie side by side: the stride is `size`, and there is no padding.
     Raises ValueError unless `size` is a whole number of at least 1.
     """
 

@@ -441,13 +441,6 @@ def _check_attribute(module, name, value, before, in_forward, is_foreign):
                         f"numbers, or name {name!r} in the class's `untracked`")
 
 
-def _is_searched(value):
-    """Return whether a value is no Tensor or array, and holds none: most are a number or a list."""
-    plain = (Module, int, float, str, bytes, range, type(None))
-    return isinstance(value, plain) or (
-        isinstance(value, (list, tuple)) and all(isinstance(item, plain) for item in value))
-
-
 def _check_found(module):
     """Raise TypeError for a Module, Tensor or array in a place that is not searched.
 
@@ -464,9 +457,12 @@ def _check_found(module):
         for name, value in vars(part).items():
             if isinstance(value, (Tensor, backend.xp.ndarray)):
                 found.add(id(value))
-            elif not (_is_searched(value) or name in part.untracked):
+            elif not isinstance(value, (Module, *_SIMPLE)) and name not in part.untracked:
                 others.append((f"{type(part).__name__}.{name}", value))
     for attribute, value in others:
+        if isinstance(value, (list, tuple)) and all(
+                id(item) in found or isinstance(item, (int, float, str)) for item in value):
+            continue        # layers that are parts, or numbers: most lists are, and this is faster
         for function in find_inside(value, (types.FunctionType,)):
             for variable in search.list_globals(function.__code__):
                 if type(function.__globals__.get(variable)) is Tensor:
