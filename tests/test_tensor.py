@@ -23,7 +23,7 @@ from tinygan.conv import conv2d
 from tinygan.nn import (BatchNorm, Conv2d, ConvTranspose2d, Dense, Flatten, GaussianNoise,
                         LeakyReLU, Maxout, Reshape, Sequential, spectral_norm)
 from tinygan.nested import map_nested
-from tinygan.tensor import as_array, sum_to
+from tinygan.tensor import as_array, broadcast_to, sum_to
 
 import standin
 from helpers import device, error_of, normal, positive, tensor
@@ -832,10 +832,13 @@ def test_what_an_index_array_chooses_is_a_copy(index):
     assert kept() is None
 
 
-@pytest.mark.parametrize("index", [1, np.int64(1), slice(2), (Ellipsis, 0), (None, 1)])
-def test_what_other_indices_choose_is_a_view(index):
+@pytest.mark.parametrize("view", [
+    *(lambda x, i=i: x[i] for i in (1, np.int64(1), slice(2), (Ellipsis, 0), (None, 1))),
+    lambda x: x.T, lambda x: x.reshape(2, 2, 4).T, lambda x: x.transpose(1, 0),
+    lambda x: x.reshape(2, 8), lambda x: broadcast_to(x, (3, 4, 4))])
+def test_a_write_to_what_a_view_shows_is_refused(view):
     x, w = tensor(normal(4, 4)), tensor(2.0)
-    y = (x[index] * w).sum()
+    y = (view(x) * w).sum()
     x.data[...] = 0
     x.touch()
     assert "has been written to since" in error_of(grad, y, [w])
