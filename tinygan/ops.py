@@ -170,7 +170,11 @@ def _softmax_axis(x, axis, keepdims):
 
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
     """Return exp(x) / sum exp(x) along `axis`. Raises ValueError as log_softmax does."""
-    return exp(log_softmax(x, axis))
+    (x,), xp = as_tensors(x), backend.xp
+    axis = _softmax_axis(x, axis, keepdims=True)
+    y = xp.exp(x.data - x.data.max(axis, keepdims=True))
+    y /= y.sum(axis, keepdims=True)
+    return op(y, (x, lambda g, y: y * (g - (g * y).sum(axis, keepdims=True))))
 
 
 def logsumexp(x: Tensor, axis: int = -1, keepdims: bool = False) -> Tensor:
@@ -182,9 +186,9 @@ def logsumexp(x: Tensor, axis: int = -1, keepdims: bool = False) -> Tensor:
     along = _softmax_axis(x, axis, keepdims)
     most = x.data.max(along, keepdims=True)
     total = xp.exp(x.data - most).sum(along, keepdims=keepdims)
-    # softmax(x) is exact where exp(x - y) is not: y is rounded, and may be large
+    # exp(log_softmax(x)) is exact where exp(x - y) is not: y is rounded, and may be large
     return op(xp.log(total) + most.reshape(total.shape),
-              (x, lambda g, y: restore_axes(g, x, along) * softmax(x, axis)))
+              (x, lambda g, y: restore_axes(g, x, along) * exp(log_softmax(x, axis))))
 
 
 def cross_entropy(logits: Tensor, labels: Array) -> Tensor:
