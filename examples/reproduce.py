@@ -99,6 +99,8 @@ def run_commands(commands: list[list[str]], clock: str,
                                 f"{typed[0]}: remove it, or choose another --out")
             flags.append("--resume")
         if not outputs:
+            if "--out" in flags and not os.path.exists(flags[flags.index("--out") + 1]):
+                seconds = 0.0       # the folder was removed: the run starts again
             _save_clock(clock, typed, math.nan)
         with _lock:
             if _stopped.is_set():

@@ -1213,6 +1213,19 @@ def test_reproduce_adds_the_times_of_interrupted_runs(tmp_path, monkeypatch):
         assert reproduce.run_commands([["look.py", clock]], clock, ["work"])[1] < 1e6
 
 
+def test_the_time_of_a_run_that_was_removed_does_not_count(tmp_path, monkeypatch):
+    import reproduce
+    monkeypatch.setattr(reproduce, "HERE", str(tmp_path))
+    (tmp_path / "train.py").write_text("")
+    clock, run = tmp_path / "clock", tmp_path / "run"
+    for is_kept in (False, True):
+        clock.write_text('{"commands": ["train.py"], "seconds": 1000.0}')
+        run.mkdir() if is_kept else None
+        _, seconds = reproduce.run_commands([["train.py", "--out", str(run)]], str(clock),
+                                            ["train.py"])
+        assert (seconds >= 1000) == is_kept
+
+
 def test_reproduce_resumes_runs_of_the_same_command_only(tmp_path, monkeypatch):
     """A run of another command is not resumed: flags that are not given would be the old ones."""
     import reproduce

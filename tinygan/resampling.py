@@ -155,8 +155,9 @@ def max_pool(x: Tensor, size: int) -> Tensor:
     if size == 1:
         return x
     n, m = h // size, w // size
-    blocks = x[:, :, :n * size, :m * size].reshape(*x.shape[:2], n, size, m, size)
-    return blocks.max((3, 5))
+    if (h, w) != (n * size, m * size):
+        x = x[:, :, :n * size, :m * size]
+    return x.reshape(*x.shape[:2], n, size, m, size).max((3, 5))
 
 
 def _size(x, name):
