@@ -34,7 +34,7 @@ CHANNELS = 16           # of the feature maps at half the size of the image
 
 
 def make_residual() -> nn.Residual:
-    """Return the control of the paper's "table 1": a residual block with the same 320 weights."""
+    """Return the control of the paper's table 1: a residual block with the same 320 weights."""
     return nn.Residual(normalise(nn.Sequential(nn.Conv2d(CHANNELS, 10, 1), nn.ReLU(),
                                                nn.Conv2d(10, CHANNELS, 1))))
 

@@ -442,15 +442,16 @@ def as_tensors(*xs: Tensor | Array | float | None, optional: int = 0) -> list[Te
     None. Raises TypeError for any other None, if two Tensors have different dtypes, and for bytes,
     which are images that were not scaled.
     """
-    if any(x is None for x in xs[:len(xs) - optional]):
-        raise TypeError("an operation got None in place of a Tensor: the function that computed it "
-                        "may lack a return")
-    dtypes = {x.dtype for x in xs if type(x) is Tensor}
+    for x in xs[:len(xs) - optional]:
+        if x is None:
+            raise TypeError("an operation got None in place of a Tensor: the function that "
+                            "computed it may lack a return")
+    dtypes = {x.data.dtype for x in xs if type(x) is Tensor}
     if len(dtypes) != 1:
         raise DtypeError() if dtypes else NoTensorError()
     (dtype,) = dtypes
     for x in xs:
-        if isinstance(x, backend.xp.ndarray) and x.dtype == np.uint8:
+        if type(x) is not Tensor and isinstance(x, backend.xp.ndarray) and x.dtype == np.uint8:
             raise TypeError(f"bytes of shape {x.shape} would enter as numbers from 0 to "
                             "255: scale images by data.as_floats(x)")
     return [x if type(x) is Tensor or x is None else Tensor(as_array(x, dtype)) for x in xs]

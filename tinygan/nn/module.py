@@ -298,15 +298,15 @@ def _copy_lists(args, kwargs):
 
 
 def _parts(name, value):
-    """List (name, Module) of each Module in the value of the attribute `name`."""
+    """Yield (name, Module) for each Module in the value of the attribute `name`."""
     if isinstance(value, Module):
-        return [(name, value)]
-    if isinstance(value, dict):
-        items = value.items()
-    else:
-        items = enumerate(value) if isinstance(value, (list, tuple)) else ()
-    return [part for key, item in items if not isinstance(item, _SIMPLE)
-            for part in _parts(f"{name}.{key}", item)]
+        yield name, value
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            yield from _parts(f"{name}.{i}", item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _parts(f"{name}.{key}", item)
 
 
 def find_names(module: Module) -> dict[Tensor, str]:
