@@ -61,6 +61,7 @@ PAPERS = [
     ("Lin et al. 2018: PacGAN", "tinygan/games/pacgan.py", "stacked", "small D, PacGAN2"),
     ("Choi et al. 2018: StarGAN", "tinygan/games/stargan.py", "stargan", "identity"),
     ("Jolicoeur-Martineau 2019: RSGAN, RaGAN", "tinygan/games/relativistic.py", "mnist", "RaGAN"),
+    ("Zhang et al. 2019: SAGAN", "tinygan/nn/attention.py", "conditional", "SAGAN"),
     ("Park et al. 2019: GauGAN, SPADE", "tinygan/games/gaugan.py", "spade", "SPADE, instance norm"),
     ("Karras et al. 2019: StyleGAN", "tinygan/networks/stylegan.py", "styles", "StyleGAN"),
     ("Huang et al. 2024: R3GAN", "tinygan/games/r3gan.py", "stacked", "small D, R3GAN"),
@@ -140,6 +141,7 @@ def save_gallery(folder: str) -> None:
     pictures = {
         **{name_picture(name): (save_samples, name) for name in TABLES["mnist"].runs},
         "labels.png": (save_rows, "projection, R1"),
+        "attention.png": (save_attention, "SAGAN"),
         "codes.png": (save_rows, "InfoGAN, the paper's networks"),
         "stacked.png": (save_stacked, "small D, GAN", "small D, R3GAN",
                         "full size, R1, twice as wide"),
@@ -180,6 +182,13 @@ def save_stacked(path: os.PathLike, *runs: str) -> None:
     """Save a row of 12 samples of each run."""
     rows = [backend.to_numpy(game.sample(game.latent(12, Random(0)))) for game in map(load, runs)]
     image.save_grid(path, np.concatenate(rows), 12, scale=2)
+
+
+def save_attention(path: os.PathLike, run: str) -> None:
+    """Save five samples with what three pixels of each attend to."""
+    game = load(run)
+    z = sample.draw_inputs(game, None, 5, None, Random(0))
+    image.save_grid(path, sample.draw_attention(game, z), 6, scale=2, group=2)
 
 
 def save_mixed(path: os.PathLike, run: str) -> None:

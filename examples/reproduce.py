@@ -6,7 +6,7 @@
     python examples/reproduce.py mixtures --jobs 2      ring and grid, 16 games: 2.5 hours
     python examples/reproduce.py mnist --jobs 2         examples on digits: 3.5 hours
     python examples/reproduce.py sngan --jobs 2         SNGAN's one image: 40 minutes
-    python examples/reproduce.py conditional --jobs 2   games with labels: half an hour
+    python examples/reproduce.py conditional --jobs 2   games with labels: one hour
     python examples/reproduce.py infogan --jobs 2       codes that get a meaning: one hour
     python examples/reproduce.py bigan --jobs 2         encoders: two hours
     python examples/reproduce.py stacked --jobs 2       modes of stacked MNIST: one hour

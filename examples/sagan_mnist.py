@@ -1,6 +1,6 @@
 """Train a SAGAN on MNIST (Zhang et al. 2019): self-attention in both players.
 
-    python examples/sagan_mnist.py                      the recipe: 10 to 20 minutes on one core
+    python examples/sagan_mnist.py                      the recipe: ten minutes on one core
     python examples/sagan_mnist.py --block none         no player has self-attention
     python examples/sagan_mnist.py --block residual     both have a residual block in its place
 

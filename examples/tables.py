@@ -329,6 +329,9 @@ TABLES = {
             "--average 0.998",
         "projection": "projection_mnist.py --steps 4500 --average 0.998",
         "projection, R1": "projection_mnist.py --r1 --average 0.998",
+        "SAGAN": "sagan_mnist.py",
+        "SAGAN, a residual block in place of attention": "sagan_mnist.py --block residual",
+        "SAGAN without attention": "sagan_mnist.py --block none",
     }, figures_of_samples("accuracy %", "Frechet", "times the floor", "recall", "class Frechet",
                           "class recall")),
     # the recipe, and the control; the weight lam was found on the seeds 100 to 103

@@ -68,7 +68,8 @@ def resolve(path):
 def test_map_leads_to_the_code(monkeypatch):
     """The object of each row exists, its source has the row's phrases in quotation marks, and its
     file names the paper."""
-    monkeypatch.syspath_prepend(str(ROOT))
+    for folder in ROOT, ROOT / "examples":      # some examples import others
+        monkeypatch.syspath_prepend(str(folder))
     paper = None
     for name, equation, function in read_rows(GAMES_PAGE, "| paper | equation"):
         paper = name or paper
