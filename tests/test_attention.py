@@ -33,6 +33,8 @@ def test_max_pool_is_the_maximum_of_each_block():
     for i, j in itertools.product(range(3), range(2)):
         assert (y[:, :, i, j] == x[:, :, 2 * i:2 * i + 2, 2 * j:2 * j + 2].max((2, 3))).all()
     assert (nn.MaxPool2d(1)(tensor(x)).numpy() == x).all()
+    for h, w in (4, 5), (5, 4):         # pixels are left over in one direction
+        assert (nn.MaxPool2d(2)(tensor(x[:, :, :h, :w])).numpy() == y[:, :, :2, :2]).all()
 
 
 def test_the_maxima_of_a_block_share_its_gradient():

@@ -534,6 +534,8 @@ RECIPES = {
     "acgan_mnist --reals-only": ((4500, 64, None), (210_907, 226_657), dict(on_fakes=False)),
     "projection_mnist": ((4500, 64, None), (210_897, 226_657), dict(penalties=[])),
     "projection_mnist --r1": ((9000, 64, None), (210_737, 226_657), dict(penalties=[R1(1.0)])),
+    "projection_mnist --paper": ((20_000, 64, None), (806_785, 960_257),
+                                 dict(d_steps=5, z_size=128, penalties=[])),
     "infogan_mnist": ((3000, 64, None), (218_717, 222_049), dict(lam=0.1, on_g=True, z_size=62)),
     "infogan_mnist --side": ((3000, 64, None), (218_717, 222_049), dict(lam=0.1, on_g=False)),
     "infogan_mnist --paper": ((5000, 128, None), None, dict(lam=1)),

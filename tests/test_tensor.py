@@ -786,6 +786,13 @@ def test_softmax_is_over_the_last_axis_unless_another_is_given():
         np.testing.assert_allclose(y.numpy().sum(axis), 1.0, rtol=1e-12)
 
 
+def test_softmax_of_large_numbers_does_not_overflow():
+    x = tensor([[1e4, 1e4, -1e4], [1e4, 0.0, np.log(0.5)]], "float32")
+    np.testing.assert_allclose(ops.softmax(x).numpy(), [[0.5, 0.5, 0], [1, 0, 0]], rtol=1e-6)
+    x = tensor([[0.0, np.log(3.0)]])
+    np.testing.assert_allclose(ops.softmax(x + 1e6).numpy(), [[0.25, 0.75]], rtol=1e-9)
+
+
 def test_the_gradient_of_logsumexp_is_exact_for_large_numbers():
     """The result, which is rounded to a multiple of 1 here, is not used for it."""
     for scale in 1e3, 1e7:
