@@ -93,14 +93,15 @@ def run_commands(commands: list[list[str]], clock: str,
             if kept["commands"] == typed:
                 is_same, seconds = True, kept["seconds"]
     for script, *flags in commands:
-        if "--out" in flags and os.path.exists(os.path.join(flags[-1], "checkpoint.npz")):
+        run = flags[-1] if "--out" in flags else None
+        if run and os.path.exists(os.path.join(run, "checkpoint.npz")):
             if not is_same:
-                raise UserError(f"the run in {flags[-1]} is not known to be of the command "
+                raise UserError(f"the run in {run} is not known to be of the command "
                                 f"{typed[0]}: remove it, or choose another --out")
             flags.append("--resume")
         if not outputs:
-            if "--out" in flags and not os.path.exists(flags[flags.index("--out") + 1]):
-                seconds = 0.0       # the folder was removed: the run starts again
+            if run and not os.path.exists(run):     # it was removed, and starts again
+                seconds = 0.0
             _save_clock(clock, typed, math.nan)
         with _lock:
             if _stopped.is_set():

@@ -6,16 +6,16 @@
 
 As in the paper, the game is the GAN with labels, projection and the hinge loss, D takes one step
 for each of G, both players have spectral normalisation, and G has conditional batch normalisation.
-Each player has one layer of self-attention, at half the size of the image. The paper tries a
-sixteenth to a half of the size; the published code has a quarter.
+Each player has one layer of self-attention, at half the size of the image; in the published code,
+for images of 128x128 pixels, it is at a quarter.
 
 The residual block is the paper's control (table 1). It has as many weights as self-attention, 320,
 and 26 biases. It does not begin as the identity, as self-attention does.
 
 The networks are those of tinygan/networks/digits.py, where the paper has residual ones. Samples are
-those of averaged weights. Both players have the learning rate 3e-3, which falls to 0; in the paper
-G has 1e-4 and D 4e-4. Adam's beta2 is 0.99; in the paper it is 0.9. In the published code z is
-N(0, I), and G's last batch normalisation is not conditional; here z is uniform, and it is.
+those of averaged weights. Both players have the learning rate 3e-3, which falls to 0, and Adam's
+beta2 is 0.99; in the published code G has 1e-4, D has 4e-4, and beta2 is 0.999. There z is N(0, I),
+and G's last batch normalisation is not conditional; here z is uniform, and it is.
 
 sample.py draws what pixels attend to. Pictures, curves and checkpoints are written to --out.
 --explain explains the printed numbers.

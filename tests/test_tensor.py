@@ -786,6 +786,11 @@ def test_softmax_is_over_the_last_axis_unless_another_is_given():
         np.testing.assert_allclose(y.numpy().sum(axis), 1.0, rtol=1e-12)
 
 
+def test_t_needs_two_axes():
+    for shape in (), (3,):
+        assert f"the shape {shape}" in error_of(lambda: tensor(np.ones(shape)).T)
+
+
 def test_softmax_of_large_numbers_does_not_overflow():
     x = tensor([[1e4, 1e4, -1e4], [1e4, 0.0, np.log(0.5)]], "float32")
     np.testing.assert_allclose(ops.softmax(x).numpy(), [[0.5, 0.5, 0], [1, 0, 0]], rtol=1e-6)

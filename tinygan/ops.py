@@ -451,7 +451,7 @@ def as_tensors(*xs: Tensor | Array | float | None, optional: int = 0) -> list[Te
         raise DtypeError() if dtypes else NoTensorError()
     (dtype,) = dtypes
     for x in xs:
-        if type(x) is not Tensor and isinstance(x, backend.xp.ndarray) and x.dtype == np.uint8:
+        if isinstance(x, backend.xp.ndarray) and x.dtype == np.uint8:
             raise TypeError(f"bytes of shape {x.shape} would enter as numbers from 0 to "
                             "255: scale images by data.as_floats(x)")
     return [x if type(x) is Tensor or x is None else Tensor(as_array(x, dtype)) for x in xs]

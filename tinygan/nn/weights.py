@@ -105,8 +105,5 @@ def equalise(layer: Module, gain: float = math.sqrt(2), lr_multiplier: float = 1
 
 def effective_bias(layer: Module) -> Tensor | None:
     """Return the bias that a layer computes with, after equalise, or None without one."""
-    bias = getattr(layer, "bias", None)
-    if bias is None or "weight" in vars(layer):     # a plain layer, see effective_weight()
-        return bias
-    scale = getattr(layer, "bias_scale", 1.0)
-    return bias if scale == 1 else bias * scale
+    bias, scale = getattr(layer, "bias", None), vars(layer).get("bias_scale", 1.0)
+    return bias if bias is None or scale == 1 else bias * scale
