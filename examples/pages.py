@@ -63,6 +63,7 @@ PAPERS = [
     ("Jolicoeur-Martineau 2019: RSGAN, RaGAN", "tinygan/games/relativistic.py", "mnist", "RaGAN"),
     ("Zhang et al. 2019: SAGAN", "tinygan/nn/attention.py", "conditional", "SAGAN"),
     ("Park et al. 2019: GauGAN, SPADE", "tinygan/games/gaugan.py", "spade", "SPADE, instance norm"),
+    ("Karras et al. 2018: ProGAN", "tinygan/games/progan.py", "growing", "ProGAN"),
     ("Karras et al. 2019: StyleGAN", "tinygan/networks/stylegan.py", "styles", "StyleGAN"),
     ("Huang et al. 2024: R3GAN", "tinygan/games/r3gan.py", "stacked", "small D, R3GAN"),
 ]
@@ -153,6 +154,7 @@ def save_gallery(folder: str) -> None:
         "few.svg": (partial(copy_file, "losses.svg"), "1,000 images"),
         "few_augmented.svg": (partial(copy_file, "losses.svg"),
                               "1,000 images, translation and cutout"),
+        "growing.png": (save_stacked, "ProGAN-1/7x7", "ProGAN-1/14x14", "ProGAN-1/28x28"),
         "styles.png": (save_mixed, "StyleGAN"),
         "encoded.png": (save_encoded, "BiGAN"),
         "between.png": (save_between, "BiGAN")}
@@ -179,7 +181,7 @@ def save_rows(path: os.PathLike, run: str) -> None:
 
 
 def save_stacked(path: os.PathLike, *runs: str) -> None:
-    """Save a row of 12 samples of each run."""
+    """Save a row of 12 samples of each run, or stage, for the same noise."""
     rows = [backend.to_numpy(game.sample(game.latent(12, Random(0)))) for game in map(load, runs)]
     image.save_grid(path, np.concatenate(rows), 12, scale=2)
 

@@ -94,7 +94,7 @@ def run_commands(commands: list[list[str]], clock: str,
                 is_same, seconds = True, kept["seconds"]
     for script, *flags in commands:
         run = flags[-1] if "--out" in flags else None
-        if run and os.path.exists(os.path.join(run, "checkpoint.npz")):
+        if run and "--resume" not in flags and _has_begun(run):
             if not is_same:
                 raise UserError(f"the run in {run} is not known to be of the command "
                                 f"{typed[0]}: remove it, or choose another --out")
@@ -122,6 +122,11 @@ def run_commands(commands: list[list[str]], clock: str,
         if code != 0:
             raise UserError(f"{' '.join([script, *flags])} has ended with {code}: see above")
     return outputs, seconds
+
+
+def _has_begun(folder):
+    """Return whether `folder` holds a run, or stages of one."""
+    return os.path.exists(os.path.join(folder, "checkpoint.npz")) or bool(command.list_runs(folder))
 
 
 def _save_clock(clock, typed, seconds):

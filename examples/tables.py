@@ -142,6 +142,22 @@ def read_styles(run: str, commands: list, outputs: list[str]) -> Rows:
             "training images": pick(rows["training images"], *usual)}
 
 
+def read_growing(run: str, commands: list, outputs: list[str]) -> Rows:
+    """Read the measures of evaluate.py of the samples of each stage.
+
+    They are compared with images of the stage's resolution, as are the training images beside them.
+    The row of the run is that of its last stage.
+    """
+    rows = {}
+    for evaluate in commands[1:]:
+        found = read_evaluation(run, [evaluate])
+        stage = "" if evaluate is commands[-1] else f", {os.path.basename(evaluate[1])}"
+        for row in run, "training images":
+            rows[row + stage] = pick(found[row], "Frechet", "times the floor", "precision",
+                                     "recall")
+    return rows
+
+
 def read_stacked(run: str, commands: list, outputs: list[str]) -> Rows:
     """Read the measures of the samples and of real triples, which stacked_mnist.py prints."""
     found = re.findall(r"^\d+ (.*): modes (\d+)  KL (\S+)  confidence (\S+)$", outputs[0], re.M)
@@ -267,6 +283,24 @@ def list_parzen(out: str, source: list[str], quick: bool) -> dict[tuple[str, int
     return runs
 
 
+def list_growing(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
+    """List the runs of the table "growing", whose stages are measured one by one.
+
+    Without growing, the networks of the last stage are trained from the start, for about as long.
+    """
+    runs = {}
+    for seed in (1,) if quick else (1, 2, 3):
+        for run, stages, flags in (("ProGAN", ("7x7", "14x14", "28x28"), []),
+                                   ("without growing", ("28x28",),
+                                    ["--no-growing", "--steps", "3300"])):
+            folder = os.path.join(out, f"{run}-{seed}")
+            short = ["--steps", "1", "--batch-size", "8"] if quick else []
+            runs[run, seed] = [
+                ["progan_mnist.py", *flags, *short, "--seed", str(seed), *source, "--out", folder],
+                *(["evaluate.py", os.path.join(folder, stage)] for stage in stages)]
+    return runs
+
+
 GAMES = ("saturating", "gan", "lsgan", "hinge", "rsgan", "wgan", "wgan_gp", "sngan", "ragan", "r1",
          "feature_matching", "minibatch", "unrolled", "ali", "pacgan", "r3gan")
 MANY = 1, 2, 3, 4, 5
@@ -374,6 +408,8 @@ TABLES = {
         "StyleGAN": "stylegan_mnist.py",
         "StyleGAN, trained without mixing": "stylegan_mnist.py --mixing 0",
     }, read_styles),
+    # the settings of the recipe were found on seed 0
+    "growing": Table(list_growing, read_growing),
     "few": Table({
         "1,000 images": "few_mnist.py --average 0.998",
         "1,000 images, translation and cutout": "few_mnist.py --augment --average 0.998",

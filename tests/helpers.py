@@ -117,12 +117,18 @@ def without_reader(monkeypatch):
 def catch_training(script, *flags, data):
     """Return what a script of examples/ gives command.train(), which does not train here.
 
-    The result has the attributes args, game, batches, d_opt, g_opt, order and make_run. The data
-    is what command.start() yields.
+    The result has the attributes args, game, batches, d_opt, g_opt, order, stage and make_run. The
+    data is what command.start() yields.
     """
+    (call,) = catch_stages(script, *flags, data=data)
+    return call
+
+
+def catch_stages(script, *flags, data):
+    """Return the same for each call of command.train(), in a list."""
     seen = []
 
-    def train(args, game, batches, d_opt, g_opt, order="alternating", make_run=None):
+    def train(args, game, batches, d_opt, g_opt, order="alternating", stage=None, make_run=None):
         seen.append(types.SimpleNamespace(**locals()))
 
     with pytest.MonkeyPatch.context() as patch:
@@ -130,8 +136,7 @@ def catch_training(script, *flags, data):
         patch.setattr(command, "start", lambda args: contextlib.nullcontext(data))
         patch.setattr(command, "train", train)
         importlib.import_module(script).main()
-    (call,) = seen
-    return call
+    return seen
 
 
 def call_script(cwd, script, *flags, **environment):

@@ -2,10 +2,10 @@
 
     python tests/kills.py --kills 100 --seed 0
 
-A process trains a game of the catalogue or of tests/trials, is killed by SIGKILL at a random moment
-and is resumed to its end. With the probability --again, a resumed process is killed, too. The files
-of the run must then be those of a run that was not killed, byte for byte. The script exits with
-status 1 at the first difference.
+A process trains a game of the catalogue or of tests/trials, or the stages of ProGAN, is killed by
+SIGKILL at a random moment and is resumed to its end. With the probability --again, a resumed
+process is killed, too. The files of the run must then be those of a run that was not killed, byte
+for byte. The script exits with status 1 at the first difference.
 """
 
 import argparse
@@ -20,20 +20,21 @@ import time
 
 import numpy as np
 
-from test_run import ANY_GAME, read_files, run_script, start_script
+from test_run import ANY_GAME, ROOT, read_files, run_script, start_script
 
 from tinygan import checkpoint
 from tinygan.backend import UserError
 from tinygan.games.catalogue import GAMES
 
-TRIALS = {path.stem: path for path in sorted((ANY_GAME.parent / "trials").glob("*.py"))}
+SCRIPTS = {path.stem: path for path in (*sorted((ANY_GAME.parent / "trials").glob("*.py")),
+                                        ROOT / "examples" / "progan_mnist.py")}
 
 
 def get_command(name):
-    """Return the script and the flags that train a game or a trial on the files of write_data()."""
+    """Return a script, with flags, that trains a game or stages on the files of write_data()."""
     if name in GAMES:
         return ANY_GAME, "--data", "small.npz", "--game", name, "--noise", 0.3
-    return TRIALS[name], "--data", "large.npz" if name == "growing" else "small.npz"
+    return SCRIPTS[name], "--data", "large.npz" if name == "progan_mnist" else "small.npz"
 
 
 def write_data(folder, seed=0):
@@ -79,7 +80,7 @@ def main():
     flags.add_argument("--seed", type=int, default=0)
     flags.add_argument("--again", type=float, default=0.3, help="probability of a further kill")
     args = flags.parse_args()
-    chance, count, names = random.Random(args.seed), collections.Counter(), [*GAMES, *TRIALS]
+    chance, count, names = random.Random(args.seed), collections.Counter(), [*GAMES, *SCRIPTS]
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         write_data(folder)

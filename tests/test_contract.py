@@ -1,6 +1,6 @@
-"""Properties of every game of the catalogue and of tests/trials, and of two further ones.
+"""Properties of every game of the catalogue and of three further ones.
 
-Those have a lazy penalty, and the networks of StyleGAN.
+Those are a trial of tests/trials, a game with a lazy penalty, and one with StyleGAN's networks.
 """
 
 import dataclasses
@@ -26,10 +26,8 @@ from helpers import to_float64
 from test_image import read_png
 
 sys.path.append(str(pathlib.Path(__file__).parent / "trials"))
-import growing
 import labelled
 
-TRIALS = {module.__name__: module.ENTRY for module in (labelled, growing)}
 LAZY = dataclasses.replace(catalogue.GAMES["r1"], game=GAN, settings=dict(
     z_size=5, penalties=[penalties.Lazy(penalties.R1(1.0), 2)]))
 # the layers of StyleGAN, and in D self-attention too
@@ -37,7 +35,7 @@ STYLE = dataclasses.replace(catalogue.GAMES["gan"], networks=lambda: (
     stylegan.Generator(5, (1, 4, 4), (2,), w_size=3, depth=1),
     nn.Sequential(nn.Conv2d(1, 8, 1), nn.SelfAttention2d(8),
                   stylegan.discriminator((8, 4, 4), (2,)))))
-GAMES = {**catalogue.GAMES, **TRIALS, "lazy": LAZY, "style": STYLE}
+GAMES = {**catalogue.GAMES, "labelled": labelled.ENTRY, "lazy": LAZY, "style": STYLE}
 M = 4
 
 each_game = pytest.mark.parametrize("entry", GAMES.values(), ids=GAMES)
@@ -158,7 +156,7 @@ def test_gradients_of_both_losses(loss, entry):
     """The gradients of both losses pass check_grads; D's with penalties to second order."""
     game, optimisers, data = make_parts(entry)
     train(game, optimisers, data, 1)            # with biases of 0, inputs lie on kinks of ReLU
-    game.begin_iteration(0)
+    game.begin_iteration(4)     # a lazy penalty is due, new layers of ProGAN have the weight 0.4
     x, z, _ = draw(to_float64(game), data, M, rng)
     check_grads(LossOf(game, loss, *map(to_float64, (x, z))), training=True,
                 order=2 if game.penalties and loss == "d_loss" else 1)
@@ -341,7 +339,7 @@ def test_a_loaded_game_has_the_same_samples(entry, tmp_path):
     unsaved.check(game, {}, parts[-1])
     checkpoint.save(tmp_path / checkpoint.NAME, *parts, {}, {})
     own = sys.modules[entry.game.__module__].__file__
-    loaded = command.load(tmp_path, [own] if entry in TRIALS.values() else [])
+    loaded = command.load(tmp_path, [own] if entry is labelled.ENTRY else [])
     assert type(loaded) is entry.game and not any(part.training for _, part in loaded.modules())
     z = loaded.inputs(make_split(entry), 5, Random(3))
     samples = loaded.sample(z)

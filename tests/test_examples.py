@@ -172,10 +172,10 @@ def test_mixtures_trains_every_game_from_the_same_seeds(tmp_path):
     runs = read(first)
     import mixtures
     assert len(runs) == len(set(runs)) == len(mixtures.PLANE)
-    # all games without labels and codes, and one that needs no class of its own
+    # all games without labels, codes and stages, and one that needs no class of its own
     assert set(mixtures.PLANE) == {"minibatch"} | {
         name for name, entry in catalogue.GAMES.items()
-        if entry.examples is small.make_images} - {"infogan"}
+        if entry.examples is small.make_images} - {"infogan", "progan"}
     names = {path.name for path in (tmp_path / "a").iterdir()}
     assert names == {f"grid-{game}-{seed}" for game, seed in runs} | {"grid.png"}
     for folder in ("grid-wgan-1", "grid-r1-1"):
@@ -1228,13 +1228,17 @@ def test_the_time_of_a_run_that_was_removed_does_not_count(tmp_path, monkeypatch
         assert (seconds >= 1000) == is_kept
 
 
-def test_reproduce_resumes_runs_of_the_same_command_only(tmp_path, monkeypatch):
-    """A run of another command is not resumed: flags that are not given would be the old ones."""
+@pytest.mark.parametrize("file", ["checkpoint.npz", "7x7/checkpoint.npz"])
+def test_reproduce_resumes_runs_of_the_same_command_only(file, tmp_path, monkeypatch):
+    """A run of another command is not resumed: flags that are not given would be the old ones.
+
+    The run may have stages.
+    """
     import reproduce
     monkeypatch.setattr(reproduce, "HERE", str(tmp_path))
     (tmp_path / "train.py").write_text(
-        "import sys, pathlib\nprint(sys.argv[-1])\n(pathlib.Path(sys.argv[2]) / "
-        "'checkpoint.npz').touch()\n")
+        "import sys, pathlib\nprint(sys.argv[-1])\npath = pathlib.Path(sys.argv[2]) / "
+        f"'{file}'\npath.parent.mkdir(exist_ok=True)\npath.touch()\n")
     clock = str(tmp_path / "run" / "clock")
     do = lambda *typed: reproduce.run_commands(
         [["train.py", "--out", str(tmp_path / "run")]], clock, list(typed))[0][0].strip()
@@ -1482,7 +1486,8 @@ def test_reproduce_quick_takes_no_folders(tmp_path):
 
 @pytest.mark.parametrize("table, rows", [
     ("first", 2), ("orders", 2), ("parzen", 8), ("theory", 15), ("mnist", 3), ("few", 2),
-    ("conditional", 3), ("infogan", 4), ("bigan", 5), ("stacked", 3), ("cyclegan", 5)])
+    ("conditional", 3), ("infogan", 4), ("bigan", 5), ("stacked", 3), ("cyclegan", 5),
+    ("growing", 7)])
 def test_reproduce_quick(table, rows, tmp_path, monkeypatch, capsys):
     """The tables have a row for each run, and others for what they are compared with.
 
@@ -1509,6 +1514,14 @@ def test_reproduce_quick(table, rows, tmp_path, monkeypatch, capsys):
     found = [row for row in found if row not in tables.TABLES[table].published]
     assert len(set(found)) == len(found) == rows, printed
     assert table == "theory" or all(", of other data " in row for row in found)
+
+
+def test_quick_runs_have_the_flags_of_the_runs():
+    import tables
+    for table in set(tables.TABLES) - {"theory"}:
+        runs = tables.list_runs(table, "runs", [], False)
+        for key, (quick, *_) in tables.list_runs(table, "runs", [], True).items():
+            assert set(filter(re.compile("--").match, runs[key][0])) <= set(quick), key
 
 
 def test_the_commands_of_the_tables_are_understood(monkeypatch):

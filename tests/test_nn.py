@@ -1484,6 +1484,14 @@ def test_avg_pool_and_upsample_equal_a_loop():
         assert (enlarged[:, :, i, j] == x.numpy()[:, :, i // 3, j // 3]).all()
 
 
+def test_windows_of_one_pixel_and_images_of_the_same_size():
+    x = images(2, 3, 7, 5, dtype="float64")
+    assert (resampling.avg_pool(x, 1, 2).numpy() == x.numpy()[:, :, ::2, ::2]).all()
+    assert resampling.resize(x, (7, 10)).shape == (2, 3, 7, 10)
+    for same in (resampling.avg_pool(x, 1), resampling.upsample(x, 1), resampling.max_pool(x, 1)):
+        assert same is x
+
+
 def test_a_window_is_compared_with_the_shorter_side():
     assert "image of 2x5" in error_of(resampling.avg_pool, tensor(normal(1, 1, 2, 5)), 3)
     assert resampling.resize(tensor(normal(1, 0, 4, 4)), (8, 8)).shape == (1, 0, 8, 8)

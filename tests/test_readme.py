@@ -306,10 +306,29 @@ def load_template(name):
     return module
 
 
+def find_blocks(page):
+    """Return the blocks of Python on a page."""
+    return re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+
+
+@pytest.mark.numpy_only("networks of full size; test_contract.py tests each backend")
+def test_the_stages_of_the_page_of_runs(tmp_path, monkeypatch):
+    """Resumed at its end, the last stage has the samples of the game that was trained."""
+    monkeypatch.chdir(tmp_path)
+    names, (*_, block) = {"Run": tinygan.Run, "optim": optim}, find_blocks(RUNS_PAGE)
+    block = block.replace("steps=10", "steps=1")
+    exec(block, names)
+    z = names["game"].latent(2, rng)
+    samples = names["game"].sample(z)
+    exec(block.replace("overwrite", "resume"), names)
+    assert (names["game"].sample(z) == samples).all()
+    assert {path.name for path in (tmp_path / "runs" / "stages").iterdir()} == {"0", "1", "2"}
+
+
 def test_the_page_of_runs_is_right(tmp_path, monkeypatch, capsys):
     """Its run is resumed byte for byte, and its optimiser takes the steps of its equations."""
     monkeypatch.chdir(tmp_path)
-    *parts, last = re.findall(r"^```python\n(.*?)^```$", RUNS_PAGE, re.M | re.S)
+    *parts, last, _ = find_blocks(RUNS_PAGE)
     names = {"__name__": "runs_page"}
     exec("".join(parts), names)
     last = last.replace("steps=2000", "steps=30")

@@ -1,7 +1,7 @@
-"""Tests of the scripts in trials/: three games that are not the library's.
+"""Tests of the scripts in trials/, two games that are not the library's, and of runs in stages.
 
-The games learn, are resumed after they were killed, and work with examples/sample.py and
-examples/evaluate.py. test_contract.py tests for them what holds for every game.
+The games are resumed after they were killed, and work with examples/sample.py and
+examples/evaluate.py. The stages are those of examples/progan_mnist.py.
 """
 
 import json
@@ -20,80 +20,83 @@ from tinygan.games.small import make_labelled_networks
 from tinygan.loop import draw
 from tinygan.random import Random
 
-from kills import TRIALS, get_command, has_begun, kill_at, write_data
+from kills import SCRIPTS, get_command, has_begun, kill_at, write_data
 from test_image import read_png
 from test_run import ROOT, call, read_refusal, same_files, start_script
 
 sys.path += [str(ROOT / "tests" / "trials"), str(ROOT / "examples")]
 import cycle
-import growing
 import labelled
 import sample
 
-STEPS = 24
-STAGES = ("4x4", "8x8")
+STEPS = {"cycle": 24, "labelled": 24, "progan_mnist": 10}
+STAGES = ("2x2", "4x4", "8x8")
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Return a folder with the data and, for each trial, a run in a folder with its name."""
+    """Return a folder with the data and, for each script, a run in a folder with its name."""
     folder = tmp_path_factory.mktemp("trials")
     write_data(folder)
-    for name in TRIALS:
+    for name in SCRIPTS:
         call(folder, *make_flags(name), "--out", name)
     return folder
 
 
 def make_flags(name, *more):
-    """Return the script of a trial and the flags of a new run."""
-    return *get_command(name), "--steps", STEPS, "--average", 0.9, "--save-every", 0, *more
+    """Return a script and the flags of a new run."""
+    more += ("--batch-size", 4) if name == "progan_mnist" else ()
+    return *get_command(name), "--steps", STEPS[name], "--average", 0.9, "--save-every", 0, *more
 
 
 def list_runs(name):
-    """Return the folders of a trial's run; the trial "growing" has two stages."""
-    return [f"{name}/{stage}" for stage in STAGES] if name == "growing" else [name]
+    """Return the folders of a script's run, or of its stages."""
+    return [f"{name}/{stage}" for stage in STAGES] if name == "progan_mnist" else [name]
 
 
 # Real processes
 
 @pytest.mark.host
-@pytest.mark.parametrize("name", TRIALS)
-def test_a_trial_that_is_killed_three_times(name, place, tmp_path):
-    """A trial that was killed three times and resumed has the files of a run that was not killed.
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_that_is_killed_three_times(name, place, tmp_path):
+    """Killed three times and resumed, it has the files of a run that was not killed.
 
-    The growing networks are also killed in their second stage, which leaves the first unchanged.
+    The growing networks are killed in each stage, which leaves those before it unchanged.
     """
     chance, run, killed = random.Random(name), tmp_path / "run", 0
-    folders = [run / stage for stage in STAGES] if name == "growing" else [run]
-    for i, step in enumerate((4, 9, 14)):
-        path = folders[min(i, len(folders) - 1)] / "checkpoint.npz"
+    folders = [tmp_path / folder.replace(name, "run", 1) for folder in list_runs(name)]
+    for i, step in enumerate((3, 3, 3) if len(folders) > 1 else (4, 9, 14)):
+        path = folders[i % len(folders)] / "checkpoint.npz"
         script, *flags = make_flags(name)
         if has_begun(run):
             flags = ["--resume", "--save-every", 0]
         process = start_script(place, script, *flags, "--out", run)
         killed += kill_at(process, path, step + chance.randrange(4))
-        assert i == 0 or len(folders) == 1 or same_files(place / name / "4x4", run / "4x4")
+        assert len(folders) == 1 or all(same_files(place / name / stage, run / stage)
+                                        for stage in STAGES[:i])
     assert killed
-    assert "resumed" in call(place, TRIALS[name], "--resume", "--save-every", 0, "--out", run)
+    assert "resumed" in call(place, SCRIPTS[name], "--resume", "--save-every", 0, "--out", run)
     assert same_files(place / name, run)
 
 
 @pytest.mark.host
-@pytest.mark.parametrize("name", TRIALS)
-def test_a_trial_is_sampled_and_evaluated(name, place, tmp_path):
-    """sample.py and evaluate.py need --module with the trial's file, and work with it."""
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_is_sampled_and_evaluated(name, place, tmp_path):
+    """sample.py and evaluate.py work with it; for a trial they need --module with its file."""
+    module = [] if name == "progan_mnist" else ["--module", SCRIPTS[name]]
     for run in list_runs(name):
         commands = [(ROOT / "examples" / script, run) for script in ("sample.py", "evaluate.py")]
         for command, out in zip(commands, ("pictures", "table.json")):
-            line = read_refusal(place, *command)
-            assert "which is not tinygan's" in line and "--module" in line
-            call(place, *command, "--module", TRIALS[name], "--out", tmp_path / out)
+            if module:
+                line = read_refusal(place, *command)
+                assert "which is not tinygan's" in line and "--module" in line
+            call(place, *command, *module, "--out", tmp_path / out)
         written = {path.stem for path in (tmp_path / "pictures").iterdir()}
         ways = set() if name == "cycle" else {"linear", "spherical"}      # cycle has no noise
         assert written == {"samples", "nearest"} | ways | (
-            {"pictures"} if name != "growing" else set()) | (
+            {"pictures"} if module else set()) | (
             {"translated"} if name == "cycle" else set())
-        size = 8 if run.endswith("8x8") else 4
+        size = 4 if module else 8
         side = 2 * (8 * (size + 2) - 2)
         assert read_png(tmp_path / "pictures" / "samples.png").shape == (side, side)
         found = json.loads((tmp_path / "table.json").read_text())
@@ -106,7 +109,7 @@ def test_a_trial_is_sampled_and_evaluated(name, place, tmp_path):
 @pytest.mark.parametrize("name, link", [("train.v2.py", None), ("link.py", "real.py")])
 def test_a_script_is_found_by_its_file(name, link, place, tmp_path):
     """Its name may have dots, which are not those of packages, and it may be a link."""
-    shutil.copy(TRIALS["labelled"], tmp_path / (link or name))
+    shutil.copy(SCRIPTS["labelled"], tmp_path / (link or name))
     if link:
         (tmp_path / name).symlink_to(link)
     _, *flags = make_flags("labelled")
@@ -115,18 +118,19 @@ def test_a_script_is_found_by_its_file(name, link, place, tmp_path):
 
 
 @pytest.mark.host
-def test_the_log_and_the_pictures_of_the_trials(place):
+def test_the_log_and_the_pictures_of_the_scripts(place):
     logged = {name: (place / list_runs(name)[0] / "log.csv").read_text().splitlines()[0].split(",")
-              for name in TRIALS}
+              for name in SCRIPTS}
     plain = ["step", "D loss", "G loss", "D(x)", "D(G(z))"]
-    assert logged == {"labelled": plain, "cycle": [*plain, "L_cyc"], "growing": [*plain, "W"]}
+    assert logged == {"labelled": plain, "cycle": [*plain, "L_cyc"], "progan_mnist": [*plain, "W"]}
     shapes = {run: read_png(place / run / "samples.png").shape
-              for name in TRIALS for run in list_runs(name)}
+              for name in SCRIPTS for run in list_runs(name)}
     # rows of one class, rows of two cycles there and back, and square grids; between four groups
     # of three there are three gaps of 6 more pixels
-    assert {run: [(n / 2 + 2) / (10 if run.endswith("8x8") else 6) for n in shape]
+    assert {run: [(n / 2 + 2) / (10 if "progan" in run else 6) for n in shape]
             for run, shape in shapes.items()} == {
-        "labelled": [3, 21], "cycle": [5, 12 + 3], "growing/4x4": [8, 8], "growing/8x8": [8, 8]}
+        "labelled": [3, 21], "cycle": [5, 12 + 3],
+        **{f"progan_mnist/{stage}": [8, 8] for stage in STAGES}}
 
 
 @pytest.mark.host
@@ -138,28 +142,32 @@ def test_a_conditional_game_with_instance_noise(place, tmp_path):
     assert kill_at(process, tmp_path / "run" / "checkpoint.npz", 8)
     call(place, flags[0], "--resume", "--save-every", 0, "--out", tmp_path / "run")
     assert same_files(tmp_path / "whole", tmp_path / "run")
-    game = command.load(tmp_path / "run", [TRIALS["labelled"]])
+    game = command.load(tmp_path / "run", [SCRIPTS["labelled"]])
     plain, cut = (sample.draw_inputs(game, None, 40, limit, Random(3)) for limit in (None, 0.5))
     assert (plain[1] == cut[1]).all() and set(plain[1]) == {0, 1, 2}
     assert abs(cut[0]).max() <= 0.5 < abs(plain[0]).max()
     assert ((plain[0] == cut[0]) == (abs(plain[0]) <= 0.5)).all()
     call(place, ROOT / "examples" / "sample.py", tmp_path / "run", "--truncation", 0.5,
-         "--module", TRIALS["labelled"])
+         "--module", SCRIPTS["labelled"])
 
 
 @pytest.mark.host
 def test_all_stages_are_replaced_before_the_first_step(place, tmp_path):
     """A replaced run that is killed in its first stage is not resumed with the old second stage."""
     run = tmp_path / "run"
-    shutil.copytree(place / "growing", run)
-    line = read_refusal(place, *make_flags("growing"), "--out", run)
-    assert "4x4 holds a run" in line and same_files(place / "growing", run)
-    line = read_refusal(place, TRIALS["growing"], "--resume", "--steps", STEPS + 6, "--out", run)
-    assert f"has {STEPS} steps, not {STEPS + 6}" in line and same_files(place / "growing", run)
+    name = "progan_mnist"
+    shutil.copytree(place / name, run)
+    line = read_refusal(place, *make_flags(name), "--out", run)
+    assert "2x2 holds a run" in line and same_files(place / name, run)
+    line = read_refusal(place, SCRIPTS[name], "--resume", "--steps", 16, "--out", run)
+    assert "has 10 steps, not 16" in line and same_files(place / name, run)
+    for flag in "--overwrite", "--resume":
+        line = read_refusal(place, *make_flags(name), flag, "--out", run / "8x8")
+        assert "8x8 is the folder of a single run" in line and same_files(place / name, run)
     (tmp_path / "run" / "notes").mkdir()
-    script, *flags = make_flags("growing", "--seed", 1)
+    script, *flags = make_flags(name, "--seed", 1)
     process = start_script(place, script, *flags, "--overwrite", "--out", run)
-    assert kill_at(process, run / "4x4" / "checkpoint.npz", 1, STEPS)       # in the new run
+    assert kill_at(process, run / "2x2" / "checkpoint.npz", 1, 10)       # in the new run
     call(place, script, "--resume", "--out", run)
     call(place, script, *flags, "--out", tmp_path / "new")
     assert same_files(tmp_path / "new", run) and (run / "notes").is_dir()
@@ -172,7 +180,7 @@ def test_a_run_depends_on_all_arrays_of_its_data(place, tmp_path):
         arrays = dict(file)
     for name, key in (("cycle", "targets"), ("labelled", "labels")):
         np.savez(tmp_path / "other.npz", **{**arrays, key: arrays[key][::-1]})
-        line = read_refusal(place, TRIALS[name], "--resume", "--data", tmp_path / "other.npz",
+        line = read_refusal(place, SCRIPTS[name], "--resume", "--data", tmp_path / "other.npz",
                             "--out", name)
         assert "trained on other data" in line
 
@@ -268,30 +276,3 @@ def test_the_image_pool():
                 pool[which, at] = mine if old else there
     for which, kept in enumerate((game.old_y, game.old_x)):
         assert to_numpy(kept)[:, 0, 0, 0].tolist() == [pool[which, at] for at in range(6)]
-
-
-def test_a_stage_trains_its_own_layers_and_the_next_fades_in():
-    """At alpha = 0, the images of the second stage are those of the first, enlarged."""
-    G, D = growing.networks()
-    images, z = make_grey_images(np.linspace(0.1, 0.9, 32), 8), Random(3).normal((3, 5))
-
-    def read_layers_of_8():
-        return [p.numpy().tobytes() for network in (G, D) for name, p
-                in network.named_arrays(Tensor).items() if ".8." in name]
-    before = read_layers_of_8()
-    first = growing.ENTRY(G, D, size=4)
-    train(first, Minibatches(growing.shrink(images, 4), 8), 8, 6)
-    small = to_numpy(first.sample(Tensor(z)))
-    assert small.shape == (3, 1, 4, 4) and read_layers_of_8() == before and len(before) == 8
-    second = growing.ENTRY(G, D, size=8, fade=4)
-    large = to_numpy(second.sample(Tensor(z)))
-    assert (large == small.repeat(2, 2).repeat(2, 3)).all()
-    data, alphas = Minibatches(images, 8), []
-    opts = [optim.Adam(p) for p in (second.d_parameters(), second.g_parameters())]
-    for _ in play(second, data, *opts, 8, rng, 6):
-        alphas.append((float(G.alpha), float(D.alpha)))
-    assert alphas == [(a, a) for a in (0.0, 0.25, 0.5, 0.75, 1.0, 1.0)]
-    assert not set(read_layers_of_8()) & set(before)
-    split = Split(images=images)
-    assert [game.reference_images(split).shape for game in (first, second)] == [
-        (32, 1, size, size) for size in (4, 8)]

@@ -2,7 +2,7 @@
 
 The modules, each of which imports only from those before it: cpu, context, numbers, pytorch,
 backend, cuda, random, search, tensor, ops, channels, im2col, conv, resampling, nested, nn,
-schedules, optim, graphs, gradcheck, files, data, games, networks, loop, metrics, runs. cuda is
+schedules, optim, graphs, gradcheck, files, data, networks, games, loop, metrics, runs. cuda is
 imported by backend.use(), and graphs by the first training step, both with cupy only.
 """
 

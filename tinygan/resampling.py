@@ -96,7 +96,7 @@ def reflection_pad(x: Tensor, width: int) -> Tensor:
 
     Raises ValueError unless the width is from 0 to the image's size less 1.
     """
-    h, w = _size(x, "reflection_pad")
+    x, h, w = _check_images(x, "reflection_pad")
     return resample(x, reflect(h, width, width), reflect(w, width, width))
 
 
@@ -105,9 +105,11 @@ def resize(x: Tensor, size: tuple[int, int], matrix: Callable = nearest) -> Tens
 
     Raises ValueError for a size below 1.
     """
-    h, w = _size(x, "resize")
+    x, h, w = _check_images(x, "resize")
     if np.shape(size) != (2,) or not all(is_whole(n, 1) for n in size):
         raise ValueError(f"images are resized to two whole numbers of at least 1, got {size}")
+    if (h, w) == tuple(size):
+        return x
     return resample(x, matrix(h, size[0]), matrix(w, size[1]))
 
 
@@ -117,7 +119,7 @@ def upsample(x: Tensor, factor: int, matrix: Callable = nearest) -> Tensor:
     (N, C, H, W) -> (N, C, factor H, factor W). By `nearest`, each pixel becomes factor x factor
     pixels. Raises ValueError unless the factor is a whole number of at least 1.
     """
-    h, w = _size(x, "upsample")
+    x, h, w = _check_images(x, "upsample")
     check_whole(factor, 1, "upsample's factor")
     return resize(x, (h * factor, w * factor), matrix)
 
@@ -130,7 +132,7 @@ def avg_pool(x: Tensor, size: int, stride: int | None = None, padding: int = 0) 
     are left out. Raises ValueError unless size and stride are at least 1, the padding is at most
     half the size, and the window fits into the padded image.
     """
-    h, w = _size(x, "avg_pool")
+    x, h, w = _check_images(x, "avg_pool")
     stride = size if stride is None else stride
     if not (is_whole(size, 1) and is_whole(stride, 1) and is_whole(padding, 0)
             and 2 * padding <= size <= min(h, w) + 2 * padding):
@@ -138,6 +140,8 @@ def avg_pool(x: Tensor, size: int, stride: int | None = None, padding: int = 0) 
                          f"fit into an image of {h}x{w}: give whole numbers, size from 1 to "
                          f"{min(h, w) + 2 * padding}, stride at least 1, padding at most half the "
                          "size")
+    if size == stride == 1:
+        return x
     return resample(x, average(h, size, stride, padding), average(w, size, stride, padding))
 
 
@@ -148,7 +152,7 @@ def max_pool(x: Tensor, size: int) -> Tensor:
     left out. Equal maxima of a block share its gradient equally. Raises ValueError unless the size
     is from 1 to that of the image.
     """
-    h, w = _size(x, "max_pool")
+    x, h, w = _check_images(x, "max_pool")
     if not is_whole(size, 1) or size > min(h, w):
         raise ValueError(f"max_pool of size {size} does not fit into an image of {h}x{w}: give a "
                          f"whole number from 1 to {min(h, w)}")
@@ -160,8 +164,9 @@ def max_pool(x: Tensor, size: int) -> Tensor:
     return x.reshape(*x.shape[:2], n, size, m, size).max((3, 5))
 
 
-def _size(x, name):
+def _check_images(x, name):
+    """Return x as a Tensor, and the height and width of its images."""
     (x,) = as_tensors(x)
     if x.ndim != 4 or 0 in x.shape[2:]:
         raise ValueError(f"{name} needs images (N, C, H, W) of at least one pixel, got {x.shape}")
-    return x.shape[2:]
+    return x, *x.shape[2:]

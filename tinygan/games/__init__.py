@@ -24,6 +24,7 @@ from .lsgan import LSGAN
 from .pacgan import PacGAN
 from .penalties import gradient_penalty
 from .pix2pix import Pix2Pix
+from .progan import ProGAN
 from .projection import ProjectionDiscriminator, ProjectionGAN
 from .r1 import R1
 from .r3gan import R3GAN

@@ -23,6 +23,7 @@ from .infogan import InfoGAN
 from .lsgan import LSGAN
 from .pacgan import PacGAN
 from .pix2pix import Pix2Pix
+from .progan import ProGAN
 from .projection import ProjectionGAN
 from .r1 import R1
 from .r3gan import R3GAN
@@ -68,6 +69,8 @@ GAMES = {
     "ragan": Entry(RaGAN, "Jolicoeur-Martineau 2019", dict(z_size=5)),
     "wgan": Entry(WGAN, "Arjovsky et al. 2017", dict(z_size=5, c=0.1, n_critic=2)),
     "wgan_gp": Entry(WGANGP, "Gulrajani et al. 2017", dict(z_size=5, n_critic=2)),
+    "progan": Entry(ProGAN, "Karras et al. 2018", dict(z_size=5, stage=1, fade=10),
+                    small.make_growing_networks),
     "sngan": Entry(SNGAN, "Miyato et al. 2018", dict(z_size=5, n_dis=2),
                    small.make_normalised_networks),
     "conditional": Entry(ConditionalGAN, "Mirza and Osindero 2014", dict(z_size=5, classes=3),

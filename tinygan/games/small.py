@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from .. import nn
 from ..backend import Array
+from ..networks import growing
 from ..random import Random
 from .projection import ProjectionDiscriminator
 
@@ -85,6 +86,11 @@ def make_packing_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
     """Return G, and D for two images of 4x4 pixels at once."""
     G, D = make_networks(width)
     return G, nn.Sequential(nn.Conv2d(2, width, 3, 1, 1), *D[1:])
+
+
+def make_growing_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
+    """Return G and D that grow from 2x2 to 4x4 pixels."""
+    return growing.Generator(5, (1, 4, 4), (4, 3)), growing.Discriminator((1, 4, 4), (width, 3))
 
 
 def make_featuring_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:

@@ -13,19 +13,9 @@ from collections.abc import Sequence
 
 from .. import backend, nn, ops
 from ..backend import Array, UserError
-from ..numbers import check_whole, is_number, is_whole
+from ..numbers import check_whole, is_number
 from ..tensor import Tensor
-from .dcgan import check_shape
-
-
-def conv(c_in: int, c_out: int, kernel: int, **settings) -> nn.Conv2d:
-    """Return a convolution that keeps the size of images, with the `settings` of equalise."""
-    return nn.equalise(nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2), **settings)
-
-
-def dense(n_in: int, n_out: int, **settings) -> nn.Dense:
-    """Return a dense layer with the `settings` of equalise."""
-    return nn.equalise(nn.Dense(n_in, n_out), **settings)
+from .growing import conv, dense, find_lowest
 
 
 class Generator(nn.Module):
@@ -51,7 +41,7 @@ class Generator(nn.Module):
     def __init__(self, z_size: int = 64, shape: tuple[int, int, int] = (1, 28, 28),
                  channels: Sequence[int] = (64, 16, 8), w_size: int = 64, depth: int = 4,
                  mixing: float = 0.9, noise: bool = True) -> None:
-        colours, height, width = _lowest(shape, channels)
+        colours, height, width = find_lowest(shape, channels)
         if not is_number(mixing, 0) or mixing > 1:
             raise UserError(f"mixing is a probability from 0 to 1, got {mixing!r}")
         check_whole(depth, 1, "the number of layers of f")
@@ -140,7 +130,7 @@ def discriminator(shape: tuple[int, int, int] = (1, 28, 28),
     convolution all samples are compared (nn.MinibatchStddev), in the published code groups of 4.
     Raises UserError if H or W is no multiple of 2^(len(channels) - 1).
     """
-    colours, height, width = _lowest(shape, channels)
+    colours, height, width = find_lowest(shape, channels)
     layers = [conv(colours, channels[-1], 1), nn.LeakyReLU(0.2)]
     down = channels[::-1]
     for a, b in zip(down, down[1:]):
@@ -150,16 +140,3 @@ def discriminator(shape: tuple[int, int, int] = (1, 28, 28),
     return nn.Sequential(
         *layers, nn.MinibatchStddev(), conv(n + 1, n, 3), nn.LeakyReLU(0.2), nn.Flatten(),
         dense(n * height * width, n), nn.LeakyReLU(0.2), dense(n, 1, gain=1.0))
-
-
-def _lowest(shape, channels):
-    """Return the colours of images of `shape`, and height and width at the lowest resolution."""
-    if not isinstance(channels, (list, tuple)) or not all(is_whole(n, 1) for n in channels or [0]):
-        raise UserError("the networks need the numbers of channels of at least one resolution, "
-                        f"such as (64, 16, 8), got {channels!r}")
-    colours, height, width = check_shape(shape, 2 ** len(channels))
-    factor = 2 ** (len(channels) - 1)
-    if height % factor or width % factor:
-        raise UserError(f"{len(channels)} resolutions need images whose sides are multiples of "
-                        f"{factor}, not {height}x{width} pixels: pad or crop the images")
-    return colours, height // factor, width // factor

@@ -17,6 +17,7 @@ from ...backend import UserError
 from ...games import Game
 from ...optim import Optimizer
 from ...random import rng
+from .. import checkpoint
 from ..run import CLOSED_OUTPUT, Run, check_folder, remove_run
 from .saved import check_same, find_run, list_stages, make_settings, read, read_data, script_name
 
@@ -65,7 +66,8 @@ def train(args: argparse.Namespace, game: nn.Module, batches: Any, d_opt: Optimi
 
     With --overwrite, the first stage that is replaced has all other stages in args.out removed,
     since they were trained from the old one. Raises UserError if a stage that is resumed had
-    another number of steps, since a later stage may have been trained from its end.
+    another number of steps, since a later stage may have been trained from its end, and for stages
+    in the folder of a run, which may be a stage itself.
     """
     _, path = data.tasks.split_place(args.loaded.place)
     if os.path.isfile(path) and isinstance(game, Game):
@@ -77,6 +79,9 @@ def train(args: argparse.Namespace, game: nn.Module, batches: Any, d_opt: Optimi
     steps, settings = steps or args.steps, make_settings(args)
     if stage is not None:
         settings |= {"stage": stage, "steps": steps}
+        if os.path.exists(os.path.join(args.out, checkpoint.NAME)):
+            raise UserError(f"{args.out} is the folder of a single run: choose another --out, or "
+                            "if it is a stage, the folder that it is in")
         if args.resume and folder in list_stages(args.out):
             then = read(folder).about["settings"].get("steps")
             if then != steps:
@@ -84,15 +89,18 @@ def train(args: argparse.Namespace, game: nn.Module, batches: Any, d_opt: Optimi
                                 "with that, or choose another --out")
     valid, training = args.loaded.valid, args.loaded.train
     shown = valid if all(map(len, valid.values())) else training
-    run = make_run(folder, game, batches, (d_opt, g_opt), steps, args.batch_size, order,
-                   args.average, shown, args.save_every,
-                   settings, args.resume, args.overwrite or args.dry_run)
-    if stage is not None and args.overwrite:
-        for path in list_stages(args.out):
-            if path != folder:
-                remove_run(path)
-        args.overwrite = False
-    play(args, run)
+    with contextlib.ExitStack() as stack:
+        if not os.path.exists(folder):
+            stack.callback(_remove_empty, folder)       # after an error before the first file
+        run = make_run(folder, game, batches, (d_opt, g_opt), steps, args.batch_size, order,
+                       args.average, shown, args.save_every,
+                       settings, args.resume, args.overwrite or args.dry_run)
+        if stage is not None and args.overwrite:
+            for path in list_stages(args.out):
+                if path != folder:
+                    remove_run(path)
+            args.overwrite = False
+        play(args, run)
     if not args.dry_run:
         print(f"samples.png, training.png, losses.svg and more in {folder}")
     return game
