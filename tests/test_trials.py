@@ -1,6 +1,6 @@
 """Tests of the scripts in trials/, two games that are not the library's, and of runs in stages.
 
-The games are resumed after they were killed, and work with examples/sample.py and
+The games learn, are resumed after they were killed, and work with examples/sample.py and
 examples/evaluate.py. The stages are those of examples/progan_mnist.py.
 """
 
