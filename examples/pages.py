@@ -60,10 +60,10 @@ PAPERS = [
     ("Mescheder et al. 2018: R1", "tinygan/games/r1.py", "mnist", "R1"),
     ("Lin et al. 2018: PacGAN", "tinygan/games/pacgan.py", "stacked", "small D, PacGAN2"),
     ("Choi et al. 2018: StarGAN", "tinygan/games/stargan.py", "stargan", "identity"),
+    ("Karras et al. 2018: ProGAN", "tinygan/games/progan.py", "growing", "ProGAN"),
     ("Jolicoeur-Martineau 2019: RSGAN, RaGAN", "tinygan/games/relativistic.py", "mnist", "RaGAN"),
     ("Zhang et al. 2019: SAGAN", "tinygan/nn/attention.py", "conditional", "SAGAN"),
     ("Park et al. 2019: GauGAN, SPADE", "tinygan/games/gaugan.py", "spade", "SPADE, instance norm"),
-    ("Karras et al. 2018: ProGAN", "tinygan/games/progan.py", "growing", "ProGAN"),
     ("Karras et al. 2019: StyleGAN", "tinygan/networks/stylegan.py", "styles", "StyleGAN"),
     ("Huang et al. 2024: R3GAN", "tinygan/games/r3gan.py", "stacked", "small D, R3GAN"),
 ]
@@ -144,7 +144,7 @@ def save_gallery(folder: str) -> None:
         "labels.png": (save_rows, "projection, R1"),
         "attention.png": (save_attention, "SAGAN"),
         "codes.png": (save_rows, "InfoGAN, the paper's networks"),
-        "stacked.png": (save_stacked, "small D, GAN", "small D, R3GAN",
+        "stacked.png": (save_row_of_each, "small D, GAN", "small D, R3GAN",
                         "full size, R1, twice as wide"),
         "grid.png": (save_planes, "mixtures/grid-r1-3", "mixtures/grid-gan-3"),
         "pix2pix.png": (save_translations, "L1 + cGAN"),
@@ -154,7 +154,7 @@ def save_gallery(folder: str) -> None:
         "few.svg": (partial(copy_file, "losses.svg"), "1,000 images"),
         "few_augmented.svg": (partial(copy_file, "losses.svg"),
                               "1,000 images, translation and cutout"),
-        "growing.png": (save_stacked, "ProGAN-1/7x7", "ProGAN-1/14x14", "ProGAN-1/28x28"),
+        "growing.png": (save_row_of_each, "ProGAN-1/7x7", "ProGAN-1/14x14", "ProGAN-1/28x28"),
         "styles.png": (save_mixed, "StyleGAN"),
         "encoded.png": (save_encoded, "BiGAN"),
         "between.png": (save_between, "BiGAN")}
@@ -180,7 +180,7 @@ def save_rows(path: os.PathLike, run: str) -> None:
     image.save_grid(path, images, columns)
 
 
-def save_stacked(path: os.PathLike, *runs: str) -> None:
+def save_row_of_each(path: os.PathLike, *runs: str) -> None:
     """Save a row of 12 samples of each run, or stage, for the same noise."""
     rows = [backend.to_numpy(game.sample(game.latent(12, Random(0)))) for game in map(load, runs)]
     image.save_grid(path, np.concatenate(rows), 12, scale=2)

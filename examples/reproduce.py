@@ -12,6 +12,7 @@
     python examples/reproduce.py stacked --jobs 2       modes of stacked MNIST: one hour
     python examples/reproduce.py few --jobs 2           1,000 training images: 25 minutes
     python examples/reproduce.py labels --jobs 2        digits from few labels: one hour
+    python examples/reproduce.py growing --jobs 2       networks that grow: one hour
     python examples/reproduce.py styles --jobs 2        styles that are mixed: one hour
     python examples/reproduce.py pix2pix --jobs 2       the lower half of a digit: two hours
     python examples/reproduce.py cyclegan --jobs 2      digits and outlines: ten minutes

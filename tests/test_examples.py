@@ -1516,6 +1516,12 @@ def test_reproduce_quick(table, rows, tmp_path, monkeypatch, capsys):
     assert table == "theory" or all(", of other data " in row for row in found)
 
 
+def test_the_description_of_reproduce_lists_each_table():
+    import reproduce
+    listed = re.findall(r"reproduce.py (\w+) ", reproduce.__doc__)
+    assert set(listed) == set(reproduce.TABLES)
+
+
 def test_quick_runs_have_the_flags_of_the_runs():
     import tables
     for table in set(tables.TABLES) - {"theory"}:

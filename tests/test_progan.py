@@ -189,10 +189,9 @@ def test_a_stage_trains_its_own_layers_and_the_next_fades_in():
 
 def test_samples_are_compared_with_data_of_their_resolution():
     images = np.random.default_rng(0).integers(256, size=(5, *SHAPE), dtype=np.uint8)
-    for stage, block in (0, 4), (1, 2):
+    for stage, block in (0, 4), (1, 2), (2, 1):
         found = ProGAN(*make_networks(), 5, stage).reference_images(Split(images=images))
         np.testing.assert_allclose(found, enlarge(shrink(images / 255, block), block), atol=1e-6)
-    assert ProGAN(*make_networks(), 5, 2).reference_images(Split(images=images)) is images
 
 
 def test_what_is_refused():

@@ -32,8 +32,14 @@ PAGES = {path: (ROOT / path).read_text(encoding="utf-8")
                       "tinygan/games/README.md", "tinygan/runs/README.md")}
 README, *_, GAMES_PAGE, RUNS_PAGE = PAGES.values()
 COMMANDS = re.findall(r"^    (python3 .*)$", README, re.M)
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S)
-TEMPLATES = re.findall(r"^```python\n(.*?)^```$", GAMES_PAGE, re.M | re.S)
+
+
+def find_blocks(page):
+    """Return the blocks of Python on a page."""
+    return re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+
+
+BLOCKS, TEMPLATES = find_blocks(README), find_blocks(GAMES_PAGE)
 
 
 def read_rows(page, head):
@@ -304,11 +310,6 @@ def load_template(name):
     finally:
         del sys.modules["template"]
     return module
-
-
-def find_blocks(page):
-    """Return the blocks of Python on a page."""
-    return re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
 
 
 @pytest.mark.numpy_only("networks of full size; test_contract.py tests each backend")

@@ -88,9 +88,7 @@ class ProGAN(WGANGP):
                             f"of the data have {x.shape[1:]}: make the networks for these")
 
     def reference_images(self, split: Split) -> Array:
-        """Return the split's images at the resolution of the stage."""
-        if self.D.block == 1:
-            return split.images
+        """Return the split's images, as floats, at the resolution of the stage."""
         images = Tensor(backend.xp.asarray(as_floats(split.images)))
         return backend.to_numpy(pixelate(images, self.D.block).data)
 
