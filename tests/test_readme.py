@@ -319,6 +319,7 @@ def test_the_stages_of_the_page_of_runs(tmp_path, monkeypatch):
     names, (*_, block) = {"Run": tinygan.Run, "optim": optim}, find_blocks(RUNS_PAGE)
     block = block.replace("steps=10", "steps=1")
     exec(block, names)
+    assert names["game"].stage == 2
     z = names["game"].latent(2, rng)
     samples = names["game"].sample(z)
     exec(block.replace("overwrite", "resume"), names)
