@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import standin
+from parallel import CORES
 from tinygan import Random, Tensor, backend, cpu, rng
 
 on_standin = pytest.mark.host       # these tests use the stand-in by name, so they run once
@@ -294,9 +295,6 @@ def _run_code(code, **environment):
     environment["PYTHONPATH"] = str(Path(__file__).parent.parent)
     return subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60,
                           capture_output=True, text=True).stdout.strip()
-
-
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @pytest.mark.host

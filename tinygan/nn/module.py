@@ -334,15 +334,15 @@ def substitute(module: Module, values: Mapping[Tensor, Tensor]) -> Iterator[Modu
     The Tensors may have been computed: so a network is a function of its parameters, too. Raises
     ValueError for a key that is no parameter of `module`, and for a Tensor of another shape.
     """
-    if unknown := set(values) - set(module.parameters()):
+    replaced = [(vars(part), name, p) for _, part in module.modules()
+                for name, p in part.own_arrays(Tensor) if p in values]
+    if unknown := set(values) - {p for *_, p in replaced}:
         raise ValueError(f"{len(unknown)} of the Tensors to replace are no parameters of the "
                          f"{type(module).__name__}")
     for p, value in values.items():
         if p.shape != value.shape:
             raise ValueError(f"a parameter of shape {p.shape} cannot be replaced by a Tensor of "
                              f"shape {value.shape}")
-    replaced = [(vars(part), name, p) for _, part in module.modules()
-                for name, p in part.own_arrays(Tensor) if p in values]
     for attributes, name, p in replaced:
         attributes[name] = values[p]
     try:
