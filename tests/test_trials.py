@@ -29,7 +29,7 @@ import cycle
 import labelled
 import sample
 
-STEPS = {"cycle": 24, "labelled": 24, "progan_mnist": 10}
+STEPS = {"cycle": 24, "labelled": 24, "progan_mnist": 7}
 STAGES = ("2x2", "4x4", "8x8")
 
 
@@ -160,14 +160,14 @@ def test_all_stages_are_replaced_before_the_first_step(place, tmp_path):
     line = read_refusal(place, *make_flags(name), "--out", run)
     assert "2x2 holds a run" in line and same_files(place / name, run)
     line = read_refusal(place, SCRIPTS[name], "--resume", "--steps", 16, "--out", run)
-    assert "has 10 steps, not 16" in line and same_files(place / name, run)
+    assert "has 7 steps, not 16" in line and same_files(place / name, run)
     for flag in "--overwrite", "--resume":
         line = read_refusal(place, *make_flags(name), flag, "--out", run / "8x8")
         assert "8x8 is the folder of a single run" in line and same_files(place / name, run)
     (tmp_path / "run" / "notes").mkdir()
     script, *flags = make_flags(name, "--seed", 1)
     process = start_script(place, script, *flags, "--overwrite", "--out", run)
-    assert kill_at(process, run / "2x2" / "checkpoint.npz", 1, 10)       # in the new run
+    assert kill_at(process, run / "2x2" / "checkpoint.npz", 1, 7)        # in the new run
     call(place, script, "--resume", "--out", run)
     call(place, script, *flags, "--out", tmp_path / "new")
     assert same_files(tmp_path / "new", run) and (run / "notes").is_dir()

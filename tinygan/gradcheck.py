@@ -143,8 +143,7 @@ def _check(f, xs, names, mode, this_order, order, tolerance, generator, noise_be
         d = _draw_direction(generator, x.shape)
 
         def along(t):
-            ys = f(*map(Tensor, xs[:i] + [x + t * d] + xs[i + 1:]))
-            return sum(float((y.data * c).sum()) for y, c in zip(ys, cs))
+            return _project(f(*map(Tensor, xs[:i] + [x + t * d] + xs[i + 1:])), cs)
         claimed = float((claim.data * d).sum())
         with np.errstate(over="ignore"):
             scale = float((claim.data * claim.data).sum()) ** 0.5
@@ -152,8 +151,8 @@ def _check(f, xs, names, mode, this_order, order, tolerance, generator, noise_be
             raise AssertionError(f"{where}: the gradient is too large to be checked: scale f or "
                                  "its inputs down")
         with np.errstate(all="ignore"):         # a step may leave the function's domain
-            measured, accuracy = _measure_slope(along, max(largest, 1.0), noise, tolerance, scale,
-                                                where)
+            measured, accuracy = _measure_slope(along, _project(ys, cs), max(largest, 1.0), noise,
+                                                tolerance, scale, where)
         if not abs(claimed - measured) <= tolerance * max(scale, abs(measured)) + accuracy:
             raise AssertionError(
                 f"{where}: the derivative is {measured:.9g} as measured, {claimed:.9g} by its "
@@ -164,6 +163,11 @@ def _check(f, xs, names, mode, this_order, order, tolerance, generator, noise_be
         cotangents = [f"the cotangent of order {this_order}"] * len(cs)
         _check(vjp, xs + cs, names + cotangents, mode, this_order + 1, order, tolerance, generator,
                noise)
+
+
+def _project(ys, cs):
+    """Return <c, y>, the sum of the products of all numbers of ys and cs."""
+    return sum(float((y.data * c).sum()) for y, c in zip(ys, cs))
 
 
 def _estimate_rounding(f, xs, cs, ys, claims, largest, noise_before):
@@ -189,9 +193,10 @@ def _draw_direction(generator, shape):
     return backend.xp.asarray(generator.uniform(0.5, 1.5, shape) * generator.choice([-1, 1], shape))
 
 
-def _measure_slope(f, size, noise, tolerance, scale, where):
+def _measure_slope(f, middle, size, noise, tolerance, scale, where):
     """Measure f'(0) by central differences; return it and its accuracy.
 
+    middle  f(0)
     size    the size of the inputs
     noise   the rounding error of f; the rounding error of a slope with step h is noise / h
     scale   the norm of the claimed gradient
@@ -209,7 +214,7 @@ def _measure_slope(f, size, noise, tolerance, scale, where):
     first = None                # (|slope|, |bend|) of the widest step in the function's domain
     for h in [widest * 0.1 ** k for k in range(15)] + [10 * widest, 100 * widest]:
         rounding = noise / h
-        left, half_left, middle, half_right, right = (f(t) for t in (-h, -h / 2, 0.0, h / 2, h))
+        left, half_left, half_right, right = (f(t) for t in (-h, -h / 2, h / 2, h))
         slope, half_slope = (right - left) / (2 * h), (half_right - half_left) / h
         # the difference between the right and the left slope: for a smooth f it halves with h
         bend = (right + left - 2 * middle) / h
