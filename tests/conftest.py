@@ -35,7 +35,7 @@ if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
 os.fsync = lambda handle: None
 
 import standin
-from parallel import pytest_runtestloop
+from parallel import pytest_runtestloop     # a hook of pytest
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")     # tinygan warns on import where numpy has no OpenBLAS

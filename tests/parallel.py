@@ -1,13 +1,14 @@
-"""Run all tests in a process for each core, a file at a time.
+"""Run all tests in a process for each core, at most four, a file at a time.
 
-This is for the command without arguments. With arguments, such as a file or -x, pytest runs the
-tests one after another in its own process.
+This is for the command without arguments. With arguments, such as `tests` or -x, pytest runs the
+tests one after another in its own process, where a debugger or a measure of coverage sees them.
 """
 
 import contextlib
 import io
 import multiprocessing
 import os
+import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 
@@ -26,7 +27,8 @@ def pytest_runtestloop(session):
     files = sorted({item.path for item in session.items},
                    key=lambda path: (path.name not in SLOWEST, path))
     missing = {item.nodeid for item in session.items}
-    with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn"),
+                             end_with_parent) as pool:
         try:
             for future in as_completed([pool.submit(run_file, path) for path in files]):
                 for report in future.result():
@@ -43,11 +45,22 @@ def pytest_runtestloop(session):
     return True
 
 
+def end_with_parent():
+    """Begin to wait for the end of the process that has started this one, and end with it."""
+    def wait():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def run_file(path):
     """Run the tests of a file and return their reports as dictionaries."""
     recorder = Recorder()
     with contextlib.redirect_stdout(io.StringIO()) as output:
-        status = pytest.main([str(path), "-p", "no:cacheprovider"], plugins=[recorder])
+        try:
+            status = pytest.main([str(path), "-p", "no:cacheprovider"], plugins=[recorder])
+        except Exception as error:
+            raise RuntimeError(f"pytest failed in {path}") from error
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise RuntimeError(f"pytest ended with {status!r} in {path}:\n{output.getvalue()}")
     return recorder.reports

@@ -60,7 +60,7 @@ def run_suite(folder, *args, **files):
 
 @pytest.mark.parametrize("args, apart", [([], True), (["test_all.py", "test_one.py"], False)])
 def test_all_outcomes_are_reported(args, apart, tmp_path):
-    """Without arguments the tests run in processes of their own, and the report is the same."""
+    """Without arguments the tests run in processes of their own, with the same outcomes."""
     status, out, was_apart = run_suite(tmp_path, *args, test_all=ALL, test_one="def test(): pass")
     assert status == 1 and was_apart == apart
     assert "collected 5 items" in out and "test_all.py .FsE " in out
@@ -79,7 +79,6 @@ def test_a_file_that_does_not_end_is_an_error(fault, status, words, tmp_path):
 
 
 def test_a_test_that_did_not_run_is_an_error(tmp_path):
-    fault = "import os\nif 'conftest' in str(os.sys.argv): pass\ndef test(): pass"
     """A file that has fewer tests in the process than in the main one."""
     status, out, _ = run_suite(tmp_path, test_fault="""
         import multiprocessing
@@ -90,17 +89,30 @@ def test_a_test_that_did_not_run_is_an_error(tmp_path):
     assert status == 3 and "did not run: ['test_fault.py::test_only_here']" in out
 
 
-def test_ctrl_c_ends_all_processes(tmp_path):
-    process = start_suite(tmp_path, test_all=ALL, test_slow="""
-        import os, time
-        def test():
-            print(os.getpid(), file=open("slow", "w"), flush=True)
-            time.sleep(100)
-    """)
-    while not (tmp_path / "slow").exists() or not (tmp_path / "slow").read_text():
+SLOW = """
+    import os, time
+    def test():
+        print(os.getpid(), file=open("slow", "w"), flush=True)
+        time.sleep(100)
+"""
+
+
+def wait_for_number(path):
+    """Wait until the file at `path` has a whole number, and return it."""
+    limit = time.monotonic() + 60
+    while not path.exists() or not path.read_text().endswith("\n"):
+        assert time.monotonic() < limit
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 2 and "KeyboardInterrupt" in out
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "slow").read_text()), 0)
+    return int(path.read_text())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other signals")
+@pytest.mark.parametrize("number", ["SIGINT", "SIGKILL"])
+def test_the_processes_of_the_tests_end_with_their_parent(number, tmp_path):
+    """The output ends when the last process that writes to it has ended; the slow test takes 100 s.
+    """
+    process = start_suite(tmp_path, test_all=ALL, test_slow=SLOW)
+    wait_for_number(tmp_path / "slow")
+    process.send_signal(getattr(signal, number))
+    process.communicate(timeout=50)
+    assert process.returncode == (2 if number == "SIGINT" else -signal.SIGKILL)
