@@ -133,6 +133,7 @@ def _check(f, xs, names, mode, this_order, order, tolerance, generator, noise_be
 
     ys = f(*map(Tensor, xs))
     cs = [_draw_direction(generator, y.shape) for y in ys]
+    middle = _project(ys, cs)
     claims = vjp(*map(Tensor, xs + cs))
     largest = max([float(abs(x).max()) for x in xs if x.size], default=1.0)
     noise = _estimate_rounding(f, xs, cs, ys, claims, largest, noise_before)
@@ -151,8 +152,8 @@ def _check(f, xs, names, mode, this_order, order, tolerance, generator, noise_be
             raise AssertionError(f"{where}: the gradient is too large to be checked: scale f or "
                                  "its inputs down")
         with np.errstate(all="ignore"):         # a step may leave the function's domain
-            measured, accuracy = _measure_slope(along, _project(ys, cs), max(largest, 1.0), noise,
-                                                tolerance, scale, where)
+            measured, accuracy = _measure_slope(along, middle, max(largest, 1.0), noise, tolerance,
+                                                scale, where)
         if not abs(claimed - measured) <= tolerance * max(scale, abs(measured)) + accuracy:
             raise AssertionError(
                 f"{where}: the derivative is {measured:.9g} as measured, {claimed:.9g} by its "
