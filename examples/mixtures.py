@@ -44,7 +44,7 @@ Z = 2           # z_size
 K = 5           # D's steps per iteration, in games that have several
 # the games whose D differs from the GAN's, besides "minibatch": the GAN with minibatch
 # discrimination in D
-OTHERS = {"sngan", "bigan", "ali", "pacgan", "feature_matching"}
+OTHERS = {"sngan", "bigan", "ali", "veegan", "pacgan", "feature_matching"}
 PLANE = [name for name, entry in GAMES.items()
          if name in OTHERS or entry.networks is small.make_networks] + ["minibatch"]
 SETTINGS = {    # settings other than the default, for modes of standard deviation std
@@ -53,6 +53,7 @@ SETTINGS = {    # settings other than the default, for modes of standard deviati
     # larger: for the same penalty lam would be 0.28 on this grid, and 0.07 on this ring
     "wgan_gp": lambda std: dict(lam=0.1, n_critic=K),
     "sngan": lambda std: dict(n_dis=K),
+    "veegan": lambda std: dict(sigma=0.3),      # with 0.1 and 1.0 it covers less of the grid
     "r1": lambda std: dict(gamma=8 * std ** 2),                 # D's gradients grow as 1 / std
     "r3gan": lambda std: dict(gamma=4 * std ** 2),
     "unrolled": lambda std: dict(k=5, eta=0.01),                # with eta = 0.1 it diverges
@@ -88,7 +89,7 @@ def make_networks(name: str, width: int, scale: float) -> tuple[nn.Module, ...]:
     OTHERS.
     """
     G = nn.Sequential(mlp(Z, 2, width, nn.ReLU), Scale(scale))
-    if name in ("bigan", "ali"):            # an encoder, and a D that joins its two inputs
+    if name in ("bigan", "ali", "veegan"):  # an encoder, and a D that joins its two inputs
         E = nn.Sequential(Scale(1 / scale), *(
             [mlp(2, 2 * Z, width, nn.LeakyReLU), nn.GaussianSample()] if name == "ali" else
             [mlp(2, Z, width, nn.LeakyReLU)]))

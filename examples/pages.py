@@ -51,6 +51,7 @@ PAPERS = [
     ("Gulrajani et al. 2017: WGAN-GP", "tinygan/games/wgan_gp.py", "mnist", "WGAN-GP"),
     ("Donahue et al. 2017: BiGAN", "tinygan/games/bigan.py", "bigan", "BiGAN"),
     ("Dumoulin et al. 2017: ALI", "tinygan/games/bigan.py", "bigan", "ALI"),
+    ("Srivastava et al. 2017: VEEGAN", "tinygan/games/veegan.py", "mixtures", "grid, veegan"),
     ("Odena et al. 2017: AC-GAN", "tinygan/games/acgan.py", "conditional", "AC-GAN"),
     ("Isola et al. 2017: pix2pix", "tinygan/games/pix2pix.py", "pix2pix", "L1 + cGAN"),
     ("Zhu et al. 2017: CycleGAN", "tinygan/games/cyclegan.py", "cyclegan", "CycleGAN"),

@@ -302,7 +302,7 @@ def list_growing(out: str, source: list[str], quick: bool) -> dict[tuple[str, in
 
 
 GAMES = ("saturating", "gan", "lsgan", "hinge", "rsgan", "wgan", "wgan_gp", "sngan", "ragan", "r1",
-         "feature_matching", "minibatch", "unrolled", "ali", "pacgan", "r3gan")
+         "feature_matching", "minibatch", "unrolled", "ali", "veegan", "pacgan", "r3gan")
 MANY = 1, 2, 3, 4, 5
 MNIST_FIGURES = figures_of_samples("Frechet", "times the floor", "KID", "precision", "recall",
                                    "classes")

@@ -13,9 +13,9 @@ import pytest
 from tinygan import Tensor, channels, grad, nn, ops, optim, resampling
 from tinygan.channels import affine_power, centre, channel_sum, scale
 from tinygan.conv import conv2d, conv_transpose2d
-from tinygan.games import (ALI, GAN, LSGAN, R1, R3GAN, RSGAN, WGAN, WGANGP, BiGAN, Hinge, InfoGAN,
-                           PacGAN, ProjectionDiscriminator, ProjectionGAN, RaGAN, UnrolledGAN,
-                           gradient_penalty, losses, penalties)
+from tinygan.games import (ALI, GAN, LSGAN, R1, R3GAN, RSGAN, VEEGAN, WGAN, WGANGP, BiGAN, Hinge,
+                           InfoGAN, PacGAN, ProjectionDiscriminator, ProjectionGAN, RaGAN,
+                           UnrolledGAN, gradient_penalty, losses, penalties)
 from tinygan.loop import d_step, g_step
 from tinygan.nn import use_random
 from tinygan.random import Random
@@ -722,9 +722,9 @@ def test_losses_of_the_infogan():
         bce(t_D(t_x)[0], ones) + bce(b, zeros) + d_term, bce(b_g, ones) + g_term), t)
 
 
-@pytest.mark.parametrize("kind", [BiGAN, ALI])
+@pytest.mark.parametrize("kind", [BiGAN, ALI, VEEGAN])
 def test_losses_of_the_bigan(kind):
-    """Both losses and their gradients agree, for a pair as input of D; ALI's draws are given."""
+    """Both losses and their gradients agree, for a pair as input of D; what is drawn is given."""
     random = np.random.default_rng(0)
     last = [nn.Dense(6, 4), nn.GaussianSample()] if kind is ALI else [nn.Dense(6, 2)]
     game = kind(nn.Sequential(nn.Dense(2, 4), nn.Tanh()),
@@ -744,14 +744,16 @@ def test_losses_of_the_bigan(kind):
         return linear(torch.tanh(linear(torch.cat([x, z], 1), "D.1")), "D.3")
     t_x, t_z = torch.from_numpy(x), torch.from_numpy(z)
     code = linear(torch.tanh(linear(t_x, "E.0")), "E.2")
-    code = (code[:, :2] + torch.exp(code[:, 2:]) * torch.from_numpy(eps) if kind is ALI else
-            torch.tanh(code / 2))
     fake = torch.tanh(linear(t_z, "G.0"))
+    again = linear(torch.tanh(linear(fake, "E.0")), "E.2")
+    code = (code[:, :2] + torch.exp(code[:, 2:]) * torch.from_numpy(eps) if kind is ALI else
+            code + torch.from_numpy(eps) if kind is VEEGAN else torch.tanh(code / 2))
     ones, zeros = torch.ones(5, 1).double(), torch.zeros(5, 1).double()
     bce = F.binary_cross_entropy_with_logits
     with use_random(Given()):
         compare_losses(game, (Tensor(x), Tensor(z)), (
             bce(t_D(t_x, code.detach()), ones) + bce(t_D(fake.detach(), t_z), zeros),
+            2 * F.mse_loss(again, t_z) - t_D(fake, t_z).mean() if kind is VEEGAN else
             bce(t_D(t_x, code), zeros) + bce(t_D(fake, t_z), ones)), t)
 
 

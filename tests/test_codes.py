@@ -1,9 +1,10 @@
-"""Tests of games that infer G's input: InfoGAN, BiGAN and ALI, their layers and measures."""
+"""Tests of games that infer G's input: InfoGAN, BiGAN, ALI, VEEGAN, their layers and measures."""
 
 import itertools
 import json
 import math
 import types
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tinygan import (Tensor, UserError, backend, check_grads, grad, nn, ops, opt
                      schedules)
 from tinygan.backend import to_numpy
 from tinygan.data import Minibatches, Split, mnist
-from tinygan.games import ALI, GAN, BiGAN, InfoGAN, losses, penalties, views
+from tinygan.games import ALI, GAN, VEEGAN, BiGAN, InfoGAN, losses, penalties, views
 from tinygan.games.catalogue import GAMES
 from tinygan.metrics import (count_pairs, majority_accuracy, nearest_accuracy,
                              one_to_one_accuracy)
@@ -289,12 +290,13 @@ def test_codes_of_the_bigan_have_the_range_of_its_noise():
     assert (draws[0] != draws[1]).all()
 
 
+@pytest.mark.parametrize("kind", [BiGAN, VEEGAN])
 @pytest.mark.parametrize("last", [nn.Sigmoid(), nn.Tanh(), ops.sigmoid, ops.tanh])
-def test_an_encoder_with_a_range_of_its_own_is_refused(last):
+def test_an_encoder_with_a_range_of_its_own_is_refused(last, kind):
     game = make_pair()
     for end in ([last], [last, nn.Flatten()]):
         with pytest.raises(UserError, match="E ends in a sigmoid or a tanh"):
-            BiGAN(game.G, nn.Sequential(*game.E.layers, *end), game.D, 5)
+            kind(game.G, nn.Sequential(*game.E.layers, *end), game.D, 5)
 
 
 def test_an_encoder_of_ali_that_draws_nothing_is_refused():
@@ -437,6 +439,91 @@ def test_an_infogan_whose_g_ends_in_a_tanh_has_the_measures_of_its_twin(own):
     ours, twins = tables
     assert ours["code"] == pytest.approx(twins["code"], rel=1e-5)
     assert ours["code"].keys() == {"information", "code error", "majority", "one-to-one"}
+
+
+# VEEGAN
+
+class Given:
+    """A source of random numbers that draws the array it was made with."""
+
+    def __init__(self, eps):
+        self.eps = eps
+
+    def normal(self, shape):
+        assert self.eps.shape == shape
+        return self.eps
+
+
+def test_losses_of_veegan():
+    """Algorithm 1: D compares (x, E(x) + sigma eps) with (G(z), z); G and E recover the noise."""
+    game = GAMES["veegan"](lam=0.3, sigma=0.6).eval()
+    x, z = tensor(normal(4, 1, 4, 4) ** 2, "float32"), game.latent(4, Random(3))
+    eps = np.float32(normal(4, 5, seed=2))
+    a = game.D(x, game.E(x) + 0.6 * device(eps)).numpy()
+    b = game.D(game.G(z), z).numpy()
+    error = ((z.numpy() - game.E(game.G(z)).numpy()) ** 2).sum(1).mean()
+    expected = [softplus(-a).mean() + softplus(b).mean(), -b.mean() + 0.3 * error]
+    with use_random(Given(device(eps))):
+        assert [game.d_loss(x, z).item(), game.g_loss(x, z).item()] == pytest.approx(
+            expected, rel=1e-5)
+        assert [t.item() for t in game.losses(x, z)] == pytest.approx(expected, rel=1e-5)
+    assert float(game.logged["z error"]) == pytest.approx(error, rel=1e-5)
+    assert abs(game.latent(1000, Random(0)).numpy()).max() > 2      # N(0, 1)
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.7])
+def test_the_encoder_of_veegan_learns_from_the_noise_alone(lam):
+    """E has no gradient from D's scores; G has that of both terms."""
+    game = GAMES["veegan"](lam=lam).eval()
+    x, z = tensor(normal(4, 1, 4, 4) ** 2, "float32"), game.latent(4, Random(3))
+    error = lam * ((z - game.E(game.G(z))) ** 2).sum() / 4
+    score = game.D(game.G(z), z).mean()
+    for loss in (game.g_loss(x, z), game.losses(x, z)[1]):
+        for network, term in ((game.E, error), (game.G, error - score)):
+            p = network.parameters()
+            for got, expected in zip(grad(loss, p), grad(term, p)):
+                np.testing.assert_allclose(got.numpy(), expected.numpy(), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.numpy_only("theory does not depend on the backend")
+def test_noise_that_g_does_not_use_cannot_be_recovered():
+    """The error of the best E is that of E[z | G(z)]: the variance of what G leaves out.
+
+    G(z) is the first of three noise variables, so the least error is 2. It is a mean over 4096
+    draws, with a standard error of 0.03; E is found by least squares.
+    """
+    game = VEEGAN(nn.Dense(3, 1), nn.Dense(1, 3), nn.Sequential(nn.Join(), nn.Dense(4, 1)), 3)
+    game.G.weight.data[...], game.G.bias.data[...] = [[1.0, 0.0, 0.0]], 0.0
+    z = game.latent(4096, Random(0))
+    fit, *_ = np.linalg.lstsq(np.c_[z.numpy()[:, :1], np.ones(4096)], z.numpy(), rcond=None)
+    game.E.weight.data[...], game.E.bias.data[...] = fit[:1].T, fit[1]
+    (error,) = game.g_terms(None, z, game.fake(None, z), None)
+    assert error.item() == pytest.approx(2.0, abs=0.1)
+
+
+def test_the_mean_log_ratio_is_a_divergence():
+    """For D(x) = log p(x) / q(x), G's loss is KL(q || p); here q = N(1, 1), p = N(0, 4).
+
+    The sample is the quantiles of q, whose error in a mean of a quadratic function is below 1e-3.
+    """
+    x = 1 + np.array([NormalDist().inv_cdf((i + 0.5) / 20_000) for i in range(20_000)])
+    score = (np.log(1 / 2) - x ** 2 / 8) + (x - 1) ** 2 / 2
+    expected = np.log(2) + (1 + 1) / 8 - 1 / 2
+    assert losses.ReverseKL().g(None, tensor(score)).item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_encoder_of_veegan_returns_as_many_numbers_as_z():
+    """Fewer would be repeated. This D takes any number."""
+    D = nn.Sequential(nn.Join(), lambda x: x.sum(1, keepdims=True), nn.Dense(1, 1))
+    game = VEEGAN(nn.Dense(3, 2), nn.Dense(2, 1), D, 3)
+    with pytest.raises(UserError, match=r"of the shape of z, \(4, 3\), got \(4, 1\)"):
+        game.g_loss(tensor(normal(4, 2), "float32"), game.latent(4, Random(0)))
+
+
+@pytest.mark.parametrize("name", ["lam", "sigma"])
+def test_weights_of_veegan_are_not_negative(name):
+    with pytest.raises(UserError, match=f"{name} must be a number of at least 0, got -1"):
+        GAMES["veegan"](**{name: -1})
 
 
 # Measures

@@ -349,7 +349,7 @@ def make_plane_run(folder, name, **flags):
 def test_mixtures_begin_from_the_same_weights(tmp_path):
     """With the same seed, all games have the same initial G, and D if theirs is that of the GAN."""
     import mixtures
-    other_D, networks = {"bigan", "ali", "pacgan", "minibatch", "feature_matching"}, []
+    other_D, networks = {"bigan", "ali", "veegan", "pacgan", "minibatch", "feature_matching"}, []
     for name in mixtures.PLANE:
         game = make_plane_run(tmp_path, name).game
         networks.append({key.removesuffix("_orig"): p.numpy() for key, p in

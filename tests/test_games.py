@@ -134,6 +134,7 @@ def minimax(r, f):
 FORMULAS = {
     "Saturating": (minimax, lambda r, f: np.log(1 - sigmoid(f)).mean()),
     "NonSaturating": (minimax, lambda r, f: -np.log(sigmoid(f)).mean()),
+    "ReverseKL": (minimax, lambda r, f: -f.mean()),
     "LeastSquares": (lambda r, f: ((r - 1) ** 2).mean() + (f ** 2).mean(),
                      lambda r, f: ((f - 1) ** 2).mean()),
     "Hinge": (lambda r, f: (np.mean([max(0, 1 - a) for a in r])
@@ -1634,6 +1635,7 @@ class Encoding(Game):
 ENCODER_LOSSES = {
     losses.Saturating(): lambda a: -np.log1p(np.exp(-a)).mean(),
     losses.NonSaturating(): lambda a: np.log1p(np.exp(a)).mean(),
+    losses.ReverseKL(): lambda a: a.mean(),
     losses.LeastSquares(): lambda a: (a ** 2).mean(),
     losses.Hinge(): lambda a: a.mean(),
     losses.Wasserstein(): lambda a: a.mean(),

@@ -34,5 +34,6 @@ from .sngan import SNGAN
 from .stargan import StarGAN
 from .translation import ImageTranslation
 from .unrolled import UnrolledGAN
+from .veegan import VEEGAN
 from .wgan import WGAN, warm_up
 from .wgan_gp import WGANGP

@@ -46,7 +46,7 @@ class BiGAN(GAN):
         """Raise UserError if E ends in a sigmoid or a tanh."""
         if last_activation(self.E) is not None:
             raise UserError("E ends in a sigmoid or a tanh, but its output must be any real "
-                            "number: remove it; the game gives E(x) the range of z")
+                            "number: remove it")
 
     def latent(self, m: int, rng: Random) -> Any:
         """Draw z ~ U(-1, 1), (m, z_size)."""

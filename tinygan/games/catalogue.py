@@ -32,6 +32,7 @@ from .semi_supervised import SemiSupervisedGAN
 from .sngan import SNGAN
 from .stargan import StarGAN
 from .unrolled import UnrolledGAN
+from .veegan import VEEGAN
 from .wgan import WGAN
 from .wgan_gp import WGANGP
 
@@ -83,6 +84,7 @@ GAMES = {
                      small.make_informing_networks),
     "bigan": Entry(BiGAN, "Donahue et al. 2017", dict(z_size=5), small.make_pair_networks),
     "ali": Entry(ALI, "Dumoulin et al. 2017", dict(z_size=5), small.make_sampling_networks),
+    "veegan": Entry(VEEGAN, "Srivastava et al. 2017", dict(z_size=5), small.make_pair_networks),
     "r1": Entry(R1, "Mescheder et al. 2018", dict(z_size=5, gamma=1.0)),
     "r3gan": Entry(R3GAN, "Huang et al. 2024", dict(z_size=5, gamma=1.0)),
     "pacgan": Entry(PacGAN, "Lin et al. 2018", dict(z_size=5), small.make_packing_networks),

@@ -112,6 +112,23 @@ class Smoothed(NonSaturating):
 
 
 @dataclass(frozen=True)
+class ReverseKL(NonSaturating):
+    """D's loss of a GAN, and a G that minimises the mean log-ratio (Srivastava et al. 2017).
+
+    The logit a of an optimal D is log p_data(x) / p_G(x), if both densities exist. Then G's loss is
+    the divergence KL(p_G || p_data).
+    """
+
+    def g(self, a_real: Tensor | None, a_fake: Tensor) -> Tensor:
+        """Return -1/m sum a, the logits of samples."""
+        return -a_fake.mean()
+
+    def g_real(self, a_real: Tensor) -> Tensor:
+        """Return 1/m sum a, the logits of data."""
+        return a_real.mean()
+
+
+@dataclass(frozen=True)
 class LeastSquares(Loss):
     """The least squares loss (Mao et al. 2017, eq. 2 with a = 0, b = c = 1: eq. 9).
 
