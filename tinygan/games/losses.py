@@ -113,10 +113,10 @@ class Smoothed(NonSaturating):
 
 @dataclass(frozen=True)
 class ReverseKL(NonSaturating):
-    """D's loss of a GAN, and a G that minimises the mean log-ratio (Srivastava et al. 2017).
+    """The loss of VEEGAN, whose G minimises a mean log-ratio (Srivastava et al. 2017, Algorithm 1).
 
-    The logit a of an optimal D is log p_data(x) / p_G(x), if both densities exist. Then G's loss is
-    the divergence KL(p_G || p_data).
+    D's loss is that of Saturating. The logit a of an optimal D is log p_data(x) / p_G(x), if both
+    densities exist. Then G's loss is the divergence KL(p_G || p_data).
     """
 
     def g(self, a_real: Tensor | None, a_fake: Tensor) -> Tensor:
