@@ -249,7 +249,7 @@ def list_theory(out: str, source: list[str], quick: bool) -> dict[tuple[str, int
 def list_mixtures(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
     """List the runs of the table "mixtures": each has 24,000 discriminator steps, for any game.
 
-    A run takes one to six minutes.
+    A run takes one to seven minutes.
     """
     steps = ["--steps", "10", "--width", "8"] if quick else ["--steps", "24000"]
     return {(f"{mixture}, {game}", seed): [

@@ -443,17 +443,6 @@ def test_an_infogan_whose_g_ends_in_a_tanh_has_the_measures_of_its_twin(own):
 
 # VEEGAN
 
-class Given:
-    """A source of random numbers that draws the array it was made with."""
-
-    def __init__(self, eps):
-        self.eps = eps
-
-    def normal(self, shape):
-        assert self.eps.shape == shape
-        return self.eps
-
-
 def test_losses_of_veegan():
     """Algorithm 1: D compares (x, E(x) + sigma eps) with (G(z), z); G and E recover the noise."""
     game = GAMES["veegan"](lam=0.3, sigma=0.6).eval()
@@ -463,7 +452,7 @@ def test_losses_of_veegan():
     b = game.D(game.G(z), z).numpy()
     error = ((z.numpy() - game.E(game.G(z)).numpy()) ** 2).sum(1).mean()
     expected = [softplus(-a).mean() + softplus(b).mean(), -b.mean() + 0.3 * error]
-    with use_random(Given(device(eps))):
+    with use_random(types.SimpleNamespace(normal=lambda shape: device(eps))):
         assert [game.d_loss(x, z).item(), game.g_loss(x, z).item()] == pytest.approx(
             expected, rel=1e-5)
         assert [t.item() for t in game.losses(x, z)] == pytest.approx(expected, rel=1e-5)
@@ -482,7 +471,8 @@ def test_the_encoder_of_veegan_learns_from_the_noise_alone(lam):
         for network, term in ((game.E, error), (game.G, error - score)):
             p = network.parameters()
             for got, expected in zip(grad(loss, p), grad(term, p)):
-                np.testing.assert_allclose(got.numpy(), expected.numpy(), rtol=1e-4, atol=1e-7)
+                np.testing.assert_allclose(got.numpy(), expected.numpy(), rtol=1e-4,
+                                           atol=1e-7)           # float32
 
 
 @pytest.mark.numpy_only("theory does not depend on the backend")
@@ -502,7 +492,7 @@ def test_noise_that_g_does_not_use_cannot_be_recovered():
 
 
 def test_the_mean_log_ratio_is_a_divergence():
-    """For D(x) = log p(x) / q(x), G's loss is KL(q || p); here q = N(1, 1), p = N(0, 4).
+    """For scores log p(x) / q(x), G's loss is KL(q || p); here q = N(1, 1), p = N(0, 4).
 
     The sample is the quantiles of q, whose error in a mean of a quadratic function is below 1e-3.
     """
