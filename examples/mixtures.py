@@ -2,7 +2,7 @@
 
     python examples/mixtures.py                                     R1 on the grid of 25
     python examples/mixtures.py --mixture ring --game gan wgan_gp --seeds 0 1
-    python examples/mixtures.py --game all --steps 8000             each game, at most about two minutes
+    python examples/mixtures.py --game all --steps 8000             each game: 20 s to 2 minutes
 
 All games have the same small networks, with the same initial weights for the same seed; those that
 show D pairs or packs, or change its layers or outputs, have the same G. The noise is that of each
