@@ -60,6 +60,14 @@ For a game with an encoder E (BiGAN):
                    E; and by "features", the inputs of its last dense layer. They stand beside those
                    of an encoder with random weights, and beside 1-NN by pixels
 
+For a game with levels (LAPGAN), of test images that are reduced, such as to 14x14 pixels, and from
+which G draws images of full size:
+
+    details        mean square of the details that G adds in the first of these steps, divided by
+                   that of the true ones
+    Frechet        of G's images ("from 14x14"), and of the same images enlarged by interpolation
+                   ("blurred 14x14")
+
 For a game that learns from pairs (pix2pix, GauGAN):
 
     L1             mean absolute difference of a pixel between G's output for a test image and the
@@ -100,7 +108,7 @@ from tinygan import Tensor, UserError, backend, checkpoint, command, nn, no_grad
 from tinygan.backend import Array
 from tinygan.data import DataSet, Split, as_floats, count_shared, tasks
 from tinygan.files import write_text
-from tinygan.games import BiGAN, ConditionalGAN, Game, ImageTranslation, InfoGAN
+from tinygan.games import BiGAN, ConditionalGAN, Game, ImageTranslation, InfoGAN, LAPGAN
 from tinygan.games.translation import PairTranslation
 from tinygan.metrics import (class_shares, classifier, classifier_score, compute_precision_recall,
                              count_pairs, find_nearest, frechet_distance, kid, majority_accuracy,
@@ -109,6 +117,7 @@ from tinygan.metrics import (class_shares, classifier, classifier_score, compute
 from tinygan.metrics.classifier import Classified
 from tinygan.metrics.parzen import find_centroids
 from tinygan.nested import flatten_nested, map_nested
+from tinygan.networks import pyramid
 from tinygan.nn import Module
 from tinygan.random import Random
 
@@ -166,7 +175,7 @@ def draw_samples(game: Game, split: Split, n: int, seed: int) -> tuple[np.ndarra
     rng, samples, inputs = Random(seed), [], []
     for start in range(0, n, PIECE):
         z = game.inputs(split, min(PIECE, n - start), rng)
-        samples.append(backend.to_numpy(game.sample_images(z)))
+        samples.append(backend.to_numpy(game.sample_images(z)).clip(0, 1))      # as in pictures
         inputs.append(to_host(z))
     return np.concatenate(samples), map_nested(lambda *parts: np.concatenate(parts), *inputs)
 
@@ -251,6 +260,35 @@ def measure_codes(game: Game, images: np.ndarray, z: Any, data: DataSet, test: S
             found.setdefault(row, {})["majority"] = majority_accuracy(table)
             if table.shape[1] <= 16:
                 found[row]["one-to-one"] = one_to_one_accuracy(table)
+    return found
+
+
+def measure_levels(game: LAPGAN, test: Split, net: Module | None,
+                   seed: int) -> dict[str, dict[str, float]]:
+    """Return {row: {measure: value}} of what G draws of reduced test images, level by level.
+
+    net   the classifier, or None
+    """
+    x, rng, found = as_floats(test.images), Random(seed), {}
+    real = None if net is None else classifier.classify(net, x).features
+    for k in range(1, game.group):
+        def draw(images):
+            *_, image, reduced = pyramid.make_gaussian(Tensor(scale(game, images)), k + 1)
+            *z, last = game.latent(len(images), rng)[:k]
+            blurred = pyramid.up(reduced)
+            levels = game.sample_levels((*z, (last, blurred)))
+            energies = [((level - blurred.data) ** 2).mean((1, 2, 3))
+                        for level in (levels[-1], image.data)]
+            for _ in range(k - 1):
+                blurred = pyramid.up(blurred)
+            return tuple(map(backend.to_numpy, (levels[0], blurred.data, *energies)))
+        samples, blurred, drawn, true = compute_in_pieces(draw, x)
+        size = f"{x.shape[2] >> k}x{x.shape[3] >> k}"
+        found[f"from {size}"] = {"details": drawn.mean() / true.mean()}
+        if net is not None:
+            for row, images in (f"from {size}", samples.clip(0, 1)), (f"blurred {size}", blurred):
+                found.setdefault(row, {})["Frechet"] = frechet_distance(
+                    classifier.classify(net, images).features, real)
     return found
 
 
@@ -439,7 +477,7 @@ def measure_further(game: Game, images: np.ndarray, z: Any, data: DataSet, test:
                     net: Module | None, seed: int) -> dict[str, dict[str, float]]:
     """Return {row: {measure: value}}, the further measures of some games and networks.
 
-    They are games with codes, encoders or pairs, and style-based generators.
+    They are games with codes, encoders, levels or pairs, and style-based generators.
 
     images   the samples for G's inputs z
     """
@@ -447,6 +485,8 @@ def measure_further(game: Game, images: np.ndarray, z: Any, data: DataSet, test:
         return measure_codes(game, images, z, data, test, net, seed)
     if isinstance(game, BiGAN):
         return measure_encoder(game, data, test, net, seed)
+    if isinstance(game, LAPGAN):
+        return measure_levels(game, test, net, seed)
     if has_styles(game, z) and net is not None:
         return measure_styles(game, z, test, net, seed)
     return measure_pairs(game, test) if isinstance(game, PairTranslation) else {}

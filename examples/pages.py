@@ -35,6 +35,7 @@ PAPERS = [
     ("Goodfellow et al. 2014: GAN", "tinygan/games/gan.py", "mnist", "GAN"),
     ("Mirza and Osindero 2014: conditional GAN", "tinygan/games/conditional.py",
      "conditional", "conditional GAN"),
+    ("Denton et al. 2015: LAPGAN", "tinygan/games/lapgan.py", "pyramid", "LAPGAN"),
     ("Radford et al. 2016: DCGAN", "tinygan/networks/dcgan.py", "mnist", "DCGAN"),
     ("Mao et al. 2017: LSGAN", "tinygan/games/lsgan.py", "mixtures", "grid, lsgan"),
     ("Chen et al. 2016: InfoGAN", "tinygan/games/infogan.py",
@@ -148,13 +149,14 @@ def save_gallery(folder: str) -> None:
         "stacked.png": (save_row_of_each, "small D, GAN", "small D, R3GAN",
                         "full size, R1, twice as wide"),
         "grid.png": (save_planes, "mixtures/grid-r1-3", "mixtures/grid-gan-3"),
-        "pix2pix.png": (save_translations, "L1 + cGAN"),
-        "cyclegan.png": (save_translations, "CycleGAN"),
-        "stargan.png": (save_translations, "StarGAN"),
+        "pix2pix.png": (save_groups, "L1 + cGAN"),
+        "cyclegan.png": (save_groups, "CycleGAN"),
+        "stargan.png": (save_groups, "StarGAN"),
         "spade.png": (partial(copy_file, "segmented.png"), "SPADE, instance norm"),
         "few.svg": (partial(copy_file, "losses.svg"), "1,000 images"),
         "few_augmented.svg": (partial(copy_file, "losses.svg"),
                               "1,000 images, translation and cutout"),
+        "pyramid.png": (save_groups, "LAPGAN"),
         "growing.png": (save_row_of_each, "ProGAN-1/7x7", "ProGAN-1/14x14", "ProGAN-1/28x28"),
         "styles.png": (save_mixed, "StyleGAN"),
         "encoded.png": (save_encoded, "BiGAN"),
@@ -227,8 +229,8 @@ def save_between(path: os.PathLike, run: str) -> None:
     image.save_grid(path, sample.draw_between(load(run), x[:8], x[8:], 10), 12)
 
 
-def save_translations(path: os.PathLike, run: str) -> None:
-    """Save the pictures of test images that the game of a run from image to image translates."""
+def save_groups(path: os.PathLike, run: str) -> None:
+    """Save the groups of pictures that a run's game shows, such as inputs and their outputs."""
     game = load(run)
     z = game.fixed_inputs(command.load_data(run).test, 48, Random(0))
     image.save_grid(path, *game.pictures(z), scale=2, group=game.group)

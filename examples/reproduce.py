@@ -13,6 +13,7 @@
     python examples/reproduce.py few --jobs 2           1,000 training images: 25 minutes
     python examples/reproduce.py labels --jobs 2        digits from few labels: one hour
     python examples/reproduce.py growing --jobs 2       networks that grow: one hour
+    python examples/reproduce.py pyramid --jobs 2       details of coarse images: one hour
     python examples/reproduce.py styles --jobs 2        styles that are mixed: one hour
     python examples/reproduce.py pix2pix --jobs 2       the lower half of a digit: two hours
     python examples/reproduce.py cyclegan --jobs 2      digits and outlines: ten minutes
@@ -242,7 +243,7 @@ def make_table(table: str, lines: list[dict[str, Any]], quick: bool = False) -> 
     for line in lines:
         for figure, value in line.items():
             rows.setdefault(line["row"], {}).setdefault(figure, []).append(value)
-    figures = [figure for figure in lines[0] if figure not in KNOWN]
+    figures = list(dict.fromkeys(name for line in lines for name in line if name not in KNOWN))
     if any("seconds" in row for row in rows.values()):
         figures.append("seconds")
     text = [f"| | {' | '.join(figures)} |", f"{'|---' * (len(figures) + 1)}|"]

@@ -142,6 +142,19 @@ def read_styles(run: str, commands: list, outputs: list[str]) -> Rows:
             "training images": pick(rows["training images"], *usual)}
 
 
+def read_pyramid(run: str, commands: list, outputs: list[str]) -> Rows:
+    """Read the measures of evaluate.py of samples, and of reduced test images that G enlarges."""
+    rows = read_evaluation(run, commands)
+    found = {row: pick(rows[row], "Frechet", "times the floor", "precision", "recall")
+             for row in (run, "training images")}
+    for row, measures in rows.items():
+        if row.startswith("from "):
+            found[f"{run}, {row}"] = pick(measures, "Frechet", "details")
+        elif row.startswith("blurred "):
+            found[row] = pick(measures, "Frechet")
+    return found
+
+
 def read_growing(run: str, commands: list, outputs: list[str]) -> Rows:
     """Read the measures of evaluate.py of the samples of each stage.
 
@@ -408,6 +421,12 @@ TABLES = {
         "StyleGAN": "stylegan_mnist.py",
         "StyleGAN, trained without mixing": "stylegan_mnist.py --mixing 0",
     }, read_styles),
+    # the settings of the recipe were found on seed 0; with one level, its networks are trained on
+    # whole images, for about as long
+    "pyramid": Table({
+        "LAPGAN": "lapgan_mnist.py",
+        "one level": "lapgan_mnist.py --levels 1 --steps 22000",
+    }, read_pyramid),
     # the settings of the recipe were found on seed 0
     "growing": Table(list_growing, read_growing),
     "few": Table({

@@ -20,6 +20,7 @@ from .gan import GAN
 from .gaugan import GauGAN
 from .hinge import Hinge
 from .infogan import InfoGAN
+from .lapgan import LAPGAN
 from .lsgan import LSGAN
 from .pacgan import PacGAN
 from .penalties import gradient_penalty

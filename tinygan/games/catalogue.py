@@ -20,6 +20,7 @@ from .gan import GAN
 from .gaugan import GauGAN
 from .hinge import Hinge
 from .infogan import InfoGAN
+from .lapgan import LAPGAN
 from .lsgan import LSGAN
 from .pacgan import PacGAN
 from .pix2pix import Pix2Pix
@@ -68,6 +69,7 @@ GAMES = {
     "hinge": Entry(Hinge, "Lim and Ye 2017", dict(z_size=5)),
     "rsgan": Entry(RSGAN, "Jolicoeur-Martineau 2019", dict(z_size=5)),
     "ragan": Entry(RaGAN, "Jolicoeur-Martineau 2019", dict(z_size=5)),
+    "lapgan": Entry(LAPGAN, "Denton et al. 2015", dict(z_size=5), small.make_pyramid_networks),
     "wgan": Entry(WGAN, "Arjovsky et al. 2017", dict(z_size=5, c=0.1, n_critic=2)),
     "wgan_gp": Entry(WGANGP, "Gulrajani et al. 2017", dict(z_size=5, n_critic=2)),
     "progan": Entry(ProGAN, "Karras et al. 2018", dict(z_size=5, stage=1, fade=10),

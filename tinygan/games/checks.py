@@ -167,6 +167,13 @@ def refuse_batch_norm(D: Module) -> None:
            "depends on one sample alone: leave batch normalisation out, or use nn.LayerNorm")
 
 
+def check_image_shape(x: Any, shape: tuple[int, ...]) -> None:
+    """Raise UserError unless images in a minibatch have the shape (C, H, W) that G draws."""
+    if x.shape[1:] != shape:
+        raise UserError(f"the networks are for images of the shape {shape}, but those of the data "
+                        f"have {x.shape[1:]}: make the networks for these")
+
+
 def check_weights(**weights: float) -> None:
     """Raise UserError unless the numbers of penalties or terms, by name, are at least 0."""
     for name, weight in weights.items():

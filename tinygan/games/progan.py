@@ -9,7 +9,7 @@ from ..networks.growing import Growing
 from ..numbers import check_whole, is_whole
 from ..resampling import avg_pool, upsample
 from ..tensor import Tensor
-from .checks import check_weights
+from .checks import check_image_shape, check_weights
 from .wgan_gp import WGANGP
 
 
@@ -83,9 +83,7 @@ class ProGAN(WGANGP):
     def check_minibatch(self, x: Any) -> None:
         """Raise UserError unless the minibatch has images of the shape that G draws."""
         super().check_minibatch(x)
-        if x.shape[1:] != self.G.shape:
-            raise UserError(f"the networks are for images of the shape {self.G.shape}, but those "
-                            f"of the data have {x.shape[1:]}: make the networks for these")
+        check_image_shape(x, self.G.shape)
 
     def reference_images(self, split: Split) -> Array:
         """Return the split's images, as floats, at the resolution of the stage."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from .. import nn
 from ..backend import Array
-from ..networks import growing
+from ..networks import growing, pyramid
 from ..random import Random
 from .projection import ProjectionDiscriminator
 
@@ -91,6 +91,16 @@ def make_packing_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
 def make_growing_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
     """Return G and D that grow from 2x2 to 4x4 pixels."""
     return growing.Generator(5, (1, 4, 4), (4, 3)), growing.Discriminator((1, 4, 4), (width, 3))
+
+
+def make_pyramid_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
+    """Return G and D for the levels of 4x4 and 2x2 pixels."""
+    _, D = make_networks(width)
+    fine = nn.Sequential(nn.JoinMap(), nn.Conv2d(2, 4, 3, 1, 1), nn.ReLU(),
+                         nn.Conv2d(4, 1, 3, 1, 1))
+    coarse = nn.Sequential(nn.Dense(5, 4), nn.BatchNorm(4), nn.Sigmoid(), nn.Reshape(1, 2, 2))
+    return (pyramid.Generator((1, 4, 4), fine, coarse),
+            pyramid.Discriminator(D, nn.Sequential(nn.Flatten(), nn.Dense(4, 1))))
 
 
 def make_featuring_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:

@@ -1,0 +1,108 @@
+"""Laplacian pyramids of images, and networks for their levels (Denton et al. 2015).
+
+    I_0 = I,  I_{k+1} = d(I_k)                  the Gaussian pyramid, k = 0, ..., K - 1
+    h_k = I_k - u(I_{k+1}),  h_K = I_K          the Laplacian pyramid (eq. 3)
+
+d halves the size of an image, and u doubles it. h_k are the details of I_k that d has removed. With
+them the image can be made again, from the smallest one on: I_k = u(I_{k+1}) + h_k (eq. 4). In level
+k a generator draws such details for an image l_k = u(I_{k+1}), which lacks them. The game is LAPGAN
+in games/lapgan.py.
+"""
+
+from typing import Any
+
+from .. import nn, ops, resampling
+from ..backend import UserError
+from ..tensor import Tensor
+from .dcgan import check_shape
+
+
+def down(image: Tensor) -> Tensor:
+    """Return d(I), the means of blocks of 2x2 pixels."""
+    return resampling.avg_pool(image, 2)
+
+
+def up(image: Tensor) -> Tensor:
+    """Return u(I), the image at twice its size by linear interpolation."""
+    return resampling.upsample(image, 2, resampling.bilinear)
+
+
+def make_gaussian(image: Tensor, levels: int) -> tuple[Tensor, ...]:
+    """Return the Gaussian pyramid (I_0, ..., I_K) of images (m, C, H, W), with K = levels - 1."""
+    images = [image]
+    for _ in range(levels - 1):
+        images.append(down(images[-1]))
+    return tuple(images)
+
+
+def list_shapes(shape: tuple[int, int, int], levels: int) -> list[tuple[int, int, int]]:
+    """List the shapes (C, H / 2^k, W / 2^k) of the images of all levels, for images of `shape`.
+
+    Raises UserError if there is no level, and if H or W is no multiple of 2^(levels - 1).
+    """
+    if levels < 1:
+        raise UserError("a pyramid has at least one level: give the networks of one or more")
+    colours, height, width = check_shape(shape, 1)
+    factor = 2 ** (levels - 1)
+    if height % factor or width % factor:
+        raise UserError(f"a pyramid of {levels} levels needs images whose sides are multiples of "
+                        f"{factor}, not {height}x{width} pixels: pad or crop the images, or take "
+                        "fewer levels")
+    return [(colours, height >> k, width >> k) for k in range(levels)]
+
+
+class Generator(nn.Module):
+    """The generators (G_0, ..., G_K) of all levels, from the finest to the coarsest.
+
+    shape    (C, H, W), that of an image I_0
+    levels   G_0, ..., G_{K-1} are Modules of two inputs, G_k(z_k, l_k): they take noise
+             (m, 1, H / 2^k, W / 2^k) and images (m, C, H / 2^k, W / 2^k), and return details of
+             the images' shape. G_K is a Module from noise z_K to images
+
+    Raises UserError without a level, and if H or W is no multiple of 2^K.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], *levels: nn.Module) -> None:
+        self.shapes, self.levels = list_shapes(shape, len(levels)), list(levels)
+
+    def forward(self, *inputs: Any) -> tuple[Tensor, ...]:
+        """Return the images (~I_0, ..., ~I_K) of all levels for their inputs.
+
+            ~I_k = l_k + G_k(z_k, l_k),  ~I_K = G_K(z_K)                                (eq. 5)
+
+        The input of a level is z_k, and then l_k = u(~I_{k+1}): the coarsest image is drawn first.
+        Or the input is a pair (z_k, l_k), such as one with an image of the data. Then the levels
+        after it may be left out: G(z_0, (z_1, l_1)) draws the images of two levels.
+
+        Raises ValueError for other inputs.
+        """
+        if not (len(inputs) == len(self.levels) or 0 < len(inputs) < len(self.levels)
+                and isinstance(inputs[-1], tuple)):
+            raise ValueError(f"a pyramid of {len(self.levels)} levels takes the noise of each, or "
+                             "that of its first levels, of which the last has a pair (z, l), got "
+                             f"{len(inputs)} inputs")
+        images = []                     # from the coarsest to the finest
+        for G, z in reversed([*zip(self.levels, inputs)]):
+            if G is self.levels[-1]:
+                images.append(G(z))
+            else:
+                z, l = z if isinstance(z, tuple) else (z, up(images[-1]))
+                images.append(l + G(z, l))
+        return tuple(reversed(images))
+
+
+class Discriminator(nn.Module):
+    """The discriminators (D_0, ..., D_K) of all levels, from images (I_0, ..., I_K) to scores.
+
+    levels   Modules from images (m, C, H / 2^k, W / 2^k) to scores (m, 1)
+
+    The scores of all levels are maps of one pixel, (m, K + 1, 1, 1). So the losses take the mean
+    over the levels.
+    """
+
+    def __init__(self, *levels: nn.Module) -> None:
+        self.levels = list(levels)
+
+    def forward(self, *images: Tensor) -> Tensor:
+        scores = [D(image) for D, image in zip(self.levels, images, strict=True)]
+        return ops.concat(scores, 1).reshape(len(scores[0]), len(scores), 1, 1)
