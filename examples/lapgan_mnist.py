@@ -4,13 +4,12 @@
     python examples/lapgan_mnist.py --levels 1  the networks of the coarsest level, for whole images
 
 The coarsest level is a GAN that draws images of 7x7 pixels. The two others draw the details that
-turn an enlarged image of 7x7 pixels into one of 14x14, and one of 14x14 into one of 28x28. In each
-step all levels are trained, on images of the data and its reductions alone. A sample is drawn
-through all levels: samples.png shows each at 7x7, 14x14 and 28x28 pixels, from left to right.
+turn an enlarged image of 7x7 pixels into one of 14x14, and one of 14x14 into one of 28x28. Each
+step trains all levels, and a level gets images of the data alone as its inputs. A sample is drawn
+level by level: samples.png shows each sample at 7x7, 14x14 and 28x28 pixels, side by side.
 
-The networks are smaller than the paper's. D has the penalty R1 (Mescheder et al. 2018) in place of
-the paper's dropout, and the optimiser is Adam in place of gradient descent with momentum. Images
-lie in [0, 1]; in the published code each pixel is standardised.
+D has the penalty R1 (Mescheder et al. 2018). The published code has dropout in D instead, larger
+networks, gradient descent with momentum in place of Adam, and images whose pixels are standardised.
 
 Pictures, curves and checkpoints are written to --out. --explain explains the printed numbers.
 """
@@ -69,7 +68,7 @@ def main() -> None:
     with command.start(args) as data:
         images = data.train.images
         G, D = make_networks(images.shape[1:], args.levels)
-        # the losses are means over the levels, and R1 is a mean of their squares
+        # in each of n levels R1(gamma) has the weight gamma / n, see LAPGAN
         game = LAPGAN(G, D, Z_SIZE, penalties=[penalties.R1(GAMMA * args.levels)])
         d_opt, g_opt = (optim.Adam(player.parameters(), schedules.cosine(LR, 0.0, args.steps),
                                    betas=(0.0, 0.99)) for player in (D, G))
