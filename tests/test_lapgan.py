@@ -222,10 +222,47 @@ def test_what_is_refused():
     for k in range(3):      # in any level
         levels = [nn.Sequential(*D, nn.Sigmoid()) if i == k else D for i, D in enumerate(Ds)]
         assert "D ends in a sigmoid" in error_of(LAPGAN, G, pyramid.Discriminator(*levels))
+    tanh = pyramid.Generator(SHAPE, *Gs[:2], nn.Sequential(Gs[2], nn.Tanh()))
+    assert "G_K ends in a tanh" in error_of(LAPGAN, tanh, D, Z)
+    for make in (lambda *levels: pyramid.Generator(SHAPE, *levels)), pyramid.Discriminator:
+        message = error_of(make, [Gs[0]])
+        assert "layer 0 of a pyramid's" in message and "got <class 'list'>" in message
+    assert "at least one level" in error_of(pyramid.list_shapes, SHAPE, 1.5)
     game = LAPGAN(G, D, Z)
     for wrong in normal(4, 2, 8, 16), normal(4, 1, 8, 12):
         with pytest.raises(UserError, match="the networks are for images of the shape"):
             game.check_minibatch(tensor(wrong))
+
+
+def test_data_of_another_range_is_refused():
+    """G_K's sigmoid cannot draw pixels below 0 or above 1; a G_K without an activation can."""
+    game, x = make_game(), draw_images().numpy()
+    for wrong in 2 * x - 1, 255 * x:
+        message = error_of(game.check_minibatch, tensor(wrong))
+        assert "G ends in a sigmoid" in message and "scale the data to [0, 1]" in message
+        linear = pyramid.Generator(SHAPE, *game.G.levels[:2],
+                                   nn.Sequential(nn.Dense(Z, 12), nn.Reshape(*SHAPES[-1])))
+        LAPGAN(linear, game.D, Z).check_minibatch(tensor(wrong))
+    game.check_minibatch(tensor(x))
+
+
+def test_images_and_scores_of_another_shape_are_refused():
+    """A level whose output would be broadcast or reshaped to another level's is refused by name."""
+    Gs, Ds = make_networks()
+    x, z = draw_images(), LAPGAN(pyramid.Generator(SHAPE, *Gs), pyramid.Discriminator(*Ds),
+                                 Z).latent(4, Random(0))
+    grey = nn.Sequential(nn.JoinMap(), nn.Conv2d(3, 1, 3, padding=1))   # one colour, added to two
+    small = nn.Sequential(nn.Dense(Z, 4), nn.Reshape(1, 2, 2))
+    for k, level, got in (0, grey, (4, 1, 8, 12)), (2, small, (4, 1, 2, 2)):
+        G = pyramid.Generator(SHAPE, *[level if i == k else each for i, each in enumerate(Gs)])
+        message = error_of(G, *z)
+        assert f"the generator of level {k} must return" in message and str(got) in message
+        assert str(SHAPES[k])[1:-1] in message
+    images = pyramid.make_gaussian(x, 3)
+    for k in range(3):
+        D = pyramid.Discriminator(*[nn.Flatten() if i == k else each for i, each in enumerate(Ds)])
+        assert f"the discriminator of level {k} must return scores (m, 1)" in error_of(D, *images)
+    assert "takes an image of each" in error_of(pyramid.Discriminator(*Ds), *images[:2])
 
 
 # The measures and the example

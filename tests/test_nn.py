@@ -664,8 +664,10 @@ def test_a_forward_without_a_result_is_refused():
         x * 2.0
     with pytest.raises(TypeError, match="the layer forget returned None"):
         nn.Sequential(nn.Tanh(), forget)(Tensor([1.0]))
-    with pytest.raises(TypeError, match=r"write Sequential\(\*layers\)"):
+    with pytest.raises(TypeError, match=r"layer 0 of Sequential .* write \*layers"):
         nn.Sequential([nn.Tanh()])
+    with pytest.raises(TypeError, match=r"layer 1 of Heads .* got <class 'list'>: write \*layers"):
+        nn.Heads(nn.Tanh(), [nn.Tanh(), nn.ReLU()])
 
 
 def test_a_layer_of_ones_own_can_be_normalised():

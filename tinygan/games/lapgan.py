@@ -8,7 +8,7 @@ from ..networks import pyramid
 from ..nn import RandomRows, use_random
 from ..random import Random, check_source
 from ..tensor import Tensor
-from .checks import check_image_shape, last_activation, refuse_sigmoid
+from .checks import check_images, last_activation, refuse_sigmoid, refuse_tanh
 from .gan import GAN
 
 
@@ -36,8 +36,9 @@ class LAPGAN(GAN):
     in WGAN-GP's penalty is that of the gradients of all levels together. The paper's pyramid of
     images with labels is left out.
 
-    Raises UserError for other networks, if G and D have different numbers of levels, and for images
-    of another shape than G's.
+    Images lie in [0, 1] if G_K ends in a sigmoid. Raises UserError for other networks, if G and D
+    have different numbers of levels, for a G_K that ends in a tanh, and for images of another shape
+    or range than G's.
     """
 
     minibatch = ("images",)
@@ -56,6 +57,7 @@ class LAPGAN(GAN):
 
     def check(self, before_training: bool = False) -> None:
         super().check(before_training)
+        refuse_tanh("G_K", self.G.levels[-1])
         if self.d_returns_scores:
             for D in self.D.levels:
                 refuse_sigmoid(last_activation(D))
@@ -85,9 +87,9 @@ class LAPGAN(GAN):
             return [image.data for image in self.generate(z)]
 
     def check_minibatch(self, x: Any) -> None:
-        """Raise UserError unless the minibatch has images of the shape that G draws."""
+        """Raise UserError unless the minibatch has images of the shape and range of G's."""
         super().check_minibatch(x)
-        check_image_shape(x, self.G.shapes[0])
+        check_images(x, self.G.shapes[0], last_activation(self.G.levels[-1]) == "sigmoid")
 
     # Pictures
 

@@ -9,7 +9,7 @@ from ..networks.growing import Growing
 from ..numbers import check_whole, is_whole
 from ..resampling import avg_pool, upsample
 from ..tensor import Tensor
-from .checks import check_image_shape, check_weights
+from .checks import check_images, check_weights
 from .wgan_gp import WGANGP
 
 
@@ -81,9 +81,9 @@ class ProGAN(WGANGP):
         return [self.drift * (out_real ** 2).mean()]
 
     def check_minibatch(self, x: Any) -> None:
-        """Raise UserError unless the minibatch has images of the shape that G draws."""
+        """Raise UserError unless the minibatch has images in [0, 1] of the shape that G draws."""
         super().check_minibatch(x)
-        check_image_shape(x, self.G.shape)
+        check_images(x, self.G.shape, ends_in_sigmoid=True)
 
     def reference_images(self, split: Split) -> Array:
         """Return the split's images, as floats, at the resolution of the stage."""

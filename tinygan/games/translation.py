@@ -12,7 +12,7 @@ from ..nn import RandomRows, use_random
 from ..ops import concat
 from ..random import Random
 from ..tensor import Tensor
-from .checks import last_activation
+from .checks import refuse_tanh
 from .game import Game, require
 
 
@@ -43,10 +43,7 @@ class ImageTranslation(Game):
     def check(self, before_training: bool = False) -> None:
         super().check(before_training)
         for name in self.g_players:
-            if last_activation(getattr(self, name, None)) == "tanh":
-                raise UserError(f"{name} ends in a tanh, whose images lie in [-1, 1], but this "
-                                "game's images lie in [0, 1]: end it in a sigmoid, and scale the "
-                                "data to [0, 1]")
+            refuse_tanh(name, getattr(self, name, None))
 
     def latent(self, m: int, rng: Random) -> Any:
         """Return (): nothing is drawn."""

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from .. import nn
 from ..backend import UserError
+from ..numbers import is_whole
 from ..random import rng
 
 
@@ -67,8 +68,10 @@ def double(c_in: int, c_out: int, size: tuple[int, int], bias: bool = True,
 
 def check_shape(shape: tuple[int, int, int], least: int) -> tuple[int, int, int]:
     """Return `shape`. Raises UserError unless it is (C, H, W) with H and W of at least `least`."""
-    if len(shape) != 3:
-        raise UserError(f"the shape of an image is (C, H, W), got {tuple(shape)}")
+    if not isinstance(shape, (tuple, list)) or len(shape) != 3 or not all(
+            is_whole(n, 1) for n in shape):
+        raise UserError("the shape of an image is (C, H, W), three whole numbers of at least 1, "
+                        f"got {shape!r}")
     if min(shape[1:]) < least:
         raise UserError(f"these networks are for images of at least {least}x{least} pixels, not "
                         f"{'x'.join(map(str, shape[1:]))}: enlarge or pad the images")

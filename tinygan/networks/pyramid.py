@@ -13,6 +13,8 @@ from typing import Any
 
 from .. import nn, ops, resampling
 from ..backend import UserError
+from ..nn.module import check_layers
+from ..numbers import is_whole
 from ..tensor import Tensor
 from .dcgan import check_shape
 
@@ -40,7 +42,7 @@ def list_shapes(shape: tuple[int, int, int], levels: int) -> list[tuple[int, int
 
     Raises UserError if there is no level, and if H or W is no multiple of 2^(levels - 1).
     """
-    if levels < 1:
+    if not is_whole(levels, 1):
         raise UserError("a pyramid has at least one level: give the networks of one or more")
     colours, height, width = check_shape(shape, 1)
     factor = 2 ** (levels - 1)
@@ -59,11 +61,13 @@ class Generator(nn.Module):
              (m, 1, H / 2^k, W / 2^k) and images (m, C, H / 2^k, W / 2^k), and return details of
              the images' shape. G_K is a Module from noise z_K to images
 
-    Raises UserError without a level, and if H or W is no multiple of 2^K.
+    Raises UserError without a level, and if H or W is no multiple of 2^K, and TypeError for a level
+    that is no Module.
     """
 
     def __init__(self, shape: tuple[int, int, int], *levels: nn.Module) -> None:
-        self.shapes, self.levels = list_shapes(shape, len(levels)), list(levels)
+        self.levels = check_layers("a pyramid's Generator", levels)
+        self.shapes = list_shapes(shape, len(levels))
 
     def forward(self, *inputs: Any) -> tuple[Tensor, ...]:
         """Return the images (~I_0, ..., ~I_K) of all levels for their inputs.
@@ -82,13 +86,21 @@ class Generator(nn.Module):
                              "that of its first levels, of which the last has a pair (z, l), got "
                              f"{len(inputs)} inputs")
         images = []                     # from the coarsest to the finest
-        for G, z in reversed([*zip(self.levels, inputs)]):
-            if G is self.levels[-1]:
-                images.append(G(z))
+        for k, z in reversed([*enumerate(inputs)]):
+            if k == len(self.levels) - 1:
+                images.append(self.draw(k, z))
             else:
                 z, l = z if isinstance(z, tuple) else (z, up(images[-1]))
-                images.append(l + G(z, l))
+                images.append(l + self.draw(k, z, l))
         return tuple(reversed(images))
+
+    def draw(self, k: int, *inputs: Tensor) -> Tensor:
+        """Return G_k(z_k, l_k), or G_K(z_K). Raises ValueError if its shape is not that of I_k."""
+        y, shape = self.levels[k](*inputs), self.shapes[k]
+        if y.shape[1:] != shape:
+            raise ValueError(f"the generator of level {k} must return (m, C, H, W) = (m, "
+                             f"{', '.join(map(str, shape))}), got the shape {y.shape}")
+        return y
 
 
 class Discriminator(nn.Module):
@@ -97,12 +109,20 @@ class Discriminator(nn.Module):
     levels   Modules from images (m, C, H / 2^k, W / 2^k) to scores (m, 1)
 
     The scores of all levels are maps of one pixel, (m, K + 1, 1, 1). So the losses take the mean
-    over the levels.
+    over the levels. Raises TypeError for a level that is no Module.
     """
 
     def __init__(self, *levels: nn.Module) -> None:
-        self.levels = list(levels)
+        self.levels = check_layers("a pyramid's Discriminator", levels)
 
     def forward(self, *images: Tensor) -> Tensor:
-        scores = [D(image) for D, image in zip(self.levels, images, strict=True)]
+        """Return the scores. Raises ValueError for other numbers of images or of scores."""
+        if len(images) != len(self.levels):
+            raise ValueError(f"a pyramid of {len(self.levels)} levels takes an image of each, such "
+                             f"as of make_gaussian(), got {len(images)}")
+        scores = [D(image) for D, image in zip(self.levels, images)]
+        for k, score in enumerate(scores):
+            if score.shape[1:] != (1,):
+                raise ValueError(f"the discriminator of level {k} must return scores (m, 1), got "
+                                 f"the shape {score.shape}")
         return ops.concat(scores, 1).reshape(len(scores[0]), len(scores), 1, 1)

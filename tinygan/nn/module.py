@@ -23,7 +23,7 @@ import dataclasses
 import functools
 import math
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -507,6 +507,17 @@ class Composite(Module):
                             "of your own")
 
 
+def check_layers(owner: str, layers: Sequence[Any]) -> list[Module | Callable]:
+    """List the layers of `owner`. Raises TypeError for anything but Modules and functions."""
+    for i, layer in enumerate(layers):
+        if not callable(layer) or isinstance(layer, type):
+            got = layer if isinstance(layer, type) else type(layer)
+            advice = ": write *layers for a list" if isinstance(layer, list) else ""
+            raise TypeError(f"layer {i} of {owner} is a Module or a function of Tensors, got "
+                            f"{got}{advice}")
+    return list(layers)
+
+
 def call_part(part: Callable, x: Tensor, conditions: tuple) -> Any:
     """Return part(x), or part(x, *conditions) if the part takes them.
 
@@ -529,13 +540,7 @@ class Sequential(Composite):
     """
 
     def __init__(self, *layers: Module | Callable[[Tensor], Tensor]) -> None:
-        for i, layer in enumerate(layers):
-            if not callable(layer) or isinstance(layer, type):
-                got = layer if isinstance(layer, type) else type(layer)
-                advice = ": write Sequential(*layers)" if isinstance(layer, list) else ""
-                raise TypeError(f"layer {i} of Sequential is a Module or a function of one Tensor, "
-                                f"got {got}{advice}")
-        self.layers = list(layers)
+        self.layers = check_layers(type(self).__name__, layers)
 
     def __len__(self):
         return len(self.layers)
@@ -558,10 +563,13 @@ class Sequential(Composite):
 
 
 class Heads(Composite):
-    """Several layers, the heads, on the output of one trunk: forward returns a tuple of outputs."""
+    """Several layers, the heads, on the output of one trunk: forward returns a tuple of outputs.
+
+    Raises TypeError for anything but Modules and functions.
+    """
 
     def __init__(self, trunk: Module, *heads: Module) -> None:
-        self.trunk, self.heads = trunk, list(heads)
+        self.trunk, *self.heads = check_layers("Heads", (trunk, *heads))
 
     def forward(self, x: Tensor, *conditions: Any) -> tuple[Tensor, ...]:
         """Return a tuple of head(trunk(x)) for each head."""
