@@ -63,8 +63,8 @@ For a game with an encoder E (BiGAN):
 For a game with levels (LAPGAN), of test images that are reduced, such as to 14x14 pixels, and from
 which G draws images of full size:
 
-    details        mean square of the details that G adds in the first of these steps, divided by
-                   that of the true ones
+    details        mean square of the details that G adds to the reduced images, in the coarsest
+                   of the levels that it draws, divided by that of the true ones
     Frechet        of G's images ("from 14x14"), and of the same images enlarged by interpolation
                    ("blurred 14x14")
 

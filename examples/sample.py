@@ -11,8 +11,8 @@ The pictures are written into the folder `pictures` of the run, or into --out:
     spherical.png   spherical interpolation: the same two points, and the great circle between them
     pictures.png    only of games that have pictures of their own, and without --inputs: samples in
                     rows by class or by code, groups of an input and its outputs, or groups of one
-                    sample at all resolutions (LAPGAN). --truncation, --label and --code do not
-                    change it
+                    sample at all resolutions (LAPGAN). -n, --truncation, --label and --code do
+                    not change it
     encoded.png     only of BiGAN and ALI: test images x, their codes E(x) as grey squares (row by
                     row, black is the smallest number) and their reconstructions G(E(x))
     between.png     likewise: two test images, and between them the samples on the straight line

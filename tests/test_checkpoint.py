@@ -1328,5 +1328,10 @@ def test_another_format_is_refused(version, valid_arrays, tmp_path):
 
 @pytest.mark.host
 def test_a_missing_folder_is_refused(tmp_path):
-    with pytest.raises(UserError, match="give the folder of a run"):
+    with pytest.raises(UserError, match="give the folder of a run$"):
         tinygan.load(tmp_path / "nowhere")
+    for stage in "7x7", "14x14":
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / checkpoint.NAME).touch()
+    with pytest.raises(UserError, match="the folder of a run, such as .*14x14$"):
+        tinygan.load(tmp_path)

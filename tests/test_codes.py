@@ -508,6 +508,8 @@ def test_the_encoder_of_veegan_returns_as_many_numbers_as_z():
     game = VEEGAN(nn.Dense(3, 2), nn.Dense(2, 1), D, 3)
     with pytest.raises(UserError, match=r"of the shape of z, \(4, 3\), got \(4, 1\)"):
         game.g_loss(tensor(normal(4, 2), "float32"), game.latent(4, Random(0)))
+    with pytest.raises(UserError, match=r"of the shape of z, \(4, 3\), got \(4, 1\)"):
+        game.d_loss(tensor(normal(4, 2), "float32"), game.latent(4, Random(0)))     # comes first
 
 
 @pytest.mark.parametrize("name", ["lam", "sigma"])

@@ -217,8 +217,9 @@ def test_minibatch_stddev_is_its_formula(shape, group):
 def test_minibatch_stddev_refuses_what_it_cannot_divide():
     for wrong in (1, 2.5):
         assert "at least 2 samples, got" in error_of(nn.MinibatchStddev, wrong)
-    for layer, n in ((nn.MinibatchStddev(4), 6), (nn.MinibatchStddev(), 1)):
-        assert "cannot be divided into groups" in error_of(layer, tensor(normal(n, 3)))
+    assert "cannot be divided into groups of 4" in error_of(
+        nn.MinibatchStddev(4), tensor(normal(6, 3)))
+    assert "no two samples to compare" in error_of(nn.MinibatchStddev(), tensor(normal(1, 3)))
 
 
 def test_gradients_of_the_layers_to_second_order():

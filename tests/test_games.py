@@ -864,6 +864,12 @@ def test_wgan_follows_algorithm_1():
     assert any(largest > c for note, largest in trace if note == "critic step")
 
 
+@pytest.mark.parametrize("z_size", [-1, 2.5, None, (20,)])
+def test_a_z_size_that_is_no_number_of_variables_is_refused(z_size):
+    with pytest.raises(UserError, match="z_size must be a whole number of noise variables, got"):
+        GAN(nn.Sequential(), nn.Sequential(), z_size)
+
+
 # Weights of |b - G(a)| are twice the papers', because images lie in [0, 1] and not in [-1, 1]; so a
 # penalty's target is twice StarGAN's 1, and its weight a quarter of 10.
 DEFAULTS = {

@@ -218,7 +218,7 @@ def test_data_of_another_shape_is_refused():
         with pytest.raises(UserError, match="networks are for images of the shape"):
             list(play(game, Minibatches(images, 4), *opts, 4, rng, 1))
     for images in np.full((8, 1, 8, 8), -0.5, "float32"), np.full((8, 1, 8, 8), 255, "float32"):
-        with pytest.raises(UserError, match="G ends in a sigmoid, .* scale the data"):
+        with pytest.raises(UserError, match="images lie in .*: scale the data"):
             list(play(game, Minibatches(images, 4), *opts, 4, rng, 1))
 
 

@@ -94,6 +94,16 @@ def test_both_forms_of_a_minibatch_are_the_same():
         game.check_minibatch(x)
 
 
+def test_the_range_of_both_kinds_of_images_is_checked():
+    """G of make_game() is linear; with a sigmoid, images with labels lie in [0, 1] too."""
+    images, labels, others = make_minibatch()
+    game = make_game()
+    game.check_minibatch((images * 100, labels, others))
+    bounded = SemiSupervisedGAN(nn.Sequential(game.G, nn.Sigmoid()), game.D, 5)
+    with pytest.raises(UserError, match="G ends in a sigmoid"):
+        bounded.check_minibatch((images * 100, labels, others))
+
+
 def test_all_images_pass_the_views():
     """Those with labels too: with a view, D's loss is that of the images as the view shows them."""
     class Mirror(views.View):

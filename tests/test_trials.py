@@ -189,7 +189,11 @@ def test_a_run_depends_on_all_arrays_of_its_data(place, tmp_path):
 def test_files_that_hold_no_classes_are_refused(place, tmp_path):
     (tmp_path / "json.py").write_text("")
     (tmp_path / "notes.txt").write_text("")
+    (tmp_path / "reads.py").write_text("open('no such file')")
+    (tmp_path / "half.py").write_text("class Half(:")
     for path, words in ((tmp_path / "nowhere.py", "no Python file"),
+                        (tmp_path / "reads.py", "reads.py cannot be imported: FileNotFoundError: "),
+                        (tmp_path / "half.py", "half.py cannot be imported: SyntaxError: invalid"),
                         (tmp_path / "notes.txt", "no Python file"),
                         (tmp_path / "json.py", "another module has the name")):
         with pytest.raises(UserError, match=words):

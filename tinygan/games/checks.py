@@ -174,19 +174,15 @@ def refuse_tanh(name: str, network: Any) -> None:
                         "images lie in [0, 1]: end it in a sigmoid, and scale the data to [0, 1]")
 
 
-def check_images(x: Tensor, shape: tuple[int, ...], ends_in_sigmoid: bool) -> None:
-    """Raise UserError for images in a minibatch that G cannot draw.
-
-    shape             (C, H, W), that of G's images
-    ends_in_sigmoid   whether these lie in [0, 1]
-    """
+def check_images(x: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise UserError unless images in a minibatch lie in [0, 1] and have the shape (C, H, W)."""
     if x.shape[1:] != shape:
         raise UserError(f"the networks are for images of the shape {shape}, but those of the data "
                         f"have {x.shape[1:]}: make the networks for these")
     least, most = _find_range([x])
-    if ends_in_sigmoid and not -SLACK <= least <= most <= 1 + SLACK:
-        raise UserError("G ends in a sigmoid, whose images lie in [0, 1], but the data has pixels "
-                        f"from {least:.3g} to {most:.3g}: scale the data to [0, 1]")
+    if not -SLACK <= least <= most <= 1 + SLACK:
+        raise UserError("this game's images lie in [0, 1], but the data has pixels from "
+                        f"{least:.3g} to {most:.3g}: scale the data to [0, 1]")
 
 
 def check_weights(**weights: float) -> None:

@@ -70,6 +70,8 @@ class Game(Module):
     def __init__(self, G: Module, D: Module, z_size: int = 100, loss: Loss | None = None,
                  penalties: Sequence[Penalty] = (), views: Sequence[View] = (),
                  d_steps: int | Callable = 1, g_steps: int | Callable = 1) -> None:
+        if not is_whole(z_size, 0):
+            raise UserError(f"z_size must be a whole number of noise variables, got {z_size!r:.60}")
         self.G, self.D = G, D
         self.z_size = z_size
         self.loss = self.loss if loss is None else loss

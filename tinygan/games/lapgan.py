@@ -27,18 +27,21 @@ class LAPGAN(GAN):
     and a loss is the mean over the levels. Samples are drawn through all levels, from the coarsest
     to the finest: see networks.pyramid.Generator.
 
-    G, D     networks.pyramid.Generator and Discriminator, with the networks of all levels
+    G, D     networks.pyramid.Generator and Discriminator, with the networks of all K + 1 levels,
+             the finest first
     z_size   the number of noise variables in level K
 
     z_k ~ U(-1, 1), which is a plane of the image's size in the levels 0 to K - 1. The default loss
-    of G_k is the non-saturating one. Both are those of the published code. The penalty R1(gamma)
-    has the weight gamma / (K + 1) in each level, since it squares the gradient of a mean. The norm
-    in WGAN-GP's penalty is that of the gradients of all levels together. The paper's pyramid of
-    images with labels is left out.
+    of G_k is the non-saturating one. Both are those of the published code. Images lie in [0, 1];
+    the published code standardises them. The paper's pyramid of images with labels is left out.
 
-    Images lie in [0, 1] if G_K ends in a sigmoid. Raises UserError for other networks, if G and D
-    have different numbers of levels, for a G_K that ends in a tanh, and for images of another shape
-    or range than G's.
+    A penalty takes the gradient with respect to the images of all levels. R1(gamma) squares the
+    gradient of the mean of K + 1 scores: it has the effect of R1(gamma / (K + 1)) in a level alone.
+    The norm in WGAN-GP's penalty is that of the gradients of all levels together, so that with it
+    the levels depend on each other.
+
+    Raises UserError for other networks, if G and D have different numbers of levels, for a G_K that
+    ends in a tanh, and for images of another shape or outside [0, 1].
     """
 
     minibatch = ("images",)
@@ -87,14 +90,14 @@ class LAPGAN(GAN):
             return [image.data for image in self.generate(z)]
 
     def check_minibatch(self, x: Any) -> None:
-        """Raise UserError unless the minibatch has images of the shape and range of G's."""
+        """Raise UserError unless the minibatch has images in [0, 1] of the shape that G draws."""
         super().check_minibatch(x)
-        check_images(x, self.G.shapes[0], last_activation(self.G.levels[-1]) == "sigmoid")
+        check_images(x, self.G.shapes[0])
 
     # Pictures
 
     def fixed_inputs(self, split: Any, n: int, rng: Random) -> tuple[Tensor, ...]:
-        """Draw the noise of about n pictures: a group of them, one for each level, for each."""
+        """Draw the noise of about n / (K + 1) samples: each has a picture for every level."""
         return self.latent(4 * max(n // self.group // 4, 1), rng)
 
     def pictures(self, z: tuple) -> tuple[Array, int]:

@@ -83,7 +83,7 @@ class ProGAN(WGANGP):
     def check_minibatch(self, x: Any) -> None:
         """Raise UserError unless the minibatch has images in [0, 1] of the shape that G draws."""
         super().check_minibatch(x)
-        check_images(x, self.G.shape, ends_in_sigmoid=True)
+        check_images(x, self.G.shape)
 
     def reference_images(self, split: Split) -> Array:
         """Return the split's images, as floats, at the resolution of the stage."""

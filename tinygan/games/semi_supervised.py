@@ -8,7 +8,7 @@ from ..nn import Module
 from ..ops import cross_entropy, logsumexp
 from ..tensor import Tensor
 from .acgan import class_logits
-from .checks import activation_of, check_weights, refuse_sigmoid
+from .checks import activation_of, check_weights, refuse_other_range, refuse_sigmoid
 from .feature_matching import FeatureMatching, features_in
 
 
@@ -46,13 +46,17 @@ class SemiSupervisedGAN(FeatureMatching):
         self.lam = lam
 
     def check_minibatch(self, x: Any) -> None:
-        """Raise UserError unless the minibatch x has images, labels and images, in this order."""
+        """Raise UserError unless the minibatch x has images, labels and images, in this order.
+
+        The range of the first images must be that of G's, as the training loop checks for the last.
+        """
         kinds = ["images" if is_sample(part) else "labels" for part in flatten_nested(x)]
         if kinds != ["images", "labels", "images"]:
             raise UserError(f"{type(self).__name__} takes minibatches of images with labels, their "
                             "labels, and images without labels, but those of the data have "
                             f"{', '.join(kinds)}: give data.ZipMinibatches(Minibatches(images, m, "
                             "labels=labels), Minibatches(others, m))")
+        refuse_other_range(self, flatten_nested(x)[0])
 
     def real(self, x: Any) -> Tensor:
         """Return the images without labels of a minibatch."""

@@ -46,8 +46,11 @@ class VEEGAN(BiGAN):
         super().__init__(G, E, D, z_size, **choices)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Return E(x), (m, z_size)."""
-        return self.E(x)
+        """Return E(x), (m, z_size). Raises UserError for another shape."""
+        code, shape = self.E(x), (len(x), self.z_size)
+        if code.shape != shape:
+            raise UserError(f"E must return numbers of the shape of z, {shape}, got {code.shape}")
+        return code
 
     def real(self, x: Any) -> tuple[Tensor, Tensor]:
         """Return (x, z_hat), a constant."""
@@ -57,9 +60,6 @@ class VEEGAN(BiGAN):
 
     def g_terms(self, x: Any, z: Any, fake: Any, out_fake: Any) -> list[Tensor]:
         """Return [lam E |z - E(G(z))|^2]."""
-        code = self.encode(fake[0])
-        if code.shape != z.shape:
-            raise UserError(f"E must return numbers of the shape of z, {z.shape}, got {code.shape}")
-        error = ((z - code) ** 2).sum() / len(z)
+        error = ((z - self.encode(fake[0])) ** 2).sum() / len(z)
         self.log("z error", error)
         return [self.lam * error]

@@ -30,7 +30,11 @@ def up(image: Tensor) -> Tensor:
 
 
 def make_gaussian(image: Tensor, levels: int) -> tuple[Tensor, ...]:
-    """Return the Gaussian pyramid (I_0, ..., I_K) of images (m, C, H, W), with K = levels - 1."""
+    """Return the Gaussian pyramid (I_0, ..., I_K) of images (m, C, H, W), with K = levels - 1.
+
+    Raises UserError as list_shapes() does.
+    """
+    list_shapes(image.shape[1:], levels)
     images = [image]
     for _ in range(levels - 1):
         images.append(down(images[-1]))
@@ -75,16 +79,18 @@ class Generator(nn.Module):
             ~I_k = l_k + G_k(z_k, l_k),  ~I_K = G_K(z_K)                                (eq. 5)
 
         The input of a level is z_k, and then l_k = u(~I_{k+1}): the coarsest image is drawn first.
-        Or the input is a pair (z_k, l_k), such as one with an image of the data. Then the levels
-        after it may be left out: G(z_0, (z_1, l_1)) draws the images of two levels.
+        Or the input is a pair (z_k, l_k), where l_k has the size of the level, such as an enlarged
+        image of the data. Then the coarser levels may be left out: G(z_0, (z_1, l_1)) draws the
+        images of two levels.
 
-        Raises ValueError for other inputs.
+        Raises ValueError for other inputs, and if an output has another shape than the level.
         """
-        if not (len(inputs) == len(self.levels) or 0 < len(inputs) < len(self.levels)
-                and isinstance(inputs[-1], tuple)):
-            raise ValueError(f"a pyramid of {len(self.levels)} levels takes the noise of each, or "
-                             "that of its first levels, of which the last has a pair (z, l), got "
-                             f"{len(inputs)} inputs")
+        last = inputs[-1] if inputs else None
+        is_pair = isinstance(last, tuple) and len(last) == 2
+        if len(inputs) > len(self.levels) or is_pair == (len(inputs) == len(self.levels)):
+            raise ValueError(f"a pyramid of {len(self.levels)} levels takes the noise of each, as "
+                             "LAPGAN gives it, or that of its first levels, of which the last has "
+                             f"a pair (z, l), got {len(inputs)} inputs")
         images = []                     # from the coarsest to the finest
         for k, z in reversed([*enumerate(inputs)]):
             if k == len(self.levels) - 1:
@@ -96,20 +102,21 @@ class Generator(nn.Module):
 
     def draw(self, k: int, *inputs: Tensor) -> Tensor:
         """Return G_k(z_k, l_k), or G_K(z_K). Raises ValueError if its shape is not that of I_k."""
-        y, shape = self.levels[k](*inputs), self.shapes[k]
-        if y.shape[1:] != shape:
-            raise ValueError(f"the generator of level {k} must return (m, C, H, W) = (m, "
-                             f"{', '.join(map(str, shape))}), got the shape {y.shape}")
+        y, shape = self.levels[k](*inputs), (len(inputs[0]), *self.shapes[k])
+        if y.shape != shape:
+            raise ValueError(f"the generator of level {k} must return (m, C, H, W), here {shape}, "
+                             f"got the shape {y.shape}")
         return y
 
 
 class Discriminator(nn.Module):
     """The discriminators (D_0, ..., D_K) of all levels, from images (I_0, ..., I_K) to scores.
 
-    levels   Modules from images (m, C, H / 2^k, W / 2^k) to scores (m, 1)
+    levels   Modules from images (m, C, H / 2^k, W / 2^k) to scores (m, 1), the finest level first
 
-    The scores of all levels are maps of one pixel, (m, K + 1, 1, 1). So the losses take the mean
-    over the levels. Raises TypeError for a level that is no Module.
+    The scores of all levels are returned as (m, K + 1, 1, 1), like K + 1 maps of one pixel. The
+    losses take the mean over all scores, and so over the levels. Raises TypeError for a level that
+    is no Module.
     """
 
     def __init__(self, *levels: nn.Module) -> None:

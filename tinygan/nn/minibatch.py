@@ -59,9 +59,12 @@ class MinibatchStddev(Module):
         size = self.group or len(x)
         if x.ndim < 2:
             raise UserError(f"MinibatchStddev takes (m, n) or (N, C, H, W), got {x.shape}")
-        if size < 2 or len(x) % size:
+        if size < 2:
+            raise UserError(f"a minibatch of {len(x)} has no two samples to compare: choose a "
+                            "batch size of at least 2")
+        if len(x) % size:
             raise UserError(f"a minibatch of {len(x)} cannot be divided into groups of {size}: "
-                            "choose a batch size that is a multiple of it, at least 2")
+                            "choose a batch size that is a multiple of it")
         groups = x.reshape(size, len(x) // size, -1)
         centred = groups - groups.mean(0)
         stddev = ops.sqrt((centred * centred).mean(0) + self.eps).mean(1)      # one for each group

@@ -12,6 +12,7 @@ load() makes the game again from its description (see description.py).
 """
 
 import contextlib
+import glob
 import json
 import os
 import random
@@ -208,7 +209,9 @@ def read_run(run: str | os.PathLike) -> Checkpoint:
     """Return the last checkpoint of the run in the folder `run`; raise what load() raises."""
     path = os.path.join(run, NAME)
     if not os.path.exists(path):
-        raise UserError(f"there is no {NAME} in {run}: give the folder of a run")
+        inside = sorted(glob.glob(os.path.join(glob.escape(run), "*", NAME)))
+        raise UserError(f"there is no {NAME} in {run}: give the folder of a run" + (
+            f", such as {os.path.dirname(inside[0])}" if inside else ""))
     return read(path)
 
 

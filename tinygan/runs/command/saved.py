@@ -185,8 +185,11 @@ def _list_defined(path):
             module = sys.modules[name] = importlib.util.module_from_spec(spec)
             with refuse_runs(path):
                 spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException as error:
         sys.modules.pop(name, None)     # a part of a module
+        if isinstance(error, (OSError, SyntaxError)):   # others have a traceback to the file's line
+            raise UserError(f"{path} cannot be imported: {type(error).__name__}: {error}"
+                            ) from error
         raise
     finally:
         sys.path.remove(os.path.dirname(here))
