@@ -6,9 +6,9 @@
 
 All games have the same small networks, with the same initial weights for the same seed; those that
 show D pairs or packs, or change its layers or outputs, have the same G. The noise is that of each
-game: uniform for the GAN, the saturating GAN, R1, feature matching, minibatch discrimination and
-BiGAN, and normal for the others. Each game and seed is a run in a folder of its own, such as
-runs/mixtures/grid-r1-0.
+game: uniform for the GAN, the saturating GAN, f-GAN, R1, feature matching, minibatch discrimination
+and BiGAN, and normal for the others. f-GAN has Pearson's divergence. Each game and seed is a run in
+a folder of its own, such as runs/mixtures/grid-r1-0.
 
 Ten times during a run, 2500 samples of G with averaged weights are measured. The figures go to the
 log and the curves, and the last ones are printed at the end:

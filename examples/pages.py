@@ -36,6 +36,7 @@ PAPERS = [
     ("Mirza and Osindero 2014: conditional GAN", "tinygan/games/conditional.py",
      "conditional", "conditional GAN"),
     ("Denton et al. 2015: LAPGAN", "tinygan/games/lapgan.py", "pyramid", "LAPGAN"),
+    ("Nowozin et al. 2016: f-GAN", "tinygan/games/fgan.py", "fgan", "kl"),
     ("Radford et al. 2016: DCGAN", "tinygan/networks/dcgan.py", "mnist", "DCGAN"),
     ("Mao et al. 2017: LSGAN", "tinygan/games/lsgan.py", "mixtures", "grid, lsgan"),
     ("Chen et al. 2016: InfoGAN", "tinygan/games/infogan.py",
@@ -95,6 +96,9 @@ def describe_result(table: str, lines: list[dict[str, Any]]) -> str:
         return np.mean([line[figure] for line in lines])
     if table == "mixtures":
         return f"{mean('modes'):.3g} of 25 modes, {mean('HQ %'):.0f} % of samples near one"
+    if table == "fgan":
+        return (f"a Gaussian fitted to a mixture has the deviation {mean('deviation'):.3f}, the "
+                f"best one {mean('best deviation'):.3f}")
     if table == "stacked":
         return (f"{mean('modes'):.0f} of 1,000 modes of stacked MNIST with a small D, confidence "
                 f"{mean('confidence'):.2f}")

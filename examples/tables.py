@@ -88,6 +88,13 @@ def read_theory(run: str, commands: list, outputs: list[str]) -> Rows:
     return rows
 
 
+def read_fgan(run: str, commands: list, outputs: list[str]) -> Rows:
+    """Read the row of a divergence in the table that fgan.py prints."""
+    names, _, values = ([cell.strip() for cell in line.split("|")[2:-1]]
+                        for line in outputs[0].strip().splitlines())
+    return {run: dict(zip(names, map(float, values), strict=True))}
+
+
 def read_mixtures(run: str, commands: list, outputs: list[str]) -> Rows:
     """Read the last measurement that mixtures.py prints."""
     modes, quality, kl = re.findall(r"modes (\d+)  HQ (\S+) %  reverse KL (\S+)", outputs[-1])[-1]
@@ -259,6 +266,14 @@ def list_theory(out: str, source: list[str], quick: bool) -> dict[tuple[str, int
             ("Dirac-GAN", 0): [["dirac.py", *quickly, "--out", os.path.join(out, "dirac")]]}
 
 
+def list_fgan(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
+    """List the runs of the table "fgan": each divergence with each seed."""
+    quickly = ["--steps", "2"] if quick else []
+    return {(name, seed): [["fgan.py", "--divergence", name, "--seed", str(seed), *quickly]]
+            for seed in ((1,) if quick else (1, 2, 3))
+            for name in ("kl", "reverse_kl", "pearson", "neyman", "hellinger", "jensen_shannon")}
+
+
 def list_mixtures(out: str, source: list[str], quick: bool) -> dict[tuple[str, int], list]:
     """List the runs of the table "mixtures": each has 24,000 discriminator steps, for any game.
 
@@ -314,13 +329,15 @@ def list_growing(out: str, source: list[str], quick: bool) -> dict[tuple[str, in
     return runs
 
 
-GAMES = ("saturating", "gan", "lsgan", "hinge", "rsgan", "wgan", "wgan_gp", "sngan", "ragan", "r1",
-         "feature_matching", "minibatch", "unrolled", "ali", "veegan", "pacgan", "r3gan")
+GAMES = ("saturating", "gan", "fgan", "lsgan", "hinge", "rsgan", "wgan", "wgan_gp", "sngan",
+         "ragan", "r1", "feature_matching", "minibatch", "unrolled", "ali", "veegan", "pacgan",
+         "r3gan")
 MANY = 1, 2, 3, 4, 5
 MNIST_FIGURES = figures_of_samples("Frechet", "times the floor", "KID", "precision", "recall",
                                    "classes")
 TABLES = {
     "theory": Table(list_theory, read_theory, takes_data=False),
+    "fgan": Table(list_fgan, read_fgan, takes_data=False),
     "first": Table(
         {"gan_mnist.py": "gan_mnist.py"},
         figures_of_samples("Frechet", "times the floor", "KID", "precision", "recall", **{

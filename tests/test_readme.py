@@ -384,30 +384,31 @@ CLOSE = dict(abs=1e-6)
 
 
 def test_the_template_of_a_loss_is_right_and_trains():
-    """Its losses are the f-GAN's for Pearson's chi-squared divergence."""
-    game = load_template("FGAN").FGAN(*make_players(), 3)
+    """Its losses are the boundary-seeking GAN's, by their formulas."""
+    game = load_template("BGAN").BGAN(*make_players(), 3)
     x, z = Tensor(Random(1).normal((5, 2))), game.latent(5, Random(2))
-    a, b = game.D(x).numpy(), game.D(game.G(z)).numpy()
-    conjugate = (b ** 2 / 4 + b).mean()
-    assert game.d_loss(x, z).item() == pytest.approx(conjugate - a.mean(), **CLOSE)
-    assert game.g_loss(x, z).item() == pytest.approx(-conjugate, **CLOSE)
+    real, fake = (1 / (1 + np.exp(-game.D(a).numpy())) for a in (x, game.G(z)))
+    assert game.d_loss(x, z).item() == pytest.approx(
+        -np.log(real).mean() - np.log(1 - fake).mean(), **CLOSE)
+    assert game.g_loss(x, z).item() == pytest.approx(
+        ((np.log(fake) - np.log(1 - fake)) ** 2).mean() / 2, **CLOSE)
     check_it_trains(game)
 
 
 def test_the_run_of_the_template_can_be_loaded(tmp_path, monkeypatch):
     """As the page says, load() takes the class of the game, or that of the loss."""
     monkeypatch.chdir(tmp_path)
-    template = load_template("FGAN")
+    template = load_template("BGAN")
     text = find_template("Run(").replace("steps=200", "steps=2")
-    names = {"FGAN": template.FGAN}
+    names = {"BGAN": template.BGAN}
     exec(text, names)
-    game = tinygan.load("runs/fgan", template.FGAN)
-    assert type(game) is template.FGAN
+    game = tinygan.load("runs/bgan", template.BGAN)
+    assert type(game) is template.BGAN
     z = game.latent(2, Random(1))
     np.testing.assert_array_equal(to_numpy(game.sample(z)), to_numpy(names["game"].sample(z)))
-    names["FGAN"] = lambda G, D, z_size: Game(G, D, z_size, loss=template.Pearson())
-    exec(text.replace("runs/fgan", "runs/pearson"), names)
-    assert tinygan.load("runs/pearson", template.Pearson).loss == template.Pearson()
+    names["BGAN"] = lambda G, D, z_size: Game(G, D, z_size, loss=template.BoundarySeeking())
+    exec(text.replace("runs/bgan", "runs/other"), names)
+    assert tinygan.load("runs/other", template.BoundarySeeking).loss == template.BoundarySeeking()
 
 
 def test_the_template_of_a_term_is_right_and_trains():

@@ -16,6 +16,7 @@ from .conditional import ConditionalGAN
 from .cyclegan import CycleGAN
 from .game import Game
 from .feature_matching import FeatureMatching
+from .fgan import FGAN
 from .gan import GAN
 from .gaugan import GauGAN
 from .hinge import Hinge

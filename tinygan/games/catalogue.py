@@ -16,6 +16,7 @@ from .bigan import ALI, BiGAN
 from .conditional import ConditionalGAN
 from .cyclegan import CycleGAN
 from .feature_matching import FeatureMatching
+from .fgan import FGAN
 from .gan import GAN
 from .gaugan import GauGAN
 from .hinge import Hinge
@@ -65,6 +66,7 @@ class Entry:
 GAMES = {
     "saturating": Entry(GAN, "Goodfellow et al. 2014", dict(z_size=5, loss=losses.Saturating())),
     "gan": Entry(GAN, "Goodfellow et al. 2014", dict(z_size=5)),
+    "fgan": Entry(FGAN, "Nowozin et al. 2016", dict(z_size=5)),
     "lsgan": Entry(LSGAN, "Mao et al. 2017", dict(z_size=5)),
     "hinge": Entry(Hinge, "Lim and Ye 2017", dict(z_size=5)),
     "rsgan": Entry(RSGAN, "Jolicoeur-Martineau 2019", dict(z_size=5)),
