@@ -20,7 +20,9 @@ def test_shapes(shape):
 
 
 @pytest.mark.parametrize("shape, words", [
-    ((1, 28, 7), "at least 8x8"), ((1, 7, 28), "at least 8x8"), ((28, 28), "(C, H, W), got (28")])
+    ((1, 28, 7), "at least 8x8"), ((1, 7, 28), "at least 8x8"),
+    *((shape, f"(C, H, W), three whole numbers of at least 1, got {shape!r}")
+      for shape in (28, (28, 28), (1, 28.0, 28), (0, 28, 28), None))])
 def test_other_sizes_are_refused(shape, words):
     for make in (lambda: dcgan.generator(5, 4, shape), lambda: dcgan.discriminator(4, shape)):
         assert words in error_of(make)
