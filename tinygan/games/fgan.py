@@ -44,7 +44,7 @@ DIVERGENCES = {
     "pearson": Divergence(              # Pearson's chi^2
         lambda u: (u - 1) ** 2,
         lambda v: v,
-        lambda v: v ** 2 / 4 + v),              # f*(t) = t^2 / 4 + t
+        lambda v: v ** 2 / 4 + v),              # f*(t) = t^2 / 4 + t, for t >= -2
     "neyman": Divergence(               # Neyman's chi^2
         lambda u: (1 - u) ** 2 / u,
         lambda v: 1 - exp(-v),
