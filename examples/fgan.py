@@ -13,6 +13,8 @@ by numerical integration.
 A divergence whose f(u) is large for large u = p / q, such as Pearson's, has a wide Q that covers
 all data. One whose f(u) is large near u = 0, such as Neyman's, has a narrow Q that leaves out a
 part of the data.
+
+The paper has another mixture, larger networks and minibatches, and other settings of training.
 """
 
 import math
@@ -28,7 +30,7 @@ from tinygan.random import Random
 
 WEIGHTS, MEANS, DEVIATIONS = (0.7, 0.3), (-1.0, 2.0), (0.8, 1.2)        # of P
 GRID = np.linspace(-10, 10, 4001)       # for integrals
-NAMES = [name for name in DIVERGENCES if name != "gan"]     # its best Q is Jensen-Shannon's
+NAMES = [name for name in DIVERGENCES if name != "gan"]     # the best Q is jensen_shannon's
 
 
 def compute_density(mean: float, deviation: float) -> np.ndarray:
@@ -64,8 +66,8 @@ def draw(density: np.ndarray, m: int, rng: Random) -> Array:
     Their mean and variance have less noise than those of independent numbers.
     """
     u = (np.arange(m)[:, None] + backend.to_numpy(rng.uniform(0, 1, (m, 1)))) / m
-    cdf = np.cumsum(density)
-    return backend.xp.asarray(np.interp(u, cdf / cdf[-1], GRID).astype(np.float32))
+    cdf = np.cumsum(density) - density / 2      # half of a point's share lies below it
+    return backend.xp.asarray(np.interp(u, cdf / density.sum(), GRID).astype(np.float32))
 
 
 def draw_data(m: int) -> Iterator[Array]:

@@ -1,7 +1,7 @@
 """Reproduce the project's tables, each by one command, with every seed.
 
     python examples/reproduce.py theory                 what theory can calculate: seconds
-    python examples/reproduce.py fgan                   f-divergences: three minutes
+    python examples/reproduce.py fgan                   f-divergences: one minute
     python examples/reproduce.py first --jobs 2         the README's first run: ten minutes
     python examples/reproduce.py orders --jobs 2        the order of the players' steps: 30 minutes
     python examples/reproduce.py mixtures --jobs 2      ring and grid, 18 games: 3 hours

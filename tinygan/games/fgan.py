@@ -45,7 +45,7 @@ DIVERGENCES = {
         lambda u: (u - 1) ** 2,
         lambda v: v,
         lambda v: v ** 2 / 4 + v),              # f*(t) = t^2 / 4 + t, for t >= -2
-    "neyman": Divergence(               # Neyman's chi^2
+    "neyman": Divergence(               # Neyman's chi^2, of the paper's supplement
         lambda u: (1 - u) ** 2 / u,
         lambda v: 1 - exp(-v),
         lambda v: 2 - 2 * exp(-v / 2)),         # f*(t) = 2 - 2 sqrt(1 - t)
@@ -78,15 +78,17 @@ class FDivergence(Loss):
                  larger where D rejects samples (section 3.2); with "gan" this is the
                  non-saturating loss
 
-    In "kl", "reverse_kl", "neyman" and "hellinger" F has an exponential of the score, which can
-    become infinite in training. Raises UserError for another divergence.
+    In "kl", "reverse_kl", "neyman" and "hellinger" F has an exponential of the score. It can become
+    infinite in training. Pearson's f* holds for t of -2 and more, where all optimal scores lie; at
+    a lower score the saturating loss pushes G to still lower ones. Raises UserError for another
+    divergence.
     """
 
     divergence: str = "pearson"
     saturating: bool = False
 
     def __post_init__(self):
-        if self.divergence not in DIVERGENCES:
+        if self.divergence not in [*DIVERGENCES]:       # a list has no hash
             raise UserError(f"the divergence must be one of {', '.join(DIVERGENCES)}, got "
                             f"{self.divergence!r:.60}")
 
@@ -118,10 +120,11 @@ class FDivergence(Loss):
 class FGAN(GAN):
     """The game of an f-divergence between data and samples (section 2.3), see FDivergence.
 
-    D returns the paper's V(x), any real number. The paper's experiments have uniform noise, as GAN
-    has.
+    D returns the paper's V(x), any real number. The paper's experiments on images have uniform
+    noise, as GAN has.
 
-    divergence   a name in DIVERGENCES, for the default loss
+    divergence   a name in DIVERGENCES. It is ignored if a loss is given, such as
+                 loss=FDivergence("kl", saturating=True)
 
     Raises UserError for another divergence.
     """
