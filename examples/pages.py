@@ -67,6 +67,7 @@ PAPERS = [
     ("Jolicoeur-Martineau 2019: RSGAN, RaGAN", "tinygan/games/relativistic.py", "mnist", "RaGAN"),
     ("Zhang et al. 2019: SAGAN", "tinygan/nn/attention.py", "conditional", "SAGAN"),
     ("Park et al. 2019: GauGAN, SPADE", "tinygan/games/gaugan.py", "spade", "SPADE, instance norm"),
+    ("Shaham et al. 2019: SinGAN", "tinygan/games/singan.py", "singan", "SinGAN"),
     ("Karras et al. 2019: StyleGAN", "tinygan/networks/stylegan.py", "styles", "StyleGAN"),
     ("Huang et al. 2024: R3GAN", "tinygan/games/r3gan.py", "stacked", "small D, R3GAN"),
 ]
@@ -105,6 +106,9 @@ def describe_result(table: str, lines: list[dict[str, Any]]) -> str:
     if table == "spade":
         return (f"{mean('mIoU %'):.0f} % mean IoU of the scenes, {mean('uniform mIoU %'):.0f} % of "
                 "maps of one class")
+    if table == "singan":
+        return (f"samples of one picture: SIFID {mean('SIFID'):.2g}, diversity "
+                f"{mean('diversity'):.2f}")
     if table == "labels":
         return f"D names {mean('test error'):.2g} % of the test images wrong, from 100 labels"
     if table in ("cyclegan", "stargan"):
@@ -163,6 +167,8 @@ def save_gallery(folder: str) -> None:
         "pyramid.png": (save_groups, "LAPGAN"),
         "growing.png": (save_row_of_each, "ProGAN-1/7x7", "ProGAN-1/14x14", "ProGAN-1/28x28"),
         "styles.png": (save_mixed, "StyleGAN"),
+        "singan.png": (save_variants, "SinGAN-1/48x48"),
+        "singan_wide.png": (partial(copy_file, "../wide.png"), "SinGAN-1/48x48"),
         "encoded.png": (save_encoded, "BiGAN"),
         "between.png": (save_between, "BiGAN")}
     for picture, (save, *names) in pictures.items():
@@ -214,6 +220,15 @@ def save_planes(path: os.PathLike, *runs: str) -> None:
     games = [command.load(run, [mixtures.__file__]) for run in runs]
     image.save_grid(path, np.stack([mixtures.draw(
         game, grid(), game.latent(2500, Random(2**32)), 128) for game in games]), 2, gap=6, scale=2)
+
+
+def save_variants(path: os.PathLike, run: str) -> None:
+    """Save a picture, five samples of its game, and one that varies from the second scale on."""
+    game, rng = load(run), Random(0)
+    shown = [as_floats(command.load_data(run).train.images[:1]),
+             *(backend.to_numpy(game.sample(z)) for z in (
+                 game.latent(5, rng), game.vary(1, rng, game.N - 1)))]
+    image.save_grid(path, np.concatenate(shown), 8)
 
 
 def copy_file(name: str, path: os.PathLike, run: str) -> None:

@@ -15,6 +15,7 @@
     python examples/reproduce.py labels --jobs 2        digits from few labels: one hour
     python examples/reproduce.py growing --jobs 2       networks that grow: one hour
     python examples/reproduce.py pyramid --jobs 2       details of coarse images: one hour
+    python examples/reproduce.py singan --jobs 2        samples of one picture: 25 minutes
     python examples/reproduce.py styles --jobs 2        styles that are mixed: one hour
     python examples/reproduce.py pix2pix --jobs 2       the lower half of a digit: two hours
     python examples/reproduce.py cyclegan --jobs 2      digits and outlines: ten minutes

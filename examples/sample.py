@@ -277,7 +277,7 @@ def load_inputs(game: Game, run: str, path: str) -> DataSet:
     if not isinstance(game, ImageTranslation):
         raise UserError(f"the run in {run} has a game whose G takes no images: leave --inputs out")
     _, file = tasks.split_place(path)
-    if file not in ("sample", "scenes") and not os.path.exists(os.path.expanduser(file)):
+    if file not in own.NAMED and not os.path.exists(os.path.expanduser(file)):
         raise UserError(f"there is no file {file!r}: give an .npz or .npy file of images by "
                         "--inputs")
     shape = read_shape(run)

@@ -208,6 +208,12 @@ def read_translations(run: str, commands: list, outputs: list[str]) -> Rows:
             for row, measures in command.read_rows(outputs[0]).items()}
 
 
+def read_single_image(run: str, commands: list, outputs: list[str]) -> Rows:
+    """Read the rows that singan.py prints; those of pictures without learning have names alone."""
+    return {run if row == "samples" else f"{run}, {row}" if row.startswith(("from", "recon")) else
+            row: measures for row, measures in command.read_rows(outputs[0]).items()}
+
+
 def read_parzen(run: str, commands: list, outputs: list[str]) -> Rows:
     """Read the log-likelihoods of the run, of real images and of k-means centroids.
 
@@ -446,6 +452,13 @@ TABLES = {
     }, read_pyramid),
     # the settings of the recipe were found on seed 0
     "growing": Table(list_growing, read_growing),
+    # the settings of the recipe were found on seed 0
+    "singan": Table({
+        "SinGAN": "singan.py",
+        "coarsest scale of 24 pixels": "singan.py --least 24",
+        "without L_rec": "singan.py --alpha 0",
+    }, read_single_image, evaluate=False, takes_data=False,
+        quick=("--channels", "4", "--batch-size", "1")),
     "few": Table({
         "1,000 images": "few_mnist.py --average 0.998",
         "1,000 images, translation and cutout": "few_mnist.py --augment --average 0.998",

@@ -175,7 +175,7 @@ def test_mixtures_trains_every_game_from_the_same_seeds(tmp_path):
     # all games without labels, codes, stages and levels, and one that needs no class of its own
     assert set(mixtures.PLANE) == {"minibatch"} | {
         name for name, entry in catalogue.GAMES.items()
-        if entry.examples is small.make_images} - {"infogan", "progan", "lapgan"}
+        if entry.examples is small.make_images} - {"infogan", "progan", "lapgan", "singan"}
     names = {path.name for path in (tmp_path / "a").iterdir()}
     assert names == {f"grid-{game}-{seed}" for game, seed in runs} | {"grid.png"}
     for folder in ("grid-wgan-1", "grid-r1-1"):
@@ -215,7 +215,7 @@ def test_mixtures_that_were_stopped_are_resumed(tmp_path, monkeypatch, capsys):
     whole = run("mixtures.py", *flags, "--out", "whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     stop_mixtures(monkeypatch, tmp_path, "a part/grid-wgan_gp-0", 2, *flags, "--out", "a part")
-    told = r"stopped after step 2 of 3 with a checkpoint; resume it with\n(.*)\n"
+    told = r"stopped after step 2 of 3 with a checkpoint in a part/grid-wgan_gp-0; .*\n(.*)\n"
     python, script, *words = shlex.split(re.search(told, capsys.readouterr().err)[1])
     assert python == sys.executable and script == str(ROOT / "examples" / "mixtures.py")
     assert not (tmp_path / "a part" / "grid-r1-0").exists()
@@ -228,7 +228,7 @@ def test_mixtures_that_were_stopped_are_resumed(tmp_path, monkeypatch, capsys):
 
 def test_the_command_that_resumes_a_run(tmp_path, monkeypatch, capsys):
     """A folder that begins with a dash is no flag. Without a reader of stderr, nothing is said."""
-    run = types.SimpleNamespace(stopped=2, step=1, steps=3, play=mock_stop)
+    run = types.SimpleNamespace(stopped=2, step=1, steps=3, folder="x", play=mock_stop)
     monkeypatch.setattr(sys, "argv", ["gan_mnist.py"])
     for out, words in (("-x", "--out=-x --resume"), ("a b", "--out 'a b' --resume")):
         args = types.SimpleNamespace(out=out, dry_run=False)

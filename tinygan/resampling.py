@@ -77,6 +77,18 @@ def bilinear(n: int, size: int) -> Array:
     return (1 - abs(centres[:, None] - xp.arange(n))).clip(0, None)
 
 
+def area(n: int, size: int) -> Array:
+    """Return the matrix that shrinks n pixels to `size` of equal width, each a mean over its area.
+
+    Pixel i covers the pixels from i n / size to (i + 1) n / size, of which the first and the last
+    may count in part.
+    """
+    xp = backend.xp
+    edges, pixels = xp.arange(size + 1) * n / size, xp.arange(n)
+    shared = (xp.minimum(edges[1:, None], pixels + 1) - xp.maximum(edges[:-1, None], pixels))
+    return shared.clip(0, None) * (size / n)
+
+
 def average(n: int, size: int, stride: int, padding: int = 0) -> Array:
     """Return the matrix of the means of `size` pixels, `stride` apart.
 

@@ -5,6 +5,7 @@
     own              images in an .npz or .npy file
     mixtures         a ring and a grid of Gaussians, where every lost mode can be counted
     stacked          stacked MNIST: three digits as the channels of an image, 1,000 modes
+    picture          a single picture
     tasks            tasks from image to image, with known answers
     DataSet          three Splits of named arrays: training, validation, test
     Minibatches      an endless stream of minibatches from arrays
@@ -13,7 +14,7 @@
     count_shared     how many images are in another set too
 """
 
-from . import arrays, minibatches, mixtures, mnist, own, stacked, tasks
+from . import arrays, minibatches, mixtures, mnist, own, picture, stacked, tasks
 from .arrays import DataSet, Split, as_floats, count_shared
 from .minibatches import Minibatches, ZipMinibatches
 from .own import load

@@ -9,7 +9,7 @@ import numpy as np
 from ..backend import UserError, to_numpy
 from ..files import read_arrays
 from ..random import Random
-from . import mnist, tasks
+from . import mnist, picture, tasks
 from .arrays import DataSet, Split, as_floats, check_images, check_labels, check_white
 
 KINDS = {       # file types that are recognised, but not read, by their suffix
@@ -18,6 +18,8 @@ KINDS = {       # file types that are recognised, but not read, by their suffix
     ".tif": "a TIFF picture", ".tiff": "a TIFF picture",
     ".csv": "a CSV table", ".tsv": "a TSV table"}
 BEGINNINGS = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif"}
+NAMED = {"sample": mnist.load_sample, "scenes": tasks.load_scenes,
+         "balloons": picture.load_balloons}       # data sets that need no path
 ADVICE = 'convert to .npz, see README "Your own images"'
 
 
@@ -27,8 +29,9 @@ def load(path: str | os.PathLike | None = None, classes: int | None = None) -> D
     `path`, or the environment variable TINYGAN_DATA, is an .npz or .npy file (see load_arrays), a
     folder with four files of MNIST's format (see mnist.load), or "sample", the bundled digits.
     "half:PATH" is the task `half` made from the data at PATH; tasks.py lists the tasks. "scenes" is
-    the task that needs no data. `classes` is for files of maps (see load_arrays). Raises UserError
-    if `path` is none of these, or if its content is refused.
+    the task that needs no data, and "balloons" is the picture of picture.py. `classes` is for files
+    of maps (see load_arrays). Raises UserError if `path` is none of these, or if its content is
+    refused.
     """
     given, path = path, path or os.environ.get("TINYGAN_DATA")
     task, source = tasks.split_place(str(path or ""))
@@ -37,10 +40,8 @@ def load(path: str | os.PathLike | None = None, classes: int | None = None) -> D
             raise UserError(f"TINYGAN_DATA is {path!r}, a task without data: add a path after the "
                             "colon")
         return tasks.make_task(task, load(source))
-    if path == "scenes":
-        return tasks.load_scenes()
-    if path == "sample":
-        return mnist.load_sample()
+    if path in NAMED:
+        return NAMED[path]()
     place = os.path.expanduser(path or "")
     if os.path.isfile(place):
         if re.search(r"[-.]idx[13]-ubyte(\.gz)?$", place):

@@ -32,6 +32,7 @@ from .r1 import R1
 from .r3gan import R3GAN
 from .relativistic import RaGAN, RSGAN
 from .semi_supervised import SemiSupervisedGAN
+from .singan import SinGAN
 from .sngan import SNGAN
 from .stargan import StarGAN
 from .translation import ImageTranslation

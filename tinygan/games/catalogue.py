@@ -31,6 +31,7 @@ from .r1 import R1
 from .r3gan import R3GAN
 from .relativistic import RaGAN, RSGAN
 from .semi_supervised import SemiSupervisedGAN
+from .singan import SinGAN
 from .sngan import SNGAN
 from .stargan import StarGAN
 from .unrolled import UnrolledGAN
@@ -76,6 +77,8 @@ GAMES = {
     "wgan_gp": Entry(WGANGP, "Gulrajani et al. 2017", dict(z_size=5, n_critic=2)),
     "progan": Entry(ProGAN, "Karras et al. 2018", dict(z_size=5, stage=1, fade=10),
                     small.make_growing_networks),
+    "singan": Entry(SinGAN, "Shaham et al. 2019", dict(d_steps=2, g_steps=1),
+                    small.make_scale_networks),
     "sngan": Entry(SNGAN, "Miyato et al. 2018", dict(z_size=5, n_dis=2),
                    small.make_normalised_networks),
     "conditional": Entry(ConditionalGAN, "Mirza and Osindero 2014", dict(z_size=5, classes=3),

@@ -55,18 +55,22 @@ class GradientPenalty(Penalty):
         lam E (|dD/dx_hat|_2 - target)^2,  x_hat = eps x + (1 - eps) G(z),  eps ~ U(0, 1)
 
     There is an eps for each score, that is, for each sample or pack of samples. The paper's target
-    is 1. Raises UserError for a negative lam or target.
+    is 1. With `per_pixel`, the norm is that of the gradient at a pixel, over its colours, and E is
+    also the mean over the pixels, as in SinGAN's published code. Raises UserError for a negative
+    lam or target.
     """
 
     lam: float = 10.0
     target: float = 1.0
+    per_pixel: bool = False
 
     def __post_init__(self):
         check_weights(lam=self.lam, target=self.target)
 
     def __call__(self, score, real, fake, a_real, a_fake):
         eps = current_random().uniform(0, 1, (len(a_real),)).astype(a_real.dtype, copy=False)
-        return self.lam * gradient_penalty(score, real, fake, Tensor(eps), self.target)
+        return self.lam * gradient_penalty(score, real, fake, Tensor(eps), self.target,
+                                           self.per_pixel)
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ class Lazy(Penalty):
 
 
 def gradient_penalty(critic: Callable, x: Any, x_fake: Any, eps: Tensor,
-                     target: float = 1.0) -> Tensor:
+                     target: float = 1.0, per_pixel: bool = False) -> Tensor:
     """Return 1/m sum (|dD/dx_hat|_2 - target)^2 at x_hat = eps x + (1 - eps) x_fake.
 
     This is Gulrajani et al. 2017, Algorithm 1, lines 6 and 7. The result can be differentiated with
@@ -134,13 +138,16 @@ def gradient_penalty(critic: Callable, x: Any, x_fake: Any, eps: Tensor,
                 gets the labels of x
     eps         the interpolation factors, (m,), or (m / k,) if the critic scores packs of k samples
 
-    The norm |.|_2 is over all dimensions of a sample (or pack). If D returns a map of scores for
+    The norm |.|_2 is over all dimensions of a sample (or pack); with `per_pixel` it is over the
+    channels of an image, and the mean is also over its pixels. If D returns a map of scores for
     each sample, D is their sum, as in StarGAN's published code. Where the gradient is 0, the
     derivative of its norm is defined as 0, so the penalty's gradient is finite. Raises ValueError
     for an eps of another shape, and if x and x_fake have different shapes.
     """
     x_hat = map_nested(lambda real, fake: _interpolate(real, fake, eps), x, x_fake)
     gradients = grad(critic(x_hat).sum(), tensors_in(x_hat), create_graph=True)
+    if per_pixel:
+        return sum(((norm(g, 1) - target) ** 2).mean() for g in gradients)
     rows = concat([g.reshape(len(eps), -1) for g in gradients], 1)      # one for each score
     return ((norm(rows, 1) - target) ** 2).mean()
 

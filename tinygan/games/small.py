@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from .. import nn
 from ..backend import Array
-from ..networks import growing, pyramid
+from ..networks import growing, pyramid, single_image
 from ..random import Random
 from .projection import ProjectionDiscriminator
 
@@ -101,6 +101,11 @@ def make_pyramid_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
     coarse = nn.Sequential(nn.Dense(5, 4), nn.BatchNorm(4), nn.Sigmoid(), nn.Reshape(1, 2, 2))
     return (pyramid.Generator((1, 4, 4), fine, coarse),
             pyramid.Discriminator(D, nn.Sequential(nn.Flatten(), nn.Dense(4, 1))))
+
+
+def make_scale_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:
+    """Return G for the scales of 4x4 and 3x3 pixels, and D for a map of scores."""
+    return single_image.Generator([(1, 4, 4), (1, 3, 3)], 4), make_patch_network(width)
 
 
 def make_featuring_networks(width: int = 4) -> tuple[nn.Module, nn.Module]:

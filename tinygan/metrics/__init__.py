@@ -6,6 +6,7 @@
     modes                                        modes of mixtures and of stacked MNIST
     codes, translation                           InfoGAN's codes, translated images
     path_length                                  how smoothly samples follow their noise
+    single_image                                 samples of one image, compared with it
 
 For grey images of 28x28 pixels, such as MNIST's digits:
 
@@ -27,5 +28,6 @@ from .nearest import find_nearest, nearest_accuracy
 from .parzen import parzen_log_likelihood
 from .path_length import measure_path_length
 from .precision_recall import compute_precision_recall
+from .single_image import measure_diversity, measure_sifid, nearest_rmse
 from .translation import grey_share, mean_difference, mean_iou, overlap
 from .two_sample import run_two_sample_test

@@ -1,3 +1,4 @@
 """Networks that several papers or examples share."""
 
-from . import dcgan, digits, growing, patch, pyramid, resnet, spade, stylegan, unet
+from . import (dcgan, digits, growing, patch, pyramid, resnet, single_image, spade, stylegan,
+               unet)

@@ -197,22 +197,23 @@ If D is a discriminator, D(x) and D(G(z)) are the mean probabilities of being re
 real and to generated images. If both are near 0.5, D cannot tell real from generated images; in
 theory, training ends there. If D(x) is near 1 and D(G(z)) near 0, D is ahead of G. A small lead is
 normal, but at 0.99 and 0.01 G learns next to nothing. If D's output is no probability (in WGAN,
-WGAN-GP, ProGAN, hinge, SNGAN, projection with --paper, LSGAN, CycleGAN, StarGAN, GauGAN, RSGAN,
-RaGAN, R3GAN and f-GAN), D(x) and D(G(z)) are mean scores; the larger their difference, the farther
-D is ahead. In LAPGAN D(x) and D(G(z)) are means over the levels. In WGAN, WGAN-GP and ProGAN, W =
-D(x) - D(G(z)) estimates the distance between the distributions of real and generated images, and
-should fall. In f-GAN F is a lower bound on the divergence between them. class loss is D's loss on
-the classes of real images (AC-GAN, semi-supervised GAN), and should fall. L_I is the information
-about the code that Q reads from a sample, in nats, and code error the mean squared error of the
-code's numbers (InfoGAN): the first should rise and the second fall. z error is the mean squared
-distance between the noise and what the encoder recovers of it (VEEGAN): it is z_size if that is
-nothing, and should fall. In games from image to image, L1 is the mean absolute difference between
-G's output and the true one (pix2pix), L_cyc and L_rec that between an image and its translation
-there and back (CycleGAN, StarGAN), L_cls D's loss on the domains of real images (StarGAN), and
-features the mean absolute difference of D's layers between G's output and the true one (GauGAN).
-All should fall. What else a script measures is explained by its --help. Each printed number is a
-mean since the line before. D loss and G loss are what the two players minimise. They play against
-each other, so neither loss has to fall while the pictures get better.
+WGAN-GP, ProGAN, SinGAN, hinge, SNGAN, projection with --paper, LSGAN, CycleGAN, StarGAN, GauGAN,
+RSGAN, RaGAN, R3GAN and f-GAN), D(x) and D(G(z)) are mean scores; the larger their difference, the
+farther D is ahead. In LAPGAN D(x) and D(G(z)) are means over the levels. In WGAN, WGAN-GP, ProGAN
+and SinGAN, W = D(x) - D(G(z)) estimates the distance between the distributions of real and
+generated images, and should fall. In f-GAN F is a lower bound on the divergence between them. class
+loss is D's loss on the classes of real images (AC-GAN, semi-supervised GAN), and should fall. L_I
+is the information about the code that Q reads from a sample, in nats, and code error the mean
+squared error of the code's numbers (InfoGAN): the first should rise and the second fall. z error is
+the mean squared distance between the noise and what the encoder recovers of it (VEEGAN): it is
+z_size if that is nothing, and should fall. In SinGAN L_rec is the mean squared difference between
+the picture and its reconstruction. In games from image to image, L1 is the mean absolute difference
+between G's output and the true one (pix2pix), L_cyc and L_rec that between an image and its
+translation there and back (CycleGAN, StarGAN), L_cls D's loss on the domains of real images
+(StarGAN), and features the mean absolute difference of D's layers between G's output and the true
+one (GauGAN). All should fall. What else a script measures is explained by its --help. Each printed
+number is a mean since the line before. D loss and G loss are what the two players minimise. They
+play against each other, so neither loss has to fall while the pictures get better.
 
 A GAN has collapsed if its samples look alike, or if they all change together from a few shapes to a
 few others while the losses oscillate. You can see this in training.png, which shows samples of the

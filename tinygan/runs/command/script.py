@@ -122,7 +122,7 @@ def play(args: argparse.Namespace, run: Run, flags: Sequence[str] = ()) -> None:
         with contextlib.suppress(OSError):          # the reader of standard error may have ended
             print(f"stopped after step {run.step} of {run.steps}" + (
                 " of a dry run, which keeps no files" if args.dry_run else
-                f" with a checkpoint; resume it with\n{again}"), file=sys.stderr)
+                f" with a checkpoint in {run.folder}; resume it with\n{again}"), file=sys.stderr)
         if run.stopped == CLOSED_OUTPUT:
             raise
         sys.exit(128 + run.stopped)
