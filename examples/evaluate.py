@@ -271,7 +271,7 @@ def measure_levels(game: LAPGAN, test: Split, net: Module | None,
     """
     x, rng, found = as_floats(test.images), Random(seed), {}
     real = None if net is None else classifier.classify(net, x).features
-    for k in range(1, game.group):
+    for k in range(1, len(game.G.levels)):
         def draw(images):
             *_, image, reduced = pyramid.make_gaussian(Tensor(scale(game, images)), k + 1)
             *z, last = game.latent(len(images), rng)[:k]

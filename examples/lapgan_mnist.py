@@ -1,7 +1,9 @@
 """Train a pyramid of GANs on MNIST (Denton et al. 2015): from coarse images to their details.
 
     python examples/lapgan_mnist.py             the recipe: three levels, 14 minutes on one core
-    python examples/lapgan_mnist.py --levels 1  the networks of the coarsest level, for whole images
+    python examples/lapgan_mnist.py --levels 1 --steps 22000
+                                                the networks of the coarsest level, for whole
+                                                images, for about as long
 
 The coarsest level is a GAN that draws images of 7x7 pixels. The two others draw the details that
 turn an enlarged image of 7x7 pixels into one of 14x14, and one of 14x14 into one of 28x28. Each

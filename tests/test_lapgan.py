@@ -6,14 +6,15 @@ import re
 import numpy as np
 import pytest
 
-from tinygan import Tensor, grad, nn, no_grad, optim, play, rng, schedules
+from tinygan import Tensor, grad, nn, no_grad, ops, optim, play, rng, schedules
 from tinygan.backend import UserError, to_numpy
 from tinygan.data import Minibatches, Split, mnist
 from tinygan.games import LAPGAN, losses, penalties
+from tinygan.metrics import frechet_distance
 from tinygan.networks import pyramid
 from tinygan.random import Random
 
-from helpers import all_equal, catch_training, copy_parameters, error_of, normal, tensor
+from helpers import Ending, all_equal, catch_training, copy_parameters, error_of, normal, tensor
 from test_examples import run
 
 SHAPE = 2, 8, 12
@@ -107,7 +108,7 @@ def test_samples_are_drawn_from_the_coarsest_level_on():
     given = z[0], (z[1], tensor(l_1))
     assert [a.shape[1:] for a in game.generate(given)] == SHAPES[:2]
     np.testing.assert_allclose(to_numpy(game.sample(given)), I_0, atol=1e-5)
-    for wrong in (), z[:2], (*z, z[2]), (z,), (*z[:2], (z[2], z[2])):
+    for wrong in (), z[:2], (*z, z[2]), (z,), (*z[:2], (z[2], z[2])), (*z, (z[0], tensor(l_0))):
         message = error_of(game.G, *wrong)
         assert "3 levels takes the noise" in message and f"got {len(wrong)} inputs" in message
 
@@ -223,6 +224,14 @@ def test_what_is_refused():
     for k in range(3):      # in any level
         levels = [nn.Sequential(*D, nn.Sigmoid()) if i == k else D for i, D in enumerate(Ds)]
         assert "D ends in a sigmoid" in error_of(LAPGAN, G, pyramid.Discriminator(*levels))
+        networks = [Ending(D, ops.sigmoid) if i == k else D for i, D in enumerate(Ds)]
+        game = LAPGAN(G, pyramid.Discriminator(*networks), Z)
+        assert "D ends in a sigmoid" in error_of(game.d_loss, draw_images(), game.latent(4, rng))
+    for k in range(2):
+        levels = [nn.Sequential(*G, nn.Sigmoid()) if i == k else G for i, G in enumerate(Gs)]
+        assert f"G_{k} ends in a sigmoid, but details are also negative" in error_of(
+            LAPGAN, pyramid.Generator(SHAPE, *levels), D)
+    assert "latent(5, tinygan.rng)" in error_of(LAPGAN(G, D, Z).sample, 5)
     tanh = pyramid.Generator(SHAPE, *Gs[:2], nn.Sequential(Gs[2], nn.Tanh()))
     assert "G_K ends in a tanh" in error_of(LAPGAN, tanh, D, Z)
     for make in (lambda *levels: pyramid.Generator(SHAPE, *levels)), pyramid.Discriminator:
@@ -303,8 +312,26 @@ def test_evaluate_measures_what_each_level_adds():
         assert without[f"from {size}"]["Frechet"] == pytest.approx(
             without[f"blurred {size}"]["Frechet"], rel=1e-4)
         assert found[f"blurred {size}"] == without[f"blurred {size}"]
+    # details that lead out of [0, 1] are cut off, as in pictures
+    fine, blurred = digits.floats(slice(None)), pyramid.up(Tensor(images[1])).data
+    edges = (blurred + 3 * (fine - blurred)).clip(0, 1)
+    true, drawn = (evaluate.classifier.classify(net, a).features for a in (fine, edges))
+    assert measure(3.0)["from 14x14"]["Frechet"] == pytest.approx(
+        frechet_distance(drawn, true), rel=1e-3)
     assert measure(0.5, None) == {f"from {size}": {"details": pytest.approx(0.25, abs=1e-5)}
                                   for size in ("14x14", "7x7")}
+
+
+def test_a_sample_has_noise_of_its_own_in_layers():
+    """A layer that always draws does so for each sample by its input, as in any game's sample()."""
+    Gs, Ds = make_networks()
+    Gs[0] = nn.Sequential(*Gs[0][:3], nn.Dropout(0.5, always=True), Gs[0][3])
+    game = LAPGAN(pyramid.Generator(SHAPE, *Gs), pyramid.Discriminator(*Ds), Z)
+    z = game.latent(6, Random(0))
+    samples = to_numpy(game.sample(z))
+    np.testing.assert_array_equal(to_numpy(game.sample(z)), samples)
+    alone = to_numpy(game.sample(tuple(tensor(a.numpy()[4:5]) for a in z)))
+    np.testing.assert_allclose(alone[0], samples[4], atol=1e-6)
 
 
 def test_samples_are_measured_as_they_are_shown():
@@ -369,6 +396,7 @@ def test_the_levels_of_the_example(tmp_path):
     for levels, shapes in (1, [(24, 28)]), (3, [(24, 28), (12, 14), (6, 7)]):
         game = catch_training("lapgan_mnist", "--levels", levels, data=wide).game
         assert [shape[1:] for shape in game.G.shapes] == shapes
+        assert game.penalties[0].gamma == pytest.approx(0.3 * levels)
         game.check_minibatch(Tensor(wide.train.floats(slice(4))))
         with no_grad():
             drawn = game.generate(game.latent(2, rng))

@@ -24,7 +24,7 @@ from tinygan.nn.init import skip_init
 from tinygan.random import Random
 from tinygan.schedules import value_at
 
-from helpers import catch_training, error_of, normal, tensor, to_float64
+from helpers import Ending, catch_training, error_of, normal, tensor, to_float64
 from test_examples import last_line_of_refusal, read_refusal, run, run_all
 
 CLOSE = dict(rtol=1e-5, atol=1e-6)      # float32 sums of few numbers of size 1
@@ -675,6 +675,19 @@ def test_pictures_show_input_output_and_truth():
     shown = to_numpy(pictures).reshape(2, 3, 1, 4, 4)
     assert columns == 3 and (shown[:, 1:] == 0.5 * shown[:, :1]).all()
     assert [len(star.fixed_inputs(split, n, Random(0))[0]) for n in (1, 3, 5, 12)] == [2, 2, 2, 8]
+
+
+def test_a_sigmoid_of_either_discriminator_of_cyclegan_is_refused():
+    """Also in a network of a class of its own, whose scores are joined to those of the other."""
+    image = tensor(np.full((2, 1, 4, 4), 0.5, "float32"))
+    for ends in (ops.sigmoid, abs), (abs, ops.sigmoid), (abs, abs):
+        game = CycleGAN(Stretch(), Stretch(), *[Ending(Total(1.0), f) for f in ends], (1, 4, 4),
+                        (1, 4, 4))
+        z = game.latent(2, rng)
+        if ops.sigmoid in ends:
+            assert "D ends in a sigmoid" in error_of(game.d_loss, (image, image), z)
+        else:
+            game.d_loss((image, image), z)
 
 
 def test_the_pictures_of_cyclegan_show_both_cycles():

@@ -56,12 +56,20 @@ def activation_of(y: Tensor) -> str | None:
     Changes of shape are passed over, and of joined Tensors the first counts. If the computation was
     not recorded, it is None.
     """
+    y = next(list_joined(y))
+    _, rule = y.parents[0] if y.parents else (None, None)
+    return "sigmoid" if rule is ops.sigmoid_rule else "tanh" if rule is ops.tanh_rule else None
+
+
+def list_joined(y: Tensor) -> Iterator[Tensor]:
+    """Yield the Tensors that the Tensor y joins, or y itself; changes of shape are passed over."""
     while y.base is not None:
         y = y.base
-    first, rule = y.parents[0] if y.parents else (None, None)
-    if getattr(rule, "func", None) is ops.concat_rule:
-        return activation_of(first)
-    return "sigmoid" if rule is ops.sigmoid_rule else "tanh" if rule is ops.tanh_rule else None
+    if y.parents and getattr(y.parents[0][1], "func", None) is ops.concat_rule:
+        for part, _ in y.parents:
+            yield from list_joined(part)
+    else:
+        yield y
 
 
 def find_activation(game: Any, z: Any = None) -> str | None:
@@ -81,6 +89,13 @@ def find_activation(game: Any, z: Any = None) -> str | None:
             if type(y := game.generate(draw())) is Tensor:
                 return activation_of(y)
     return of_G
+
+
+def refuse_number(z: Any) -> None:
+    """Raise TypeError if the inputs of sample() are a number."""
+    if isinstance(z, (int, np.integer)):
+        raise TypeError(f"sample takes the inputs of G, such as latent({z}, tinygan.rng), not "
+                        "the number of samples")
 
 
 def refuse_sigmoid(activation: str | None) -> None:

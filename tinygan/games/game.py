@@ -17,7 +17,7 @@ from ..random import Random, check_source
 from ..tensor import Tensor, no_grad, op
 from .checks import (activation_of, check_averages, check_game, check_latent, check_list,
                      check_terms, check_updates, depends_on, explain_none, find_activation,
-                     get_networks, last_activation, refuse_sigmoid)
+                     get_networks, last_activation, list_joined, refuse_number, refuse_sigmoid)
 from .losses import Loss
 from .penalties import Penalty
 from .views import View
@@ -213,7 +213,8 @@ class Game(Module):
         """Return the loss of D's scores plus the penalties that are due."""
         a_real, a_fake = scores_in(out_real), scores_in(out_fake)
         if self.d_returns_scores:
-            refuse_sigmoid(activation_of(a_real))
+            for part in list_joined(a_real):    # such as the scores of several discriminators
+                refuse_sigmoid(activation_of(part))
         self.log_scores(a_real, a_fake)
         loss = self.loss.d(a_real, a_fake)
         for penalty in self._list_due():
@@ -350,9 +351,7 @@ class Game(Module):
         Raises TypeError for a number of samples in place of their inputs, and for a G with several
         outputs.
         """
-        if isinstance(z, (int, np.integer)):
-            raise TypeError(f"sample takes the inputs of G, such as latent({z}, tinygan.rng), not "
-                            "the number of samples")
+        refuse_number(z)
         with self.use_averages(), use_random(RandomRows(z)):
             samples = self.generate(z)
         if type(samples) is not Tensor:

@@ -8,7 +8,8 @@ from ..networks import pyramid
 from ..nn import RandomRows, use_random
 from ..random import Random, check_source
 from ..tensor import Tensor
-from .checks import check_images, last_activation, refuse_sigmoid, refuse_tanh
+from .checks import (check_images, last_activation, refuse_number, refuse_sigmoid,
+                     refuse_tanh)
 from .gan import GAN
 
 
@@ -23,9 +24,10 @@ class LAPGAN(GAN):
     level K has no l: it is a GAN of small images.
 
     In training, every l_k comes from the data, and no two levels share weights. So each level is
-    trained as if it were alone. The paper trains one after the other; here each step trains all,
-    and a loss is the mean over the levels. Samples are drawn through all levels, from the coarsest
-    to the finest: see networks.pyramid.Generator.
+    trained as if it were alone. The paper trains each level by itself; here a step trains all, and
+    a loss is the mean over the levels. So the gradient of a level is 1 / (K + 1) of what it is for
+    the level alone, which makes no difference to Adam, but does to gradient descent. Samples are
+    drawn through all levels, from the coarsest to the finest: see networks.pyramid.Generator.
 
     G, D     networks.pyramid.Generator and Discriminator, with the networks of all K + 1 levels,
              the finest first
@@ -41,7 +43,8 @@ class LAPGAN(GAN):
     the levels depend on each other.
 
     Raises UserError for other networks, if G and D have different numbers of levels, for a G_K that
-    ends in a tanh, and for images of another shape or outside [0, 1].
+    ends in a tanh and another G_k that ends in a sigmoid, because details may be negative, and for
+    images of another shape or outside [0, 1].
     """
 
     minibatch = ("images",)
@@ -60,7 +63,12 @@ class LAPGAN(GAN):
 
     def check(self, before_training: bool = False) -> None:
         super().check(before_training)
-        refuse_tanh("G_K", self.G.levels[-1])
+        *fine, coarsest = self.G.levels
+        refuse_tanh("G_K", coarsest)
+        for k, G in enumerate(fine):
+            if last_activation(G) == "sigmoid":
+                raise UserError(f"G_{k} ends in a sigmoid, but details are also negative: leave it "
+                                "out, or end G_k in a tanh")
         if self.d_returns_scores:
             for D in self.D.levels:
                 refuse_sigmoid(last_activation(D))
@@ -73,7 +81,7 @@ class LAPGAN(GAN):
 
     def real(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return (I_0, ..., I_K), the images at all resolutions: I_k = h_k + l_k."""
-        return pyramid.make_gaussian(x, self.group)
+        return pyramid.make_gaussian(x, len(self.G.levels))
 
     def fake(self, x: Tensor, z: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return l_k + G_k(z_k, l_k) for each level, with the blurred images l_k of the data."""
@@ -82,6 +90,7 @@ class LAPGAN(GAN):
 
     def sample(self, z: tuple) -> Array:
         """Return the finest images that G draws, ~I_0 of eq. 5; see networks.pyramid.Generator."""
+        refuse_number(z)
         return self.sample_levels(z)[0]
 
     def sample_levels(self, z: tuple) -> list[Array]:

@@ -3,10 +3,10 @@
     I_0 = I,  I_{k+1} = d(I_k)                  the Gaussian pyramid, k = 0, ..., K - 1
     h_k = I_k - u(I_{k+1}),  h_K = I_K          the Laplacian pyramid (eq. 3)
 
-d halves the size of an image, and u doubles it. h_k are the details of I_k that d has removed. With
-them the image can be made again, from the smallest one on: I_k = u(I_{k+1}) + h_k (eq. 4). In level
-k a generator draws such details for an image l_k = u(I_{k+1}), which lacks them. The game is LAPGAN
-in games/lapgan.py.
+d halves the size of an image, and u doubles it. h_k are the details of I_k that u(I_{k+1}) lacks.
+With them the image can be made again, from the smallest one on: I_k = u(I_{k+1}) + h_k (eq. 4). In
+level k a generator draws such details for an image l_k = u(I_{k+1}), which lacks them. The game is
+LAPGAN in games/lapgan.py.
 """
 
 from typing import Any
@@ -87,7 +87,8 @@ class Generator(nn.Module):
         """
         last = inputs[-1] if inputs else None
         is_pair = isinstance(last, tuple) and len(last) == 2
-        if len(inputs) > len(self.levels) or is_pair == (len(inputs) == len(self.levels)):
+        has_coarsest = len(inputs) == len(self.levels)      # the level that takes no l
+        if len(inputs) > len(self.levels) or is_pair == has_coarsest:
             raise ValueError(f"a pyramid of {len(self.levels)} levels takes the noise of each, as "
                              "LAPGAN gives it, or that of its first levels, of which the last has "
                              f"a pair (z, l), got {len(inputs)} inputs")
