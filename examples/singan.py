@@ -1,7 +1,7 @@
 """Learn the patches of a single picture, and draw others like it (Shaham et al. 2019: SinGAN).
 
     python examples/singan.py                           a picture of balloons, four scales
-    python examples/singan.py --data digits.npy --image 7       image 7 of your own file
+    python examples/singan.py --data cat.npy            a picture of your own
     python examples/singan.py --paper                   the paper's widths, steps and learning rate
 
 The picture is the only training image. Each scale is a GAN: the coarsest draws a small picture, and
@@ -23,7 +23,7 @@ the reconstruction, which is drawn from fixed noise. Beside them are pictures th
 learning: of the same spectrum with random phases, and with blocks of an eighth of the width, or
 pixels, in random order.
 
-samples.png shows the picture, its reconstruction and 14 samples, then a row from each finer scale.
+scales.png shows the picture, its reconstruction and 14 samples, then a row from each finer scale.
 wide.png shows two pictures of twice the width.
 
 Pictures, curves and checkpoints are written to --out. --explain explains the printed numbers.
@@ -67,7 +67,7 @@ def shuffle_blocks(picture: np.ndarray, size: int, rng: np.random.Generator) -> 
 def measure(game: SinGAN, picture: np.ndarray, n: int) -> list[np.ndarray]:
     """Print the measures of n samples from each scale on, and of pictures that are not learned.
 
-    Returns images for samples.png.
+    Returns images for scales.png.
     """
     net, own, numpy_rng = classifier.load_classifier(), Random(0), np.random.default_rng(0)
 
@@ -97,7 +97,8 @@ def main() -> None:
     """Train all scales with the command line's settings, and measure the samples."""
     flags = command.game_parser(__doc__, **RECIPE, out="runs/singan", data="balloons")
     add = flags.add_argument
-    add("--image", type=command.whole, default=0, help="number of the training image (0)")
+    add("--image", type=command.whole, default=0,
+        help="number of the training image (0); those of a file are in random order")
     add("--least", type=command.positive, default=20,
         help="shorter side of the coarsest scale in pixels (20; with --paper 25)")
     add("--channels", type=command.positive, default=24,
@@ -129,7 +130,7 @@ def main() -> None:
             command.train(args, game, Minibatches(images, args.batch_size), d_opt, g_opt,
                           stage=f"{height}x{width}")
         shown = measure(game, as_floats(images[0]), 2 if args.dry_run else 50)
-        image.save_grid(os.path.join(args.out, "samples.png"), np.concatenate(shown), 8, scale=3)
+        image.save_grid(os.path.join(args.out, "scales.png"), np.concatenate(shown), 8, scale=3)
         wide = game.sample(game.latent(2, Random(1), (height, 2 * width)))
         image.save_grid(os.path.join(args.out, "wide.png"), wide, 1, scale=3)
 

@@ -224,6 +224,10 @@ def test_what_is_refused():
     for k in range(3):      # in any level
         levels = [nn.Sequential(*D, nn.Sigmoid()) if i == k else D for i, D in enumerate(Ds)]
         assert "D ends in a sigmoid" in error_of(LAPGAN, G, pyramid.Discriminator(*levels))
+        class Returning(LAPGAN):        # computes scores from D's outputs
+            d_returns_scores = False
+
+        Returning(G, pyramid.Discriminator(*levels))
         networks = [Ending(D, ops.sigmoid) if i == k else D for i, D in enumerate(Ds)]
         game = LAPGAN(G, pyramid.Discriminator(*networks), Z)
         assert "D ends in a sigmoid" in error_of(game.d_loss, draw_images(), game.latent(4, rng))

@@ -17,6 +17,7 @@ from tinygan.random import Random
 
 from helpers import all_equal, catch_stages, copy_parameters, error_of, normal, tensor
 from test_examples import run
+from test_image import read_png
 
 SHAPES = [(2, 15, 20), (2, 12, 16), (2, 11, 14)]
 N = len(SHAPES) - 1
@@ -419,7 +420,14 @@ def test_the_example(tmp_path):
     assert rows["samples"]["diversity"] > rows["from scale 0"]["diversity"] > 0
     assert rows["reconstruction"]["diversity"] == 0
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        "36x36", "48x48", "samples.png", "wide.png"}
+        "36x36", "48x48", "scales.png", "wide.png"}
+    shown = [read_png(tmp_path / "run" / name) for name in ("scales.png", "wide.png")]
+    assert [picture.shape for picture in shown] == [(3 * 150 - 6, 8 * 150 - 6, 3),
+                                                    (2 * 150 - 6, 3 * 96, 3)]
+    again = run("singan.py", "--resume", "--out", "run", cwd=tmp_path)
+    assert again.returncode == 0 and script.read_rows(again.stdout) == rows
+    assert all((read_png(tmp_path / "run" / name) == picture).all()
+               for name, picture in zip(("scales.png", "wide.png"), shown))
     failed = run("singan.py", "--image", 1, "--out", "other", cwd=tmp_path)
     assert failed.returncode == 1 and "there is no training image 1: the data has 1" in (
         failed.stderr)
