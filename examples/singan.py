@@ -113,6 +113,11 @@ def main() -> None:
         if not len(images):
             raise UserError(f"there is no training image {args.image}: the data has "
                             f"{len(data.train.images)}, numbered from 0")
+        if images.max() == images.min():
+            raise UserError("the picture has one colour alone: give one that shows something")
+        print(f"picture: training image {args.image} of {len(data.train.images)}, "
+              f"{'grey' if images.shape[1] == 1 else 'colour'}, "
+              f"{images.shape[2]}x{images.shape[3]} pixels")
         shapes = single_image.list_shapes(images.shape[1:], args.least)
         G, D = single_image.Generator(shapes, args.channels), None
         lr = 5e-4 if args.paper else 1e-3

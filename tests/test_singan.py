@@ -328,6 +328,7 @@ def test_the_diversity_and_the_nearest_sample():
     samples = np.stack([image + 0.1, image - 0.1, image + 0.1, image - 0.1])
     assert measure_diversity(samples, image) == pytest.approx(0.5)
     assert measure_diversity(samples[::2], image) == 0
+    assert "are equal" in error_of(measure_diversity, samples, np.full((1, 2, 2), 0.4))
     assert "got (1, 2, 1)" in error_of(nearest_rmse, samples, image[:, :, :1])
     assert nearest_rmse(samples, image) == pytest.approx(0.1)
     assert nearest_rmse(np.stack([image + 0.3, image - 0.05]), image) == pytest.approx(0.05)
@@ -431,6 +432,10 @@ def test_the_example(tmp_path):
     failed = run("singan.py", "--image", 1, "--out", "other", cwd=tmp_path)
     assert failed.returncode == 1 and "there is no training image 1: the data has 1" in (
         failed.stderr)
+    assert "picture: training image 0 of 1, colour, 48x48 pixels\n" in process.stdout
+    np.save(tmp_path / "plain.npy", np.full((1, 3, 30, 30), 0.4, "float32"))
+    failed = run("singan.py", "--data", "plain.npy", "--out", "other", cwd=tmp_path)
+    assert failed.returncode == 1 and "the picture has one colour alone" in failed.stderr
     failed = run("singan.py", "--least", 60, "--out", "other", cwd=tmp_path)
     assert failed.returncode == 1 and "at least 60x60 pixels" in failed.stderr
     assert not (tmp_path / "other").exists()

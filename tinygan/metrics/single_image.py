@@ -40,9 +40,13 @@ def measure_diversity(samples: Array, image: Array) -> float:
     """Return how much samples (n, C, H, W) of an image (C, H, W) differ from each other.
 
     It is the standard deviation of a pixel over the samples, the mean of this over the pixels,
-    divided by the standard deviation of the image (Shaham et al. 2019, section 3).
+    divided by the standard deviation of the image (Shaham et al. 2019, section 3). Raises
+    ValueError for an image whose numbers are all equal.
     """
     samples, image = (as_floats(backend.to_numpy(a)) for a in (samples, image))
+    if image.max() == image.min():
+        raise ValueError("the diversity is measured in standard deviations of the image, but all "
+                         "numbers of this image are equal")
     return float(samples.std(0).mean() / image.std())
 
 
